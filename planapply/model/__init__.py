@@ -1,0 +1,1 @@
+"""The nouns, pure: no I/O, no clock, no cloud."""

@@ -1,0 +1,230 @@
+"""The contract between planapply and a provider plug-in.
+
+A provider's calls are blocking, short and batched; they never sleep, poll or retry: the fleet does.
+A plug-in is a `Plugin` object that an entry point of the group `planapply.providers` names; importing
+it must import no cloud SDK.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from planapply.model.node import VM, NodeConfig, Requirements
+from planapply.model.state import Choice, Resource
+
+
+class ErrorKind(StrEnum):
+    """What a failure means for the fleet."""
+
+    THROTTLED = "throttled"
+    """Nothing was done; ask again later."""
+    UNAVAILABLE = "unavailable"
+    """Nothing was done; ask again later."""
+    CAPACITY = "capacity"
+    """The cloud has no more of it here; try the next size, zone or market."""
+    QUOTA = "quota"
+    """The account may not have more of it; tell the user."""
+    UNAUTHORIZED = "unauthorized"
+    """Tell the user."""
+    REJECTED = "rejected"
+    """The request itself is wrong; tell the user."""
+    SPENT = "spent"
+    """The token's VMs have ended, or it was used for another request: only a new one can work."""
+    UNKNOWN = "unknown"
+    """The answer was lost: it may have been done. Ask again with the same token, look for the batch."""
+
+
+class ProviderError(Exception):
+    """A failure that a provider has understood.
+
+    `detail` says what to do, in whole sentences; neither text may hold a secret.
+    """
+
+    def __init__(self, kind: ErrorKind, summary: str, detail: str = "") -> None:
+        self.kind, self.summary, self.detail = kind, summary, detail
+        super().__init__(f"{summary}\n{detail}".rstrip("\n"))
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What one node runs, for a provider that starts processes rather than machines."""
+
+    argv: tuple[str, ...]
+    """After the Python interpreter: `-m distributed.cli.dask_spec …`; `{port}` is the scheduler's port."""
+    env: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Relative name -> content, to be written with mode 0600 where the process starts; may be secret."""
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """N identical VMs.
+
+    The VM at place i (from 0) becomes node `names[i]`. Its tags must be on it from its first moment.
+    """
+
+    token: str
+    """At most 64 ASCII characters; also the value of the tag `planapply:batch`."""
+    names: tuple[str, ...]
+    config: NodeConfig
+    choice: Choice
+    tags: Mapping[str, str]
+    """All of them, the user's and planapply's."""
+    boots: tuple[Boot, ...]
+    """One for each name; processes instead of machines."""
+    user_data: bytes = b""
+    """One for all: the VM finds its own name by its place in the batch. Secret: it may hold a TLS key."""
+    resources: Mapping[str, Resource] = field(default_factory=dict)
+    """What `prepare` made."""
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """The VMs that exist now for this token, and, when they are fewer than asked, why."""
+
+    vms: tuple[VM, ...]
+    shortfall: ProviderError | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the fleet must keep to, and what the cloud promises."""
+
+    batch: int = 100
+    """The most VMs that one `launch` may ask for."""
+    terminate_batch: int = 1000
+    parallel: int = 4
+    """The most calls at one time."""
+    tokens: bool = True
+    """Whether asking again with a token gives the same VMs. Without: a lost answer is settled by `find`."""
+    settle: float = 60.0
+    """Seconds after which `find` shows every VM that was asked for, or it does not exist."""
+    poll: float = 2.0
+    """Seconds between looks at what exists."""
+    launch_rate: tuple[float, float] | None = None
+    """Request bucket of `launch`: size, refill a second. None: no limit."""
+    launch_vm_rate: tuple[float, float] | None = None
+    """Resource bucket of `launch`: VMs, refill a second."""
+    terminate_rate: tuple[float, float] | None = None
+    terminate_vm_rate: tuple[float, float] | None = None
+    user_data: int = 0
+    """The most bytes of user data; 0: it uses `LaunchRequest.boots`."""
+
+
+class Provider(Protocol):
+    """One account and region of one cloud."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the fleet must keep to."""
+
+    def identity(self) -> dict[str, str]:
+        """Whose cloud this is (account, region, …): a state of another one must not be touched."""
+
+    def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
+        """Size, zone and market in the order they are to be tried; at least one."""
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        """Ask for VMs, idempotently by `request.token`; raises ProviderError when there are none."""
+
+    def find(self, tags: Mapping[str, str]) -> list[VM]:
+        """Every VM that carries all of `tags` and is not terminated."""
+
+    def terminate(self, ids: Sequence[str]) -> None:
+        """End VMs; one that is gone is a success. Returns when accepted, not when ended."""
+
+
+@runtime_checkable
+class Retags(Protocol):
+    """A provider that can change tags in place."""
+
+    def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
+        """Set `tags` on these VMs and take the keys in `removed` off."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A provider that needs something beside VMs, such as a security group."""
+
+    def wanted(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
+        """What the cluster needs, by name, with ids None: for the plan."""
+
+    def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
+        """Make it, or find the one that an earlier try made (by its tags); idempotent."""
+
+    def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
+        """Those that exist and carry all of `tags`."""
+
+    def cleanup(self, resource: Resource) -> None:
+        """Remove it; gone is success, in use is `unavailable`."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD an hour of one VM; None is unknown, not free."""
+
+    usd_per_hour: float | None
+    source: str = ""
+
+
+@runtime_checkable
+class Prices(Protocol):
+    """A provider that knows what its VMs cost."""
+
+    def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
+        """Without a call that costs money; cheap to ask for again."""
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """A provider that can pick for the user; what it picks is pinned in the state."""
+
+    def choose(self, requirements: Requirements) -> list[str]:
+        """The cheapest sizes that fit, cheapest first; at least one, else a rejected ProviderError."""
+
+
+@runtime_checkable
+class Pins(Protocol):
+    """A provider whose defaults move, such as a current image: resolved once, kept in the state."""
+
+    def pins(self, config: NodeConfig) -> dict[str, Any]:
+        """Keys that are missing in the state are stored there, before the first launch."""
+
+
+@runtime_checkable
+class Console(Protocol):
+    """A provider that can show what a VM printed."""
+
+    def console(self, id: str, lines: int) -> str:
+        """The last `lines` lines; empty when there is nothing yet. Works for an ended VM where the cloud keeps it."""
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """A provider that can show every VM of planapply's in this account."""
+
+    def list(self) -> list[VM]:
+        """Of any cluster."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What an entry point names."""
+
+    name: str
+    summary: str
+    """One line, for `planapply providers`."""
+    settings: type[BaseModel]
+    """The model of the spec's `[provider]`. A field whose change needs other VMs has
+    `json_schema_extra={"effect": "replacement"}`, one that can't change under a living cluster `"refusal"`."""
+    connect: Callable[[Any], Provider]
+    """From a validated `settings` object; imports the SDK, asks nothing of the cloud."""
+    security: Literal["tls", "none"] = "tls"
+    """The default of `cluster.security`."""
+    ignores: frozenset[str] = frozenset()
+    """Node settings that mean nothing to it; the user is warned."""
+    starter: str = ""
+    """The provider's part of the spec that `init` writes, TOML with comments."""

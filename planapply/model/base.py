@@ -7,11 +7,18 @@ class Model(BaseModel):
     """A strict, frozen document node: unknown keys and coercions are errors."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        # TOML has inf and nan; pydantic would write null for them and so change a node's options.
+        ser_json_inf_nan="constants",
     )
 
 
 class Record(BaseModel):
     """A mutable part of the state; it reads what its own JSON wrote, and nothing else."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
+    )

@@ -1,0 +1,40 @@
+"""What can go wrong with a state: one class for each that a caller may want to tell apart."""
+
+import shlex
+
+from planapply.model.diagnostics import PlanapplyError
+from planapply.store.lockinfo import LockInfo
+
+
+class StateError(PlanapplyError):
+    """A state could not be reached, locked, unlocked or pushed; the base of all others here."""
+
+
+class StateLocked(StateError):
+    """Somebody else holds the lock; `holder` says who."""
+
+    def __init__(self, location: str, holder: LockInfo, way_out: str) -> None:
+        self.holder = holder
+        super().__init__(f"The state {location} is locked", f"{holder.describe()}\n{way_out}")
+
+
+class StateConflict(StateError):
+    """Somebody else wrote the state since it was read, or broke our lock; ask for nothing more."""
+
+
+class StateUnreadable(StateError):
+    """There is a state, and it can't be understood or read; it is never overwritten."""
+
+
+class StateWriteError(StateError):
+    """The state could not be written; the old one is intact, the newer one saved elsewhere."""
+
+
+def unlock_command(lock_id: str, location: str) -> str:
+    """The command that breaks a lock."""
+    return f"planapply unlock {lock_id} --state {shlex.quote(location)}"
+
+
+def push_command(file: str, location: str) -> str:
+    """The command that makes a saved file the state."""
+    return f"planapply state push {shlex.quote(file)} --state {shlex.quote(location)}"

@@ -1,0 +1,41 @@
+"""Keeps a state that could not be written."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def save_beside(data: bytes, name: str, folders: Iterable[str]) -> str | None:
+    """Writes `data`, mode 0600, to a new file in the first folder that takes it; its path, or None.
+
+    `name` is the file's name without suffix. The user's state folder and the platform's folder for
+    temporary files come last.
+    """
+    from platformdirs import user_state_dir
+
+    for folder in (*folders, user_state_dir("planapply"), tempfile.gettempdir()):
+        for suffix in (".json", f".{os.urandom(4).hex()}.json"):
+            path = os.path.join(folder, name + suffix)
+            try:
+                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+                create(path, data)
+            except FileExistsError:
+                continue
+            except OSError:
+                break
+            return path
+    return None
+
+
+def create(path: str, data: bytes) -> None:
+    """A new file of mode 0600 with `data` on the disk, or none at all; raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(path)
+        raise

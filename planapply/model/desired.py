@@ -1,0 +1,159 @@
+"""What the spec wants, node by node, with everything merged and nothing left to look up."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from planapply.model.base import Model
+from planapply.model.names import SCHEDULER
+from planapply.model.node import Environment, NodeConfig, Requirements
+from planapply.model.spec import (
+    REQUIREMENTS,
+    EnvironmentSettings,
+    NodeSettings,
+    SchedulerSettings,
+    Spec,
+    WorkerGroup,
+)
+
+
+class Group(Model):
+    """One worker group: `count` nodes, or between `min` and `max` of them."""
+
+    name: str
+    config: NodeConfig
+    count: int | None = None
+    min: int | None = None
+    max: int | None = None
+
+
+class Desired(Model):
+    """All that `diff` compares with state and observed."""
+
+    cluster: str
+    provider: str
+    settings: dict[str, Any] = {}
+    """The provider's settings as JSON, `"env:NAME"` as written."""
+    security: Literal["tls", "none"] = "none"
+    tags: dict[str, str] = {}
+    """Those of the cluster, for its supporting resources."""
+    scheduler: NodeConfig
+    groups: tuple[Group, ...] = ()
+    protect: bool = False
+    max_cost: float | None = None
+    """USD an hour."""
+    join_timeout: float = 600.0
+    """Seconds."""
+    spec_digest: str
+
+
+class Traits(Protocol):
+    """What is needed here of a `planapply.provider.Plugin`, which the nouns can't import."""
+
+    @property
+    def settings(self) -> type[BaseModel]: ...
+    @property
+    def security(self) -> Literal["tls", "none"]: ...
+    @property
+    def ignores(self) -> frozenset[str]: ...
+
+
+def requirements_key(requirements: Requirements) -> str:
+    """The key in `pins["sizes"]` of the sizes that were chosen for `requirements`."""
+    return ",".join(f"{k}={v}" for k in REQUIREMENTS if (v := getattr(requirements, k)) is not None)
+
+
+def desired(spec: Spec, plugin: Traits, pins: Mapping[str, Any]) -> Desired:
+    """What `spec` wants from the provider.
+
+    `pins` are those of the state (`State.pins`): sizes chosen for requirements are taken from
+    `pins["sizes"]`; a config whose sizes are not chosen yet keeps its `requirements`.
+    """
+    cluster = spec.cluster
+    security = cluster.security or plugin.security
+    shared: dict[str, Any] = {
+        "environment": _environment(spec.environment, plugin.ignores),
+        "security": security,
+        "ttl": cluster.ttl,
+        "provider": _replacing(spec.provider, plugin.settings),
+    }
+
+    def config(group: str, node: SchedulerSettings | WorkerGroup, **more: Any) -> NodeConfig:
+        settings = _merge(spec.defaults, node)
+        settings["tags"] = {**cluster.tags, **settings.get("tags", {})}
+        wanted = {key: settings.pop(key) for key in REQUIREMENTS if key in settings}
+        kept = {key: value for key, value in settings.items() if key not in plugin.ignores}
+        if wanted and "size" not in plugin.ignores:
+            kept |= _sized(Requirements(**wanted), pins)
+        return NodeConfig(group=group, cls=node.cls, options=node.options, **kept, **shared, **more)
+
+    return Desired(
+        cluster=cluster.name,
+        provider=cluster.provider,
+        settings=spec.provider,
+        security=security,
+        tags=cluster.tags,
+        scheduler=config(SCHEDULER, spec.scheduler, idle_timeout=cluster.idle_timeout),
+        groups=tuple(
+            Group(
+                name=name,
+                config=config(name, group, processes=group.processes),
+                count=group.count,
+                min=None if group.max is None else group.min or 0,
+                max=group.max,
+            )
+            for name, group in spec.workers.items()
+        ),
+        protect=cluster.protect,
+        max_cost=cluster.max_cost,
+        join_timeout=cluster.join_timeout,
+        spec_digest=spec.digest,
+    )
+
+
+def _merge(defaults: NodeSettings, node: NodeSettings) -> dict[str, Any]:
+    """The node settings that either says; the node's own win, and tables are joined."""
+    base, own = (
+        {
+            key: getattr(settings, key)
+            for key in NodeSettings.model_fields
+            if key in settings.model_fields_set
+        }
+        for settings in (defaults, node)
+    )
+    if "size" in own:
+        base = {key: value for key, value in base.items() if key not in REQUIREMENTS}
+    elif not own.keys().isdisjoint(REQUIREMENTS):
+        base.pop("size", None)
+    joined = {key: {**base.get(key, {}), **own.get(key, {})} for key in ("tags", "create")}
+    return {**base, **own, **joined}
+
+
+def _sized(requirements: Requirements, pins: Mapping[str, Any]) -> dict[str, Any]:
+    # Once they are chosen, the sizes are what the VM is made from: another wish that picks the same
+    # ones is no reason to replace it.
+    sizes = pins.get("sizes", {}).get(requirements_key(requirements))
+    return {"size": tuple(sizes)} if sizes else {"requirements": requirements}
+
+
+def _environment(settings: EnvironmentSettings, ignores: frozenset[str]) -> Environment:
+    if "environment" in ignores:
+        return Environment()
+    return Environment(
+        **{
+            key: getattr(settings, key)
+            for key in settings.model_fields_set
+            if f"environment.{key}" not in ignores
+        }
+    )
+
+
+def _replacing(values: Mapping[str, Any], settings: type[BaseModel]) -> dict[str, Any]:
+    """Those of the provider's settings whose change needs another VM."""
+    replacing = set()
+    for name, field in settings.model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("effect") == "replacement":
+            replacing.add(field.alias or name)
+    return {key: value for key, value in values.items() if key in replacing}

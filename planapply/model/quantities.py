@@ -1,0 +1,87 @@
+"""Durations and sizes as people write them: "30 min", "100 GiB".
+
+The units mean what they mean to Dask (`dask.utils.parse_timedelta`, `parse_bytes`), whose import `plan`
+can't afford; `min` is ours.
+"""
+
+import math
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_NUMBER = re.compile(r"\s*(?P<number>[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?)\s*(?P<unit>[A-Za-z]*)\s*")
+
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONG = {
+    "nanosecond": "ns",
+    "microsecond": "us",
+    "millisecond": "ms",
+    "second": "s",
+    "minute": "m",
+    "min": "m",
+    "hour": "h",
+    "day": "d",
+    "week": "w",
+}
+_SECONDS |= {long: _SECONDS[short] for long, short in _LONG.items()}
+_SECONDS |= {f"{long}s": _SECONDS[short] for long, short in _LONG.items()}
+
+_BYTES = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtp", start=1):
+    _BYTES |= {_letter: 1000**_power, f"{_letter}b": 1000**_power}
+    _BYTES |= {f"{_letter}i": 1024**_power, f"{_letter}ib": 1024**_power}
+
+LONGEST = 10 * 365 * 86400.0
+SMALLEST = 1 << 20
+LARGEST = 1 << 60
+
+
+def seconds(value: object) -> float:
+    """A duration in seconds, from "30 min", "1.5 h", "90 s" or a number of seconds.
+
+    Raises ValueError, whose second line says what is accepted.
+    """
+    help = 'Write a number and a unit (s, min, h, d, w), such as "30 min".'
+    number, unit = _split(value, "a duration", help)
+    if unit.lower() not in _SECONDS and unit:
+        raise ValueError(f"`{unit}` is not a unit of time\n{help}")
+    result = number * _SECONDS[unit.lower() or "s"]
+    if not 0 < result <= LONGEST:
+        raise ValueError(f"a duration is more than 0 and at most 10 years\n{help}")
+    return result
+
+
+def size_in_bytes(value: object) -> int:
+    """A size in bytes, from "100 GiB", "1.5 TB" or a number of bytes.
+
+    Less than 1 MiB is refused, since `disk = 100` means gigabytes to whoever writes it.
+    Raises ValueError, whose second line says what is accepted.
+    """
+    help = 'Write a number and a unit (MiB, GiB, TiB; MB, GB, TB), such as "100 GiB".'
+    number, unit = _split(value, "a size", help)
+    if unit.lower() not in _BYTES:
+        raise ValueError(f"`{unit}` is not a unit of size\n{help}")
+    result = number * _BYTES[unit.lower()]
+    if not SMALLEST <= result <= LARGEST:
+        raise ValueError(f"a size is at least 1 MiB and at most 1024 PiB\n{help}")
+    return int(result)
+
+
+def _split(value: object, what: str, help: str) -> tuple[float, str]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value), ""
+        except OverflowError:
+            return math.inf, ""
+    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"this is not {what}\n{help}")
+    return float(match["number"]), match["unit"]
+
+
+_SCHEMA = {"type": ["string", "number"]}
+Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(_SCHEMA)]
+"""Seconds; "30 min" in a spec."""
+Size = Annotated[int, BeforeValidator(size_in_bytes), WithJsonSchema(_SCHEMA)]
+"""Bytes; "100 GiB" in a spec."""

@@ -1,7 +1,8 @@
 """The contract between planapply and a provider plug-in.
 
 A provider's calls are blocking, short and batched; they never sleep, poll or retry: the fleet does.
-A plug-in is a `Plugin` object that an entry point of the group `planapply.providers` names; importing
+A plug-in is a `Plugin` object that an entry point of the group `planapply.providers` names;
+importing
 it must import no cloud SDK.
 """
 
@@ -34,7 +35,9 @@ class ErrorKind(StrEnum):
     SPENT = "spent"
     """The token's VMs have ended, or it was used for another request: only a new one can work."""
     UNKNOWN = "unknown"
-    """The answer was lost: it may have been done. Ask again with the same token, look for the batch."""
+    """The answer was lost: it may have been done. Ask again with the same token, look for the
+    batch.
+    """
 
 
 class ProviderError(Exception):
@@ -53,17 +56,22 @@ class Boot:
     """What one node runs, for a provider that starts processes rather than machines."""
 
     argv: tuple[str, ...]
-    """After the Python interpreter: `-m distributed.cli.dask_spec …`; `{port}` is the scheduler's port."""
+    """After the Python interpreter: `-m distributed.cli.dask_spec …`; `{port}` is the scheduler's
+    port.
+    """
     env: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
-    """Relative name -> content, to be written with mode 0600 where the process starts; may be secret."""
+    """Relative name -> content, to be written with mode 0600 where the process starts; may be
+    secret.
+    """
 
 
 @dataclass(frozen=True)
 class LaunchRequest:
     """N identical VMs.
 
-    The VM at place i (from 0) becomes node `names[i]`. Its tags must be on it from its first moment.
+    The VM at place i (from 0) becomes node `names[i]`. Its tags must be on it from its first
+    moment.
     """
 
     token: str
@@ -76,7 +84,9 @@ class LaunchRequest:
     boots: tuple[Boot, ...]
     """One for each name; processes instead of machines."""
     user_data: bytes = b""
-    """One for all: the VM finds its own name by its place in the batch. Secret: it may hold a TLS key."""
+    """One for all: the VM finds its own name by its place in the batch. Secret: it may hold a TLS
+    key.
+    """
     resources: Mapping[str, Resource] = field(default_factory=dict)
     """What `prepare` made."""
 
@@ -99,7 +109,9 @@ class Limits:
     parallel: int = 4
     """The most calls at one time."""
     tokens: bool = True
-    """Whether asking again with a token gives the same VMs. Without: a lost answer is settled by `find`."""
+    """Whether asking again with a token gives the same VMs. Without: a lost answer is settled by
+    `find`.
+    """
     settle: float = 60.0
     """Seconds after which `find` shows every VM that was asked for, or it does not exist."""
     poll: float = 2.0
@@ -133,8 +145,13 @@ class Provider(Protocol):
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         """Every VM that carries all of `tags` and is not terminated."""
 
-    def terminate(self, ids: Sequence[str]) -> None:
-        """End VMs; one that is gone is a success. Returns when accepted, not when ended."""
+    def terminate(self, ids: Sequence[str]) -> Sequence[str]:
+        """End VMs; returns when accepted, not when ended.
+
+        Gives those ids that the cloud does not know: gone, which is a success, or too young to be
+        seen,
+        which only the fleet can tell apart.
+        """
 
 
 @runtime_checkable
@@ -199,7 +216,9 @@ class Console(Protocol):
     """A provider that can show what a VM printed."""
 
     def console(self, id: str, lines: int) -> str:
-        """The last `lines` lines; empty when there is nothing yet. Works for an ended VM where the cloud keeps it."""
+        """The last `lines` lines; empty when there is nothing yet. Works for an ended VM where the
+        cloud keeps it.
+        """
 
 
 @runtime_checkable
@@ -219,7 +238,8 @@ class Plugin:
     """One line, for `planapply providers`."""
     settings: type[BaseModel]
     """The model of the spec's `[provider]`. A field whose change needs other VMs has
-    `json_schema_extra={"effect": "replacement"}`, one that can't change under a living cluster `"refusal"`."""
+    `json_schema_extra={"effect": "replacement"}`, one that can't change under a living cluster
+    `"refusal"`."""
     connect: Callable[[Any], Provider]
     """From a validated `settings` object; imports the SDK, asks nothing of the cloud."""
     security: Literal["tls", "none"] = "tls"

@@ -77,6 +77,11 @@ class Plan(Model):
     """Seconds."""
     configs: dict[str, NodeConfig] = {}
     changes: tuple[Change, ...] = ()
+    tags: dict[str, str] = {}
+    """For supporting resources."""
+    protect: bool = False
+    refresh_only: bool = False
+    """Only what the cloud has changed is recorded."""
     next_index: dict[str, int] = {}
     pins: dict[str, Any] = {}
     cost: Cost | None = None

@@ -1,12 +1,13 @@
 """What planapply has launched, or may have launched."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_serializer
+from pydantic import SecretStr, field_serializer
 
 from planapply.model.base import Record
 from planapply.model.names import SCHEDULER
-from planapply.model.node import NodeConfig
+from planapply.model.node import VM, NodeConfig
 
 FORMAT_VERSION = 1
 
@@ -53,6 +54,33 @@ class NodeRecord(Record):
     launched_at: float | None = None
     tags: dict[str, str] = {}
     """The user's tags as last set; planapply's own follow from the rest."""
+
+    @classmethod
+    def of(cls, vm: VM, config: str, tags: Mapping[str, str], asked_at: float) -> "NodeRecord":
+        """What the state keeps of a VM; `asked_at` stands in for a launch time that isn't told."""
+        return cls(
+            vm=vm.id,
+            config=config,
+            batch=vm.batch,
+            private_address=vm.private_address,
+            public_address=vm.public_address,
+            port=vm.port,
+            size=vm.size,
+            zone=vm.zone,
+            spot=vm.spot,
+            launched_at=asked_at if vm.launched_at is None else vm.launched_at,
+            tags=dict(tags),
+        )
+
+    def seen(self, vm: VM) -> "NodeRecord":
+        """Itself, or a copy with the addresses that the cloud has given the VM since."""
+        addresses = {
+            "private_address": vm.private_address or self.private_address,
+            "public_address": vm.public_address or self.public_address,
+        }
+        if all(getattr(self, key) == value for key, value in addresses.items()):
+            return self
+        return self.model_copy(update=addresses)
 
 
 class Choice(Record):
@@ -112,8 +140,10 @@ class State(Record):
     resources: dict[str, Resource] = {}
     pins: dict[str, Any] = {}
     """What was chosen once and is kept: images, sizes, my own network."""
-    next_index: dict[str, int] = Field(default_factory=dict)
+    next_index: dict[str, int] = {}
     """The first index of an elastic group that was never given."""
+    protect: bool = False
+    """As in the spec last applied: nothing is destroyed or replaced."""
 
     @property
     def scheduler(self) -> NodeRecord | None:

@@ -1,0 +1,1 @@
+"""The Dask side, and the only importer of distributed."""

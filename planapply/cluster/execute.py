@@ -1,0 +1,204 @@
+"""The one executor: a plan becomes handles, and the handles are awaited."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from planapply.cluster.attach import retire, scheduler_rpc
+from planapply.cluster.handles import VMProcess, VMScheduler, VMWorker
+from planapply.cluster.joins import await_joins
+from planapply.cluster.queue import Queue
+from planapply.fleet import Fleet
+from planapply.fleet.tls import make_tls
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.endpoint import endpoint
+from planapply.model.event import Event
+from planapply.model.names import SCHEDULER, split_name, worker_names
+from planapply.model.node import NodeConfig
+from planapply.model.plan import Action, Change, Plan
+from planapply.model.state import Endpoint, NodeRecord, Resource, State
+from planapply.provider import ProviderError
+from planapply.store import StateError
+
+RETIRE = 300.0  # seconds that leaving workers may take to hand over their data
+
+
+async def execute(
+    plan: Plan, fleet: Fleet, *, resources: Mapping[str, Resource], wait: bool = True
+) -> dict[str, PlanapplyError]:
+    """Carry out a plan; gives what could not be done, by node, the rest being done and recorded.
+
+    `resources` is what the provider needs beside VMs; without `wait` nothing is asked of the
+    scheduler
+    once it is launched. Raises Stopped when stopped, and PlanapplyError where nothing more can be
+    done.
+    """
+    run = _Execution(plan, fleet)
+    await run.settle()
+    await run.close_leaving()
+    if run.opening:
+        await run.prepare(resources)
+        await run.open()
+    await run.update_tags()
+    await run.cleanup()
+    if wait:
+        await run.join()
+    return run.failures
+
+
+class _Execution:
+    def __init__(self, plan: Plan, fleet: Fleet) -> None:
+        self.plan, self.fleet = plan, fleet
+        self.queue = Queue(lambda: nullcontext(fleet))
+        self.failures: dict[str, PlanapplyError] = {}
+        self.configs = {**fleet.journal.read(lambda state: dict(state.configs)), **plan.configs}
+        self.nodes = [change for change in plan.changes if change.kind == "node"]
+        self.opening: dict[str, Change] = {}
+        self.leaving: dict[str, NodeRecord] = {}
+        self.opened: list[str] = []
+
+    def _records(self) -> dict[str, NodeRecord]:
+        return self.fleet.journal.read(lambda state: dict(state.nodes))
+
+    def _config(self, digest: str, name: str) -> NodeConfig:
+        # A VM that was adopted by its tags may have been made from what no state remembers.
+        return self.configs.get(digest) or NodeConfig(group=split_name(name)[0], cls="unknown")
+
+    async def settle(self) -> None:
+        """Know what exists: earlier requests first; what they brought need not be launched again."""
+        wanted = {change.name: change.after for change in self.nodes if change.after}
+        await asyncio.to_thread(self.fleet.settle, wanted)
+        records = self._records()
+        for change in self.nodes:
+            record = records.get(change.name)
+            if change.action is Action.UPDATE:
+                continue
+            if record is not None and change.after == record.config and record.vm != change.vm:
+                self.opened.append(change.name)
+                continue
+            if change.action is not Action.DESTROY:
+                self.opening[change.name] = change
+            if record is not None:
+                self.leaving[change.name] = record
+
+    async def close_leaving(self) -> None:
+        """Workers hand over their data and end, then the scheduler."""
+        await self._retire()
+        workers = [name for name in self.leaving if name != SCHEDULER]
+        await self._close(workers)
+        if SCHEDULER in self.leaving:
+            await self._close([SCHEDULER])
+            await asyncio.to_thread(self.fleet.journal.update, _set_endpoint(None))
+        for name in self.failures:
+            self.opening.pop(name, None)  # its old VM may still be there
+
+    async def _retire(self) -> None:
+        where, tls, records = self.fleet.journal.read(
+            lambda state: (state.endpoint, state.tls, dict(state.nodes))
+        )
+        staying = records.keys() - self.leaving.keys() - {SCHEDULER}
+        gone = {change.name for change in self.nodes if change.action is Action.CREATE}
+        leaving = [n for n in self.leaving if n not in gone and n != SCHEDULER]
+        if where is None or SCHEDULER in self.leaving or not staying or not leaving:
+            return  # there is nobody to hand data to
+        names = [
+            worker
+            for name in leaving
+            for worker in worker_names(name, self._config(records[name].config, name).processes)
+        ]
+        self.fleet.tell(Event(event="retiring", names=tuple(leaving)))
+        try:
+            async with asyncio.timeout(RETIRE), scheduler_rpc(where, tls) as remote:
+                await retire(remote, names)
+        except (OSError, TimeoutError) as error:
+            message = f"the scheduler could not retire them ({error or 'too slow'}); they end all the same"
+            self.fleet.tell(Event(event="note", names=tuple(leaving), message=message))
+
+    async def _close(self, names: Iterable[str]) -> None:
+        handles = [self._handle(name, self.leaving[name]) for name in names]
+        await asyncio.gather(*handles)  # adopts
+        await self._gather({handle.name: handle.close() for handle in handles})
+
+    def _handle(self, name: str, record: NodeRecord | None, scheduler: str = "") -> VMProcess:
+        digest = record.config if record else self.opening[name].after
+        config = self._config(digest or "", name)
+        if name == SCHEDULER:
+            return VMScheduler(config=config, queue=self.queue, record=record)
+        return VMWorker(scheduler, name=name, config=config, queue=self.queue, record=record)
+
+    async def prepare(self, resources: Mapping[str, Resource]) -> None:
+        """What must be there before the first VM: the key pair, the supporting resources."""
+
+        def run() -> None:
+            has_key = self.fleet.journal.read(lambda state: state.tls is not None)
+            if self.plan.security == "tls" and not has_key:
+                tls = make_tls(self.plan.cluster)
+                self.fleet.journal.update(lambda state: setattr(state, "tls", tls))
+            self.fleet.prepare(resources, self.plan.tags)
+
+        await asyncio.to_thread(run)
+
+    async def open(self) -> None:
+        """The scheduler, and all workers as soon as its address is known."""
+        workers = [name for name in self.opening if name != SCHEDULER]
+        if SCHEDULER in self.opening:
+            await self._gather({SCHEDULER: _start(self._handle(SCHEDULER, None))})
+        record = self._records().get(SCHEDULER)
+        if record is None:
+            for name in workers:
+                self.failures[name] = PlanapplyError(
+                    f"{name} was not launched: there is no scheduler"
+                )
+            return
+        scheduler = self._handle(SCHEDULER, record)
+        await scheduler
+        assert isinstance(scheduler, VMScheduler)
+        if SCHEDULER in self.opening:
+            where = endpoint(record, scheduler.config)
+            await asyncio.to_thread(self.fleet.journal.update, _set_endpoint(where))
+        told = scheduler.contact_address or ""
+        await self._gather({name: _start(self._handle(name, None, told)) for name in workers})
+        self.opened += [name for name in self.opening if name not in self.failures]
+
+    async def update_tags(self) -> None:
+        """Changed tags, in place, for all nodes of a group at once."""
+        updates: dict[str, list[str]] = {}
+        for change in self.nodes:
+            if change.action is Action.UPDATE and change.after:
+                updates.setdefault(change.after, []).append(change.name)
+        for digest, names in updates.items():
+            tags = self.plan.configs[digest].tags
+            await self._gather({names[0]: asyncio.to_thread(self.fleet.retag, names, tags)})
+
+    async def cleanup(self) -> None:
+        """Supporting resources go last, when nothing uses them."""
+        ends = [c for c in self.plan.changes if c.kind == "resource" and c.action is Action.DESTROY]
+        if ends and not self.failures:
+            await self._gather({ends[0].name: asyncio.to_thread(self.fleet.cleanup)})
+
+    async def join(self) -> None:
+        """Wait for what was launched to become part of the Dask cluster."""
+        records = self._records()
+        names = {n: self._config(records[n].config, n).processes for n in self.opened}
+        if names:
+            self.failures.update(await await_joins(self.fleet, names, self.plan.join_timeout))
+
+    async def _gather(self, calls: Mapping[str, Awaitable[Any]]) -> None:
+        """Await all; a node's failure is kept, what means that nothing more may be asked is raised."""
+        results = await asyncio.gather(*calls.values(), return_exceptions=True)
+        for name, result in zip(calls, results, strict=True):
+            if isinstance(result, ProviderError):
+                self.failures[name] = PlanapplyError(f"{name}: {result.summary}", result.detail)
+            elif isinstance(result, PlanapplyError) and not isinstance(result, StateError):
+                self.failures[name] = result
+            elif isinstance(result, BaseException):
+                raise result
+
+
+async def _start(handle: VMProcess) -> None:
+    await handle
+
+
+def _set_endpoint(where: Endpoint | None) -> Callable[[State], None]:
+    return lambda state: setattr(state, "endpoint", where)

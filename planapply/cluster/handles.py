@@ -1,0 +1,104 @@
+"""VM-backed scheduler and worker classes, for a SpecCluster or for an apply."""
+
+from typing import Any
+
+from distributed.core import Status
+from distributed.deploy.spec import ProcessInterface
+
+from planapply.cluster.queue import Queue
+from planapply.fleet import Wanted
+from planapply.model.endpoint import scheduler_address
+from planapply.model.names import SCHEDULER
+from planapply.model.node import NodeConfig
+from planapply.model.state import NodeRecord
+
+
+class VMProcess(ProcessInterface):
+    """What VMScheduler and VMWorker share: one node, launched and ended through a queue.
+
+    With a `record` the node is adopted: starting it launches nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        config: NodeConfig,
+        queue: Queue,
+        record: NodeRecord | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name, self.config, self.queue, self.record = name, config, queue, record
+        self._told: str | None = None
+
+    async def start(self) -> None:
+        """Launch the VM unless it is there; raises PlanapplyError in the provider's words."""
+        if self.record is None:
+            try:
+                wanted = Wanted(self.name, self.config, self._told)
+                self.record = await self.queue.launch(wanted)
+            except BaseException:
+                self.status = Status.failed
+                raise
+        self._started(self.record)
+        await super().start()
+
+    def _started(self, record: NodeRecord) -> None:
+        """What is known once there is a VM."""
+
+    async def close(self) -> None:
+        """End the VM; returns when it is confirmed gone."""
+        if self.status in (Status.closed, Status.closing):
+            await self.finished()
+            return
+        self.status = Status.closing
+        try:
+            await self.queue.terminate(self.name)
+        except BaseException:
+            self.status = Status.failed
+            raise
+        self.record = None
+        await super().close()
+
+
+class VMScheduler(VMProcess):
+    """A Dask scheduler on a VM of its own; use it as the `cls` of a SpecCluster's scheduler.
+
+    `Spec.cluster_spec()` makes its options. `address` is the one for clients, `contact_address` the
+    one that workers are told.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: NodeConfig,
+        queue: Queue,
+        name: str = SCHEDULER,
+        record: NodeRecord | None = None,
+    ) -> None:
+        super().__init__(name=name, config=config, queue=queue, record=record)
+        self.contact_address: str | None = None
+
+    def _started(self, record: NodeRecord) -> None:
+        self.contact_address = scheduler_address(record, self.config, public=False)
+        self.address = scheduler_address(record, self.config, public=True)
+
+
+class VMWorker(VMProcess):
+    """A VM with one or more Dask workers; use it as the `cls` of a SpecCluster's workers.
+
+    `scheduler` is the address that it is told to join.
+    """
+
+    def __init__(
+        self,
+        scheduler: str,
+        *,
+        name: str,
+        config: NodeConfig,
+        queue: Queue,
+        record: NodeRecord | None = None,
+    ) -> None:
+        super().__init__(scheduler=scheduler, name=name, config=config, queue=queue, record=record)
+        self._told = scheduler

@@ -1,0 +1,97 @@
+"""Handles ask one by one; the provider is asked in batches."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from planapply.fleet import Fleet, Wanted
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.state import NodeRecord
+from planapply.provider import ProviderError
+
+
+class Queue:
+    """Collects what handles ask in one turn of the event loop, and asks the fleet once.
+
+    `fleet` opens the cluster's fleet for one batch, with its state locked: an apply holds one open
+    and
+    gives that; a live cluster locks, reads the state again, and unlocks, per batch. It is entered
+    in a
+    thread.
+    """
+
+    def __init__(self, fleet: Callable[[], AbstractContextManager[Fleet]]) -> None:
+        self._fleet = fleet
+        self._launches: dict[str, tuple[Wanted, asyncio.Future[NodeRecord]]] = {}
+        self._ends: dict[str, asyncio.Future[None]] = {}
+        self._scheduled = False
+        self._turn = asyncio.Lock()  # one session at a time: it locks the state
+
+    async def launch(self, wanted: Wanted) -> NodeRecord:
+        """The node's record once it is launched; raises PlanapplyError with the provider's words."""
+        future: asyncio.Future[NodeRecord] = asyncio.get_running_loop().create_future()
+        self._launches[wanted.name] = (wanted, future)
+        self._schedule()
+        return await future
+
+    async def terminate(self, name: str) -> None:
+        """Returns when the node's VM is confirmed gone; a node that is in no state is gone."""
+        future = self._ends.get(name)
+        if future is None:
+            future = self._ends[name] = asyncio.get_running_loop().create_future()
+            self._schedule()
+        await future
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            loop = asyncio.get_running_loop()
+            # The next turn: all handles that are awaited together have asked by then.
+            loop.call_soon(lambda: loop.create_task(self._flush()))
+
+    async def _flush(self) -> None:
+        self._scheduled = False
+        launches, self._launches = self._launches, {}
+        ends, self._ends = self._ends, {}
+        try:
+            async with self._turn:
+                outcomes = await asyncio.to_thread(
+                    self._run, list(ends), [wanted for wanted, _ in launches.values()]
+                )
+        except BaseException as error:
+            futures: list[asyncio.Future[Any]] = [*ends.values()]
+            futures += [future for _, future in launches.values()]
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for end in ends.values():
+            if not end.done():
+                end.set_result(None)
+        for name, (_, future) in launches.items():
+            if future.done():
+                continue
+            outcome = outcomes[name]
+            if isinstance(outcome, NodeRecord):
+                future.set_result(outcome)
+            else:
+                future.set_exception(NodeFailed(name, outcome))
+
+    def _run(
+        self, ends: list[str], launches: list[Wanted]
+    ) -> dict[str, NodeRecord | ProviderError]:
+        with self._fleet() as fleet:
+            known = fleet.journal.read(lambda state: set(state.nodes))
+            fleet.terminate(name for name in ends if name in known)
+            return fleet.launch(launches) if launches else {}
+
+
+class NodeFailed(PlanapplyError):
+    """One node that could not be launched, in the provider's words; the others are not touched."""
+
+    def __init__(self, name: str, error: ProviderError) -> None:
+        self.name, self.kind = name, error.kind
+        super().__init__(f"{name}: {error.summary}", error.detail)

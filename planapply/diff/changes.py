@@ -1,0 +1,291 @@
+"""The rules: what is created, destroyed, replaced or updated, and why."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from planapply.diff.fields import changed_fields, changed_tags
+from planapply.diff.refresh import Refreshed
+from planapply.diff.wanted import known_names, next_indexes, wanted_nodes
+from planapply.model.desired import Desired
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.names import SCHEDULER, from_ranges, sort_key, split_name, to_ranges
+from planapply.model.node import NodeConfig
+from planapply.model.plan import Action, Change, FieldChange, Plan
+from planapply.model.state import NodeRecord, Resource, State
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of one plan."""
+
+    targets: Collection[str] = ()
+    """Names, ranges such as `cpu-[0..3]`, or groups; empty: everything."""
+    replace: Collection[str] = ()
+    can_retag: bool = False
+    """Whether the provider changes tags in place; otherwise changed tags mean another VM."""
+    resources: Mapping[str, Resource] | None = None
+    """What the provider needs beside VMs; None where it needs nothing."""
+
+
+def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options()) -> Plan:
+    """The changes that take what exists to the spec.
+
+    Raises PlanapplyError for a target that is neither wanted nor there, and where `protect`
+    forbids it.
+    """
+    state = refreshed.state
+    wanted = wanted_nodes(desired, state, refreshed.gone)
+    changes = _node_changes(wanted, refreshed, options)
+    if options.targets:
+        chosen = _select(options.targets, {*wanted, *known_names(state)})
+        if any(c.name == SCHEDULER and c.action is Action.CREATE for c in changes):
+            chosen.add(SCHEDULER)  # no worker can start without it
+        if any(c.name == SCHEDULER and c.name in chosen for c in changes):
+            chosen.update(c.name for c in changes if c.action is Action.REPLACE)
+        changes = [change for change in changes if change.name in chosen]
+    changes = [*_resource_changes(options.resources or {}, state), *changes]
+    if desired.protect:
+        _refuse_destruction(changes)
+    kept = {*wanted} if not options.targets else {c.name for c in changes}
+    return Plan(
+        cluster=desired.cluster,
+        provider=desired.provider,
+        lineage=state.lineage or None,
+        serial=state.serial,
+        spec_digest=desired.spec_digest,
+        cloud=state.cloud,
+        settings=desired.settings,
+        security=desired.security,
+        join_timeout=desired.join_timeout,
+        tags=desired.tags,
+        protect=desired.protect,
+        configs=_configs(changes, wanted, state),
+        changes=tuple(changes),
+        next_index=next_indexes(desired, kept, state),
+        diagnostics=_notes(refreshed),
+    )
+
+
+def destroy_plan(refreshed: Refreshed, targets: Collection[str] = ()) -> Plan:
+    """The changes that leave nothing: workers, then the scheduler, then what else was made.
+
+    Raises PlanapplyError for an unknown target, and where the state says `protect`.
+    """
+    state = refreshed.state
+    names = known_names(state)
+    chosen = _select(targets, names) if targets else names
+    if SCHEDULER in chosen:
+        chosen = names  # workers can't do without it
+    changes = [
+        _destroy(name, state, "destroy was asked for")
+        for name in sorted(chosen, key=sort_key, reverse=True)
+    ]
+    if chosen == names:
+        changes += [
+            Change(
+                name=name, kind="resource", action=Action.DESTROY, reason="destroy was asked for"
+            )
+            for name in state.resources
+        ]
+    if state.protect:
+        _refuse_destruction(changes)
+    return Plan(
+        cluster=state.cluster,
+        provider=state.provider,
+        lineage=state.lineage,
+        serial=state.serial,
+        spec_digest=None,
+        cloud=state.cloud,
+        settings=state.settings,
+        configs=_configs(changes, {}, state),
+        changes=tuple(changes),
+        next_index=state.next_index,
+        diagnostics=_notes(refreshed),
+    )
+
+
+def _node_changes(
+    wanted: Mapping[str, NodeConfig], refreshed: Refreshed, options: Options
+) -> list[Change]:
+    state = refreshed.state
+    asked = _select(options.replace, {*wanted, *state.nodes}) if options.replace else set()
+    cache: dict[tuple[str, str], tuple[FieldChange, ...]] = {}
+    requested = {name for intent in state.intents.values() for name in intent.names}
+    changes: list[Change] = []
+    rebuilt = False
+    for name, config in wanted.items():
+        record = state.nodes.get(name)
+        change: Change | None
+        if record is None or name in refreshed.gone:
+            change = _create(name, config, record, name in requested)
+        else:
+            change = _compare(name, config, record, refreshed, options.can_retag, cache)
+            if (change is None or change.action is Action.UPDATE) and (name in asked or rebuilt):
+                reason = "the scheduler is replaced" if rebuilt else "asked for with --replace"
+                change = _replace(name, config, record, reason)
+        if change is not None:
+            changes.append(change)
+            rebuilt = rebuilt or (name == SCHEDULER and change.action is not Action.UPDATE)
+    unwanted = sorted(known_names(state) - wanted.keys(), key=sort_key)
+    changes += [
+        _destroy(name, state, "its VM is gone" if name in refreshed.gone else "not in the spec")
+        for name in unwanted
+    ]
+    return changes
+
+
+def _create(name: str, config: NodeConfig, record: NodeRecord | None, requested: bool) -> Change:
+    if record is not None:
+        reason = f"its VM {record.vm} is gone"
+    elif requested:
+        reason = "an earlier request for it is still open"
+    else:
+        reason = "not there yet"
+    return Change(
+        name=name,
+        action=Action.CREATE,
+        reason=reason,
+        after=config.digest,
+        before=record.config if record else None,
+        vm=record.vm if record else None,
+    )
+
+
+def _replace(
+    name: str,
+    config: NodeConfig,
+    record: NodeRecord,
+    reason: str,
+    fields: tuple[FieldChange, ...] = (),
+) -> Change:
+    return Change(
+        name=name,
+        action=Action.REPLACE,
+        reason=reason,
+        fields=fields,
+        before=record.config,
+        after=config.digest,
+        vm=record.vm,
+    )
+
+
+def _compare(
+    name: str,
+    config: NodeConfig,
+    record: NodeRecord,
+    refreshed: Refreshed,
+    can_retag: bool,
+    cache: dict[tuple[str, str], tuple[FieldChange, ...]],
+) -> Change | None:
+    if record.status == "terminating":
+        return _replace(name, config, record, "its end was already under way")
+    vm = refreshed.observed.get(name)
+    if vm is not None and vm.status == "stopping":
+        return _replace(name, config, record, f"its VM {record.vm} is on its way to its end")
+    if record.config != config.digest:
+        before = refreshed.state.configs.get(record.config)
+        if before is None:
+            return _replace(name, config, record, "it was made from another configuration")
+        key = (record.config, config.digest)
+        if key not in cache:
+            cache[key] = changed_fields(before, config)
+        if cache[key]:
+            return _replace(name, config, record, _because(cache[key]), cache[key])
+    current = record.tags
+    if vm is not None:
+        current = {k: v for k, v in vm.tags.items() if k in config.tags or k in record.tags}
+    fields = changed_tags(current, config.tags)
+    if not fields:
+        return None
+    if not can_retag:
+        forced = tuple(f.model_copy(update={"forces_replacement": True}) for f in fields)
+        return _replace(name, config, record, _because(forced), forced)
+    return Change(
+        name=name,
+        action=Action.UPDATE,
+        reason=_because(fields),
+        fields=fields,
+        before=record.config,
+        after=config.digest,
+        vm=record.vm,
+    )
+
+
+def _because(fields: tuple[FieldChange, ...]) -> str:
+    return f"{', '.join(field.path for field in fields)} changed"
+
+
+def _destroy(name: str, state: State, reason: str) -> Change:
+    record = state.nodes.get(name)
+    if record is None:
+        return Change(
+            name=name,
+            action=Action.DESTROY,
+            reason="an earlier request for it is still open, so it may exist",
+        )
+    return Change(
+        name=name, action=Action.DESTROY, reason=reason, before=record.config, vm=record.vm
+    )
+
+
+def _resource_changes(needed: Mapping[str, Resource], state: State) -> list[Change]:
+    return [
+        Change(name=name, kind="resource", action=Action.CREATE, reason="not there yet")
+        for name in needed
+        if name not in state.resources or state.resources[name].id is None
+    ]
+
+
+def _select(targets: Collection[str], names: Collection[str]) -> set[str]:
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        groups.setdefault(split_name(name)[0], set()).add(name)
+    chosen: set[str] = set()
+    for target in targets:
+        found = groups.get(target) or {n for n in from_ranges([target]) if n in names}
+        if not found:
+            raise PlanapplyError(
+                f"there is no node {target!r}",
+                f"Nodes: {' '.join(to_ranges(sorted(names, key=sort_key))) or 'none'}. "
+                "Name a node, a group, or a range such as cpu-[0..3].",
+            )
+        chosen |= found
+    return chosen
+
+
+def _refuse_destruction(changes: Collection[Change]) -> None:
+    ending = [c.name for c in changes if c.action in (Action.REPLACE, Action.DESTROY)]
+    if ending:
+        raise PlanapplyError(
+            f"the cluster is protected, and this would end {' '.join(to_ranges(ending))}",
+            "Set `protect = false` under [cluster] and apply that first, if you mean it.",
+        )
+
+
+def _configs(
+    changes: Collection[Change], wanted: Mapping[str, NodeConfig], state: State
+) -> dict[str, NodeConfig]:
+    used = {d for c in changes for d in (c.before, c.after) if d is not None}
+    known = {**state.configs, **{config.digest: config for config in wanted.values()}}
+    return {digest: known[digest] for digest in sorted(used) if digest in known}
+
+
+def _notes(refreshed: Refreshed) -> tuple[Diagnostic, ...]:
+    notes = []
+    if refreshed.adopted:
+        names = " ".join(to_ranges(sorted(refreshed.adopted, key=sort_key)))
+        notes.append(
+            warning(
+                f"found VMs that the state did not know: {names}",
+                "They carry this cluster's tags and are taken into the state.",
+            )
+        )
+    if refreshed.strays:
+        ids = " ".join(sorted(vm.id for vm in refreshed.strays))
+        notes.append(
+            warning(
+                f"found VMs that are one too many: {ids}",
+                "They carry this cluster's tags, but their names are taken; apply ends them.",
+            )
+        )
+    return tuple(notes)

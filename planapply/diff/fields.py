@@ -1,0 +1,55 @@
+"""Which settings differ between two configs, by their paths in the spec."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from planapply.model.node import NodeConfig
+from planapply.model.plan import FieldChange
+
+SPEC_NAMES = {"cls": "class"}
+DICTS = frozenset(
+    {"options", "environment", "environment.env", "requirements", "create", "provider"}
+)
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and (path in DICTS or not path):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list | tuple) and path == "size" and len(value) < 2:
+        yield path, value[0] if value else None
+    else:
+        yield path, value
+
+
+def changed_fields(before: NodeConfig, after: NodeConfig) -> tuple[FieldChange, ...]:
+    """Every setting whose change means another VM; tags are compared elsewhere."""
+    old, new = (
+        dict(_flat(config.model_dump(mode="json", exclude={"tags", "group"}), ""))
+        for config in (before, after)
+    )
+    return tuple(
+        FieldChange(path=_spec_path(path), before=old.get(path), after=new.get(path))
+        for path in {**old, **new}
+        if old.get(path) != new.get(path)
+    )
+
+
+def _spec_path(path: str) -> str:
+    # `requirements.cpus` is written `cpus` in a spec.
+    head, _, rest = path.partition(".")
+    return rest if head == "requirements" and rest else SPEC_NAMES.get(path, path)
+
+
+def changed_tags(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
+    """Tags that were set by us and differ, or are missing."""
+    return tuple(
+        FieldChange(
+            path=f"tags.{key}",
+            before=before.get(key),
+            after=after.get(key),
+            forces_replacement=False,
+        )
+        for key in sorted({**before, **after})
+        if before.get(key) != after.get(key)
+    )

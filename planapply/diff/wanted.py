@@ -1,0 +1,50 @@
+"""Which nodes a spec wants, by name."""
+
+from collections.abc import Collection
+
+from planapply.model.desired import Desired, Group
+from planapply.model.names import SCHEDULER, node_name, split_name
+from planapply.model.node import NodeConfig
+from planapply.model.state import State
+
+
+def known_names(state: State) -> set[str]:
+    """Names whose VMs exist or may exist."""
+    return {*state.nodes, *(name for intent in state.intents.values() for name in intent.names)}
+
+
+def _elastic(group: Group, state: State, gone: Collection[str]) -> list[str]:
+    """The members that it has, within its bounds; lost ones don't come back, the lowest stay."""
+    have = sorted(
+        index
+        for name in known_names(state)
+        for of, index in [split_name(name)]
+        if of == group.name and name != of and name not in gone
+    )
+    keep = have if group.max is None else have[: group.max]
+    first = max(state.next_index.get(group.name, 0), *(i + 1 for i in have), 0)
+    new = range(first, first + max(0, (group.min or 0) - len(keep)))
+    return [node_name(group.name, index) for index in (*keep, *new)]
+
+
+def wanted_nodes(desired: Desired, state: State, gone: Collection[str]) -> dict[str, NodeConfig]:
+    """Name -> config, in the order of the spec, the scheduler first."""
+    wanted = {SCHEDULER: desired.scheduler}
+    for group in desired.groups:
+        if group.count is not None:
+            names = [node_name(group.name, index) for index in range(group.count)]
+        else:
+            names = _elastic(group, state, gone)
+        wanted.update(dict.fromkeys(names, group.config))
+    return wanted
+
+
+def next_indexes(desired: Desired, wanted: Collection[str], state: State) -> dict[str, int]:
+    """For each elastic group the first index that was never given, once `wanted` exists."""
+    elastic = {group.name for group in desired.groups if group.count is None}
+    indexes = dict(state.next_index)
+    for name in {*wanted, *known_names(state)}:
+        group, index = split_name(name)
+        if group in elastic:
+            indexes[group] = max(indexes.get(group, 0), index + 1)
+    return {group: index for group, index in indexes.items() if group in elastic}

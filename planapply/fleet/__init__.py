@@ -1,0 +1,19 @@
+"""The only place that batches, waits, retries and backs off, and that writes intents."""
+
+from planapply.fleet.clock import Clock, Stopped, SystemClock
+from planapply.fleet.fleet import Fleet, Wanted
+from planapply.fleet.journal import Journal
+from planapply.fleet.launch import Listener, Outcome
+from planapply.fleet.patience import Patience
+
+__all__ = [
+    "Clock",
+    "Fleet",
+    "Journal",
+    "Listener",
+    "Outcome",
+    "Patience",
+    "Stopped",
+    "SystemClock",
+    "Wanted",
+]

@@ -1,0 +1,236 @@
+"""Everything that is asked of a provider: in batches, side by side, with the state one step ahead."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TypeVar
+
+from planapply.fleet.clock import Clock
+from planapply.fleet.journal import Journal
+from planapply.fleet.launch import Launcher, Listener, Outcome
+from planapply.fleet.patience import Bucket, Patience
+from planapply.fleet.request import chunks, cluster_tags
+from planapply.fleet.resources import Resources
+from planapply.fleet.terminate import Terminator
+from planapply.model.event import Event
+from planapply.model.node import VM, NodeConfig
+from planapply.model.state import Intent, NodeRecord, Resource, State
+from planapply.provider import Console, ErrorKind, Prepares, Provider, ProviderError, Retags
+
+T = TypeVar("T")
+R = TypeVar("R")
+ADDRESS = 120.0  # seconds that a cloud may take to give a VM its address
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One node to launch."""
+
+    name: str
+    config: NodeConfig
+    scheduler: str | None = None
+    """The address that it is told; None for a scheduler."""
+
+
+class Fleet:
+    """The VMs of one cluster, while its state is locked.
+
+    `parallel` is the most provider calls at one time (default: the provider's limit); 0 makes them
+    one after the other in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        journal: Journal,
+        clock: Clock,
+        *,
+        tell: Listener = lambda event: None,
+        parallel: int | None = None,
+        patience: float = 120.0,
+    ) -> None:
+        limits = provider.limits
+        self.provider, self.journal, self.clock, self.tell = provider, journal, clock, tell
+        self.parallel = limits.parallel if parallel is None else parallel
+        self.patience = Patience(clock, patience)
+        self._launcher = Launcher(
+            provider,
+            journal,
+            self.patience,
+            Bucket(clock, limits.launch_rate),
+            Bucket(clock, limits.launch_vm_rate),
+            tell,
+        )
+        self._terminator = Terminator(
+            provider,
+            journal,
+            self.patience,
+            Bucket(clock, limits.terminate_rate),
+            Bucket(clock, limits.terminate_vm_rate),
+            tell,
+        )
+
+    def launch(self, wanted: Sequence[Wanted]) -> dict[str, Outcome]:
+        """Launch these nodes; each name's outcome is its record, or the error that it ended with.
+
+        Raises Stopped, or what the store raised, after all that was asked has answered.
+        """
+        groups: dict[tuple[str, str | None], list[Wanted]] = {}
+        for node in wanted:
+            groups.setdefault((node.config.digest, node.scheduler), []).append(node)
+        batches = [
+            (names, group[0].config, group[0].scheduler)
+            for group in groups.values()
+            for names in chunks([node.name for node in group], self.provider.limits.batch)
+        ]
+        outcomes: dict[str, Outcome] = {}
+        for part in self._side_by_side(lambda batch: self._launcher.launch(*batch), batches):
+            outcomes.update(part)
+        for node in wanted:
+            if node.scheduler is None and isinstance(outcomes[node.name], NodeRecord):
+                outcomes[node.name] = self._await_address(node.name)
+        return outcomes
+
+    def _await_address(self, name: str) -> Outcome:
+        """The record of a scheduler once it has an address, which some clouds give later."""
+
+        def record() -> NodeRecord:
+            return self.journal.read(lambda state: state.nodes[name])
+
+        def addressed() -> bool:
+            return record().private_address is not None or (
+                bool(self.look()) and record().private_address is not None
+            )
+
+        if self.patience.until(addressed, every=self.provider.limits.poll, limit=ADDRESS):
+            return record()
+        return ProviderError(
+            ErrorKind.UNAVAILABLE,
+            f"its VM {record().vm} got no address within {ADDRESS:.0f} s",
+            "Its record is kept. Look at the VM in the cloud's console, then apply again.",
+        )
+
+    def look(self) -> list[VM]:
+        """Every VM of this cluster that the cloud shows; addresses that it gave since are recorded."""
+        vms = self.find()
+        by_id = {vm.id: vm for vm in vms}
+        changed = self.journal.read(
+            lambda state: {
+                name: seen
+                for name, old in state.nodes.items()
+                if old.vm in by_id and (seen := old.seen(by_id[old.vm])) is not old
+            }
+        )
+        if changed:
+            self.journal.update(lambda state: state.nodes.update(changed))
+        return vms
+
+    def console(self, name: str, lines: int = 15) -> str:
+        """The last lines that a node printed; empty where the cloud can't show them."""
+        record = self.journal.read(lambda state: state.nodes.get(name))
+        if record is None or not isinstance(self.provider, Console):
+            return ""
+        try:
+            return self.provider.console(record.vm, lines)
+        except ProviderError:
+            return ""  # it only explains another error, which must not be hidden by this one
+
+    def settle(self, wanted: Mapping[str, str]) -> None:
+        """Close every intent that an earlier process left open.
+
+        A request is only asked again if all of its names are still `wanted` (name -> config
+        digest);
+        otherwise its VMs are found once they must be visible. Raises ProviderError where a cloud
+        still can't say, and what `launch` raises.
+        """
+        intents = self.journal.read(lambda state: dict(state.intents))
+        self._side_by_side(lambda item: self._settle(*item, wanted), intents.items())
+
+    def _settle(self, token: str, intent: Intent, wanted: Mapping[str, str]) -> None:
+        limits = self.provider.limits
+        vms = self._launcher.look(token, intent, 0.0)
+        if {vm.name for vm in vms} >= set(intent.names):
+            self._launcher.adopt(token, intent, vms)
+        elif limits.tokens and all(wanted.get(name) == intent.config for name in intent.names):
+            asked = intent.model_copy(update={"asked_at": self.clock.time()})
+            self.journal.update(lambda state: state.intents.update({token: asked}))
+            _, error = self._launcher.answer(token, asked)
+            if error is not None and error.kind is ErrorKind.UNKNOWN:
+                raise error
+        else:
+            passed = max(0.0, self.clock.time() - intent.asked_at)
+            seconds = max(0.0, limits.settle - passed)
+            if seconds:
+                self.tell(
+                    Event(
+                        event="waiting",
+                        names=tuple(intent.names),
+                        message="for an earlier request to show, or not",
+                    )
+                )
+            self._launcher.adopt(token, intent, self._launcher.look(token, intent, seconds))
+
+    def terminate(self, names: Iterable[str]) -> None:
+        """End these nodes and wait until each is confirmed gone; then they leave the state.
+
+        Raises PlanapplyError naming those whose end could not be confirmed; they stay in the state.
+        """
+        self._terminator.terminate(list(names))
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Take those of these nodes out of the state whose VM a second look does not show either."""
+        shown = {vm.id for vm in self.find()}
+        gone = self.journal.read(
+            lambda state: [n for n in names if n in state.nodes and state.nodes[n].vm not in shown]
+        )
+        if gone:
+            self._terminator.forget(gone)
+
+    def end_strays(self, ids: Sequence[str]) -> None:
+        """End VMs that are in no state, found by this cluster's tags."""
+        self._terminator.ask(ids)
+
+    def retag(self, names: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Give these nodes exactly these user tags, in place."""
+        assert isinstance(self.provider, Retags)
+        provider = self.provider
+        records = self.journal.read(lambda state: [state.nodes[name] for name in names])
+        removed = sorted({key for record in records for key in record.tags} - set(tags))
+        ids = [record.vm for record in records]
+        self.patience.call(
+            lambda: provider.retag(ids, tags, removed), also=frozenset({ErrorKind.UNKNOWN})
+        )
+
+        def record_tags(state: State) -> None:
+            for name in names:
+                state.nodes[name].tags = dict(tags)
+
+        self.journal.update(record_tags)
+        self.tell(Event(event="updated", names=tuple(names)))
+
+    def prepare(self, needed: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
+        """Make the supporting resources that are not there yet."""
+        if needed:
+            self._resources().prepare(needed, tags)
+
+    def cleanup(self) -> None:
+        """Remove all supporting resources."""
+        if self.journal.read(lambda state: bool(state.resources)):
+            self._resources().cleanup()
+
+    def _resources(self) -> Resources:
+        assert isinstance(self.provider, Prepares)
+        return Resources(self.provider, self.journal, self.patience, self.tell)
+
+    def find(self) -> list[VM]:
+        """Every VM of this cluster that the cloud shows."""
+        return self._launcher.find(self.journal.read(cluster_tags))
+
+    def _side_by_side(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """All results; the first exception is raised only when every call has ended."""
+        if self.parallel < 1:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(self.parallel, thread_name_prefix="planapply") as pool:
+            futures = [pool.submit(function, item) for item in items]
+            wait(futures)
+        return [future.result() for future in futures]

@@ -1,0 +1,73 @@
+"""An intent and the state give the request, the same one each time it is asked: pure."""
+
+from collections.abc import Iterator, Sequence
+
+from planapply import bootstrap
+from planapply.model.names import to_ranges
+from planapply.model.node import (
+    TAG_BATCH,
+    TAG_CLUSTER,
+    TAG_CONFIG,
+    TAG_GROUP,
+    TAG_LINEAGE,
+    TAG_NAMES,
+    NodeConfig,
+)
+from planapply.model.state import Intent, State
+from planapply.provider import LaunchRequest, Limits
+
+LONGEST_TAG = (
+    255  # EC2's limit for a tag's value is 256 characters, and the tightest that we know of
+)
+
+
+def chunks(names: Sequence[str], most: int) -> Iterator[list[str]]:
+    """Names in batches of at most `most`, each short enough to be written into one tag."""
+    batch: list[str] = []
+    for name in names:
+        if batch and (len(batch) == most or len(" ".join(to_ranges([*batch, name]))) > LONGEST_TAG):
+            yield batch
+            batch = []
+        batch.append(name)
+    if batch:
+        yield batch
+
+
+def cluster_tags(state: State) -> dict[str, str]:
+    """What every VM and resource of this cluster carries."""
+    return {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
+
+
+def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str) -> dict[str, str]:
+    """All tags of one batch, the user's included."""
+    return {
+        **config.tags,
+        "Name": f"{state.cluster} {config.group}",
+        **cluster_tags(state),
+        TAG_GROUP: config.group,
+        TAG_BATCH: token,
+        TAG_NAMES: " ".join(to_ranges(names)),
+        TAG_CONFIG: config.digest,
+    }
+
+
+def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> LaunchRequest:
+    """What to ask the provider for."""
+    config = state.configs[intent.config]
+    tags = node_tags(state, config, intent.names, token)
+    parts = {
+        "config": config,
+        "names": intent.names,
+        "scheduler": intent.scheduler,
+        "tls": state.tls,
+    }
+    return LaunchRequest(
+        token=token,
+        names=tuple(intent.names),
+        config=config,
+        choice=intent.choice,
+        tags=tags,
+        boots=bootstrap.boots(**parts, cluster=state.cluster),
+        user_data=b"",
+        resources=dict(state.resources),
+    )

@@ -1,0 +1,72 @@
+"""What a cluster needs beside VMs: recorded before it is made, and until it is confirmed gone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from planapply.fleet.journal import Journal
+from planapply.fleet.launch import Listener
+from planapply.fleet.patience import Patience
+from planapply.fleet.request import cluster_tags
+from planapply.model.event import Event
+from planapply.model.state import Resource, State
+from planapply.provider import ErrorKind, Prepares
+
+UNKNOWN = frozenset({ErrorKind.UNKNOWN})
+LONGEST_END = (
+    600.0  # seconds: a security group is in use until the last VM's network interface is gone
+)
+
+
+@dataclass
+class Resources:
+    """Makes and removes supporting resources, one after the other."""
+
+    provider: Prepares
+    journal: Journal
+    patience: Patience
+    tell: Listener
+
+    def prepare(self, needed: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
+        """Make what is not there; the provider finds by its tags what an earlier try has made."""
+        for name, resource in needed.items():
+            recorded = self.journal.read(lambda state, name=name: state.resources.get(name))  # type: ignore[misc]
+            if recorded is not None and recorded.id is not None:
+                continue
+            self._record(name, resource)
+            all_tags = {**tags, **self.journal.read(cluster_tags)}
+            made = self.patience.call(
+                lambda name=name, resource=resource: self.provider.prepare(
+                    name, resource, all_tags
+                ),  # type: ignore[misc]
+                also=UNKNOWN,
+            )
+            self._record(name, made)
+            self.tell(Event(event="resource", names=(name,), message=f"made {made.kind} {made.id}"))
+
+    def cleanup(self) -> None:
+        """Remove all, those too whose answer was never recorded."""
+        recorded = self.journal.read(lambda state: dict(state.resources))
+        if not recorded:
+            return
+        tags = self.journal.read(cluster_tags)
+        found = self.patience.call(lambda: self.provider.find_resources(tags), also=UNKNOWN)
+        for name, resource in recorded.items():
+            existing = found.get(name, resource)
+            if existing.id is not None:
+                self.patience.call(
+                    lambda existing=existing: self.provider.cleanup(existing),  # type: ignore[misc]
+                    also=UNKNOWN,
+                    limit=LONGEST_END,
+                )
+            self.journal.update(lambda state, name=name: _forget(state, name))  # type: ignore[misc]
+            self.tell(Event(event="resource", names=(name,), message=f"removed {existing.kind}"))
+
+    def _record(self, name: str, resource: Resource) -> None:
+        def record(state: State) -> None:
+            state.resources[name] = resource
+
+        self.journal.update(record)
+
+
+def _forget(state: State, name: str) -> None:
+    state.resources.pop(name, None)

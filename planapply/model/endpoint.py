@@ -1,0 +1,21 @@
+"""Where a scheduler answers, from what is known of its VM."""
+
+from planapply.model.node import DEFAULT_PORT, NodeConfig
+from planapply.model.state import Endpoint, NodeRecord
+
+
+def scheduler_address(record: NodeRecord, config: NodeConfig, *, public: bool) -> str:
+    """A Dask address such as `tls://10.0.0.5:8786`; the private one where there is no public one."""
+    host = (record.public_address if public else None) or record.private_address
+    port = record.port or config.options.get("port") or DEFAULT_PORT
+    return f"{'tls' if config.security == 'tls' else 'tcp'}://{host}:{port}"
+
+
+def endpoint(record: NodeRecord, config: NodeConfig, dashboard_port: int | None = None) -> Endpoint:
+    """What the state says of the scheduler's addresses; the dashboard's port is asked of Dask."""
+    host = record.public_address or record.private_address
+    return Endpoint(
+        private=scheduler_address(record, config, public=False),
+        public=scheduler_address(record, config, public=True) if record.public_address else None,
+        dashboard=f"http://{host}:{dashboard_port}/status" if dashboard_port else None,
+    )

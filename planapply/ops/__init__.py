@@ -1,0 +1,1 @@
+"""The use cases: each a short list of steps, top to bottom."""

@@ -1,0 +1,166 @@
+"""apply and destroy: lock -> plan -> confirm -> execute -> unlock."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from planapply.diff import Refreshed
+from planapply.fleet import Fleet, Journal, Listener
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.event import Event
+from planapply.model.plan import Plan
+from planapply.model.state import State
+from planapply.ops.planning import Planned, PlanOptions, new_lineage, plan_from
+from planapply.ops.workspace import Workspace, asking, identity_of
+from planapply.provider import ProviderError
+from planapply.store import LockInfo
+
+
+@dataclass(frozen=True)
+class ApplyOptions:
+    """How to carry a plan out."""
+
+    wait: bool = True
+    """Whether to wait until what was launched has joined."""
+    parallel: int | None = None
+    """The most provider calls at one time; None: the provider's limit."""
+    lock_timeout: float = 0.0
+    """Seconds to wait for somebody else's lock."""
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    plan: Plan
+    confirmed: bool
+    failures: dict[str, PlanapplyError] = field(default_factory=dict)
+    """By node; the rest was done, and all of it is recorded."""
+    writes: int = 0
+    """How often the state was written."""
+
+
+def apply(
+    workspace: Workspace,
+    confirm: Callable[[Plan], bool],
+    options: PlanOptions = PlanOptions(),
+    how: ApplyOptions = ApplyOptions(),
+    *,
+    saved: Plan | None = None,
+    tell: Listener = lambda event: None,
+) -> Report:
+    """Carry out what `plan` would print, or the `saved` one, once `confirm` says so.
+
+    Raises PlanapplyError, and Stopped where the clock was stopped; what was done by then is
+    recorded.
+    """
+    with lock(workspace, "destroy" if options.destroy else "apply", how.lock_timeout, tell):
+        state = workspace.store.read()
+        if saved is not None:
+            options = PlanOptions(
+                destroy=saved.spec_digest is None, refresh_only=saved.refresh_only
+            )
+        planned = plan_from(workspace, state, options)
+        if saved is not None:
+            check_saved(saved, planned.plan)
+            planned.plan = saved
+        if not confirm(planned.plan):
+            return Report(planned.plan, confirmed=False)
+        fleet = open_fleet(workspace, planned, tell, how.parallel)
+        failures = carry_out(workspace, planned, fleet, how)
+        return Report(planned.plan, True, failures, fleet.journal.writes)
+
+
+@contextmanager
+def lock(workspace: Workspace, purpose: str, timeout: float, tell: Listener) -> Iterator[LockInfo]:
+    """Hold the state's lock, telling whom it waits for."""
+
+    def waiting(holder: LockInfo) -> None:
+        tell(Event(event="waiting", message=f"for the state's lock: {holder.describe()}"))
+
+    clock = workspace.clock
+    with workspace.store.lock(purpose, timeout, wait=clock.sleep, on_wait=waiting) as held:
+        if held.taken_over is not None:
+            tell(
+                Event(
+                    event="note",
+                    message="took over the lock of a process that has died: "
+                    + held.taken_over.describe(),
+                )
+            )
+        yield held
+
+
+def open_fleet(
+    workspace: Workspace, planned: Planned, tell: Listener, parallel: int | None
+) -> Fleet:
+    """The fleet of a locked state; what the plan says of the cluster as a whole is durable then."""
+    state = planned.refreshed.state
+    plan = planned.plan
+    cloud = state.cloud or identity_of(planned.provider, workspace.patience)
+    before = state.model_dump(include=WHOLE)
+    state.lineage = state.lineage or new_lineage()
+    state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
+    state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
+    state.pins = {**state.pins, **plan.pins}
+    if plan.spec_digest is not None:
+        state.protect = plan.protect
+    journal = Journal(workspace.store, state)
+    changed = before != state.model_dump(include=WHOLE)
+    if changed or plan.changes or planned.refreshed.adopted or plan.refresh_only:
+        journal.update(lambda _: None)
+    return Fleet(planned.provider, journal, workspace.clock, tell=tell, parallel=parallel)
+
+
+WHOLE = {"lineage", "cluster", "provider", "cloud", "settings", "next_index", "pins", "protect"}
+
+
+def carry_out(
+    workspace: Workspace, planned: Planned, fleet: Fleet, how: ApplyOptions
+) -> dict[str, PlanapplyError]:
+    """Execute the plan; gives what could not be done."""
+    plan, refreshed = planned.plan, planned.refreshed
+    if plan.refresh_only:
+        fleet.forget(sorted(refreshed.gone))
+        return {}
+    failures: dict[str, PlanapplyError] = {}
+    if refreshed.strays:
+        asking(lambda: fleet.end_strays([vm.id for vm in refreshed.strays]))
+    if plan.changes:
+        from planapply.cluster.execute import execute  # imports distributed
+
+        try:
+            failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=how.wait))
+        except ProviderError as error:
+            raise PlanapplyError(error.summary, error.detail) from error
+    if fleet.journal.read(lambda state: state.is_empty and state.tls is not None):
+        fleet.journal.update(_drop_key)
+    return failures
+
+
+def _drop_key(state: State) -> None:
+    # The next cluster under this state gets a key of its own.
+    state.tls = None
+
+
+def check_saved(saved: Plan, now: Plan) -> None:
+    """A saved plan is good for one state and one spec; raises PlanapplyError otherwise."""
+    if (saved.cluster, saved.lineage) != (now.cluster, now.lineage):
+        raise PlanapplyError(
+            f"the plan file is for cluster {saved.cluster!r}, and not for the one of this state",
+            "Apply it with the spec and state that it was made from.",
+        )
+    if saved.serial != now.serial:
+        raise PlanapplyError(
+            f"the plan file is stale: the state has moved on from serial {saved.serial} to {now.serial}",
+            "Plan again: planapply plan --out FILE",
+        )
+    if None not in (saved.spec_digest, now.spec_digest) and saved.spec_digest != now.spec_digest:
+        raise PlanapplyError(
+            "the plan file is stale: the spec has changed since it was made",
+            "Plan again: planapply plan --out FILE",
+        )
+
+
+__all__ = ["ApplyOptions", "Refreshed", "Report", "apply"]

@@ -1,0 +1,66 @@
+"""What the cluster costs an hour, before and after a plan."""
+
+from collections import Counter
+
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.plan import Action, Cost, Plan
+from planapply.model.state import State
+from planapply.provider import Price, Prices, Provider
+
+Item = tuple[str | None, str | None, bool]
+"""Size, zone and whether it is a spot VM."""
+
+
+def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None) -> Plan:
+    """The plan with its cost, where the provider knows prices.
+
+    Raises PlanapplyError where it is above `max_cost` (USD an hour).
+    """
+    if not isinstance(provider, Prices):
+        return plan
+    have = {name: (r.size, r.zone, r.spot) for name, r in state.nodes.items()}
+    then = dict(have)
+    for change in plan.changes:
+        if change.kind == "node" and change.action is not Action.UPDATE:
+            then.pop(change.name, None)
+            if change.after is not None:
+                config = plan.configs[change.after]
+                then[change.name] = (
+                    config.size[0] if config.size else None,
+                    config.zones[0] if config.zones else None,
+                    bool(config.spot),
+                )
+    prices: dict[Item, Price] = {
+        item: provider.price(*item) for item in {*have.values(), *then.values()}
+    }
+    unknown = sorted(
+        {
+            item[0] or "the default size"
+            for item in then.values()
+            if prices[item].usd_per_hour is None
+        }
+    )
+    cost = Cost(
+        before=_sum(Counter(have.values()), prices),
+        after=_sum(Counter(then.values()), prices),
+        unknown=tuple(unknown),
+        source=next((price.source for price in prices.values() if price.source), ""),
+    )
+    if max_cost is not None and cost.after is not None and cost.after > max_cost:
+        raise PlanapplyError(
+            f"the cluster would cost {cost.after:.2f} USD/h, and max_cost is {max_cost:.2f}",
+            "Make it smaller, or raise `max_cost` under [cluster].",
+        )
+    return plan.model_copy(update={"cost": cost})
+
+
+def _sum(items: Counter[Item], prices: dict[Item, Price]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    known = [
+        (number, usd)
+        for item, number in items.items()
+        if (usd := prices[item].usd_per_hour) is not None
+    ]
+    if items and not known:
+        return None
+    return round(sum(number * usd for number, usd in known), 6)

@@ -1,0 +1,138 @@
+"""What one command works on: a spec or a state, its store, its provider."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from planapply import catalog, specfile
+from planapply.fleet import Patience, SystemClock
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.spec import Spec, state_location
+from planapply.model.state import State
+from planapply.provider import ErrorKind, Plugin, Provider, ProviderError
+from planapply.store import Store, open_store
+
+T = TypeVar("T")
+
+
+@dataclass
+class Workspace:
+    """Use `from_spec` where the spec is needed, `from_state` where a state will do."""
+
+    store: Store
+    spec: Spec | None = None
+    diagnostics: Sequence[Diagnostic] = ()
+    """Warnings of the spec."""
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    @classmethod
+    def from_spec(
+        cls, file: str, overrides: Sequence[str] = (), state: str | None = None
+    ) -> "Workspace":
+        """Raises PlanapplyError with everything that is wrong with the spec."""
+        spec, diagnostics = specfile.load(Path(file), catalog.plugin, overrides)
+        location = spec.state_location(file) if state is None else state
+        return cls(open_store(location), spec, diagnostics)
+
+    @classmethod
+    def from_state(
+        cls, file: str, overrides: Sequence[str] = (), state: str | None = None
+    ) -> "Workspace":
+        """With the state at `state`, or that of the spec, of which only its place is read.
+
+        `file` may be a state itself. Raises PlanapplyError where neither is there.
+        """
+        if state is None:
+            state = specfile.state_of(Path(file), overrides)
+        return cls(open_store(state))
+
+    def read(self) -> State:
+        """The state; raises PlanapplyError where there is none."""
+        state = self.store.read()
+        if state is None:
+            raise PlanapplyError(
+                f"there is no state at {self.store.location}",
+                "Nothing was applied from there yet. Name the spec with --file or the state with "
+                "--state; `planapply list` shows clusters whose state is elsewhere or lost.",
+            )
+        return state
+
+    def plugin(self, state: State | None) -> Plugin:
+        """That of the spec, or else of the state; raises PlanapplyError where they differ."""
+        name = self.spec.cluster.provider if self.spec else state.provider if state else ""
+        if state and not state.is_empty and state.provider != name:
+            raise PlanapplyError(
+                f"the cluster was made with provider {state.provider!r}, and the spec says {name!r}",
+                f"Destroy it first: planapply destroy --state {self.store.location}",
+            )
+        return catalog.plugin(name)
+
+    def connect(self, state: State | None) -> Provider:
+        """The provider, with the settings of the spec, or else of the state; its cloud is checked.
+
+        Raises PlanapplyError where the state is about another account, region, …
+        """
+        plugin = self.plugin(state)
+        values = self.spec.provider if self.spec else state.settings if state else {}
+        provider = provider_of(plugin, values)
+        if state is not None and not state.is_empty:
+            check_cloud(state, identity_of(provider, self.patience))
+        return provider
+
+    @cached_property
+    def patience(self) -> Patience:
+        """For the calls that are made before there is a fleet."""
+        return Patience(self.clock)
+
+
+def provider_of(plugin: Plugin, values: Mapping[str, Any]) -> Provider:
+    """A provider with these settings, which may come from a state; raises PlanapplyError."""
+    try:
+        settings = plugin.settings.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PlanapplyError(
+            f"the settings of the provider {plugin.name!r} don't fit: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "They are kept in the state as they were applied; another version of the provider may "
+            "have other settings.",
+        ) from error
+    try:
+        provider: Provider = plugin.connect(settings)
+    except ProviderError as error:
+        raise PlanapplyError(error.summary, error.detail) from error
+    return provider
+
+
+def identity_of(provider: Provider, patience: Patience) -> dict[str, str]:
+    """Whose cloud it is; raises PlanapplyError in the provider's words."""
+    return asking(lambda: patience.call(provider.identity, also=frozenset({ErrorKind.UNKNOWN})))
+
+
+def asking(call: Callable[[], T]) -> T:
+    """The result of `call`, with a provider's error as one that is told to the user."""
+    try:
+        return call()
+    except ProviderError as error:
+        raise PlanapplyError(error.summary, error.detail) from error
+
+
+def check_cloud(state: State, identity: Mapping[str, str]) -> None:
+    """Refuse a state of somebody else's cloud, which would look empty from here."""
+    different = [
+        f"{key}: the state is about {state.cloud[key]}, this is {identity.get(key)}"
+        for key in state.cloud
+        if identity.get(key) != state.cloud[key]
+    ]
+    if different:
+        raise PlanapplyError(
+            f"the state of cluster {state.cluster!r} is about another cloud",
+            "; ".join(different) + ". Use the account, region or machine that it was made in.",
+        )
+
+
+__all__ = ["Workspace", "asking", "check_cloud", "identity_of", "provider_of", "state_location"]

@@ -1,0 +1,195 @@
+"""What pydantic found wrong -> what is wrong with the spec, and what to write instead."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from planapply.model.spec import Spec
+from planapply.specfile.words import Path, Problem, brief, dotted, key, near, toml
+
+_KINDS = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+_BOUNDS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+}
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], document: Any, above: Path = ()
+) -> Iterator[Problem]:
+    """One problem for each place of `document` where `error` found any, in its order.
+
+    `document` is what `model` was to be made from; `above` is where it stands in the file.
+    """
+    seen: set[Path] = set()
+    for item in error.errors(include_url=False):
+        path = _existing(item["loc"], document)
+        if item["type"] in ("missing", "extra_forbidden"):
+            path = item["loc"]
+        # A value that may be of several kinds has an error for each.
+        if path not in seen:
+            seen.add(path)
+            summary, detail = _say(item, model, path, above)
+            where = path[:-1] if item["type"] == "missing" else path
+            yield Problem((*above, *where), summary, detail)
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a table as they are called in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _say(
+    item: Mapping[str, Any], model: type[BaseModel], path: Path, above: Path
+) -> tuple[str, str]:
+    name = dotted((*above, *path)) or "the spec"
+    value, context = item["input"], item.get("ctx", {})
+    match item["type"]:
+        case "extra_forbidden":
+            return _unknown(str(path[-1]), _model_at(model, path[:-1]), (*above, *path[:-1]))
+        case "missing":
+            example = _example(model, path)
+            write = f"Write for example {key(str(path[-1]))} = {example}" if example else "Add it"
+            table = f" in [{dotted((*above, *path[:-1]))}]" if (*above, *path[:-1]) else ""
+            return f"`{name}` is missing", f"{write}{table}."
+        case "value_error":
+            summary, _, detail = str(context["error"]).partition("\n")
+            is_key = item["loc"][-1] == "[key]"
+            return f"`{name}`{'' if is_key else f" can't be {brief(value)}"}: {summary}", detail
+        case "literal_error":
+            expected = context["expected"].replace("'", '"')
+            suggestion = near(value, expected.split('"')[1::2]) if isinstance(value, str) else ""
+            return f"`{name}` can't be {brief(value)}", f"{suggestion} Write {expected}.".strip()
+        case kind if kind in _BOUNDS:
+            bound = next(iter(context.values()))
+            write = _instead("", value, model, path)
+            return f"`{name}` must be {_BOUNDS[kind]} {bound}, not {brief(value)}", write
+        case kind if kind in _KINDS:
+            return f"`{name}` must be {_KINDS[kind]}, not {brief(value)}", _instead(
+                kind, value, model, path
+            )
+        case _:
+            message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            return f"`{name}` can't be {brief(value)}: it {message}", _instead(
+                "", value, model, path
+            )
+
+
+def _instead(kind: str, value: Any, model: type[BaseModel], path: Path) -> str:
+    """What to write in place of a value of the wrong kind."""
+    last = path[-1] if path else ""
+    if not isinstance(last, str):
+        return f"Write {toml(str(value))}." if kind == "string_type" and _scalar(value) else ""
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        if path == ("workers",):
+            return "Write a table for each group, such as [workers.cpu]."
+        if not (_field_at(model, path) and _example(model, path)):
+            return f"Write a table: [{dotted(path)}]."
+    if kind in ("tuple_type", "list_type") and isinstance(value, str):
+        return f"Write {key(last)} = {toml([value])}."
+    if kind == "string_type" and _scalar(value):
+        return f"Write {key(last)} = {toml(toml(value))}."
+    if isinstance(value, str) and _reads_as(value, kind):
+        return f"Write {key(last)} = {value.strip()}, without quotes."
+    example = _example(model, path)
+    return f"Write for example {key(last)} = {example}." if example else ""
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float)
+
+
+def _reads_as(text: str, kind: str) -> bool:
+    if kind == "bool_type":
+        return text in ("true", "false")
+    try:
+        {"int_type": int, "float_type": float}[kind](text)
+    except (KeyError, ValueError):
+        return False
+    return text.isascii() and "_" not in text
+
+
+def _unknown(name: str, model: type[BaseModel] | None, table: Path) -> tuple[str, str]:
+    where = f"[{dotted(table)}]" if table else "the spec"
+    known = list(keys_of(model)) if model else []
+    others = [place for place, keys in _tables() if name in keys]
+    if suggestion := near(name, known):
+        detail = suggestion
+    elif others:
+        detail = f"It belongs in {' or '.join(others)}."
+    else:
+        detail = f"It may have {', '.join(known)}." if known else "It has no keys."
+    return f"{where} has no key `{name}`", detail
+
+
+def _tables() -> Sequence[tuple[str, Mapping[str, FieldInfo]]]:
+    places = []
+    for name, field in keys_of(Spec).items():
+        model = _model_of(field.annotation)
+        if model:
+            places.append((f"[{name}.NAME]" if name == "workers" else f"[{name}]", keys_of(model)))
+    return places
+
+
+def _example(model: type[BaseModel], path: Path) -> str:
+    field = _field_at(model, path)
+    return toml(field.examples[0]) if field and field.examples else ""
+
+
+def _field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
+    above = _model_at(model, path[:-1]) if path else None
+    return keys_of(above).get(str(path[-1])) if above else None
+
+
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    """The model of the table at `path`; steps that are names a user gave lead to the same model."""
+    at: type[BaseModel] | None = model
+    steps = list(path)
+    while steps and at is not None:
+        field = keys_of(at).get(str(steps.pop(0)))
+        if field is None:
+            return None
+        annotation = field.annotation
+        if get_origin(annotation) is dict and steps:
+            steps.pop(0)
+        at = _model_of(annotation)
+    return at
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as `X`, `X | None` or `dict[str, X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_of(argument) for argument in get_args(annotation))
+    return next((model for model in found if model), None)
+
+
+def _existing(loc: Path, document: Any) -> Path:
+    """The part of `loc` that stands in the document: pydantic adds the names of a union's branches."""
+    path: Path = ()
+    for part in loc:
+        is_there = (
+            part in document
+            if isinstance(document, Mapping)
+            else isinstance(document, list) and isinstance(part, int) and part < len(document)
+        )
+        if not is_there:
+            break
+        document = document[part]
+        path = (*path, part)
+    return path

@@ -1,0 +1,217 @@
+"""TOML -> Spec, with everything that is wrong at once, each with its place."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any, TypeVar
+
+import tomli
+from pydantic import BaseModel, ValidationError
+
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity, Source
+from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec
+from planapply.provider import Plugin
+from planapply.specfile.client import client_packages, client_python
+from planapply.specfile.explain import explain
+from planapply.specfile.locate import Place, locate, nearest
+from planapply.specfile.override import Override, apply
+from planapply.specfile.reading import printable, read_text, shown
+from planapply.specfile.rules import conflicts
+from planapply.specfile.words import Path, Problem, dotted
+
+_DEEPEST = 50
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load(
+    path: str | FilePath, plugins: Callable[[str], Plugin], overrides: Sequence[str] = ()
+) -> tuple[Spec, list[Diagnostic]]:
+    """The spec in the file at `path`, and warnings about it.
+
+    `plugins` gives the plug-in of a name, or raises PlanapplyError; `overrides` are those of `--set`.
+    Raises PlanapplyError with a diagnostic for each thing that is wrong.
+    """
+    path = FilePath(path)
+    text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
+    document = _parse(text, shown(path))
+    applied, wrong = apply(document, tuple(overrides))
+    spec, problems = _check(document, path.parent, plugins)
+    found = wrong + _place(problems, text, shown(path), applied)
+    errors = tuple(d for d in found if d.severity is Severity.ERROR)
+    if errors or spec is None:
+        raise PlanapplyError(diagnostics=errors)
+    return spec, found
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    if not text.strip():
+        raise PlanapplyError(f"{file} is empty", "Write a spec with `planapply init`.")
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        summary, source = error.msg, _source(text, file, (error.lineno, error.colno))
+    except (ValueError, RecursionError) as error:
+        summary, source = str(error), None
+    raise PlanapplyError(
+        diagnostics=(
+            Diagnostic(
+                summary=f"{file} is not TOML: {summary[:1].lower()}{summary[1:]}",
+                detail="The file is read no further. Text needs quotes, and a table its [name].",
+                source=source,
+            ),
+        )
+    )
+
+
+def _check(
+    document: dict[str, Any], folder: FilePath, plugins: Callable[[str], Plugin]
+) -> tuple[Spec | None, list[Problem]]:
+    """The spec, if there are no errors among the problems."""
+    problems = list(_unfit(document, ()))
+    if problems:
+        return None, problems
+    spec, problems = _validated(Spec, document, ())
+    problems += conflicts(document)
+    environment, found = _environment(document.get("environment", {}), folder)
+    problems += found
+    plugin, found = _plugin(document, plugins)
+    problems += found
+    if plugin is None:
+        return None, problems
+    settings, found = _validated(plugin.settings, document.get("provider", {}), ("provider",))
+    problems += found
+    if spec is None or settings is None or environment is None:
+        return None, problems
+    problems += _ignored(document, plugin)
+    values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return spec.model_copy(update={"provider": values, "environment": environment}), problems
+
+
+def _unfit(value: Any, path: Path) -> Iterator[Problem]:
+    """What TOML can say and a spec, which becomes JSON, can't."""
+    if len(path) > _DEEPEST:
+        yield Problem(path[:3], "this is nested too deeply", f"At most {_DEEPEST} levels are read.")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _unfit(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unfit(item, (*path, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem(path, f"`{dotted(path)}` can't be {value}", "Write a finite number.")
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+        yield Problem(
+            path, f"`{dotted(path)}` is too large", "Write a number of at most 18 digits."
+        )
+    elif not isinstance(value, str | int | float):
+        yield Problem(path, f"`{dotted(path)}` is a date or a time", f'Quote it: "{value}".')
+
+
+def _validated(model: type[M], document: Any, above: Path) -> tuple[M | None, list[Problem]]:
+    # As JSON, since only there a strict model takes a list for a tuple.
+    try:
+        return model.model_validate_json(json.dumps(document)), []
+    except ValidationError as error:
+        return None, list(explain(error, model, document, above))
+
+
+def _plugin(
+    document: Mapping[str, Any], plugins: Callable[[str], Plugin]
+) -> tuple[Plugin | None, list[Problem]]:
+    cluster = document.get("cluster", {})
+    name = cluster.get("provider", "local") if isinstance(cluster, Mapping) else "local"
+    if not isinstance(name, str):
+        return None, []  # what is wrong with it is said already
+    try:
+        return plugins(name), []
+    except PlanapplyError as error:
+        path = ("cluster", "provider")
+        return None, [Problem(path, d.summary, d.detail, d.severity) for d in error.diagnostics]
+
+
+def _ignored(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:
+    """A warning for each key that means nothing to this provider."""
+    tables: list[tuple[Path, Any]] = [
+        *(((name,), document.get(name)) for name in ("defaults", "scheduler")),
+        *((("workers", name), group) for name, group in document.get("workers", {}).items()),
+    ]
+    ignored = [
+        (*path, key)
+        for path, table in tables
+        if isinstance(table, Mapping)
+        for key in table
+        if key in plugin.ignores and key in NodeSettings.model_fields
+    ]
+    ignored += [
+        ("environment", key)
+        for key in document.get("environment", {})
+        if not plugin.ignores.isdisjoint(("environment", f"environment.{key}"))
+    ]
+    for path in ignored:
+        yield Problem(
+            path,
+            f"the provider `{plugin.name}` makes no use of `{dotted(path)}`",
+            "It changes nothing; leave it out.",
+            Severity.WARNING,
+        )
+
+
+def _environment(table: Any, folder: FilePath) -> tuple[EnvironmentSettings | None, list[Problem]]:
+    """With the requirements file read, and a list in place of "client"."""
+    settings, _ = _validated(EnvironmentSettings, table, ())
+    if settings is None:
+        return None, []  # what is wrong with it is said already
+    if settings.requirements is not None:
+        path = folder / settings.requirements
+        try:
+            text = read_text(path, "the requirements file", "Its path starts at the spec's folder.")
+        except PlanapplyError as error:
+            where = ("environment", "requirements")
+            return None, [Problem(where, d.summary, d.detail) for d in error.diagnostics]
+        return settings.model_copy(update={"requirements": text}), []
+    if settings.packages != "client":
+        return settings, []
+    packages, local = client_packages()
+    update = {"packages": packages, "python": settings.python or client_python()}
+    warning = Problem(
+        ("environment", "packages"),
+        f"{', '.join(local)}: installed here from a folder, which the nodes can't reach",
+        "The nodes do without; publish it, or bring it there in `setup`.",
+        Severity.WARNING,
+    )
+    return settings.model_copy(update=update), [warning] if local else []
+
+
+def _place(
+    problems: Sequence[Problem], text: str, file: str, applied: Sequence[Override]
+) -> list[Diagnostic]:
+    """The problems in the order of the file; one in a value from `--set` names the option instead."""
+    places = locate(text) if problems else {}
+    options = [_option(problem.path, places, applied) for problem in problems]
+    found = [
+        Diagnostic(
+            severity=problem.severity,
+            summary=f"--set {option}: {problem.summary}" if option else problem.summary,
+            detail=problem.detail,
+            source=None if option else _source(text, file, nearest(places, problem.path)),
+        )
+        for problem, option in zip(problems, options, strict=True)
+    ]
+    return sorted(found, key=lambda d: (d.source.line, d.source.column) if d.source else (0, 0))
+
+
+def _option(path: Path, places: Mapping[Path, Place], applied: Sequence[Override]) -> str | None:
+    """The `--set` that made what stands at `path`, the last one if several did."""
+    for override in reversed(applied):
+        is_in_it = path[: len(override.path)] == override.path
+        is_made_by_it = path not in places and override.path[: len(path)] == path
+        if is_in_it or is_made_by_it:
+            return override.option
+    return None
+
+
+def _source(text: str, file: str, place: Place) -> Source:
+    line, column = place
+    return Source(file=file, line=line, column=column, text=printable(text.split("\n")[line - 1]))

@@ -1,0 +1,87 @@
+"""`--set KEY=VALUE`: values that take the place of the file's."""
+
+from typing import Any, NamedTuple
+
+import tomli
+
+from planapply.model.diagnostics import Diagnostic
+from planapply.specfile.words import Path, brief, dotted, toml
+
+_HELP = "Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'."
+
+
+class Override(NamedTuple):
+    """One `--set` that has been applied."""
+
+    option: str
+    """As it was given: KEY=VALUE."""
+    path: Path
+
+
+def apply(
+    document: dict[str, Any], options: tuple[str, ...]
+) -> tuple[list[Override], list[Diagnostic]]:
+    """Put each value into `document`, later ones over earlier; what can't be is reported."""
+    applied, wrong = [], []
+    for option in options:
+        try:
+            path, value = _parse(option)
+            _put(document, path, value)
+        except ValueError as error:
+            summary, _, detail = str(error).partition("\n")
+            wrong.append(Diagnostic(summary=f"--set {option}: {summary}", detail=detail or _HELP))
+        else:
+            applied.append(Override(option, path))
+    return applied, wrong
+
+
+def _parse(option: str) -> tuple[tuple[str, ...], Any]:
+    if "=" not in option:
+        raise ValueError("there is no `=`")
+    # A quoted key may hold a `=`: the first split that leaves a key is right.
+    splits = [i for i, character in enumerate(option) if character == "="]
+    path = next((p for i in splits if (p := _path(option[:i]))), None)
+    if path is None:
+        raise ValueError(f"{brief(option[: splits[0]])} is not a key")
+    text = option[next(i for i in splits if _path(option[:i])) + 1 :].strip()
+    return path, _value(text, path)
+
+
+def _path(text: str) -> tuple[str, ...] | None:
+    if "\n" in text:
+        return None
+    try:
+        found: Any = tomli.loads(f"{text} = 0")
+    except (ValueError, RecursionError):
+        return None
+    path = []
+    while isinstance(found, dict) and len(found) == 1:
+        [(key, found)] = found.items()
+        path.append(key)
+    return tuple(path) if found == 0 else None
+
+
+def _value(text: str, path: Path) -> Any:
+    try:
+        document = tomli.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        document = {}
+    if document.keys() != {"value"}:
+        quoted = f"{dotted(path)}={toml(text)}"
+        raise ValueError(
+            f"{brief(text)[1:-1] or 'nothing'} is not a TOML value\n"
+            f"If it is text, quote it, and keep the quotes from the shell: --set '{quoted}'"
+        )
+    return document["value"]
+
+
+def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    table: Any = document
+    for depth, key in enumerate(path[:-1], start=1):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ValueError(
+                f"`{dotted(path[:depth])}` is {brief(table)}, not a table\n"
+                f"Set {dotted(path[:depth])} as a whole."
+            )
+    table[path[-1]] = value

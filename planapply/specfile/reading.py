@@ -1,0 +1,60 @@
+"""A text file that a user names."""
+
+import os
+from pathlib import Path
+
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, Source
+
+_MOST = 8 << 20
+
+
+def shown(path: Path) -> str:
+    """The path as text, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def read_text(path: Path, what: str, if_missing: str) -> str:
+    """The text of `path`, which is called `what` in errors; `if_missing` says what to do then.
+
+    Raises PlanapplyError where it can't be read, or is no text in UTF-8.
+    """
+    name = shown(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST + 1)
+    except FileNotFoundError:
+        raise PlanapplyError(f"{what} {name} does not exist", if_missing) from None
+    except IsADirectoryError:
+        raise PlanapplyError(f"{what} {name} is a folder", "Name a file.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlanapplyError(
+            f"{what} {name} can't be read: {reason}", "Name another file."
+        ) from None
+    if len(content) > _MOST:
+        raise PlanapplyError(f"{what} {name} is larger than 8 MiB", "Name another file.")
+    if content.startswith(b"\xef\xbb\xbf"):
+        raise PlanapplyError(
+            f"{what} {name} begins with a byte order mark", "Save it as UTF-8 without one."
+        )
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode()) + 1
+        text = content.split(b"\n")[line - 1].decode(errors="replace")
+        raise PlanapplyError(
+            diagnostics=(
+                Diagnostic(
+                    summary=f"{what} {name} is not UTF-8",
+                    detail="Save it as UTF-8.",
+                    source=Source(file=name, line=line, column=column, text=printable(text)),
+                ),
+            )
+        ) from None
+
+
+def printable(line: str) -> str:
+    """A line of a file with nothing in it that would drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line.rstrip("\r"))

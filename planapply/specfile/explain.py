@@ -69,8 +69,8 @@ def _say(
             return f"`{name}` is missing", f"{write}{table}."
         case "value_error":
             summary, _, detail = str(context["error"]).partition("\n")
-            is_key = item["loc"][-1] == "[key]"
-            return f"`{name}`{'' if is_key else f" can't be {brief(value)}"}: {summary}", detail
+            wrong = "" if item["loc"][-1] == "[key]" else f" can't be {brief(value)}"
+            return f"`{name}`{wrong}: {summary}", detail
         case "literal_error":
             expected = context["expected"].replace("'", '"')
             suggestion = near(value, expected.split('"')[1::2]) if isinstance(value, str) else ""

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from planapply.model.state import State
+from planapply.store.document import DocumentStore
 from planapply.store.errors import (
     StateConflict,
     StateError,
@@ -80,10 +81,16 @@ def open_store(location: str) -> Store:
 
     Nothing is read yet. Raises StateError for a location that can't be one.
     """
-    if "://" not in location:
-        from planapply.store.local import LocalStore
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        from planapply.store.local import LocalPlace
 
-        return LocalStore(location)
+        return DocumentStore(LocalPlace(location))
+    bucket, _, key = rest.partition("/")
+    if scheme in ("s3", "gs", "az") and bucket and not {"", ".", ".."} & set(key.split("/")):
+        from planapply.store.remote import RemotePlace
+
+        return DocumentStore(RemotePlace(location, scheme, bucket, key))
     raise StateError(
         f"{location} is no place for a state",
         "Give a path, s3://bucket/key, gs://bucket/key or az://container/key.",

@@ -42,10 +42,10 @@ class FileLock:
         os.close(self.descriptor)
 
 
-def acquire(state: str, location: str, purpose: str) -> FileLock:
+def acquire(state: str, location: str, lock_id: str, purpose: str) -> FileLock:
     """The lock of the file `state`; raises StateLocked if it is held, StateError if it can't be."""
     path = state + ".lock"
-    info = LockInfo.of_this_process(purpose)
+    info = LockInfo.of_this_process(lock_id, purpose)
     while True:
         descriptor = _open(path, location, os.O_RDWR | os.O_CREAT)
         try:

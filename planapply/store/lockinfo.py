@@ -30,11 +30,11 @@ class LockInfo(Model):
     """The dead process whose lock this one was; worth a note to the user."""
 
     @classmethod
-    def of_this_process(cls, purpose: str) -> Self:
-        """A new lock's, with an id of its own."""
+    def of_this_process(cls, lock_id: str, purpose: str) -> Self:
+        """What this process says of a lock that it takes now."""
         host = platform.node()
         return cls(
-            id=os.urandom(4).hex(),
+            id=lock_id,
             purpose=purpose,
             who=f"{_user()}@{host}",
             pid=os.getpid(),

@@ -1,0 +1,146 @@
+"""Opening a bucket of S3, GCS or Azure, and saying what went wrong with one."""
+
+import os
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from obstore.exceptions import InvalidPathError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from planapply.store.errors import StateError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+Bucket = S3Store | GCSStore | AzureStore
+
+# An offline machine should hear of it in 20 s, and a large state still go through a thin line.
+_CLIENT: "ClientConfig" = {
+    "connect_timeout": timedelta(seconds=5),
+    "timeout": timedelta(seconds=20),
+}
+_RETRY: "RetryConfig" = {
+    "max_retries": 4,
+    "retry_timeout": timedelta(seconds=12),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=200),
+        "max_backoff": timedelta(seconds=2),
+        "base": 2,
+    },
+}
+
+
+class Trouble(NamedTuple):
+    """What is wrong with a bucket, and what to do."""
+
+    reason: str
+    advice: str
+
+
+def open_bucket(scheme: str, bucket: str, location: str) -> Bucket:
+    """The bucket (an Azure container), with the credentials that its cloud's own tools would use.
+
+    Raises StateError if there are none.
+    """
+    client: ClientConfig = {**_CLIENT, "allow_http": _endpoint(scheme).startswith("http://")}
+    try:
+        match scheme:
+            case "s3":
+                return _open_s3(bucket, client)
+            case "gs":
+                return GCSStore(bucket, client_options=client, retry_config=_RETRY)
+            case _:
+                return AzureStore(bucket, client_options=client, retry_config=_RETRY)
+    except Exception as error:  # Each cloud's library has its own kinds for a wrong configuration.
+        raise StateError(
+            f"The state {location} can't be reached: no usable credentials",
+            f"{_first_line(error)}{_CREDENTIALS[scheme]}",
+        ) from error
+
+
+def _endpoint(scheme: str) -> str:
+    """The address that the environment names in place of the cloud's own, or nothing.
+
+    Checked here, since obstore 0.12 panics at one that is no address.
+    """
+    for name in _ENDPOINTS[scheme]:
+        if endpoint := os.environ.get(name):
+            if not re.fullmatch(r"https?://[^\s/?#]+(/\S*)?", endpoint):
+                raise StateError(f"{name} is no address", "It must begin with http:// or https://.")
+            return endpoint
+    return ""
+
+
+def _open_s3(bucket: str, client: "ClientConfig") -> S3Store:
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    provider = Boto3CredentialProvider()
+    region = os.environ.get("AWS_REGION") or provider.config.get("region") or "us-east-1"
+    return S3Store(
+        bucket,
+        region=region,
+        credential_provider=provider,
+        client_options=client,
+        retry_config=_RETRY,
+    )
+
+
+def trouble(error: Exception, scheme: str, bucket: str) -> Trouble:
+    """What an error of obstore means to a person; its own text may hold secrets."""
+    text = str(error).partition("\n\nDebug source")[0]
+    status = _found(r"status code: (\d+)", text)
+    code = _found(r"<Code>(\w+)</Code>", text)
+    told = f" ({' '.join(filter(None, (status, code)))})" if status else ""
+    if code in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
+        return Trouble(f"{scheme}://{bucket} does not exist{told}", "Make it, or name another one.")
+    if isinstance(error, UnauthenticatedError) or "token request" in text:
+        return Trouble(f"no valid credentials{told}", _CREDENTIALS[scheme])
+    if isinstance(error, PermissionDeniedError) or "ExpiredToken" in text:
+        return Trouble(
+            f"access is denied{told}",
+            "Check whose credentials are in use, and that they may read, write and delete "
+            f"{scheme}://{bucket}/<state> and <state>.lock.",
+        )
+    if "configured region" in text or code == "AuthorizationHeaderMalformed":
+        return Trouble(f"the bucket is in another region{told}", "Set AWS_REGION to the bucket's.")
+    if isinstance(error, InvalidPathError | ValueError):
+        return Trouble("the key is not valid", "Name another one.")
+    if not status:
+        host = _found(r"https?://(?:[^/@ ]*@)?([^/ ?]+)", text) or f"{scheme}://{bucket}"
+        return Trouble(f"no answer from {host}", "Check the network, and try again.")
+    return Trouble(f"the bucket answers {told.strip(' ()')}", "Try again in a while.")
+
+
+def never_sent(error: Exception) -> bool:
+    """Whether a request surely changed nothing, since no connection was made or it was refused."""
+    return "kind: Connect" in str(error) or isinstance(
+        error, PermissionDeniedError | UnauthenticatedError
+    )
+
+
+def _first_line(error: Exception) -> str:
+    line = str(error).partition("\n")[0]
+    # obstore's provider speaks of its own code where boto3 found nothing.
+    return "" if "get_credentials" in line else f"{line}\n"
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    return match[1] if match else ""
+
+
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+
+_CREDENTIALS = {
+    "s3": "Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or `aws sso login`.",
+    "gs": "Log in as for Google's libraries: GOOGLE_APPLICATION_CREDENTIALS, or "
+    "`gcloud auth application-default login`.",
+    "az": "Set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_CLIENT_ID, "
+    "AZURE_CLIENT_SECRET and AZURE_TENANT_ID.",
+}

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from planapply.model.spec import Spec
+from planapply.specfile.classes import suggestion
 from planapply.specfile.words import Path, Problem, brief, dotted, key, near, toml
 
 _KINDS = {
@@ -69,12 +70,14 @@ def _say(
             return f"`{name}` is missing", f"{write}{table}."
         case "value_error":
             summary, _, detail = str(context["error"]).partition("\n")
+            if path[-1:] == ("class",):
+                detail = f"{suggestion(str(value))} {detail}".strip()
             wrong = "" if item["loc"][-1] == "[key]" else f" can't be {brief(value)}"
             return f"`{name}`{wrong}: {summary}", detail
         case "literal_error":
             expected = context["expected"].replace("'", '"')
-            suggestion = near(value, expected.split('"')[1::2]) if isinstance(value, str) else ""
-            return f"`{name}` can't be {brief(value)}", f"{suggestion} Write {expected}.".strip()
+            close = near(value, expected.split('"')[1::2]) if isinstance(value, str) else ""
+            return f"`{name}` can't be {brief(value)}", f"{close} Write {expected}.".strip()
         case kind if kind in _BOUNDS:
             bound = next(iter(context.values()))
             write = _instead("", value, model, path)
@@ -128,8 +131,8 @@ def _unknown(name: str, model: type[BaseModel] | None, table: Path) -> tuple[str
     where = f"[{dotted(table)}]" if table else "the spec"
     known = list(keys_of(model)) if model else []
     others = [place for place, keys in _tables() if name in keys]
-    if suggestion := near(name, known):
-        detail = suggestion
+    if close := near(name, known):
+        detail = close
     elif others:
         detail = f"It belongs in {' or '.join(others)}."
     else:

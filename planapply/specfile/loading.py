@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 import tomli
 from pydantic import BaseModel, ValidationError
 
-from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity, Source
-from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
+from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.provider import Plugin
-from planapply.specfile.client import client_packages, client_python
+from planapply.specfile.classes import misspelt
 from planapply.specfile.explain import explain
 from planapply.specfile.locate import Place, locate, nearest
 from planapply.specfile.override import Override, apply
-from planapply.specfile.reading import printable, read_text, shown
+from planapply.specfile.reading import read_text, shown, source_at
 from planapply.specfile.rules import conflicts
 from planapply.specfile.words import Path, Problem, dotted
 
@@ -51,7 +51,7 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        summary, source = error.msg, _source(text, file, (error.lineno, error.colno))
+        summary, source = error.msg, source_at(text, file, (error.lineno, error.colno))
     except (ValueError, RecursionError) as error:
         summary, source = str(error), None
     raise PlanapplyError(
@@ -85,6 +85,7 @@ def _check(
     if spec is None or settings is None or environment is None:
         return None, problems
     problems += _ignored(document, plugin)
+    problems += misspelt(spec)
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return spec.model_copy(update={"provider": values, "environment": environment}), problems
 
@@ -173,6 +174,8 @@ def _environment(table: Any, folder: FilePath) -> tuple[EnvironmentSettings | No
         return settings.model_copy(update={"requirements": text}), []
     if settings.packages != "client":
         return settings, []
+    from planapply.specfile.client import client_packages, client_python
+
     packages, local = client_packages()
     update = {"packages": packages, "python": settings.python or client_python()}
     warning = Problem(
@@ -195,7 +198,7 @@ def _place(
             severity=problem.severity,
             summary=f"--set {option}: {problem.summary}" if option else problem.summary,
             detail=problem.detail,
-            source=None if option else _source(text, file, nearest(places, problem.path)),
+            source=None if option else source_at(text, file, nearest(places, problem.path)),
         )
         for problem, option in zip(problems, options, strict=True)
     ]
@@ -212,6 +215,27 @@ def _option(path: Path, places: Mapping[Path, Place], applied: Sequence[Override
     return None
 
 
-def _source(text: str, file: str, place: Place) -> Source:
-    line, column = place
-    return Source(file=file, line=line, column=column, text=printable(text.split("\n")[line - 1]))
+def state_of(path: str | FilePath, overrides: Sequence[str] = ()) -> str:
+    """Where the state is of the spec at `path`, of which only that is read, or `path` if it is a state.
+
+    For a spec that is not there, that is where its state would be by default, if there is one.
+    Raises PlanapplyError.
+    """
+    path = FilePath(path)
+    default = state_location(None, path)
+    if not path.exists() and FilePath(default).exists():
+        return default
+    text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
+    if text.lstrip().startswith("{"):
+        return str(path)
+    document = _parse(text, shown(path))
+    applied, wrong = apply(document, tuple(overrides))
+    cluster = document.get("cluster")
+    written = cluster["state"] if isinstance(cluster, Mapping) and "state" in cluster else None
+    if written is None and not wrong:
+        return default
+    only = {"cluster": {"name": "any", "state": written}}
+    problems = list(_unfit(only, ())) or _validated(Spec, only, ())[1]
+    if wrong or problems:
+        raise PlanapplyError(diagnostics=(*wrong, *_place(problems, text, shown(path), applied)))
+    return state_location(written, path)

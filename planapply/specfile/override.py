@@ -23,7 +23,9 @@ def apply(
 ) -> tuple[list[Override], list[Diagnostic]]:
     """Put each value into `document`, later ones over earlier; what can't be is reported."""
     applied, wrong = [], []
-    for option in options:
+    for argument in options:
+        # Bytes that are no text come as half characters, which no JSON holds.
+        option = argument.encode(errors="replace").decode()
         try:
             path, value = _parse(option)
             _put(document, path, value)

@@ -40,21 +40,26 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode()) + 1
-        text = content.split(b"\n")[line - 1].decode(errors="replace")
+        line = content.count(b"\n", 0, error.start) + 1
+        before = content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode()
+        place = source_at(content.decode(errors="replace"), name, (line, len(before) + 1))
         raise PlanapplyError(
             diagnostics=(
                 Diagnostic(
                     summary=f"{what} {name} is not UTF-8",
                     detail="Save it as UTF-8.",
-                    source=Source(file=name, line=line, column=column, text=printable(text)),
+                    source=place,
                 ),
             )
         ) from None
 
 
-def printable(line: str) -> str:
-    """A line of a file with nothing in it that would drive a terminal."""
+def source_at(text: str, file: str, place: tuple[int, int]) -> Source:
+    """The place (line and column, from 1) in a text of `file`, with its line."""
+    line, column = place
+    return Source(file=file, line=line, column=column, text=_printable(text.split("\n")[line - 1]))
+
+
+def _printable(line: str) -> str:
+    """Without what would drive a terminal."""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line.rstrip("\r"))

@@ -1,6 +1,5 @@
 """Values and paths as they are written in TOML, and names that are nearly right."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -58,6 +57,8 @@ def brief(value: Any) -> str:
 
 def near(name: str, known: Iterable[str]) -> str:
     """ "Did you mean `…`?", or nothing."""
+    import difflib  # most specs are right
+
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"Did you mean `{by_lower[found[0]]}`?" if found else ""

@@ -38,8 +38,8 @@ def plugin(name: str) -> Plugin:
     except Exception as error:  # a plug-in may fail in any way when it is imported
         raise PlanapplyError(
             f"the provider {name!r} can't be imported: {type(error).__name__}: {error}",
-            f"It is {entry.value} of the package {_package(entry)}; install it again, or without it "
-            "choose another provider.",
+            f"It is {entry.value} of the package {_package(entry)}; install it again, or without "
+            "it choose another provider.",
         ) from error
     if not isinstance(loaded, Plugin):
         raise PlanapplyError(

@@ -140,7 +140,7 @@ class Provider(Protocol):
         """Size, zone and market in the order they are to be tried; at least one."""
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        """Ask for VMs, idempotently by `request.token`; raises ProviderError when there are none."""
+        """Ask for VMs, idempotently by `request.token`; raises ProviderError if it gets none."""
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         """Every VM that carries all of `tags` and is not terminated."""
@@ -200,7 +200,7 @@ class Chooses(Protocol):
     """A provider that can pick for the user; what it picks is pinned in the state."""
 
     def choose(self, requirements: Requirements) -> list[str]:
-        """The cheapest sizes that fit, cheapest first; at least one, else a rejected ProviderError."""
+        """The cheapest sizes that fit, cheapest first; raises a rejected ProviderError for none."""
 
 
 @runtime_checkable
@@ -219,6 +219,14 @@ class Console(Protocol):
         """The last `lines` lines; empty when there is nothing yet. Works for an ended VM where the
         cloud keeps it.
         """
+
+
+@runtime_checkable
+class Secrets(Protocol):
+    """A provider that can give back what it was told to put on a VM, for a state that is lost."""
+
+    def secrets(self, id: str) -> str:
+        """Text in which the cluster's certificate and key stand as PEM, or an empty one."""
 
 
 @runtime_checkable

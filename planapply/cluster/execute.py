@@ -66,7 +66,7 @@ class _Execution:
         return self.configs.get(digest) or NodeConfig(group=split_name(name)[0], cls="unknown")
 
     async def settle(self) -> None:
-        """Know what exists: earlier requests first; what they brought need not be launched again."""
+        """Know what exists; what earlier requests brought need not be launched again."""
         wanted = {change.name: change.after for change in self.nodes if change.after}
         await asyncio.to_thread(self.fleet.settle, wanted)
         records = self._records()
@@ -112,7 +112,8 @@ class _Execution:
             async with asyncio.timeout(RETIRE), scheduler_rpc(where, tls) as remote:
                 await retire(remote, names)
         except (OSError, TimeoutError) as error:
-            message = f"the scheduler could not retire them ({error or 'too slow'}); they end all the same"
+            why = str(error) or "too slow"
+            message = f"the scheduler could not retire them ({why}); they end all the same"
             self.fleet.tell(Event(event="note", names=tuple(leaving), message=message))
 
     async def _close(self, names: Iterable[str]) -> None:
@@ -185,7 +186,7 @@ class _Execution:
             self.failures.update(await await_joins(self.fleet, names, self.plan.join_timeout))
 
     async def _gather(self, calls: Mapping[str, Awaitable[Any]]) -> None:
-        """Await all; a node's failure is kept, what means that nothing more may be asked is raised."""
+        """Await all; a node's failure is kept, what forbids to go on is raised."""
         results = await asyncio.gather(*calls.values(), return_exceptions=True)
         for name, result in zip(calls, results, strict=True):
             if isinstance(result, ProviderError):

@@ -14,7 +14,7 @@ from planapply.model.state import State
 
 LOOK = 0.25  # seconds between two looks at the scheduler, at first
 SLOWEST_LOOK = 2.0
-ENDED = 10.0  # seconds between two looks whether a VM has ended; a provider that polls faster is asked faster
+ENDED = 10.0  # most seconds between two looks whether a VM has ended
 
 
 class NotJoined(PlanapplyError):

@@ -29,7 +29,7 @@ class Queue:
         self._turn = asyncio.Lock()  # one session at a time: it locks the state
 
     async def launch(self, wanted: Wanted) -> NodeRecord:
-        """The node's record once it is launched; raises PlanapplyError with the provider's words."""
+        """The node's record once it is launched; raises NodeFailed in the provider's words."""
         future: asyncio.Future[NodeRecord] = asyncio.get_running_loop().create_future()
         self._launches[wanted.name] = (wanted, future)
         self._schedule()
@@ -59,14 +59,12 @@ class Queue:
                 outcomes = await asyncio.to_thread(
                     self._run, list(ends), [wanted for wanted, _ in launches.values()]
                 )
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, those who wait must hear of it
             futures: list[asyncio.Future[Any]] = [*ends.values()]
             futures += [future for _, future in launches.values()]
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
             return
         for end in ends.values():
             if not end.done():

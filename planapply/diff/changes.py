@@ -61,7 +61,7 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
         protect=desired.protect,
         configs=_configs(changes, wanted, state),
         changes=tuple(changes),
-        next_index=next_indexes(desired, kept, state),
+        next_index=next_indexes(kept, state),
         diagnostics=_notes(refreshed),
     )
 

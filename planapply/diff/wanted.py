@@ -39,12 +39,14 @@ def wanted_nodes(desired: Desired, state: State, gone: Collection[str]) -> dict[
     return wanted
 
 
-def next_indexes(desired: Desired, wanted: Collection[str], state: State) -> dict[str, int]:
-    """For each elastic group the first index that was never given, once `wanted` exists."""
-    elastic = {group.name for group in desired.groups if group.count is None}
+def next_indexes(wanted: Collection[str], state: State) -> dict[str, int]:
+    """For each group the first index that was never given, once `wanted` exists.
+
+    Kept for every group there ever was: one that was taken out may come back as an elastic one.
+    """
     indexes = dict(state.next_index)
     for name in {*wanted, *known_names(state)}:
         group, index = split_name(name)
-        if group in elastic:
+        if group != name:
             indexes[group] = max(indexes.get(group, 0), index + 1)
-    return {group: index for group, index in indexes.items() if group in elastic}
+    return indexes

@@ -1,4 +1,4 @@
-"""Everything that is asked of a provider: in batches, side by side, with the state one step ahead."""
+"""What is asked of a provider: in batches, side by side, with the state one step ahead."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -111,7 +111,7 @@ class Fleet:
         )
 
     def look(self) -> list[VM]:
-        """Every VM of this cluster that the cloud shows; addresses that it gave since are recorded."""
+        """Every VM of this cluster that is shown; addresses given since are recorded."""
         vms = self.find()
         by_id = {vm.id: vm for vm in vms}
         changed = self.journal.read(
@@ -178,7 +178,7 @@ class Fleet:
         self._terminator.terminate(list(names))
 
     def forget(self, names: Sequence[str]) -> None:
-        """Take those of these nodes out of the state whose VM a second look does not show either."""
+        """Take nodes out of the state whose VM a second look does not show either."""
         shown = {vm.id for vm in self.find()}
         gone = self.journal.read(
             lambda state: [n for n in names if n in state.nodes and state.nodes[n].vm not in shown]

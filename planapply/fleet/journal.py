@@ -1,4 +1,4 @@
-"""The state while it is being changed: what was updated is durable before anything depends on it."""
+"""The state while it changes: an update is durable before anything depends on it."""
 
 import threading
 from collections.abc import Callable

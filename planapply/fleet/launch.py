@@ -149,7 +149,7 @@ class Launcher:
         )
 
     def adopt(self, token: str, intent: Intent, vms: Sequence[VM]) -> dict[str, NodeRecord]:
-        """Record a batch's VMs and close its intent, in one write; end what the cloud made twice."""
+        """Record a batch's VMs and close its intent in one write; end what was made twice."""
         records: dict[str, NodeRecord] = {}
         strays = []
         for vm in sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id)):

@@ -47,7 +47,7 @@ class Patience:
             delay = min(delay * 2, LONGEST_DELAY)
 
     def until(self, check: Callable[[], bool], *, every: float, limit: float) -> bool:
-        """Look every `every` seconds until `check` holds; False when `limit` seconds have passed."""
+        """Look every `every` seconds until `check` holds; False after `limit` seconds."""
         deadline = self.clock.monotonic() + limit
         while not check():
             if self.clock.monotonic() >= deadline:
@@ -65,7 +65,7 @@ class Bucket:
         self._level, self._at = (limits[0] if limits else 0.0), clock.monotonic()
 
     def take(self, amount: float = 1.0) -> None:
-        """Wait until `amount` is in the bucket, and take it; more than its size is taken as a debt."""
+        """Wait until `amount` is in the bucket, and take it; more than its size is a debt."""
         if self._limits is None:
             return
         size, rate = self._limits

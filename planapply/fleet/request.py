@@ -55,19 +55,16 @@ def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> 
     """What to ask the provider for."""
     config = state.configs[intent.config]
     tags = node_tags(state, config, intent.names, token)
-    parts = {
-        "config": config,
-        "names": intent.names,
-        "scheduler": intent.scheduler,
-        "tls": state.tls,
-    }
+    boots = bootstrap.boots(
+        config, intent.names, intent.scheduler, state.tls, cluster=state.cluster
+    )
     return LaunchRequest(
         token=token,
         names=tuple(intent.names),
         config=config,
         choice=intent.choice,
         tags=tags,
-        boots=bootstrap.boots(**parts, cluster=state.cluster),
+        boots=boots,
         user_data=b"",
         resources=dict(state.resources),
     )

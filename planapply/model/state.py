@@ -141,7 +141,7 @@ class State(Record):
     pins: dict[str, Any] = {}
     """What was chosen once and is kept: images, sizes, my own network."""
     next_index: dict[str, int] = {}
-    """The first index of an elastic group that was never given."""
+    """For each group the first index that was never given; an elastic group goes on from there."""
     protect: bool = False
     """As in the spec last applied: nothing is destroyed or replaced."""
 

@@ -153,7 +153,7 @@ def check_saved(saved: Plan, now: Plan) -> None:
         )
     if saved.serial != now.serial:
         raise PlanapplyError(
-            f"the plan file is stale: the state has moved on from serial {saved.serial} to {now.serial}",
+            f"the plan file is stale: the state's serial was {saved.serial} and is {now.serial}",
             "Plan again: planapply plan --out FILE",
         )
     if None not in (saved.spec_digest, now.spec_digest) and saved.spec_digest != now.spec_digest:

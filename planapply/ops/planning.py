@@ -91,8 +91,8 @@ def check_same_cluster(want: Desired, state: State | None) -> None:
     if state is not None and not state.is_empty and state.cluster != want.cluster:
         raise PlanapplyError(
             f"the state is of cluster {state.cluster!r}, and the spec is of {want.cluster!r}",
-            "A cluster can't be renamed. Give this spec a state of its own (`state` under [cluster], or "
-            "--state), or destroy the other cluster first.",
+            "A cluster can't be renamed. Give this spec a state of its own (`state` under "
+            "[cluster], or --state), or destroy the other cluster first.",
         )
 
 

@@ -66,7 +66,7 @@ class Workspace:
         name = self.spec.cluster.provider if self.spec else state.provider if state else ""
         if state and not state.is_empty and state.provider != name:
             raise PlanapplyError(
-                f"the cluster was made with provider {state.provider!r}, and the spec says {name!r}",
+                f"the cluster was made with provider {state.provider!r}, the spec says {name!r}",
                 f"Destroy it first: planapply destroy --state {self.store.location}",
             )
         return catalog.plugin(name)

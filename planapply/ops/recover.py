@@ -1,0 +1,140 @@
+"""recover: VMs' tags -> state, when the state is lost."""
+
+import re
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from planapply.diff import refresh
+from planapply.fleet import Journal, Listener
+from planapply.model.desired import desired
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.endpoint import endpoint
+from planapply.model.names import SCHEDULER, split_name, to_ranges
+from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM, NodeConfig
+from planapply.model.state import TLS, State
+from planapply.ops.applying import lock
+from planapply.ops.workspace import Workspace, asking, identity_of
+from planapply.provider import ErrorKind, Prepares, Provider, Secrets
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+_KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The state that was written, and what could not be rebuilt."""
+
+    state: State
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def recover(
+    workspace: Workspace,
+    cluster: str,
+    lineage: str | None = None,
+    lock_timeout: float = 0.0,
+    *,
+    tell: Listener = lambda event: None,
+) -> Recovered:
+    """Rebuild the state of `cluster` from its VMs' tags, and write it where there is none.
+
+    With a spec, what the VMs were made from is known again where the spec has not changed since; a
+    VM whose digest no config has is replaced by the next apply. Raises PlanapplyError where a state
+    is there, where no VM is, and where `lineage` does not choose among clusters of that name.
+    """
+    with lock(workspace, "recover", lock_timeout, tell):
+        if (there := workspace.store.read()) is not None and not there.is_empty:
+            raise PlanapplyError(
+                f"there is a state at {workspace.store.location}",
+                "It is never overwritten. `planapply plan` compares it with what exists.",
+            )
+        provider = workspace.connect(None)
+        vms = _vms(workspace, provider, cluster, lineage)
+        state = State(
+            lineage=vms[0].tags[TAG_LINEAGE],
+            serial=there.serial if there else 0,
+            cluster=cluster,
+            provider=workspace.plugin(None).name,
+            cloud=identity_of(provider, workspace.patience),
+            settings=dict(workspace.spec.provider) if workspace.spec else {},
+        )
+        configs = _configs(workspace)
+        state = refresh(state, vms, workspace.clock.time(), 0.0).state
+        used = {record.config for record in state.nodes.values()}
+        state.configs = {d: config for d, config in configs.items() if d in used}
+        for name in state.nodes:
+            group, index = split_name(name)
+            if group != name:
+                state.next_index[group] = max(state.next_index.get(group, 0), index + 1)
+        if isinstance(provider, Prepares):
+            tags = {TAG_CLUSTER: cluster, TAG_LINEAGE: state.lineage}
+            state.resources = dict(asking(lambda: provider.find_resources(tags)))
+        notes = [*_restore_scheduler(state, provider), *_unknown_configs(state)]
+        Journal(workspace.store, state).update(lambda _: None)
+        return Recovered(state, tuple(notes))
+
+
+def _vms(workspace: Workspace, provider: Provider, cluster: str, lineage: str | None) -> list[VM]:
+    tags = {TAG_CLUSTER: cluster} | ({TAG_LINEAGE: lineage} if lineage else {})
+    vms: list[VM] = asking(
+        lambda: workspace.patience.call(
+            lambda: provider.find(tags), also=frozenset({ErrorKind.UNKNOWN})
+        )
+    )
+    lineages = sorted({vm.tags.get(TAG_LINEAGE, "") for vm in vms} - {""})
+    if not lineages:
+        raise PlanapplyError(
+            f"no VM carries the tags of a cluster {cluster!r}",
+            "`planapply list` shows this account's clusters; look at the region or profile, too.",
+        )
+    if len(lineages) > 1:
+        raise PlanapplyError(
+            f"there are {len(lineages)} clusters named {cluster!r}",
+            f"Choose one with --lineage: {', '.join(lineages)}.",
+        )
+    return [vm for vm in vms if vm.tags.get(TAG_LINEAGE) == lineages[0]]
+
+
+def _configs(workspace: Workspace) -> dict[str, NodeConfig]:
+    if workspace.spec is None:
+        return {}
+    want = desired(workspace.spec, workspace.plugin(None), {})
+    return {config.digest: config for config in (want.scheduler, *(g.config for g in want.groups))}
+
+
+def _restore_scheduler(state: State, provider: Provider) -> list[Diagnostic]:
+    """Its address, and the key that its VM was given."""
+    record = state.scheduler
+    if record is None:
+        return [warning("there is no scheduler", "The next apply replaces every node.")]
+    if isinstance(provider, Secrets):
+        text = asking(lambda: provider.secrets(record.vm))
+        certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
+        if certificate and key:
+            state.tls = TLS(certificate=certificate[0], key=SecretStr(key[0]))
+    config = state.configs.get(record.config) or NodeConfig(
+        group=SCHEDULER, cls="unknown", security="tls" if state.tls else "none"
+    )
+    state.endpoint = endpoint(record, config)
+    if config.security == "tls" and state.tls is None:
+        return [
+            warning(
+                "the TLS key could not be recovered",
+                "No client can connect; `planapply apply --replace scheduler` makes a cluster with "
+                "a new key, `planapply destroy` removes this one.",
+            )
+        ]
+    return []
+
+
+def _unknown_configs(state: State) -> list[Diagnostic]:
+    unknown = [name for name, record in state.nodes.items() if record.config not in state.configs]
+    if not unknown:
+        return []
+    return [
+        warning(
+            f"what these nodes were made from is not known: {' '.join(to_ranges(unknown))}",
+            "The spec is another one now, or none was given; the next apply replaces them.",
+        )
+    ]

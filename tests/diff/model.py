@@ -1,0 +1,48 @@
+"""A state on which plans are carried out without any cloud."""
+
+from planapply.diff import Refreshed
+from planapply.model.node import VM
+from planapply.model.plan import Action, Plan
+from planapply.model.state import NodeRecord, Resource, State
+
+
+def blank() -> State:
+    return State(lineage="l", cluster="c", provider="p")
+
+
+def carry_out(plan: Plan, refreshed: Refreshed) -> State:
+    """The state that an apply without failures leaves."""
+    state = refreshed.state.model_copy(deep=True)
+    state.next_index = dict(plan.next_index)
+    state.configs.update(plan.configs)
+    state.intents = {}
+    for change in plan.changes:
+        if change.kind == "resource":
+            state.resources.pop(change.name, None)
+            if change.action is Action.CREATE:
+                state.resources[change.name] = Resource(kind="group", id="g-1")
+            continue
+        old = state.nodes.pop(change.name, None)
+        if change.after is not None:
+            vm = old.vm if old and change.action is Action.UPDATE else f"vm-{state.serial}-{change.name}"
+            config = plan.configs[change.after]
+            state.nodes[change.name] = NodeRecord(
+                vm=vm, config=change.after, batch="b", tags=config.tags, launched_at=0.0
+            )
+    state.serial += 1
+    return state
+
+
+def vms(state: State) -> list[VM]:
+    """What a cloud shows that has exactly what the state says."""
+    return [
+        VM(
+            id=record.vm,
+            tags={
+                **record.tags, "Name": "x", "planapply:names": name, "planapply:batch": record.batch,
+                "planapply:config": record.config,
+            },
+            launched_at=0.0,
+        )
+        for name, record in state.nodes.items()
+    ]

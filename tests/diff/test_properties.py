@@ -1,0 +1,106 @@
+"""What holds for every plan."""
+
+from diff.model import blank, carry_out, vms
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planapply.diff import Options, destroy_plan, make_plan, refresh
+from planapply.model.desired import Desired, Group
+from planapply.model.names import SCHEDULER
+from planapply.model.node import NodeConfig
+from planapply.model.plan import Action
+from planapply.model.state import State
+
+LATER = 1e6
+tags = st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=2)
+configs = st.builds(
+    NodeConfig,
+    group=st.just("g"),
+    cls=st.just("distributed.Nanny"),
+    options=st.dictionaries(st.sampled_from(["nthreads", "name2"]), st.integers(1, 2), max_size=1),
+    tags=tags,
+)
+
+
+@st.composite
+def groups(draw: st.DrawFn, name: str) -> Group:
+    config = draw(configs).model_copy(update={"group": name})
+    if draw(st.booleans()):
+        return Group(name=name, config=config, count=draw(st.integers(0, 4)))
+    low, more = draw(st.integers(0, 3)), draw(st.integers(0, 2))
+    return Group(name=name, config=config, min=low, max=low + more)
+
+
+@st.composite
+def desireds(draw: st.DrawFn) -> Desired:
+    names = draw(st.lists(st.sampled_from(["cpu", "gpu", "x-y"]), unique=True))
+    return Desired(
+        cluster="c",
+        provider="p",
+        scheduler=draw(configs).model_copy(update={"group": SCHEDULER}),
+        groups=tuple(draw(groups(name)) for name in names),
+        spec_digest="d",
+    )
+
+
+def seen(state: State):  # type: ignore[no-untyped-def]
+    return refresh(state, vms(state), LATER, 60.0)
+
+
+@given(st.lists(desireds(), min_size=1, max_size=4), st.booleans())
+def test_a_plan_carried_out_leaves_nothing_to_do(specs: list[Desired], can_retag: bool) -> None:
+    state, options = blank(), Options(can_retag=can_retag)
+    given_out: set[str] = set()
+    for spec in specs:
+        plan = make_plan(spec, seen(state), options)
+        for change in plan.changes:
+            group = next((g for g in spec.groups if change.name.startswith(f"{g.name}-")), None)
+            if change.action is Action.CREATE and group is not None and group.count is None:
+                assert change.name not in given_out or change.name in state.nodes
+        given_out |= {c.name for c in plan.changes if c.action is Action.CREATE}
+        state = carry_out(plan, seen(state))
+        assert make_plan(spec, seen(state), options).changes == ()
+        for group in spec.groups:
+            members = [n for n in state.nodes if n.rpartition("-")[0] == group.name]
+            if group.count is not None:
+                assert sorted(members) == sorted(f"{group.name}-{i}" for i in range(group.count))
+            else:
+                assert (group.min or 0) <= len(members) <= (group.max or 0)
+
+
+@given(desireds(), desireds())
+def test_a_replaced_scheduler_replaces_every_worker_that_stays(a: Desired, b: Desired) -> None:
+    state = carry_out(make_plan(a, seen(blank())), seen(blank()))
+    plan = make_plan(b, seen(state))
+    actions = {change.name: change.action for change in plan.changes}
+    if actions.get(SCHEDULER) is Action.REPLACE:
+        assert all(actions[name] in (Action.REPLACE, Action.DESTROY) for name in state.nodes)
+
+
+@given(desireds())
+def test_destroy_leaves_nothing_and_ends_the_scheduler_last(spec: Desired) -> None:
+    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
+    plan = destroy_plan(seen(state))
+    assert plan.changes[-1].name == SCHEDULER
+    assert carry_out(plan, seen(state)).is_empty
+
+
+@given(desireds(), st.data())
+def test_lost_vms_come_back_and_strangers_are_found(spec: Desired, data: st.DataObject) -> None:
+    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
+    shown = vms(state)
+    lost = data.draw(st.lists(st.sampled_from(sorted(state.nodes)), unique=True))
+    left = [vm for vm in shown if vm.name not in lost]
+    refreshed = refresh(state, left, LATER, 60.0)
+    assert refreshed.gone == set(lost)
+    assert make_plan(spec, seen(carry_out(make_plan(spec, refreshed), refreshed))).changes == ()
+    # The state was lost, the tags were not: everything is found again.
+    forgotten = State(lineage="l", cluster="c", provider="p")
+    found = refresh(forgotten, shown, LATER, 60.0)
+    assert found.state.nodes.keys() == state.nodes.keys()
+
+
+@given(desireds())
+def test_what_is_too_young_to_be_seen_is_not_gone(spec: Desired) -> None:
+    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
+    assert refresh(state, [], 30.0, 60.0).gone == frozenset()

@@ -1,0 +1,104 @@
+"""What a node runs: pure, from its config, its name and what it must know of the cluster."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from planapply.model.names import SCHEDULER, worker_names
+from planapply.model.node import NodeConfig
+from planapply.model.state import TLS
+from planapply.provider import Boot
+
+DEATH_TIMEOUT = 600
+"""Seconds in which a worker must have joined, and joined again after a crash, or end its VM.
+
+Without it a `Worker` looks for a scheduler that is gone for as long as its VM is paid for. Once it
+has joined, it ends by itself when its scheduler does (distributed has workers reconnect no more).
+"""
+CERTIFICATE, KEY = "tls-certificate.pem", "tls-key.pem"
+
+
+def boots(
+    config: NodeConfig,
+    names: Sequence[str],
+    scheduler: str | None,
+    tls: TLS | None,
+    *,
+    cluster: str,
+) -> tuple[Boot, ...]:
+    """The `dask spec` command of each of `names`, for a provider that starts processes.
+
+    `scheduler` is the Dask address that workers are told; None for the scheduler itself. Arguments
+    are there for any user of the machine to read: the key of `tls` is in `files`.
+    """
+    files: dict[str, str] = {}
+    env = dict(config.environment.env)
+    if tls is not None:
+        files = {CERTIFICATE: tls.certificate, KEY: tls.key.get_secret_value()}
+        env |= _tls_environment("{folder}/" + CERTIFICATE, "{folder}/" + KEY)
+    env["PLANAPPLY_CLUSTER"] = cluster
+    return tuple(
+        Boot(
+            argv=(
+                "-m",
+                "distributed.cli.dask_spec",
+                *([] if scheduler is None else [scheduler]),
+                "--spec",
+                _json(dask_spec(config, name)),
+            ),
+            env=env | {"PLANAPPLY_NODE": name},
+            files=files,
+        )
+        for name in names
+    )
+
+
+def dask_spec(config: NodeConfig, name: str) -> dict[str, Any]:
+    """The document that `dask spec --spec` takes: one scheduler, or this node's workers by name."""
+    if config.group == SCHEDULER:
+        return {"cls": config.cls, "opts": _scheduler_options(config)}
+    return {
+        worker: {"cls": config.cls, "opts": {"name": worker, **_worker_options(config)}}
+        for worker in worker_names(name, config.processes)
+    }
+
+
+def _scheduler_options(config: NodeConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"protocol": "tls" if config.security == "tls" else "tcp"}
+    if config.options.keys().isdisjoint(("dashboard", "dashboard_address")):
+        options["dashboard"] = True  # `Scheduler` alone has none, `dask scheduler` does
+    if "interface" not in config.options:
+        options["host"] = "{host}"
+    if config.idle_timeout is not None:
+        options["idle_timeout"] = config.idle_timeout
+    port = config.options.get("port") or "{port}"
+    return {**options, **config.options, "port": port}
+
+
+def _worker_options(config: NodeConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"death_timeout": DEATH_TIMEOUT}
+    if config.processes > 1:
+        # Each would take the whole machine otherwise. distributed reads a limit of at most 1 as a
+        # fraction of the memory; of the threads it has no such thing.
+        options["memory_limit"] = 1 / config.processes
+        options["nthreads"] = "{nthreads}"
+    return {**options, **config.options}
+
+
+def _json(document: dict[str, Any]) -> str:
+    text = json.dumps(document, separators=(",", ":"))
+    # These two become numbers once the provider has put them in.
+    return text.replace('"{port}"', "{port}").replace('"{nthreads}"', "{nthreads}")
+
+
+def _tls_environment(certificate: str, key: str) -> dict[str, str]:
+    """Dask's settings for one pair that is its own authority and serves every role."""
+    prefix = "DASK_DISTRIBUTED__COMM__"
+    env = {
+        f"{prefix}REQUIRE_ENCRYPTION": "True",
+        f"{prefix}TLS__CA_FILE": certificate,
+    }
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        env[f"{prefix}TLS__{role}__CERT"] = certificate
+        env[f"{prefix}TLS__{role}__KEY"] = key
+    return env

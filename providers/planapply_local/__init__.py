@@ -1,0 +1,62 @@
+"""The provider `local`: a VM is a process session on this machine that outlives planapply."""
+
+import os
+from typing import TYPE_CHECKING
+
+from pydantic import field_validator
+
+from planapply.model.base import Model
+from planapply.provider import ErrorKind, Plugin, ProviderError
+
+if TYPE_CHECKING:
+    from planapply_local.provider import LocalProvider
+
+
+class LocalSettings(Model):
+    """The `[provider]` table of a spec whose provider is `local`."""
+
+    folder: str | None = None
+    """Where logs and scratch files go: an absolute path, or one that begins with `~`.
+
+    Default: `planapply/local` in the user's state folder.
+    """
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, folder: str | None) -> str | None:
+        # A relative one would be another folder for each folder that planapply is called in.
+        if folder is not None and not os.path.isabs(os.path.expanduser(folder)):
+            raise ValueError("give an absolute path, or one that begins with ~")
+        return folder
+
+
+def _connect(settings: LocalSettings) -> "LocalProvider":
+    if os.name != "posix":
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            "the provider `local` needs Linux or macOS",
+            "Choose another provider in the spec.",
+        )
+    from planapply_local.provider import LocalProvider
+
+    return LocalProvider(settings.folder)
+
+
+PLUGIN = Plugin(
+    name="local",
+    summary="processes on this machine",
+    settings=LocalSettings,
+    connect=_connect,
+    security="none",
+    ignores=frozenset(
+        {
+            *("size", "cpus", "memory", "gpus", "arch", "image", "zones", "spot", "disk", "create"),
+            *(f"environment.{key}" for key in ("python", "packages", "requirements", "docker")),
+            "environment.setup",
+        }
+    ),
+    starter="""\
+[provider]
+# folder = "~/planapply"      # logs and scratch files; default: in your state folder
+""",
+)

@@ -1,0 +1,142 @@
+"""One VM of the provider `local`: its keeper, and how all VMs are found again.
+
+The keeper leads the VM's session: it starts the Dask process, ends it when its time has come, and
+leaves none of its processes behind. It runs as a script of the standard library only, so that it
+starts in 10 ms: `python -I -S vm.py`, with its order as JSON on stdin.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+ID = "PLANAPPLY_VM"
+"""In the environment of every process of a VM: its id."""
+FACTS = "PLANAPPLY_TAGS"
+"""Likewise: the VM's tags, index, address, …, as JSON."""
+KEEPER = "PLANAPPLY_KEEPER"
+"""In the environment of the keeper only."""
+LOG, STOPPING = "log", "stopping"
+"""Files of the VM's folder; `stopping` is there once its end was asked for."""
+GRACE = 5.0
+"""Seconds that a Dask process has between SIGTERM and SIGKILL."""
+
+Processes = list[tuple["psutil.Process", dict[str, str]]]
+
+
+def processes() -> dict[str, Processes]:
+    """Every process of every VM of this user, with its environment, by the VM's id."""
+    import psutil
+
+    found: dict[str, Processes] = {}
+    for pid in psutil.pids():
+        # One that ends meanwhile, a zombie, or another user's.
+        with suppress(psutil.Error):
+            # A fresh object knows the start time, so that signals never reach a reused pid.
+            process = psutil.Process(pid)
+            environment = process.environ()
+            if ID in environment and process.uids().real == os.getuid():
+                found.setdefault(environment[ID], []).append((process, environment))
+    return found
+
+
+def kill(id: str) -> None:
+    """SIGKILL every process of a VM but the caller, and see them gone (for at most a second)."""
+    import psutil
+
+    killed: set[psutil.Process] = set()
+    # Again while there are new ones: a process may have forked before it was reached.
+    for _ in range(100):
+        new = {process for process, _ in processes().get(id, [])} - killed
+        new = {process for process in new if process.pid != os.getpid()}
+        if not new:
+            break
+        for process in new:
+            with suppress(psutil.Error):
+                process.kill()
+        killed |= new
+    psutil.wait_procs(killed, timeout=1.0)
+
+
+def main() -> None:
+    """Make the VM's folder and go to the background; where that fails, exit 1 and say why."""
+    try:
+        order = json.load(sys.stdin)  # cut short if planapply was killed: then there is no VM
+        log = _prepare(order["folder"], order["files"])
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    if os.fork():
+        os._exit(0)
+    wakeups, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # Whoever gets the lock from now on finds this process by its environment.
+    os.close(order["lock"])
+
+    status = _keep(order["argv"], order["env"], order["seconds"], wakeups)
+    print(f"planapply: the Dask process ended: {status}", flush=True)
+    sys.path.append(order["psutil"])
+    try:
+        kill(os.environ[ID])
+    finally:
+        if os.path.exists(STOPPING):
+            shutil.rmtree(order["folder"], ignore_errors=True)
+
+
+def _prepare(folder: str, files: dict[str, str]) -> int:
+    """The VM's folder, with nobody else able to read it; the descriptor of its log."""
+    umask = os.umask(0o077)
+    os.makedirs(folder)
+    try:
+        for name, content in files.items():
+            with open(os.path.join(folder, name), "x") as file:
+                file.write(content)
+        log = os.open(os.path.join(folder, LOG), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    os.chdir(folder)
+    os.umask(umask)
+    return log
+
+
+def _keep(argv: list[str], env: dict[str, str], seconds: float | None, wakeups: int) -> str:
+    """Run the Dask process until it ends, after `seconds` or on SIGTERM; how it ended."""
+    try:
+        child = os.posix_spawn(
+            argv[0], argv, env, setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ)
+        )
+    except OSError as error:
+        return str(error)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    ending = signal.SIGTERM
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return _describe(os.waitstatus_to_exitcode(status))
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready, _, _ = select.select([wakeups], [], [], timeout)
+        if not ready or signal.SIGTERM in os.read(wakeups, 4096):
+            os.kill(child, ending)
+            ending, deadline = signal.SIGKILL, time.monotonic() + GRACE
+
+
+def _describe(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+if __name__ == "__main__":
+    main()

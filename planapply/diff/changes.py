@@ -10,7 +10,7 @@ from planapply.model.desired import Desired
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.names import SCHEDULER, from_ranges, sort_key, split_name, to_ranges
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, FieldChange, Plan
+from planapply.model.plan import Action, Change, Elastic, FieldChange, Plan
 from planapply.model.state import NodeRecord, Resource, State
 
 
@@ -64,6 +64,18 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
         next_index=next_indexes(kept, state),
         diagnostics=_notes(refreshed),
     )
+
+
+def _elastic(desired: Desired, wanted: Collection[str]) -> dict[str, Elastic]:
+    return {
+        group.name: Elastic(
+            nodes=sum(split_name(name)[0] == group.name for name in wanted),
+            min=group.min or 0,
+            max=group.max,
+        )
+        for group in desired.groups
+        if group.max is not None
+    }
 
 
 def destroy_plan(refreshed: Refreshed, targets: Collection[str] = ()) -> Plan:

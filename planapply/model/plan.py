@@ -58,6 +58,14 @@ class Cost(Model):
     """Whose prices, and of which day."""
 
 
+class Elastic(Model):
+    """An elastic group's bounds, and how many nodes it has once the plan is applied."""
+
+    nodes: int
+    min: int
+    max: int
+
+
 class Plan(Model):
     """What `apply` will do, whole: a saved one needs no spec to be applied."""
 
@@ -83,6 +91,8 @@ class Plan(Model):
     refresh_only: bool = False
     """Only what the cloud has changed is recorded."""
     next_index: dict[str, int] = {}
+    elastic: dict[str, Elastic] = {}
+    """By group: `scale`, `adapt` and `watch` move their size, not a plan, and the plan says so."""
     pins: dict[str, Any] = {}
     cost: Cost | None = None
     diagnostics: tuple[Diagnostic, ...] = ()

@@ -28,7 +28,7 @@ class VMProcess(ProcessInterface):
         record: NodeRecord | None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init__(**kwargs)
         self.name, self.config, self.queue, self.record = name, config, queue, record
         self._told: str | None = None
 
@@ -42,7 +42,7 @@ class VMProcess(ProcessInterface):
                 self.status = Status.failed
                 raise
         self._started(self.record)
-        await super().start()  # type: ignore[no-untyped-call]
+        await super().start()
 
     def _started(self, record: NodeRecord) -> None:
         """What is known once there is a VM."""
@@ -50,7 +50,7 @@ class VMProcess(ProcessInterface):
     async def close(self) -> None:
         """End the VM; returns when it is confirmed gone."""
         if self.status in (Status.closed, Status.closing):
-            await self.finished()  # type: ignore[no-untyped-call]
+            await self.finished()
             return
         self.status = Status.closing
         try:
@@ -59,7 +59,7 @@ class VMProcess(ProcessInterface):
             self.status = Status.failed
             raise
         self.record = None
-        await super().close()  # type: ignore[no-untyped-call]
+        await super().close()
 
 
 class VMScheduler(VMProcess):

@@ -1,0 +1,59 @@
+# On a fresh machine with Python >= 3.11 and make, `make demo` and `make test` do all the set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OLDEST_TESTS ?= tests/cluster
+COVERAGE := --cov --cov-report=term
+
+.PHONY: venv demo test test-fast test-oldest lint types layers constraints clean
+.DELETE_ON_ERROR:
+
+venv: $(VENV)/.stamp
+
+# pip only fetches uv, which installs the rest ten times faster.
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "planapply needs Python >= 3.11: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt uv
+
+$(VENV)/.stamp: pyproject.toml constraints.txt | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: venv
+	$(BIN)/python examples/demo.py
+
+test: venv
+	$(BIN)/pytest -n auto $(COVERAGE)
+
+test-fast: venv
+	$(BIN)/pytest -n auto -m "not slow"
+
+# The oldest version of every dependency that pyproject.toml allows, distributed's above all.
+test-oldest: .venv-oldest/.stamp
+	.venv-oldest/bin/pytest -n auto $(OLDEST_TESTS)
+
+.venv-oldest/.stamp: $(VENV)/.stamp
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[dev]'
+	touch $@
+
+lint: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: venv
+	$(BIN)/mypy --strict planapply providers
+
+layers: venv
+	$(BIN)/lint-imports
+
+# Pins without addresses; for after a change of the dependencies, or to move to newer ones.
+constraints: | $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+	  --no-header --no-annotate --no-emit-index-url pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf .venv .venv-oldest dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find planapply providers tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,3 @@
+"""Terraform-like plan/apply for Dask clusters on cloud VMs."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Every cloud that Apache Libcloud drives."""

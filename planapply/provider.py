@@ -233,7 +233,7 @@ class Secrets(Protocol):
 class Lists(Protocol):
     """A provider that can show every VM of planapply's in this account."""
 
-    def list(self) -> list[VM]:
+    def list_vms(self) -> list[VM]:
         """Of any cluster."""
 
 

@@ -1,11 +1,11 @@
 """What is asked of a provider: in batches, side by side, with the state one step ahead."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
-from planapply.fleet.clock import Clock
+from planapply.fleet.clock import Clock, Stopped
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Launcher, Listener, Outcome
 from planapply.fleet.patience import Bucket, Patience
@@ -19,6 +19,7 @@ from planapply.provider import Console, ErrorKind, Prepares, Provider, ProviderE
 
 T = TypeVar("T")
 R = TypeVar("R")
+GRACE = 5.0  # seconds that calls under way have to answer once we are stopped
 ADDRESS = 120.0  # seconds that a cloud may take to give a VM its address
 
 
@@ -227,10 +228,25 @@ class Fleet:
         return self._launcher.find(self.journal.read(cluster_tags))
 
     def _side_by_side(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """All results; the first exception is raised only when every call has ended."""
+        """All results; the first exception is raised only when every call has ended.
+
+        When stopped, calls that don't answer within a grace are left alone: their intents are in
+        the state, which nothing is written to any more.
+        """
         if self.parallel < 1:
             return [function(item) for item in items]
-        with ThreadPoolExecutor(self.parallel, thread_name_prefix="planapply") as pool:
-            futures = [pool.submit(function, item) for item in items]
-            wait(futures)
+        pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="planapply")
+        pending: set[Future[R]] = set()
+        futures = [pool.submit(function, item) for item in items]
+        pending.update(futures)
+        try:
+            while pending:
+                pending = wait(pending, timeout=1.0).not_done
+                self.clock.check()
+        except Stopped:
+            if wait(pending, timeout=GRACE).not_done:
+                self.journal.close(Stopped())
+                raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
         return [future.result() for future in futures]

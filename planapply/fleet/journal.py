@@ -48,6 +48,11 @@ class Journal:
         with self._write_lock:
             return look(self._state)
 
+    def close(self, reason: BaseException) -> None:
+        """Accept nothing more: every later update raises `reason`."""
+        with self._write_lock:
+            self._broken = self._broken or reason
+
     def _commit(self) -> None:
         if self._broken is not None:
             raise self._broken

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
@@ -35,10 +36,7 @@ class Resources:
             self._record(name, resource)
             all_tags = {**tags, **self.journal.read(cluster_tags)}
             made = self.patience.call(
-                lambda name=name, resource=resource: self.provider.prepare(
-                    name, resource, all_tags
-                ),  # type: ignore[misc]
-                also=UNKNOWN,
+                partial(self.provider.prepare, name, resource, all_tags), also=UNKNOWN
             )
             self._record(name, made)
             self.tell(Event(event="resource", names=(name,), message=f"made {made.kind} {made.id}"))
@@ -54,9 +52,7 @@ class Resources:
             existing = found.get(name, resource)
             if existing.id is not None:
                 self.patience.call(
-                    lambda existing=existing: self.provider.cleanup(existing),  # type: ignore[misc]
-                    also=UNKNOWN,
-                    limit=LONGEST_END,
+                    partial(self.provider.cleanup, existing), also=UNKNOWN, limit=LONGEST_END
                 )
             self.journal.update(lambda state, name=name: _forget(state, name))  # type: ignore[misc]
             self.tell(Event(event="resource", names=(name,), message=f"removed {existing.kind}"))

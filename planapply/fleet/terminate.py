@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
@@ -38,7 +39,7 @@ class Terminator:
             self.requests.take()
             self.vms.take(len(part))
             # Ending what has ended is a success, so a lost answer is simply asked for again.
-            unknown.update(self.patience.call(lambda: self.provider.terminate(part), also=UNKNOWN))
+            unknown.update(self.patience.call(partial(self.provider.terminate, part), also=UNKNOWN))
         return unknown
 
     def terminate(self, names: list[str]) -> None:

@@ -24,7 +24,11 @@ def carry_out(plan: Plan, refreshed: Refreshed) -> State:
             continue
         old = state.nodes.pop(change.name, None)
         if change.after is not None:
-            vm = old.vm if old and change.action is Action.UPDATE else f"vm-{state.serial}-{change.name}"
+            vm = (
+                old.vm
+                if old and change.action is Action.UPDATE
+                else f"vm-{state.serial}-{change.name}"
+            )
             config = plan.configs[change.after]
             state.nodes[change.name] = NodeRecord(
                 vm=vm, config=change.after, batch="b", tags=config.tags, launched_at=0.0
@@ -39,7 +43,10 @@ def vms(state: State) -> list[VM]:
         VM(
             id=record.vm,
             tags={
-                **record.tags, "Name": "x", "planapply:names": name, "planapply:batch": record.batch,
+                **record.tags,
+                "Name": "x",
+                "planapply:names": name,
+                "planapply:batch": record.batch,
                 "planapply:config": record.config,
             },
             launched_at=0.0,

@@ -1,0 +1,358 @@
+"""EC2's documented behaviour where moto is kinder or wrong: tokens, counts, limits, visibility.
+
+Written from AWS's own documentation; where that leaves room, the stricter reading.
+"""
+
+import base64
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+from moto.core.exceptions import ServiceException
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instances import StateReason
+from moto.ec2.utils import filter_reservations
+
+from lab import seed
+from lab.calls import (
+    PAGES,
+    Params,
+    Refused,
+    answer,
+    check_request,
+    check_tags,
+    filters,
+    found,
+    numbered,
+    page,
+)
+from lab.faults import Clock, Throttle
+from lab.seed import ACCOUNT
+from lab.stock import ENDED, Settings, stock, zones_of
+
+FORGOTTEN_AFTER = 3600.0
+
+
+@dataclass
+class Wait:
+    """Ends after so many looks and so many seconds."""
+
+    calls: int
+    until: float
+
+    def over(self, now: float) -> bool:
+        """Whether it has ended."""
+        return self.calls <= 0 and now >= self.until
+
+
+@dataclass
+class Spent:
+    """What came of a client token."""
+
+    params: Params
+    outcome: bytes | Refused
+    ids: list[str] = field(default_factory=list)
+
+
+class EC2:
+    """One account's EC2: moto's, held to the rules."""
+
+    def __init__(self, settings: Settings, clock: Clock, seed_: int = 0) -> None:
+        self.settings, self.clock = settings, clock
+        self.console: Callable[[str], bytes] | None = None
+        self._random = random.Random(seed_)
+        self._tokens: dict[tuple[str, str, str], Spent] = {}
+        self._hidden: dict[str, Wait] = {}
+        self._pending: dict[str, Wait] = {}
+        self._ending: dict[str, Wait] = {}
+        self._ended_at: dict[str, float] = {}
+        self._throttles: dict[str, Throttle] = {}
+
+    def instances(self, region: str | None = None) -> list[Any]:
+        """moto's own instances in launch order, hidden and terminated ones too."""
+        regions = [region] if region else sorted(ec2_backends[ACCOUNT])
+        return [
+            vm
+            for name in regions
+            for reservation in list(backend(name).reservations.values())
+            for vm in list(reservation.instances)
+        ]
+
+    def answer(self, region: str, action: str, params: Params, moto: Callable[..., bytes]) -> bytes:
+        """What EC2 answers; `moto(params)` asks moto. Raises Refused."""
+        self._settle(region)
+        ids = numbered(params, "InstanceId")
+        vms = int(params.get("MaxCount", 1)) if action == "RunInstances" else len(ids)
+        throttle = self._throttles.setdefault(region, Throttle())
+        if self.settings.throttle and not throttle.allows(action, params, vms, self.clock()):
+            raise Refused("RequestLimitExceeded", "Request limit exceeded.", 503)
+        if "DryRun" in params and params["DryRun"].lower() == "true":
+            return moto(params)
+        self._known(region, ids + numbered(params, "ResourceId"))
+        if action.startswith(("Run", "Create")):
+            check_tags(params)
+        rule = getattr(self, f"_{action}", None)
+        try:
+            if rule:
+                return bytes(rule(region, params, moto))
+            return page(action, params, moto) if action in PAGES else moto(params)
+        except ServiceException as error:
+            raise Refused(error.code, error.message) from error
+
+    def end(self, vm: Any, code: str, message: str) -> None:
+        """Terminate `vm` with EC2's state reason, such as Server.SpotInstanceTermination."""
+        if vm.state in ENDED:
+            return
+        vm.terminate()
+        vm.state_reason = StateReason(message, code)
+        self._ended_at[vm.id] = self.clock()
+        wait = self._wait(self.settings.ending_calls, self.settings.ending_seconds)
+        if not wait.over(self.clock()):
+            vm._state.name, vm._state.code = "shutting-down", 32
+            self._ending[vm.id] = wait
+
+    def power_off(self, vm: Any) -> None:
+        """What the machine's own `shutdown` means to EC2."""
+        if vm.instance_initiated_shutdown_behavior == "terminate":
+            code = "Client.InstanceInitiatedShutdown"
+            self.end(vm, code, f"{code}: Instance initiated shutdown")
+        elif vm.state not in ENDED:
+            vm.stop()
+
+    def _wait(self, calls: int, seconds: float) -> Wait:
+        return Wait(calls, self.clock() + seconds)
+
+    def _settle(self, region: str) -> None:
+        """Let what is due by the clock happen."""
+        now = self.clock()
+        self._hidden = {id_: wait for id_, wait in self._hidden.items() if not wait.over(now)}
+        for vm in self.instances(region) if self._pending or self._ending else ():
+            if vm.id in self._pending and self._pending[vm.id].over(now):
+                del self._pending[vm.id]
+                if vm.state == "pending":
+                    vm._state.name, vm._state.code = "running", 16
+            if vm.id in self._ending and self._ending[vm.id].over(now):
+                del self._ending[vm.id]
+                vm._state.name, vm._state.code = "terminated", 48
+        old = {id_ for id_, at in self._ended_at.items() if now - at > FORGOTTEN_AFTER}
+        for reservation in backend(region).reservations.values() if old else ():
+            reservation.instances = [vm for vm in reservation.instances if vm.id not in old]
+
+    def _known(self, region: str, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        seen = {vm.id for vm in self.instances(region) if vm.id not in self._hidden}
+        lost = [id_ for id_ in ids if id_.startswith("i-") and id_ not in seen]
+        if lost:
+            few = f"ID '{lost[0]}' does" if len(lost) == 1 else f"IDs '{', '.join(lost)}' do"
+            raise Refused("InvalidInstanceID.NotFound", f"The instance {few} not exist")
+
+    def _RunInstances(self, region: str, params: Params, moto: Callable[..., bytes]) -> bytes:
+        check_request(params)
+        subnet = params.get("SubnetId") or params.get("NetworkInterface.1.SubnetId")
+        zone = params.get("Placement.AvailabilityZone", "")
+        if subnet:
+            zone = backend(region).get_subnet(subnet).availability_zone
+        same = {k: v for k, v in params.items() if not re.match("Signature|AWSAccess|Timestamp", k)}
+        key = (region, zone, params.get("ClientToken", ""))
+        spent = self._tokens.get(key) if key[2] else None
+        if spent:
+            return self._again(region, spent, same)
+        broken = Refused("InternalError", "An internal error has occurred", 500)
+        spent = self._tokens[key] = Spent(same, broken)
+        try:
+            count = stock(
+                self.settings, self.instances(region), region, zone or f"{region}a", params
+            )
+            body = moto(params | {"MinCount": str(count), "MaxCount": str(count)})
+        except Refused as refused:
+            spent.outcome = refused
+            raise
+        body, spent.ids = self._started(region, body, params)
+        spent.outcome = body
+        return body
+
+    def _again(self, region: str, spent: Spent, params: Params) -> bytes:
+        if spent.params != params:
+            text = "Arguments on this idempotent request are inconsistent with arguments used in "
+            raise Refused("IdempotentParameterMismatch", text + "previous request(s).")
+        if isinstance(spent.outcome, Refused):
+            raise spent.outcome
+        alive = {vm.id for vm in self.instances(region) if vm.state not in ENDED}
+        if not alive.issuperset(spent.ids):
+            text = "The client token belongs to an instance that has been terminated."
+            raise Refused("IdempotentInstanceTerminated", text)
+        return spent.outcome
+
+    def _started(self, region: str, body: bytes, params: Params) -> tuple[bytes, list[str]]:
+        """Give the new VMs their launch indexes, in an answer whose order is not the indexes'."""
+        root = ElementTree.fromstring(body)
+        group = found(root, "instancesSet")
+        items = list(group)
+        ids = [found(item, "instanceId").text or "" for item in items]
+        asked = int(params["MaxCount"])
+        indexes = list(range(len(items)))
+        if self.settings.gaps and len(items) < asked:
+            indexes[1:] = sorted(self._random.sample(range(1, asked), len(items) - 1))
+        new = {vm.id: vm for vm in self.instances(region) if vm.id in ids}
+        for item, id_, index in zip(items, ids, indexes, strict=True):
+            new[id_].ami_launch_index = index
+            found(item, "amiLaunchIndex").text = str(index)
+            self._hidden[id_] = self._wait(self.settings.hidden_calls, self.settings.hidden_seconds)
+            pending = self._wait(self.settings.pending_calls, self.settings.pending_seconds)
+            if not pending.over(self.clock()):
+                new[id_]._state.name, new[id_]._state.code = "pending", 0
+                self._pending[id_] = pending
+        self._random.shuffle(items)
+        group[:] = items
+        return ElementTree.tostring(root), ids
+
+    def _TerminateInstances(self, region: str, params: Params, moto: Callable[..., bytes]) -> bytes:
+        ids = numbered(params, "InstanceId")
+        if len(ids) > 1000:
+            raise Refused("InvalidParameterValue", "At most 1000 instance IDs may be given.")
+        items = []
+        for vm in [vm for vm in self.instances(region) if vm.id in ids]:
+            before = vm.state, vm.state_code
+            code = "Client.UserInitiatedShutdown"
+            self.end(vm, code, f"{code}: User initiated shutdown")
+            now = ("terminated", 48) if before[0] == "terminated" else ("shutting-down", 32)
+            items.append(
+                f"<item><instanceId>{vm.id}</instanceId>"
+                f"<currentState><code>{now[1]}</code><name>{now[0]}</name></currentState>"
+                f"<previousState><code>{before[1]}</code><name>{before[0]}</name></previousState></item>"
+            )
+        return answer("TerminateInstances", f"<instancesSet>{''.join(items)}</instancesSet>")
+
+    def _DescribeInstances(self, region: str, params: Params, moto: Callable[..., bytes]) -> bytes:
+        ids, wanted = numbered(params, "InstanceId"), filters(params)
+        if ids and "MaxResults" in params:
+            text = "The parameter instancesSet cannot be used with the parameter maxResults"
+            raise Refused("InvalidParameterCombination", text)
+        if sum(map(len, wanted.values())) > 200:
+            raise Refused("FilterLimitExceeded", "The maximum number of filter values is 200.")
+        own = {name: wanted.pop(name) for name in list(wanted) if name in _OWN_FILTERS}
+        try:
+            sifted = filter_reservations(backend(region).all_reservations(), wanted)
+        except NotImplementedError:
+            raise Refused(
+                "InvalidParameterValue", f"The filter '{list(wanted)}' is invalid"
+            ) from None
+        seen = [
+            vm
+            for reservation in sifted
+            for vm in reservation.instances
+            if vm.id not in self._hidden
+            and (not ids or vm.id in ids)
+            and all(str(_OWN_FILTERS[name](vm)) in values for name, values in own.items())
+        ]
+        for waits in (self._hidden, self._pending, self._ending):
+            for wait in waits.values():
+                wait.calls -= 1
+        # A place in the order of launches, which stays while VMs come and go.
+        order = {vm.id: place for place, vm in enumerate(self.instances(region), 1)}
+        after, most = int(params.get("NextToken", 0)), int(params.get("MaxResults", 1000))
+        rest = [vm for vm in seen if order[vm.id] > after]
+        with only(region, {vm.id for vm in rest[:most]}):
+            body = moto(
+                {"Action": "DescribeInstances", "Version": "2016-11-15", "MaxResults": "1000"}
+            )
+        if len(rest) > most:
+            token = f"<nextToken>{order[rest[most - 1].id]}</nextToken>"
+            body = body.replace(b"</Describe", f"{token}</Describe".encode())
+        return body
+
+    def _DescribeInstanceStatus(
+        self, region: str, params: Params, moto: Callable[..., bytes]
+    ) -> bytes:
+        with only(region, {vm.id for vm in self.instances(region)} - self._hidden.keys()):
+            return moto(params)
+
+    def _DeleteSecurityGroup(
+        self, region: str, params: Params, moto: Callable[..., bytes]
+    ) -> bytes:
+        group = params.get("GroupId", "")
+        used = any(
+            other.id == group
+            for vm in self.instances(region)
+            if vm.state != "terminated"
+            for other in vm.security_groups
+        )
+        named = any(
+            rule.source_group.get("GroupId") == group
+            for groups in backend(region).groups.values()
+            for other in groups.values()
+            for rule in [*other.ingress_rules, *other.egress_rules]
+            if other.id != group
+        )
+        if used or named:
+            raise Refused("DependencyViolation", f"resource {group} has a dependent object")
+        return moto(params)
+
+    def _GetConsoleOutput(self, region: str, params: Params, moto: Callable[..., bytes]) -> bytes:
+        if not self.console:
+            return moto(params)
+        last = base64.b64encode(self.console(params["InstanceId"])[-65536:]).decode()
+        return answer(
+            "GetConsoleOutput",
+            f"<instanceId>{params['InstanceId']}</instanceId>"
+            f"<timestamp>2025-01-01T00:00:00.000Z</timestamp><output>{last}</output>",
+        )
+
+    def _DescribeSpotPriceHistory(
+        self, region: str, params: Params, moto: Callable[..., bytes]
+    ) -> bytes:
+        wanted = filters(params)
+        sizes = set(numbered(params, "InstanceType") + wanted.get("instance-type", []))
+        zone = params.get("AvailabilityZone")
+        zones = {zone} if zone else set(wanted.get("availability-zone", []))
+        items = "".join(
+            f"<item><instanceType>{size}</instanceType><productDescription>Linux/UNIX"
+            f"</productDescription><spotPrice>{seed.spot_price(size, zone):.6f}</spotPrice>"
+            f"<timestamp>{seed.now()}</timestamp><availabilityZone>{zone}</availabilityZone></item>"
+            for size in sorted(sizes or INSTANCE_TYPES)
+            for zone in sorted(zones_of(region, size))
+            if not zones or zone in zones
+        )
+        body = answer(
+            "DescribeSpotPriceHistory", f"<spotPriceHistorySet>{items}</spotPriceHistorySet>"
+        )
+        return page("DescribeSpotPriceHistory", params, lambda _: body)
+
+
+_OWN_FILTERS: dict[str, Callable[[Any], Any]] = {
+    "client-token": lambda vm: vm.client_token,
+    "instance-lifecycle": lambda vm: vm.lifecycle or "",
+    "instance-state-code": lambda vm: vm.state_code,
+    "launch-index": lambda vm: vm.ami_launch_index,
+}
+
+
+def backend(region: str) -> Any:
+    """moto's EC2 of that region."""
+    return ec2_backends[ACCOUNT][region]
+
+
+@contextmanager
+def only(region: str, ids: set[str]) -> Iterator[None]:
+    """Let moto see these instances only."""
+    reservations = list(backend(region).reservations.values())
+    all_ = [list(reservation.instances) for reservation in reservations]
+    try:
+        for reservation in reservations:
+            reservation.instances = [vm for vm in reservation.instances if vm.id in ids]
+        with_vms = {r.id: r for r in reservations if r.instances}
+        whole = dict(backend(region).reservations)
+        backend(region).reservations.clear()
+        backend(region).reservations.update(with_vms)
+        yield
+    finally:
+        backend(region).reservations.clear()
+        backend(region).reservations.update(whole)
+        for reservation, vms in zip(reservations, all_, strict=True):
+            reservation.instances = vms

@@ -1,0 +1,347 @@
+"""EC2, SSM, STS and S3 on a loopback port: moto, made as strict, slow and unreliable as AWS.
+
+In a test, `with serve(Cloud()) as cloud:`; for other processes, `python -m lab.honest`. The cloud
+is ruled by its methods, or by the same names over HTTP: `POST /_lab/fault {"action": …}` (`Remote`).
+"""
+
+import argparse
+import json
+import re
+import socket
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from html import escape
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+from xml.etree import ElementTree
+
+from moto import settings as moto_settings
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
+
+from lab import seed
+from lab.calls import NAMESPACE, Params, Refused
+from lab.ec2 import EC2
+from lab.faults import Clock, Fault, Faults
+from lab.stock import ENDED, Settings
+
+Environ = dict[str, Any]
+Answer = tuple[int, list[tuple[str, str]], bytes]
+_READS = ("Describe", "Get", "List", "Head")
+_METHODS = ("fault", "clear", "configure", "freeze", "advance", "counts", "log", "instances", "end")
+
+
+@dataclass
+class Call:
+    """One call that reached the cloud."""
+
+    action: str
+    """`RunInstances`; other services' with theirs in front: `s3:PutObject`."""
+    params: Params
+    outcome: str = "ok"
+    """`ok`, AWS's error code, or `lost`."""
+
+
+class Cloud:
+    """One AWS account, as a WSGI app.
+
+    moto keeps one account a process, so there is one live Cloud a process; a new one starts empty.
+    """
+
+    def __init__(self, seed_: int = 0, **settings: Any) -> None:
+        moto_settings.ENABLE_AMI_VALIDATION = True
+        moto_settings.ENABLE_KEYPAIR_VALIDATION = True
+        moto_settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
+        moto_api_backend.reset()
+        self.settings, self.clock, self.faults = Settings(**settings), Clock(), Faults(seed_)
+        self.ec2 = EC2(self.settings, self.clock, seed_)
+        self.calls: list[Call] = []
+        self.url = ""
+        self.lock = threading.RLock()
+        """Held around every use of moto: its conditional writes are no good among threads."""
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a process that uses this cloud and no other."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "lab",
+            "AWS_SECRET_ACCESS_KEY": "lab",
+            "AWS_DEFAULT_REGION": self.settings.region,
+            "AWS_REGION": self.settings.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }
+
+    def fault(self, action: str, **how: Any) -> None:
+        """Set a `Fault`; `how` are its fields."""
+        self.faults.set.append(Fault(action, **how))
+
+    def clear(self) -> None:
+        """Take all faults away and forget the calls so far."""
+        self.faults.set.clear()
+        self.calls.clear()
+
+    def configure(self, **settings: Any) -> None:
+        """Change `Settings`."""
+        for name, value in settings.items():
+            if not hasattr(self.settings, name):
+                raise TypeError(f"no setting {name!r}")
+            setattr(self.settings, name, value)
+
+    def freeze(self) -> None:
+        """Stop the clock of limits and delays; `advance` moves it."""
+        self.clock.freeze()
+
+    def advance(self, seconds: float) -> None:
+        """Move that clock."""
+        self.clock.advance(seconds)
+
+    def counts(self) -> dict[str, Any]:
+        """How many calls came: `all`, `mutating`, `actions`."""
+        actions = Counter(call.action for call in list(self.calls))
+        mutating = sum(n for action, n in actions.items() if mutates(action))
+        return {"all": sum(actions.values()), "mutating": mutating, "actions": dict(actions)}
+
+    def log(self) -> list[dict[str, Any]]:
+        """The calls in order, with their parameters and outcomes."""
+        return [asdict(call) for call in list(self.calls)]
+
+    def instances(self, live: bool = True) -> list[dict[str, Any]]:
+        """What really exists, whatever Describe shows; `live`: and has not begun to end."""
+        with self.lock:
+            return [
+                {
+                    "id": vm.id,
+                    "size": vm.instance_type,
+                    "zone": vm.placement.zone,
+                    "market": vm.lifecycle or "on-demand",
+                    "state": vm.state,
+                    "reason": vm.state_reason.code,
+                    "address": vm.private_ip,
+                    "public_address": vm.public_ip,
+                    "index": vm.ami_launch_index,
+                    "token": vm.client_token,
+                    "groups": [group.id for group in vm.security_groups],
+                    "tags": {tag["key"]: tag["value"] for tag in vm.get_tags()},
+                    "user_data": str(vm.user_data or ""),
+                }
+                for vm in self.ec2.instances()
+                if not live or vm.state not in ENDED
+            ]
+
+    def end(self, ids: list[str], how: str = "shutdown") -> None:
+        """Let VMs end by themselves: `shutdown` (their own), `spot` (reclaimed), `hardware`."""
+        with self.lock:
+            for vm in [vm for vm in self.ec2.instances() if vm.id in ids]:
+                if how == "shutdown":
+                    self.ec2.power_off(vm)
+                else:
+                    code = {"spot": "SpotInstanceTermination", "hardware": "InternalError"}[how]
+                    self.ec2.end(vm, f"Server.{code}", f"Server.{code}: {how}")
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI."""
+        if environ["PATH_INFO"].startswith("/_lab/"):
+            status, headers, body = self._rule(environ)
+        else:
+            status, headers, body = self._serve(environ)
+        start_response(f"{status} lab", headers)
+        return [body]
+
+    def _serve(self, environ: Environ) -> Answer:
+        service, region, action, params = recognise(environ, self.settings.region)
+        call = Call(action if service == "ec2" else f"{service}:{action}", params)
+        self.calls.append(call)
+        fault = self.faults.strike(call.action) or Fault("")
+        time.sleep(fault.delay)
+        try:
+            if fault.lost == "before":
+                call.outcome = "lost"
+                drop(environ)
+            if fault.error:
+                raise Refused(fault.error, fault.message, fault.status)
+            with self.lock:
+                seed.plant(region)
+                if service == "ec2":
+                    ask = lambda asked: self._ask_ec2(environ, asked)  # noqa: E731
+                    body = self.ec2.answer(region, action, params, ask)
+                    body = body.replace(NAMESPACE.encode() + b'"', NAMESPACE.encode() + b'/"')
+                    answer: Answer = (200, [("Content-Type", "text/xml")], body)
+                else:
+                    answer = self._ask(environ)
+        except Refused as refused:
+            call.outcome = refused.code
+            answer = refusal(service, refused)
+        if fault.lost == "after":
+            call.outcome = "lost"
+            drop(environ)
+        return answer
+
+    def _ask(self, environ: Environ) -> Answer:
+        response = Response.from_app(self._moto, environ)
+        return response.status_code, list(response.headers.items()), response.get_data()
+
+    def _ask_ec2(self, environ: Environ, params: Params) -> bytes:
+        body = urlencode(params).encode()
+        scope = f"lab/20250101/{recognise(environ, self.settings.region)[1]}/ec2/aws4_request"
+        form = {
+            "REQUEST_METHOD": "POST",
+            "QUERY_STRING": "",
+            "RAW_URI": "/",
+            "CONTENT_TYPE": "application/x-www-form-urlencoded",
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_AUTHORIZATION": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=none",
+            "wsgi.input": BytesIO(body),
+        }
+        try:
+            status, _, answer = self._ask({**environ, **form})
+        except NotImplementedError as error:
+            raise Refused("InvalidParameterValue", str(error)) from error
+        if status >= 400:
+            code, message = (
+                ElementTree.fromstring(answer).find(f".//{{*}}{tag}") for tag in ("Code", "Message")
+            )
+            assert code is not None, answer
+            assert message is not None, answer
+            raise Refused(code.text or "", message.text or "", status)
+        return answer
+
+    def _rule(self, environ: Environ) -> Answer:
+        name = environ["PATH_INFO"].removeprefix("/_lab/")
+        if name == "checkip":
+            return 200, [("Content-Type", "text/plain")], f"{self.settings.address}\n".encode()
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        try:
+            if name not in _METHODS:
+                raise TypeError(f"no method {name!r}; there are {', '.join(_METHODS)}")
+            result = getattr(self, name)(**json.loads(environ["wsgi.input"].read(length) or b"{}"))
+        except (TypeError, ValueError, KeyError) as error:
+            return 400, [("Content-Type", "text/plain")], str(error).encode()
+        return 200, [("Content-Type", "application/json")], json.dumps(result).encode()
+
+
+class Remote:
+    """The methods of a Cloud in another process: `Remote(url).fault("RunInstances", at=3)`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(action: str | None = None, **how: Any) -> Any:
+            body = json.dumps(how | ({"action": action} if action else {})).encode()
+            request = urllib.request.Request(f"{self.url}/_lab/{name}", body, method="POST")
+            with urllib.request.urlopen(request) as response:
+                return json.load(response)
+
+        return call
+
+
+class _Handler(MotoRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass  # the cloud has a log of its own
+
+
+@contextmanager
+def serve(cloud: Cloud, host: str = "127.0.0.1", port: int = 0) -> Iterator[Cloud]:
+    """Answer on a port (0: a free one) from a thread of this process; `cloud.url` says where."""
+    server = make_server(host, port, cloud, threaded=True, request_handler=_Handler)
+    cloud.url = f"http://{host}:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield cloud
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def mutates(action: str) -> bool:
+    """Whether AWS would call it a write."""
+    return not action.rpartition(":")[2].startswith(_READS)
+
+
+def drop(environ: Environ) -> None:
+    """End the connection with no answer."""
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError("the lab lost this answer")
+
+
+def recognise(environ: Environ, region: str) -> tuple[str, str, str, Params]:
+    """(service, region, action, parameters) of a call, from boto3's form or Libcloud's query."""
+    scope = re.search(
+        r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", environ.get("HTTP_AUTHORIZATION", "")
+    )
+    query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+    service = scope[2] if scope else "ec2" if "Action" in query else "s3"
+    region = scope[1] if scope else region
+    if service == "s3":
+        return service, region, s3_action(environ, query), {"path": environ["PATH_INFO"], **query}
+    if not environ.get("lab.body"):
+        environ["lab.body"] = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(environ["lab.body"])
+    text = environ["lab.body"].decode()
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        return service, region, target.rpartition(".")[2], {"body": text}
+    params = query | dict(parse_qsl(text, keep_blank_values=True))
+    return service, region, params.get("Action", ""), params
+
+
+def s3_action(environ: Environ, query: Params) -> str:
+    """Of the calls that a state store makes; others by their method."""
+    _, _, key = environ["PATH_INFO"].strip("/").partition("/")
+    bucket = {"GET": "ListObjects", "PUT": "CreateBucket", "HEAD": "HeadBucket"}
+    single = {
+        "GET": "GetObject",
+        "PUT": "PutObject",
+        "HEAD": "HeadObject",
+        "DELETE": "DeleteObject",
+    }
+    if query.keys() & {"uploads", "uploadId"}:
+        return f"MultipartUpload{environ['REQUEST_METHOD'].title()}"
+    method = str(environ["REQUEST_METHOD"])
+    return (single if key else bucket).get(method, method)
+
+
+def refusal(service: str, refused: Refused) -> Answer:
+    """An error in the words of that service's protocol."""
+    code, message = escape(refused.code), escape(refused.message)
+    error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    if service == "ssm":
+        body = json.dumps({"__type": refused.code, "message": refused.message})
+        return refused.status, [("Content-Type", "application/x-amz-json-1.1")], body.encode()
+    if service == "ec2":
+        error = f"<Response><Errors>{error}</Errors><RequestID>lab</RequestID></Response>"
+    elif service != "s3":
+        error = f"<ErrorResponse>{error}<RequestId>lab</RequestId></ErrorResponse>"
+    return refused.status, [("Content-Type", "text/xml")], f"<?xml version='1.0'?>{error}".encode()
+
+
+def main() -> None:
+    """Serve until interrupted, and print the address as the first line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with serve(Cloud(options.seed), port=options.port) as cloud:
+        print(cloud.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""How many VMs EC2 lets start: what it offers where, the account's quota, what is in stock."""
+
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
+
+from lab.calls import Params, Refused
+
+ENDED = ("shutting-down", "terminated")
+
+
+@dataclass
+class Settings:
+    """What this cloud is like; patterns match as file names do."""
+
+    region: str = "eu-west-1"
+    """Of calls that name none."""
+    capacity: dict[str, int] = field(default_factory=dict)
+    """`size/zone/market` -> how many such VMs there can be at once; `spot` or `on-demand`."""
+    vcpus: dict[str, int] = field(default_factory=dict)
+    """`family/market` -> the vCPU quota; the family is the size's first letters (`m`)."""
+    unsupported: list[str] = field(default_factory=list)
+    """`size/zone` that EC2 does not have, beyond those that it really lacks."""
+    hidden_calls: int = 0
+    """DescribeInstances calls that do not see a new VM yet."""
+    hidden_seconds: float = 0.0
+    pending_calls: int = 0
+    pending_seconds: float = 0.0
+    ending_calls: int = 0
+    """DescribeInstances calls that see an ended VM as shutting-down."""
+    ending_seconds: float = 0.0
+    gaps: bool = True
+    """Whether a partial launch leaves holes in the AmiLaunchIndexes."""
+    throttle: bool = False
+    """Whether EC2's request and resource limits hold."""
+    address: str = "203.0.113.7"
+    """What the address service answers."""
+
+
+def stock(settings: Settings, vms: list[Any], region: str, zone: str, params: Params) -> int:
+    """How many may start, as EC2 counts: offered here, within the quota, in stock."""
+    size, least = params.get("InstanceType", "m1.small"), int(params["MinCount"])
+    market = params.get("InstanceMarketOptions.MarketType", "on-demand")
+    family = re.sub(r"[^a-z].*", "", size)
+    offered = zones_of(region, size)
+    lacks = any(fnmatchcase(f"{size}/{zone}", pattern) for pattern in settings.unsupported)
+    if offered and (lacks or zone not in offered):
+        others = ", ".join(sorted(offered - {zone}))
+        text = f"Your requested instance type ({size}) is not supported in your requested "
+        text += f"Availability Zone ({zone}). Please retry your request by not specifying an "
+        raise Refused("Unsupported", text + f"Availability Zone or choosing {others}.")
+    alive = [vm for vm in vms if vm.state not in ENDED]
+    count = int(params["MaxCount"])
+    for pattern, quota in settings.vcpus.items():
+        if fnmatchcase(f"{family}/{market}", pattern):
+            used = sum(vcpus(vm.instance_type) for vm in alive if fnmatchcase(kind(vm), pattern))
+            count = min(count, (quota - used) // vcpus(size))
+            if count < least:
+                raise over_quota(market, quota)
+    for pattern, stock in settings.capacity.items():
+        if fnmatchcase(f"{size}/{zone}/{market}", pattern):
+            count = min(count, stock - sum(fnmatchcase(place(vm), pattern) for vm in alive))
+    if count < least:
+        text = f"We currently do not have sufficient {size} capacity in the Availability Zone "
+        raise Refused("InsufficientInstanceCapacity", text + f"you requested ({zone}).", 500)
+    return count
+
+
+def over_quota(market: str, quota: int) -> Refused:
+    """What EC2 says then."""
+    if market == "spot":
+        return Refused("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+    text = f"You have requested more vCPU capacity than your current vCPU limit of {quota} allows "
+    return Refused("VcpuLimitExceeded", text + "for the instance bucket that it belongs to.")
+
+
+def zones_of(region: str, size: str) -> set[str]:
+    """Where EC2 offers that size."""
+    offers = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, [])
+    return {offer["Location"] for offer in offers if offer["InstanceType"] == size}
+
+
+def vcpus(size: str) -> int:
+    """Of one VM of that size."""
+    return int(INSTANCE_TYPES[size]["VCpuInfo"]["DefaultVCpus"])
+
+
+def kind(vm: Any) -> str:
+    """`family/market` of a VM."""
+    return f"{re.sub(r'[^a-z].*', '', vm.instance_type)}/{vm.lifecycle or 'on-demand'}"
+
+
+def place(vm: Any) -> str:
+    """`size/zone/market` of a VM."""
+    return f"{vm.instance_type}/{vm.placement.zone}/{vm.lifecycle or 'on-demand'}"

@@ -61,6 +61,8 @@ class Store(Protocol):
     ) -> AbstractContextManager[LockInfo]:
         """Excludes every other holder while the `with` lasts; `purpose` is what others are told.
 
+        What was read before may be old by now: read again.
+
         `timeout` in seconds is how long to wait for another holder, of whom `on_wait` hears; `wait`
         is for tests. A lock that a dead process left is taken over: see `LockInfo.taken_over`.
         Raises StateLocked when the time is up, StateError where locking is impossible.

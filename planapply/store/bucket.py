@@ -92,7 +92,7 @@ def trouble(error: Exception, scheme: str, bucket: str) -> Trouble:
     status = _found(r"status code: (\d+)", text)
     code = _found(r"<Code>(\w+)</Code>", text)
     told = f" ({' '.join(filter(None, (status, code)))})" if status else ""
-    if code in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
+    if isinstance(error, FileNotFoundError):
         return Trouble(f"{scheme}://{bucket} does not exist{told}", "Make it, or name another one.")
     if isinstance(error, UnauthenticatedError) or "token request" in text:
         return Trouble(f"no valid credentials{told}", _CREDENTIALS[scheme])
@@ -109,7 +109,16 @@ def trouble(error: Exception, scheme: str, bucket: str) -> Trouble:
     if not status:
         host = _found(r"https?://(?:[^/@ ]*@)?([^/ ?]+)", text) or f"{scheme}://{bucket}"
         return Trouble(f"no answer from {host}", "Check the network, and try again.")
-    return Trouble(f"the bucket answers {told.strip(' ()')}", "Try again in a while.")
+    passing = status.startswith("5") or status in ("409", "412", "429")
+    return Trouble(
+        f"the bucket answers {told.strip(' ()')}",
+        "Try again in a while." if passing else "Check its name and the endpoint that is in use.",
+    )
+
+
+def bucket_is_missing(error: FileNotFoundError) -> bool:
+    """Whether it is the bucket that a read did not find, rather than the object."""
+    return bool(re.search(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>", str(error)))
 
 
 def never_sent(error: Exception) -> bool:

@@ -73,7 +73,7 @@ def _migrate(
         raise StateUnreadable(
             f"The state {location} was written by a newer planapply",
             f"It has format {version} (planapply {writer}); this planapply reads up to format "
-            f"{FORMAT_VERSION}. Upgrade planapply: pip install --upgrade planapply",
+            f"{FORMAT_VERSION}. Upgrade planapply:\n  pip install --upgrade planapply",
         )
     while version < FORMAT_VERSION:
         if version not in migrations:

@@ -11,7 +11,14 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError
 
-from planapply.store.bucket import Bucket, Trouble, never_sent, open_bucket, trouble
+from planapply.store.bucket import (
+    Bucket,
+    Trouble,
+    bucket_is_missing,
+    never_sent,
+    open_bucket,
+    trouble,
+)
 from planapply.store.document import Conflict, Failed
 from planapply.store.errors import StateError, StateLocked, unlock_command
 from planapply.store.lockinfo import LockInfo
@@ -140,7 +147,7 @@ class RemotePlace:
             result = obstore.get(self._bucket, key)
             return bytes(result.bytes()), _version(result.meta)
         except FileNotFoundError as error:
-            if "does not exist" in self.trouble(error).reason:
+            if bucket_is_missing(error):
                 raise
             return None
 

@@ -24,7 +24,7 @@ def save_beside(data: bytes, name: str, folders: Iterable[str]) -> str | None:
                 continue
             except OSError:
                 break
-            return path
+            return os.path.abspath(path)
     return None
 
 

@@ -1,0 +1,340 @@
+"""A state in a file: what is there, what is refused, what can't be written."""
+
+import contextlib
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inline_snapshot import snapshot
+from store.samples import state, wrapped
+
+from planapply.store import (
+    StateConflict,
+    StateError,
+    StateUnreadable,
+    StateWriteError,
+    Store,
+    open_store,
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, with homes elsewhere."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def store(here: Path) -> Store:
+    store = open_store("demo.json")
+    store.write(state(1))
+    return store
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_none_yet(here: Path) -> None:
+    store = open_store("demo.json")
+    assert store.read() is None
+    assert store.location == "demo.json"
+    assert files(here) == []
+
+
+def test_what_is_written_is_read_by_another_and_nothing_else_stays(
+    here: Path, store: Store
+) -> None:
+    with store.lock("apply"):
+        store.write(state(2))
+        store.write(state(3))
+    assert open_store("demo.json").read() == state(3)
+    assert files(here) == ["demo.json"]
+    assert stat.S_IMODE(os.stat("demo.json").st_mode) == 0o600
+
+
+def test_a_link_stays_and_its_target_is_written(here: Path, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.json"
+    link.symlink_to("../here/demo.json")
+    linked = open_store(str(link))
+    assert linked.read() == state(1)
+    with linked.lock("apply"):
+        assert files(here) == ["demo.json", "demo.json.lock"]
+        linked.write(state(2))
+    assert link.is_symlink()
+    assert store.read() == state(2)
+
+
+def test_a_home_is_found(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_store("~/demo.json").write(state(1))
+    assert (tmp_path / "demo.json").exists()
+
+
+def test_a_second_writer_is_refused_and_what_it_had_is_kept(here: Path, store: Store) -> None:
+    other = open_store("demo.json")
+    other.read()
+    other.write(state(2))
+    with pytest.raises(StateConflict) as caught:
+        store.write(state(2, pins={"mine": 1}))
+    assert wrapped(caught.value, HERE=here) == snapshot("""\
+The state demo.json is no longer ours to write
+Somebody else wrote it since it was read here. It was left as it is, and nothing more is
+asked of the cloud.
+Run `planapply plan`: VMs that the state doesn't know are found by their tags.
+What would have been written is in HERE/demo.unsaved-2.json\
+""")
+    assert store.read() == state(2)
+    assert open_store("demo.unsaved-2.json").read() == state(2, pins={"mine": 1})
+    assert stat.S_IMODE(os.stat("demo.unsaved-2.json").st_mode) == 0o600
+
+
+def test_creating_over_a_state_is_refused(store: Store) -> None:
+    with pytest.raises(StateConflict):
+        open_store("demo.json").write(state(1))
+
+
+def test_a_state_that_vanished_is_not_made_again(here: Path, store: Store) -> None:
+    os.unlink("demo.json")
+    with pytest.raises(StateConflict, match="vanished"):
+        store.write(state(2))
+    assert files(here) == ["demo.unsaved-2.json"]
+
+
+def test_what_can_not_be_read_is_never_overwritten(store: Store) -> None:
+    Path("demo.json").write_bytes(b'{"format_version": 1, "lin')
+    with pytest.raises(StateUnreadable):
+        store.read()
+    with pytest.raises(StateConflict):
+        store.write(state(2))
+    assert Path("demo.json").read_bytes() == b'{"format_version": 1, "lin'
+
+
+def test_touching_the_file_is_no_write(store: Store) -> None:
+    os.utime("demo.json", (1, 1))
+    store.write(state(2))
+    assert store.read() == state(2)
+
+
+def test_leavings_of_a_killed_writer_do_not_disturb(here: Path, store: Store) -> None:
+    Path("demo.json.tmp").write_bytes(b"half")
+    store.write(state(2))
+    assert files(here) == ["demo.json"]
+
+
+def test_a_missing_folder(here: Path) -> None:
+    store = open_store("no/demo.json")
+    assert store.read() is None
+    with pytest.raises(StateError) as caught:
+        store.write(state(1))
+    assert wrapped(caught.value, HERE=here) == snapshot("""\
+The folder of the state no/demo.json does not exist
+Make it, or name another place with `state` in the spec or --state:
+  mkdir -p HERE/no\
+""")
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "loop", "not a folder"])
+def test_what_is_no_file(here: Path, what: str) -> None:
+    name = "thing"
+    match what:
+        case "folder":
+            os.mkdir(name)
+        case "pipe":
+            os.mkfifo(name)
+        case "loop":
+            os.symlink(name, name)
+        case _:
+            Path("file").touch()
+            name = "file/thing"
+    store = open_store(name)
+    with pytest.raises(StateUnreadable) as caught:
+        store.read()
+    assert (
+        wrapped(caught.value, HERE=here)
+        == {
+            "folder": snapshot("""\
+The state thing can't be read
+It is not a file. Name another place: `state` in the spec, or --state.\
+"""),
+            "pipe": snapshot("""\
+The state thing can't be read
+It is not a file. Name another place: `state` in the spec, or --state.\
+"""),
+            "loop": snapshot("""\
+The state thing can't be read
+Too many levels of symbolic links: HERE/thing\
+"""),
+            "not a folder": snapshot("""\
+The state file/thing can't be read
+Not a directory: HERE/file/thing\
+"""),
+        }[what]
+    )
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://host/key", "s3://bucket", "s3://bucket/", "gs://b/a/../c", "az:///key"]
+)
+def test_what_is_no_place(location: str) -> None:
+    with pytest.raises(StateError) as caught:
+        open_store(location)
+    assert str(caught.value) == (
+        f"{location} is no place for a state\n"
+        "Give a path, s3://bucket/key, gs://bucket/key or az://container/key."
+    )
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Writing more than `size` bytes to a file fails, as on a full disk; for root as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_room_for_anything(here: Path, store: Store, tmp_path: Path) -> None:
+    before = Path("demo.json").read_bytes()
+    with store.lock("apply"), file_size_limit(64), pytest.raises(StateWriteError) as caught:
+        store.write(state(2))
+    assert wrapped(caught.value) == snapshot("""\
+The state demo.json can't be written: File too large
+The version of before is intact. The newer one could not be saved anywhere else. When the
+cause is gone, run `planapply plan`: VMs that the state doesn't know are found by their
+tags.\
+""")
+    assert Path("demo.json").read_bytes() == before
+    assert files(here) == ["demo.json"]
+    store.write(state(2))  # The same store goes on once there is room.
+    assert store.read() == state(2)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def mount(*arguments: str) -> None:
+    if subprocess.run(["mount", *arguments], capture_output=True).returncode:
+        pytest.skip("only root can mount; test_no_room_for_anything needs no mount")
+
+
+def test_a_full_disk(here: Path, small_disk: Path, tmp_path: Path) -> None:
+    store = open_store(str(small_disk / "demo.json"))
+    store.write(state(1))
+    large = state(2, pins={"filler": "x" * 40_000})
+    with store.lock("apply"):
+        store.write(large)
+        with pytest.raises(StateWriteError) as caught:
+            store.write(state(3, pins=large.pins))
+    assert wrapped(caught.value, TMP=tmp_path) == snapshot("""\
+The state TMP/small/demo.json can't be written: No space left on device
+The version of before is intact. The newer one is in
+TMP/state-home/planapply/demo.unsaved-3.json
+When the cause is gone, put it in place:
+  planapply state push TMP/state-home/planapply/demo.unsaved-3.json --state
+TMP/small/demo.json\
+""")
+    saved = tmp_path / "state-home/planapply/demo.unsaved-3.json"
+    assert open_store(str(saved)).read() == state(3, pins=large.pins)
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+    assert store.read() == large
+    # Both in the next attempts: one saved file at most, and none once a write went through.
+    with store.lock("apply"):
+        with pytest.raises(StateWriteError):
+            store.write(state(4, pins=large.pins))
+        assert files(saved.parent) == ["demo.unsaved-4.json"]
+        subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+        store.write(state(5, pins=large.pins))
+    assert files(saved.parent) == []
+    assert store.read() == state(5, pins=large.pins)
+
+
+def test_a_read_only_folder(here: Path, store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "frozen"
+    folder.mkdir()
+    mount("--bind", "-o", "ro", str(here), str(folder))
+    try:
+        frozen = open_store(str(folder / "demo.json"))
+        assert frozen.read() == state(1)
+        with pytest.raises(StateError) as caught:
+            frozen.write(state(2))
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert wrapped(caught.value, FROZEN=folder) == snapshot("""\
+The state FROZEN/demo.json can't be locked
+Read-only file system: FROZEN/demo.json.lock\
+""")
+
+
+def test_what_can_not_be_written_is_saved_beside(here: Path, store: Store) -> None:
+    os.mkdir("demo.json.tmp")
+    with store.lock("apply"):
+        with pytest.raises(StateWriteError) as caught:
+            store.write(state(2))
+        assert wrapped(caught.value, HERE=here) == snapshot("""\
+The state demo.json can't be written: Is a directory
+The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
+When the cause is gone, put it in place:
+  planapply state push HERE/demo.unsaved-2.json --state demo.json\
+""")
+        assert open_store("demo.unsaved-2.json").read() == state(2)
+        with pytest.raises(StateWriteError):
+            store.write(state(3))
+        assert files(here) == [
+            "demo.json",
+            "demo.json.lock",
+            "demo.json.tmp",
+            "demo.unsaved-3.json",
+        ]
+        os.rmdir("demo.json.tmp")
+        store.write(state(4))
+    assert files(here) == ["demo.json"]
+    assert store.read() == state(4)
+
+
+def test_an_earlier_saved_file_is_kept(here: Path, store: Store) -> None:
+    Path("demo.unsaved-2.json").write_text("precious")
+    os.mkdir("demo.json.tmp")
+    with pytest.raises(StateWriteError):
+        store.write(state(2))
+    assert Path("demo.unsaved-2.json").read_text() == "precious"
+    assert len(files(here)) == 4
+
+
+def test_a_local_state_imports_little() -> None:
+    program = """
+import sys
+from planapply.store import open_store
+store = open_store("demo.json")
+with store.lock("plan"):
+    store.read()
+slow = {"asyncio", "obstore", "boto3", "cryptography", "psutil", "platformdirs", "distributed"}
+print(*sorted(slow & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_a_file_is_json_for_other_tools(store: Store) -> None:
+    assert json.loads(Path("demo.json").read_text())["serial"] == 1

@@ -19,7 +19,8 @@ LONGEST_NAME = 63
 
 
 def key(effect: Effect, *examples: object, **more: Any) -> Any:
-    """What changing this key does to nodes that exist, examples of it, and pydantic's constraints."""
+    """What changing this key does to nodes that exist, examples of it, and pydantic's constraints.
+    """
     return Field(json_schema_extra={"effect": effect}, examples=list(examples), **more)
 
 

@@ -1,7 +1,7 @@
 """Durations and sizes as people write them: "30 min", "100 GiB".
 
-The units mean what they mean to Dask (`dask.utils.parse_timedelta`, `parse_bytes`), whose import `plan`
-can't afford; `min` is ours.
+The units mean what they mean to Dask (`dask.utils.parse_timedelta`, `parse_bytes`), whose import
+`plan` can't afford; `min` is ours.
 """
 
 import math

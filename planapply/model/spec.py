@@ -1,7 +1,7 @@
 """The spec: what one file says about one Dask cluster.
 
-These docstrings are the reference (`docs/spec.md`, `planapply schema`), and each key declares once, as
-its effect, what changing it does to nodes that exist:
+These docstrings are the reference (`docs/spec.md`, `planapply schema`), and each key declares
+once, as its effect, what changing it does to nodes that exist:
 
 - `nothing`: no node changes, though a changed number of nodes adds or removes some;
 - `update`: it is changed on the running VMs, where the provider can;
@@ -44,25 +44,26 @@ class ClusterSettings(Model):
     """The cluster as a whole."""
 
     name: Annotated[ClusterName, key("refusal", "genomics")]
-    """1 to 63 letters, digits and hyphens. Every VM carries it as a tag, so it can't change while the
-    cluster exists: destroy that one first, or keep the new one in another state."""
+    """1 to 63 letters, digits and hyphens. Every VM carries it as a tag, so it can't change while
+    the cluster exists: destroy that one first, or keep the new one in another state."""
     provider: Annotated[Text, key("refusal", "ec2")] = "local"
-    """Where the VMs are launched; `planapply providers` lists what is installed. Default: `local`."""
+    """Where the VMs are launched; `planapply providers` lists what is installed. Default: `local`.
+    """
     state: Annotated[StatePlace | None, key("nothing", "s3://bucket/genomics.json")] = None
-    """Where the state is kept: a path, relative to the spec's folder, or an address that begins with
-    `s3://`, `gs://` or `az://`. Default: the spec's name with `.state.json` in place of its suffix,
-    beside the spec. A change moves no state: bring it there first (`planapply state pull`, `push`),
-    or planapply finds none there and knows nothing of the VMs that run."""
+    """Where the state is kept: a path, relative to the spec's folder, or an address that begins
+    with `s3://`, `gs://` or `az://`. Default: the spec's name with `.state.json` in place of its
+    suffix, beside the spec. A change moves no state: bring it there first (`planapply state pull`,
+    `push`), or planapply finds none there and knows nothing of the VMs that run."""
     security: Annotated[Literal["tls", "none"] | None, key("replacement", "tls")] = None
-    """`tls` encrypts what nodes and clients say to each other, with a key made for this cluster; with
-    `none`, whoever reaches the scheduler can run code on every node. Default: `tls` in every cloud,
-    `none` for `local`. A change replaces every node."""
+    """`tls` encrypts what nodes and clients say to each other, with a key made for this cluster;
+    with `none`, whoever reaches the scheduler can run code on every node. Default: `tls` in every
+    cloud, `none` for `local`. A change replaces every node."""
     idle_timeout: Annotated[Duration | None, key("replacement", "30 min")] = None
     """A scheduler without work for this long ends, its VM and its workers' VMs with it.
     Default: never. A change replaces the scheduler, and so every node."""
     ttl: Annotated[Duration | None, key("replacement", "12 h")] = None
-    """VMs of this age terminate themselves, whatever happens. Default: never. A change replaces every
-    node."""
+    """VMs of this age terminate themselves, whatever happens. Default: never. A change replaces
+    every node."""
     max_cost: Annotated[float | None, key("nothing", 40.0, gt=0)] = None
     """USD an hour; a plan for a cluster that costs more is an error. Default: no limit."""
     join_timeout: Annotated[Duration, key("nothing", "10 min")] = 600.0
@@ -77,11 +78,11 @@ class NodeSettings(Model):
     """What a VM is: for the scheduler and every group, where they do not say otherwise."""
 
     size: Annotated[TextOrTexts, key("replacement", "m7i.large", ["m7i.large", "m6i.large"])] = ()
-    """The cloud's name for the VM's type, or a list of such, tried in this order where the cloud has
-    no more of one. Default: the provider's."""
+    """The cloud's name for the VM's type, or a list of such, tried in this order where the cloud
+    has no more of one. Default: the provider's."""
     cpus: Annotated[int | None, key("replacement", 8, ge=1, le=10_000)] = None
-    """In place of `size`: the fewest virtual CPUs. The cheapest sizes that have what `cpus`, `memory`,
-    `gpus` and `arch` ask for are chosen when planned, and then kept."""
+    """In place of `size`: the fewest virtual CPUs. The cheapest sizes that have what `cpus`,
+    `memory`, `gpus` and `arch` ask for are chosen when planned, and then kept."""
     memory: Annotated[Size | None, key("replacement", "32 GiB")] = None
     """In place of `size`: the least memory."""
     gpus: Annotated[int | None, key("replacement", 1, ge=1, le=1000)] = None
@@ -93,8 +94,8 @@ class NodeSettings(Model):
     zones: Annotated[Texts, key("replacement", ["eu-west-1a", "eu-west-1b"])] = ()
     """Where the VM may be, tried in this order. Default: anywhere in the region."""
     spot: Annotated[Spot, key("replacement", "prefer")] = False
-    """Spot VMs, which cost less and can be taken away: `false`, `true`, or `"prefer"` for spot where
-    it can be had and on demand elsewhere. Default: `false`."""
+    """Spot VMs, which cost less and can be taken away: `false`, `true`, or `"prefer"` for spot
+    where it can be had and on demand elsewhere. Default: `false`."""
     disk: Annotated[Size | None, key("replacement", "100 GiB")] = None
     """The size of the root disk. Default: the image's."""
     create: Annotated[dict[str, Any], key("replacement", {"ex_metadata": {"team": "bio"}})] = {}
@@ -106,26 +107,28 @@ class NodeSettings(Model):
 class EnvironmentSettings(Model):
     """What Python runs on the nodes; a change here replaces them.
 
-    One of `packages`, `requirements` and `docker`; with none of them, the image has all that Dask needs.
+    One of `packages`, `requirements` and `docker`; with none of them, the image has all that Dask
+    needs.
     """
 
     python: Annotated[PythonVersion | None, key("replacement", "3.12")] = None
-    """The version of Python in which `packages` or `requirements` are installed. Default: that which
-    runs planapply with `packages = "client"`, else the image's."""
+    """The version of Python in which `packages` or `requirements` are installed. Default: that
+    which runs planapply with `packages = "client"`, else the image's."""
     packages: Annotated[
         Packages | None, key("replacement", ["dask[distributed]==2026.8.0", "pandas"], "client")
     ] = None
-    """What to install, as pip takes it; or `"client"`: what the Python has that runs planapply, in the
-    same versions."""
+    """What to install, as pip takes it; or `"client"`: what the Python has that runs planapply, in
+    the same versions."""
     requirements: Annotated[Text | None, key("replacement", "requirements.txt")] = None
-    """A file of what to install, as pip takes it, relative to the spec's folder. A change of what is
-    in it is the change that counts."""
+    """A file of what to install, as pip takes it, relative to the spec's folder. A change of what
+    is in it is the change that counts."""
     docker: Annotated[Text | None, key("replacement", "daskdev/dask:latest")] = None
     """A container image in which the Dask processes run."""
     env: Annotated[Variables, key("replacement", {"OMP_NUM_THREADS": "1"})] = {}
     """Environment variables of the Dask processes."""
     setup: Annotated[Commands, key("replacement", ["apt-get install -y graphviz"])] = ()
-    """Shell commands, run as root on the VM before Dask starts; where one fails, Dask does not start."""
+    """Shell commands, run as root on the VM before Dask starts; where one fails, Dask does not
+    start."""
 
 
 class SchedulerSettings(NodeSettings):
@@ -149,12 +152,12 @@ class WorkerGroup(NodeSettings):
     """How many nodes. A change adds nodes, or removes those of the highest numbers; the others stay
     as they are."""
     min: Annotated[int | None, key("nothing", 0, ge=0, le=MOST_NODES)] = None
-    """In place of `count`, with `max`: the fewest nodes of an elastic group, which keeps the nodes it
-    has until `scale`, `adapt` or `planapply watch` moves it. Default: 0. Nodes are added only where
-    there are fewer."""
+    """In place of `count`, with `max`: the fewest nodes of an elastic group, which keeps the nodes
+    it has until `scale`, `adapt` or `planapply watch` moves it. Default: 0. Nodes are added only
+    where there are fewer."""
     max: Annotated[int | None, key("nothing", 100, ge=0, le=MOST_NODES)] = None
-    """In place of `count`: the most nodes of an elastic group. Nodes are removed only where there are
-    more."""
+    """In place of `count`: the most nodes of an elastic group. Nodes are removed only where there
+    are more."""
     cls: Annotated[DottedClass, key("replacement", "distributed.Nanny", alias="class")] = (
         "distributed.Nanny"
     )
@@ -164,15 +167,16 @@ class WorkerGroup(NodeSettings):
     ] = {}
     """Its arguments."""
     processes: Annotated[int, key("replacement", 4, ge=1, le=1024)] = 1
-    """How many Dask workers a node runs, called `cpu-0-0`, `cpu-0-1`, …; say in `options` what part of
-    the VM each may take (`nthreads`, `memory_limit`), or each takes the whole. Default: 1."""
+    """How many Dask workers a node runs, called `cpu-0-0`, `cpu-0-1`, …; say in `options` what
+    part of the VM each may take (`nthreads`, `memory_limit`), or each takes the whole. Default: 1.
+    """
 
 
 class Spec(Model):
     """One TOML file; one Dask cluster: a scheduler and groups of workers.
 
-    `planapply.specfile.load` gives it with the provider's settings validated, the requirements file's
-    text in place of its name, and a list in place of `packages = "client"`.
+    `planapply.specfile.load` gives it with the provider's settings validated, the requirements
+    file's text in place of its name, and a list in place of `packages = "client"`.
     """
 
     cluster: ClusterSettings
@@ -182,8 +186,9 @@ class Spec(Model):
     environment: EnvironmentSettings = EnvironmentSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     workers: dict[GroupName, WorkerGroup] = {}
-    """The groups of workers by name: 1 to 63 letters, digits and hyphens, beginning with a letter, not
-    `scheduler`, not ending in a hyphen and a number. A group that is taken out loses its nodes."""
+    """The groups of workers by name: 1 to 63 letters, digits and hyphens, beginning with a letter,
+    not `scheduler`, not ending in a hyphen and a number. A group that is taken out loses its
+    nodes."""
 
     @property
     def digest(self) -> str:
@@ -193,7 +198,8 @@ class Spec(Model):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def state_location(self, spec_path: str | Path) -> str:
-        """Where this spec's state is: a path (relative ones seen from the spec's folder), or an address."""
+        """Where this spec's state is: a path (relative ones seen from the spec's folder), or an
+        address."""
         return state_location(self.cluster.state, spec_path)
 
 

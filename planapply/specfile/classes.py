@@ -10,7 +10,7 @@ from planapply.specfile.locate import locate, nearest
 from planapply.specfile.reading import read_text, shown, source_at
 from planapply.specfile.words import Path, Problem, near
 
-# What everybody runs, and what comes with distributed itself: importing that takes longer than a plan.
+# What comes with distributed itself, and takes longer to import than a plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")
 _KNOWN = {
     "distributed": _ROLES,
@@ -23,7 +23,8 @@ _OTHERS = ("dask_cuda.CUDAWorker",)
 
 
 def check_classes(spec: Spec, file: FilePath | None = None) -> list[Diagnostic]:
-    """An error for each class that can't be imported, with its place in `file`, where that is given.
+    """An error for each class that can't be imported, with its place in `file`, where that is
+    given.
 
     Use it where the nodes run this very Python. A class that is not distributed's own is imported,
     which runs its module.
@@ -55,7 +56,8 @@ def misspelt(spec: Spec) -> Iterator[Problem]:
 
 
 def suggestion(name: str) -> str:
-    """The well-known class that `name`, in dotted form or not, may have meant, as "Did you mean …?"."""
+    """The well-known class that `name`, in dotted form or not, may have meant, as "Did you mean
+    …?"."""
     known = [f"{module}.{cls}" for module, names in _KNOWN.items() for cls in names]
     said = near(name, [*known, *_OTHERS])
     if not said and "." not in name and (tail := near(name, _ROLES)):
@@ -96,8 +98,8 @@ def _trouble(name: str) -> tuple[str, str] | None:
         if found is None
         else f"this is no class, but of type `{type(found).__name__}`"
     )
-    classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-    did_you_mean = did_you_mean or near(class_name, classes)
+    classes = [f"{module_name}.{k}" for k, v in vars(module).items() if isinstance(v, type)]
+    did_you_mean = did_you_mean or near(name, classes)
     return (
         f"the class `{name}` can't be imported: {what}",
         did_you_mean or "Write the class's module and name.",

@@ -9,7 +9,8 @@ _LEFT_OUT = {"planapply", "pip", "setuptools", "wheel", "uv"}
 
 
 def client_packages() -> tuple[tuple[str, ...], list[str]]:
-    """The installed packages as pip takes them, and the names of those that no other machine can get."""
+    """The installed packages as pip takes them, and the names of those that no other machine can
+    get."""
     found: dict[str, str] = {}
     local = set()
     for distribution in metadata.distributions():

@@ -5,6 +5,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from planapply.model.spec import Spec
 from planapply.specfile.classes import suggestion
@@ -37,17 +38,16 @@ def explain(
 
     `document` is what `model` was to be made from; `above` is where it stands in the file.
     """
-    seen: set[Path] = set()
+    found: dict[Path, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
         path = _existing(item["loc"], document)
         if item["type"] in ("missing", "extra_forbidden"):
             path = item["loc"]
-        # A value that may be of several kinds has an error for each.
-        if path not in seen:
-            seen.add(path)
-            summary, detail = _say(item, model, path, above)
-            where = path[:-1] if item["type"] == "missing" else path
-            yield Problem((*above, *where), summary, detail)
+        found.setdefault(path, []).append(item)
+    for path, items in found.items():
+        summary, detail = _say(items, model, path, above)
+        where = path[:-1] if items[0]["type"] == "missing" else path
+        yield Problem((*above, *where), summary, detail)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -56,18 +56,17 @@ def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _say(
-    item: Mapping[str, Any], model: type[BaseModel], path: Path, above: Path
+    items: Sequence[ErrorDetails], model: type[BaseModel], path: Path, above: Path
 ) -> tuple[str, str]:
+    """What is wrong at one path; a value that may be of several kinds has an error for each."""
+    item = items[0]
     name = dotted((*above, *path)) or "the spec"
     value, context = item["input"], item.get("ctx", {})
     match item["type"]:
         case "extra_forbidden":
             return _unknown(str(path[-1]), _model_at(model, path[:-1]), (*above, *path[:-1]))
         case "missing":
-            example = _example(model, path)
-            write = f"Write for example {key(str(path[-1]))} = {example}" if example else "Add it"
-            table = f" in [{dotted((*above, *path[:-1]))}]" if (*above, *path[:-1]) else ""
-            return f"`{name}` is missing", f"{write}{table}."
+            return f"`{name}` is missing", _missing(model, path, above)
         case "value_error":
             summary, _, detail = str(context["error"]).partition("\n")
             if path[-1:] == ("class",):
@@ -75,22 +74,37 @@ def _say(
             wrong = "" if item["loc"][-1] == "[key]" else f" can't be {brief(value)}"
             return f"`{name}`{wrong}: {summary}", detail
         case "literal_error":
-            expected = context["expected"].replace("'", '"')
-            close = near(value, expected.split('"')[1::2]) if isinstance(value, str) else ""
-            return f"`{name}` can't be {brief(value)}", f"{close} Write {expected}.".strip()
+            return f"`{name}` can't be {brief(value)}", f"Write {_quoted(context['expected'])}."
         case kind if kind in _BOUNDS:
-            bound = next(iter(context.values()))
+            bound = f"{_BOUNDS[kind]} {next(iter(context.values())):g}"
             write = _instead("", value, model, path)
-            return f"`{name}` must be {_BOUNDS[kind]} {bound}, not {brief(value)}", write
+            return f"`{name}` must be {bound}, not {brief(value)}", write
         case kind if kind in _KINDS:
-            return f"`{name}` must be {_KINDS[kind]}, not {brief(value)}", _instead(
+            kinds = dict.fromkeys(_KINDS[i["type"]] for i in items if i["type"] in _KINDS)
+            return f"`{name}` must be {' or '.join(kinds)}, not {brief(value)}", _instead(
                 kind, value, model, path
             )
         case _:
-            message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            message = item["msg"].removeprefix("Input ")
             return f"`{name}` can't be {brief(value)}: it {message}", _instead(
                 "", value, model, path
             )
+
+
+def _missing(model: type[BaseModel], path: Path, above: Path) -> str:
+    last, table = str(path[-1]), dotted((*above, *path[:-1]))
+    inner = _model_at(model, path)
+    if inner is not None:
+        keys = [key for key, field in keys_of(inner).items() if field.is_required()]
+        lines = [f"{key} = {_example(model, (*path, key))}" for key in keys]
+        return f"Write [{dotted((*above, *path))}], and below it {', '.join(lines)}."
+    example = _example(model, path)
+    write = f"Write for example {key(last)} = {example}" if example else f"Add {key(last)}"
+    return f"{write} in [{table}]." if table else f"{write}."
+
+
+def _quoted(expected: str) -> str:
+    return expected.replace("'", '"')
 
 
 def _instead(kind: str, value: Any, model: type[BaseModel], path: Path) -> str:
@@ -183,7 +197,8 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _existing(loc: Path, document: Any) -> Path:
-    """The part of `loc` that stands in the document: pydantic adds the names of a union's branches."""
+    """The part of `loc` that stands in the document: pydantic adds the names of a union's
+    branches."""
     path: Path = ()
     for part in loc:
         is_there = (

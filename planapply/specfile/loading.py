@@ -30,8 +30,8 @@ def load(
 ) -> tuple[Spec, list[Diagnostic]]:
     """The spec in the file at `path`, and warnings about it.
 
-    `plugins` gives the plug-in of a name, or raises PlanapplyError; `overrides` are those of `--set`.
-    Raises PlanapplyError with a diagnostic for each thing that is wrong.
+    `plugins` gives the plug-in of a name, or raises PlanapplyError; `overrides` are those of
+    `--set`. Raises PlanapplyError with a diagnostic for each thing that is wrong.
     """
     path = FilePath(path)
     text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
@@ -52,8 +52,10 @@ def _parse(text: str, file: str) -> dict[str, Any]:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         summary, source = error.msg, source_at(text, file, (error.lineno, error.colno))
-    except (ValueError, RecursionError) as error:
-        summary, source = str(error), None
+    except RecursionError:
+        summary, source = "it is nested too deeply", None
+    except ValueError:  # the one limit of Python's that tomli lets through
+        summary, source = "a number in it is too long", None
     raise PlanapplyError(
         diagnostics=(
             Diagnostic(
@@ -216,7 +218,8 @@ def _option(path: Path, places: Mapping[Path, Place], applied: Sequence[Override
 
 
 def state_of(path: str | FilePath, overrides: Sequence[str] = ()) -> str:
-    """Where the state is of the spec at `path`, of which only that is read, or `path` if it is a state.
+    """Where the state is of the spec at `path`, of which only that is read, or `path` if it is a
+    state.
 
     For a spec that is not there, that is where its state would be by default, if there is one.
     Raises PlanapplyError.

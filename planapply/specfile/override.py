@@ -69,10 +69,12 @@ def _value(text: str, path: Path) -> Any:
     except (ValueError, RecursionError):
         document = {}
     if document.keys() != {"value"}:
-        quoted = f"{dotted(path)}={toml(text)}"
+        import shlex
+
+        quoted = shlex.quote(f"{dotted(path)}={toml(text)}")
         raise ValueError(
-            f"{brief(text)[1:-1] or 'nothing'} is not a TOML value\n"
-            f"If it is text, quote it, and keep the quotes from the shell: --set '{quoted}'"
+            f"`{brief(text)[1:-1]}` is not a TOML value\n"
+            f"If it is text, quote it, and keep the quotes from the shell: --set {quoted}"
         )
     return document["value"]
 

@@ -1,6 +1,7 @@
 """What a spec may not say although each key by itself is right.
 
-It looks at the document as it was read, so that these are reported together with what is wrong by itself.
+It looks at the document as it was read, so that these are reported together with what is wrong by
+itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

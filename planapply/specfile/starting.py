@@ -4,6 +4,7 @@ import tomli
 
 from planapply.provider import Plugin
 
+_COMMENTS = 38
 _CLUSTER = """\
 # A Dask cluster: `planapply plan` shows what would change, `planapply apply` does it.
 # A line that begins with # is a proposal or a remark. All keys: docs/spec.md, `planapply schema`.
@@ -12,7 +13,7 @@ _CLUSTER = """\
 name = "example"
 provider = "{provider}"
 # state = "s3://bucket/example.json"  # or gs://, az://, a path; else beside this file
-# security = "{security}"             # "tls" or "none"; else "{default}"
+{security}# "tls" or "none"; else "{default}"
 # idle_timeout = "30 min"             # an idle scheduler ends, and its VM with it
 # ttl = "12 h"                        # VMs of this age end, whatever happens
 # max_cost = 40.0                     # USD an hour; a plan above it is an error
@@ -39,7 +40,7 @@ _SCHEDULER = """\
 
 _WORKERS = """\
 [workers.cpu]                         # its nodes are cpu-0, cpu-1, …
-count = 2                             # or, between which `scale` and `adapt` move it: min = 0, max = 10
+count = 2                             # or min = 0 and max = 10: as `scale` and `adapt` will have it
 # class = "distributed.Nanny"
 # processes = 4                       # several Dask workers a node
 options = { nthreads = 1 }            # arguments of its class
@@ -62,10 +63,10 @@ _NODE = """\
 
 def starter(plugin: Plugin) -> str:
     """A spec with all common keys; those of no use to this provider are left out."""
+    other = "none" if plugin.security == "tls" else "tls"
+    security = f'# security = "{other}"'
     cluster = _CLUSTER.format(
-        provider=plugin.name,
-        default=plugin.security,
-        security="none" if plugin.security == "tls" else "tls",
+        provider=plugin.name, default=plugin.security, security=security.ljust(_COMMENTS)
     )
     own = tomli.loads(plugin.starter)
     provider = plugin.starter.strip("\n") or "[provider]"

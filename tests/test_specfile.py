@@ -1,0 +1,433 @@
+"""What is said about a spec that is wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from inline_snapshot import snapshot
+from specs import complaints, load_text, plugins, said
+
+from planapply.model.diagnostics import PlanapplyError
+from planapply.specfile import load
+
+GOOD = """\
+[cluster]
+name = "genomics"
+
+[workers.cpu]
+count = 2
+"""
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    text = """\
+nme = "genomics"
+
+[cluster]
+provder = "local"
+ttl = "12 parsecs"
+protect = "true"
+max_cost = -1
+state = "http://here/x.json"
+tags = { Name = "x", team = 4 }
+
+[provider]
+foldr = "/tmp"
+allow_from = "me"
+size = true
+
+[defaults]
+size = "a"
+cpus = "8"
+spot = "sometimes"
+processes = 3
+
+[environment]
+python = "python3"
+packages = "pandas"
+docker = "x"
+env = { "A B" = "c" }
+
+[workers.cpu-1]
+count = "3"
+options = { nthreads = 8,
+   name = "x" }
+class = "Nanny"
+
+[workers.gpu]
+zones = "a"
+disk = 100
+max = 1
+min = 2
+
+[workers.scheduler]
+arch = "amd64"
+"""
+    assert complaints(tmp_path, text) == snapshot("""\
+line 1, column 1: nme = "genomics"
+the spec has no key `nme`
+  It may have cluster, provider, defaults, environment, scheduler, workers.
+
+line 3, column 2: [cluster]
+`cluster.name` is missing
+  Write for example name = "genomics" in [cluster].
+
+line 4, column 1: provder = "local"
+[cluster] has no key `provder`
+  Did you mean `provider`?
+
+line 5, column 1: ttl = "12 parsecs"
+`cluster.ttl` can't be "12 parsecs": `parsecs` is not a unit of time
+  Write a number and a unit (s, min, h, d, w), such as "30 min".
+
+line 6, column 1: protect = "true"
+`cluster.protect` must be true or false, not "true"
+  Write protect = true, without quotes.
+
+line 7, column 1: max_cost = -1
+`cluster.max_cost` must be more than 0, not -1
+  Write for example max_cost = 40.0.
+
+line 8, column 1: state = "http://here/x.json"
+`cluster.state` can't be "http://here/x.json": a state can't be kept at `http://`
+  Write a path, or an address that begins with s3://, gs:// or az://.
+
+line 9, column 10: tags = { Name = "x", team = 4 }
+`cluster.tags.Name`: planapply sets this tag itself
+  Use another key.
+
+line 9, column 22: tags = { Name = "x", team = 4 }
+`cluster.tags.team` must be a string, not 4
+  Write team = "4".
+
+line 12, column 1: foldr = "/tmp"
+[provider] has no key `foldr`
+  Did you mean `folder`?
+
+line 13, column 1: allow_from = "me"
+`provider.allow_from` must be a list, not "me"
+  Write allow_from = ["me"].
+
+line 14, column 1: size = true
+`provider.size` must be a whole number or a list, not true
+
+line 18, column 1: cpus = "8"
+`defaults.cpus` must be a whole number, not "8"
+  Write cpus = 8, without quotes.
+
+line 18, column 1: cpus = "8"
+`size` and `cpus` of [defaults] exclude each other
+  Keep one of them.
+
+line 19, column 1: spot = "sometimes"
+`defaults.spot` can't be "sometimes": this is neither true, false nor "prefer"
+  Write spot = true, or spot = "prefer" for on-demand VMs where no spot VM can be had.
+
+line 20, column 1: processes = 3
+[defaults] has no key `processes`
+  It belongs in [workers.NAME].
+
+line 23, column 1: python = "python3"
+`environment.python` can't be "python3": this is not a version of Python
+  Write for example python = "3.12".
+
+line 24, column 1: packages = "pandas"
+`environment.packages` can't be "pandas": this is neither a list nor "client"
+  Write packages = ["pandas"], or packages = "client" for what the Python has that runs planapply.
+
+line 25, column 1: docker = "x"
+`packages` and `docker` of [environment] exclude each other
+  Keep one of them.
+
+line 26, column 9: env = { "A B" = "c" }
+`environment.env."A B"`: this can't be an environment variable
+  Use letters, digits and underscores, beginning with no digit.
+
+line 28, column 10: [workers.cpu-1]
+`workers.cpu-1`: a group's name is 1 to 63 letters, digits and hyphens, begins with a letter and does not end in a hyphen and a number
+  Call it for example cpu; its nodes are then cpu-0, cpu-1, …
+
+line 29, column 1: count = "3"
+`workers.cpu-1.count` must be a whole number, not "3"
+  Write count = 3, without quotes.
+
+line 31, column 4:    name = "x" }
+`workers.cpu-1.options.name` is set by planapply itself
+  A worker is called as its node is; leave it out.
+
+line 32, column 1: class = "Nanny"
+`workers.cpu-1.class` can't be "Nanny": this is not a class in dotted form
+  Did you mean `distributed.Nanny`? Write its module and its name, such as "distributed.Nanny".
+
+line 35, column 1: zones = "a"
+`workers.gpu.zones` must be a list, not "a"
+  Write zones = ["a"].
+
+line 36, column 1: disk = 100
+`workers.gpu.disk` can't be 100: a size is at least 1 MiB and at most 1024 PiB
+  Write a number and a unit (MiB, GiB, TiB; MB, GB, TB), such as "100 GiB".
+
+line 38, column 1: min = 2
+`min` is more than `max` in [workers.gpu]: 2 > 1
+  Write min <= max.
+
+line 40, column 10: [workers.scheduler]
+`workers.scheduler`: `scheduler` names the scheduler's own node
+  Call the group otherwise.
+
+line 40, column 10: [workers.scheduler]
+[workers.scheduler] does not say how many nodes
+  Write for example count = 2, or min = 0 and max = 10.
+
+line 41, column 1: arch = "amd64"
+`workers.scheduler.arch` can't be "amd64"
+  Write "x86_64" or "arm64".
+""")
+
+
+def test_where_a_value_came_from_the_command_line_the_option_is_named(tmp_path: Path) -> None:
+    found = complaints(
+        tmp_path,
+        GOOD,
+        "cluster.provider=cloud",
+        "cluster.name.x=1",
+        "cluster.nam='x'",
+        "workers.cpu.count=-1",
+        'workers.gpu.size="x"',
+        "workers.cpu.max=3",
+        "cluster.protect=",
+        "cluster.protect",
+        ".=1",
+    )
+    assert found == snapshot("""\
+--set cluster.provider=cloud: `cloud` is not a TOML value
+  If it is text, quote it, and keep the quotes from the shell: --set 'cluster.provider="cloud"'
+
+--set cluster.name.x=1: `cluster.name` is "genomics", not a table
+  Set cluster.name as a whole.
+
+--set cluster.protect=: `` is not a TOML value
+  If it is text, quote it, and keep the quotes from the shell: --set 'cluster.protect=""'
+
+--set cluster.protect: there is no `=`
+  Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'.
+
+--set .=1: "." is not a key
+  Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'.
+
+--set cluster.nam='x': [cluster] has no key `nam`
+  Did you mean `name`?
+
+--set workers.cpu.count=-1: `workers.cpu.count` must be at least 0, not -1
+  Write for example count = 20.
+
+--set workers.cpu.max=3: `count` and `max` of [workers.cpu] exclude each other
+  Keep one of them.
+
+--set workers.gpu.size="x": [workers.gpu] does not say how many nodes
+  Write for example count = 2, or min = 0 and max = 10.
+""")
+
+
+def test_a_later_option_wins_and_an_option_makes_tables(tmp_path: Path) -> None:
+    spec, _ = load_text(
+        tmp_path,
+        GOOD,
+        "workers.cpu.count=3",
+        "workers.cpu.count=4",
+        'cluster.tags."a=b"="c=d"',
+        'workers.gpu={count=1, size=["a", "b"]}',
+        'cluster.provider="cloud"',
+    )
+    assert spec.workers["cpu"].count == 4
+    assert spec.cluster.tags == {"a=b": "c=d"}
+    assert spec.workers["gpu"].size == ("a", "b")
+    assert spec.cluster.provider == "cloud"
+
+
+def test_warnings_come_with_the_spec(tmp_path: Path) -> None:
+    text = """\
+[cluster]
+name = "genomics"
+provider = "cloud"
+
+[environment]
+docker = "daskdev/dask"
+
+[defaults]
+spot = "prefer"
+
+[workers.cpu]
+count = 2
+class = "distributed.Nany"
+create.ex_key = "me"
+"""
+    assert complaints(tmp_path, text) == snapshot("""\
+warning
+line 6, column 1: docker = "daskdev/dask"
+the provider `cloud` makes no use of `environment.docker`
+  It changes nothing; leave it out.
+
+warning
+line 9, column 1: spot = "prefer"
+the scheduler is a spot VM: when it is taken away, the cluster's work is lost
+  Write spot = false in [scheduler] to keep it on demand.
+
+warning
+line 13, column 1: class = "distributed.Nany"
+`distributed` may have no class `Nany`
+  Did you mean `distributed.Nanny`?
+
+warning
+line 14, column 1: create.ex_key = "me"
+the provider `cloud` makes no use of `workers.cpu.create`
+  It changes nothing; leave it out.
+""")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'provider = "clod"',
+        "workers = [1]",
+        "[[workers]]\ncount = 1",
+        "when = 2024-01-02",
+        "[cluster]\nmax_cost = nan",
+        "[workers.cpu]\ncount = 99999999999999999999",
+        f"[workers.cpu]\noptions.x = {'[' * 60}{']' * 60}",
+    ],
+)
+def test_what_toml_can_say_and_a_spec_cannot(tmp_path: Path, text: str) -> None:
+    assert complaints(tmp_path, text)
+
+
+def test_an_unknown_provider(tmp_path: Path) -> None:
+    text = '[cluster]\nname = "a"\nprovider = "clod"\n'
+    assert complaints(tmp_path, text) == snapshot("""\
+line 3, column 1: provider = "clod"
+there is no provider `clod`
+  Did you mean `cloud`?
+""")
+
+
+def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
+    assert complaints(tmp_path, '[cluster]\nname = genomics\nttl = "12 h') == snapshot("""\
+line 2, column 8: name = genomics
+spec.toml is not TOML: invalid value
+  The file is read no further. Text needs quotes, and a table its [name].
+""")
+    assert complaints(tmp_path, f"a = {'[' * 401}") == snapshot("""\
+spec.toml is not TOML: it is nested too deeply
+  The file is read no further. Text needs quotes, and a table its [name].
+""")
+    assert complaints(tmp_path, f"a = {'1' * 5000}") == snapshot("""\
+spec.toml is not TOML: a number in it is too long
+  The file is read no further. Text needs quotes, and a table its [name].
+""")
+    assert complaints(tmp_path, " \n# nothing\n  \n") == snapshot("""\
+line 1, column 1:  \n\
+`cluster` is missing
+  Write [cluster], and below it name = "genomics".
+""")
+    assert complaints(tmp_path, "\n") == snapshot("""\
+spec.toml is empty
+  Write a spec with `planapply init`.
+""")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    def trouble(path: Path) -> str:
+        with pytest.raises(PlanapplyError) as caught:
+            load(path, plugins)
+        return "\n".join(said(d, tmp_path) for d in caught.value.diagnostics)
+
+    path = tmp_path / "spec.toml"
+    assert trouble(path) == snapshot("""\
+the spec spec.toml does not exist
+  Write one with `planapply init`, or name it with --file.
+""")
+    path.mkdir()
+    assert trouble(path) == snapshot("""\
+the spec spec.toml is a folder
+  Name a file.
+""")
+    assert trouble(path / "x\0y") == snapshot("""\
+the spec spec.toml/x\x00y can't be read: embedded null byte
+  Name another file.
+""")
+    path = tmp_path / "bytes.toml"
+    path.write_bytes(b'[cluster]\nname = "caf\xc3\xa9-\xff"\n')
+    assert trouble(path) == snapshot("""\
+line 2, column 14: name = "café-�"
+the spec bytes.toml is not UTF-8
+  Save it as UTF-8.
+""")
+    path.write_bytes(b'\xef\xbb\xbf[cluster]\nname = "x"\n')
+    assert trouble(path) == snapshot("""\
+the spec bytes.toml begins with a byte order mark
+  Save it as UTF-8 without one.
+""")
+    path.write_bytes(b"#" * (9 << 20))
+    assert trouble(path) == snapshot("""\
+the spec bytes.toml is larger than 8 MiB
+  Name another file.
+""")
+    strange = tmp_path / os.fsdecode(b"\xff.toml")
+    assert trouble(strange) == snapshot("""\
+the spec �.toml does not exist
+  Write one with `planapply init`, or name it with --file.
+""")
+
+
+def test_no_control_character_of_the_file_reaches_the_terminal(tmp_path: Path) -> None:
+    text = '[cluster]\nname = "a\\u001b[31m\\u0085"\n# \x1b[2J\n'
+    assert "\x1b" not in complaints(tmp_path, text)
+    assert not {"\x1b", "\x85"} & set(complaints(tmp_path, text.splitlines()[1]))
+
+
+def test_requirements_are_read_beside_the_spec(tmp_path: Path) -> None:
+    text = f'{GOOD}[environment]\nrequirements = "more/wanted.txt"\n'
+    assert complaints(tmp_path, text) == snapshot("""\
+line 7, column 1: requirements = "more/wanted.txt"
+the requirements file more/wanted.txt does not exist
+  Its path starts at the spec's folder.
+""")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "wanted.txt").write_text("pandas==3.0\n")
+    spec, _ = load_text(tmp_path, text)
+    assert spec.environment.requirements == "pandas==3.0\n"
+    digest = spec.digest
+    (tmp_path / "more" / "wanted.txt").write_text("pandas==3.1\n")
+    assert load_text(tmp_path, text)[0].digest != digest
+
+
+def test_the_packages_of_this_python(tmp_path: Path) -> None:
+    spec, _ = load_text(tmp_path, f'{GOOD}[environment]\npackages = "client"\n')
+    packages = spec.environment.packages
+    assert isinstance(packages, tuple)
+    assert [p for p in packages if p.startswith("pydantic==")]
+    assert not [p for p in packages if p.startswith(("planapply", "pip=="))]
+    assert len(packages) == len({package.split("==")[0] for package in packages})
+    assert spec.environment.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def test_reading_a_spec_is_cheap(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(GOOD)
+    script = """
+import sys
+import planapply_local
+from planapply.model.desired import desired
+from planapply.specfile import check_classes, load
+plugin = planapply_local.PLUGIN
+spec, _ = load("spec.toml", lambda name: plugin)
+desired(spec, plugin, {})
+assert check_classes(spec) == []
+heavy = {"asyncio", "boto3", "cryptography", "dask", "difflib", "distributed", "psutil"}
+print(heavy & sys.modules.keys())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

@@ -1,0 +1,250 @@
+"""Places in a file, states' places, classes, the starter, the JSON Schema and the reference."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import planapply_local
+import pytest
+import tomli
+from hypothesis import given
+from inline_snapshot import snapshot
+from specs import CLOUD, LOCAL, Settings, load_text, plugins, said
+from strategies import DOCUMENTS
+
+from planapply.model.diagnostics import PlanapplyError
+from planapply.provider import Plugin
+from planapply.specfile import check_classes, json_schema, load, starter, state_of
+from planapply.specfile.locate import locate, nearest
+
+PLUGINS = [LOCAL, CLOUD, planapply_local.PLUGIN]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "place"),
+    [
+        ("a = 1", ("a",), (1, 1)),
+        ("\n  a = 1", ("a",), (2, 3)),
+        ("a.b . c = 1", ("a", "b", "c"), (1, 7)),
+        ("a.b = 1\na.c = 2", ("a", "c"), (2, 3)),
+        ("[a]\nb = 1", ("a",), (1, 2)),
+        ("[ a . b ]\nc = 1", ("a", "b"), (1, 7)),
+        ("[a.b]\n[a]\nc = 1", ("a",), (1, 2)),
+        ('[a]\n"b.c" = 1', ("a", "b.c"), (2, 1)),
+        ('["a]"]\nb = 1', ("a]", "b"), (2, 1)),
+        ("'a' = 1", ("a",), (1, 1)),
+        ('"\\u0061" = 1', ("a",), (1, 1)),
+        ('"" = 1', ("",), (1, 1)),
+        ("a = { b = 1, c = { d = 2 } }", ("a", "c", "d"), (1, 20)),
+        ("a = { b.c = 1, b.d = 2 }", ("a", "b", "d"), (1, 18)),
+        ("a = [1,\n  2, # x\n  3]", ("a", 2), (3, 3)),
+        ("a = [{b = 1}, {c = 2}]", ("a", 1, "c"), (1, 16)),
+        ("a = [[1], [2, 3]]", ("a", 1, 1), (1, 15)),
+        ("[[a]]\nb = 1\n[[a]]\nc = 2", ("a", 1, "c"), (4, 1)),
+        ("[[a]]\n[[a]]\n[a.b]\nc = 1", ("a", 1, "b", "c"), (4, 1)),
+        ("[[a]]\n[[a.b]]\n[[a]]\n[[a.b]]\nc = 1", ("a", 1, "b", 0, "c"), (5, 1)),
+        ('a = """\nb = 1\n"""\nb = 2', ("b",), (4, 1)),
+        ('a = """x\\"""" \nb = 2', ("b",), (2, 1)),
+        ('a = """"x"""""\nb = 2', ("b",), (2, 1)),
+        ("a = '''\n[b]\n''' # c = 1\nc = 2", ("c",), (4, 1)),
+        ("a = '\\'\nb = 2", ("b",), (2, 1)),
+        ("# a = 1\na = 2", ("a",), (2, 1)),
+        ("a = 1 # b = 2\nb = 3", ("b",), (2, 1)),
+        ("a = 1979-05-27 07:32:00\nb = 1", ("b",), (2, 1)),
+        ("a = [1.5, -1e+3]\nb = 1", ("a", 1), (1, 11)),
+        ("1.2 = 3", ("1", "2"), (1, 3)),
+        ("a = 1\r\nb = 2", ("b",), (2, 1)),
+        ("a = '''x\r\ny'''\r\nb = 2", ("b",), (3, 1)),
+        ("a = {\n b = 1, # c\n d = 2,\n}", ("a", "d"), (3, 2)),
+    ],
+)
+def test_a_key_is_found(text: str, path: tuple[str | int, ...], place: tuple[int, int]) -> None:
+    tomli.loads(text)
+    assert locate(text)[path] == place
+
+
+def test_what_is_missing_is_looked_for_at_its_table() -> None:
+    places = locate("a = 1\n[b.c]\nd = 1")
+    assert nearest(places, ("b", "c", "x", "y")) == (2, 4)
+    assert nearest(places, ("x",)) == (1, 1)
+
+
+def test_where_a_state_is(tmp_path: Path) -> None:
+    spec = tmp_path / "one.toml"
+
+    def state(cluster: str, *overrides: str) -> str:
+        spec.write_text(f"{cluster}\n[workers.cpu]\nnonsense = 1")
+        return state_of(spec, overrides).replace(str(tmp_path), "/specs")
+
+    assert state("[cluster]") == "/specs/one.state.json"
+    assert state('[cluster]\nstate = "x/y.json"') == "/specs/x/y.json"
+    assert state('[cluster]\nstate = "/y.json"') == "/y.json"
+    assert state('[cluster]\nstate = "s3://b/y.json"') == "s3://b/y.json"
+    assert state("", 'cluster.state="gs://b/z"') == "gs://b/z"
+    assert state('[cluster]\nstate = "~/y.json"') == str(Path.home() / "y.json")
+    spec.write_text('{"format_version": 1}')
+    assert state_of(spec) == str(spec)
+    spec.unlink()
+    with pytest.raises(PlanapplyError, match="does not exist"):
+        state_of(spec)
+    (tmp_path / "one.state.json").write_text("{}")
+    assert state_of(spec) == str(tmp_path / "one.state.json")
+
+
+@pytest.mark.parametrize("state", ["1", '""', '"ftp://x/y"', '"s3://x"', '"s3:///y"', '"a\\nb"'])
+def test_a_place_where_no_state_can_be(tmp_path: Path, state: str) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text(f'[cluster]\nname = "a"\nstate = {state}\n')
+    for read in (state_of, lambda path: load(path, plugins)):
+        with pytest.raises(PlanapplyError, match=r"cluster\.state") as caught:
+            read(spec)
+        [found] = caught.value.diagnostics
+        assert found.source is not None
+        assert found.source.line == 3
+
+
+def test_classes_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine_for_a_test.py").write_text("class Special: ...\nspecial = Special()\n")
+    (tmp_path / "broken_for_a_test.py").write_text("raise SystemExit(3)\n")
+    classes = {
+        "a": "distributed.Nanny",
+        "b": "mine_for_a_test.Special",
+        "c": "mine_for_a_test.Spezial",
+        "d": "mine_for_a_test.special",
+        "e": "broken_for_a_test.Worker",
+        "f": "not_there_for_a_test.deep.Worker",
+        "g": "distributed.Nany",
+        "h": "dask.distributed.Worker",
+    }
+    groups = "".join(f'[workers.{k}]\ncount = 1\nclass = "{v}"\n' for k, v in classes.items())
+    spec, _ = load_text(tmp_path, f'[cluster]\nname = "x"\n{groups}')
+    found = check_classes(spec, tmp_path / "spec.toml")
+    assert "\n".join(said(d, tmp_path) for d in found) == snapshot("""\
+line 11, column 1: class = "mine_for_a_test.Spezial"
+the class `mine_for_a_test.Spezial` can't be imported: `mine_for_a_test` has nothing of that name
+  Did you mean `mine_for_a_test.Special`?
+
+line 14, column 1: class = "mine_for_a_test.special"
+the class `mine_for_a_test.special` can't be imported: this is no class, but of type `Special`
+  Did you mean `mine_for_a_test.Special`?
+
+line 17, column 1: class = "broken_for_a_test.Worker"
+the class `broken_for_a_test.Worker` can't be imported: SystemExit: 3
+  This happens with `import broken_for_a_test` in Python too.
+
+line 20, column 1: class = "not_there_for_a_test.deep.Worker"
+the class `not_there_for_a_test.deep.Worker` can't be imported: there is no module `not_there_for_a_test`, which `not_there_for_a_test.deep` needs
+  Install it, or put its folder on PYTHONPATH.
+
+line 23, column 1: class = "distributed.Nany"
+the class `distributed.Nany` can't be imported: `distributed` has nothing of that name
+  Did you mean `distributed.Nanny`?
+""")
+    assert [d.source for d in check_classes(spec)] == [None] * len(found)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=["local", "cloud", "planapply_local"])
+def test_the_starter_is_valid_and_so_is_each_line_of_it(tmp_path: Path, plugin: Plugin) -> None:
+    (tmp_path / "requirements.txt").write_text("pandas\n")
+    lines = starter(plugin).splitlines()
+    proposals = [i for i, line in enumerate(lines) if re.match(r"# [a-z_]+ = ", line)]
+    path = tmp_path / "spec.toml"
+    for uncommented in [[], *([i] for i in proposals)]:
+        if uncommented and lines[uncommented[0]].startswith("# python = "):
+            uncommented.insert(0, uncommented[0] - 1)  # it needs what is above it
+        chosen = [
+            line.removeprefix("# ") if i in uncommented else line for i, line in enumerate(lines)
+        ]
+        path.write_text("\n".join(chosen))
+        _, warnings = load(path, lambda name: plugin)
+        assert [w.summary for w in warnings if "spot VM" not in w.summary] == []
+
+
+def test_the_starter_has_every_key(tmp_path: Path) -> None:
+    every = {**json_schema([LOCAL])["$defs"]}
+    keys = {key for table in every.values() for key in table["properties"]}
+    plugin = Plugin("local", "", Settings, LOCAL.connect)
+    missing = {key for key in keys if f"{key} = " not in starter(plugin)}
+    assert missing == {"folder", "region", "allow_from"}  # the provider's own
+
+
+def test_the_starter_as_it_is_written() -> None:
+    assert starter(planapply_local.PLUGIN) == snapshot("""\
+# A Dask cluster: `planapply plan` shows what would change, `planapply apply` does it.
+# A line that begins with # is a proposal or a remark. All keys: docs/spec.md, `planapply schema`.
+
+[cluster]
+name = "example"
+provider = "local"
+# state = "s3://bucket/example.json"  # or gs://, az://, a path; else beside this file
+# security = "tls"                    # "tls" or "none"; else "none"
+# idle_timeout = "30 min"             # an idle scheduler ends, and its VM with it
+# ttl = "12 h"                        # VMs of this age end, whatever happens
+# max_cost = 40.0                     # USD an hour; a plan above it is an error
+# join_timeout = "10 min"             # how long apply waits for a launched node to join
+# tags = { team = "bio" }             # on every VM and supporting resource
+# protect = true                      # a plan that destroys or replaces anything is refused
+
+[provider]
+# folder = "~/planapply"      # logs and scratch files; default: in your state folder
+
+[defaults]                            # for the scheduler and every group
+# tags = { stage = "test" }
+
+[environment]                         # what Python runs on the nodes; a change replaces them
+# env = { OMP_NUM_THREADS = "1" }
+
+[scheduler]
+# class = "distributed.Scheduler"
+# options = { dashboard = false }     # arguments of its class
+
+[workers.cpu]                         # its nodes are cpu-0, cpu-1, …
+count = 2                             # or min = 0 and max = 10: as `scale` and `adapt` will have it
+# class = "distributed.Nanny"
+# processes = 4                       # several Dask workers a node
+options = { nthreads = 1 }            # arguments of its class
+# tags = { stage = "test" }
+""")
+
+
+def validator(*plugins: Plugin) -> jsonschema.Draft202012Validator:
+    schema = json_schema(list(plugins))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=["local", "cloud", "planapply_local"])
+def test_the_schema_takes_the_starters(plugin: Plugin) -> None:
+    own = [p for p in PLUGINS if p.name != plugin.name]
+    check = validator(plugin, *own[:1])
+    document = tomli.loads(starter(plugin))
+    assert [error.message for error in check.iter_errors(document)] == []
+    for key in ("provider", "cluster", "workers"):
+        assert list(check.iter_errors({**document, key: {"nonsense": 1}}))
+
+
+@given(DOCUMENTS)
+def test_the_schema_takes_every_valid_spec(document: dict[str, Any]) -> None:
+    assert [error.message for error in CHECK.iter_errors(document)] == []
+
+
+CHECK = validator(LOCAL, CLOUD)
+
+
+def test_each_key_is_described_with_its_effect() -> None:
+    for name, table in json_schema([planapply_local.PLUGIN])["$defs"].items():
+        for key, schema in table["properties"].items():
+            assert schema["description"], (name, key)
+            if name != "local":
+                assert schema["effect"] in ("nothing", "update", "replacement", "refusal")
+
+
+def test_the_reference_is_that_of_the_models() -> None:
+    script = Path(__file__).parents[1] / "docs" / "make_spec_reference.py"
+    page = runpy.run_path(str(script))["reference"]([planapply_local.PLUGIN])
+    written = (script.parent / "spec.md").read_text(encoding="utf-8")
+    assert written == page, f"run {sys.executable} {script}"

@@ -1,0 +1,94 @@
+"""What holds for every file that is given as a spec."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli
+from hypothesis import example, given
+from hypothesis import strategies as st
+from specs import LOCAL, load_text
+from strategies import DOCUMENTS, JSON, OVERRIDES, WORDS, broken_texts, texts
+
+from planapply.model.desired import Desired, desired
+from planapply.model.diagnostics import PlanapplyError, Severity
+from planapply.specfile.locate import locate
+from planapply.specfile.words import Path as KeyPath
+from planapply.specfile.words import toml
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all examples: each overwrites the one before."""
+    return tmp_path_factory.mktemp("specs")
+
+
+def as_toml(document: dict[str, Any]) -> str:
+    return "".join(f"{toml({key: value})[2:-2]}\n" for key, value in document.items())
+
+
+@given(st.data(), DOCUMENTS)
+def test_a_valid_spec_says_the_same_however_it_is_written(
+    folder: Path, data: st.DataObject, document: dict[str, Any]
+) -> None:
+    spec, found = load_text(folder, data.draw(texts(st.just(document))))
+    assert all(diagnostic.severity is Severity.WARNING for diagnostic in found)
+    again, _ = load_text(folder, as_toml(document))
+    assert again == spec
+    assert again.digest == spec.digest
+    assert spec.state_location(folder / "spec.toml")
+
+
+@given(DOCUMENTS)
+def test_what_a_spec_wants_survives_json(folder: Path, document: dict[str, Any]) -> None:
+    spec, _ = load_text(folder, as_toml(document))
+    want = desired(spec, LOCAL, {})
+    again = Desired.model_validate_json(want.model_dump_json())
+    assert again == want
+    assert [g.config.digest for g in again.groups] == [g.config.digest for g in want.groups]
+    assert [group.name for group in want.groups] == list(document.get("workers", {}))
+
+
+@given(broken_texts(), OVERRIDES)
+@example('"\\u0000" = 1', [])
+@example("a = " + "[" * 399 + "]" * 399, [])
+@example("a = " + "[" * 3000, [])
+@example("a = " + "1" * 5000, [])
+@example("cluster.name = 2024-01-02 03:04:05\r\n[workers]\r\ncpu = [[1]]", [])
+@example("[[workers]]\ncount = 1\n[[cluster]]\n[provider]\nx.y = 1\n", [])
+@example('[cluster]\nname="a"\n[workers.cpu]\ncount=1', ["cluster.name='\udcff'"])
+def test_a_broken_spec_gives_diagnostics_with_places_that_exist(
+    folder: Path, text: str, overrides: list[str]
+) -> None:
+    try:
+        load_text(folder, text, *overrides)
+    except PlanapplyError as error:
+        assert error.diagnostics
+        lines = text.split("\n")
+        for diagnostic in error.diagnostics:
+            assert diagnostic.severity is Severity.ERROR
+            assert diagnostic.summary
+            if (source := diagnostic.source) is not None:
+                assert 1 <= source.line <= len(lines)
+                assert 1 <= source.column <= len(lines[source.line - 1]) + 1
+                assert len(source.text) <= len(lines[source.line - 1])
+
+
+def paths(value: Any, path: KeyPath = ()) -> set[KeyPath]:
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return {path}.union(
+        *(paths(v, (*path, k)) if isinstance(v, dict | list) else {(*path, k)} for k, v in items)
+    )
+
+
+@given(texts(st.dictionaries(WORDS, JSON, max_size=4)))
+def test_each_key_is_located_where_it_is_written(text: str) -> None:
+    document = tomli.loads(text)
+    places = locate(text)
+    assert places.keys() == paths(document)
+    lines = text.replace("\r\n", "\n").split("\n")
+    for path, (line, column) in places.items():
+        name = next((part for part in reversed(path) if isinstance(part, str)), None)
+        rest = lines[line - 1][column - 1 :]
+        if path and isinstance(path[-1], str):
+            assert rest.startswith((path[-1], toml(path[-1]), f"'{path[-1]}'")), (name, rest)

@@ -21,7 +21,6 @@ from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits, P
 from planapply_local import vm as keeper
 from planapply_local.start import start
 
-VMs = list[VM]  # within the class, `list` is its method
 USER_TAGS = "tags.json"  # in a VM's folder, once they were changed
 
 
@@ -77,11 +76,11 @@ class LocalProvider:
             raise shortfall
         return LaunchResult(tuple(batch[place] for place in sorted(batch)), shortfall)
 
-    def find(self, tags: Mapping[str, str]) -> VMs:
+    def find(self, tags: Mapping[str, str]) -> list[VM]:
         """Every session alive with these tags."""
         return [vm for vm in self._vms() if tags.items() <= vm.tags.items()]
 
-    def list(self) -> VMs:
+    def list_vms(self) -> list[VM]:
         """Every session of planapply's that this user has."""
         return self._vms()
 
@@ -118,7 +117,11 @@ class LocalProvider:
         except OSError as error:
             raise ProviderError(ErrorKind.REJECTED, f"the log can't be read: {error}") from error
 
-    def _vms(self) -> VMs:
+    def secrets(self, id: str) -> str:
+        """The key pair that its Dask process reads."""
+        return "".join(path.read_text() for path in sorted(self._vm_folder(id).glob("*.pem")))
+
+    def _vms(self) -> list[VM]:
         vms = []
         for id, members in keeper.processes().items():
             with suppress(ValueError):  # a hand-made environment

@@ -26,7 +26,7 @@ KEEPER = "PLANAPPLY_KEEPER"
 """In the environment of the keeper only."""
 LOG, STOPPING = "log", "stopping"
 """Files of the VM's folder; `stopping` is there once its end was asked for."""
-GRACE = 5.0
+GRACE = 3.0
 """Seconds that a Dask process has between SIGTERM and SIGKILL."""
 
 Processes = list[tuple["psutil.Process", dict[str, str]]]

@@ -1,0 +1,31 @@
+"""A fresh account of each provider for each test; nothing that was launched survives it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conformance.subjects import SUBJECTS, Account, Subject
+
+
+@pytest.fixture(params=SUBJECTS)
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
+    with SUBJECTS[request.param](tmp_path) as subject:
+        yield subject
+
+
+@pytest.fixture
+def new_account(subject: Subject) -> Iterator[Callable[[], Account]]:
+    accounts: list[Account] = []
+
+    def new() -> Account:
+        accounts.append(Account(subject))
+        return accounts[-1]
+
+    yield new
+    for account in accounts:
+        account.end()
+
+
+@pytest.fixture
+def account(new_account: Callable[[], Account]) -> Account:
+    return new_account()

@@ -1,0 +1,101 @@
+"""What a provider can do beyond the port: tested where it says that it can."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conformance.subjects import Account, Subject
+
+from planapply.model.node import Requirements
+from planapply.provider import Chooses, Console, Lists, Pins, Prepares, Prices, Retags, Secrets
+
+
+def test_tags_change_in_place(account: Account, subject: Subject) -> None:
+    provider = _capable(account, Retags)
+    request = account.request("cpu-0", "cpu-1", tags={"team": "bio", "stage": "test"})
+    vms = account.provider.launch(request).vms
+    account.eventually(lambda: account.ids() == {vm.id for vm in vms})
+    provider.retag([vms[0].id], {"team": "geo", "cost": "42"}, ["stage"])
+    changed = {k: v for k, v in request.tags.items() if k != "stage"} | {
+        "team": "geo",
+        "cost": "42",
+    }
+
+    def tags() -> dict[str | None, dict[str, str]]:
+        return {vm.name: vm.tags for vm in account.find(subject.connect())}
+
+    account.eventually(lambda: tags() == {"cpu-0": changed, "cpu-1": dict(request.tags)})
+    # Again, with what it has already and what it never had.
+    provider.retag([vms[0].id], {"team": "geo"}, ["stage", "never"])
+    account.eventually(lambda: tags().get("cpu-0") == changed)
+
+
+def test_what_a_vm_printed(account: Account) -> None:
+    provider = _capable(account, Console)
+    vm = account.launch("cpu-0").vms[0]
+    assert provider.console("vm-of-nobody", 10) == ""
+    account.eventually(lambda: provider.console(vm.id, 1) != "")
+    assert len(provider.console(vm.id, 1).splitlines()) == 1
+    assert provider.console(vm.id, 0) == ""
+
+
+def test_every_cluster_is_listed(new_account: Callable[[], Account]) -> None:
+    one, two = new_account(), new_account()
+    provider = _capable(one, Lists)
+    ids = {vm.id for account in (one, two) for vm in account.launch("cpu-0", "cpu-1").vms}
+    one.eventually(lambda: ids <= {vm.id for vm in provider.list_vms()})
+    lineages = {vm.tags["planapply:lineage"] for vm in provider.list_vms() if vm.id in ids}
+    one.eventually(lambda: lineages == {one.state.lineage, two.state.lineage})
+
+
+def test_supporting_resources_are_made_once_and_removed(account: Account, subject: Subject) -> None:
+    provider = _capable(account, Prepares)
+    tags = {"planapply:cluster": account.state.cluster, **account.tags}
+    wanted = provider.wanted(account.state.cluster, subject.worker)
+    assert all(resource.id is None for resource in wanted.values())
+    made = {name: provider.prepare(name, r, tags) for name, r in wanted.items()}
+    assert all(resource.id for resource in made.values())
+    other = _capable(Account(subject, account.state.lineage), Prepares)
+    assert {name: other.prepare(name, r, tags) for name, r in wanted.items()} == made
+    account.eventually(lambda: provider.find_resources(tags).keys() == made.keys())
+    assert provider.find_resources({"planapply:lineage": "of-nobody"}) == {}
+    for resource in made.values():
+        provider.cleanup(resource)
+        provider.cleanup(resource)
+    account.eventually(lambda: provider.find_resources(tags) == {})
+
+
+def test_a_lost_state_gets_its_key_back(account: Account) -> None:
+    provider = _capable(account, Secrets)
+    vm = account.launch("cpu-0", scheduler="tls://127.0.0.1:9", security="tls").vms[0]
+    tls = account.state.tls
+    assert tls is not None
+    account.eventually(lambda: tls.certificate in provider.secrets(vm.id))
+    assert tls.key.get_secret_value() in provider.secrets(vm.id)
+    assert provider.secrets("vm-of-nobody") == ""
+
+
+def test_a_price_is_unknown_or_above_zero(account: Account, subject: Subject) -> None:
+    provider = _capable(account, Prices)
+    for choice in account.provider.alternatives(subject.worker):
+        price = provider.price(choice.size, choice.zone, choice.spot)
+        assert price.usd_per_hour is None or price.usd_per_hour > 0
+        assert price.usd_per_hour is None or price.source
+
+
+def test_it_chooses_what_fits(account: Account, subject: Subject) -> None:
+    provider = _capable(account, Chooses)
+    sizes = provider.choose(Requirements(cpus=1))
+    assert sizes
+    assert len(set(sizes)) == len(sizes)
+
+
+def test_what_is_pinned_does_not_move(account: Account, subject: Subject) -> None:
+    provider = _capable(account, Pins)
+    assert provider.pins(subject.worker) == provider.pins(subject.worker)
+
+
+def _capable(account: Account, capability: Any) -> Any:
+    if not isinstance(account.provider, capability):
+        pytest.skip(f"not a capability of this provider: {capability.__name__}")
+    return account.provider

@@ -1,0 +1,179 @@
+"""What the fleet relies on, whatever the cloud."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conformance.subjects import Account, Subject, other_request
+
+from planapply.provider import ErrorKind, LaunchResult, ProviderError
+
+NAMES = ("cpu-0", "cpu-1", "cpu-7")
+
+
+def test_each_name_gets_a_vm_of_its_own(account: Account) -> None:
+    request = account.request(*NAMES, tags={"team": "bio"})
+    result = account.provider.launch(request)
+    assert result.shortfall is None
+    assert [vm.name for vm in result.vms] == [*NAMES]
+    assert [vm.index for vm in result.vms] == [0, 1, 2]
+    assert len({vm.id for vm in result.vms}) == 3
+    for vm in result.vms:
+        assert vm.tags == request.tags
+        assert vm.batch == request.token
+        assert vm.status in ("pending", "running")
+
+
+def test_what_was_launched_is_found_by_lineage_and_by_batch(account: Account) -> None:
+    first = account.launch(*NAMES).vms
+    second = account.launch("cpu-3").vms
+    ids = {vm.id for vm in first + second}
+    account.eventually(lambda: account.ids() == ids)
+    batch = {"planapply:batch": second[0].batch}
+    account.eventually(lambda: [vm.id for vm in account.provider.find(batch)] == [second[0].id])
+    found = {vm.id: vm for vm in account.find()}
+    for vm in first + second:
+        account.eventually(lambda vm=vm: vm.id in {found.id for found in account.find()})  # type: ignore[misc]
+    for vm in found.values():
+        assert vm.name in {*NAMES, "cpu-3"}
+
+
+def test_no_vm_is_ever_seen_without_its_tags(account: Account) -> None:
+    request = account.request(*NAMES)
+    with ThreadPoolExecutor(1) as pool:
+        launching = pool.submit(account.provider.launch, request)
+        seen = []
+        while not launching.done():
+            seen += account.find()
+        assert launching.result().shortfall is None
+    seen += account.find()
+    assert all(vm.tags == request.tags and vm.name in NAMES for vm in seen)
+
+
+def test_a_cluster_sees_its_own_vms_only(new_account: Callable[[], Account]) -> None:
+    mine, other = new_account(), new_account()
+    my_vms, other_vms = mine.launch("cpu-0").vms, other.launch("cpu-0").vms
+    other.eventually(lambda: other.ids() == {other_vms[0].id})
+    mine.eventually(lambda: mine.ids() == {my_vms[0].id})
+
+
+def test_a_new_object_sees_and_ends_what_an_old_one_launched(account: Account) -> None:
+    launched = account.launch(*NAMES).vms
+    account.provider = account.subject.connect()
+    account.eventually(lambda: {vm.name for vm in account.find()} == {*NAMES})
+    account.eventually(lambda: not account.provider.terminate([vm.id for vm in launched]))
+    account.eventually(lambda: account.find() == [])
+
+
+def test_asking_again_with_a_token_gives_the_same_vms(account: Account) -> None:
+    _needs_tokens(account)
+    request = account.request(*NAMES)
+    first = account.provider.launch(request)
+    again = account.subject.connect().launch(request)
+    assert [(vm.id, vm.name) for vm in again.vms] == [(vm.id, vm.name) for vm in first.vms]
+    assert again.shortfall is None
+
+
+def test_a_token_is_good_for_many_askers_at_a_time(account: Account) -> None:
+    _needs_tokens(account)
+    request = account.request(*NAMES)
+
+    def ask(_: int) -> LaunchResult:
+        return account.subject.connect().launch(request)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(ask, range(4)))
+    ids = {vm.id for result in results for vm in result.vms}
+    assert len(ids) == len(NAMES)
+    account.eventually(lambda: account.ids() == ids)
+
+
+def test_a_token_of_another_request_is_spent(account: Account) -> None:
+    _needs_tokens(account)
+    request = account.request(*NAMES)
+    account.provider.launch(request)
+    other = other_request(account.request("cpu-5"), of=request)
+    with pytest.raises(ProviderError) as raised:
+        account.provider.launch(other)
+    assert raised.value.kind is ErrorKind.SPENT
+
+
+def test_a_token_of_ended_vms_gives_no_dead_ones(account: Account) -> None:
+    _needs_tokens(account)
+    request = account.request(*NAMES)
+    ended = account.provider.launch(request).vms
+    account.eventually(lambda: not account.provider.terminate([vm.id for vm in ended]))
+    account.eventually(lambda: account.find() == [])
+    account.subject.wait(account.provider.limits.settle)
+    try:
+        vms = account.provider.launch(request).vms
+    except ProviderError as error:
+        assert error.kind is ErrorKind.SPENT
+    else:
+        account.eventually(lambda: account.ids() == {vm.id for vm in vms})
+
+
+def test_ending_is_idempotent_and_unknown_ids_stop_nothing(account: Account) -> None:
+    first, second, _ = account.launch(*NAMES).vms
+    unknown = "vm-of-nobody"
+    account.provider.terminate([])
+    account.eventually(lambda: set(account.provider.terminate([unknown, first.id])) <= {unknown})
+    account.eventually(lambda: {vm.name for vm in account.find()} == {"cpu-1", "cpu-7"})
+    # The ended one again: gone is a success, and the other one ends.
+    account.eventually(lambda: set(account.provider.terminate([first.id, second.id])) <= {first.id})
+    account.eventually(lambda: [vm.name for vm in account.find()] == ["cpu-7"])
+
+
+def test_fewer_than_asked_come_with_a_reason(account: Account) -> None:
+    if account.subject.scarce is None:
+        pytest.skip("there is no way to make this cloud run out")
+    account.subject.scarce(2)
+    result = account.launch(*NAMES)
+    assert [vm.name for vm in result.vms] == ["cpu-0", "cpu-1"]
+    assert result.shortfall is not None
+    assert result.shortfall.kind in (ErrorKind.CAPACITY, ErrorKind.QUOTA)
+    account.eventually(lambda: account.ids() == {vm.id for vm in result.vms})
+    with pytest.raises(ProviderError) as raised:
+        account.launch("cpu-2")
+    assert raised.value.kind in (ErrorKind.CAPACITY, ErrorKind.QUOTA)
+
+
+def test_a_failure_says_what_it_means_and_leaves_nothing(account: Account) -> None:
+    for kind, make in account.subject.failures.items():
+        request = make(account)
+        with pytest.raises(ProviderError) as raised:
+            account.provider.launch(request)
+        assert raised.value.kind is kind
+        assert raised.value.summary.strip()
+        assert "\n" not in raised.value.summary
+    account.subject.wait(account.provider.limits.settle)
+    assert account.find() == []
+
+
+def test_a_key_is_nowhere_to_be_seen(account: Account, subject: Subject) -> None:
+    result = account.launch("cpu-0", scheduler="tls://127.0.0.1:9", security="tls")
+    tls = account.state.tls
+    assert tls is not None
+    lines = [line for line in tls.key.get_secret_value().splitlines() if "-----" not in line]
+    account.eventually(lambda: account.ids() == {result.vms[0].id})
+    seen = subject.exposed(result.vms[0]) + repr(account.find())
+    assert lines
+    assert not [line for line in lines if line in seen]
+
+
+def test_it_says_whose_cloud_it_is(account: Account, subject: Subject) -> None:
+    identity = account.provider.identity()
+    assert identity
+    assert identity == subject.connect().identity()
+    assert all(isinstance(text, str) and text for item in identity.items() for text in item)
+
+
+def test_there_is_always_something_to_try(account: Account, subject: Subject) -> None:
+    choices = account.provider.alternatives(subject.worker)
+    assert len(choices) >= 1
+    assert list(choices) == list(subject.connect().alternatives(subject.worker))
+
+
+def _needs_tokens(account: Account) -> None:
+    if not account.provider.limits.tokens:
+        pytest.skip("this cloud has no tokens; the fleet looks before it asks again")

@@ -1,0 +1,271 @@
+"""A cloud in memory that fails as real ones do: alike for the same seed, clock and calls.
+
+`FakeCloud` is the truth, which tests may look at; `FakeProvider` is what planapply gets to see.
+"""
+
+import random
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Protocol, TypeVar
+
+from planapply.model.node import VM, NodeConfig
+from planapply.model.state import Choice, Resource
+from planapply.provider import (
+    ErrorKind,
+    LaunchRequest,
+    LaunchResult,
+    Limits,
+    ProviderError,
+)
+
+T = TypeVar("T")
+
+
+class HasTime(Protocol):
+    """The only thing that is needed of a clock."""
+
+    def time(self) -> float: ...
+
+
+@dataclass
+class Faults:
+    """Chances a call, from 0 to 1, and the longest of times, in seconds; without any it is perfect."""
+
+    throttled: float = 0.0
+    """Nothing is done, and it says so: throttled or unavailable."""
+    lost_before: float = 0.0
+    """No answer comes; nothing was done."""
+    lost_after: float = 0.0
+    """No answer comes; it was done all the same."""
+    partial: float = 0.0
+    """A launch gives fewer VMs than were asked for, or none."""
+    reclaimed: float = 0.0
+    """Before the call, one VM ends behind everybody's back."""
+    lag: float = 0.0
+    """What calls see is as old as this, each time another age: VMs come, go and come again."""
+    slow_end: float = 0.0
+    """How long a VM is `stopping`."""
+
+
+@dataclass
+class Machine:
+    """What is true of one VM."""
+
+    vm: VM
+    launched_at: float
+    stopping_at: float = inf
+    ended_at: float = inf
+
+    def exists(self, at: float) -> bool:
+        return self.launched_at <= at < self.ended_at
+
+    def seen(self, at: float) -> VM:
+        status = "stopping" if self.stopping_at <= at else "running"
+        return self.vm.model_copy(update={"status": status})
+
+
+@dataclass
+class FakeCloud:
+    """One account; `room` says how many more VMs a choice can have, without an entry any number."""
+
+    clock: HasTime
+    seed: int = 0
+    faults: Faults = field(default_factory=Faults)
+    limits: Limits = field(default_factory=lambda: Limits(batch=10, settle=30.0))
+    choices: list[Choice] = field(default_factory=lambda: [Choice()])
+    room: dict[str | None, int] = field(default_factory=dict)
+    """By size."""
+    wanted: dict[str, Resource] = field(default_factory=dict)
+    machines: dict[str, Machine] = field(default_factory=dict)
+    resources: dict[str, tuple[str, Resource, dict[str, str]]] = field(default_factory=dict)
+    """By id: name, resource, tags."""
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.lock = threading.Lock()
+        self._answers: dict[str, tuple[LaunchRequest, list[str], ProviderError | None]] = {}
+        self._script: dict[str, deque[tuple[ErrorKind, bool]]] = {}
+
+    def fail(self, call: str, *kinds: ErrorKind, done: bool = False) -> None:
+        """Let the next calls of this name fail so, one for each kind; `done` loses the answer only."""
+        self._script.setdefault(call, deque()).extend((kind, done) for kind in kinds)
+
+    def alive(self) -> list[VM]:
+        """What really exists now, and costs money."""
+        now = self.clock.time()
+        return [machine.seen(now) for machine in self.machines.values() if machine.exists(now)]
+
+    def end(self, id: str, after: float = 0.0) -> None:
+        """A VM ends, whoever wanted it to."""
+        machine, now = self.machines[id], self.clock.time()
+        machine.stopping_at = min(machine.stopping_at, now)
+        machine.ended_at = min(machine.ended_at, now + after)
+
+    def call(self, name: str, effect: Callable[[], T]) -> T:
+        """What happens around every call."""
+        with self.lock:
+            self.calls[name] += 1
+            alive = self.alive()
+            if alive and self._chance(self.faults.reclaimed):
+                self.end(self.random.choice(alive).id)
+            kind, done = None, False
+            if self._script.get(name):
+                kind, done = self._script[name].popleft()
+            elif self._chance(self.faults.throttled):
+                kind = self.random.choice([ErrorKind.THROTTLED, ErrorKind.UNAVAILABLE])
+            elif self._chance(self.faults.lost_before):
+                kind = ErrorKind.UNKNOWN
+            elif self._chance(self.faults.lost_after):
+                kind, done = ErrorKind.UNKNOWN, True
+            result = effect() if kind is None or done else None
+            if kind is not None:
+                raise ProviderError(kind, f"{name}: {kind.value}")
+            assert result is not None
+            return result
+
+    def view(self) -> list[Machine]:
+        """What exists, as old as this call happens to see it."""
+        at = self.clock.time() - self.random.uniform(0.0, self.faults.lag)
+        return [replace(m, vm=m.seen(at)) for m in self.machines.values() if m.exists(at)]
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        """The effect alone."""
+        if self.limits.tokens and request.token in self._answers:
+            return self._again(request)
+        asked = len(request.names)
+        size = request.choice.size
+        count = min(asked, self.room.get(size, asked))
+        if self._chance(self.faults.partial):
+            count = self.random.randrange(count + 1)
+        shortfall = None
+        if count < asked:
+            shortfall = ProviderError(ErrorKind.CAPACITY, f"{asked - count} VMs too many: {size}")
+        if count == 0 and shortfall:
+            raise shortfall
+        if size in self.room:
+            self.room[size] -= count
+        ids = [self._start(request, place) for place in range(count)]
+        self._answers[request.token] = (request, ids, shortfall)
+        return LaunchResult(tuple(self.machines[id].vm for id in ids), shortfall)
+
+    def _again(self, request: LaunchRequest) -> LaunchResult:
+        first, ids, shortfall = self._answers[request.token]
+        if (first.names, first.config, first.choice) != (
+            request.names,
+            request.config,
+            request.choice,
+        ):
+            raise ProviderError(ErrorKind.SPENT, "the token was used for another request")
+        now = self.clock.time()
+        vms = [m.seen(now) for id in ids if (m := self.machines[id]).exists(now)]
+        if len(vms) < len(ids):
+            shortfall = ProviderError(ErrorKind.SPENT, "VMs of this token have ended")
+        if not vms and shortfall:
+            raise shortfall
+        return LaunchResult(tuple(vms), shortfall)
+
+    def _start(self, request: LaunchRequest, place: int) -> str:
+        number, now = len(self.machines), self.clock.time()
+        vm = VM(
+            id=f"i-{number:04}",
+            tags=dict(request.tags),
+            index=place,
+            private_address=f"10.0.{number // 250}.{number % 250 + 1}",
+            size=request.choice.size,
+            zone=request.choice.zone,
+            spot=request.choice.spot,
+            launched_at=now,
+        )
+        self.machines[vm.id] = Machine(vm, now)
+        return vm.id
+
+    def _chance(self, chance: float) -> bool:
+        # Without the fault no random number is drawn: turning one on leaves the others alone.
+        return chance > 0 and self.random.random() < chance
+
+
+class FakeProvider:
+    """The port, with every capability that changes what exists."""
+
+    def __init__(self, cloud: FakeCloud) -> None:
+        self.cloud = cloud
+
+    @property
+    def limits(self) -> Limits:
+        return self.cloud.limits
+
+    def identity(self) -> dict[str, str]:
+        return {"account": "fake"}
+
+    def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
+        return [Choice(size=size) for size in config.size] or self.cloud.choices
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        assert len(request.names) <= self.limits.batch
+        return self.cloud.call("launch", lambda: self.cloud.launch(request))
+
+    def find(self, tags: Mapping[str, str]) -> list[VM]:
+        return self.cloud.call(
+            "find",
+            lambda: [m.vm for m in self.cloud.view() if tags.items() <= m.vm.tags.items()],
+        )
+
+    def terminate(self, ids: Sequence[str]) -> Sequence[str]:
+        def effect() -> list[str]:
+            known = {machine.vm.id for machine in self.cloud.view()}
+            for id in known.intersection(ids):
+                self.cloud.end(id, self.cloud.random.uniform(0.0, self.cloud.faults.slow_end))
+            return [id for id in ids if id not in known]
+
+        return self.cloud.call("terminate", effect)
+
+    def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
+        def effect() -> bool:
+            for id in ids:
+                machine = self.cloud.machines[id]
+                kept = {k: v for k, v in machine.vm.tags.items() if k not in removed}
+                machine.vm = machine.vm.model_copy(update={"tags": kept | dict(tags)})
+            return True
+
+        self.cloud.call("retag", effect)
+
+    def list_vms(self) -> list[VM]:
+        return self.find({})
+
+    def wanted(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
+        return dict(self.cloud.wanted)
+
+    def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
+        def effect() -> Resource:
+            for known, made, its_tags in self.cloud.resources.values():
+                if known == name and tags.items() <= its_tags.items():
+                    return made
+            made = resource.model_copy(update={"id": f"r-{self.cloud.calls['prepare']:04}"})
+            self.cloud.resources[str(made.id)] = (name, made, dict(tags))
+            return made
+
+        return self.cloud.call("prepare", effect)
+
+    def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
+        return self.cloud.call(
+            "find_resources",
+            lambda: {
+                name: made
+                for name, made, its_tags in self.cloud.resources.values()
+                if tags.items() <= its_tags.items()
+            },
+        )
+
+    def cleanup(self, resource: Resource) -> None:
+        def effect() -> bool:
+            _, _, tags = self.cloud.resources.get(str(resource.id), ("", resource, None))
+            if tags and any(tags.items() <= vm.tags.items() for vm in self.cloud.alive()):
+                raise ProviderError(ErrorKind.UNAVAILABLE, f"{resource.id} is in use")
+            self.cloud.resources.pop(str(resource.id), None)
+            return True
+
+        self.cloud.call("cleanup", effect)

@@ -1,0 +1,1 @@
+"""Plans, states, diagnostics and progress -> text and JSON; pure."""

@@ -1,0 +1,200 @@
+"""What an apply has done so far, folded from its events: the live display and the summary of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from planapply.model.event import Event
+from planapply.model.names import sort_key, to_ranges
+from planapply.model.plan import Action, Plan
+from planapply.render.text import Line, columns, elide, line
+from planapply.render.values import elapsed
+
+MOST_ROWS = 16
+"""With more nodes than this there are bars in place of a line a node."""
+_BAR = 24
+_MOST_NAMES = 60
+"""Columns for the names in one event's line."""
+
+_PHASES = {
+    "launching": ("launching", "yellow"),
+    "launched": ("booting", "yellow"),
+    "joined": ("joined", "green"),
+    "failed": ("failed", "red"),
+    "retiring": ("handing over its data", "yellow"),
+    "terminating": ("ending", "yellow"),
+    "terminated": ("ended", "green"),
+    "updated": ("updated", "green"),
+}
+_VERBS = {
+    "launching": "launching",
+    "launched": "launched",
+    "joined": "joined",
+    "failed": "failed",
+    "retiring": "handing over data",
+    "terminating": "ending",
+    "terminated": "ended",
+    "updated": "tags updated",
+    "adopted": "taken into the state",
+}
+_RESTING = frozenset({"planned", "joined", "failed", "terminated", "updated"})
+
+
+def event_text(event: Event) -> str:
+    """One event on one line, as it is printed where there is no terminal."""
+    names = _names(event.names)
+    if event.event in ("note", "resource", "finished", "waiting"):
+        waiting = "waiting " if event.event == "waiting" else ""
+        return f"{f'{names}: ' if names else ''}{waiting}{event.message}"
+    message = f" ({event.message})" if event.message else ""
+    return f"{names}: {_VERBS[event.event]}{message}"
+
+
+def _names(names: Sequence[str], width: int = _MOST_NAMES) -> str:
+    """As ranges; of a long list the beginning and how many there are."""
+    text = " ".join(to_ranges(sorted(names, key=sort_key)))
+    return text if len(text) <= width else f"{elide(text, width)} ({len(names)} nodes)"
+
+
+@dataclass
+class _Node:
+    phase: str = "planned"
+    since: float = 0.0
+    until: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Progress:
+    """Feed it each event with its time in seconds; ask it for lines at any time.
+
+    `wait` says whether nodes are expected to join.
+    """
+
+    wait: bool = True
+    stopping: bool = False
+    nodes: dict[str, _Node] = field(default_factory=dict)
+    began: float | None = None
+    _waiting: str = ""
+    _launched: set[str] = field(default_factory=set)
+    _joined: set[str] = field(default_factory=set)
+    _ended: set[str] = field(default_factory=set)
+    _updated: set[str] = field(default_factory=set)
+    _made: int = 0
+    _removed: int = 0
+    _opening: set[str] = field(default_factory=set)
+    _closing: set[str] = field(default_factory=set)
+
+    def expect(self, plan: Plan, at: float) -> None:
+        """The plan's nodes, none of which has begun."""
+        self.began = at
+        for change in plan.changes:
+            if change.kind == "node":
+                self.nodes[change.name] = _Node()
+                if change.action in (Action.CREATE, Action.REPLACE):
+                    self._opening.add(change.name)
+                if change.action in (Action.DESTROY, Action.REPLACE):
+                    self._closing.add(change.name)
+
+    def take(self, event: Event, at: float) -> None:
+        """What an event changes."""
+        self._waiting = event.message if event.event == "waiting" else ""
+        if event.event == "resource":
+            self._made += event.message.startswith("made")
+            self._removed += event.message.startswith("removed")
+        done = {
+            "launched": self._launched,
+            "joined": self._joined,
+            "terminated": self._ended,
+            "updated": self._updated,
+        }.get(event.event)
+        if done is not None:
+            done.update(event.names)
+        if event.event not in _PHASES:
+            return
+        for name in event.names:
+            node = self.nodes.setdefault(name, _Node())
+            if node.phase == "planned":
+                node.since = at
+            node.phase, node.note = event.event, event.message
+            is_done = node.phase in _RESTING or (node.phase == "launched" and not self.wait)
+            node.until = at if is_done else None
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many were really added, changed in place and destroyed."""
+        return (
+            len(self._launched) + self._made,
+            len(self._updated),
+            len(self._ended) + self._removed,
+        )
+
+    def lines(self, now: float, width: int, height: int) -> list[Line]:
+        """The display of this moment, at most `height` lines of `width` columns."""
+        if not self.nodes:
+            return [self._footer(now, width)]
+        table = self._rows(now, width) if self._fits(height) else self._bars()
+        return [*table, self._footer(now, width)]
+
+    def _fits(self, height: int) -> bool:
+        return len(self.nodes) <= min(MOST_ROWS, height - 3)
+
+    def _rows(self, now: float, width: int) -> Iterator[Line]:
+        names = sorted(self.nodes, key=sort_key)
+        texts = columns([[name, *self._row(self.nodes[name], now)] for name in names])
+        for name, row in zip(names, texts, strict=True):
+            node = self.nodes[name]
+            style = _PHASES.get(node.phase, ("", "dim"))[1]
+            style = "green" if node.until is not None and node.phase == "launched" else style
+            text = elide("".join(row[1:]), width - len(row[0]) - 2)
+            yield line("  ", row[0], (text, style))
+
+    def _row(self, node: _Node, now: float) -> tuple[str, str]:
+        if node.phase == "planned":
+            return "", ""
+        text = _PHASES[node.phase][0]
+        if node.phase == "launched" and node.until is not None:
+            text = "launched"
+        note = f" ({node.note})" if node.note else ""
+        until = now if node.until is None else node.until
+        return elapsed(until - node.since), f"{text}{note}"
+
+    def _bars(self) -> Iterator[Line]:
+        bars = [
+            ("ended", self._ended & self._closing, self._closing),
+            ("launched", self._launched & self._opening, self._opening),
+            ("joined", self._joined & self._opening, self._opening if self.wait else set[str]()),
+        ]
+        for name, done, of in bars:
+            if of:
+                full = _BAR * len(done) // len(of)
+                rest = ("─" * (_BAR - full), "dim")
+                yield line(
+                    f"  {name:<8}  ", ("━" * full, "green"), rest, f"  {len(done)}/{len(of)}"
+                )
+        failed = [name for name, node in self.nodes.items() if node.phase == "failed"]
+        if failed:
+            yield line("  ", (f"failed    {_names(failed)}", "red"))
+
+    def _footer(self, now: float, width: int) -> Line:
+        time = elapsed(now - (now if self.began is None else self.began))
+        return line(
+            f"  {time}  ", (elide(self._waits_for(), max(20, width - len(time) - 4)), "dim")
+        )
+
+    def _waits_for(self) -> str:
+        if self.stopping:
+            return "stopping: asking for nothing more; what was asked is being recorded"
+        if self._waiting:
+            return f"waiting {self._waiting}"
+        for phase, text in (
+            ("terminating", "waiting for {} to end"),
+            ("retiring", "waiting for {} to hand over data"),
+            ("launching", "waiting for the answer about {}"),
+            ("launched", "waiting for {} to join"),
+        ):
+            names = [
+                n for n, node in self.nodes.items() if node.phase == phase and node.until is None
+            ]
+            if names:
+                return text.format(_names(names, 40))
+        return ""

@@ -1,0 +1,73 @@
+"""A state as people read it; its secrets are not among what is shown."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from planapply.model.names import sort_key, to_ranges
+from planapply.model.state import State
+from planapply.render.text import BLANK, Line, columns, line
+from planapply.render.values import moment, value
+
+HIDDEN = "(hidden)"
+
+
+def state_lines(state: State, width: int | None = None) -> list[Line]:
+    """What the state says exists, or may exist.
+
+    `width` in columns is what must suffice; None: nothing is left out.
+    """
+    lines = [line((f'Cluster "{state.cluster}"', "bold"), f" ({', '.join(_cloud(state))})")]
+    lines.append(line(f"Lineage {state.lineage}, serial {state.serial}"))
+    if state.nodes:
+        lines += [BLANK, *_nodes(state, width)]
+    facts = list(_facts(state))
+    if facts:
+        lines += [BLANK, *(line("".join(row)) for row in columns(facts))]
+    return lines
+
+
+def _cloud(state: State) -> Iterator[str]:
+    yield state.provider
+    for key, text in state.cloud.items():
+        yield text if key == "region" else f"{key} {text}"
+
+
+def _nodes(state: State, width: int | None) -> Iterator[Line]:
+    rows = []
+    for name in sorted(state.nodes, key=sort_key):
+        node = state.nodes[name]
+        kind = "  ".join(x for x in (node.size, node.zone, "spot" if node.spot else None) if x)
+        addresses = "  ".join(x for x in (node.public_address, node.private_address) if x)
+        rows.append([name, node.status, node.vm, addresses, kind, moment(node.launched_at)])
+    for row in columns(rows, width=None if width is None else width - 2):
+        yield line("  ", "".join(row))
+
+
+def _facts(state: State) -> Iterator[tuple[str, str]]:
+    for intent in state.intents.values():
+        names = " ".join(to_ranges(intent.names))
+        yield "Asked for, no answer recorded:", f"{names}   {moment(intent.asked_at)}"
+    for name, resource in state.resources.items():
+        yield f"{name}:", f"{resource.kind} {resource.id or '(no answer recorded)'}"
+    if state.endpoint is not None:
+        yield "Scheduler, from the nodes:", state.endpoint.private
+        if state.endpoint.public:
+            yield "Scheduler, from elsewhere:", state.endpoint.public
+        if state.endpoint.dashboard:
+            yield "Dashboard:", state.endpoint.dashboard
+    if state.tls is not None:
+        yield "TLS:", f"one key pair for all nodes and clients, its key {HIDDEN}"
+    for key, setting in state.settings.items():
+        yield f"provider.{key}:", value(setting)
+    for key, pin in state.pins.items():
+        yield f"Chosen once, {key}:", value(pin)
+    if state.protect:
+        yield "Protected:", "nothing is destroyed or replaced"
+
+
+def state_document(state: State) -> dict[str, Any]:
+    """The state as JSON, with its TLS key hidden."""
+    document = state.model_dump(mode="json")
+    if state.tls is not None:
+        document["tls"]["key"] = HIDDEN
+    return document

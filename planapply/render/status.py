@@ -1,0 +1,137 @@
+"""A cluster's status as people read it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from planapply.model.names import SCHEDULER, split_name, to_ranges
+from planapply.model.status import NodeStatus, Status
+from planapply.render.text import BLANK, PROSE, Line, Span, columns, line, wrap
+from planapply.render.values import duration
+
+MOST_ROWS = 40
+"""With more nodes than this, those that are alike share a row."""
+_STYLES = {"running": "green", "gone": "red", "stopping": "red"}
+
+
+def status_lines(status: Status, width: int | None = None) -> list[Line]:
+    """Who is there, who has joined, what differs from the state.
+
+    `width` in columns is what must suffice; None: nothing is left out.
+    """
+    where = ", ".join(
+        [status.provider, *([status.cloud["region"]] if "region" in status.cloud else [])]
+    )
+    lines = [line((f'Cluster "{status.cluster}"', "bold"), f" ({where}): {_headline(status)}")]
+    if status.nodes:
+        lines += [BLANK, *_table(status, width)]
+    facts = list(_facts(status, width or PROSE))
+    return [*lines, BLANK, *facts] if facts else lines
+
+
+def _headline(status: Status) -> str:
+    workers = [node for node in status.nodes if node.name != SCHEDULER]
+    if not status.nodes:
+        return "no nodes"
+    if status.scheduler_address is None:
+        return "no scheduler"
+    if not status.scheduler_answers:
+        return "the scheduler does not answer"
+    if not workers:
+        return "a scheduler without workers"
+    joined = sum(_has_joined(node) for node in workers)
+    return f"{joined} of {len(workers)} worker node{'s' * (len(workers) > 1)} joined"
+
+
+def _has_joined(node: NodeStatus) -> bool:
+    return node.joined is not None and node.joined >= node.processes
+
+
+@dataclass
+class _Row:
+    nodes: list[NodeStatus]
+
+    def takes(self, node: NodeStatus) -> bool:
+        last = self.nodes[-1]
+        (group, before), (other, index) = split_name(last.name), split_name(node.name)
+        alike = (_state(last), _kind(last)) == (_state(node), _kind(node))
+        if group == other and index == before + 1 and alike:
+            self.nodes.append(node)
+            return True
+        return False
+
+
+def _rows(nodes: Sequence[NodeStatus]) -> list[_Row]:
+    rows: list[_Row] = []
+    for node in nodes:
+        if not (len(nodes) > MOST_ROWS and rows and rows[-1].takes(node)):
+            rows.append(_Row([node]))
+    return rows
+
+
+def _table(status: Status, width: int | None) -> Iterator[Line]:
+    rows = _rows(status.nodes)
+    cells = columns([_cells(row) for row in rows], width=None if width is None else width - 2)
+    for row, texts in zip(rows, cells, strict=True):
+        node = row.nodes[0]
+        style = _STYLES.get(node.status, "yellow")
+        if node.status == "running" and node.name != SCHEDULER and not _has_joined(node):
+            style = "yellow"
+        spans: list[Span] = [(text, style if i == 1 else "") for i, text in enumerate(texts)]
+        yield line("  ", *spans)
+
+
+def _cells(row: _Row) -> list[str]:
+    first = row.nodes[0]
+    name = to_ranges(node.name for node in row.nodes)[0]
+    if len(row.nodes) > 1:
+        ages = [node.age for node in row.nodes if node.age is not None]
+        age = f"up to {duration(max(ages))}" if ages else ""
+        return [f"{name}   ({len(row.nodes)})", _state(first), age, "", _kind(first), ""]
+    age = "" if first.age is None else duration(first.age)
+    address = first.public_address or first.private_address or ""
+    return [name, _state(first), age, address, _kind(first), first.vm or ""]
+
+
+def _state(node: NodeStatus) -> str:
+    if node.status != "running":
+        return node.status
+    if node.joined is None:
+        return "running"
+    if node.name == SCHEDULER:
+        return "answers"
+    if _has_joined(node):
+        return "joined"
+    return f"{node.joined} of {node.processes} joined" if node.joined else "not joined"
+
+
+def _kind(node: NodeStatus) -> str:
+    return "  ".join(part for part in (node.size, node.zone, "spot" if node.spot else "") if part)
+
+
+def _facts(status: Status, width: int) -> Iterator[Line]:
+    if status.scheduler_address:
+        yield line(f"Scheduler:  {status.scheduler_address}")
+    if status.dashboard_url:
+        yield line(f"Dashboard:  {status.dashboard_url}")
+    if status.usd_per_hour is not None:
+        so_far = "" if status.usd_so_far is None else f", {status.usd_so_far:.2f} USD so far"
+        source = f" ({status.price_source})" if status.price_source else ""
+        yield line(f"Cost:       {status.usd_per_hour:.2f} USD/h{so_far}{source}")
+    for text in _remarks(status):
+        for part in wrap(text, width):
+            yield line((part, "yellow"))
+
+
+def _remarks(status: Status) -> Iterator[str]:
+    if status.drift:
+        names = " ".join(to_ranges(status.drift))
+        yield f"Drift: {names} ended outside of planapply; `planapply plan` says what follows."
+    if status.unknown_vms:
+        yield (
+            f"VMs that the state does not know: {' '.join(status.unknown_vms)}. "
+            "The next `planapply apply` takes them in, or ends what is one too many."
+        )
+    if status.unknown_workers:
+        yield f"Workers that are no node of this state: {' '.join(status.unknown_workers)}"
+    if status.lock:
+        yield f"The state is locked: {status.lock}"

@@ -1,0 +1,94 @@
+"""Lines of styled text: what is said stands here, how it gets to a terminal is the command line's.
+
+Styles are rich's words (`green`, `bold red`, …), so that nothing here imports rich.
+"""
+
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+Span = tuple[str, str]
+"""Text and its style; an empty style is none."""
+Line = tuple[Span, ...]
+
+BLANK: Line = ()
+PROSE = 100
+"""Columns of prose where no terminal says how many it has."""
+
+
+def line(*parts: str | Span) -> Line:
+    """One line; a part without a style is a plain string."""
+    return tuple((part, "") if isinstance(part, str) else part for part in parts)
+
+
+def plain(lines: Iterable[Line]) -> str:
+    """The lines without their styles, each with its line end; nothing in it drives a terminal."""
+    return "".join(f"{''.join(printable(text) for text, _ in spans).rstrip()}\n" for spans in lines)
+
+
+def printable(text: str) -> str:
+    """Text with a replacement character for each one that would drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def pad(text: str, width: int) -> str:
+    """The text and as many spaces as fill `width` columns."""
+    return text + " " * (width - cells(text))
+
+
+def elide(text: str, width: int) -> str:
+    """The text, or its beginning with `…`, in at most `width` columns."""
+    if cells(text) <= width:
+        return text
+    kept = text[: max(0, width - 1)]
+    while kept and cells(kept) > width - 1:
+        kept = kept[:-1]
+    return f"{kept}…"
+
+
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of at most `width` columns, where words allow it.
+
+    A line that is indented already is a command or what a program printed, and stays as it is.
+    """
+    lines: list[str] = []
+    for paragraph in text.expandtabs(4).split("\n"):
+        if paragraph[:1].isspace() or not paragraph:
+            lines.append(f"{indent}{paragraph}".rstrip())
+            continue
+        lines += textwrap.wrap(
+            paragraph,
+            max(width, 20),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+def columns(
+    rows: Sequence[Sequence[str]], gap: int = 3, width: int | None = None
+) -> list[list[str]]:
+    """The rows with each cell but the last filled up to its column's width and the gap.
+
+    A column that is empty in all rows is left out, and those at the end that `width` has no room
+    for.
+    """
+    used = [i for i in range(max(map(len, rows), default=0)) if any(row[i] for row in rows)]
+    widths = {i: max(cells(row[i]) for row in rows) + gap for i in used}
+    while width is not None and len(used) > 1 and sum(widths[i] for i in used) - gap > width:
+        used.pop()
+    return [[row[i] if i == used[-1] else pad(row[i], widths[i]) for i in used] for row in rows]

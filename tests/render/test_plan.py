@@ -1,0 +1,373 @@
+"""A printed plan, whole."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+
+from planapply.model.names import from_ranges
+from planapply.model.node import Environment, NodeConfig, Requirements
+from planapply.model.plan import Action, Change, Cost, Elastic, FieldChange, Plan
+from planapply.render.plan import cost_text, plan_lines, runs
+from planapply.render.text import plain
+
+SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler", size=("m7i.large",))
+CPU = NodeConfig(
+    group="cpu", cls="distributed.Nanny", size=("m7i.2xlarge", "m6i.2xlarge"), spot="prefer"
+)
+GPU = NodeConfig(group="gpu", cls="distributed.Nanny", size=("g5.xlarge",), options={"nthreads": 4})
+GPU_8 = GPU.model_copy(update={"options": {"nthreads": 8}})
+
+
+def create(name: str, config: NodeConfig, reason: str = "not there yet", **more: Any) -> Change:
+    return Change(name=name, action=Action.CREATE, reason=reason, after=config.digest, **more)
+
+
+def destroy(name: str, config: NodeConfig, reason: str = "not in the spec") -> Change:
+    return Change(
+        name=name, action=Action.DESTROY, reason=reason, before=config.digest, vm=f"i-{name}"
+    )
+
+
+def replace(name: str, *fields: FieldChange, reason: str = "…") -> Change:
+    return Change(
+        name=name,
+        action=Action.REPLACE,
+        reason=reason,
+        fields=fields,
+        before=GPU.digest,
+        after=GPU_8.digest,
+        vm=f"i-{name}",
+    )
+
+
+def plan(*changes: Change, **more: Any) -> Plan:
+    configs = (SCHEDULER, CPU, GPU, GPU_8)
+    values = {
+        "cluster": "genomics",
+        "provider": "ec2",
+        "lineage": None,
+        "serial": 0,
+        "spec_digest": "0" * 16,
+        "settings": {"region": "eu-west-1"},
+        "configs": {config.digest: config for config in configs},
+        "changes": changes,
+    }
+    return Plan(**(values | more))
+
+
+def text(plan: Plan, width: int = 80, **options: Any) -> str:
+    return plain(plan_lines(plan, width, **options))
+
+
+def test_the_contracts_example() -> None:
+    fields = FieldChange(path="options.nthreads", before=4, after=8)
+    made = plan(
+        create("scheduler", SCHEDULER),
+        *(create(f"cpu-{i}", CPU) for i in range(20)),
+        replace("gpu-0", fields),
+        cost=Cost(before=9.41, after=12.8, source="on demand, libcloud prices of 2025-03-02"),
+    )
+    assert text(made) == snapshot("""\
+planapply will change cluster "genomics" (ec2, eu-west-1):
+
+  +   scheduler            m7i.large
+  +   cpu-[0..19]   (20)   m7i.2xlarge  spot
+  -/+ gpu-0                g5.xlarge
+        options.nthreads   4 -> 8   (forces replacement)
+
+Plan: 22 to add, 0 to change, 1 to destroy.
+Cost: 9.41 USD/h -> 12.80 USD/h (on demand, libcloud prices of 2025-03-02)
+""")
+
+
+def test_runs_break_where_nodes_differ() -> None:
+    made = plan(
+        *(create(f"cpu-{i}", CPU) for i in (0, 1, 3)),
+        *(create(f"cpu-{i}", CPU, f"its VM i-{i} is gone", vm=f"i-{i}") for i in (4, 5)),
+        create("cpu-6", CPU, "its VM i-6 is gone", vm="i-6"),
+        create("cpu-8", CPU, "its VM i-8 is gone", vm="i-8"),
+        *(destroy(f"gpu-{i}", GPU) for i in range(3)),
+    )
+    assert text(made) == snapshot("""\
+planapply will change cluster "genomics" (ec2, eu-west-1):
+
+  +   cpu-[0..1]   (2)   m7i.2xlarge  spot
+  +   cpu-3              m7i.2xlarge  spot
+  +   cpu-[4..6]   (3)   m7i.2xlarge  spot
+        (its VM is gone)
+  +   cpu-8              m7i.2xlarge  spot
+        (its VM i-8 is gone)
+  -   gpu-[0..2]   (3)   g5.xlarge
+        (not in the spec)
+
+Plan: 7 to add, 0 to change, 3 to destroy.
+""")
+
+
+def test_destroy_ends_in_reverse_and_reads_forwards() -> None:
+    made = plan(
+        *(destroy(f"cpu-{i}", CPU, "destroy was asked for") for i in reversed(range(12))),
+        destroy("scheduler", SCHEDULER, "destroy was asked for"),
+        Change(
+            name="security-group",
+            kind="resource",
+            action=Action.DESTROY,
+            reason="destroy was asked for",
+        ),
+        spec_digest=None,
+    )
+    assert text(made) == snapshot("""\
+planapply will destroy cluster "genomics" (ec2, eu-west-1):
+
+  -   cpu-[0..11]      (12)   m7i.2xlarge  spot
+  -   scheduler               m7i.large
+  -   security-group          supporting resource
+
+Plan: 0 to add, 0 to change, 14 to destroy.
+""")
+
+
+def test_values_of_every_kind() -> None:
+    packages = tuple(f"package-{i}=={i}.0" for i in range(30))
+    made = plan(
+        replace(
+            "gpu-0",
+            FieldChange(path="size", before="g5.xlarge", after=["g5.xlarge", "g5.2xlarge"]),
+            FieldChange(path="disk", before=100 << 30, after=None),
+            FieldChange(path="ttl", before=None, after=5400.0),
+            FieldChange(path="options.resources", before={"GPU": 1}, after={"GPU": 2, "a b": 0.5}),
+            FieldChange(path="options.preload", before="x" * 100, after=True),
+            FieldChange(path="spot", before=False, after="prefer"),
+            FieldChange(
+                path="environment.packages",
+                before=[*packages, "pandas==2.1"],
+                after=[*packages, "pandas==2.2", "pyarrow"],
+            ),
+            FieldChange(path="environment.setup", before=packages, after=packages[::-1]),
+            FieldChange(path="environment.env.PATHS", before=None, after=":".join(packages)),
+            FieldChange(
+                path="environment.requirements",
+                before="\n".join(packages),
+                after="dask\nnumpy\n",
+            ),
+        ),
+        Change(
+            name="gpu-1",
+            action=Action.UPDATE,
+            reason="tags.team changed",
+            fields=(
+                FieldChange(
+                    path="tags.team", before="bio", after="\x1b[31mrot", forces_replacement=False
+                ),
+            ),
+            after=GPU.digest,
+        ),
+    )
+    assert text(made) == snapshot("""\
+planapply will change cluster "genomics" (ec2, eu-west-1):
+
+  -/+ gpu-0   g5.xlarge
+        size   (forces replacement)
+          + "g5.2xlarge"
+        disk   100 GiB -> (unset)   (forces replacement)
+        ttl    (unset) -> 1 h 30 min   (forces replacement)
+        options.resources   (forces replacement)
+          - GPU = 1
+          + GPU = 2
+          + "a b" = 0.5
+        options.preload   (forces replacement)
+          - "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+          + true
+        spot   false -> "prefer"   (forces replacement)
+        environment.packages   (forces replacement)
+          - "pandas==2.1"
+          + "pandas==2.2"
+          + "pyarrow"
+        environment.setup   (forces replacement)
+          (the same in another order)
+        environment.env.PATHS   (forces replacement)
+          + "package-0==0.0:package-1==1.0:package-2==2.0:package-3==3.0:packag…
+        environment.requirements   (forces replacement)
+          - package-0==0.0
+          - package-1==1.0
+          - package-2==2.0
+          - package-3==3.0
+          - package-4==4.0
+          - … and 25 more
+          + dask
+          + numpy
+  ~   gpu-1   g5.xlarge
+        tags.team   "bio" -> "\\u001b[31mrot"
+
+Plan: 1 to add, 1 to change, 1 to destroy.
+""")
+    assert text(made, 120) == snapshot("""\
+planapply will change cluster "genomics" (ec2, eu-west-1):
+
+  -/+ gpu-0   g5.xlarge
+        size                "g5.xlarge" -> ["g5.xlarge", "g5.2xlarge"]   (forces replacement)
+        disk                100 GiB -> (unset)   (forces replacement)
+        ttl                 (unset) -> 1 h 30 min   (forces replacement)
+        options.resources   { GPU = 1 } -> { GPU = 2, "a b" = 0.5 }   (forces replacement)
+        options.preload   (forces replacement)
+          - "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+          + true
+        spot                false -> "prefer"   (forces replacement)
+        environment.packages   (forces replacement)
+          - "pandas==2.1"
+          + "pandas==2.2"
+          + "pyarrow"
+        environment.setup   (forces replacement)
+          (the same in another order)
+        environment.env.PATHS   (forces replacement)
+          + "package-0==0.0:package-1==1.0:package-2==2.0:package-3==3.0:package-4==4.0:package-5==5.0:package-6==6.0:p…
+        environment.requirements   (forces replacement)
+          - package-0==0.0
+          - package-1==1.0
+          - package-2==2.0
+          - package-3==3.0
+          - package-4==4.0
+          - … and 25 more
+          + dask
+          + numpy
+  ~   gpu-1   g5.xlarge
+        tags.team   "bio" -> "\\u001b[31mrot"
+
+Plan: 1 to add, 1 to change, 1 to destroy.
+""")
+
+
+def test_reasons_and_groups_without_a_size() -> None:
+    wanted = NodeConfig(
+        group="big",
+        cls="distributed.Nanny",
+        requirements=Requirements(cpus=8, memory=32 << 30, gpus=1, arch="arm64"),
+        processes=4,
+        spot=True,
+        environment=Environment(python="3.12"),
+    )
+    made = plan(
+        create("big-0", wanted),
+        replace("scheduler", reason="its end was already under way"),
+        replace("gpu-0", reason="the scheduler is replaced"),
+        replace("gpu-1", reason="the scheduler is replaced"),
+        create("security-group", wanted, kind="resource"),
+        configs={config.digest: config for config in (wanted, GPU, GPU_8)},
+        provider="local",
+        settings={},
+        elastic={
+            "big": Elastic(nodes=1, min=0, max=10),
+            "none": Elastic(nodes=0, min=0, max=100),
+        },
+    )
+    assert text(made) == snapshot("""\
+planapply will change cluster "genomics" (local):
+
+  +   big-0                  8 cpus, 32 GiB, 1 gpu, arm64  spot  4 processes
+  -/+ scheduler              g5.xlarge
+        (its end was already under way)
+  -/+ gpu-[0..1]       (2)   g5.xlarge
+        (the scheduler is replaced)
+  +   security-group         supporting resource
+
+Plan: 5 to add, 0 to change, 3 to destroy.
+Elastic: big has 1 node (min 0, max 10); its size moves only under `scale`,
+`adapt` and `planapply watch`.
+Elastic: none has no nodes (min 0, max 100); its size moves only under `scale`,
+`adapt` and `planapply watch`.
+""")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, 'No changes. Cluster "genomics" is as its spec says.\n'),
+        ({"spec_digest": None}, "No changes. There is nothing to destroy.\n"),
+        ({"refresh_only": True}, "No changes. The state agrees with what exists.\n"),
+    ],
+)
+def test_no_changes(more: dict[str, Any], said: str) -> None:
+    assert text(plan(**more), drift=False) == said
+
+
+def test_no_changes_of_an_elastic_group_still_say_who_moves_it() -> None:
+    elastic = {"cpu": Elastic(nodes=3, min=0, max=10)}
+    assert text(plan(elastic=elastic, cost=Cost(before=1.0, after=1.0))) == snapshot("""\
+No changes. Cluster "genomics" is as its spec says.
+Cost: 1.00 USD/h
+Elastic: cpu has 3 nodes (min 0, max 10); its size moves only under `scale`,
+`adapt` and `planapply watch`.
+""")
+
+
+def test_a_refresh_only_plan_with_drift() -> None:
+    assert text(plan(refresh_only=True)) == snapshot("""\
+planapply will update the state of cluster "genomics" (ec2, eu-west-1). What has
+changed in the cloud is recorded; no VM is launched or ended.
+""")
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (Cost(before=None, after=None), "unknown"),
+        (Cost(before=0.0, after=1.5), "0.00 USD/h -> 1.50 USD/h"),
+        (
+            Cost(before=1.5, after=1.5, unknown=("g5.xlarge", "p5.48xlarge"), source="list prices"),
+            "1.50 USD/h -> at least 1.50 USD/h "
+            "(list prices; no price is known of g5.xlarge, p5.48xlarge)",
+        ),
+    ],
+)
+def test_cost(cost: Cost, said: str) -> None:
+    assert cost_text(cost) == said
+
+
+def test_colours_are_terraforms() -> None:
+    made = plan(
+        create("cpu-0", CPU),
+        replace("gpu-0", FieldChange(path="size", before="a", after="b")),
+        destroy("gpu-1", GPU),
+    )
+    symbols = [span for line in plan_lines(made) for span in line if span[0].strip() in "+-/+~"]
+    assert [span for span in symbols if span[1]] == [
+        ("+  ", "green"),
+        ("-/+", "yellow"),
+        ("-  ", "red"),
+    ]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = st.builds(
+    FieldChange,
+    path=st.sampled_from(["size", "disk", "ttl", "options.a", "environment.packages"]),
+    before=VALUES,
+    after=VALUES,
+    forces_replacement=st.booleans(),
+)
+CHANGES = st.builds(
+    Change,
+    name=st.sampled_from(["scheduler", *(f"cpu-{i}" for i in range(6)), "gpu-0", "gpu-1"]),
+    action=st.sampled_from(Action),
+    reason=st.sampled_from(["not there yet", "its VM i-1 is gone"]),
+    fields=st.lists(FIELDS, max_size=2).map(tuple),
+    after=st.sampled_from([None, CPU.digest, GPU.digest]),
+    vm=st.sampled_from([None, "i-1"]),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(CHANGES, unique_by=lambda change: change.name), st.integers(1, 200))
+def test_any_plan_reads_and_each_change_is_in_one_run(changes: list[Change], width: int) -> None:
+    printed = text(plan(*changes), width)
+    assert printed.replace("\n", "").replace("\t", "").isprintable()
+    found = [name for run in runs(changes) for name in from_ranges([run.name])]
+    assert sorted(found) == sorted(change.name for change in changes)
+    assert all(run.name in printed for run in runs(changes))

@@ -1,0 +1,161 @@
+"""Progress: what each event prints, and the display that they fold into."""
+
+from inline_snapshot import snapshot
+
+from planapply.model.event import Event
+from planapply.model.plan import Action, Change, Plan
+from planapply.render.progress import Progress, event_text
+from planapply.render.text import plain
+
+
+def plan(**actions: list[str]) -> Plan:
+    return Plan(
+        cluster="c",
+        provider="local",
+        lineage=None,
+        serial=0,
+        spec_digest="d",
+        changes=tuple(
+            Change(name=name, action=Action(action), reason="")
+            for action, names in actions.items()
+            for name in names
+        ),
+    )
+
+
+def names(group: str, number: int) -> list[str]:
+    return [f"{group}-{i}" for i in range(number)]
+
+
+def test_events_as_lines() -> None:
+    events = [
+        Event(event="launching", names=("scheduler",), message="m7i.large, eu-west-1a"),
+        Event(event="launched", names=("cpu-1", "cpu-0", "cpu-2")),
+        Event(event="joined", names=("cpu-0", "cpu-2")),
+        Event(event="failed", names=("cpu-1",), message="ended before it joined"),
+        Event(event="retiring", names=("cpu-0",)),
+        Event(event="terminating", names=tuple(f"cpu-{i}" for i in range(0, 400, 2))),
+        Event(event="terminated", names=("cpu-0",)),
+        Event(event="updated", names=("cpu-0",)),
+        Event(event="adopted", names=("cpu-0",)),
+        Event(event="waiting", message="for the state's lock: me@host"),
+        Event(event="waiting", names=("cpu-0",), message="for an earlier request to show, or not"),
+        Event(event="resource", names=("security-group",), message="made security_group sg-1"),
+        Event(event="note", message="took over the lock of a process that has died"),
+    ]
+    assert "".join(f"{event_text(event)}\n" for event in events) == snapshot("""\
+scheduler: launching (m7i.large, eu-west-1a)
+cpu-[0..2]: launched
+cpu-0 cpu-2: joined
+cpu-1: failed (ended before it joined)
+cpu-0: handing over data
+cpu-0 cpu-2 cpu-4 cpu-6 cpu-8 cpu-10 cpu-12 cpu-14 cpu-16 c… (200 nodes): ending
+cpu-0: ended
+cpu-0: tags updated
+cpu-0: taken into the state
+waiting for the state's lock: me@host
+cpu-0: waiting for an earlier request to show, or not
+security-group: made security_group sg-1
+took over the lock of a process that has died
+""")
+
+
+def shown(progress: Progress, now: float, width: int = 80, height: int = 24) -> str:
+    return plain(progress.lines(now, width, height))
+
+
+def test_a_line_a_node() -> None:
+    progress = Progress()
+    progress.take(Event(event="waiting", message="for the state's lock: me@host"), 0.0)
+    assert shown(progress, 5.0) == snapshot("  0:00  waiting for the state's lock: me@host\n")
+
+    progress.expect(plan(create=["scheduler", "cpu-0", "cpu-1"], destroy=["cpu-2"]), 10.0)
+    progress.take(Event(event="retiring", names=("cpu-2",)), 10.0)
+    assert shown(progress, 11.0) == snapshot("""\
+  scheduler
+  cpu-0
+  cpu-1
+  cpu-2       0:01   handing over its data
+  0:01  waiting for cpu-2 to hand over data
+""")
+
+    progress.take(Event(event="terminating", names=("cpu-2",)), 12.0)
+    progress.take(Event(event="terminated", names=("cpu-2",)), 14.0)
+    progress.take(Event(event="launching", names=("scheduler",), message="m7i.large"), 14.0)
+    assert shown(progress, 15.0) == snapshot("""\
+  scheduler   0:01   launching (m7i.large)
+  cpu-0
+  cpu-1
+  cpu-2       0:04   ended
+  0:05  waiting for the answer about scheduler
+""")
+
+    progress.take(Event(event="launched", names=("scheduler",)), 15.0)
+    progress.take(Event(event="launching", names=("cpu-0", "cpu-1")), 15.0)
+    progress.take(Event(event="launched", names=("cpu-0", "cpu-1")), 16.0)
+    progress.take(Event(event="joined", names=("scheduler", "cpu-0")), 80.0)
+    progress.take(Event(event="failed", names=("cpu-1",), message="ended before it joined"), 81.0)
+    assert shown(progress, 90.0) == snapshot("""\
+  scheduler   1:06   joined
+  cpu-0       1:05   joined
+  cpu-1       1:06   failed (ended before it joined)
+  cpu-2       0:04   ended
+  1:20
+""")
+    assert shown(progress, 90.0, width=40) == snapshot("""\
+  scheduler   1:06   joined
+  cpu-0       1:05   joined
+  cpu-1       1:06   failed (ended befo…
+  cpu-2       0:04   ended
+  1:20
+""")
+    assert progress.counts == (3, 0, 1)
+
+
+def test_bars_where_there_are_many() -> None:
+    progress = Progress()
+    cpu, gpu = names("cpu", 40), names("gpu", 10)
+    progress.expect(plan(create=cpu, replace=gpu, destroy=["old-0"]), 0.0)
+    progress.take(Event(event="terminated", names=(*gpu, "old-0")), 1.0)
+    progress.take(Event(event="launched", names=(*cpu, *gpu)), 2.0)
+    progress.take(Event(event="joined", names=tuple(cpu[:17])), 3.0)
+    progress.take(Event(event="failed", names=("cpu-20",), message="no capacity"), 3.0)
+    assert shown(progress, 62.0) == snapshot("""\
+  ended     ━━━━━━━━━━━━━━━━━━━━━━━━  11/11
+  launched  ━━━━━━━━━━━━━━━━━━━━━━━━  50/50
+  joined    ━━━━━━━━────────────────  17/50
+  failed    cpu-20
+  1:02  waiting for cpu-[17..19] cpu-[21..39] gpu-[0..9] to join
+""")
+    assert shown(progress, 3700.0).splitlines()[-1] == snapshot(
+        "  1:01:40  waiting for cpu-[17..19] cpu-[21..39] gpu-[0..9] to join"
+    )
+
+
+def test_a_low_terminal_has_bars_too() -> None:
+    progress = Progress()
+    progress.expect(plan(create=names("cpu", 5)), 0.0)
+    assert len(progress.lines(0.0, 80, 7)) == 3
+    assert len(progress.lines(0.0, 80, 8)) == 6
+
+
+def test_without_waiting_launched_is_the_end() -> None:
+    progress = Progress(wait=False)
+    progress.expect(plan(create=["cpu-0"]), 0.0)
+    progress.take(Event(event="launching", names=("cpu-0",)), 0.0)
+    progress.take(Event(event="launched", names=("cpu-0",)), 2.0)
+    assert shown(progress, 9.0) == snapshot("""\
+  cpu-0   0:02   launched
+  0:09
+""")
+
+
+def test_stopping_says_so() -> None:
+    progress = Progress()
+    progress.expect(plan(create=["cpu-0"]), 0.0)
+    progress.take(Event(event="launching", names=("cpu-0",)), 0.0)
+    progress.stopping = True
+    assert shown(progress, 9.0) == snapshot("""\
+  cpu-0   0:09   launching
+  0:09  stopping: asking for nothing more; what was asked is being recorded
+""")

@@ -1,0 +1,129 @@
+"""A cluster's status as it is printed."""
+
+from typing import Any
+
+from inline_snapshot import snapshot
+
+from planapply.model.status import NodeStatus, Status
+from planapply.render.status import status_lines
+from planapply.render.text import plain
+
+
+def node(name: str, **more: Any) -> NodeStatus:
+    values = {"status": "running", "joined": 1, "vm": f"i-{name}", "age": 3725.0}
+    return NodeStatus(name=name, **(values | more))
+
+
+def text(width: int | None = None, **more: Any) -> str:
+    values = {"cluster": "genomics", "provider": "ec2", "cloud": {"region": "eu-west-1"}}
+    return plain(status_lines(Status(**(values | more)), width))
+
+
+def test_everything_at_once() -> None:
+    nodes = (
+        node("scheduler", public_address="54.1.2.3", private_address="10.0.0.1", size="m7i.large"),
+        node("cpu-0", private_address="10.0.0.2", size="m7i.large", zone="eu-west-1a", spot=True),
+        node("cpu-1", joined=0),
+        node("cpu-2", joined=3, processes=4),
+        node("cpu-3", status="gone", joined=0, age=None),
+        node("cpu-4", status="requested", vm=None, joined=0, age=None),
+    )
+    status: dict[str, Any] = {
+        "scheduler_address": "tls://54.1.2.3:8786",
+        "scheduler_answers": True,
+        "dashboard_url": "http://54.1.2.3:8787/status",
+        "nodes": nodes,
+        "usd_per_hour": 1.5,
+        "usd_so_far": 4.6,
+        "price_source": "on demand, libcloud prices of 2025-03-02",
+        "unknown_workers": ("tcp://10.0.0.9:1234",),
+        "unknown_vms": ("i-stray",),
+        "lock": "me@host, process 1, has held it since 2025-03-02 12:00:00 UTC for apply (lock 1a).",
+    }
+    assert text(**status) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
+
+  scheduler   answers         1 h 2 min   54.1.2.3   m7i.large                     i-scheduler
+  cpu-0       joined          1 h 2 min   10.0.0.2   m7i.large  eu-west-1a  spot   i-cpu-0
+  cpu-1       not joined      1 h 2 min                                            i-cpu-1
+  cpu-2       3 of 4 joined   1 h 2 min                                            i-cpu-2
+  cpu-3       gone                                                                 i-cpu-3
+  cpu-4       requested
+
+Scheduler:  tls://54.1.2.3:8786
+Dashboard:  http://54.1.2.3:8787/status
+Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
+Drift: cpu-3 ended outside of planapply; `planapply plan` says what follows.
+VMs that the state does not know: i-stray. The next `planapply apply` takes them in, or ends what is
+one too many.
+Workers that are no node of this state: tcp://10.0.0.9:1234
+The state is locked: me@host, process 1, has held it since 2025-03-02 12:00:00 UTC for apply (lock
+1a).
+""")
+    assert text(80, **status) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
+
+  scheduler   answers         1 h 2 min   54.1.2.3   m7i.large
+  cpu-0       joined          1 h 2 min   10.0.0.2   m7i.large  eu-west-1a  spot
+  cpu-1       not joined      1 h 2 min
+  cpu-2       3 of 4 joined   1 h 2 min
+  cpu-3       gone
+  cpu-4       requested
+
+Scheduler:  tls://54.1.2.3:8786
+Dashboard:  http://54.1.2.3:8787/status
+Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
+Drift: cpu-3 ended outside of planapply; `planapply plan` says what follows.
+VMs that the state does not know: i-stray. The next `planapply apply` takes them
+in, or ends what is one too many.
+Workers that are no node of this state: tcp://10.0.0.9:1234
+The state is locked: me@host, process 1, has held it since 2025-03-02 12:00:00
+UTC for apply (lock 1a).
+""")
+
+
+def test_a_scheduler_that_does_not_answer() -> None:
+    nodes = (node("scheduler", joined=None), node("cpu-0", joined=None))
+    assert text(scheduler_address="tls://54.1.2.3:8786", nodes=nodes) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): the scheduler does not answer
+
+  scheduler   running   1 h 2 min   i-scheduler
+  cpu-0       running   1 h 2 min   i-cpu-0
+
+Scheduler:  tls://54.1.2.3:8786
+""")
+
+
+def test_many_nodes_share_rows() -> None:
+    nodes = (
+        node("scheduler"),
+        *(node(f"cpu-{i}", age=100.0 + i) for i in range(50)),
+        node("cpu-50", joined=0),
+    )
+    assert text(scheduler_address="tcp://a:1", scheduler_answers=True, nodes=nodes) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): 50 of 51 worker nodes joined
+
+  scheduler            answers      1 h 2 min          i-scheduler
+  cpu-[0..49]   (50)   joined       up to 2 min 29 s
+  cpu-50               not joined   1 h 2 min          i-cpu-50
+
+Scheduler:  tcp://a:1
+""")
+
+
+def test_nothing_is_there() -> None:
+    assert text() == snapshot('Cluster "genomics" (ec2, eu-west-1): no nodes\n')
+    assert text(nodes=(node("cpu-0", joined=None),)) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): no scheduler
+
+  cpu-0   running   1 h 2 min   i-cpu-0
+""")
+    assert text(nodes=(node("scheduler"),), scheduler_address="a", scheduler_answers=True) == (
+        snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): a scheduler without workers
+
+  scheduler   answers   1 h 2 min   i-scheduler
+
+Scheduler:  a
+""")
+    )

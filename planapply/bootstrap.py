@@ -58,7 +58,7 @@ def dask_spec(config: NodeConfig, name: str) -> dict[str, Any]:
     if config.group == SCHEDULER:
         return {"cls": config.cls, "opts": _scheduler_options(config)}
     return {
-        worker: {"cls": config.cls, "opts": {"name": worker, **_worker_options(config)}}
+        worker: {"cls": config.cls, "opts": {**_worker_options(config), "name": worker}}
         for worker in worker_names(name, config.processes)
     }
 

@@ -140,7 +140,7 @@ def _address(options: Mapping[str, Any]) -> str:
 def _port(options: Mapping[str, Any], address: str, taken: set[int | None]) -> int:
     """The scheduler's port: the user's, or any that is free and not about to be `taken`."""
     port = options.get("port") or 0
-    if not isinstance(port, int):
+    if not isinstance(port, int) or not 0 <= port < 1 << 16:
         raise ProviderError(
             ErrorKind.REJECTED, f"not a port: {port!r}", "Give one number in `scheduler.options`."
         )
@@ -165,5 +165,3 @@ def _busy(address: str, port: int) -> str | None:
             return None
     except OSError as error:
         return error.strerror or str(error)
-    except OverflowError as error:  # not a number of a port
-        return str(error)

@@ -14,7 +14,7 @@ from fake_provider import FakeCloud, FakeProvider, Faults
 from planapply.fleet.request import launch_request
 from planapply.fleet.tls import make_tls
 from planapply.model.node import TAG_LINEAGE, VM, NodeConfig
-from planapply.model.state import Intent, State
+from planapply.model.state import Intent, Resource, State
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits, Provider
 
 
@@ -120,6 +120,7 @@ def fake(tmp_path: Path, *, tokens: bool = True) -> Iterator[Subject]:
         clock,
         faults=Faults(lag=10.0, slow_end=20.0),
         limits=Limits(batch=10, settle=30.0, tokens=tokens),
+        wanted={"firewall": Resource(kind="firewall")},
     )
 
     def failing(kind: ErrorKind) -> Callable[[Account], LaunchRequest]:

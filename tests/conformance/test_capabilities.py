@@ -7,7 +7,18 @@ import pytest
 from conformance.subjects import Account, Subject
 
 from planapply.model.node import Requirements
-from planapply.provider import Chooses, Console, Lists, Pins, Prepares, Prices, Retags, Secrets
+from planapply.provider import (
+    Chooses,
+    Console,
+    ErrorKind,
+    Lists,
+    Pins,
+    Prepares,
+    Prices,
+    ProviderError,
+    Retags,
+    Secrets,
+)
 
 
 def test_tags_change_in_place(account: Account, subject: Subject) -> None:
@@ -59,6 +70,13 @@ def test_supporting_resources_are_made_once_and_removed(account: Account, subjec
     assert {name: other.prepare(name, r, tags) for name, r in wanted.items()} == made
     account.eventually(lambda: provider.find_resources(tags).keys() == made.keys())
     assert provider.find_resources({"planapply:lineage": "of-nobody"}) == {}
+    account.state.resources = dict(made)
+    account.launch("cpu-0")
+    for resource in made.values():
+        with pytest.raises(ProviderError) as raised:
+            provider.cleanup(resource)
+        assert raised.value.kind is ErrorKind.UNAVAILABLE
+    account.end()
     for resource in made.values():
         provider.cleanup(resource)
         provider.cleanup(resource)

@@ -1,0 +1,100 @@
+"""Real clusters from the bare provider: what nodes are told is enough for them to come together."""
+
+from pathlib import Path
+
+import pytest
+from conformance.subjects import Account
+from distributed import Client, Security
+
+from planapply.model.node import VM
+from planapply.provider import LaunchResult
+
+pytestmark = pytest.mark.slow
+
+
+def scheduler(account: Account, **changes: object) -> VM:
+    settings = {"group": "scheduler", "cls": "distributed.Scheduler", **changes}
+    return account.launch("scheduler", scheduler=None, **settings).vms[0]
+
+
+def address(vm: VM, protocol: str = "tcp") -> str:
+    return f"{protocol}://{vm.private_address}:{vm.port}"
+
+
+def nannies(account: Account, told: str, *names: str, **changes: object) -> LaunchResult:
+    settings = {"cls": "distributed.Nanny", "options": {"nthreads": 1}, **changes}
+    return account.launch(*names, scheduler=told, **settings)
+
+
+def test_a_cluster_computes_and_its_workers_end_with_the_scheduler(account: Account) -> None:
+    vm = scheduler(account)
+    single = nannies(account, address(vm), "cpu-0").vms[0]
+    double = nannies(account, address(vm), "big-0", processes=2, options={}, group="big").vms[0]
+    with Client(  # type: ignore[no-untyped-call]
+        address(vm)
+    ) as client:
+        client.wait_for_workers(3, timeout=60)
+        assert client.submit(sum, [1, 2]).result() == 3
+        workers = client.scheduler_info()["workers"].values()
+        assert {worker["name"] for worker in workers} == {"cpu-0", "big-0-0", "big-0-1"}
+        limits = {worker["name"]: worker["memory_limit"] for worker in workers}
+        assert limits["big-0-0"] == limits["big-0-1"]
+        assert client.dashboard_link.startswith("http://127.0.0.1:")
+    account.provider.terminate([vm.id])
+    account.eventually(lambda: account.find() == [])
+    for worker in (single, double):
+        log = account.provider.console(worker.id, 1)  # type: ignore[attr-defined]
+        assert log == "planapply: the Dask process ended: exit code 0\n"
+    account.provider.terminate([single.id, double.id])
+
+
+def test_a_tls_cluster(account: Account, folder: Path) -> None:
+    vm = scheduler(account, security="tls")
+    nannies(account, address(vm, "tls"), "cpu-0", security="tls")
+    certificate = str(folder / vm.id / "tls-certificate.pem")
+    security = Security(  # type: ignore[no-untyped-call]
+        tls_ca_file=certificate,
+        tls_client_cert=certificate,
+        tls_client_key=str(folder / vm.id / "tls-key.pem"),
+        require_encryption=True,
+    )
+    with Client(  # type: ignore[no-untyped-call]
+        address(vm, "tls"), security=security
+    ) as client:
+        client.wait_for_workers(1, timeout=60)
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_a_worker_gives_up_on_a_scheduler_that_never_comes(account: Account) -> None:
+    options = {"death_timeout": 1}
+    vm = account.launch("cpu-0", cls="distributed.Worker", options=options).vms[0]
+    account.eventually(lambda: account.find() == [])
+    account.provider.terminate([vm.id])
+
+
+def test_an_idle_scheduler_ends(account: Account) -> None:
+    vm = scheduler(account, idle_timeout=0.5)
+    account.eventually(lambda: account.find() == [])
+    account.provider.terminate([vm.id])
+
+
+def test_a_killed_scheduler_ends_its_workers(account: Account) -> None:
+    from planapply_local.vm import kill
+
+    vm = scheduler(account)
+    worker = nannies(account, address(vm), "cpu-0").vms[0]
+    with Client(  # type: ignore[no-untyped-call]
+        address(vm)
+    ) as client:
+        client.wait_for_workers(1, timeout=60)
+    kill(vm.id)
+    account.eventually(lambda: account.find() == [])
+    account.provider.terminate([vm.id, worker.id])
+
+
+def test_a_class_that_does_not_exist_is_told_by_the_log(account: Account) -> None:
+    vm = scheduler(account, cls="nowhere.Scheduler")
+    account.eventually(lambda: account.find() == [])
+    log = account.provider.console(vm.id, 2)  # type: ignore[attr-defined]
+    assert "No module named 'nowhere'" in log
+    account.provider.terminate([vm.id])

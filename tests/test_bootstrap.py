@@ -1,0 +1,144 @@
+"""The commands that nodes run."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+
+from planapply.bootstrap import boots, dask_spec
+from planapply.model.names import worker_names
+from planapply.model.node import Environment, NodeConfig
+from planapply.model.state import TLS
+
+SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler")
+WORKER = NodeConfig(group="cpu", cls="distributed.Nanny")
+PAIR = TLS(certificate="CERTIFICATE", key="KEY")  # type: ignore[arg-type]
+# Placeholders are filled wherever they stand, in what the user wrote too.
+texts = st.text(st.characters(exclude_characters="{}"))
+values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+options = st.dictionaries(texts, values | st.lists(values) | st.dictionaries(texts, values))
+
+
+def filled(argv: tuple[str, ...]) -> Any:
+    """The `--spec` document once a provider has put its values in."""
+    assert argv[-2] == "--spec"
+    return json.loads(argv[-1].replace("{port}", "8786").replace("{nthreads}", "4"))
+
+
+def test_a_scheduler() -> None:
+    (boot,) = boots(SCHEDULER, ["scheduler"], None, None, cluster="genomics")
+    assert boot.argv == snapshot(
+        (
+            "-m",
+            "distributed.cli.dask_spec",
+            "--spec",
+            '{"cls":"distributed.Scheduler","opts":{"protocol":"tcp","dashboard":true,"host":"{host}","port":{port}}}',
+        )
+    )
+    assert boot.env == snapshot({"PLANAPPLY_CLUSTER": "genomics", "PLANAPPLY_NODE": "scheduler"})
+    assert boot.files == {}
+
+
+def test_the_users_options_win() -> None:
+    config = SCHEDULER.model_copy(
+        update={
+            "idle_timeout": 1800.0,
+            "options": {"port": 9000, "dashboard_address": ":9001", "interface": "lo"},
+        }
+    )
+    assert dask_spec(config, "scheduler") == snapshot(
+        {
+            "cls": "distributed.Scheduler",
+            "opts": {
+                "protocol": "tcp",
+                "idle_timeout": 1800.0,
+                "port": 9000,
+                "dashboard_address": ":9001",
+                "interface": "lo",
+            },
+        }
+    )
+
+
+def test_workers_share_a_machine() -> None:
+    config = WORKER.model_copy(update={"processes": 2, "options": {"resources": {"SSD": 1}}})
+    (boot,) = boots(config, ["cpu-3"], "tcp://10.0.0.5:8786", None, cluster="c")
+    assert boot.argv[2] == "tcp://10.0.0.5:8786"
+    assert filled(boot.argv) == snapshot(
+        {
+            "cpu-3-0": {
+                "cls": "distributed.Nanny",
+                "opts": {
+                    "death_timeout": 600,
+                    "memory_limit": 0.5,
+                    "nthreads": 4,
+                    "resources": {"SSD": 1},
+                    "name": "cpu-3-0",
+                },
+            },
+            "cpu-3-1": {
+                "cls": "distributed.Nanny",
+                "opts": {
+                    "death_timeout": 600,
+                    "memory_limit": 0.5,
+                    "nthreads": 4,
+                    "resources": {"SSD": 1},
+                    "name": "cpu-3-1",
+                },
+            },
+        }
+    )
+
+
+def test_tls_is_told_by_the_environment() -> None:
+    config = WORKER.model_copy(
+        update={"security": "tls", "environment": Environment(env={"OMP_NUM_THREADS": "1"})}
+    )
+    (boot,) = boots(config, ["cpu-0"], "tls://10.0.0.5:8786", PAIR, cluster="c")
+    assert boot.env == snapshot(
+        {
+            "OMP_NUM_THREADS": "1",
+            "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "{folder}/tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": "{folder}/tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": "{folder}/tls-key.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT": "{folder}/tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY": "{folder}/tls-key.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": "{folder}/tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": "{folder}/tls-key.pem",
+            "PLANAPPLY_CLUSTER": "c",
+            "PLANAPPLY_NODE": "cpu-0",
+        }
+    )
+    assert boot.files == {"tls-certificate.pem": "CERTIFICATE", "tls-key.pem": "KEY"}
+    assert "KEY" not in " ".join(boot.argv).replace("tls-key.pem", "")
+
+
+@given(options, st.integers(1, 9), st.integers(0, 99))
+def test_every_worker_gets_its_name_and_the_users_options(
+    given: dict[str, Any], processes: int, place: int
+) -> None:
+    config = WORKER.model_copy(update={"options": given, "processes": processes})
+    workers = dask_spec(config, f"cpu-{place}")
+    assert list(workers) == worker_names(f"cpu-{place}", processes)
+    for worker, spec in workers.items():
+        assert spec["cls"] == "distributed.Nanny"
+        assert spec["opts"].items() >= (given | {"name": worker}).items()
+    if "memory_limit" not in given and processes > 1:
+        assert 0.999 < sum(spec["opts"]["memory_limit"] for spec in workers.values()) < 1.001
+
+
+@given(options, st.integers(1, 9))
+def test_what_stands_in_the_arguments_is_the_document(
+    given: dict[str, Any], processes: int
+) -> None:
+    config = WORKER.model_copy(update={"options": given, "processes": processes})
+    (boot,) = boots(config, ["cpu-0"], "tcp://10.0.0.5:8786", None, cluster="c")
+    threads = given.get("nthreads", 4)
+    document = dask_spec(config, "cpu-0")
+    for spec in document.values():
+        if processes > 1:
+            spec["opts"]["nthreads"] = threads
+    assert filled(boot.argv) == document

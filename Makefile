@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OLDEST_TESTS ?= tests/cluster
 COVERAGE := --cov --cov-report=term
 
-.PHONY: venv demo test test-fast test-oldest lint types layers constraints clean
+.PHONY: venv demo story test test-fast test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/.stamp
@@ -40,6 +40,10 @@ test-oldest: .venv-oldest/.stamp
 	$(PYTHON) -m venv --clear .venv-oldest
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[dev]'
 	touch $@
+
+# One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
+story: venv
+	cd tests && ../$(BIN)/python -m simulator.story $(SEED)
 
 lint: venv
 	$(BIN)/ruff check

@@ -83,6 +83,8 @@ class FakeCloud:
     resources: dict[str, tuple[str, Resource, dict[str, str]]] = field(default_factory=dict)
     """By id: name, resource, tags."""
     calls: Counter[str] = field(default_factory=Counter)
+    injected: Counter[str] = field(default_factory=Counter)
+    """Faults by kind."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -111,6 +113,7 @@ class FakeCloud:
             self.calls[name] += 1
             alive = self.alive()
             if alive and self._chance(self.faults.reclaimed):
+                self.injected["reclaimed"] += 1
                 self.end(self.random.choice(alive).id)
             kind, done = None, False
             if self._script.get(name):
@@ -123,6 +126,7 @@ class FakeCloud:
                 kind, done = ErrorKind.UNKNOWN, True
             result = effect() if kind is None or done else None
             if kind is not None:
+                self.injected[f"{kind.value}{', done' if done else ''}"] += 1
                 raise ProviderError(kind, f"{name}: {kind.value}")
             assert result is not None
             return result
@@ -140,6 +144,7 @@ class FakeCloud:
         size = request.choice.size
         count = min(asked, self.room.get(size, asked))
         if self._chance(self.faults.partial):
+            self.injected["partial"] += 1
             count = self.random.randrange(count + 1)
         shortfall = None
         if count < asked:
@@ -174,7 +179,8 @@ class FakeCloud:
             id=f"i-{number:04}",
             tags=dict(request.tags),
             index=place,
-            private_address=f"10.0.{number // 250}.{number % 250 + 1}",
+            private_address=f"127.0.{number // 250}.{number % 250 + 1}",
+            port=1,  # whoever tries to talk to it is refused at once, and stays on this machine
             size=request.choice.size,
             zone=request.choice.zone,
             spot=request.choice.spot,

@@ -44,7 +44,7 @@ async def scheduler_rpc(endpoint: Endpoint, tls: TLS | None) -> AsyncIterator[An
         )
         try:
             await remote.live_comm()
-        except (OSError, TimeoutError, ValueError) as error:
+        except Exception as error:  # whatever answers there may be no Dask scheduler at all
             last = error
             await remote.close_rpc()
             continue

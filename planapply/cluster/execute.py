@@ -18,7 +18,7 @@ from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import Endpoint, NodeRecord, Resource, State
-from planapply.provider import ProviderError
+from planapply.provider import ProviderError, Retags
 from planapply.store import StateError
 
 RETIRE = 300.0  # seconds that leaving workers may take to hand over their data
@@ -57,6 +57,8 @@ class _Execution:
         self.opening: dict[str, Change] = {}
         self.leaving: dict[str, NodeRecord] = {}
         self.opened: list[str] = []
+        self.retagged: dict[str, list[str]] = {}
+        """Config digest -> nodes that shall have its tags."""
 
     def _records(self) -> dict[str, NodeRecord]:
         return self.fleet.journal.read(lambda state: dict(state.nodes))
@@ -73,9 +75,13 @@ class _Execution:
         for change in self.nodes:
             record = records.get(change.name)
             if change.action is Action.UPDATE:
+                self.retagged.setdefault(change.after or "", []).append(change.name)
                 continue
             if record is not None and change.after == record.config and record.vm != change.vm:
                 self.opened.append(change.name)
+                can_retag = isinstance(self.fleet.provider, Retags)
+                if can_retag and record.tags != self.configs[change.after].tags:
+                    self.retagged.setdefault(change.after, []).append(change.name)
                 continue
             if change.action is not Action.DESTROY:
                 self.opening[change.name] = change
@@ -164,11 +170,7 @@ class _Execution:
 
     async def update_tags(self) -> None:
         """Changed tags, in place, for all nodes of a group at once."""
-        updates: dict[str, list[str]] = {}
-        for change in self.nodes:
-            if change.action is Action.UPDATE and change.after:
-                updates.setdefault(change.after, []).append(change.name)
-        for digest, names in updates.items():
+        for digest, names in self.retagged.items():
             tags = self.plan.configs[digest].tags
             await self._gather({names[0]: asyncio.to_thread(self.fleet.retag, names, tags)})
 

@@ -8,7 +8,7 @@ from typing import Any
 from planapply.fleet import Fleet, Wanted
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import NodeRecord
-from planapply.provider import ProviderError
+from planapply.provider import ErrorKind, ProviderError
 
 
 class Queue:
@@ -25,6 +25,7 @@ class Queue:
         self._fleet = fleet
         self._launches: dict[str, tuple[Wanted, asyncio.Future[NodeRecord]]] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
+        self._looks: dict[str, asyncio.Future[bool]] = {}
         self._scheduled = False
         self._turn = asyncio.Lock()  # one session at a time: it locks the state
 
@@ -43,6 +44,14 @@ class Queue:
             self._schedule()
         await future
 
+    async def exists(self, name: str) -> bool:
+        """Whether the node's VM is there, or too young to be seen; one in no state is not."""
+        future = self._looks.get(name)
+        if future is None:
+            future = self._looks[name] = asyncio.get_running_loop().create_future()
+            self._schedule()
+        return await future
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -54,13 +63,14 @@ class Queue:
         self._scheduled = False
         launches, self._launches = self._launches, {}
         ends, self._ends = self._ends, {}
+        looks, self._looks = self._looks, {}
         try:
             async with self._turn:
-                outcomes = await asyncio.to_thread(
-                    self._run, list(ends), [wanted for wanted, _ in launches.values()]
+                outcomes, alive = await asyncio.to_thread(
+                    self._run, list(ends), [wanted for wanted, _ in launches.values()], set(looks)
                 )
         except BaseException as error:  # whatever it is, those who wait must hear of it
-            futures: list[asyncio.Future[Any]] = [*ends.values()]
+            futures: list[asyncio.Future[Any]] = [*ends.values(), *looks.values()]
             futures += [future for _, future in launches.values()]
             for future in futures:
                 if not future.done():
@@ -69,6 +79,9 @@ class Queue:
         for end in ends.values():
             if not end.done():
                 end.set_result(None)
+        for name, look in looks.items():
+            if not look.done():
+                look.set_result(name in alive)
         for name, (_, future) in launches.items():
             if future.done():
                 continue
@@ -79,12 +92,39 @@ class Queue:
                 future.set_exception(NodeFailed(name, outcome))
 
     def _run(
-        self, ends: list[str], launches: list[Wanted]
-    ) -> dict[str, NodeRecord | ProviderError]:
+        self, ends: list[str], launches: list[Wanted], looks: set[str]
+    ) -> tuple[dict[str, NodeRecord | ProviderError], set[str]]:
         with self._fleet() as fleet:
+            alive = _alive(fleet, looks) if looks else set()
             known = fleet.journal.read(lambda state: set(state.nodes))
             fleet.terminate(name for name in ends if name in known)
-            return fleet.launch(launches) if launches else {}
+            return _launch(fleet, launches) if launches else {}, alive
+
+
+def _alive(fleet: Fleet, names: set[str]) -> set[str]:
+    shown = {vm.id for vm in fleet.look() if vm.status != "stopping"}
+    seen_since = fleet.clock.time() - fleet.provider.limits.settle
+    records = fleet.journal.read(lambda state: dict(state.nodes))
+    return {
+        name
+        for name in names & records.keys()
+        if records[name].vm in shown or (records[name].launched_at or 0.0) > seen_since
+    }
+
+
+def _launch(fleet: Fleet, launches: list[Wanted]) -> dict[str, NodeRecord | ProviderError]:
+    records = fleet.journal.read(lambda state: dict(state.nodes))
+    outcomes: dict[str, NodeRecord | ProviderError] = {
+        # A second VM of this name would push the first one out of the state.
+        wanted.name: ProviderError(
+            ErrorKind.REJECTED,
+            f"it is there already, as VM {records[wanted.name].vm}",
+            "`planapply.Cluster.from_spec` adopts a cluster that runs; `planapply destroy` ends it.",
+        )
+        for wanted in launches
+        if wanted.name in records
+    }
+    return {**fleet.launch([w for w in launches if w.name not in outcomes]), **outcomes}
 
 
 class NodeFailed(PlanapplyError):

@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from planapply.model.node import VM, NodeConfig
-from planapply.model.state import Choice, State
-from planapply.provider import LaunchRequest, LaunchResult, Limits, Provider
+from fake_provider import FakeCloud, FakeProvider
+from pydantic import BaseModel
+
+from planapply.model.node import VM
+from planapply.model.state import Resource, State
+from planapply.ops.workspace import Workspace
+from planapply.provider import LaunchRequest, LaunchResult, Plugin, Provider
 from planapply.store import LockInfo, codec
 
 T = TypeVar("T")
@@ -93,27 +97,51 @@ class SimStore:
         return None
 
 
-class FusedProvider:
-    """A provider during whose calls the process may die."""
+class FusedProvider(FakeProvider):
+    """A provider during whose calls the process may die, before or after they are carried out."""
 
-    def __init__(self, inner: Provider, fuse: Fuse) -> None:
-        self.inner, self.fuse = inner, fuse
-
-    @property
-    def limits(self) -> Limits:
-        return self.inner.limits
-
-    def identity(self) -> dict[str, str]:
-        return self.inner.identity()
-
-    def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
-        return self.inner.alternatives(config)
+    def __init__(self, cloud: FakeCloud, fuse: Fuse) -> None:
+        super().__init__(cloud)
+        self.fuse = fuse
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        return self.fuse.around(lambda: self.inner.launch(request))
+        return self.fuse.around(lambda: FakeProvider.launch(self, request))
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        return self.fuse.around(lambda: self.inner.find(tags))
+        return self.fuse.around(lambda: FakeProvider.find(self, tags))
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
-        return self.fuse.around(lambda: self.inner.terminate(ids))
+        return self.fuse.around(lambda: FakeProvider.terminate(self, ids))
+
+    def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
+        self.fuse.around(lambda: FakeProvider.retag(self, ids, tags, removed))
+
+    def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
+        return self.fuse.around(lambda: FakeProvider.prepare(self, name, resource, tags))
+
+    def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
+        return self.fuse.around(lambda: FakeProvider.find_resources(self, tags))
+
+    def cleanup(self, resource: Resource) -> None:
+        self.fuse.around(lambda: FakeProvider.cleanup(self, resource))
+
+
+class NoSettings(BaseModel):
+    """The fake cloud has none."""
+
+
+PLUGIN = Plugin(
+    "fake", "a faulty cloud", NoSettings, connect=lambda settings: settings, security="none"
+)
+
+
+class SimWorkspace(Workspace):
+    """The real core on a simulated disk, cloud and clock: one process, from its start to its death."""
+
+    provider: Provider
+
+    def plugin(self, state: State | None) -> Plugin:
+        return PLUGIN
+
+    def connect(self, state: State | None) -> Provider:
+        return self.provider

@@ -1,0 +1,202 @@
+"""One story: a cluster's life on a faulty cloud, with processes that die in the middle of things."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+from fake_provider import FakeCloud, Faults
+from simulator.world import Crash, Fuse, FusedProvider, SimClock, SimStore, SimWorkspace
+
+from planapply.cluster import attach
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.names import node_name
+from planapply.model.plan import Plan
+from planapply.model.spec import Spec
+from planapply.model.state import Choice, Resource
+from planapply.ops.applying import ApplyOptions, apply
+from planapply.ops.planning import PlanOptions, plan
+from planapply.provider import Limits
+
+# The scheduler's address refuses at once; nobody shall wait for it as for a real one.
+attach.CONNECT = 0.01
+LAG, SETTLE = 20.0, 30.0
+PATIENTLY = ApplyOptions(wait=False, parallel=0)
+
+
+class Violation(AssertionError):
+    """A promise that was not kept; says which and when."""
+
+
+Figures = Counter[str]
+"""What a run of stories amounts to, for the log."""
+
+
+class Story:
+    """Made from a seed alone, and so replayable."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.clock = SimClock(seed)
+        self.fuse = Fuse()
+        self.store = SimStore(self.fuse)
+        chance = self.random.choice([0.0, 0.1, 0.3, 0.8])
+        pick = self.random.choice
+        self.cloud = FakeCloud(
+            self.clock,
+            seed,
+            faults=Faults(
+                throttled=pick([0.0, chance]),
+                lost_before=pick([0.0, chance]),
+                lost_after=pick([0.0, chance]),
+                partial=pick([0.0, chance]),
+                reclaimed=pick([0.0, 0.02]),
+                lag=pick([0.0, LAG]),
+                slow_end=pick([0.0, 40.0]),
+            ),
+            limits=Limits(batch=pick([1, 3, 10]), settle=SETTLE, tokens=pick([True, True, False])),
+            choices=[Choice(zone="a"), Choice(zone="b")],
+            wanted=pick([{}, {"group": Resource(kind="security group")}]),
+        )
+        self.crashes = 0
+        self.last_error: object = None
+
+    def spec(self) -> Spec:
+        """What the cluster shall be next."""
+        pick = self.random.choice
+        document = {
+            "cluster": {"name": "sim", "provider": "fake", "tags": pick([{}, {"team": "bio"}])},
+            "scheduler": {"options": {"port": pick([8786, 8786, 8786, 9000])}},
+            "workers": {
+                "cpu": {"count": pick([0, 1, 4, 7]), "options": {"nthreads": pick([1, 1, 2])}},
+                "elastic": {"min": pick([0, 2]), "max": 4},
+            },
+        }
+        return Spec.model_validate(document)
+
+    def process(self, spec: Spec) -> SimWorkspace:
+        """A new process: it knows what the disk knows."""
+        workspace = SimWorkspace(self.store, spec=spec, clock=self.clock)  # type: ignore[arg-type]
+        workspace.provider = FusedProvider(self.cloud, self.fuse)
+        return workspace
+
+    def attempt(self, spec: Spec, options: PlanOptions, die_at: int | None) -> bool:
+        """One process that applies; True when all was done. It dies at its `die_at`th point."""
+        self.fuse.left = die_at
+        usual = self.cloud.faults
+        if usual != Faults() and self.random.random() < 0.2:
+            self.cloud.faults = replace(usual, lost_after=0.9)  # an outage, longer than patience
+        try:
+            report = apply(self.process(spec), lambda made: True, options, PATIENTLY)
+            done = not report.failures
+            self.last_error = report.failures
+        except Crash:
+            self.crashes += 1
+            done = False
+        except PlanapplyError as error:
+            self.last_error = error
+            done = False  # the cloud would not; it was told, and the next run goes on
+        finally:
+            self.fuse.left = None
+            self.cloud.faults = usual
+        self.check_known()
+        return done
+
+    def check_known(self) -> None:
+        """No VM that exists is unknown: recorded, or of an open intent, or told to end; none twice."""
+        state = self.store.read()
+        alive = [vm for vm in self.cloud.alive() if vm.status != "stopping"]
+        if state is None:
+            if alive:
+                raise Violation(f"no state, and {[vm.id for vm in alive]} exist")
+            return
+        recorded = {record.vm for record in state.nodes.values()}
+        lost = [vm.id for vm in alive if vm.id not in recorded and vm.batch not in state.intents]
+        # A tokenless cloud may make two of one; the second is found by its tags, if it is seen.
+        if lost and not self.found_by_tags(state.lineage, lost):
+            raise Violation(f"{lost} are in no state and have no tags")
+        if lost and self.cloud.limits.tokens:
+            raise Violation(f"{lost} are in no state")
+        if self.store.serials != sorted(set(self.store.serials)):
+            raise Violation(f"serials went back: {self.store.serials}")
+
+    def found_by_tags(self, lineage: str, ids: list[str]) -> bool:
+        return all(self.cloud.machines[i].vm.tags.get("planapply:lineage") == lineage for i in ids)
+
+    def calm(self, spec: Spec, options: PlanOptions) -> None:
+        """The cloud is well again: now all must come out right."""
+        self.cloud.faults = Faults()
+        self.clock.sleep(SETTLE + LAG + 60.0)
+        for _ in range(3):
+            if self.attempt(spec, options, None):
+                break
+        else:
+            raise Violation(f"an apply on a calm cloud does not end well: {self.last_error}")
+        left = plan(self.process(spec), options).plan
+        if left.changes:
+            raise Violation(f"something is left to do: {_names(left)}")
+        self.check_exact(spec, options)
+
+    def check_exact(self, spec: Spec, options: PlanOptions) -> None:
+        names = Counter(vm.name for vm in self.cloud.alive() if vm.status != "stopping")
+        twice = [name for name, number in names.items() if number > 1]
+        if twice:
+            raise Violation(f"there twice: {twice}")
+        if options.destroy:
+            if names or self.cloud.resources:
+                raise Violation(f"left behind: {names} {self.cloud.resources}")
+            return
+        cpus = {node_name("cpu", i) for i in range(spec.workers["cpu"].count or 0)}
+        elastic = {str(name) for name in names if str(name).startswith("elastic-")}
+        if names.keys() != {"scheduler", *cpus, *elastic}:
+            raise Violation(f"not as specified: {sorted(map(str, names))}")
+        low, high = spec.workers["elastic"].min or 0, spec.workers["elastic"].max or 0
+        if not low <= len(elastic) <= high:
+            raise Violation(f"an elastic group out of its bounds: {sorted(elastic)}")
+
+    def steps(self) -> list[tuple[Spec, PlanOptions]]:
+        """A few changes of mind, the last of which is to be carried out in full."""
+        destroy = PlanOptions(destroy=True)
+        return [
+            (self.spec(), destroy if self.random.random() < 0.25 else PlanOptions())
+            for _ in range(self.random.randint(1, 3))
+        ]
+
+
+def _names(made: Plan) -> list[str]:
+    return [f"{change.action.symbol} {change.name} ({change.reason})" for change in made.changes]
+
+
+def tell(seed: int, die_at: int | None, figures: Figures) -> int:
+    """Live one story; the process of every step dies, at point `die_at` or at random ones.
+
+    Gives the number of points at which the first process could have died.
+    """
+    story = Story(seed)
+    steps = story.steps()
+    points = 0
+    for spec, options in steps:
+        if die_at is None:
+            for _ in range(story.random.randint(0, 4)):
+                story.attempt(spec, options, story.random.choice([None, *range(30)]))
+        else:
+            story.attempt(spec, options, die_at)
+            points = points or story.fuse.points
+    story.calm(*steps[-1])
+    figures.update(
+        {
+            "stories": 1,
+            "processes killed": story.crashes,
+            "points where one can die": story.fuse.points,
+            "provider calls": story.cloud.calls.total(),
+            "faults injected": story.cloud.injected.total(),
+        }
+    )
+    return points
+
+
+if __name__ == "__main__":  # python -m simulator.story SEED [POINT], in tests/
+    import sys
+
+    told = Figures()
+    tell(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None, told)
+    print(dict(told))

@@ -1,7 +1,6 @@
 """States to store, small ones and any."""
 
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -18,11 +17,11 @@ def state(serial: int = 1, **fields: Any) -> State:
     )
 
 
-def wrapped(error: BaseException, **paths: Path) -> str:
-    """What a person would see of it, in lines of at most 90 columns; `paths` go by their names."""
+def wrapped(error: BaseException, **names: object) -> str:
+    """What a person would see of it, in lines of at most 90 columns, and what varies by its name."""
     text = str(error)
-    for name, path in paths.items():
-        text = text.replace(str(path), name)
+    for name, value in names.items():
+        text = text.replace(str(value), name)
     return "\n".join(
         textwrap.fill(line, 90, break_on_hyphens=False, break_long_words=False)
         for line in text.splitlines()

@@ -1,0 +1,262 @@
+"""The lock of a local state, among real processes."""
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import psutil
+import pytest
+from inline_snapshot import snapshot
+from store.samples import state, wrapped
+
+from planapply.store import LockInfo, StateConflict, StateError, StateLocked, Store, open_store
+
+RACER = Path(__file__).with_name("racer.py")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+    return open_store("demo.json")
+
+
+@contextlib.contextmanager
+def racer(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, str(RACER), *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def lines(process: subprocess.Popen[str]) -> IO[str]:
+    assert process.stdout
+    return process.stdout
+
+
+@contextlib.contextmanager
+def holder() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A living process that holds the lock of demo.json, and the lock's id."""
+    with racer("hold", "demo.json") as process:
+        yield process, next(lines(process)).strip()
+
+
+def told(error: BaseException, info: LockInfo) -> str:
+    since = info.created.replace("T", " ").replace("+00:00", " UTC")
+    return wrapped(error, PID=f" {info.pid}", ID=info.id, WHO=info.who, SINCE=since).replace(
+        "PID", " PID"
+    )
+
+
+@pytest.mark.slow
+def test_twenty_processes_one_at_a_time_and_nothing_lost(store: Store) -> None:
+    with contextlib.ExitStack() as stack:
+        racers = [stack.enter_context(racer("count", "demo.json", "5")) for _ in range(20)]
+        assert [process.wait() for process in racers] == [0] * 20
+    final = store.read()
+    assert final
+    assert (final.serial, final.pins["n"]) == (100, 100)
+    assert os.listdir() == ["demo.json"]
+
+
+def test_threads_of_one_process_exclude_each_other(store: Store) -> None:
+    store.write(state(0, pins={"n": 0}))
+
+    def add() -> None:
+        mine = open_store("demo.json")
+        for _ in range(10):
+            with mine.lock("count", timeout=60, wait=lambda _: threading.Event().wait(0.001)):
+                current = mine.read()
+                assert current
+                current.serial += 1
+                current.pins["n"] += 1
+                mine.write(current)
+
+    threads = [threading.Thread(target=add) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    final = store.read()
+    assert final
+    assert final.pins["n"] == 50
+
+
+def test_the_holder_is_named(store: Store) -> None:
+    with holder() as (process, lock_id):
+        info = store.lock_info()
+        assert info
+        assert (info.id, info.pid, info.purpose) == (lock_id, process.pid, "apply")
+        with pytest.raises(StateLocked) as caught, store.lock("plan"):
+            pass
+        assert caught.value.holder == info
+        assert told(caught.value, info) == snapshot("""\
+The state demo.json is locked
+WHO, process PID, has held it since SINCE for apply (lock ID).
+Wait for it (--lock-timeout), or end it: kill PID\
+""")
+
+
+def test_waiting_ends_with_the_holder_and_hears_of_it_once(store: Store) -> None:
+    heard: list[LockInfo] = []
+    waits: list[float] = []
+    with holder() as (process, lock_id):
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                process.kill()
+                process.wait()
+
+        with store.lock("apply", timeout=1000, wait=wait, on_wait=heard.append) as mine:
+            assert mine.taken_over
+            assert mine.taken_over.id == lock_id
+            assert "taken_over" not in Path("demo.json.lock").read_text()
+    assert [info.id for info in heard] == [lock_id]
+    assert len(waits) >= 3
+    assert os.listdir() == []
+
+
+def test_waiting_ends_when_the_time_is_up(store: Store) -> None:
+    waits: list[float] = []
+    other = open_store("demo.json")
+    with (
+        store.lock("apply"),
+        pytest.raises(StateLocked),
+        other.lock("apply", 9, wait=waits.append),
+    ):
+        pass
+    assert 0 < sum(waits) <= 9
+
+
+def test_a_killed_holder_leaves_no_lock(store: Store) -> None:
+    with holder() as (process, lock_id):
+        assert store.lock_info()
+        process.kill()
+        process.wait()
+        assert "pid" in Path("demo.json.lock").read_text()
+        assert store.lock_info() is None
+        assert store.unlock(lock_id).id == lock_id
+    assert os.listdir() == []
+
+
+def test_a_given_again_pid_is_not_the_holder(store: Store) -> None:
+    with store.lock("apply"):
+        info = store.lock_info()
+        assert info
+        born = psutil.Process().create_time()
+        before = info.model_copy(update={"created": "2001-01-01T00:00:00+00:00"})
+        assert born > 1e9
+        assert not info.is_dead()
+        assert before.is_dead()
+        assert not before.model_copy(update={"host": "elsewhere"}).is_dead()
+
+
+def test_a_living_holder_keeps_its_lock(store: Store) -> None:
+    with holder() as (_, lock_id):
+        info = store.lock_info()
+        assert info
+        with pytest.raises(StateError) as caught:
+            store.unlock(lock_id)
+        assert told(caught.value, info) == snapshot("""\
+The lock ID belongs to a process that runs
+WHO, process PID, has held it since SINCE for apply (lock ID).
+End it, and the lock is free at once: kill PID\
+""")
+        with pytest.raises(StateError) as caught:
+            store.unlock("00000000")
+        assert told(caught.value, info) == snapshot("""\
+The state demo.json has no lock 00000000
+WHO, process PID, has held it since SINCE for apply (lock ID).\
+""")
+
+
+def test_nothing_to_unlock(store: Store) -> None:
+    with pytest.raises(StateError) as caught:
+        store.unlock("00000000")
+    assert wrapped(caught.value) == snapshot("""\
+The state demo.json is not locked
+There is nothing to break.\
+""")
+    Path("demo.json.lock").touch()  # Killed before it could sign.
+    with pytest.raises(StateError) as caught:
+        store.unlock("00000000")
+    assert wrapped(caught.value) == snapshot("""\
+The state demo.json has no lock 00000000
+Its lock has not been signed.\
+""")
+    with store.lock("apply") as lock:
+        assert lock.taken_over is None
+    assert os.listdir() == []
+
+
+def test_another_machines_lock_in_a_shared_folder_can_be_broken(store: Store) -> None:
+    with store.lock("apply") as mine:
+        # As it looks from another machine, which can't see whether this process lives.
+        there = mine.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
+        Path("demo.json.lock").write_bytes(there.encode())
+        other = open_store("demo.json")
+        with pytest.raises(StateLocked) as caught, other.lock("apply"):
+            pass
+        assert told(caught.value, there) == snapshot("""\
+The state demo.json is locked
+WHO, process PID, has held it since SINCE for apply (lock ID).
+Wait for it (--lock-timeout), or, if that process is gone, break the lock:
+  planapply unlock ID --state demo.json\
+""")
+        other.unlock(mine.id)
+        with other.lock("apply") as theirs:
+            with pytest.raises(StateConflict, match="broke our lock"):
+                store.write(state(1))
+            other.write(state(1))
+            info = store.lock_info()
+            assert info
+            assert info.id == theirs.id
+    # Our release left theirs alone, and theirs left nothing.
+    assert sorted(os.listdir()) == ["demo.json", "demo.unsaved-1.json"]
+
+
+def test_a_lock_taken_twice_by_one_store_is_an_error_not_a_deadlock(store: Store) -> None:
+    with store.lock("apply"):
+        with pytest.raises(StateLocked), store.lock("apply"):
+            pass
+        store.write(state(1))
+
+
+def test_an_error_inside_frees_the_lock(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.lock("apply"):
+        _ = 1 / 0
+    assert os.listdir() == []
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_writing_the_state_is_whole(store: Store) -> None:
+    seed = random.Random(4)
+    for _ in range(20):
+        with racer("write", "demo.json") as process:
+            said = lines(process)
+            heard = [next(said) for _ in range(seed.randrange(1, 12))]
+            # A busy wait of a random length ends somewhere inside a write.
+            for _ in range(seed.randrange(30_000)):
+                pass
+            process.kill()
+            heard += said
+        durable = max((int(line.split()[1]) for line in heard if "written" in line), default=0)
+        found = store.read()
+        assert found
+        assert found.serial >= durable
+        assert found.pins["filler"] == str(found.serial) * 20_000
+    with store.lock("apply") as lock:
+        assert lock.taken_over
+        store.write(state(found.serial + 1))
+    assert os.listdir() == ["demo.json"]

@@ -62,6 +62,7 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
         configs=_configs(changes, wanted, state),
         changes=tuple(changes),
         next_index=next_indexes(kept, state),
+        elastic=_elastic(desired, wanted),
         diagnostics=_notes(refreshed),
     )
 

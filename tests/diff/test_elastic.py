@@ -1,0 +1,29 @@
+"""What a plan says of elastic groups, whose size it leaves alone."""
+
+from planapply.diff import make_plan, refresh
+from planapply.model.desired import Desired, Group
+from planapply.model.node import NodeConfig
+from planapply.model.plan import Elastic
+from planapply.model.state import NodeRecord, State
+
+
+def test_a_plan_names_its_elastic_groups_also_those_without_a_node() -> None:
+    config = NodeConfig(group="cpu", cls="distributed.Nanny")
+    record = NodeRecord(vm="v", config=config.digest, batch="b")
+    state = State(lineage="l", cluster="c", provider="local", nodes={"cpu-3": record})
+    want = Desired(
+        cluster="c",
+        provider="local",
+        scheduler=config,
+        groups=(
+            Group(name="cpu", config=config, min=2, max=9),
+            Group(name="gpu", config=config, min=0, max=5),
+            Group(name="fixed", config=config, count=1),
+        ),
+        spec_digest="d",
+    )
+    plan = make_plan(want, refresh(state, None, 0.0, 0.0))
+    assert plan.elastic == {
+        "cpu": Elastic(nodes=2, min=2, max=9),
+        "gpu": Elastic(nodes=0, min=0, max=5),
+    }

@@ -1,0 +1,18 @@
+"""The command line: prints, asks, and gives exit codes; all else is done below."""
+
+import sys
+from collections.abc import Sequence
+
+from planapply.cli.signals import Interrupted, handled
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives its exit code (0 done, 1 error, 2 and 130 as the contract says)."""
+    try:
+        with handled():
+            # Only now, so that Ctrl-C is heard while the rest is imported.
+            from planapply.cli.app import run
+
+            return run(sys.argv[1:] if arguments is None else arguments)
+    except Interrupted as interrupted:
+        return interrupted.code

@@ -1,0 +1,142 @@
+"""The commands by name; each one's module is imported when it is used."""
+
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+import planapply
+from planapply.cli import screen
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.provider import ProviderError
+
+# The module has the name of the command, and in it the function `command`.
+COMMANDS = {
+    "init": "Write a commented starter spec.",
+    "validate": "Check the spec, offline.",
+    "plan": "Show what would change; change nothing.",
+    "apply": "Change the cluster to what the spec says.",
+    "destroy": "Remove everything that was launched.",
+    "status": "Show nodes, their VMs, what has joined, drift and cost.",
+    "output": "Print scheduler_address, dashboard_url and others.",
+    "env": "Print shell exports for a bare distributed.Client().",
+    "show": "Show a state or a saved plan, secrets hidden.",
+    "logs": "Print what a node has printed.",
+    "unlock": "Break the lock of a holder that is gone.",
+    "providers": "List the installed providers.",
+    "schema": "Print the spec's JSON Schema.",
+}
+_OPTIONS: dict[str, Any] = {"rich_markup_mode": None, "add_completion": False}
+
+
+class LazyGroup(TyperGroup):
+    """Knows its commands' names and one line about each; the rest when one is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import it; fails with a suggestion for a name that is nearly right."""
+        if cmd_name not in COMMANDS:
+            near = get_close_matches(cmd_name, COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"There is no command {cmd_name!r}.{hint}")
+        module = import_module(f"planapply.cli.{cmd_name}")
+        app = typer.Typer(**_OPTIONS)
+        app.command(cmd_name)(module.command)
+        return typer.main.get_command(app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """For `--help`, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+_app = typer.Typer(cls=LazyGroup, no_args_is_help=True, **_OPTIONS)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        screen.show_raw(f"planapply {planapply.__version__}\n")
+        raise typer.Exit
+
+
+@_app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    """Terraform-like plan and apply for Dask clusters on cloud VMs."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; everything that a user can provoke becomes diagnostics and exit code 1."""
+    screen.begin()
+    try:
+        code = typer.main.get_command(_app).main(
+            args=list(arguments), prog_name="planapply", standalone_mode=False
+        )
+    except typer.TyperException as error:
+        code = _usage(error)
+    except typer.Abort:
+        code = 1
+    except Exception as error:
+        code = _fail(error)
+    if (failure := screen.failure()) is not None:
+        return _fail(failure)
+    return code or 0
+
+
+def _usage(error: typer.TyperException) -> int:
+    """What is wrong with the arguments, and where help is."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "planapply"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        screen.tell(error.format_message())
+    else:
+        screen.report([Diagnostic(summary=error.format_message(), detail=f"See {path} --help")])
+    return 1
+
+
+def _fail(error: Exception) -> int:
+    if isinstance(error, PlanapplyError):
+        screen.report(error.diagnostics)
+        return 1
+    known = _known(error)
+    if known is not None:
+        screen.report([known])
+        return 1
+    screen.tell("".join(traceback.format_exception(error)).rstrip())
+    screen.report(
+        [
+            Diagnostic(
+                summary=f"this is a bug in planapply {planapply.__version__}: {error!r}",
+                detail="What was launched is recorded in the state. Please report it, with what "
+                "stands above.",
+            )
+        ]
+    )
+    return 1
+
+
+def _known(error: Exception) -> Diagnostic | None:
+    """What a provider, the machine or the input can do to us at any place."""
+    match error:
+        case ProviderError():
+            return Diagnostic(summary=error.summary, detail=error.detail)
+        case OSError():
+            file = f"{error.filename}: " if error.filename else ""
+            return Diagnostic(summary=f"{file}{error.strerror or error}")
+        case UnicodeError():
+            return Diagnostic(summary=f"this is not text in the encoding that is needed: {error}")
+        case RecursionError():
+            return Diagnostic(summary="the input is nested too deeply")
+        case MemoryError():
+            return Diagnostic(summary="there is not enough memory")
+    return None

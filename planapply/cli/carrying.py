@@ -1,0 +1,165 @@
+"""apply and destroy, as seen from the terminal: plan, question, progress, summary."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from planapply.cli import screen
+from planapply.cli.display import Display
+from planapply.cli.opening import can_ask
+from planapply.cli.plan import show_plan
+from planapply.cli.signals import asked_to_stop, gracefully
+from planapply.fleet import Stopped
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.event import Event
+from planapply.model.plan import Plan
+from planapply.ops.applying import ApplyOptions, Report, apply
+from planapply.ops.output import outputs
+from planapply.ops.planning import PlanOptions
+from planapply.ops.workspace import Workspace
+from planapply.render.document import diagnostics_document
+from planapply.render.failures import failure_diagnostics
+from planapply.render.text import BLANK, Line, columns, line
+from planapply.store import tlsfiles
+
+
+@dataclass
+class Carrying:
+    """One apply or destroy."""
+
+    workspace: Workspace
+    options: PlanOptions
+    how: ApplyOptions
+    auto_approve: bool
+    json: bool
+    saved: Plan | None = None
+    _plan: Plan | None = None
+    _signals: ExitStack = field(default_factory=ExitStack)
+
+    def run(self) -> int:
+        """Gives the exit code."""
+        clock = self.workspace.clock
+        self._display = Display(json=self.json, wait=self.how.wait, now=clock.monotonic)
+        try:
+            with self._signals, self._display:
+                report = apply(
+                    self.workspace,
+                    self._confirm,
+                    self.options,
+                    self.how,
+                    saved=self.saved,
+                    tell=self._display.tell,
+                )
+        except Stopped:
+            return self._stopped()
+        except PlanapplyError as error:
+            self._finish("failed", diagnostics=diagnostics_document(error.diagnostics))
+            raise
+        if not report.confirmed:
+            screen.tell(f"{self._verb} cancelled; nothing was changed.")
+            return 1
+        return self._done(report)
+
+    @property
+    def _verb(self) -> str:
+        destroys = self._plan is not None and self._plan.spec_digest is None
+        return "Destroy" if destroys else "Apply"
+
+    def _confirm(self, plan: Plan) -> bool:
+        """Show the plan, ask if need be, and from then on take signals for a wish to stop."""
+        self._plan = plan
+        if not self.json:
+            show_plan(plan)
+        if plan.changes and not (self.auto_approve or self.saved):
+            if self.json or not can_ask():
+                raise PlanapplyError(
+                    "there is nobody to ask whether to do this",
+                    "Say --auto-approve; or save a plan (planapply plan --out FILE), read it, and "
+                    "apply that: planapply apply FILE",
+                )
+            if not _ask():
+                return False
+        if plan.changes:
+            self._display.begin(plan)
+        self._signals.enter_context(gracefully(self._stop))
+        return True
+
+    def _stop(self) -> None:
+        self.workspace.clock.stop()
+        self._display.stopping()
+
+    def _stopped(self) -> int:
+        code = asked_to_stop() or 130
+        added, changed, destroyed = self._display.progress.counts
+        self._finish("stopped", added=added, changed=changed, destroyed=destroyed)
+        screen.tell(
+            "",
+            f"{self._verb} stopped: {added} added, {changed} changed, {destroyed} destroyed. This "
+            "is recorded; the next apply or destroy goes on from there.",
+        )
+        return code
+
+    def _done(self, report: Report) -> int:
+        plan = report.plan
+        state = self.workspace.store.read()
+        if state is not None and state.tls is None and state.lineage:
+            tlsfiles.remove(state.lineage)
+        counts = plan.summary
+        added, changed, destroyed = counts["add"], counts["change"], counts["destroy"]
+        if report.failures:
+            added, changed, destroyed = self._display.progress.counts
+        numbers = {"added": added, "changed": changed, "destroyed": destroyed}
+        failures = failure_diagnostics(report.failures)
+        values = outputs(state) if state is not None and state.endpoint is not None else {}
+        if report.failures:
+            self._finish("incomplete", **numbers, diagnostics=diagnostics_document(failures))
+        else:
+            self._finish("complete", **numbers, outputs=values)
+        if self.json and not failures:
+            return 0
+        if failures:
+            screen.tell("")
+            screen.report(failures)
+        if plan.changes:
+            lines = [BLANK, _summary(self._verb, len(report.failures), plan, numbers)]
+            if not self.json:
+                screen.show([*lines, *_outputs(values)])
+        return 1 if failures else 0
+
+    def _finish(self, outcome: str, **data: Any) -> None:
+        if self.json:
+            self._display.tell(Event(event="finished", data={"outcome": outcome, **data}))
+
+
+def _summary(verb: str, failed: int, plan: Plan, numbers: Mapping[str, int]) -> Line:
+    text = ", ".join(f"{number} {what}" for what, number in numbers.items())
+    if not failed:
+        return line((f"{verb} complete:", "bold green"), f" {text}.")
+    nodes = sum(change.kind == "node" for change in plan.changes)
+    return line(
+        (f"{verb} incomplete:", "bold red"),
+        f" {text}; {failed} of {nodes} nodes failed. The next {verb.lower()} does the rest.",
+    )
+
+
+def _outputs(values: Mapping[str, str | None]) -> list[Line]:
+    rows = [
+        [key, f"= {values[key]}"]
+        for key in ("scheduler_address", "dashboard_url")
+        if values.get(key)
+    ]
+    return [BLANK, *(line("".join(row)) for row in columns(rows, gap=1))] if rows else []
+
+
+def _ask() -> bool:
+    screen.tell("")
+    sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    screen.tell("")
+    return answer.strip() == "yes"
+
+
+__all__ = ["ApplyOptions", "Carrying", "Diagnostic"]

@@ -1,0 +1,96 @@
+"""What an apply tells while it goes on: a live display, plain lines, or one JSON document a line."""
+
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from planapply.cli import screen
+from planapply.model.event import Event
+from planapply.model.plan import Plan
+from planapply.render.progress import Progress, event_text
+from planapply.render.text import printable
+from planapply.render.values import elapsed
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
+
+STOPPING = "Stopping: asking for nothing more. What was asked is being recorded; Ctrl-C again ends at once."
+
+
+class Display:
+    """Hears events from any thread; `now` gives seconds."""
+
+    def __init__(self, *, json: bool, wait: bool, now: Callable[[], float]) -> None:
+        self.progress = Progress(wait=wait)
+        self._json, self._now = json, now
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def begin(self, plan: Plan) -> None:
+        """From now on it is the plan's nodes that are shown."""
+        with self._lock:
+            self.progress.expect(plan, self._now())
+        if not self._json and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "dumb"):
+            self._start_live()
+
+    def tell(self, event: Event) -> None:
+        """One more event."""
+        with self._lock:
+            now = self._now()
+            self.progress.take(event, now)
+            if self._json:
+                screen.show_json(event.model_dump(mode="json", exclude_defaults=True), indent=None)
+            elif self._live is None:
+                since = now if self.progress.began is None else self.progress.began
+                screen.tell(f"{elapsed(now - since):>7}  {event_text(event)}")
+
+    def stopping(self) -> None:
+        """For a signal handler: it waits for nothing that the interrupted code may hold."""
+        self.progress.stopping = True
+        if self._live is None:
+            os.write(sys.stderr.fileno(), f"{STOPPING}\n".encode())
+
+    def _start_live(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Nothing is sent through it but lines that fit; stdout may be a file, and is left alone.
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live = Live(
+            console=console,
+            get_renderable=self._frame,
+            refresh_per_second=8,
+            redirect_stdout=False,
+            vertical_overflow="crop",
+        )
+        self._live.start()
+
+    def _frame(self) -> "Text":
+        from rich.text import Text
+
+        size = shutil.get_terminal_size()
+        with self._lock:
+            lines = self.progress.lines(self._now(), size.columns - 1, size.lines)
+        coloured = screen.has_colours(sys.stderr)
+        return Text("\n").join(
+            Text.assemble(*((printable(text), style if coloured else "") for text, style in spans))
+            for spans in lines
+        )

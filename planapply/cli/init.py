@@ -1,0 +1,25 @@
+"""planapply init"""
+
+from typing import Annotated
+
+import typer
+
+from planapply.cli import screen
+from planapply.cli.options import DEFAULT_FILE
+from planapply.ops.validating import begin
+
+
+def command(
+    file: Annotated[
+        str, typer.Option("--file", "-f", metavar="SPEC", help="The file to write.")
+    ] = DEFAULT_FILE,
+    provider: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Where the VMs will be; `planapply providers` lists them."
+        ),
+    ] = "local",
+) -> None:
+    """Write a commented starter spec; a file that is there is never overwritten."""
+    begin(file, provider)
+    screen.tell(f"Wrote {file}. Look it through, then: planapply plan")

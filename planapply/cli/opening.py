@@ -1,0 +1,69 @@
+"""What a command works on, from the options that it was given."""
+
+import sys
+
+from planapply.cli import screen
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.event import Event
+from planapply.ops.planning import PlanOptions
+from planapply.ops.validating import check_classes
+from planapply.ops.workspace import Workspace
+from planapply.render.progress import event_text
+
+
+def open_spec(file: str, sets: list[str] | None, state: str | None) -> Workspace:
+    """For commands that need the spec; its classes are checked."""
+    workspace = Workspace.from_spec(file, sets or (), state)
+    assert workspace.spec is not None
+    check_classes(workspace.spec, file)
+    return workspace
+
+
+def open_state(file: str, sets: list[str] | None, state: str | None) -> Workspace:
+    """For commands that a state will do for."""
+    return Workspace.from_state(file, sets or (), state)
+
+
+def open_for_plan(
+    file: str, sets: list[str] | None, state: str | None, options: PlanOptions
+) -> Workspace:
+    """With the spec, but to destroy: that needs a state, which must be there."""
+    if not options.destroy:
+        return open_spec(file, sets, state)
+    workspace = open_state(file, sets, state)
+    workspace.read()
+    return workspace
+
+
+def plan_options(
+    destroy: bool,
+    no_refresh: bool,
+    refresh_only: bool,
+    targets: list[str] | None,
+    replace: list[str] | None,
+) -> PlanOptions:
+    """Raises PlanapplyError for options that contradict each other."""
+    if refresh_only and (destroy or replace or no_refresh):
+        raise PlanapplyError(
+            "--refresh-only changes no node and asks the cloud",
+            "Leave out --destroy, --replace and --no-refresh, or --refresh-only.",
+        )
+    if destroy and replace:
+        raise PlanapplyError("--destroy replaces nothing", "Leave out --replace, or --destroy.")
+    return PlanOptions(
+        destroy=destroy,
+        refresh=not no_refresh,
+        refresh_only=refresh_only,
+        targets=tuple(targets or ()),
+        replace=tuple(replace or ()),
+    )
+
+
+def can_ask() -> bool:
+    """Whether a person can read a question and answer it."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def tell(event: Event) -> None:
+    """An event of a command that has no display."""
+    screen.tell(event_text(event))

@@ -1,0 +1,38 @@
+"""planapply output"""
+
+from typing import Annotated
+
+import typer
+
+from planapply.cli import screen
+from planapply.cli.opening import open_state, tell
+from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
+from planapply.ops.output import output, outputs
+from planapply.ops.reading import reading
+from planapply.render.text import columns, line
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Print this one's value, bare.")
+    ] = None,
+    file: File = DEFAULT_FILE,
+    json: Json = False,
+    sets: Sets = None,
+    state: State = None,
+    lock_timeout: LockTimeout = 0.0,
+) -> None:
+    """Print what others need to know of the cluster: scheduler_address, dashboard_url and others."""
+    workspace = open_state(file, sets, state)
+    with reading(workspace, "output", lock_timeout, tell):
+        found = workspace.read()
+    if name is not None:
+        value = output(found, name)
+        screen.show_json(value) if json else screen.show([line(value)])
+        return
+    values = outputs(found)
+    if json:
+        screen.show_json(values)
+    else:
+        rows = columns([[key, f"= {value}"] for key, value in values.items() if value], gap=1)
+        screen.show(line("".join(row)) for row in rows)

@@ -1,0 +1,76 @@
+"""planapply plan"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from planapply.cli import screen
+from planapply.cli.opening import open_for_plan, plan_options, tell
+from planapply.cli.options import (
+    DEFAULT_FILE,
+    Destroy,
+    File,
+    Json,
+    LockTimeout,
+    NoRefresh,
+    RefreshOnly,
+    Replace,
+    Sets,
+    State,
+    Targets,
+)
+from planapply.model.plan import Plan
+from planapply.ops.planning import Planned, plan
+from planapply.ops.reading import reading
+from planapply.render.document import plan_document
+from planapply.render.plan import plan_lines
+
+
+def command(
+    file: File = DEFAULT_FILE,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="Save the plan, for `apply FILE`.")
+    ] = None,
+    destroy: Destroy = False,
+    no_refresh: NoRefresh = False,
+    refresh_only: RefreshOnly = False,
+    target: Targets = None,
+    replace: Replace = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 2 where there are changes.")
+    ] = False,
+    json: Json = False,
+    sets: Sets = None,
+    state: State = None,
+    lock_timeout: LockTimeout = 0.0,
+) -> int:
+    """Show what apply would do; nothing is changed, in the cloud or in the state."""
+    options = plan_options(destroy, no_refresh, refresh_only, target, replace)
+    workspace = open_for_plan(file, sets, state, options)
+    with reading(workspace, "plan", lock_timeout, tell):
+        planned = plan(workspace, options)
+    if json:
+        screen.show_json(plan_document(planned.plan))
+    else:
+        show_plan(planned.plan, drift=has_drift(planned))
+    if out is not None:
+        from planapply.store.planfile import write_plan
+
+        write_plan(out, planned.plan)
+        screen.tell(f"Saved the plan to {out}. To carry it out: planapply apply {out}")
+    changes = bool(planned.plan.changes) or (refresh_only and has_drift(planned))
+    return 2 if detailed_exitcode and changes else 0
+
+
+def show_plan(plan: Plan, *, drift: bool = True) -> None:
+    """The plan, and below it its warnings."""
+    screen.show(plan_lines(plan, screen.width(sys.stdout), drift=drift))
+    if plan.diagnostics:
+        screen.tell("")
+        screen.report(plan.diagnostics)
+
+
+def has_drift(planned: Planned) -> bool:
+    """Whether what exists is not what the state says."""
+    return bool(planned.refreshed.gone or planned.refreshed.adopted)

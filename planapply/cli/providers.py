@@ -1,0 +1,20 @@
+"""planapply providers"""
+
+from planapply.cli import screen
+from planapply.cli.options import DEFAULT_FILE, File
+from planapply.ops.plugins import installed
+from planapply.render.text import Line, columns, line
+
+
+def command(file: File = DEFAULT_FILE) -> None:
+    """List the installed providers, and why one can't be loaded.
+
+    It is the same for every spec: --file is accepted as everywhere, and not read.
+    """
+    found = installed()
+    rows = columns([[name, p if isinstance(p, str) else p.summary] for name, p in found])
+    screen.show(_styled(row, isinstance(p, str)) for row, (_, p) in zip(rows, found, strict=True))
+
+
+def _styled(row: list[str], is_broken: bool) -> Line:
+    return line(row[0], (row[1], "red" if is_broken else ""))

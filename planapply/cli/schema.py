@@ -1,0 +1,15 @@
+"""planapply schema"""
+
+from planapply import specfile
+from planapply.cli import screen
+from planapply.cli.options import DEFAULT_FILE, File
+from planapply.ops.plugins import installed
+
+
+def command(file: File = DEFAULT_FILE) -> None:
+    """Print the spec's JSON Schema, with the settings of every installed provider.
+
+    It is the same for every spec: --file is accepted as everywhere, and not read.
+    """
+    plugins = [plugin for _, plugin in installed() if not isinstance(plugin, str)]
+    screen.show_json(specfile.json_schema(plugins))

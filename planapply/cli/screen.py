@@ -1,0 +1,115 @@
+"""stdout for results, stderr for all else; colours on a terminal only, and rich only for those."""
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from planapply.model.diagnostics import Diagnostic
+from planapply.render.diagnostics import diagnostic_lines
+from planapply.render.text import PROSE, Line, line, plain, printable
+
+_failed: list[OSError] = []
+"""Why stdout takes no more, other than that its reader has gone."""
+
+
+def show(lines: Iterable[Line]) -> None:
+    """A command's result."""
+    _write(sys.stdout, list(lines))
+
+
+def tell(*lines: Line | str) -> None:
+    """What is said about it."""
+    _write(sys.stderr, [line(said) if isinstance(said, str) else said for said in lines])
+
+
+def report(diagnostics: Sequence[Diagnostic]) -> None:
+    """Errors and warnings, apart from what stands above."""
+    if diagnostics:
+        lines = diagnostic_lines(diagnostics, width(sys.stderr))
+        _write(sys.stderr, [*lines, *([()] if sys.stderr.isatty() else [])])
+
+
+def show_json(document: Any, *, indent: int | None = 2) -> None:
+    """A command's result for programs; ASCII, so that any locale will do."""
+    _write_text(sys.stdout, json.dumps(document, indent=indent) + "\n")
+
+
+def show_raw(text: str) -> None:
+    """Text of another program; on a terminal without what would drive it."""
+    _write_text(sys.stdout, printable(text) if sys.stdout.isatty() else text)
+
+
+def width(stream: TextIO) -> int:
+    """Columns for prose."""
+    return _columns() if stream.isatty() else PROSE
+
+
+def table_width() -> int | None:
+    """Columns that a table on stdout has to fit into; None where there is no terminal."""
+    return _columns() if sys.stdout.isatty() else None
+
+
+def _columns() -> int:
+    return max(40, shutil.get_terminal_size().columns)
+
+
+def has_colours(stream: TextIO) -> bool:
+    """On a terminal that can, unless the user wants none (no-color.org)."""
+    return (
+        stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") not in (None, "", "dumb")
+    )
+
+
+def failure() -> OSError | None:
+    """Why stdout could not be written, if it could not."""
+    return _failed[-1] if _failed else None
+
+
+def begin() -> None:
+    """Characters that the locale lacks are replaced, and are no error."""
+    _failed.clear()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def _write(stream: TextIO, lines: list[Line]) -> None:
+    if not lines:
+        return
+    if not has_colours(stream):
+        _write_text(stream, plain(lines))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    text = [Text.assemble(*((printable(part), style) for part, style in spans)) for spans in lines]
+    try:
+        console.print(Text("\n").join(text))
+        stream.flush()
+    except OSError as error:
+        _give_up(stream, error)
+
+
+def _write_text(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        _give_up(stream, error)
+
+
+def _give_up(stream: TextIO, error: OSError) -> None:
+    """Write no more to a stream that takes nothing; whatever the command does goes on."""
+    if error.errno != errno.EPIPE:
+        _failed.append(error)
+    # What is buffered would fail again at the interpreter's end.
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,0 +1,44 @@
+"""planapply show"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from planapply.cli import screen
+from planapply.cli.opening import open_state, tell
+from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
+from planapply.ops.reading import reading
+from planapply.render.document import plan_document
+from planapply.render.plan import plan_lines
+from planapply.render.state import state_document, state_lines
+
+
+def command(
+    planfile: Annotated[
+        str | None, typer.Argument(metavar="[PLANFILE]", help="A plan that `plan --out` saved.")
+    ] = None,
+    file: File = DEFAULT_FILE,
+    json: Json = False,
+    sets: Sets = None,
+    state: State = None,
+    lock_timeout: LockTimeout = 0.0,
+) -> None:
+    """Show the state, or a saved plan; secrets are hidden. The cloud is not asked."""
+    if planfile is not None:
+        from planapply.store.planfile import read_plan
+
+        plan = read_plan(planfile)
+        if json:
+            screen.show_json(plan_document(plan))
+        else:
+            screen.show(plan_lines(plan, screen.width(sys.stdout)))
+            screen.report(plan.diagnostics)
+        return
+    workspace = open_state(file, sets, state)
+    with reading(workspace, "show", lock_timeout, tell):
+        found = workspace.read()
+    if json:
+        screen.show_json(state_document(found))
+    else:
+        screen.show(state_lines(found, screen.table_width()))

@@ -1,0 +1,86 @@
+"""Ctrl-C and its relatives: at any time the end, while VMs are launched a wish to stop."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+class Interrupted(BaseException):
+    """A signal came where nothing has to be finished first.
+
+    Not a KeyboardInterrupt: typer would take that for SIGINT, whatever signal it was.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.code = exit_code(number)
+        super().__init__(number)
+
+
+def exit_code(number: int) -> int:
+    """As shells have it: 130 for SIGINT."""
+    return 128 + number
+
+
+class _Stopping:
+    """How to stop, where that takes time, and the signal that asked for it."""
+
+    stop: Callable[[], None] | None = None
+    asked: int | None = None
+
+
+_stopping = _Stopping()
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Turn signals into Interrupted; those that are ignored (nohup, `&`) stay so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can, and a program that calls us elsewhere has its own way
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def gracefully(stop: Callable[[], None]) -> Iterator[None]:
+    """While this is open, the first signal calls `stop`, and nothing is torn down; a second SIGINT
+    or SIGTERM ends the process at once, which is safe, since intents are durable.
+    """
+    _stopping.stop, _stopping.asked = stop, None
+    try:
+        yield
+    finally:
+        _stopping.stop = None
+
+
+def asked_to_stop() -> int | None:
+    """The exit code for the signal that `gracefully` has heard."""
+    return None if _stopping.asked is None else exit_code(_stopping.asked)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _stopping.stop is None:
+        raise Interrupted(number)
+    if _stopping.asked is None:
+        _stopping.asked = number
+        _stopping.stop()
+    elif number in (signal.SIGINT, signal.SIGTERM):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+        os._exit(exit_code(number))

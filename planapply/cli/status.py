@@ -1,0 +1,28 @@
+"""planapply status"""
+
+from planapply.cli import screen
+from planapply.cli.opening import open_state, tell
+from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
+from planapply.ops.reading import reading
+from planapply.ops.status import status
+from planapply.render.status import status_lines
+
+
+def command(
+    file: File = DEFAULT_FILE,
+    json: Json = False,
+    sets: Sets = None,
+    state: State = None,
+    lock_timeout: LockTimeout = 0.0,
+) -> None:
+    """Show the cluster's nodes, their VMs, what has joined, drift, and the cost so far.
+
+    The scheduler is asked for at most a few seconds; that it does not answer is no error.
+    """
+    workspace = open_state(file, sets, state)
+    with reading(workspace, "status", lock_timeout, tell):
+        found = status(workspace)
+    if json:
+        screen.show_json({**found.model_dump(mode="json"), "drift": list(found.drift)})
+    else:
+        screen.show(status_lines(found, screen.table_width()))

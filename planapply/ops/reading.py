@@ -1,0 +1,42 @@
+"""Commands that only read a state, and the console of a node."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+from planapply.fleet import Listener
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.names import sort_key, to_ranges
+from planapply.ops.workspace import Workspace, asking
+from planapply.provider import Console
+
+
+def reading(
+    workspace: Workspace, purpose: str, timeout: float, tell: Listener
+) -> AbstractContextManager[object]:
+    """Read while this is open: without a lock, or, with a `timeout` in seconds, once it is ours.
+
+    Reading needs no lock; whoever waits for one wants to see the state after somebody's change.
+    """
+    if not timeout:
+        return nullcontext()
+    from planapply.ops.applying import lock  # imports asyncio, which `plan` can't afford
+
+    return lock(workspace, purpose, timeout, tell)
+
+
+def console(workspace: Workspace, name: str, lines: int) -> str:
+    """The last `lines` lines that a node printed.
+
+    Raises PlanapplyError for a node that is not in the state, and where the provider has no console.
+    """
+    state = workspace.read()
+    record = state.nodes.get(name)
+    if record is None:
+        known = " ".join(to_ranges(sorted(state.nodes, key=sort_key))) or "none"
+        raise PlanapplyError(f"the state has no node {name!r}", f"Its nodes: {known}.")
+    provider = workspace.connect(state)
+    if not isinstance(provider, Console):
+        raise PlanapplyError(
+            f"the provider {state.provider!r} can't show what a node printed",
+            f"Look at the VM {record.vm} with the cloud's own tools.",
+        )
+    return asking(lambda: workspace.patience.call(lambda: provider.console(record.vm, lines)))

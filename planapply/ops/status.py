@@ -1,0 +1,124 @@
+"""status: what the state, the cloud and the scheduler say, side by side."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from planapply.diff import Refreshed, refresh
+from planapply.model.names import SCHEDULER, sort_key, worker_names
+from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
+from planapply.model.state import NodeRecord, State
+from planapply.model.status import NodeStatus, Status
+from planapply.ops.workspace import Workspace, asking
+from planapply.provider import ErrorKind, Price, Prices, Provider
+
+
+def status(workspace: Workspace) -> Status:
+    """Ask the cloud what exists and the scheduler who has joined; changes nothing.
+
+    Raises PlanapplyError where there is no state, or the cloud can't be asked; a scheduler that
+    does not answer is part of the status.
+    """
+    state = workspace.read()
+    provider = workspace.connect(state)
+    now = workspace.clock.time()
+    refreshed = refresh(state, _find(workspace, provider, state), now, provider.limits.settle)
+    address, workers = _joined(state)
+    nodes = list(_nodes(refreshed, workers, now))
+    expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
+    holder = workspace.store.lock_info()
+    return Status(
+        cluster=state.cluster,
+        provider=state.provider,
+        cloud=state.cloud,
+        scheduler_address=address or _for_clients(state),
+        scheduler_answers=address is not None,
+        dashboard_url=state.endpoint.dashboard if state.endpoint else None,
+        nodes=tuple(nodes),
+        unknown_workers=tuple(sorted((workers or set()) - expected)),
+        unknown_vms=tuple(
+            sorted(
+                {
+                    *(vm.id for vm in refreshed.strays),
+                    *(refreshed.state.nodes[name].vm for name in refreshed.adopted),
+                }
+            )
+        ),
+        lock=None if holder is None else holder.describe(),
+        **_cost(provider, nodes),
+    )
+
+
+def _find(workspace: Workspace, provider: Provider, state: State) -> Sequence[VM]:
+    tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
+    return asking(
+        lambda: workspace.patience.call(
+            lambda: provider.find(tags), also=frozenset({ErrorKind.UNKNOWN})
+        )
+    )
+
+
+def _for_clients(state: State) -> str | None:
+    return (state.endpoint.public or state.endpoint.private) if state.endpoint else None
+
+
+def _joined(state: State) -> tuple[str | None, set[str] | None]:
+    """The scheduler's address that answers, and the Dask workers that it knows."""
+    if state.endpoint is None:
+        return None, None
+    from planapply.cluster.look import look  # imports distributed
+
+    return look(state.endpoint, state.tls)
+
+
+def _nodes(refreshed: Refreshed, workers: set[str] | None, now: float) -> Iterator[NodeStatus]:
+    state = refreshed.state
+    requested = {name for intent in state.intents.values() for name in intent.names}
+    for name in sorted({*state.nodes, *requested}, key=sort_key):
+        record = state.nodes.get(name)
+        if record is None:
+            yield NodeStatus(name=name, status="requested")
+            continue
+        config = state.configs.get(record.config)
+        processes = config.processes if config else 1
+        present = None if workers is None else workers & {*worker_names(name, processes)}
+        # The scheduler is there, for it has answered.
+        joined = 1 if name == SCHEDULER and present is not None else None
+        yield NodeStatus(
+            name=name,
+            vm=record.vm,
+            status=_shown(name, refreshed),
+            joined=joined if present is None or name == SCHEDULER else len(present),
+            processes=processes,
+            age=None if record.launched_at is None else now - record.launched_at,
+            **_facts(record),
+        )
+
+
+def _shown(name: str, refreshed: Refreshed) -> Literal["running", "pending", "stopping", "gone"]:
+    if name in refreshed.gone:
+        return "gone"
+    vm = refreshed.observed.get(name)
+    # One that is too young to be seen is not gone.
+    return vm.status if vm else "pending"
+
+
+def _facts(record: NodeRecord) -> dict[str, Any]:
+    keys = ("private_address", "public_address", "size", "zone", "spot")
+    return {key: getattr(record, key) for key in keys}
+
+
+def _cost(provider: Provider, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
+    if not isinstance(provider, Prices):
+        return {}
+    running = [node for node in nodes if node.status in ("running", "pending")]
+    prices: list[tuple[NodeStatus, Price]] = [
+        (node, provider.price(node.size, node.zone, node.spot)) for node in running
+    ]
+    known = [(node, p.usd_per_hour) for node, p in prices if p.usd_per_hour is not None]
+    if not known:
+        return {}
+    return {
+        "usd_per_hour": round(sum(usd for _, usd in known), 6),
+        "usd_so_far": round(sum(usd * (node.age or 0.0) / 3600 for node, usd in known), 6),
+        "price_source": next((p.source for _, p in prices if p.source), ""),
+    }

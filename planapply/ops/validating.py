@@ -1,0 +1,53 @@
+"""validate: what can be known of a spec without asking anybody; and init, which writes one."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from planapply import catalog, specfile
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.spec import Spec
+
+
+def validate(file: str, overrides: tuple[str, ...] = ()) -> list[Diagnostic]:
+    """Warnings about the spec; raises PlanapplyError with everything that is wrong with it."""
+    spec, diagnostics = specfile.load(Path(file), catalog.plugin, overrides)
+    check_classes(spec, file)
+    return diagnostics
+
+
+def check_classes(spec: Spec, file: str) -> None:
+    """Raise PlanapplyError for classes that can't be imported, where the nodes run this Python."""
+    if spec.cluster.provider == "local":
+        errors = specfile.check_classes(spec, Path(file))
+        if errors:
+            raise PlanapplyError(diagnostics=tuple(errors))
+
+
+def begin(file: str, provider: str) -> None:
+    """Write a starter spec; raises PlanapplyError where the file is there already."""
+    text = specfile.starter(catalog.plugin(provider))
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        raise PlanapplyError(
+            f"{file} is there already",
+            "It is never overwritten. Name another file with --file, or remove this one first.",
+        ) from None
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as target:
+            target.write(text)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(file)
+        if isinstance(error, OSError):
+            raise _unwritable(file, error) from error
+        raise
+
+
+def _unwritable(file: str, error: OSError) -> PlanapplyError:
+    return PlanapplyError(
+        f"{file} can't be written: {error.strerror or error}", "Name another file with --file."
+    )

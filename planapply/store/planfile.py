@@ -1,0 +1,80 @@
+"""A saved plan: the model as JSON, and nothing that it can't be trusted to be."""
+
+import json
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.plan import Plan
+from planapply.store.private import write_private
+
+FORMAT_VERSION: int = Plan.model_fields["format_version"].default
+_AGAIN = "Plan again: planapply plan --out FILE"
+
+
+def write_plan(path: str, plan: Plan) -> None:
+    """Save a plan, mode 0600; raises PlanapplyError, and then what was there is intact."""
+    try:
+        write_private(path, plan.model_dump_json(indent=1).encode() + b"\n")
+    except OSError as error:
+        raise PlanapplyError(
+            f"the plan can't be saved to {_shown(path)}: {error.strerror or error}",
+            "Name another file with --out.",
+        ) from error
+
+
+def read_plan(path: str) -> Plan:
+    """A plan that `write_plan` saved.
+
+    Raises PlanapplyError where there is none, and for one that is damaged, or of another version.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise PlanapplyError(
+            f"the plan file {_shown(path)} can't be read: {error.strerror or error}",
+            "`planapply plan --out FILE` makes one.",
+        ) from error
+    _check_kind(path, data)
+    try:
+        plan = Plan.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _damaged(path, f"{where}: {first['msg']}.") from None
+    needed = {change.after for change in plan.changes if change.after is not None}
+    if needed - plan.configs.keys() or any(c.digest != key for key, c in plan.configs.items()):
+        raise _damaged(path, "What its nodes are to be made from has been changed.")
+    return plan
+
+
+def _check_kind(path: str, data: bytes) -> None:
+    """Raises PlanapplyError unless it is a plan of this version."""
+    try:
+        document = from_json(data)
+    except ValueError as error:
+        raise _damaged(path, f"It is no JSON: {error}.") from None
+    if not isinstance(document, dict) or "changes" not in document:
+        is_state = isinstance(document, dict) and "serial" in document
+        raise PlanapplyError(
+            f"{_shown(path)} is not a plan file",
+            "It is a state: show it with --state." if is_state else _AGAIN,
+        )
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise PlanapplyError(
+            f"the plan file {_shown(path)} was written by another version of planapply",
+            f"It has format {json.dumps(version)}, and this planapply reads format "
+            f"{FORMAT_VERSION}. {_AGAIN}",
+        )
+
+
+def _damaged(path: str, why: str) -> PlanapplyError:
+    return PlanapplyError(f"the plan file {_shown(path)} is damaged", f"{why} {_AGAIN}")
+
+
+def _shown(path: str) -> str:
+    return os.fsencode(path).decode(errors="replace")

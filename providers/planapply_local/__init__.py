@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from planapply.model.base import Model
 from planapply.provider import ErrorKind, Plugin, ProviderError
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 class LocalSettings(Model):
     """The `[provider]` table of a spec whose provider is `local`."""
 
-    folder: str | None = None
+    folder: str | None = Field(None, json_schema_extra={"effect": "refusal"})
     """Where logs and scratch files go: an absolute path, or one that begins with `~`.
 
-    Default: `planapply/local` in the user's state folder.
+    Default: `planapply/local` in the user's state folder. Each node works in a folder of its own
+    below it, which is removed with the node.
     """
 
     @field_validator("folder")

@@ -27,7 +27,7 @@ USER_TAGS = "tags.json"  # in a VM's folder, once they were changed
 class LocalProvider:
     """This machine, for one user; `folder` as in the settings."""
 
-    limits = Limits(batch=100, parallel=2, settle=2.0, poll=0.2)
+    limits = Limits(batch=100, parallel=2, settle=1.0, poll=0.2)
 
     def __init__(self, folder: str | None = None) -> None:
         if folder is None:
@@ -36,6 +36,7 @@ class LocalProvider:
             self.folder = platformdirs.user_state_path("planapply") / "local"
         else:
             self.folder = Path(folder).expanduser()
+        self._lock_path = self.folder / "lock"
 
     def identity(self) -> dict[str, str]:
         """This machine and user: another one's VMs can be neither seen nor ended from here."""
@@ -77,19 +78,21 @@ class LocalProvider:
         return LaunchResult(tuple(batch[place] for place in sorted(batch)), shortfall)
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        """Every session alive with these tags."""
+        """Every session alive with these tags; waits for a launch that is under way."""
+        with suppress(OSError), self._lock_path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
         return [vm for vm in self._vms() if tags.items() <= vm.tags.items()]
 
     def list_vms(self) -> list[VM]:
         """Every session of planapply's that this user has."""
-        return self._vms()
+        return self.find({})
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         """Ask keepers to end their VMs within a grace; asked again, or without a keeper, kill them.
 
         The folders of VMs that have ended by themselves are removed.
         """
-        with self._locked():
+        with self._locked(needed=False):
             processes = keeper.processes()
             for id in ids:
                 if id in processes and self._ask(id, processes[id]):
@@ -101,7 +104,7 @@ class LocalProvider:
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
         """Keep the user's tags in a file from now on; a VM that has ended needs none."""
-        with self._locked():
+        with self._locked(needed=False):
             for vm in self._vms():
                 if vm.id in ids:
                     kept = {key: value for key, value in vm.tags.items() if key not in removed}
@@ -170,7 +173,7 @@ class LocalProvider:
         user = {key: value for key, value in tags.items() if key not in _identity(tags)}
         path = self._vm_folder(id) / USER_TAGS
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = path.with_suffix(".new")
             new.write_text(json.dumps(user))
             new.replace(path)
@@ -178,31 +181,43 @@ class LocalProvider:
             raise self._unwritable(error) from error
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self, *, needed: bool = True) -> Iterator[int]:
         """Alone in this folder; whoever is next sees all that was started, also by one killed.
 
         A keeper inherits the descriptor, and closes it once it can be found by its environment.
+        Without `needed` the lock of a missing or full folder is done without: VMs must be endable.
         """
-        path = self.folder / "lock"
         lock = -1
         try:
-            while lock < 0:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.exists() or not os.path.samestat(os.fstat(lock), path.stat()):
-                    os.close(lock)  # its last holder has removed it
-                    lock = -1
+            lock = self._lock(os.O_CREAT if needed else 0)
         except OSError as error:
-            raise self._unwritable(error) from error
+            if needed:
+                raise self._unwritable(error) from error
         try:
             yield lock
         finally:
-            with suppress(OSError):
-                if os.listdir(self.folder) == [path.name]:
-                    path.unlink()
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            os.close(lock)
+            if lock >= 0:
+                with suppress(OSError):
+                    if os.listdir(self.folder) == [self._lock_path.name]:
+                        self._lock_path.unlink()
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                os.close(lock)
+
+    def _lock(self, create: int) -> int:
+        while True:
+            if create:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self._lock_path, os.O_RDWR | create, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(lock), self._lock_path.stat()):
+                    return lock
+            except FileNotFoundError:
+                pass
+            except OSError:
+                os.close(lock)
+                raise
+            os.close(lock)  # its last holder has removed it
 
     def _unwritable(self, error: OSError) -> ProviderError:
         return ProviderError(

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ LOG, STOPPING = "log", "stopping"
 """Files of the VM's folder; `stopping` is there once its end was asked for."""
 GRACE = 3.0
 """Seconds that a Dask process has between SIGTERM and SIGKILL."""
+LONGEST_SELECT = 86400.0
 
 Processes = list[tuple["psutil.Process", dict[str, str]]]
 
@@ -121,15 +123,16 @@ def _keep(argv: list[str], env: dict[str, str], seconds: float | None, wakeups: 
         )
     except OSError as error:
         return str(error)
-    deadline = None if seconds is None else time.monotonic() + seconds
+    deadline = time.monotonic() + (inf if seconds is None else seconds)
     ending = signal.SIGTERM
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return _describe(os.waitstatus_to_exitcode(status))
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        timeout = min(max(0.0, deadline - time.monotonic()), LONGEST_SELECT)
         ready, _, _ = select.select([wakeups], [], [], timeout)
-        if not ready or signal.SIGTERM in os.read(wakeups, 4096):
+        asked = ready and signal.SIGTERM in os.read(wakeups, 4096)
+        if asked or time.monotonic() >= deadline:
             os.kill(child, ending)
             ending, deadline = signal.SIGKILL, time.monotonic() + GRACE
 

@@ -61,7 +61,7 @@ def _launcher(request: LaunchRequest, folder: Path) -> subprocess.Popen[str]:
 
 
 def _keepers(request: LaunchRequest) -> Counter[str]:
-    """How many keepers each VM of the batch has."""
+    """How many keepers each VM of the batch has; for an instant its child is still its copy."""
     return Counter(
         id
         for id, members in processes().items()
@@ -84,7 +84,7 @@ def test_a_launch_that_was_killed_is_completed(
     assert [vm.name for vm in result.vms] == [*NAMES]
     assert result.shortfall is None
     assert account.find() == sorted(result.vms, key=lambda vm: (vm.launched_at or 0.0, vm.id))
-    assert _keepers(request) == Counter({vm.id: 1 for vm in result.vms})
+    account.eventually(lambda: _keepers(request) == Counter({vm.id: 1 for vm in result.vms}))
 
 
 def test_many_processes_may_ask_with_one_token(
@@ -98,7 +98,7 @@ def test_many_processes_may_ask_with_one_token(
         )
     assert [launcher.returncode for launcher in launchers] == [0, 0, 0]
     assert {vm.name for vm in account.find()} == {*NAMES}
-    assert set(_keepers(request).values()) == {1}
+    account.eventually(lambda: set(_keepers(request).values()) == {1})
 
 
 def test_one_that_has_ended_is_not_started_again(
@@ -191,7 +191,6 @@ def test_an_id_from_a_broken_state_removes_nothing(account: Account, folder: Pat
     account.provider.terminate(["", ".", "..", "/", "../local", "vm-", "kept"])
     assert kept.exists()
     kept.unlink()
-    (folder / "lock").unlink()
 
 
 def test_the_setting_folder() -> None:

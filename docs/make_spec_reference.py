@@ -19,7 +19,7 @@ from planapply.specfile.explain import keys_of
 from planapply.specfile.schema import paragraphs
 from planapply.specfile.words import key, toml
 
-EMBEDDED = ("local",)
+EMBEDDED = ("local", "ec2", "libcloud")
 PAGE = Path(__file__).with_name("spec.md")
 
 _HEAD = """\
@@ -61,6 +61,12 @@ def reference(plugins: list[Plugin]) -> str:
     return "\n".join(parts)
 
 
+def embedded() -> list[Plugin]:
+    """The providers that come with planapply, as far as this installation has them."""
+    names = catalog.provider_names()
+    return [catalog.plugin(name) for name in EMBEDDED if name in names]
+
+
 def _table(
     title: str, model: type[BaseModel], left_out: Collection[str] = (), more: str = ""
 ) -> Iterator[str]:
@@ -79,4 +85,4 @@ def _table(
 
 
 if __name__ == "__main__":
-    PAGE.write_text(reference([catalog.plugin(name) for name in EMBEDDED]), encoding="utf-8")
+    PAGE.write_text(reference(embedded()), encoding="utf-8")

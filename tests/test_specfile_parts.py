@@ -59,6 +59,10 @@ PLUGINS = [LOCAL, CLOUD, planapply_local.PLUGIN]
         ("a = 1\r\nb = 2", ("b",), (2, 1)),
         ("a = '''x\r\ny'''\r\nb = 2", ("b",), (3, 1)),
         ("a = {\n b = 1, # c\n d = 2,\n}", ("a", "d"), (3, 2)),
+        ("a = ['''x\n''', 2]", ("a", 1), (2, 6)),
+        ("a = [1\n , 2]", ("a", 1), (2, 4)),
+        ('a = """x""""\nb = "2"', ("b",), (2, 1)),
+        ("a = '''x''''\nb = '2'", ("b",), (2, 1)),
     ],
 )
 def test_a_key_is_found(text: str, path: tuple[str | int, ...], place: tuple[int, int]) -> None:
@@ -245,6 +249,7 @@ def test_each_key_is_described_with_its_effect() -> None:
 
 def test_the_reference_is_that_of_the_models() -> None:
     script = Path(__file__).parents[1] / "docs" / "make_spec_reference.py"
-    page = runpy.run_path(str(script))["reference"]([planapply_local.PLUGIN])
+    made = runpy.run_path(str(script))
+    page = made["reference"](made["embedded"]())
     written = (script.parent / "spec.md").read_text(encoding="utf-8")
     assert written == page, f"run {sys.executable} {script}"

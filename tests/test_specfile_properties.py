@@ -5,16 +5,20 @@ from typing import Any
 
 import pytest
 import tomli
+from diff.model import blank, carry_out, vms
 from hypothesis import example, given
 from hypothesis import strategies as st
 from specs import LOCAL, load_text
 from strategies import DOCUMENTS, JSON, OVERRIDES, WORDS, broken_texts, texts
 
+from planapply.diff import Options, make_plan, refresh
 from planapply.model.desired import Desired, desired
 from planapply.model.diagnostics import PlanapplyError, Severity
 from planapply.specfile.locate import locate
 from planapply.specfile.words import Path as KeyPath
 from planapply.specfile.words import toml
+
+LATER = 1e6
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +53,20 @@ def test_what_a_spec_wants_survives_json(folder: Path, document: dict[str, Any])
     assert [group.name for group in want.groups] == list(document.get("workers", {}))
 
 
+@given(DOCUMENTS)
+def test_a_valid_spec_plans_and_its_plan_carried_out_leaves_nothing(
+    folder: Path, document: dict[str, Any]
+) -> None:
+    spec, _ = load_text(folder, as_toml(document))
+    want, state = desired(spec, LOCAL, {}), blank()
+    plan = make_plan(want, refresh(state, vms(state), LATER, 60.0), Options())
+    state = carry_out(plan, refresh(state, vms(state), LATER, 60.0))
+    again = make_plan(want, refresh(state, vms(state), LATER, 60.0), Options())
+    assert again.changes == ()
+    groups = want.groups
+    assert len(state.nodes) == 1 + sum(g.count or g.min or 0 for g in groups)
+
+
 @given(broken_texts(), OVERRIDES)
 @example('"\\u0000" = 1', [])
 @example("a = " + "[" * 399 + "]" * 399, [])
@@ -57,6 +75,7 @@ def test_what_a_spec_wants_survives_json(folder: Path, document: dict[str, Any])
 @example("cluster.name = 2024-01-02 03:04:05\r\n[workers]\r\ncpu = [[1]]", [])
 @example("[[workers]]\ncount = 1\n[[cluster]]\n[provider]\nx.y = 1\n", [])
 @example('[cluster]\nname="a"\n[workers.cpu]\ncount=1', ["cluster.name='\udcff'"])
+@example("", ["\udcff=1"])
 def test_a_broken_spec_gives_diagnostics_with_places_that_exist(
     folder: Path, text: str, overrides: list[str]
 ) -> None:
@@ -68,6 +87,7 @@ def test_a_broken_spec_gives_diagnostics_with_places_that_exist(
         for diagnostic in error.diagnostics:
             assert diagnostic.severity is Severity.ERROR
             assert diagnostic.summary
+            diagnostic.model_dump_json()
             if (source := diagnostic.source) is not None:
                 assert 1 <= source.line <= len(lines)
                 assert 1 <= source.column <= len(lines[source.line - 1]) + 1

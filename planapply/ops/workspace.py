@@ -1,5 +1,6 @@
 """What one command works on: a spec or a state, its store, its provider."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,7 +93,8 @@ class Workspace:
 def provider_of(plugin: Plugin, values: Mapping[str, Any]) -> Provider:
     """A provider with these settings, which may come from a state; raises PlanapplyError."""
     try:
-        settings = plugin.settings.model_validate(dict(values))
+        # As JSON, since only there a strict model takes a list for a tuple.
+        settings = plugin.settings.model_validate_json(json.dumps(dict(values)))
     except ValidationError as error:
         first = error.errors()[0]
         raise PlanapplyError(

@@ -71,9 +71,39 @@ def _check(
     document: dict[str, Any], folder: FilePath, plugins: Callable[[str], Plugin]
 ) -> tuple[Spec | None, list[Problem]]:
     """The spec, if there are no errors among the problems."""
-    problems = list(_unfit(document, ()))
-    if problems:
-        return None, problems
+    unfit: list[Problem] = []
+    document = _fit(document, (), unfit)
+    spec, problems = _problems(document, folder, plugins)
+    said = {problem.path for problem in unfit}
+    return (None if unfit else spec), unfit + [p for p in problems if p.path not in said]
+
+
+def _fit(value: Any, path: Path, unfit: list[Problem]) -> Any:
+    """`value` without what TOML can say and a spec, which becomes JSON, can't; that goes to `unfit`."""
+    name = dotted(path)
+    if len(path) > _DEEPEST:
+        short = path[:4]
+        unfit.append(
+            Problem(short, f"`{dotted(short)}` is nested too deeply", f"At most {_DEEPEST} levels.")
+        )
+    elif isinstance(value, Mapping):
+        return {key: _fit(item, (*path, key), unfit) for key, item in value.items()}
+    elif isinstance(value, list):
+        return [_fit(item, (*path, index), unfit) for index, item in enumerate(value)]
+    elif isinstance(value, float) and not math.isfinite(value):
+        unfit.append(Problem(path, f"`{name}` can't be {value}", "Write a finite number."))
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+        unfit.append(Problem(path, f"`{name}` is too large", "Write at most 18 digits."))
+    elif not isinstance(value, str | int | float):
+        unfit.append(Problem(path, f"`{name}` is a date or a time", f'Quote it: "{value}".'))
+    else:
+        return value
+    return None
+
+
+def _problems(
+    document: dict[str, Any], folder: FilePath, plugins: Callable[[str], Plugin]
+) -> tuple[Spec | None, list[Problem]]:
     spec, problems = _validated(Spec, document, ())
     problems += conflicts(document)
     environment, found = _environment(document.get("environment", {}), folder)
@@ -90,26 +120,6 @@ def _check(
     problems += misspelt(spec)
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return spec.model_copy(update={"provider": values, "environment": environment}), problems
-
-
-def _unfit(value: Any, path: Path) -> Iterator[Problem]:
-    """What TOML can say and a spec, which becomes JSON, can't."""
-    if len(path) > _DEEPEST:
-        yield Problem(path[:3], "this is nested too deeply", f"At most {_DEEPEST} levels are read.")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _unfit(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _unfit(item, (*path, index))
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield Problem(path, f"`{dotted(path)}` can't be {value}", "Write a finite number.")
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
-        yield Problem(
-            path, f"`{dotted(path)}` is too large", "Write a number of at most 18 digits."
-        )
-    elif not isinstance(value, str | int | float):
-        yield Problem(path, f"`{dotted(path)}` is a date or a time", f'Quote it: "{value}".')
 
 
 def _validated(model: type[M], document: Any, above: Path) -> tuple[M | None, list[Problem]]:
@@ -238,7 +248,9 @@ def state_of(path: str | FilePath, overrides: Sequence[str] = ()) -> str:
     if written is None and not wrong:
         return default
     only = {"cluster": {"name": "any", "state": written}}
-    problems = list(_unfit(only, ())) or _validated(Spec, only, ())[1]
+    problems: list[Problem] = []
+    only = _fit(only, (), problems)
+    problems = problems or _validated(Spec, only, ())[1]
     if wrong or problems:
         raise PlanapplyError(diagnostics=(*wrong, *_place(problems, text, shown(path), applied)))
     return state_location(written, path)

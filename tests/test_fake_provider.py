@@ -1,0 +1,49 @@
+"""The faulty cloud is the measure of the fleet: it must be repeatable, and as bad as it says."""
+
+from conformance.subjects import Account, ManualClock, Subject
+from fake_provider import FakeCloud, FakeProvider, Faults
+
+from planapply.provider import ErrorKind, ProviderError
+
+
+def _history(faults: Faults, seed: int) -> tuple[list[str], FakeCloud]:
+    """What a hundred rounds of calls gave."""
+    clock = ManualClock()
+    cloud = FakeCloud(clock, seed, faults)
+    account = Account(Subject(connect=lambda: FakeProvider(cloud)), "lineage")
+    history = []
+    for round_ in range(100):
+        clock.wait(1.0)
+        try:
+            vms = account.launch("cpu-0", "cpu-1", token=f"token-{round_ % 50}").vms
+            history.append(f"launched {len(vms)}")
+            history.append(f"found {len(account.find())}")
+            account.provider.terminate([vms[0].id])
+        except ProviderError as error:
+            history.append(error.kind.value)
+    return history, cloud
+
+
+def test_the_same_seed_gives_the_same_faults() -> None:
+    faults = Faults(0.1, 0.1, 0.1, 0.2, 0.1, lag=5.0, slow_end=5.0)
+    history, _ = _history(faults, seed=1)
+    assert history == _history(faults, seed=1)[0]
+    assert history != _history(faults, seed=2)[0]
+    assert {kind.value for kind in ErrorKind} - {"quota", "unauthorized", "rejected"} <= {*history}
+
+
+def test_a_lost_answer_was_carried_out_or_not() -> None:
+    before, cloud_before = _history(Faults(lost_before=1.0), seed=1)
+    after, cloud_after = _history(Faults(lost_after=1.0), seed=1)
+    assert {*before} == {*after} == {"unknown"}
+    assert len(cloud_before.alive()) == 0
+    assert len(cloud_after.alive()) == 100  # two for each of 50 tokens
+
+
+def test_a_cloud_without_faults_has_none() -> None:
+    history, cloud = _history(Faults(), seed=1)
+    assert history[0::2] == ["launched 2"] * 50 + ["launched 1"] * 50
+    # Each round ends one VM; in the second half, that of a token which is asked for again.
+    assert history[1::2] == [f"found {n}" for n in [*range(2, 52), *range(50, 0, -1)]]
+    assert cloud.calls == {"launch": 100, "find": 100, "terminate": 100}
+    assert cloud.alive() == []

@@ -56,10 +56,13 @@ class Boot:
     """What one node runs, for a provider that starts processes rather than machines."""
 
     argv: tuple[str, ...]
-    """After the Python interpreter: `-m distributed.cli.dask_spec …`; `{port}` is the scheduler's
-    port.
+    """After the Python interpreter: `-m distributed.cli.dask_spec …`.
+
+    The provider puts values in place of `{host}` and `{port}` (where the scheduler listens) and
+    `{nthreads}` (the machine's CPUs divided by the node's processes).
     """
     env: Mapping[str, str]
+    """In place of `{folder}` comes the one in which `files` are."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Relative name -> content, to be written with mode 0600 where the process starts; may be
     secret.
@@ -82,10 +85,10 @@ class LaunchRequest:
     tags: Mapping[str, str]
     """All of them, the user's and planapply's."""
     boots: tuple[Boot, ...]
-    """One for each name; processes instead of machines."""
+    """One for each name; processes instead of machines. Empty where there is user data."""
     user_data: bytes = b""
-    """One for all: the VM finds its own name by its place in the batch. Secret: it may hold a TLS
-    key.
+    """One for all, compressed by gzip: the VM finds its own name by its place in the batch, which
+    is EC2's `ami-launch-index`. Secret: it may hold a TLS key.
     """
     resources: Mapping[str, Resource] = field(default_factory=dict)
     """What `prepare` made."""
@@ -200,7 +203,10 @@ class Chooses(Protocol):
     """A provider that can pick for the user; what it picks is pinned in the state."""
 
     def choose(self, requirements: Requirements) -> list[str]:
-        """The cheapest sizes that fit, cheapest first; raises a rejected ProviderError for none."""
+        """The cheapest sizes that fit, cheapest first; raises a rejected ProviderError for none.
+
+        With no requirement at all, the default size.
+        """
 
 
 @runtime_checkable
@@ -208,7 +214,23 @@ class Pins(Protocol):
     """A provider whose defaults move, such as a current image: resolved once, kept in the state."""
 
     def pins(self, config: NodeConfig) -> dict[str, Any]:
-        """Keys that are missing in the state are stored there, before the first launch."""
+        """Node settings that `config` leaves open, such as `image`; they become part of it."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A provider that can tell before it launches anything that something can't be had."""
+
+    def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
+        """All that is wrong with VMs of these configs; empty where nothing is known to be."""
+
+
+@runtime_checkable
+class Allows(Protocol):
+    """A provider that keeps a resource through which networks reach the scheduler."""
+
+    def allow(self, resource: Resource, network: str | None) -> Resource:
+        """Let one more network in, None for this machine; the resource as it is then."""
 
 
 @runtime_checkable

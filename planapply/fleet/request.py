@@ -55,16 +55,14 @@ def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> 
     """What to ask the provider for."""
     config = state.configs[intent.config]
     tags = node_tags(state, config, intent.names, token)
-    boots = bootstrap.boots(
-        config, intent.names, intent.scheduler, state.tls, cluster=state.cluster
-    )
+    told = (config, intent.names, intent.scheduler, state.tls)
     return LaunchRequest(
         token=token,
         names=tuple(intent.names),
         config=config,
         choice=intent.choice,
         tags=tags,
-        boots=boots,
-        user_data=b"",
+        boots=() if limits.user_data else bootstrap.boots(*told, cluster=state.cluster),
+        user_data=bootstrap.user_data(*told, cluster=state.cluster) if limits.user_data else b"",
         resources=dict(state.resources),
     )

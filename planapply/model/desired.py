@@ -67,8 +67,9 @@ def requirements_key(requirements: Requirements) -> str:
 def desired(spec: Spec, plugin: Traits, pins: Mapping[str, Any]) -> Desired:
     """What `spec` wants from the provider.
 
-    `pins` are those of the state (`State.pins`): sizes chosen for requirements are taken from
-    `pins["sizes"]`; a config whose sizes are not chosen yet keeps its `requirements`.
+    `pins` are those of the state (`State.pins`): sizes chosen for requirements, or for none, are
+    taken from `pins["sizes"]`; a config whose sizes are not chosen yet keeps its `requirements`.
+    `pins["defaults"]` has by sizes what else the provider has filled in.
     """
     cluster = spec.cluster
     security = cluster.security or plugin.security
@@ -84,8 +85,9 @@ def desired(spec: Spec, plugin: Traits, pins: Mapping[str, Any]) -> Desired:
         settings["tags"] = {**cluster.tags, **settings.get("tags", {})}
         wanted = {key: settings.pop(key) for key in REQUIREMENTS if key in settings}
         kept = {key: value for key, value in settings.items() if key not in plugin.ignores}
-        if wanted and "size" not in plugin.ignores:
+        if "size" not in kept and "size" not in plugin.ignores:
             kept |= _sized(Requirements(**wanted), pins)
+        kept = {**pins.get("defaults", {}).get(",".join(kept.get("size", ())), {}), **kept}
         return NodeConfig(group=group, cls=node.cls, options=node.options, **kept, **shared, **more)
 
     return Desired(
@@ -134,7 +136,9 @@ def _sized(requirements: Requirements, pins: Mapping[str, Any]) -> dict[str, Any
     # Once they are chosen, the sizes are what the VM is made from: another wish that picks the same
     # ones is no reason to replace it.
     sizes = pins.get("sizes", {}).get(requirements_key(requirements))
-    return {"size": tuple(sizes)} if sizes else {"requirements": requirements}
+    if sizes:
+        return {"size": tuple(sizes)}
+    return {"requirements": requirements} if requirements != Requirements() else {}
 
 
 def _environment(settings: EnvironmentSettings, ignores: frozenset[str]) -> Environment:

@@ -1,17 +1,20 @@
 """plan: spec file -> spec -> (state, observed) -> diff -> plan."""
 
+import json
 import uuid
 from dataclasses import dataclass
 
 from planapply.diff import Options, Refreshed, destroy_plan, make_plan, refresh
-from planapply.model.desired import Desired, desired
+from planapply.model.desired import Desired
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE
 from planapply.model.plan import Plan
 from planapply.model.state import Resource, State
+from planapply.ops.checking import check
 from planapply.ops.cost import priced
+from planapply.ops.pinning import pinned
 from planapply.ops.workspace import Workspace, asking
-from planapply.provider import ErrorKind, Prepares, Provider, Retags
+from planapply.provider import ErrorKind, Plugin, Prepares, Provider, Retags
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         made = destroy_plan(refreshed, options.targets)
         return Planned(priced(made, refreshed.state, provider, None), refreshed, provider, {})
     assert workspace.spec is not None
-    want = desired(workspace.spec, workspace.plugin(state), known.pins)
-    check_same_cluster(want, state)
+    plugin = workspace.plugin(state)
+    want, pins = pinned(workspace, plugin, provider, workspace.spec, known)
+    check_same_cluster(want, state, plugin)
     resources = (
         provider.wanted(want.cluster, want.scheduler) if isinstance(provider, Prepares) else {}
     )
@@ -66,10 +70,15 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     )
     if options.refresh_only:
         made = made.model_copy(update={"changes": (), "refresh_only": True, **_drift(made)})
+    elif options.refresh:
+        check(workspace, made, provider)
     made = priced(made, refreshed.state, provider, want.max_cost)
     notes = (*workspace.diagnostics, *_lost_state(workspace, provider, state), *made.diagnostics)
     return Planned(
-        made.model_copy(update={"diagnostics": notes}), refreshed, provider, dict(resources)
+        made.model_copy(update={"diagnostics": notes, "pins": pins}),
+        refreshed,
+        provider,
+        dict(resources),
     )
 
 
@@ -86,14 +95,27 @@ def new_lineage() -> str:
     return str(uuid.uuid4())
 
 
-def check_same_cluster(want: Desired, state: State | None) -> None:
-    """A state belongs to one cluster, by name."""
-    if state is not None and not state.is_empty and state.cluster != want.cluster:
+def check_same_cluster(want: Desired, state: State | None, plugin: Plugin) -> None:
+    """A state belongs to one cluster, by name, and some settings can't change while it exists."""
+    if state is None or state.is_empty:
+        return
+    if state.cluster != want.cluster:
         raise PlanapplyError(
             f"the state is of cluster {state.cluster!r}, and the spec is of {want.cluster!r}",
             "A cluster can't be renamed. Give this spec a state of its own (`state` under "
             "[cluster], or --state), or destroy the other cluster first.",
         )
+    for name, setting in plugin.settings.model_fields.items():
+        extra = setting.json_schema_extra
+        old, new = state.settings.get(name), want.settings.get(name)
+        # What the cloud's identity tells, `check_cloud` has compared.
+        refused = isinstance(extra, dict) and extra.get("effect") == "refusal"
+        if refused and old != new and name not in state.cloud:
+            raise PlanapplyError(
+                f"`{name}` under [provider] can't change while the cluster exists: "
+                f"{json.dumps(old)} -> {json.dumps(new)}",
+                "Put it back, or destroy the cluster first.",
+            )
 
 
 def _refresh(

@@ -35,7 +35,7 @@ def boots(
     env = dict(config.environment.env)
     if tls is not None:
         files = {CERTIFICATE: tls.certificate, KEY: tls.key.get_secret_value()}
-        env |= _tls_environment("{folder}/" + CERTIFICATE, "{folder}/" + KEY)
+        env |= tls_environment("{folder}/" + CERTIFICATE, "{folder}/" + KEY)
     env["PLANAPPLY_CLUSTER"] = cluster
     return tuple(
         Boot(
@@ -91,7 +91,7 @@ def _json(document: dict[str, Any]) -> str:
     return text.replace('"{port}"', "{port}").replace('"{nthreads}"', "{nthreads}")
 
 
-def _tls_environment(certificate: str, key: str) -> dict[str, str]:
+def tls_environment(certificate: str, key: str) -> dict[str, str]:
     """Dask's settings for one pair that is its own authority and serves every role."""
     prefix = "DASK_DISTRIBUTED__COMM__"
     env = {

@@ -1,0 +1,6 @@
+"""What a node runs: pure, from its config, its name and what it must know of the cluster."""
+
+from planapply.bootstrap.processes import boots, dask_spec
+from planapply.bootstrap.userdata import user_data
+
+__all__ = ["boots", "dask_spec", "user_data"]

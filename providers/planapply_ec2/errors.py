@@ -1,0 +1,215 @@
+"""What AWS's error codes mean for the fleet, and what the user can do."""
+
+import re
+from difflib import get_close_matches
+
+from botocore import exceptions as aws
+from botocore.exceptions import BotoCoreError, ClientError
+
+from planapply.provider import ErrorKind, ProviderError
+
+# From "Error codes for the Amazon EC2 API" and "Request throttling"; STS's and SSM's among them.
+KINDS: dict[ErrorKind, frozenset[str]] = {
+    ErrorKind.THROTTLED: frozenset(
+        {
+            "RequestLimitExceeded",
+            "Throttling",
+            "ThrottlingException",
+            "RequestThrottled",
+            "EC2ThrottledException",
+            "SlowDown",
+        }
+    ),
+    # What was made a moment ago may not be seen yet; what is wrong in the spec, `check` has told.
+    ErrorKind.UNAVAILABLE: frozenset(
+        {"DependencyViolation", "InvalidGroup.NotFound", "InvalidInstanceID.NotFound"}
+    ),
+    ErrorKind.CAPACITY: frozenset(
+        {
+            "InsufficientInstanceCapacity",
+            "InsufficientCapacity",
+            "InsufficientHostCapacity",
+            "InsufficientReservedInstanceCapacity",
+            "InsufficientFreeAddressesInSubnet",
+            "SpotMaxPriceTooLow",
+            "UnfulfillableCapacity",
+            "Unsupported",
+            "UnsupportedOperation",
+        }
+    ),
+    ErrorKind.QUOTA: frozenset(
+        {
+            "InstanceLimitExceeded",
+            "MaxSpotInstanceCountExceeded",
+            "MaxSpotFleetRequestCountExceeded",
+            "VcpuLimitExceeded",
+            "VolumeLimitExceeded",
+            "NetworkInterfaceLimitExceeded",
+            "AddressLimitExceeded",
+            "SecurityGroupLimitExceeded",
+            "RulesPerSecurityGroupLimitExceeded",
+        }
+    ),
+    ErrorKind.SPENT: frozenset({"IdempotentInstanceTerminated", "IdempotentParameterMismatch"}),
+    ErrorKind.UNAUTHORIZED: frozenset(
+        {
+            "UnauthorizedOperation",
+            "AuthFailure",
+            "AccessDenied",
+            "AccessDeniedException",
+            "Blocked",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "RequestExpired",
+            "InvalidClientTokenId",
+            "IncompleteSignature",
+            "SignatureDoesNotMatch",
+            "UnrecognizedClientException",
+            "MissingAuthenticationToken",
+            "OptInRequired",
+            "PendingVerification",
+        }
+    ),
+}
+_KIND_OF = {code: kind for kind, codes in KINDS.items() for code in codes}
+
+_EXPIRED = "The credentials have expired. Log in again (for SSO: aws sso login), then repeat this."
+_NO_KEYS = (
+    "AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE or `profile` "
+    "under [provider], and that the account has this region enabled."
+)
+_MORE = "Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`)."
+DO: dict[str, str] = {
+    "UnauthorizedOperation": "Somebody must allow it to your user or role; the policy that is "
+    "enough stands in planapply's docs, docs/ec2-iam.md.",
+    "AccessDenied": "Somebody must allow it to your user or role; see docs/ec2-iam.md.",
+    "AccessDeniedException": "Somebody must allow it to your user or role; see docs/ec2-iam.md.",
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "RequestExpired": f"{_EXPIRED} If they have not, this machine's clock is wrong.",
+    "AuthFailure": _NO_KEYS,
+    "InvalidClientTokenId": _NO_KEYS,
+    "UnrecognizedClientException": _NO_KEYS,
+    "SignatureDoesNotMatch": "The secret key does not belong to the access key, or this machine's "
+    "clock is wrong.",
+    "Blocked": "AWS has blocked the account; its support says why.",
+    "PendingVerification": "AWS is still verifying the account in this region; wait and try again.",
+    "OptInRequired": "Enable the region, or the image's product, for your account in AWS's "
+    "console.",
+    "VcpuLimitExceeded": _MORE,
+    "InstanceLimitExceeded": _MORE,
+    "MaxSpotInstanceCountExceeded": f'{_MORE} With spot = "prefer" on-demand VMs are taken then.',
+    "InsufficientInstanceCapacity": "Name more sizes (`size` takes a list) or `zones`, or try "
+    "later.",
+    "InsufficientFreeAddressesInSubnet": "Name other `subnets` under [provider].",
+    "Unsupported": "Name other `zones` or another `size`.",
+    "SpotMaxPriceTooLow": 'Try later, or set spot = "prefer" for on-demand VMs then.',
+    "SecurityGroupLimitExceeded": "Remove some, or name one in `security_groups` under [provider].",
+    "InvalidAMIID.NotFound": "Name an `image` of this region that your account may use.",
+    "InvalidKeyPair.NotFound": "Name a `key_name` of this region, or leave it out.",
+    "OperationNotPermitted": "Somebody has protected it from its end; take the protection off in "
+    "AWS's console.",
+}
+
+
+def kind_of(code: str, status: int, *, writes: bool) -> ErrorKind:
+    """What an error code means; `writes`: whether the call may have changed something."""
+    if known := _KIND_OF.get(code):
+        return known
+    if status >= 500:
+        # AWS promises nothing of a call that failed on its side.
+        return ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
+    return ErrorKind.REJECTED
+
+
+def of_answer(error: ClientError, *, writes: bool) -> ProviderError:
+    """AWS has answered, and said no."""
+    answer, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+    code, message = answer.get("Code", "?"), answer.get("Message", "")
+    kind = kind_of(code, int(meta.get("HTTPStatusCode", 0)), writes=writes)
+    # The encoded part says nothing to a person, and fills a screen.
+    message = re.sub(r"\s*Encoded authorization failure message:.*", "", message, flags=re.DOTALL)
+    summary = f"{error.operation_name}: {message or code}".rstrip(".")
+    return ProviderError(
+        kind, summary if code in summary else f"{summary} ({code})", DO.get(code, "")
+    )
+
+
+_CREDENTIALS = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.ProfileNotFound,
+    aws.SSOError,
+    aws.LoginError,
+    aws.TokenRetrievalError,
+    aws.NoAuthTokenError,
+    aws.MetadataRetrievalError,
+    aws.RefreshWithMFAUnsupportedError,
+)
+_NOT_SENT = (aws.EndpointConnectionError, aws.ConnectTimeoutError, aws.ProxyConnectionError)
+
+
+def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) -> ProviderError:
+    """There is no answer; `reached`: whether AWS has answered this process before."""
+    text = str(error).rstrip(".")
+    if isinstance(error, _CREDENTIALS):
+        return ProviderError(
+            ErrorKind.UNAUTHORIZED,
+            f"there are no AWS credentials to use: {text}",
+            "Set AWS_PROFILE or `profile` under [provider], log in (aws sso login, aws configure), "
+            "or run this where a role gives them.",
+        )
+    if isinstance(error, aws.NoRegionError):
+        return ProviderError(
+            ErrorKind.REJECTED,
+            "no AWS region is set",
+            'Write region = "eu-west-1", or another, under [provider], or set AWS_REGION.',
+        )
+    if isinstance(error, aws.InvalidRegionError):
+        return unknown_region(region)
+    if isinstance(error, aws.SSLError):
+        return ProviderError(
+            ErrorKind.REJECTED,
+            f"AWS's certificate can't be verified: {text}",
+            "If a proxy inspects this network, set AWS_CA_BUNDLE to its certificates.",
+        )
+    if isinstance(error, _NOT_SENT):
+        if reached:
+            return ProviderError(ErrorKind.UNAVAILABLE, text)
+        if not is_known(region):
+            return unknown_region(region)
+        return ProviderError(
+            ErrorKind.REJECTED,
+            f"AWS can't be reached from here: {text}",
+            "Is this machine online? Behind a proxy, set HTTPS_PROXY.",
+        )
+    if isinstance(error, aws.HTTPClientError | aws.IncompleteReadError):
+        return ProviderError(
+            ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE,
+            f"AWS's answer was lost: {text}",
+        )
+    return ProviderError(ErrorKind.REJECTED, text)
+
+
+def is_known(region: str) -> bool:
+    """Whether this version of boto3 knows that region."""
+    return region in _regions()
+
+
+def unknown_region(region: str) -> ProviderError:
+    """Most often a slip of the finger."""
+    near = get_close_matches(region, _regions(), 1)
+    return ProviderError(
+        ErrorKind.REJECTED,
+        f"there is no AWS region {region!r}",
+        f"Did you mean {near[0]!r}?" if near else f"AWS has: {', '.join(_regions())}.",
+    )
+
+
+def _regions() -> list[str]:
+    import boto3
+
+    session = boto3.Session()
+    partitions = session.get_available_partitions()
+    return [r for p in partitions for r in session.get_available_regions("ec2", p)]

@@ -1,0 +1,71 @@
+"""What exists: one paginated call for any number of VMs."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from planapply.model.node import TAG_CLUSTER, VM
+from planapply_ec2.client import Client
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, InstanceTypeDef, TagTypeDef
+
+PAGE = 1000
+_STATUS: dict[str, Literal["pending", "running", "stopping"]] = {
+    "pending": "pending",
+    "running": "running",
+    # We never stop a VM: one that somebody has stopped does no work, and is replaced.
+    "shutting-down": "stopping",
+    "stopping": "stopping",
+    "stopped": "stopping",
+}
+
+
+def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
+    """Every VM that carries all of `tags` and is not terminated."""
+    return _find(client, tag_filters(tags))
+
+
+def list_vms(client: Client) -> list[VM]:
+    """Every VM of planapply's in this account and region."""
+    return _find(client, [{"Name": "tag-key", "Values": [TAG_CLUSTER]}])
+
+
+def _find(client: Client, filters: "Sequence[FilterTypeDef]") -> list[VM]:
+    with client.asking():
+        pages = client.ec2.get_paginator("describe_instances").paginate(
+            Filters=[{"Name": "instance-state-name", "Values": list(_STATUS)}, *filters],
+            PaginationConfig={"PageSize": PAGE},
+        )
+        return [
+            vm_of(instance)
+            for page in pages
+            for reservation in page["Reservations"]
+            for instance in reservation["Instances"]
+        ]
+
+
+def tag_filters(tags: Mapping[str, str]) -> "list[FilterTypeDef]":
+    """For a Describe call."""
+    return [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
+
+
+def tags_of(tags: "Sequence[TagTypeDef]") -> dict[str, str]:
+    """From AWS's list."""
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
+def vm_of(instance: "InstanceTypeDef") -> VM:
+    """As RunInstances and DescribeInstances give it."""
+    return VM(
+        id=instance["InstanceId"],
+        status=_STATUS[instance["State"]["Name"]],
+        tags=tags_of(instance.get("Tags", [])),
+        index=instance["AmiLaunchIndex"],
+        private_address=instance.get("PrivateIpAddress"),
+        public_address=instance.get("PublicIpAddress"),
+        size=instance["InstanceType"],
+        zone=instance["Placement"]["AvailabilityZone"],
+        image=instance["ImageId"],
+        spot=instance.get("InstanceLifecycle") == "spot",
+        launched_at=instance["LaunchTime"].timestamp(),
+    )

@@ -1,0 +1,201 @@
+"""The security group that is made for a cluster: its VMs among themselves, few others."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from planapply.model.node import (
+    DEFAULT_DASHBOARD_PORT,
+    DEFAULT_PORT,
+    TAG_CLUSTER,
+    TAG_LINEAGE,
+    TAG_PREFIX,
+    NodeConfig,
+)
+from planapply.model.state import Resource
+from planapply.provider import ErrorKind, ProviderError
+from planapply_ec2.address import my_network
+from planapply_ec2.client import Client
+from planapply_ec2.find import tag_filters, tags_of
+from planapply_ec2.settings import ME, network
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import IpPermissionTypeDef, SecurityGroupTypeDef, TagTypeDef
+
+NAME, KIND = "security-group", "security group"
+SSH = 22
+Rule = tuple[str, int, int, str]
+"""Protocol, first and last port, and who: a network or a group's id."""
+
+
+def wanted(config: NodeConfig, allow_from: Iterable[str]) -> dict[str, Resource]:
+    """The group that a cluster with this scheduler needs; none if it is given groups."""
+    if config.provider.get("security_groups"):
+        return {}
+    ports = [config.options.get("port") or DEFAULT_PORT, _dashboard_port(config.options)]
+    if config.provider.get("key_name"):
+        ports.append(SSH)
+    detail = {"allow_from": list(allow_from), "ports": [port for port in ports if port]}
+    return {NAME: Resource(kind=KIND, detail=detail)}
+
+
+def _dashboard_port(options: Mapping[str, Any]) -> int | None:
+    if options.get("dashboard") is False:
+        return None
+    port = str(options.get("dashboard_address") or DEFAULT_DASHBOARD_PORT).rpartition(":")[2]
+    return int(port) if port.isdigit() else DEFAULT_DASHBOARD_PORT
+
+
+def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
+    """Make the group, or find the one with these tags, and let in who shall be.
+
+    `detail["me"]` is kept once it is known, and so is what `allow` has added.
+    """
+    detail = dict(resource.detail)
+    if ME in detail["allow_from"] and "me" not in detail:
+        detail["me"] = my_network()
+    detail["vpc"] = vpc
+    found = _find(client, {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)})
+    if found:
+        group, have = found[0]["GroupId"], _rules(found[0])
+    else:
+        group, have = _make(client, vpc, tags), set()
+    want = _wanted_rules(group, detail)
+    _change(client, group, want - have, have - want)
+    return Resource(kind=KIND, id=group, detail=detail)
+
+
+def allow(client: Client, resource: Resource, who: str | None) -> Resource:
+    """Let one more network in, by default this machine, as long as the cluster lasts."""
+    try:
+        added = network(who) if who else my_network()
+    except ValueError as error:
+        wrong, _, write = str(error).partition("\n")
+        raise ProviderError(ErrorKind.REJECTED, wrong, write) from error
+    allowed = [*resource.detail.get("allowed", [])]
+    if added not in allowed:
+        allowed.append(added)
+    detail = {**resource.detail, "allowed": allowed}
+    group = str(resource.id)
+    _change(client, group, _wanted_rules(group, detail) - _wanted_rules(group, resource.detail), ())
+    return resource.model_copy(update={"detail": detail})
+
+
+def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resource]:
+    """The group with these tags; what the spec asked of it can't be told from it."""
+    found = _find(client, tags)
+    if not found:
+        return {}
+    detail = {"vpc": found[0].get("VpcId"), "allowed": sorted(_networks(_rules(found[0])))}
+    return {NAME: Resource(kind=KIND, id=found[0]["GroupId"], detail=detail)}
+
+
+def cleanup(client: Client, resource: Resource) -> None:
+    """Remove the group; one that is in use raises an `unavailable` ProviderError."""
+    with client.asking(writes=True):
+        try:
+            client.ec2.delete_security_group(GroupId=str(resource.id))
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "InvalidGroup.NotFound":
+                raise
+
+
+def _find(client: Client, tags: Mapping[str, str]) -> "list[SecurityGroupTypeDef]":
+    with client.asking():
+        return client.ec2.describe_security_groups(Filters=tag_filters(tags))["SecurityGroups"]
+
+
+def _make(client: Client, vpc: str, tags: Mapping[str, str]) -> str:
+    lineage, name = tags[TAG_LINEAGE], f"planapply {tags[TAG_CLUSTER]} {tags[TAG_LINEAGE]}"
+    pairs: list[TagTypeDef] = [{"Key": k, "Value": v} for k, v in {"Name": name, **tags}.items()]
+    with client.asking(writes=True):
+        try:
+            answer = client.ec2.create_security_group(
+                GroupName=name,
+                Description="Dask cluster made by planapply",
+                VpcId=vpc,
+                TagSpecifications=[{"ResourceType": "security-group", "Tags": pairs}],
+            )
+            return answer["GroupId"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "InvalidGroup.Duplicate":
+                raise
+    # An earlier try has made it, and its tags were not seen yet.
+    for group in _by_name(client, vpc, name):
+        if tags_of(group.get("Tags", [])).get(TAG_LINEAGE) == lineage:
+            return group["GroupId"]
+    raise ProviderError(ErrorKind.UNAVAILABLE, f"the security group {name!r} can't be seen yet")
+
+
+def _by_name(client: Client, vpc: str, name: str) -> "list[SecurityGroupTypeDef]":
+    with client.asking():
+        return client.ec2.describe_security_groups(
+            Filters=[
+                {"Name": "group-name", "Values": [name]},
+                {"Name": "vpc-id", "Values": [vpc]},
+            ]
+        )["SecurityGroups"]
+
+
+def _wanted_rules(group: str, detail: Mapping[str, Any]) -> set[Rule]:
+    networks = [detail.get("me") if n == ME else n for n in detail.get("allow_from", ())]
+    networks += detail.get("allowed", ())
+    among_themselves = {("-1", -1, -1, group)}
+    return among_themselves | {
+        ("tcp", port, port, network)
+        for network in networks
+        if network
+        for port in detail.get("ports", ())
+    }
+
+
+def _rules(group: "SecurityGroupTypeDef") -> set[Rule]:
+    rules: set[Rule] = set()
+    for rule in group.get("IpPermissions", []):
+        whos = [r["CidrIp"] for r in rule.get("IpRanges", [])]
+        whos += [r["CidrIpv6"] for r in rule.get("Ipv6Ranges", [])]
+        whos += [pair["GroupId"] for pair in rule.get("UserIdGroupPairs", [])]
+        ports = rule.get("FromPort", -1), rule.get("ToPort", -1)
+        rules |= {(rule["IpProtocol"], *ports, who) for who in whos}
+    return rules
+
+
+def _networks(rules: Iterable[Rule]) -> set[str]:
+    return {who for _, _, _, who in rules if not who.startswith("sg-")}
+
+
+def _change(client: Client, group: str, more: Iterable[Rule], less: Iterable[Rule]) -> None:
+    """Let in, then shut out; done already is success."""
+    calls = (
+        (client.ec2.authorize_security_group_ingress, more, "InvalidPermission.Duplicate"),
+        (client.ec2.revoke_security_group_ingress, less, "InvalidPermission.NotFound"),
+    )
+    for call, rules, done in calls:
+        for permissions in _together(rules):
+            with client.asking(writes=True):
+                try:
+                    call(GroupId=group, IpPermissions=permissions)
+                except ClientError as error:
+                    if error.response.get("Error", {}).get("Code") != done:
+                        raise
+
+
+def _together(rules: Iterable[Rule]) -> "list[list[IpPermissionTypeDef]]":
+    """All in one call; none where there is nothing to do."""
+    permissions = [_permission(rule) for rule in sorted(rules)]
+    return [permissions] if permissions else []
+
+
+def _permission(rule: Rule) -> "IpPermissionTypeDef":
+    protocol, first, last, who = rule
+    permission: IpPermissionTypeDef = {"IpProtocol": protocol}
+    if protocol != "-1":
+        permission |= {"FromPort": first, "ToPort": last}
+    if who.startswith("sg-"):
+        permission["UserIdGroupPairs"] = [{"GroupId": who}]
+    elif ":" in who:
+        permission["Ipv6Ranges"] = [{"CidrIpv6": who, "Description": "planapply"}]
+    else:
+        permission["IpRanges"] = [{"CidrIp": who, "Description": "planapply"}]
+    return permission

@@ -1,0 +1,126 @@
+"""The image that VMs boot, unless the spec names one: a current one, chosen once."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from planapply.model.node import NodeConfig
+from planapply.provider import ErrorKind, ProviderError
+from planapply_ec2 import sizes
+from planapply_ec2.client import Client
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import ImageTypeDef
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Where the current id of an image stands."""
+
+    parameter: str
+    """In SSM, where everybody may read it."""
+    owner: str
+    name: str
+    """With `*` for what changes."""
+
+
+def _publisher(arch: str, gpus: bool) -> Publisher:
+    if gpus:
+        # Drivers, Docker and NVIDIA's toolkit, which Debian can't ship. From AWS's "Deep Learning
+        # AMIs" guide.
+        kind = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04)"
+        return Publisher(
+            f"/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-22.04"
+            "/latest/ami-id",
+            "amazon",
+            f"{kind} *",
+        )
+    # From Debian's wiki, Cloud/AmazonEC2Image/Bookworm.
+    debian = {"x86_64": "amd64", "arm64": "arm64"}[arch]
+    return Publisher(
+        f"/aws/service/debian/release/12/latest/{debian}",
+        "136693071363",
+        f"debian-12-{debian}-*",
+    )
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is needed of one."""
+
+    id: str
+    arch: str
+    root: str
+    """The name of its root device."""
+    disk: int
+    """The least size of that, in bytes."""
+    owner: str
+
+
+def pins(client: Client, config: NodeConfig) -> dict[str, Any]:
+    """The image of VMs whose spec names none."""
+    names = config.size or sizes.DEFAULTS[:1]
+    arch = sizes.arch(client, names)
+    gpus = any(size.gpus for size in sizes.known(client, names).values())
+    return {"image": client.remember(f"image {arch} {gpus}", lambda: _current(client, arch, gpus))}
+
+
+def _current(client: Client, arch: str, gpus: bool) -> str:
+    if arch not in ("x86_64", "arm64"):
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            f"there is no default image for the architecture {arch}",
+            "Name an `image`, or another `size`.",
+        )
+    where = _publisher(arch, gpus)
+    try:
+        with client.asking():
+            return str(client.ssm.get_parameter(Name=where.parameter)["Parameter"]["Value"])
+    except ProviderError as error:
+        # Accounts may allow no SSM, and not every region has these parameters.
+        if error.kind not in (ErrorKind.UNAUTHORIZED, ErrorKind.REJECTED):
+            raise
+    with client.asking():
+        found = client.ec2.describe_images(
+            Owners=[where.owner],
+            Filters=[
+                {"Name": "name", "Values": [where.name]},
+                {"Name": "architecture", "Values": [arch]},
+                {"Name": "state", "Values": ["available"]},
+            ],
+        )["Images"]
+    if not found:
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            f"the image {where.name!r} is not to be found in {client.region}",
+            "Name an `image` under [defaults].",
+        )
+    return max(found, key=lambda image: image["CreationDate"])["ImageId"]
+
+
+def known(client: Client, id: str) -> Image:
+    """That image, asked once in a process; raises ProviderError where there is none."""
+    return client.remember(f"image {id}", lambda: _known(client, id))
+
+
+def _known(client: Client, id: str) -> Image:
+    with client.asking():
+        found = client.ec2.describe_images(Filters=[{"Name": "image-id", "Values": [id]}])["Images"]
+    if not found or found[0].get("State", "available") != "available":
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            f"there is no image {id} in {client.region} that this account may use",
+            "Images have another id in each region, and old ones are removed. Name another `image`.",
+        )
+    return _image(found[0])
+
+
+def _image(image: "ImageTypeDef") -> Image:
+    root = image.get("RootDeviceName", "/dev/xvda")
+    volumes = {m.get("DeviceName"): m.get("Ebs", {}) for m in image.get("BlockDeviceMappings", [])}
+    return Image(
+        id=image["ImageId"],
+        arch=image["Architecture"],
+        root=root,
+        disk=volumes.get(root, {}).get("VolumeSize", 0) << 30,
+        owner=image.get("OwnerId", ""),
+    )

@@ -1,0 +1,117 @@
+"""The provider `ec2`: each verb of the port is a file beside this one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planapply.model.node import VM, NodeConfig, Requirements
+from planapply.model.state import Choice, Resource
+from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, ProviderError
+from planapply_ec2 import check, choose, console, find, group, image, launch, price, sizes
+from planapply_ec2 import terminate as ending
+from planapply_ec2.client import Client
+from planapply_ec2.network import network
+from planapply_ec2.settings import Settings
+
+
+class EC2:
+    """One account and region of Amazon EC2."""
+
+    # Buckets from "Request throttling for the Amazon EC2 API".
+    limits = Limits(
+        batch=100,
+        terminate_batch=ending.MOST,
+        parallel=4,
+        settle=60.0,
+        poll=2.0,
+        launch_rate=(5.0, 2.0),
+        launch_vm_rate=(1000.0, 2.0),
+        terminate_rate=(100.0, 5.0),
+        terminate_vm_rate=(1000.0, 20.0),
+        user_data=launch.USER_DATA,
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = Client(settings.profile, settings.region)
+        self._offers: dict[str, set[str]] = {}
+
+    def identity(self) -> dict[str, str]:
+        """The account and region."""
+        return self.client.identity()
+
+    def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
+        """Each size in each zone with a subnet; zones that have every size of the plan first."""
+        zones = network(self.client, self.settings).subnets
+
+        def lacks(zone: str) -> int:
+            return sum(zone not in offered for offered in self._offers.values())
+
+        return launch.alternatives(config, sorted(zones, key=lambda zone: (lacks(zone), zone)))
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        """One RunInstances."""
+        return launch.launch(self.client, request, network(self.client, self.settings))
+
+    def find(self, tags: Mapping[str, str]) -> list[VM]:
+        """One DescribeInstances for each 1,000 VMs."""
+        return find.find(self.client, tags)
+
+    def list_vms(self) -> list[VM]:
+        """Of any cluster in this account and region."""
+        return find.list_vms(self.client)
+
+    def terminate(self, ids: Sequence[str]) -> Sequence[str]:
+        """One TerminateInstances, and one more for each time that EC2 finds an id unknown."""
+        return ending.terminate(self.client, ids)
+
+    def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
+        """Of the instances; their volumes keep the tags that they were made with."""
+        ending.retag(self.client, ids, tags, removed)
+
+    def wanted(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
+        """A security group, unless the settings name some."""
+        return group.wanted(config, self.settings.allow_from)
+
+    def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
+        """Make the group, or bring its rules to what is wanted."""
+        vpc = network(self.client, self.settings).vpc
+        return group.prepare(self.client, vpc, resource, tags)
+
+    def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
+        """The cluster's own security group."""
+        return group.find_resources(self.client, tags)
+
+    def cleanup(self, resource: Resource) -> None:
+        """Remove the group."""
+        group.cleanup(self.client, resource)
+
+    def allow(self, resource: Resource, network: str | None) -> Resource:
+        """One more network through the cluster's own group."""
+        return group.allow(self.client, resource, network)
+
+    def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
+        """All that is wrong; what it learns of zones, `alternatives` uses."""
+        problems = check.check(self.client, self.settings, configs)
+        if not problems:
+            self._offers = check.offers(self.client, configs)
+        return problems
+
+    def choose(self, requirements: Requirements) -> list[str]:
+        """By price, where Libcloud's list has one."""
+        return choose.choose(self.client, requirements)
+
+    def pins(self, config: NodeConfig) -> dict[str, Any]:
+        """The image."""
+        return image.pins(self.client, config)
+
+    def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
+        """On demand from Libcloud's list, spot from EC2."""
+        return price.price(self.client, size or sizes.DEFAULTS[0], zone, spot)
+
+    def console(self, id: str, lines: int) -> str:
+        """The end of its console output."""
+        return console.console(self.client, id, lines)
+
+    def secrets(self, id: str) -> str:
+        """Its user data."""
+        return console.secrets(self.client, id)

@@ -1,5 +1,6 @@
 """What is said about a spec that is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -434,9 +435,13 @@ the spec �.toml does not exist
 
 
 def test_no_control_character_of_the_file_reaches_the_terminal(tmp_path: Path) -> None:
-    text = '[cluster]\nname = "a\\u001b[31m\\u0085"\n# \x1b[2J\n'
-    assert "\x1b" not in complaints(tmp_path, text)
-    assert not {"\x1b", "\x85"} & set(complaints(tmp_path, text.splitlines()[1]))
+    for text in (
+        '[cluster]\nname = "a\\u001b[31m\\u0085\\u009b"\n"\\u009b" = 1',
+        "# \x1b[2J\x85\x9b\n",
+    ):
+        found = complaints(tmp_path, text)
+        assert found
+        assert not {"\x1b", "\x85", "\x9b"} & set(found)
 
 
 def test_requirements_are_read_beside_the_spec(tmp_path: Path) -> None:
@@ -453,6 +458,71 @@ the requirements file more/wanted.txt does not exist
     digest = spec.digest
     (tmp_path / "more" / "wanted.txt").write_text("pandas==3.1\n")
     assert load_text(tmp_path, text)[0].digest != digest
+
+
+def test_requirements_that_only_this_machine_has(tmp_path: Path) -> None:
+    (tmp_path / "wanted.txt").write_text(
+        "pandas\n-r base.txt\n-e .\n-e git+https://host/x.git\n./mine\n-c https://host/c.txt\n"
+        "mine @ file:///x\nother @ https://host/x.whl\n# ./x\n--constraint=c.txt\n-rmore.txt\n"
+    )
+    text = f'{GOOD}[environment]\nrequirements = "wanted.txt"\n'
+    assert complaints(tmp_path, text) == snapshot("""\
+line 7, column 1: requirements = "wanted.txt"
+line 2 of wanted.txt names a file: "-r base.txt"
+  The nodes have no files of yours: write what is in it, or an address.
+
+line 7, column 1: requirements = "wanted.txt"
+line 3 of wanted.txt names a file: "-e ."
+  The nodes have no files of yours: write what is in it, or an address.
+
+line 7, column 1: requirements = "wanted.txt"
+line 5 of wanted.txt names a file: "./mine"
+  The nodes have no files of yours: write what is in it, or an address.
+
+line 7, column 1: requirements = "wanted.txt"
+line 7 of wanted.txt names a file: "mine @ file:///x"
+  The nodes have no files of yours: write what is in it, or an address.
+
+line 7, column 1: requirements = "wanted.txt"
+line 10 of wanted.txt names a file: "--constraint=c.txt"
+  The nodes have no files of yours: write what is in it, or an address.
+
+line 7, column 1: requirements = "wanted.txt"
+line 11 of wanted.txt names a file: "-rmore.txt"
+  The nodes have no files of yours: write what is in it, or an address.
+""")
+    text = f'{GOOD}[environment]\npackages = ["pandas", "./mine", "-r x.txt"]\n'
+    assert complaints(tmp_path, text) == snapshot("""\
+line 7, column 1: packages = ["pandas", "./mine", "-r x.txt"]
+`environment.packages` can't be ["pandas", "./mine", "-r x.txt"]: "./mine" is on this machine
+  The nodes have no files of yours: publish it, or name an address.
+""")
+
+
+def test_packages_of_this_python_that_came_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origins = {
+        "from_git": {"url": "https://host/x.git", "vcs_info": {"vcs": "git", "commit_id": "c0"}},
+        "From.Folder": {"url": "file:///home/me/x", "dir_info": {"editable": True}},
+        "from-archive": {"url": "https://host/x.whl", "subdirectory": "sub"},
+        "from-nowhere": [],
+    }
+    for name, origin in origins.items():
+        folder = tmp_path / "site" / f"{name}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "direct_url.json").write_text(json.dumps(origin) if origin else "{")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    text = f'{GOOD}[environment]\npackages = "client"\n'
+    packages = load_text(tmp_path, text)[0].environment.packages
+    assert packages is not None
+    assert [package for package in packages if package.startswith("from-")] == [
+        "from-archive @ https://host/x.whl#subdirectory=sub",
+        "from-git @ git+https://host/x.git@c0",
+        "from-nowhere==1.0",
+    ]
+    assert "from-folder: installed here from a folder" in complaints(tmp_path, text)
 
 
 def test_the_packages_of_this_python(tmp_path: Path) -> None:

@@ -16,11 +16,14 @@ Effect = Literal["nothing", "update", "replacement", "refusal"]
 
 STATE_SCHEMES = ("s3", "gs", "az")
 LONGEST_NAME = 63
+_FILE_OPTION = re.compile(
+    r"\s*(?:-[rcef]|--(?:requirement|constraint|editable|find-links)[\s=])\s*(?P<target>\S*)"
+)
+_LOCAL_PATH = re.compile(r"\s*(?:[./~]|file:|[^#]*@\s*file:)")
 
 
 def key(effect: Effect, *examples: object, **more: Any) -> Any:
-    """What changing this key does to nodes that exist, examples of it, and pydantic's constraints.
-    """
+    """What changing this key does to nodes that exist, examples of it, and pydantic's constraints."""
     return Field(json_schema_extra={"effect": effect}, examples=list(examples), **more)
 
 
@@ -108,6 +111,14 @@ def _spot(value: object) -> object:
     return value
 
 
+def is_here_only(requirement: str) -> bool:
+    """Whether a line of requirements names a file or a folder, which only this machine has."""
+    option = _FILE_OPTION.match(requirement)
+    if option:
+        return "://" not in option["target"] or option["target"].startswith("file:")
+    return bool(_LOCAL_PATH.match(requirement))
+
+
 def _packages(value: object) -> object:
     if isinstance(value, str) and value != "client":
         raise ValueError(
@@ -118,12 +129,17 @@ def _packages(value: object) -> object:
     if not isinstance(value, list | tuple):
         return value
     _distinct(tuple(str(package) for package in value))
-    for package in value:
-        if isinstance(package, str) and (package.startswith("-") or not package.isprintable()):
+    for package in (package for package in value if isinstance(package, str)):
+        if package.startswith("-") or not package.isprintable():
             raise ValueError(
                 f"{json.dumps(package)} is not a package\n"
                 'Write what pip takes, such as "pandas>=2"; pip\'s options can stand in a '
                 "requirements file."
+            )
+        if is_here_only(package):
+            raise ValueError(
+                f"{json.dumps(package)} is on this machine\n"
+                "The nodes have no files of yours: publish it, or name an address."
             )
     return tuple(value)
 

@@ -167,9 +167,8 @@ class WorkerGroup(NodeSettings):
     ] = {}
     """Its arguments."""
     processes: Annotated[int, key("replacement", 4, ge=1, le=1024)] = 1
-    """How many Dask workers a node runs, called `cpu-0-0`, `cpu-0-1`, …; say in `options` what
-    part of the VM each may take (`nthreads`, `memory_limit`), or each takes the whole. Default: 1.
-    """
+    """How many Dask workers a node runs, called `cpu-0-0`, `cpu-0-1`, … They share its processors
+    and its memory evenly where `options` does not say otherwise. Default: 1."""
 
 
 class Spec(Model):

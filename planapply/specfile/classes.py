@@ -33,12 +33,12 @@ def check_classes(spec: Spec, file: FilePath | None = None) -> list[Diagnostic]:
     if not wrong:
         return []
     text = read_text(file, "the spec", "") if file else ""
-    places = locate(text)
+    places, lines = locate(text), text.split("\n")
     return [
         Diagnostic(
             summary=summary,
             detail=detail,
-            source=source_at(text, shown(file), nearest(places, path)) if file else None,
+            source=source_at(lines, shown(file), nearest(places, path)) if file else None,
         )
         for path, summary, detail in wrong
     ]

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from importlib import metadata
 
 # planapply runs on no node, and a newer installer is no reason to replace one.
@@ -14,7 +15,7 @@ def client_packages() -> tuple[tuple[str, ...], list[str]]:
     found: dict[str, str] = {}
     local = set()
     for distribution in metadata.distributions():
-        name = (distribution.name or "").lower().replace("_", "-")
+        name = re.sub(r"[-_.]+", "-", distribution.name or "").lower()
         if not name or name in _LEFT_OUT or name in found or name in local:
             continue
         origin = _origin(distribution)
@@ -32,11 +33,13 @@ def client_python() -> str:
 
 def _origin(distribution: metadata.Distribution) -> str:
     """The address that it was installed from, with the commit; empty for one of a package index."""
-    text = distribution.read_text("direct_url.json")
-    if not text:
+    try:
+        document = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except ValueError:
         return ""
-    document = json.loads(text)
-    source = document.get("vcs_info")
-    if source:
-        return f"{source['vcs']}+{document['url']}@{source['commit_id']}"
-    return str(document["url"])
+    url = str(document.get("url", ""))
+    if source := document.get("vcs_info"):
+        url = f"{source['vcs']}+{url}@{source['commit_id']}"
+    if folder := document.get("subdirectory"):
+        url += f"#subdirectory={folder}"
+    return url

@@ -151,7 +151,7 @@ def _unknown(name: str, model: type[BaseModel] | None, table: Path) -> tuple[str
         detail = f"It belongs in {' or '.join(others)}."
     else:
         detail = f"It may have {', '.join(known)}." if known else "It has no keys."
-    return f"{where} has no key `{name}`", detail
+    return f"{where} has no key `{key(name)}`", detail
 
 
 def _tables() -> Sequence[tuple[str, Mapping[str, FieldInfo]]]:

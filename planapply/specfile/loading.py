@@ -10,6 +10,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
+from planapply.model.keys import is_here_only
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.provider import Plugin
 from planapply.specfile.classes import misspelt
@@ -18,9 +19,10 @@ from planapply.specfile.locate import Place, locate, nearest
 from planapply.specfile.override import Override, apply
 from planapply.specfile.reading import read_text, shown, source_at
 from planapply.specfile.rules import conflicts
-from planapply.specfile.words import Path, Problem, dotted
+from planapply.specfile.words import Path, Problem, brief, dotted
 
 _DEEPEST = 50
+_NO_FILES = "The nodes have no files of yours: write what is in it, or an address."
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -51,7 +53,7 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        summary, source = error.msg, source_at(text, file, (error.lineno, error.colno))
+        summary, source = error.msg, source_at(text.split("\n"), file, (error.lineno, error.colno))
     except RecursionError:
         summary, source = "it is nested too deeply", None
     except ValueError:  # the one limit of Python's that tomli lets through
@@ -177,13 +179,22 @@ def _environment(table: Any, folder: FilePath) -> tuple[EnvironmentSettings | No
     if settings is None:
         return None, []  # what is wrong with it is said already
     if settings.requirements is not None:
+        where = ("environment", "requirements")
         path = folder / settings.requirements
         try:
             text = read_text(path, "the requirements file", "Its path starts at the spec's folder.")
         except PlanapplyError as error:
-            where = ("environment", "requirements")
             return None, [Problem(where, d.summary, d.detail) for d in error.diagnostics]
-        return settings.model_copy(update={"requirements": text}), []
+        out_of_reach = [
+            Problem(
+                where,
+                f"line {number} of {shown(path)} names a file: {brief(line.strip())}",
+                _NO_FILES,
+            )
+            for number, line in enumerate(text.splitlines(), start=1)
+            if is_here_only(line)
+        ]
+        return settings.model_copy(update={"requirements": text}), out_of_reach
     if settings.packages != "client":
         return settings, []
     from planapply.specfile.client import client_packages, client_python
@@ -204,13 +215,14 @@ def _place(
 ) -> list[Diagnostic]:
     """The problems in the order of the file; one in a value from `--set` names the option instead."""
     places = locate(text) if problems else {}
+    lines = text.split("\n")
     options = [_option(problem.path, places, applied) for problem in problems]
     found = [
         Diagnostic(
             severity=problem.severity,
             summary=f"--set {option}: {problem.summary}" if option else problem.summary,
             detail=problem.detail,
-            source=None if option else source_at(text, file, nearest(places, problem.path)),
+            source=None if option else source_at(lines, file, nearest(places, problem.path)),
         )
         for problem, option in zip(problems, options, strict=True)
     ]

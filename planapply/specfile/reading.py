@@ -1,6 +1,7 @@
 """A text file that a user names."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Source
@@ -42,7 +43,9 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         before = content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode()
-        place = source_at(content.decode(errors="replace"), name, (line, len(before) + 1))
+        place = source_at(
+            content.decode(errors="replace").split("\n"), name, (line, len(before) + 1)
+        )
         raise PlanapplyError(
             diagnostics=(
                 Diagnostic(
@@ -54,10 +57,10 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
         ) from None
 
 
-def source_at(text: str, file: str, place: tuple[int, int]) -> Source:
-    """The place (line and column, from 1) in a text of `file`, with its line."""
+def source_at(lines: Sequence[str], file: str, place: tuple[int, int]) -> Source:
+    """The place (line and column, from 1) in `file`, which has these lines."""
     line, column = place
-    return Source(file=file, line=line, column=column, text=_printable(text.split("\n")[line - 1]))
+    return Source(file=file, line=line, column=column, text=_printable(lines[line - 1]))
 
 
 def _printable(line: str) -> str:

@@ -31,6 +31,12 @@ def conflicts(document: Mapping[str, Any]) -> Iterator[Problem]:
     scheduler = _table(document, "scheduler")
     yield from _sizes(("scheduler",), scheduler)
     yield from _own(("scheduler", "options"), scheduler, _OWN_SCHEDULER_OPTIONS)
+    if _table(scheduler, "options").get("protocol") in ("tcp", "tls"):
+        yield Problem(
+            ("scheduler", "options", "protocol"),
+            "`scheduler.options.protocol` follows from `cluster.security`",
+            _OWN_SCHEDULER_OPTIONS["security"],
+        )
     if {**_table(document, "defaults"), **scheduler}.get("spot", False) is not False:
         where = "scheduler" if "spot" in scheduler else "defaults"
         yield Problem(

@@ -65,5 +65,7 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def _string(text: str) -> str:
-    # A JSON string is a TOML one, but for DEL, which TOML wants escaped.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # A JSON string is a TOML one, but TOML, and a terminal, want more of it escaped.
+    return "".join(
+        c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(text, ensure_ascii=False)
+    )

@@ -146,7 +146,8 @@ def _drop_key(state: State) -> None:
 
 def check_saved(saved: Plan, now: Plan) -> None:
     """A saved plan is good for one state and one spec; raises PlanapplyError otherwise."""
-    if (saved.cluster, saved.lineage) != (now.cluster, now.lineage):
+    # Without a lineage it was made before there was a state, and is merely stale now.
+    if saved.cluster != now.cluster or saved.lineage not in (None, now.lineage):
         raise PlanapplyError(
             f"the plan file is for cluster {saved.cluster!r}, and not for the one of this state",
             "Apply it with the spec and state that it was made from.",

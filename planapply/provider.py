@@ -173,7 +173,10 @@ class Prepares(Protocol):
         """What the cluster needs, by name, with ids None: for the plan."""
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-        """Make it, or find the one that an earlier try made (by its tags); idempotent."""
+        """Make it, or find the one that an earlier try made; idempotent.
+
+        It is found by planapply's own tags: the user's may have changed in between.
+        """
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
         """Those that exist and carry all of `tags`."""

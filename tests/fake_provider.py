@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Protocol, TypeVar
 
-from planapply.model.node import VM, NodeConfig
+from planapply.model.node import TAG_PREFIX, VM, NodeConfig
 from planapply.model.state import Choice, Resource
 from planapply.provider import (
     ErrorKind,
@@ -247,8 +247,9 @@ class FakeProvider:
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
         def effect() -> Resource:
+            ours = {key: tags[key] for key in tags if key.startswith(TAG_PREFIX)}
             for known, made, its_tags in self.cloud.resources.values():
-                if known == name and tags.items() <= its_tags.items():
+                if known == name and ours.items() <= its_tags.items():
                     return made
             made = resource.model_copy(update={"id": f"r-{self.cloud.calls['prepare']:04}"})
             self.cloud.resources[str(made.id)] = (name, made, dict(tags))

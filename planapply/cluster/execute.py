@@ -37,8 +37,9 @@ async def execute(
     run = _Execution(plan, fleet)
     await run.settle()
     await run.close_leaving()
-    if run.opening:
+    if run.opening or run.changes_resources:
         await run.prepare(resources)
+    if run.opening:
         await run.open()
     await run.update_tags()
     await run.cleanup()
@@ -59,6 +60,12 @@ class _Execution:
         self.opened: list[str] = []
         self.retagged: dict[str, list[str]] = {}
         """Config digest -> nodes that shall have its tags."""
+
+    @property
+    def changes_resources(self) -> bool:
+        """Whether something beside VMs is to be made or changed."""
+        kept = (change for change in self.plan.changes if change.kind == "resource")
+        return any(change.action is not Action.DESTROY for change in kept)
 
     def _records(self) -> dict[str, NodeRecord]:
         return self.fleet.journal.read(lambda state: dict(state.nodes))

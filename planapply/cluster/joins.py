@@ -81,7 +81,7 @@ class _Wait:
             name
             for name in {*self.waiting, SCHEDULER}
             if (record := records.get(name)) is None
-            or (record.vm not in shown and now - (record.launched_at or 0.0) > settle)
+            or (record.vm not in shown and record.must_show(now, settle))
         }
         for name in [n for n in self.waiting if n in ended]:
             self._give_up(name, "ended before it joined")

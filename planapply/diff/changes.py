@@ -1,6 +1,6 @@
 """The rules: what is created, destroyed, replaced or updated, and why."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from planapply.diff.fields import changed_fields, changed_tags
@@ -43,7 +43,11 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
         if any(c.name == SCHEDULER and c.name in chosen for c in changes):
             chosen.update(c.name for c in changes if c.action is Action.REPLACE)
         changes = [change for change in changes if change.name in chosen]
-    changes = [*_resource_changes(options.resources or {}, state), *changes]
+    resources = _resource_changes(options.resources or {}, state)
+    changes = [
+        *(r for r in resources if r.action is not Action.DESTROY or not options.targets),
+        *changes,
+    ]
     if desired.protect:
         _refuse_destruction(changes)
     kept = {*wanted} if not options.targets else {c.name for c in changes}
@@ -241,12 +245,31 @@ def _destroy(name: str, state: State, reason: str) -> Change:
     )
 
 
-def _resource_changes(needed: Mapping[str, Resource], state: State) -> list[Change]:
-    return [
-        Change(name=name, kind="resource", action=Action.CREATE, reason="not there yet")
-        for name in needed
-        if name not in state.resources or state.resources[name].id is None
-    ]
+def _resource_changes(needed: Mapping[str, Resource], state: State) -> Iterator[Change]:
+    for name, wanted in needed.items():
+        recorded = state.resources.get(name)
+        if recorded is None or recorded.id is None:
+            yield Change(name=name, kind="resource", action=Action.CREATE, reason="not there yet")
+        elif keys := recorded.lacks(wanted):
+            fields = tuple(
+                FieldChange(
+                    path=key,
+                    before=recorded.detail.get(key),
+                    after=wanted.detail[key],
+                    forces_replacement=False,
+                )
+                for key in keys
+            )
+            yield Change(
+                name=name,
+                kind="resource",
+                action=Action.UPDATE,
+                reason=_because(fields),
+                fields=fields,
+            )
+    for name in () if needed else state.resources:
+        reason = "not needed any more"
+        yield Change(name=name, kind="resource", action=Action.DESTROY, reason=reason)
 
 
 def _select(targets: Collection[str], names: Collection[str]) -> set[str]:

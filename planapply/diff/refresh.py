@@ -53,14 +53,15 @@ def refresh(state: State, vms: Sequence[VM] | None, now: float, settle: float) -
     gone = {
         node
         for node, record in nodes.items()
-        if node not in observed and now - (record.launched_at or 0.0) > settle
+        if node not in observed and record.must_show(now, settle)
     }
     adopted, strays = [], []
     for vm in sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id)):
         name = vm.name
         if vm.id in recorded or vm.status == "stopping":
             continue
-        if name is None or (name in nodes and name not in gone) or name in adopted:
+        if name is None or name in nodes:
+            # Even if the recorded VM seems to be gone: its record is what ends it if it is not.
             strays.append(vm)
             continue
         intent = state.intents.get(vm.batch)
@@ -69,7 +70,6 @@ def refresh(state: State, vms: Sequence[VM] | None, now: float, settle: float) -
         nodes[name] = NodeRecord.of(vm, config, tags, intent.asked_at if intent else now)
         observed[name] = vm
         adopted.append(name)
-        gone.discard(name)
     batches = {node: record.batch for node, record in nodes.items()}
     intents = {
         token: intent

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from planapply.fleet.clock import Clock, Stopped
 from planapply.fleet.journal import Journal
-from planapply.fleet.launch import Launcher, Listener, Outcome
+from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
 from planapply.fleet.patience import Bucket, Patience
 from planapply.fleet.request import chunks, cluster_tags
 from planapply.fleet.resources import Resources
@@ -79,14 +79,26 @@ class Fleet:
         groups: dict[tuple[str, str | None], list[Wanted]] = {}
         for node in wanted:
             groups.setdefault((node.config.digest, node.scheduler), []).append(node)
-        batches = [
-            (names, group[0].config, group[0].scheduler)
-            for group in groups.values()
-            for names in chunks([node.name for node in group], self.provider.limits.batch)
-        ]
         outcomes: dict[str, Outcome] = {}
-        for part in self._side_by_side(lambda batch: self._launcher.launch(*batch), batches):
-            outcomes.update(part)
+        batches: list[Batch] = []
+        for group in groups.values():
+            names, config = [node.name for node in group], group[0].config
+            try:
+                choices = self.provider.alternatives(config)
+            except ProviderError as error:
+                outcomes.update(dict.fromkeys(names, error))
+                continue
+            batches += [
+                Batch(part, config, group[0].scheduler, choices)
+                for part in chunks(names, self.provider.limits.batch)
+            ]
+        if batches:
+            begun = zip(batches, self._launcher.begin(batches), strict=True)
+            try:
+                for part in self._side_by_side(lambda b: self._launcher.launch(*b), begun):
+                    outcomes.update(part)
+            finally:
+                self.journal.flush()
         for node in wanted:
             if node.scheduler is None and isinstance(outcomes[node.name], NodeRecord):
                 outcomes[node.name] = self._await_address(node.name)
@@ -145,7 +157,10 @@ class Fleet:
         still can't say, and what `launch` raises.
         """
         intents = self.journal.read(lambda state: dict(state.intents))
-        self._side_by_side(lambda item: self._settle(*item, wanted), intents.items())
+        try:
+            self._side_by_side(lambda item: self._settle(*item, wanted), intents.items())
+        finally:
+            self.journal.flush()
 
     def _settle(self, token: str, intent: Intent, wanted: Mapping[str, str]) -> None:
         limits = self.provider.limits
@@ -159,17 +174,16 @@ class Fleet:
             if error is not None and error.kind is ErrorKind.UNKNOWN:
                 raise error
         else:
-            passed = max(0.0, self.clock.time() - intent.asked_at)
-            seconds = max(0.0, limits.settle - passed)
-            if seconds:
-                self.tell(
-                    Event(
-                        event="waiting",
-                        names=tuple(intent.names),
-                        message="for an earlier request to show, or not",
-                    )
+            self.tell(
+                Event(
+                    event="waiting",
+                    names=tuple(intent.names),
+                    message="for an earlier request to show, or not",
                 )
-            self._launcher.adopt(token, intent, self._launcher.look(token, intent, seconds))
+            )
+            # From now, not from `asked_at`: intents are written in advance, and clocks jump.
+            vms = self._launcher.look(token, intent, limits.settle)
+            self._launcher.adopt(token, intent, vms)
 
     def terminate(self, names: Iterable[str]) -> None:
         """End these nodes and wait until each is confirmed gone; then they leave the state.
@@ -186,6 +200,7 @@ class Fleet:
         )
         if gone:
             self._terminator.forget(gone)
+            self.journal.flush()
 
     def end_strays(self, ids: Sequence[str]) -> None:
         """End VMs that are in no state, found by this cluster's tags."""

@@ -9,6 +9,7 @@ from planapply.model.state import State
 from planapply.store import Store
 
 T = TypeVar("T")
+MUCH = 4  # one over the share of all nodes whose answers may wait for a write
 
 
 class _Entry:
@@ -19,7 +20,7 @@ class _Entry:
 class Journal:
     """Group commit: updates that wait for one write share the next one.
 
-    So the number of writes grows with batches, not with nodes. After a failed write nothing more is
+    So the number of writes grows with batches at most. After a failed write nothing more is
     accepted: whoever lost the state must not ask a provider for anything.
     """
 
@@ -27,6 +28,7 @@ class Journal:
         self._store, self._state = store, state
         self._queue: list[_Entry] = []
         self._queue_lock, self._write_lock = threading.Lock(), threading.Lock()
+        self._noted = 0
         self._broken: BaseException | None = None
         self.writes = 0
         """How often the state was written."""
@@ -43,6 +45,26 @@ class Journal:
             if not entry.durable:
                 self._commit()
 
+    def note(self, change: Callable[[State], None], weight: int) -> None:
+        """Apply `change`, and write it with the next write: for what can be found out again.
+
+        That is an answer, as long as its intent is durable. `weight` is how many nodes it is about:
+        it is written at once where it is much beside all the nodes, so that all the writes of an
+        apply together cost what its nodes cost, and not their square. Then call `flush`.
+        """
+        with self._write_lock:
+            self._raise_if_broken()
+            change(self._state)
+            self._noted += weight
+            if self._noted * MUCH >= len(self._state.nodes):
+                self._commit()
+
+    def flush(self) -> None:
+        """Return once everything that was noted is durable."""
+        with self._write_lock:
+            if self._noted and self._broken is None:
+                self._commit()
+
     def read(self, look: Callable[[State], T]) -> T:
         """What `look` gives of the state, unchanged by others while it looks."""
         with self._write_lock:
@@ -53,9 +75,12 @@ class Journal:
         with self._write_lock:
             self._broken = self._broken or reason
 
-    def _commit(self) -> None:
+    def _raise_if_broken(self) -> None:
         if self._broken is not None:
             raise self._broken
+
+    def _commit(self) -> None:
+        self._raise_if_broken()
         with self._queue_lock:
             entries, self._queue = self._queue, []
         try:
@@ -68,5 +93,6 @@ class Journal:
             self._broken = error
             raise
         self.writes += 1
+        self._noted = 0
         for entry in entries:
             entry.durable = True

@@ -1,7 +1,7 @@
 """From names to VMs: an intent, a question, an answer; again until there is nothing left to try."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planapply.fleet.journal import Journal
 from planapply.fleet.patience import Bucket, Patience
@@ -17,6 +17,17 @@ Outcome = NodeRecord | ProviderError
 Listener = Callable[[Event], None]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Nodes that one request can ask for."""
+
+    names: list[str]
+    config: NodeConfig
+    scheduler: str | None
+    choices: Sequence[Choice]
+    """Those that are left to try."""
+
+
 @dataclass
 class Launcher:
     """Launches batches; one object serves all threads of a fleet."""
@@ -28,50 +39,54 @@ class Launcher:
     vms: Bucket
     tell: Listener
 
-    def launch(
-        self, names: Sequence[str], config: NodeConfig, scheduler: str | None
-    ) -> dict[str, Outcome]:
-        """Launch one batch, trying the config's alternatives in order; one outcome for each name.
-
-        Raises Stopped, and what the store raises; then the intent stays open.
-        """
-        outcomes: dict[str, Outcome] = {}
-        left = list(names)
-        for choice in self.provider.alternatives(config):
-            for _ in range(NEW_TOKENS):
-                got, error = self._attempt(left, config, choice, scheduler)
-                outcomes.update(got)
-                left = [name for name in left if name not in got]
-                if error is None or error.kind is not ErrorKind.SPENT:
-                    break
-            if error is None:
-                break
-            outcomes.update(dict.fromkeys(left, error))
-            if error.kind not in ELSEWHERE:
-                break
-        return outcomes
-
-    def _attempt(
-        self, names: list[str], config: NodeConfig, choice: Choice, scheduler: str | None
-    ) -> tuple[dict[str, NodeRecord], ProviderError | None]:
+    def begin(self, batches: Sequence[Batch]) -> list[str]:
+        """Write the intents of each batch's next choice, all in one write; gives their tokens."""
         clock = self.patience.clock
         clock.check()
-        token = f"{clock.random.getrandbits(80):020x}"
-        intent = Intent(
-            names=names,
-            config=config.digest,
-            choice=choice,
-            scheduler=scheduler,
-            asked_at=clock.time(),
-        )
+        tokens = [f"{clock.random.getrandbits(80):020x}" for _ in batches]
 
         def write_ahead(state: State) -> None:
-            state.configs[config.digest] = config
-            state.intents[token] = intent
+            for token, batch in zip(tokens, batches, strict=True):
+                state.configs[batch.config.digest] = batch.config
+                state.intents[token] = Intent(
+                    names=batch.names,
+                    config=batch.config.digest,
+                    choice=batch.choices[0],
+                    scheduler=batch.scheduler,
+                    asked_at=clock.time(),
+                )
 
         self.journal.update(write_ahead)
-        self.tell(Event(event="launching", names=tuple(names), message=_where(choice)))
-        return self.answer(token, intent)
+        return tokens
+
+    def launch(self, batch: Batch, token: str) -> dict[str, Outcome]:
+        """Launch one batch that was begun, trying its choices in order; an outcome for each name.
+
+        What could not be written yet is in the journal: flush it. Raises Stopped, and what the
+        store raises; then the intent stays open.
+        """
+        outcomes: dict[str, Outcome] = {}
+        new_tokens = 0
+        while True:
+            self.tell(
+                Event(event="launching", names=tuple(batch.names), message=_where(batch.choices[0]))
+            )
+            intent = self.journal.read(lambda state, token=token: state.intents[token])  # type: ignore[misc]
+            got, error = self.answer(token, intent)
+            outcomes.update(got)
+            if error is None:
+                return outcomes
+            left = [name for name in batch.names if name not in got]
+            outcomes.update(dict.fromkeys(left, error))
+            if error.kind is ErrorKind.SPENT and new_tokens < NEW_TOKENS:
+                new_tokens += 1
+                batch = replace(batch, names=left)
+            elif error.kind in ELSEWHERE and len(batch.choices) > 1:
+                new_tokens = 0
+                batch = replace(batch, names=left, choices=batch.choices[1:])
+            else:
+                return outcomes
+            (token,) = self.begin([batch])
 
     def answer(
         self, token: str, intent: Intent
@@ -149,7 +164,7 @@ class Launcher:
         )
 
     def adopt(self, token: str, intent: Intent, vms: Sequence[VM]) -> dict[str, NodeRecord]:
-        """Record a batch's VMs and close its intent in one write; end what was made twice."""
+        """Record a batch's VMs and close its intent, at once; end what was made twice."""
         records: dict[str, NodeRecord] = {}
         strays = []
         for vm in sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id)):
@@ -168,7 +183,7 @@ class Launcher:
             self.patience.call(
                 lambda: self.provider.terminate(strays), also=frozenset({ErrorKind.UNKNOWN})
             )
-        self.journal.update(record)
+        self.journal.note(record, len(intent.names))
         if records:
             self.tell(Event(event="launched", names=tuple(records)))
         return records

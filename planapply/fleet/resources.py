@@ -28,18 +28,28 @@ class Resources:
     tell: Listener
 
     def prepare(self, needed: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
-        """Make what is not there; the provider finds by its tags what an earlier try has made."""
-        for name, resource in needed.items():
+        """Make what is not there; the provider finds by its tags what an earlier try has made.
+
+        What is wanted otherwise than before is changed in place, the same way.
+        """
+        for name, wanted in needed.items():
             recorded = self.journal.read(lambda state, name=name: state.resources.get(name))  # type: ignore[misc]
+            resource = wanted
             if recorded is not None and recorded.id is not None:
-                continue
-            self._record(name, resource)
+                if not recorded.lacks(wanted):
+                    continue
+                detail = {**recorded.detail, **wanted.detail}
+                resource = recorded.model_copy(update={"detail": detail})
+            else:
+                self._record(name, wanted)
             all_tags = {**tags, **self.journal.read(cluster_tags)}
             made = self.patience.call(
                 partial(self.provider.prepare, name, resource, all_tags), also=UNKNOWN
             )
             self._record(name, made)
-            self.tell(Event(event="resource", names=(name,), message=f"made {made.kind} {made.id}"))
+            done = "made" if resource.id is None else "changed"
+            message = f"{done} {made.kind} {made.id}"
+            self.tell(Event(event="resource", names=(name,), message=message))
 
     def cleanup(self) -> None:
         """Remove all, those too whose answer was never recorded."""

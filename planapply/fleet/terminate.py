@@ -12,7 +12,7 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import to_ranges
 from planapply.model.node import VM
-from planapply.model.state import NodeRecord, State
+from planapply.model.state import State
 from planapply.provider import ErrorKind, Provider
 
 UNKNOWN = frozenset({ErrorKind.UNKNOWN})
@@ -43,9 +43,7 @@ class Terminator:
         return unknown
 
     def terminate(self, names: list[str]) -> None:
-        """Mark, ask, wait until none is shown, forget; raises PlanapplyError naming those that
-        remain.
-        """
+        """Mark, ask, wait until none is shown, forget; raises PlanapplyError for those that remain."""
 
         def mark(state: State) -> None:
             for name in names:
@@ -57,6 +55,9 @@ class Terminator:
         self.tell(Event(event="terminating", names=tuple(names)))
         records = self.journal.read(lambda state: {name: state.nodes[name] for name in names})
         unknown = self.ask([record.vm for record in records.values()])
+        clock, settle = self.patience.clock, self.provider.limits.settle
+        # By a clock that can't jump: an existing VM is shown by then.
+        visible = clock.monotonic() + settle
 
         def gone() -> bool:
             nonlocal unknown
@@ -68,7 +69,8 @@ class Terminator:
             ended = [
                 name
                 for name, record in records.items()
-                if record.vm not in shown and (record.vm not in unknown or self._old(record))
+                if record.vm not in shown
+                and (record.vm not in unknown or clock.monotonic() > visible)
             ]
             if ended:
                 self.forget(ended)
@@ -76,17 +78,16 @@ class Terminator:
                 del records[name]
             return not records
 
-        if not self.patience.until(gone, every=self.provider.limits.poll, limit=LONGEST_END):
+        try:
+            ended = self.patience.until(gone, every=self.provider.limits.poll, limit=LONGEST_END)
+        finally:
+            self.journal.flush()
+        if not ended:
             raise PlanapplyError(
                 f"{len(records)} VMs were asked to end and are still shown: "
                 + " ".join(to_ranges(records)),
                 "They stay in the state; run `planapply destroy` or `planapply apply` again.",
             )
-
-    def _old(self, record: NodeRecord) -> bool:
-        """Whether a VM of this age would be visible if it existed."""
-        age = self.patience.clock.time() - (record.launched_at or 0.0)
-        return age > self.provider.limits.settle
 
     def _find(self) -> list[VM]:
         tags = self.journal.read(cluster_tags)
@@ -103,5 +104,5 @@ class Terminator:
             for digest in state.configs.keys() - used:
                 del state.configs[digest]
 
-        self.journal.update(forget)
+        self.journal.note(forget, len(names))
         self.tell(Event(event="terminated", names=tuple(names)))

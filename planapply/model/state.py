@@ -10,6 +10,7 @@ from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
 
 FORMAT_VERSION = 1
+SKEW = 300.0  # seconds that two well-kept clocks may differ
 
 
 class TLS(Record):
@@ -72,6 +73,14 @@ class NodeRecord(Record):
             tags=dict(tags),
         )
 
+    def must_show(self, now: float, settle: float) -> bool:
+        """Whether its VM, if it exists, is old enough to be shown; `settle` in seconds.
+
+        A launch in the future means that a clock was wrong, and that its age is not known.
+        """
+        age = now - (self.launched_at or 0.0)
+        return age > settle or age < -SKEW
+
     def seen(self, vm: VM) -> "NodeRecord":
         """Itself, or a copy with the addresses that the cloud has given the VM since."""
         addresses = {
@@ -115,6 +124,10 @@ class Resource(Record):
     id: str | None = None
     """None until the provider's answer is recorded: it may exist."""
     detail: dict[str, Any] = {}
+
+    def lacks(self, wanted: "Resource") -> list[str]:
+        """What is wanted of it, by the keys of `detail`, and was not asked of the provider yet."""
+        return [key for key, value in wanted.detail.items() if self.detail.get(key) != value]
 
 
 class State(Record):

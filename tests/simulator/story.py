@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fake_provider import FakeCloud, Faults
-from simulator.world import Crash, Fuse, FusedProvider, SimClock, SimStore, SimWorkspace
+from simulator.world import Crash, Fuse, FusedProvider, SimClock, SimStore, SimWorkspace, TrueTime
 
 from planapply.cluster import attach
 from planapply.model.diagnostics import PlanapplyError
@@ -42,7 +42,7 @@ class Story:
         chance = self.random.choice([0.0, 0.1, 0.3, 0.8])
         pick = self.random.choice
         self.cloud = FakeCloud(
-            self.clock,
+            TrueTime(self.clock),
             seed,
             faults=Faults(
                 throttled=pick([0.0, chance]),
@@ -81,8 +81,10 @@ class Story:
 
     def attempt(self, spec: Spec, options: PlanOptions, die_at: int | None) -> bool:
         """One process that applies; True when all was done. It dies at its `die_at`th point."""
-        self.fuse.left = die_at
+        self.fuse.left, self.fuse.dead = die_at, False
         usual = self.cloud.faults
+        if self.random.random() < 0.1:
+            self.clock.wrong = self.random.uniform(-90_000.0, 90_000.0)
         if usual != Faults() and self.random.random() < 0.2:
             self.cloud.faults = replace(usual, lost_after=0.9)  # an outage, longer than patience
         try:
@@ -96,7 +98,7 @@ class Story:
             self.last_error = error
             done = False  # the cloud would not; it was told, and the next run goes on
         finally:
-            self.fuse.left = None
+            self.fuse.left, self.fuse.dead = None, False
             self.cloud.faults = usual
         self.check_known()
         return done

@@ -22,14 +22,16 @@ class Crash(BaseException):
 
 
 class SimClock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only when somebody sleeps; what the wall clock says of it may be wrong."""
 
     def __init__(self, seed: int, start: float = 1_000_000.0) -> None:
         self.random: random.Random = random.Random(seed)
         self.now = start
+        self.wrong = 0.0
+        """Seconds that this machine's wall clock is ahead."""
 
     def time(self) -> float:
-        return self.now
+        return self.now + self.wrong
 
     def monotonic(self) -> float:
         return self.now
@@ -41,20 +43,32 @@ class SimClock:
         """Nobody presses Ctrl-C here; a crash is worse."""
 
 
+class TrueTime:
+    """The cloud's own time."""
+
+    def __init__(self, clock: SimClock) -> None:
+        self._clock = clock
+
+    def time(self) -> float:
+        return self._clock.now
+
+
 class Fuse:
     """Counts the points at which a process can die, and makes it die at one of them."""
 
     def __init__(self) -> None:
         self.left: int | None = None
         self.points = 0
+        self.dead = False
 
     def point(self) -> None:
         self.points += 1
         if self.left is not None:
             self.left -= 1
-            if self.left < 0:
-                self.left = None
-                raise Crash
+            # No `finally` of a dead process does anything any more.
+            self.dead = self.dead or self.left < 0
+        if self.dead:
+            raise Crash
 
     def around(self, effect: Callable[[], T]) -> T:
         """Die before the effect, or after it with its answer lost."""

@@ -1,0 +1,156 @@
+"""What one more node costs in an apply and in a destroy, beside Terraform's `terraform_data`.
+
+The engine in one process: the real core, a fake cloud that answers at once, the real local store.
+`make bench` runs it; seconds are of this machine and this run, ratios and counts are what to look at.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from planapply.cluster.execute import execute
+from planapply.diff import destroy_plan, make_plan, refresh
+from planapply.fleet import Fleet, Journal, SystemClock
+from planapply.model.desired import Desired, Group
+from planapply.model.node import VM, NodeConfig
+from planapply.model.state import Choice, State
+from planapply.provider import LaunchRequest, LaunchResult, Limits
+from planapply.store import open_store
+
+
+class InstantProvider:
+    """Answers at once, and does what a call asks in time that grows with that call alone."""
+
+    limits = Limits(batch=100, settle=0.0, poll=0.001)
+
+    def __init__(self) -> None:
+        self.vms: dict[str, VM] = {}
+        self.calls: Counter[str] = Counter()
+
+    def identity(self) -> dict[str, str]:
+        return {"account": "bench"}
+
+    def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
+        return [Choice()]
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        self.calls["launch"] += 1
+        made = tuple(
+            VM(
+                id=f"{request.token}-{place}",
+                tags=dict(request.tags),
+                index=place,
+                private_address="127.0.0.1",
+                port=1,
+                launched_at=0.0,
+            )
+            for place in range(len(request.names))
+        )
+        self.vms.update({vm.id: vm for vm in made})
+        return LaunchResult(made)
+
+    def find(self, tags: Mapping[str, str]) -> list[VM]:
+        self.calls["find"] += 1
+        return [vm for vm in self.vms.values() if tags.items() <= vm.tags.items()]
+
+    def terminate(self, ids: Sequence[str]) -> Sequence[str]:
+        self.calls["terminate"] += 1
+        return [id for id in ids if self.vms.pop(id, None) is None]
+
+
+def ours(nodes: int, folder: Path) -> tuple[float, float, int]:
+    """Seconds of an apply and of a destroy of this many workers, and the number of state writes."""
+    clock = SystemClock()
+    provider = InstantProvider()
+    store = open_store(str(folder / f"{nodes}.json"))
+    want = Desired(
+        cluster="bench",
+        provider="fake",
+        scheduler=NodeConfig(group="scheduler", cls="distributed.Scheduler"),
+        groups=(
+            Group(name="cpu", config=NodeConfig(group="cpu", cls="distributed.Nanny"), count=nodes),
+        ),
+        spec_digest="d",
+    )
+    state = State(lineage="l", cluster="bench", provider="fake")
+    journal = Journal(store, state)
+    fleet = Fleet(provider, journal, clock)
+    with store.lock("benchmark"):
+        start = time.perf_counter()
+        plan = make_plan(want, refresh(state, [], clock.time(), 0.0))
+        failures = asyncio.run(execute(plan, fleet, resources={}, wait=False))
+        middle = time.perf_counter()
+        assert not failures and len(provider.vms) == nodes + 1
+        journal.update(lambda state: setattr(state, "endpoint", None))  # nobody to retire from
+        plan = destroy_plan(refresh(state, fleet.find(), clock.time(), 0.0))
+        failures = asyncio.run(execute(plan, fleet, resources={}, wait=False))
+        end = time.perf_counter()
+        assert not failures and not provider.vms
+    return middle - start, end - middle, journal.writes
+
+
+def terraforms(nodes: int, folder: Path) -> tuple[float, float]:
+    """Seconds of `terraform apply` and `terraform destroy` of this many `terraform_data`."""
+    place = folder / f"terraform-{nodes}"
+    place.mkdir()
+    (place / "main.tf").write_text(
+        f'resource "terraform_data" "node" {{\n  count = {nodes}\n  input = count.index\n}}\n'
+    )
+    environment = os.environ | {"TF_CLI_CONFIG_FILE": os.devnull}
+    subprocess.run(
+        ["terraform", "init"], cwd=place, check=True, stdout=subprocess.DEVNULL, env=environment
+    )
+    seconds = []
+    for command in ("apply", "destroy"):
+        start = time.perf_counter()
+        subprocess.run(
+            ["terraform", command, "-auto-approve"],
+            cwd=place,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+        )
+        seconds.append(time.perf_counter() - start)
+    return seconds[0], seconds[1]
+
+
+def slope(few: tuple[float, ...], many: tuple[float, ...], more: int) -> list[float]:
+    """Seconds that one more node costs."""
+    return [(b - a) / more for a, b in zip(few, many, strict=True)]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ours(100, folder)  # imports and caches
+        results = {nodes: ours(nodes, folder) for nodes in (1000, 5000, 10_000)}
+        print(f"{'nodes':>8} {'apply s':>9} {'destroy s':>10} {'state writes':>13}")
+        for nodes, (apply, destroy, writes) in results.items():
+            print(f"{nodes:>8} {apply:>9.2f} {destroy:>10.2f} {writes:>13}")
+        mine = slope(results[1000][:2], results[5000][:2], 4000)
+        growth = [results[10_000][i] / results[1000][i] for i in range(2)]
+        print(
+            f"10,000 nodes beside 1,000: apply {growth[0]:.1f} times, destroy {growth[1]:.1f} times"
+        )
+        figures = {"apply_ms": mine[0] * 1000, "destroy_ms": mine[1] * 1000, "growth": growth}
+        if shutil.which("terraform"):
+            theirs = slope(terraforms(200, folder), terraforms(1000, folder), 800)
+            ratios = [t / m for t, m in zip(theirs, mine, strict=True)]
+            print("one more node, in ms:  planapply  terraform  ratio")
+            for what, m, t, r in zip(("apply", "destroy"), mine, theirs, ratios, strict=True):
+                print(f"{what:>20}  {m * 1000:>10.3f} {t * 1000:>10.2f} {r:>6.0f}")
+            figures["ratios"] = ratios
+        else:
+            print("terraform is not on PATH: not compared")
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -149,6 +149,8 @@ the class `distributed.Nany` can't be imported: `distributed` has nothing of tha
   Did you mean `distributed.Nanny`?
 """)
     assert [d.source for d in check_classes(spec)] == [None] * len(found)
+    spec, _ = load(tmp_path / "spec.toml", plugins, ['workers.a.class="distributed.Nany"'])
+    assert check_classes(spec, tmp_path / "spec.toml")[0].source is None
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=["local", "cloud", "planapply_local"])

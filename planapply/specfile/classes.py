@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 
 from planapply.model.diagnostics import Diagnostic, Severity
 from planapply.model.spec import Spec
-from planapply.specfile.locate import locate, nearest
+from planapply.specfile.locate import locate
 from planapply.specfile.reading import read_text, shown, source_at
 from planapply.specfile.words import Path, Problem, near
 
@@ -29,19 +29,20 @@ def check_classes(spec: Spec, file: FilePath | None = None) -> list[Diagnostic]:
     Use it where the nodes run this very Python. A class that is not distributed's own is imported,
     which runs its module.
     """
-    wrong = [(path, *said) for path, name in _classes(spec) if (said := _trouble(name))]
+    wrong = [(path, name, *said) for path, name in _classes(spec) if (said := _trouble(name))]
     if not wrong:
         return []
     text = read_text(file, "the spec", "") if file else ""
     places, lines = locate(text), text.split("\n")
-    return [
-        Diagnostic(
-            summary=summary,
-            detail=detail,
-            source=source_at(lines, shown(file), nearest(places, path)) if file else None,
-        )
-        for path, summary, detail in wrong
-    ]
+    found = []
+    for path, name, summary, detail in wrong:
+        place = places.get(path)
+        # One from --set, or a default, stands nowhere in the file.
+        source = None
+        if file and place and name in lines[place[0] - 1]:
+            source = source_at(lines, shown(file), place)
+        found.append(Diagnostic(summary=summary, detail=detail, source=source))
+    return found
 
 
 def misspelt(spec: Spec) -> Iterator[Problem]:

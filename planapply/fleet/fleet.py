@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from planapply.fleet.clock import Clock, Stopped
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
 from planapply.fleet.patience import Bucket, Patience
-from planapply.fleet.request import chunks, cluster_tags
+from planapply.fleet.request import chunks, cluster_tags, near
 from planapply.fleet.resources import Resources
 from planapply.fleet.terminate import Terminator
 from planapply.model.event import Event
@@ -84,10 +85,11 @@ class Fleet:
         for group in groups.values():
             names, config = [node.name for node in group], group[0].config
             try:
-                choices = self.provider.alternatives(config)
+                offered = self.provider.alternatives(config)
             except ProviderError as error:
                 outcomes.update(dict.fromkeys(names, error))
                 continue
+            choices = self.journal.read(partial(near, offered, config))
             batches += [
                 Batch(part, config, group[0].scheduler, choices)
                 for part in chunks(names, self.provider.limits.batch)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from planapply import bootstrap
-from planapply.model.names import to_ranges
+from planapply.model.names import SCHEDULER, to_ranges
 from planapply.model.node import (
     TAG_BATCH,
     TAG_CLUSTER,
@@ -13,7 +13,7 @@ from planapply.model.node import (
     TAG_NAMES,
     NodeConfig,
 )
-from planapply.model.state import Intent, State
+from planapply.model.state import Choice, Intent, State
 from planapply.provider import LaunchRequest, Limits
 
 LONGEST_TAG = (
@@ -49,6 +49,17 @@ def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str
         TAG_NAMES: " ".join(to_ranges(names)),
         TAG_CONFIG: config.digest,
     }
+
+
+def near(choices: Sequence[Choice], config: NodeConfig, state: State) -> Sequence[Choice]:
+    """Those choices that are in the scheduler's zone, if there are any.
+
+    Where the spec names no zones: traffic between them costs money.
+    """
+    scheduler = state.scheduler
+    if config.zones or config.group == SCHEDULER or scheduler is None:
+        return choices
+    return [choice for choice in choices if choice.zone == scheduler.zone] or choices
 
 
 def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> LaunchRequest:

@@ -44,7 +44,7 @@ def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None)
         before=_sum(Counter(have.values()), prices),
         after=_sum(Counter(then.values()), prices),
         unknown=tuple(unknown),
-        source=next((price.source for price in prices.values() if price.source), ""),
+        source="; ".join(sorted({price.source for price in prices.values() if price.source})),
     )
     if max_cost is not None and cost.after is not None and cost.after > max_cost:
         raise PlanapplyError(

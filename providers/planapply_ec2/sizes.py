@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from planapply.provider import ErrorKind, ProviderError
 from planapply_ec2.client import Client
+from planapply_ec2.price import on_demand
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, InstanceTypeInfoTypeDef
 
 DEFAULTS = ("m7i.large", "m6i.large", "m5.large")
-"""In place of no size at all: the first that the region has."""
+"""In place of no size at all: the first that the region has, and whose price is known."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,12 @@ def arch(client: Client, names: Sequence[str]) -> str:
 
 
 def default(client: Client) -> str:
-    """For a spec that names none."""
-    offered = zones(client, DEFAULTS)
-    for name in DEFAULTS:
-        if offered[name]:
-            return name
+    """For a spec that names none: one whose price is known, if there is."""
+    offered = [name for name, where in zones(client, DEFAULTS).items() if where]
+    by_age = sorted(offered, key=DEFAULTS.index)
+    priced = [name for name in by_age if on_demand(name, client.region).usd_per_hour]
+    if by_age:
+        return (priced or by_age)[0]
     raise ProviderError(
         ErrorKind.REJECTED,
         f"{client.region} has none of the sizes {', '.join(DEFAULTS)}",

@@ -86,29 +86,32 @@ def _open_s3(bucket: str, client: "ClientConfig") -> S3Store:
     )
 
 
-def trouble(error: Exception, scheme: str, bucket: str) -> Trouble:
+def trouble(error: Exception, location: str) -> Trouble:
     """What an error of obstore means to a person; its own text may hold secrets."""
+    scheme, bucket = location.split("/")[0].rstrip(":"), "/".join(location.split("/")[:3])
     text = str(error).partition("\n\nDebug source")[0]
     status = _found(r"status code: (\d+)", text)
-    code = _found(r"<Code>(\w+)</Code>", text)
-    told = f" ({' '.join(filter(None, (status, code)))})" if status else ""
+    code = _found(r"<Code>(\w+)</Code>", text) or _found(r"\(code: (\w+)\)", text)
+    told = f" ({' '.join(filter(None, (status, code)))})" if status or code else ""
     if isinstance(error, FileNotFoundError):
-        return Trouble(f"{scheme}://{bucket} does not exist{told}", "Make it, or name another one.")
+        return Trouble(f"{bucket} does not exist{told}", "Make it, or name another one.")
     if isinstance(error, UnauthenticatedError) or "token request" in text:
         return Trouble(f"no valid credentials{told}", _CREDENTIALS[scheme])
-    if isinstance(error, PermissionDeniedError) or "ExpiredToken" in text:
+    if isinstance(error, PermissionDeniedError) or code in ("AccessDenied", "ExpiredToken"):
         return Trouble(
             f"access is denied{told}",
             "Check whose credentials are in use, and that they may read, write and delete "
-            f"{scheme}://{bucket}/<state> and <state>.lock.",
+            f"{location} and {location}.lock.",
         )
     if "configured region" in text or code == "AuthorizationHeaderMalformed":
         return Trouble(f"the bucket is in another region{told}", "Set AWS_REGION to the bucket's.")
     if isinstance(error, InvalidPathError | ValueError):
         return Trouble("the key is not valid", "Name another one.")
-    if not status:
-        host = _found(r"https?://(?:[^/@ ]*@)?([^/ ?]+)", text) or f"{scheme}://{bucket}"
+    if "HTTP error" in text:
+        host = _found(r"https?://(?:[^/@ ]*@)?([^/ ?]+)", text) or bucket
         return Trouble(f"no answer from {host}", "Check the network, and try again.")
+    if not status:
+        return Trouble("it answers what no bucket would", "Check the endpoint that is in use.")
     passing = status.startswith("5") or status in ("409", "412", "429")
     return Trouble(
         f"the bucket answers {told.strip(' ()')}",

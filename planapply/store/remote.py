@@ -158,7 +158,7 @@ class RemotePlace:
 
     def trouble(self, error: Exception) -> Trouble:
         """What an error of obstore means here."""
-        return trouble(error, self._scheme, self._bucket_name)
+        return trouble(error, self.location)
 
     def _unreachable(self, error: Exception) -> StateError:
         reason, advice = self.trouble(error)

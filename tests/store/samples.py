@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from planapply.model.node import NodeConfig
 from planapply.model.state import TLS, Choice, Endpoint, Intent, NodeRecord, Resource, State
+from planapply.store import LockInfo
 
 
 def state(serial: int = 1, **fields: Any) -> State:
@@ -25,6 +26,14 @@ def wrapped(error: BaseException, **names: object) -> str:
     return "\n".join(
         textwrap.fill(line, 90, break_on_hyphens=False, break_long_words=False)
         for line in text.splitlines()
+    )
+
+
+def told(error: BaseException, info: LockInfo) -> str:
+    """As `wrapped`, of an error that describes a lock."""
+    since = info.created.replace("T", " ").replace("+00:00", " UTC")
+    return wrapped(error, PID=f" {info.pid}", ID=info.id, WHO=info.who, SINCE=since).replace(
+        "PID", " PID"
     )
 
 

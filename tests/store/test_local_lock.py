@@ -13,7 +13,7 @@ from typing import IO
 import psutil
 import pytest
 from inline_snapshot import snapshot
-from store.samples import state, wrapped
+from store.samples import state, told, wrapped
 
 from planapply.store import LockInfo, StateConflict, StateError, StateLocked, Store, open_store
 
@@ -49,13 +49,6 @@ def holder() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A living process that holds the lock of demo.json, and the lock's id."""
     with racer("hold", "demo.json") as process:
         yield process, next(lines(process)).strip()
-
-
-def told(error: BaseException, info: LockInfo) -> str:
-    since = info.created.replace("T", " ").replace("+00:00", " UTC")
-    return wrapped(error, PID=f" {info.pid}", ID=info.id, WHO=info.who, SINCE=since).replace(
-        "PID", " PID"
-    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,479 @@
+"""A state in a bucket: S3 as the lab plays it, Google and Azure as documented."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+import pytest
+from inline_snapshot import snapshot
+from lab.honest import Cloud
+from store import blobs
+from store.samples import state, told, wrapped
+
+from planapply.store import (
+    StateConflict,
+    StateError,
+    StateLocked,
+    StateUnreadable,
+    StateWriteError,
+    Store,
+    open_store,
+)
+from planapply.store.bucket import Bucket, open_bucket
+
+RACER = Path(__file__).with_name("racer.py")
+PLACE = "s3://states/team/demo.json"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def store(aws: Cloud) -> Store:
+    """One whose bucket is there and empty."""
+    urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
+    return open_store(PLACE)
+
+
+def bucket() -> Bucket:
+    """As somebody else would reach it."""
+    return open_bucket("s3", "states", PLACE)
+
+
+def keys(aws: Cloud) -> list[str]:
+    with urllib.request.urlopen(f"{aws.url}/states") as answer:
+        text = answer.read().decode()
+    return [part.partition("</Key>")[0] for part in text.split("<Key>")[1:]]
+
+
+def test_none_yet_then_written_read_and_locked(aws: Cloud, store: Store) -> None:
+    assert store.read() is None
+    assert store.lock_info() is None
+    with store.lock("apply") as lock:
+        store.write(state(1))
+        store.write(state(2))
+        assert keys(aws) == ["team/demo.json", "team/demo.json.lock"]
+        assert store.lock_info() == lock
+    other = open_store(PLACE)
+    assert other.read() == state(2)
+    other.write(state(3))
+    assert open_store(PLACE).read() == state(3)
+    assert keys(aws) == ["team/demo.json"]
+
+
+def test_a_large_state_is_written_in_one_piece(aws: Cloud, store: Store) -> None:
+    large = state(1, pins={"filler": "x" * 12_000_000})
+    store.write(large)
+    assert store.read() == large
+    assert not [action for action in aws.counts()["actions"] if "Multipart" in action]
+
+
+@pytest.mark.slow
+def test_twenty_processes_one_at_a_time_and_nothing_lost(store: Store) -> None:
+    racers = [
+        subprocess.Popen([sys.executable, str(RACER), "count", PLACE, "1"]) for _ in range(20)
+    ]
+    try:
+        assert [process.wait() for process in racers] == [0] * 20
+    finally:
+        for process in racers:
+            process.kill()
+            process.wait()
+    final = store.read()
+    assert final
+    assert (final.serial, final.pins["n"]) == (20, 20)
+    assert store.lock_info() is None
+
+
+def test_the_holder_is_named_and_its_lock_can_be_broken(aws: Cloud, store: Store) -> None:
+    other = open_store(PLACE)
+    with store.lock("apply") as mine:
+        with pytest.raises(StateLocked) as caught, other.lock("plan"):
+            pass
+        assert caught.value.holder == mine
+        assert told(caught.value, mine) == snapshot("""\
+The state s3://states/team/demo.json is locked
+WHO, process PID, has held it since SINCE for apply (lock ID).
+Wait for it (--lock-timeout), or, if it has died, break its lock:
+  planapply unlock ID --state s3://states/team/demo.json\
+""")
+        with pytest.raises(StateError) as refused:
+            other.unlock("00000000")
+        assert wrapped(refused.value).splitlines()[0] == (
+            "The state s3://states/team/demo.json has no lock 00000000"
+        )
+        assert other.unlock(mine.id) == mine
+        with other.lock("destroy") as theirs:
+            with pytest.raises(StateConflict) as conflict:
+                store.write(state(1))
+            other.write(state(1))
+            assert store.lock_info() == theirs
+        assert wrapped(conflict.value, ID=mine.id, HERE=os.getcwd()) == snapshot("""\
+The state s3://states/team/demo.json is no longer ours to write
+Somebody broke our lock (ID). It was left as it is, and nothing more is asked of the
+cloud.
+Run `planapply plan`: VMs that the state doesn't know are found by their tags.
+What would have been written is in HERE/demo.unsaved-1.json\
+""")
+    assert keys(aws) == ["team/demo.json"]
+    with pytest.raises(StateError) as caught_nothing:
+        store.unlock(mine.id)
+    assert wrapped(caught_nothing.value) == snapshot("""\
+The state s3://states/team/demo.json is not locked
+There is nothing to do.\
+""")
+
+
+def test_our_release_leaves_another_ones_lock(store: Store) -> None:
+    other = open_store(PLACE)
+    with contextlib.ExitStack() as stack:
+        with store.lock("apply") as mine:
+            other.unlock(mine.id)
+            theirs = stack.enter_context(other.lock("destroy"))
+        assert store.lock_info() == theirs
+
+
+def test_a_dead_holder_is_said_to_be_gone(aws: Cloud, store: Store) -> None:
+    with store.lock("apply") as lock:
+        dead = lock.model_copy(update={"created": "2001-01-01T00:00:00+00:00"})
+        obstore.put(bucket(), "team/demo.json.lock", dead.encode())
+        with pytest.raises(StateLocked) as caught, open_store(PLACE).lock("plan"):
+            pass
+    assert "It seems to be gone." in str(caught.value)
+
+
+def test_a_second_writer_is_refused_and_what_it_had_is_kept(here: Path, store: Store) -> None:
+    store.write(state(1))
+    other = open_store(PLACE)
+    other.read()
+    other.write(state(2))
+    with pytest.raises(StateConflict, match="Somebody else wrote it"):
+        store.write(state(2, pins={"mine": 1}))
+    with pytest.raises(StateConflict, match="Somebody else wrote it"):
+        open_store(PLACE).write(state(1))
+    assert store.read() == state(2)
+    assert open_store("demo.unsaved-2.json").read() == state(2, pins={"mine": 1})
+
+
+def test_a_state_that_vanished_is_not_made_again(aws: Cloud, store: Store) -> None:
+    store.write(state(1))
+    obstore.delete(bucket(), "team/demo.json")
+    with pytest.raises(StateConflict, match="vanished"):
+        store.write(state(2))
+    assert keys(aws) == []
+
+
+def test_what_can_not_be_read_is_never_overwritten(aws: Cloud, store: Store) -> None:
+    obstore.put(bucket(), "team/demo.json", b"<html>")
+    with pytest.raises(StateUnreadable):
+        store.read()
+    with pytest.raises(StateConflict):
+        store.write(state(1))
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_lost_answer_is_no_conflict(aws: Cloud, store: Store, lost: str, at: int) -> None:
+    # The first PutObject is the lock, the second creates the state, the third replaces it.
+    aws.fault("s3:PutObject", lost=lost, at=at)
+    with store.lock("apply") as lock:
+        assert store.lock_info() == lock
+        store.write(state(1))
+        store.write(state(2))
+    assert open_store(PLACE).read() == state(2)
+    assert keys(aws) == ["team/demo.json"]
+
+
+def test_a_write_whose_fate_is_unknown_is_still_our_own(aws: Cloud, store: Store) -> None:
+    store.write(state(1))
+    with store.lock("apply"):
+        aws.fault("s3:PutObject", lost="after")
+        aws.fault("s3:GetObject", error="AccessDenied", status=403, at=2)
+        with pytest.raises(StateWriteError):
+            store.write(state(2))
+        assert os.listdir() == ["demo.unsaved-2.json"]
+        store.write(state(3))
+    assert open_store(PLACE).read() == state(3)
+    assert os.listdir() == []
+
+
+def test_a_busy_key_is_asked_again(aws: Cloud, store: Store) -> None:
+    aws.fault("s3:PutObject", error="ConditionalRequestConflict", status=409)
+    with store.lock("apply"):
+        aws.fault("s3:PutObject", error="ConditionalRequestConflict", status=409)
+        store.write(state(1))
+        aws.fault("s3:PutObject", error="PreconditionFailed", status=412)
+        store.write(state(2))
+    assert store.read() == state(2)
+
+
+def refusals(aws: Cloud, store: Store, error: str, status: int) -> str:
+    """What reading, locking and writing say where every call is answered so."""
+    store.write(state(1))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(store.lock("apply"))
+        aws.fault("s3:*", error=error, status=status, times=None)
+        with pytest.raises(StateError) as reading:
+            open_store(PLACE).read()
+        with pytest.raises(StateError) as locking, open_store(PLACE).lock("plan"):
+            pass
+        with pytest.raises(StateWriteError) as writing:
+            store.write(state(2))
+        aws.clear()
+    assert open_store(PLACE).read() == state(1)
+    assert open_store("demo.unsaved-2.json").read() == state(2)
+    assert str(reading.value) == str(locking.value)
+    return wrapped(reading.value) + "\n" + wrapped(writing.value, HERE=os.getcwd())
+
+
+def test_no_permission(aws: Cloud, store: Store) -> None:
+    assert refusals(aws, store, "AccessDenied", 403) == snapshot("""\
+The state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
+Check whose credentials are in use, and that they may read, write and delete
+s3://states/team/demo.json and s3://states/team/demo.json.lock.
+The state s3://states/team/demo.json can't be written: access is denied (403 AccessDenied)
+Check whose credentials are in use, and that they may read, write and delete
+s3://states/team/demo.json and s3://states/team/demo.json.lock.
+The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
+When the cause is gone, put it in place:
+  planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
+""")
+
+
+def test_credentials_that_are_no_longer_valid(aws: Cloud, store: Store) -> None:
+    assert refusals(aws, store, "ExpiredToken", 400) == snapshot("""\
+The state s3://states/team/demo.json can't be reached: access is denied (400 ExpiredToken)
+Check whose credentials are in use, and that they may read, write and delete
+s3://states/team/demo.json and s3://states/team/demo.json.lock.
+The state s3://states/team/demo.json can't be written: access is denied (400 ExpiredToken)
+Check whose credentials are in use, and that they may read, write and delete
+s3://states/team/demo.json and s3://states/team/demo.json.lock.
+The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
+When the cause is gone, put it in place:
+  planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
+""")
+
+
+def test_a_bucket_in_another_region(aws: Cloud, store: Store) -> None:
+    assert refusals(aws, store, "PermanentRedirect", 301) == snapshot("""\
+The state s3://states/team/demo.json can't be reached: the bucket is in another region
+Set AWS_REGION to the bucket's.
+The state s3://states/team/demo.json can't be written: the bucket is in another region
+Set AWS_REGION to the bucket's.
+The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
+When the cause is gone, put it in place:
+  planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
+""")
+
+
+def test_a_bucket_that_has_gone(aws: Cloud, store: Store) -> None:
+    assert refusals(aws, store, "NoSuchBucket", 404) == snapshot("""\
+The state s3://states/team/demo.json can't be reached: s3://states does not exist (404
+NoSuchBucket)
+Make it, or name another one.
+The state s3://states/team/demo.json can't be written: s3://states does not exist (404
+NoSuchBucket)
+Make it, or name another one.
+The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
+When the cause is gone, put it in place:
+  planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
+""")
+
+
+@pytest.mark.slow
+def test_a_bucket_that_fails(aws: Cloud, store: Store) -> None:
+    assert refusals(aws, store, "InternalError", 500) == snapshot("""\
+The state s3://states/team/demo.json can't be reached: the bucket answers 500
+InternalError
+Try again in a while.
+The state s3://states/team/demo.json can't be written: the bucket answers 500
+InternalError
+Try again in a while.
+The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
+When the cause is gone, put it in place:
+  planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
+""")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [("OperationAborted", 409), ("PreconditionFailed", 412)]
+)
+def test_a_bucket_that_refuses_every_condition(
+    aws: Cloud, store: Store, error: str, status: int
+) -> None:
+    store.write(state(1))
+    with store.lock("apply"):
+        aws.fault("s3:PutObject", error=error, status=status, times=None)
+        with pytest.raises(StateWriteError) as caught:
+            store.write(state(2))
+        aws.clear()
+    assert str(caught.value).splitlines()[:2] == [
+        f"The state {PLACE} can't be written: the bucket answers {status} {error}",
+        "Try again in a while.",
+    ]
+    aws.fault("s3:PutObject", error=error, status=status, times=None)
+    with (
+        pytest.raises(StateError, match=f"the bucket answers {status} {error}"),
+        store.lock("apply"),
+    ):
+        pass
+    assert open_store(PLACE).read() == state(1)
+
+
+def test_a_missing_bucket(aws: Cloud) -> None:
+    nowhere = open_store("s3://nowhere/demo.json")
+    with pytest.raises(StateError) as caught:
+        nowhere.read()
+    assert wrapped(caught.value) == snapshot("""\
+The state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404
+NoSuchBucket)
+Make it, or name another one.\
+""")
+    with pytest.raises(StateError) as caught, nowhere.lock("apply"):
+        pass
+    assert wrapped(caught.value).splitlines()[0] == snapshot("The state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404")
+
+
+def test_a_lock_that_can_not_be_released_is_said(aws: Cloud, store: Store) -> None:
+    with pytest.raises(StateError) as caught, store.lock("apply") as lock:
+        aws.fault("s3:POST", error="AccessDenied", status=403)
+    assert wrapped(caught.value, ID=lock.id) == snapshot("""\
+The state s3://states/team/demo.json is still locked
+The state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
+When the cause is gone, free it:
+  planapply unlock ID --state s3://states/team/demo.json\
+""")
+    store.unlock(lock.id)
+
+
+def test_it_is_said_after_what_went_wrong_first(aws: Cloud, store: Store) -> None:
+    obstore.put(bucket(), "team/demo.json", b"another's")
+    aws.fault("s3:POST", error="AccessDenied", status=403)
+    with pytest.raises(StateConflict) as caught, store.lock("apply"):
+        store.write(state(1))
+    assert [problem.summary for problem in caught.value.diagnostics] == snapshot(['The state s3://states/team/demo.json is no longer ours to write', 'The state s3://states/team/demo.json is still locked'])
+    lock = store.lock_info()
+    assert lock
+    store.unlock(lock.id)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A loopback port that refuses connections: bound, never listening."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
+
+
+def test_no_answer(
+    aws: Cloud, store: Store, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:SECRET@127.0.0.1:{closed_port}")
+    with pytest.raises(StateError) as caught:
+        open_store(PLACE).read()
+    assert wrapped(caught.value, PORT=closed_port) == snapshot("""\
+The state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT
+Check the network, and try again.\
+""")
+    with pytest.raises(StateError) as caught, open_store(PLACE).lock("apply"):
+        pass
+    assert wrapped(caught.value, PORT=closed_port).splitlines()[0] == snapshot("The state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL", "localhost:9000"),
+        ("AWS_ACCESS_KEY_ID", None),
+        ("AWS_PROFILE", "nobody"),
+    ],
+)
+def test_a_wrong_environment(
+    aws: Cloud, name: str, value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StateError) as caught:
+        open_store(PLACE).read()
+    assert (
+        wrapped(caught.value)
+        == {
+            "AWS_ENDPOINT_URL": snapshot("""\
+AWS_ENDPOINT_URL is no address
+It must begin with http:// or https://.\
+"""),
+            "AWS_ACCESS_KEY_ID": snapshot("""\
+The state s3://states/team/demo.json can't be reached: no usable credentials
+Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY, or `aws sso login`.\
+"""),
+            "AWS_PROFILE": snapshot("""\
+The state s3://states/team/demo.json can't be reached: no usable credentials
+The config profile (nobody) could not be found
+Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY, or `aws sso login`.\
+"""),
+        }[name]
+    )
+
+
+def test_the_region_comes_from_the_profile(
+    aws: Cloud, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(
+        "[profile lab]\nregion = eu-west-1\naws_access_key_id = lab\naws_secret_access_key = lab\n"
+    )
+    for variable in (
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    assert store.read() is None
+
+
+@pytest.fixture(params=["gs", "az"])
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A place at Google or Azure."""
+    with blobs.serve() as served:
+        monkeypatch.setenv("GOOGLE_BASE_URL", served.url)
+        monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "none")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "lab")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "bGFi")
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"{served.url}/lab")
+        yield f"{request.param}://states/team/demo.json"
+
+
+def test_google_and_azure(elsewhere: str) -> None:
+    store, other = open_store(elsewhere), open_store(elsewhere)
+    assert store.read() is None
+    with store.lock("apply") as mine:
+        store.write(state(1))
+        assert other.read() == state(1)
+        store.write(state(2))
+        with pytest.raises(StateLocked, match=mine.id), other.lock("plan"):
+            pass
+    with pytest.raises(StateConflict):
+        other.write(state(2, pins={"mine": 1}))
+    with pytest.raises(StateConflict):
+        open_store(elsewhere).write(state(1))
+    assert other.lock_info() is None
+    assert other.read() == state(2)
+    other.write(state(3))
+    assert store.read() == state(3)

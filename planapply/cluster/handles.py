@@ -61,6 +61,15 @@ class VMProcess(ProcessInterface):
         self.record = None
         await super().close()
 
+    async def exists(self) -> bool:
+        """Whether the cloud still shows the VM; raises PlanapplyError where that can't be known."""
+        return await self.queue.exists(self.name)
+
+    def let_go(self) -> None:
+        """The VM is no longer this handle's: it lives on, or is gone; the cloud is asked nothing."""
+        self.status = Status.closed
+        self._event_finished.set()
+
 
 class VMScheduler(VMProcess):
     """A Dask scheduler on a VM of its own; use it as the `cls` of a SpecCluster's scheduler.

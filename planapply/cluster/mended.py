@@ -1,0 +1,271 @@
+"""distributed.SpecCluster without its traps.
+
+It overrides private methods: what each override is for was measured with distributed 2026.8, and the
+range of versions in pyproject.toml is the one that the tests run on.
+"""
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+import dask
+from dask.utils import parse_timedelta
+from distributed.core import Status
+from distributed.deploy.cluster import Cluster as DaskCluster
+from distributed.deploy.spec import SpecCluster
+from distributed.objects import SchedulerInfo
+from distributed.utils import import_term
+
+from planapply.cluster.attach import retire
+from planapply.cluster.execute import RETIRE
+from planapply.cluster.handles import VMProcess
+from planapply.model.diagnostics import PlanapplyError
+
+logger = logging.getLogger("planapply")
+
+POLL = 5  # an identity of a large cluster is large: ask for it this much less often than we write
+
+
+class MendedSpecCluster(SpecCluster):
+    """A SpecCluster that retires gracefully, keeps what works when something fails, and closes.
+
+    `failures` has what could not be started or ended in the last change, by name; nothing else was
+    touched by that.
+    """
+
+    failures: dict[Any, BaseException]
+
+    @wraps(SpecCluster.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # First, since a synchronous constructor starts the cluster within super().__init__.
+        self.failures = {}
+        self._dask_names: dict[Any, list[Any]] = {}
+        self._nodes: dict[str, Any] = {}  # by Dask name, as text
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._poll_task: asyncio.Task[None] | None = None
+        self._watching = False
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            # SpecCluster would leave its "IO loop" thread running.
+            runner = getattr(self, "_loop_runner", None)
+            if runner is not None:
+                runner.stop()
+            raise
+
+    async def _start(self) -> None:
+        await super()._start()
+        if not self._watching and self.status == Status.running:
+            self._watching = True
+            self._poll_task = asyncio.ensure_future(self._poll())
+
+    # What is specified becomes what is.
+
+    async def _correct_state_internal(self) -> None:
+        async with self._lock:
+            self._correct_state_waiting = None
+            await self._correct()
+
+    async def _correct(self) -> None:
+        """End what is not specified and start what is missing; raises once all of it has finished."""
+        ending = [name for name in self.workers if name not in self.worker_spec]
+        failures = await self._end(ending)
+        opening = [name for name in self.worker_spec if name not in self.workers]
+        failures |= await self._open(opening)
+        if ending or opening:
+            self.failures = failures
+        if failures and self.status != Status.closing:  # what is left then, `_close` tells
+            raise together(failures)
+
+    async def _end(self, names: Collection[Any]) -> dict[Any, BaseException]:
+        """Those that could not be ended stay in `workers`: the next change tries them again."""
+        closing_all = self.status == Status.closing and not self.worker_spec
+        if names and self.scheduler.status == Status.running and not closing_all:
+            await self._retire(names)
+        # A lost one may have left meanwhile.
+        handles = {name: self.workers[name] for name in names if name in self.workers}
+        closing = (handle.close() for handle in handles.values())
+        results = await asyncio.gather(*closing, return_exceptions=True)
+        failures: dict[Any, BaseException] = {}
+        for (name, handle), result in zip(handles.items(), results, strict=True):
+            if isinstance(result, BaseException):
+                failures[name] = result
+                with suppress(NotImplementedError):  # a foreign handle may have no say in it
+                    handle.status = Status.failed
+            else:
+                self._forget(name)
+        return failures
+
+    async def _retire(self, names: Iterable[Any]) -> None:
+        # By name: SpecCluster passes names as addresses, which retires nobody, and what the leaving
+        # workers had computed is computed again.
+        dask_names = [dask_name for name in names for dask_name in self._names(name)]
+        try:
+            async with asyncio.timeout(RETIRE):
+                await retire(self.scheduler_comm, dask_names)
+        except (OSError, TimeoutError) as error:
+            logger.warning("the scheduler could not retire %s: %s", dask_names, error or "too slow")
+
+    async def _open(self, names: Collection[Any]) -> dict[Any, BaseException]:
+        """Those that start are kept whatever becomes of the others."""
+        failures: dict[Any, BaseException] = {}
+        handles = {}
+        for name in names:
+            try:
+                handles[name] = self._handle(name)
+            except Exception as error:  # such as a class that can't be imported
+                failures[name] = error
+        starting = {name: asyncio.ensure_future(handle) for name, handle in handles.items()}
+        if starting:
+            await asyncio.wait(starting.values())
+        for name, start in starting.items():
+            handle = handles[name]
+            if start.cancelled() or start.exception():
+                failures[name] = start.exception() or asyncio.CancelledError()
+                if not isinstance(handle, VMProcess):  # which is nothing more than an intent
+                    with suppress(Exception):
+                        await handle.close()
+                continue
+            self._created.add(handle)
+            handle._cluster = weakref.ref(self)
+            self.workers[name] = handle
+        return failures
+
+    def _handle(self, name: Any) -> Any:
+        entry = self.worker_spec[name]
+        cls, options = entry["cls"], {"name": name, **entry.get("options", {})}
+        if isinstance(cls, str):
+            cls = import_term(cls)
+        suffixes = entry.get("group")
+        dask_names = [f"{name}{suffix}" for suffix in suffixes] if suffixes else [options["name"]]
+        self._dask_names[name] = dask_names
+        self._nodes.update({str(dask_name): name for dask_name in dask_names})
+        told = getattr(self.scheduler, "contact_address", None) or self.scheduler.address
+        return cls(told, **options)
+
+    def _forget(self, name: Any) -> None:
+        self.workers.pop(name, None)
+        for dask_name in self._dask_names.pop(name, ()):
+            self._nodes.pop(str(dask_name), None)
+
+    # What the scheduler says.
+
+    def _names(self, name: Any) -> list[Any]:
+        """The Dask workers of a node, which may be several."""
+        return self._dask_names.get(name, [name])
+
+    def _is_joined(self, name: Any) -> bool:
+        """Whether any of its Dask workers is at the scheduler; a number may have become text there."""
+        present = {str(worker["name"]) for worker in self.scheduler_info["workers"].values()}
+        return any(str(dask_name) in present for dask_name in self._names(name))
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        if op != "remove":
+            super()._update_worker_status(op, msg)
+            return
+        # Of a worker that is not known here: SpecCluster raises KeyError, and hears nothing any more.
+        worker = self.scheduler_info["workers"].pop(msg, None)
+        if worker is not None and self.status == Status.running:
+            timeout = dask.config.get("distributed.deploy.lost-worker-timeout")
+            self._after(parse_timedelta(timeout), worker["name"])
+
+    def _after(self, seconds: float, dask_name: Any) -> None:
+        def look() -> None:
+            self._timers.discard(timer)
+            name = self._nodes.get(str(dask_name))
+            # A node that is about to end is no loss.
+            if name in self.workers and name in self.worker_spec and not self._is_joined(name):
+                task = asyncio.ensure_future(self._look_for(name))
+                self._futures.add(task)
+                task.add_done_callback(self._futures.discard)
+
+        timer = asyncio.get_running_loop().call_later(seconds, look)
+        self._timers.add(timer)
+
+    async def _look_for(self, name: Any) -> None:
+        """A worker that the scheduler has lost is no VM that is gone: the cloud is asked first."""
+        handle = self.workers.get(name)
+        try:
+            if isinstance(handle, VMProcess) and await handle.exists():
+                logger.warning("%s has left the scheduler; its VM is there, and is kept", name)
+                return
+            async with self._lock:
+                if handle is not None and self.workers.get(name) is handle:
+                    await self._lost(name)
+        except Exception as error:
+            logger.warning("%s has left the scheduler, and stays as it is: %s", name, error)
+
+    async def _lost(self, name: Any) -> None:
+        """As SpecCluster does: it is gone, and the next change starts another one."""
+        options = self.worker_spec[name].get("options", {})
+        if "record" in options:  # of the VM that is gone
+            fresh = {key: value for key, value in options.items() if key != "record"}
+            self.worker_spec[name] = {**self.worker_spec[name], "options": fresh}
+        handle = self.workers[name]
+        self._forget(name)
+        await handle.close()
+
+    async def _poll(self) -> None:
+        # The scheduler tells its news to one cluster object only, the last that came.
+        while self._watching:
+            await asyncio.sleep(POLL * self._sync_interval)
+            try:
+                identity = await self.scheduler_comm.identity()
+                if self._watching:
+                    await self._see(identity)
+            except Exception as error:  # whatever it was, there is a next time
+                logger.debug("the scheduler was not seen: %s", error)
+
+    async def _see(self, identity: Mapping[str, Any]) -> None:
+        for address in self.scheduler_info["workers"].keys() - identity["workers"].keys():
+            self._update_worker_status("remove", address)
+        self.scheduler_info = SchedulerInfo(identity)
+
+    # The end.
+
+    async def _close(self) -> None:
+        await self._stop_watching()
+        try:
+            await super()._close()
+        except Exception as error:
+            # What is left open would be left so: another close() waits for this one for ever.
+            if self.status != Status.closing:
+                raise
+            self.failures.setdefault("scheduler", error)
+            self._leave_context()
+            await DaskCluster._close(self)
+            left = self.failures
+        else:
+            left = {name: error for name, error in self.failures.items() if name in self.workers}
+        if left:
+            self.status = Status.failed  # the next close() tries again
+            raise together(left)
+
+    async def _stop_watching(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._watching = False  # cancelling alone is not enough: comms swallow it at times
+        if self._poll_task is not None:
+            self._poll_task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._poll_task
+
+    def _leave_context(self) -> None:
+        self._SpecCluster__exit_stack.close()
+
+
+def together(failures: Mapping[Any, BaseException]) -> BaseException:
+    """One exception that names all: the only one as it is, several of planapply's as one."""
+    errors = list(failures.values())
+    ours = [error for error in errors if isinstance(error, PlanapplyError)]
+    if len(ours) == len(errors) > 1:
+        return PlanapplyError(diagnostics=tuple(d for error in ours for d in error.diagnostics))
+    first = errors[0]
+    for name, error in list(failures.items())[1:]:
+        first.add_note(f"{name}: {error}")
+    return first

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from planapply.diff import Options, Refreshed, destroy_plan, make_plan, refresh
 from planapply.model.desired import Desired
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
-from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE
+from planapply.model.node import TAG_CLUSTER
 from planapply.model.plan import Plan
 from planapply.model.state import Resource, State
 from planapply.ops.checking import check
 from planapply.ops.cost import priced
 from planapply.ops.pinning import pinned
 from planapply.ops.workspace import Workspace, asking
-from planapply.provider import ErrorKind, Plugin, Prepares, Provider, Retags
+from planapply.provider import Plugin, Prepares, Provider, Retags
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,7 @@ def _refresh(
 ) -> Refreshed:
     if not options.refresh or not state.lineage:
         return refresh(state, None, 0.0, 0.0)
-    tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
-    vms = asking(
-        lambda: workspace.patience.call(
-            lambda: provider.find(tags), also=frozenset({ErrorKind.UNKNOWN})
-        )
-    )
+    vms = workspace.find(provider, state)
     return refresh(state, vms, workspace.clock.time(), provider.limits.settle)
 
 

@@ -5,11 +5,10 @@ from typing import Any, Literal
 
 from planapply.diff import Refreshed, refresh
 from planapply.model.names import SCHEDULER, sort_key, worker_names
-from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
 from planapply.model.state import NodeRecord, State
 from planapply.model.status import NodeStatus, Status
-from planapply.ops.workspace import Workspace, asking
-from planapply.provider import ErrorKind, Price, Prices, Provider
+from planapply.ops.workspace import Workspace
+from planapply.provider import Price, Prices, Provider
 
 
 def status(workspace: Workspace) -> Status:
@@ -21,7 +20,7 @@ def status(workspace: Workspace) -> Status:
     state = workspace.read()
     provider = workspace.connect(state)
     now = workspace.clock.time()
-    refreshed = refresh(state, _find(workspace, provider, state), now, provider.limits.settle)
+    refreshed = refresh(state, workspace.find(provider, state), now, provider.limits.settle)
     address, workers = _joined(state)
     nodes = list(_nodes(refreshed, workers, now))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
@@ -45,15 +44,6 @@ def status(workspace: Workspace) -> Status:
         ),
         lock=None if holder is None else holder.describe(),
         **_cost(provider, nodes),
-    )
-
-
-def _find(workspace: Workspace, provider: Provider, state: State) -> Sequence[VM]:
-    tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
-    return asking(
-        lambda: workspace.patience.call(
-            lambda: provider.find(tags), also=frozenset({ErrorKind.UNKNOWN})
-        )
     )
 
 

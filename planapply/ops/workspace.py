@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from planapply import catalog, specfile
 from planapply.fleet import Patience, SystemClock
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
 from planapply.model.spec import Spec, state_location
 from planapply.model.state import State
 from planapply.provider import ErrorKind, Plugin, Provider, ProviderError
@@ -83,6 +84,12 @@ class Workspace:
         if state is not None and not state.is_empty:
             check_cloud(state, identity_of(provider, self.patience))
         return provider
+
+    def find(self, provider: Provider, state: State) -> list[VM]:
+        """Every VM of this cluster that the cloud shows; raises PlanapplyError."""
+        tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
+        also = frozenset({ErrorKind.UNKNOWN})
+        return asking(lambda: self.patience.call(lambda: provider.find(tags), also=also))
 
     @cached_property
     def patience(self) -> Patience:

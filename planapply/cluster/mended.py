@@ -5,11 +5,11 @@ range of versions in pyproject.toml is the one that the tests run on.
 """
 
 import asyncio
+import contextlib
 import logging
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from functools import wraps
 from typing import Any
 
 import dask
@@ -18,7 +18,9 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.deploy.spec import SpecCluster
 from distributed.objects import SchedulerInfo
+from distributed.security import Security
 from distributed.utils import import_term
+from tornado.ioloop import IOLoop
 
 from planapply.cluster.attach import retire
 from planapply.cluster.execute import RETIRE
@@ -39,8 +41,23 @@ class MendedSpecCluster(SpecCluster):
 
     failures: dict[Any, BaseException]
 
-    @wraps(SpecCluster.__init__)
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    scheduler: Any
+    scheduler_comm: Any
+
+    def __init__(
+        self,
+        workers: dict[Any, Any] | None = None,
+        scheduler: dict[str, Any] | None = None,
+        worker: dict[str, Any] | None = None,
+        asynchronous: bool = False,
+        loop: IOLoop | None = None,
+        security: Security | None = None,
+        silence_logs: Any = False,
+        name: str | None = None,
+        shutdown_on_close: bool = True,
+        scheduler_sync_interval: Any = 1,
+        shutdown_scheduler: bool = True,
+    ) -> None:
         # First, since a synchronous constructor starts the cluster within super().__init__.
         self.failures = {}
         self._dask_names: dict[Any, list[Any]] = {}
@@ -49,7 +66,19 @@ class MendedSpecCluster(SpecCluster):
         self._poll_task: asyncio.Task[None] | None = None
         self._watching = False
         try:
-            super().__init__(*args, **kwargs)
+            super().__init__(
+                workers=workers,
+                scheduler=scheduler,
+                worker=worker,
+                asynchronous=asynchronous,
+                loop=loop,
+                security=security,
+                silence_logs=silence_logs,
+                name=name,
+                shutdown_on_close=shutdown_on_close,
+                scheduler_sync_interval=scheduler_sync_interval,
+                shutdown_scheduler=shutdown_scheduler,
+            )
         except BaseException:
             # SpecCluster would leave its "IO loop" thread running.
             runner = getattr(self, "_loop_runner", None)
@@ -256,7 +285,8 @@ class MendedSpecCluster(SpecCluster):
                 await self._poll_task
 
     def _leave_context(self) -> None:
-        self._SpecCluster__exit_stack.close()
+        stack: contextlib.ExitStack = getattr(self, "_SpecCluster__exit_stack")  # noqa: B009
+        stack.close()
 
 
 def together(failures: Mapping[Any, BaseException]) -> BaseException:

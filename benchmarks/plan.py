@@ -1,0 +1,81 @@
+"""What one more node costs in a plan, beside Terraform's `terraform_data`; start-up; peak memory.
+
+Whole commands as a user runs them, so start-up is in every figure and the slope is without it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SPEC = """
+[cluster]
+name = "bench"
+[workers.cpu]
+count = {}
+options = {{ nthreads = 1 }}
+"""
+PLANAPPLY = [sys.executable, "-m", "planapply"]
+REPEATS = 3
+
+
+def run(command: list[str], folder: Path) -> tuple[float, float]:
+    """CPU seconds of a command, children included, and its peak memory in MB."""
+    environment = os.environ | {"TF_CLI_CONFIG_FILE": os.devnull}
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        assert process.stderr is not None
+        sys.exit(f"{command} failed: {process.stderr.read().decode()}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def best(command: list[str], folder: Path) -> tuple[float, float]:
+    """The least of a few runs: what else the machine does only adds."""
+    runs = [run(command, folder) for _ in range(REPEATS)]
+    return min(cpu for cpu, _ in runs), min(memory for _, memory in runs)
+
+
+def ours(nodes: int, folder: Path) -> tuple[float, float]:
+    spec = folder / f"{nodes}.toml"
+    spec.write_text(SPEC.format(nodes))
+    return best([*PLANAPPLY, "plan", "-f", str(spec)], folder)
+
+
+def terraforms(nodes: int, folder: Path) -> tuple[float, float]:
+    place = folder / f"terraform-{nodes}"
+    place.mkdir()
+    (place / "main.tf").write_text(
+        f'resource "terraform_data" "node" {{\n  count = {nodes}\n  input = count.index\n}}\n'
+    )
+    run(["terraform", "init"], place)
+    return best(["terraform", "plan"], place)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bare, _ = best([sys.executable, "-c", "import typer, pydantic"], folder)
+        few, _ = ours(4, folder)
+        print(f"plan of 4 nodes: {few / bare:.2f} times the CPU of `import typer, pydantic`")
+        results = {nodes: ours(nodes, folder) for nodes in (1000, 10_000)}
+        for nodes, (cpu, memory) in results.items():
+            print(f"plan of {nodes:>6} nodes: {cpu:.2f} s CPU, {memory:.0f} MB at most")
+        mine = (results[10_000][0] - results[1000][0]) / 9000
+        if not shutil.which("terraform"):
+            print("terraform is not on PATH: not compared")
+            return
+        theirs = (terraforms(2000, folder)[0] - terraforms(500, folder)[0]) / 1500
+        print(
+            f"one more node: planapply {mine * 1e6:.0f} us, terraform {theirs * 1e6:.0f} us: "
+            f"{theirs / mine:.0f} times as much"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from planapply.model.spec import (
     WorkerGroup,
 )
 from planapply.provider import Plugin
+from planapply.specfile.docstrings import describe_models
 from planapply.specfile.explain import keys_of
 from planapply.specfile.schema import paragraphs
 from planapply.specfile.words import key, toml
@@ -45,6 +46,7 @@ What changing a key does to nodes that exist:
 
 def reference(plugins: list[Plugin]) -> str:
     """The page."""
+    describe_models()
     inherited = set(NodeSettings.model_fields)
     node = "And every key of `[defaults]`, which it says for itself then."
     groups = paragraphs(Spec.model_fields["workers"].description or "")

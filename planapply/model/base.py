@@ -10,7 +10,8 @@ class Model(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
-        use_attribute_docstrings=True,
+        # A command uses few of the models: each is built on first use.
+        defer_build=True,
         # TOML has inf and nan; pydantic would write null for them and so change a node's options.
         ser_json_inf_nan="constants",
     )
@@ -19,6 +20,4 @@ class Model(BaseModel):
 class Record(BaseModel):
     """A mutable part of the state; it reads what its own JSON wrote, and nothing else."""
 
-    model_config = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
-    )
+    model_config = ConfigDict(extra="forbid", defer_build=True, ser_json_inf_nan="constants")

@@ -5,12 +5,14 @@ from typing import Any
 
 from planapply.model.spec import Spec
 from planapply.provider import Plugin
+from planapply.specfile.docstrings import describe_models
 
 _DEFAULT_PROVIDER = "local"
 
 
 def json_schema(plugins: Sequence[Plugin]) -> dict[str, Any]:
     """With the settings of each provider, which `cluster.provider` picks, and each key's `effect`."""
+    describe_models()
     schema: dict[str, Any] = _plain(Spec.model_json_schema(by_alias=True))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "planapply spec"

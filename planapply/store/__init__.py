@@ -84,7 +84,7 @@ def open_store(location: str) -> Store:
     Nothing is read yet. Raises StateError for a location that can't be one.
     """
     scheme, separator, rest = location.partition("://")
-    if not separator:
+    if not separator and location and "\0" not in location:
         from planapply.store.local import LocalPlace
 
         return DocumentStore(LocalPlace(location))
@@ -94,6 +94,6 @@ def open_store(location: str) -> Store:
 
         return DocumentStore(RemotePlace(location, scheme, bucket, key))
     raise StateError(
-        f"{location} is no place for a state",
+        f"{location!r} is no place for a state",
         "Give a path, s3://bucket/key, gs://bucket/key or az://container/key.",
     )

@@ -54,7 +54,7 @@ def open_bucket(scheme: str, bucket: str, location: str) -> Bucket:
                 return AzureStore(bucket, client_options=client, retry_config=_RETRY)
     except Exception as error:  # Each cloud's library has its own kinds for a wrong configuration.
         raise StateError(
-            f"The state {location} can't be reached: no usable credentials",
+            f"the state {location} can't be reached: no usable credentials",
             f"{_first_line(error)}{_CREDENTIALS[scheme]}",
         ) from error
 

@@ -71,7 +71,7 @@ def _migrate(
     if version > FORMAT_VERSION:
         writer = document.get("planapply_version") or "a newer one"
         raise StateUnreadable(
-            f"The state {location} was written by a newer planapply",
+            f"the state {location} was written by a newer planapply",
             f"It has format {version} (planapply {writer}); this planapply reads up to format "
             f"{FORMAT_VERSION}. Upgrade planapply:\n  pip install --upgrade planapply",
         )
@@ -96,7 +96,7 @@ def _problems(error: ValidationError) -> str:
 
 def _unreadable(location: str, problem: str) -> StateUnreadable:
     return StateUnreadable(
-        f"The state {location} can't be read",
+        f"the state {location} can't be read",
         f"{problem}\nIt was left as it is. Put a good copy back in its place; or move it away and "
         "rebuild it from the VMs' tags with `planapply recover`.",
     )

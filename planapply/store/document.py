@@ -155,7 +155,7 @@ class DocumentStore:
 
     def _conflict(self, what: str, saved: str | None) -> StateConflict:
         return StateConflict(
-            f"The state {self.location} is no longer ours to write",
+            f"the state {self.location} is no longer ours to write",
             f"{what} It was left as it is, and nothing more is asked of the cloud.\n"
             "Run `planapply plan`: VMs that the state doesn't know are found by their tags."
             + (f"\nWhat would have been written is in {saved}" if saved else ""),
@@ -164,7 +164,7 @@ class DocumentStore:
     def _failed(self, failed: Failed, saved: str | None) -> StateWriteError:
         advice = f"{failed.advice}\n" if failed.advice else ""
         return StateWriteError(
-            f"The state {self.location} can't be written: {failed.reason}",
+            f"the state {self.location} can't be written: {failed.reason}",
             advice
             + "The version of before is intact. "
             + (

@@ -1,5 +1,6 @@
 """What can go wrong with a state: one class for each that a caller may want to tell apart."""
 
+import os
 import shlex
 
 from planapply.model.diagnostics import PlanapplyError
@@ -15,7 +16,7 @@ class StateLocked(StateError):
 
     def __init__(self, location: str, holder: LockInfo, way_out: str) -> None:
         self.holder = holder
-        super().__init__(f"The state {location} is locked", f"{holder.describe()}\n{way_out}")
+        super().__init__(f"the state {location} is locked", f"{holder.describe()}\n{way_out}")
 
 
 class StateConflict(StateError):
@@ -28,6 +29,11 @@ class StateUnreadable(StateError):
 
 class StateWriteError(StateError):
     """The state could not be written; the old one is intact, the newer one saved elsewhere."""
+
+
+def shown(path: str) -> str:
+    """A path as it can be printed, whatever bytes are in it."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def unlock_command(lock_id: str, location: str) -> str:

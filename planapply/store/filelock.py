@@ -7,12 +7,13 @@ gone at once, and the file that it leaves tells of it.
 
 import errno
 import os
+import shlex
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from planapply.store.errors import StateError, StateLocked, unlock_command
+from planapply.store.errors import StateError, StateLocked, shown, unlock_command
 from planapply.store.lockinfo import LockInfo
 
 if sys.platform != "win32":
@@ -61,7 +62,7 @@ def acquire(state: str, location: str, lock_id: str, purpose: str) -> FileLock:
         except OSError as error:
             os.close(descriptor)
             raise StateError(
-                f"The state {location} can't be locked", f"{error.strerror}: {path}"
+                f"the state {location} can't be locked", f"{error.strerror}: {shown(path)}"
             ) from error
         except BaseException:
             os.close(descriptor)
@@ -74,19 +75,19 @@ def break_lock(state: str, location: str, lock_id: str) -> LockInfo:
     """Removes the lock with this id, unless its holder is a living process of this machine."""
     path = state + ".lock"
     if not os.path.exists(path):
-        raise StateError(f"The state {location} is not locked", "There is nothing to break.")
+        raise StateError(f"the state {location} is not locked", "There is nothing to break.")
     descriptor = _open(path, location, os.O_RDWR)
     try:
         free = _flock(descriptor, location)
         info = LockInfo.parse(os.pread(descriptor, _MOST, 0))
         if info is None or info.id != lock_id:
             raise StateError(
-                f"The state {location} has no lock {lock_id}",
+                f"the state {location} has no lock {lock_id}",
                 info.describe() if info else "Its lock has not been signed.",
             )
         if not free and info.is_local:
             raise StateError(
-                f"The lock {lock_id} belongs to a process that runs",
+                f"the lock {lock_id} belongs to a process that runs",
                 f"{info.describe()}\nEnd it, and the lock is free at once: kill {info.pid}",
             )
         # Another machine's process (a shared folder) can't be looked at from here. Should it live,
@@ -107,7 +108,7 @@ def holder(state: str, location: str) -> LockInfo | None:
         return None
     except OSError as error:
         raise StateError(
-            f"The lock of the state {location} can't be read", f"{error.strerror}: {path}"
+            f"the lock of the state {location} can't be read", f"{error.strerror}: {shown(path)}"
         ) from error
     try:
         info = LockInfo.parse(os.pread(descriptor, _MOST, 0))
@@ -146,20 +147,20 @@ def _open(path: str, location: str, flags: int) -> int:
     except FileNotFoundError as error:
         folder = os.path.dirname(path)
         raise StateError(
-            f"The folder of the state {location} does not exist",
+            f"the folder of the state {location} does not exist",
             f"Make it, or name another place with `state` in the spec or --state:\n"
-            f"  mkdir -p {folder}",
+            f"  mkdir -p {shlex.quote(shown(folder))}",
         ) from error
     except OSError as error:
         raise StateError(
-            f"The state {location} can't be locked", f"{error.strerror}: {path}"
+            f"the state {location} can't be locked", f"{error.strerror}: {shown(path)}"
         ) from error
 
 
 def _flock(descriptor: int, location: str) -> bool:
     if sys.platform == "win32":
         raise StateError(
-            f"The state {location} can't be locked",
+            f"the state {location} can't be locked",
             "Local states need Linux or macOS (or WSL). Keep the state in a bucket: "
             "s3://, gs:// or az://.",
         )
@@ -171,7 +172,7 @@ def _flock(descriptor: int, location: str) -> bool:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
         raise StateError(
-            f"The state {location} can't be locked",
+            f"the state {location} can't be locked",
             f"Its file system has no locks ({error.strerror}). Keep the state on a local disk, or "
             "in a bucket: s3://, gs:// or az://.",
         ) from error

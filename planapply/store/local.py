@@ -9,7 +9,7 @@ from pathlib import Path
 
 from planapply.store import filelock
 from planapply.store.document import Conflict, Failed
-from planapply.store.errors import StateUnreadable
+from planapply.store.errors import StateUnreadable, shown
 from planapply.store.lockinfo import LockInfo
 from planapply.store.rescue import create
 
@@ -20,7 +20,7 @@ class LocalPlace:
     pause = 0.1
 
     def __init__(self, location: str) -> None:
-        self.location = location
+        self.location = shown(location)
         # A link's target is the state: replacing the link would part it from its other names.
         self._path = os.path.realpath(os.path.expanduser(location))
         self.folder, self.name = os.path.split(self._path)
@@ -33,7 +33,7 @@ class LocalPlace:
             # A pipe would never end, a device give anything.
             if not stat.S_ISREG(os.stat(self._path).st_mode):
                 raise StateUnreadable(
-                    f"The state {self.location} can't be read",
+                    f"the state {self.location} can't be read",
                     "It is not a file. Name another place: `state` in the spec, or --state.",
                 )
             data = Path(self._path).read_bytes()
@@ -41,7 +41,7 @@ class LocalPlace:
             return None
         except OSError as error:
             raise StateUnreadable(
-                f"The state {self.location} can't be read", f"{error.strerror}: {self._path}"
+                f"the state {self.location} can't be read", f"{error.strerror}: {shown(self._path)}"
             ) from error
         return data, _digest(data)
 

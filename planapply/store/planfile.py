@@ -1,7 +1,6 @@
 """A saved plan: the model as JSON, and nothing that it can't be trusted to be."""
 
 import json
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,6 +8,7 @@ from pydantic_core import from_json
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
+from planapply.store.errors import shown
 from planapply.store.private import write_private
 
 FORMAT_VERSION: int = Plan.model_fields["format_version"].default
@@ -21,7 +21,7 @@ def write_plan(path: str, plan: Plan) -> None:
         write_private(path, plan.model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:
         raise PlanapplyError(
-            f"the plan can't be saved to {_shown(path)}: {error.strerror or error}",
+            f"the plan can't be saved to {shown(path)}: {error.strerror or error}",
             "Name another file with --out.",
         ) from error
 
@@ -35,7 +35,7 @@ def read_plan(path: str) -> Plan:
         data = Path(path).read_bytes()
     except OSError as error:
         raise PlanapplyError(
-            f"the plan file {_shown(path)} can't be read: {error.strerror or error}",
+            f"the plan file {shown(path)} can't be read: {error.strerror or error}",
             "`planapply plan --out FILE` makes one.",
         ) from error
     _check_kind(path, data)
@@ -60,21 +60,17 @@ def _check_kind(path: str, data: bytes) -> None:
     if not isinstance(document, dict) or "changes" not in document:
         is_state = isinstance(document, dict) and "serial" in document
         raise PlanapplyError(
-            f"{_shown(path)} is not a plan file",
+            f"{shown(path)} is not a plan file",
             "It is a state: show it with --state." if is_state else _AGAIN,
         )
     version = document.get("format_version")
     if version != FORMAT_VERSION:
         raise PlanapplyError(
-            f"the plan file {_shown(path)} was written by another version of planapply",
+            f"the plan file {shown(path)} was written by another version of planapply",
             f"It has format {json.dumps(version)}, and this planapply reads format "
             f"{FORMAT_VERSION}. {_AGAIN}",
         )
 
 
 def _damaged(path: str, why: str) -> PlanapplyError:
-    return PlanapplyError(f"the plan file {_shown(path)} is damaged", f"{why} {_AGAIN}")
-
-
-def _shown(path: str) -> str:
-    return os.fsencode(path).decode(errors="replace")
+    return PlanapplyError(f"the plan file {shown(path)} is damaged", f"{why} {_AGAIN}")

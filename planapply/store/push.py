@@ -10,7 +10,7 @@ def check_push(current: State | None, new: State) -> None:
         return
     if current.lineage != new.lineage:
         raise StateError(
-            "The file is of another state",
+            "the file is of another state",
             f'It is of cluster "{new.cluster}" (lineage {new.lineage}), the state in place of '
             f'cluster "{current.cluster}" (lineage {current.lineage}). Replacing one by the other '
             "would forget VMs. Push it to a place of its own with --state.",
@@ -18,7 +18,7 @@ def check_push(current: State | None, new: State) -> None:
     if new.serial <= current.serial:
         age = "older than" if new.serial < current.serial else "as old as, but not the same as,"
         raise StateError(
-            f"The file is {age} the state in place",
+            f"the file is {age} the state in place",
             f"The file has serial {new.serial}, the state serial {current.serial}. Replacing it "
             "would forget what happened since. Run `planapply plan`: VMs that the state doesn't "
             "know are found by their tags.",

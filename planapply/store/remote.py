@@ -111,9 +111,9 @@ class RemotePlace:
         """See `Store.unlock`."""
         holder = self.holder()
         if holder is None:
-            raise StateError(f"The state {self.location} is not locked", "There is nothing to do.")
+            raise StateError(f"the state {self.location} is not locked", "There is nothing to do.")
         if holder.id != lock_id:
-            raise StateError(f"The state {self.location} has no lock {lock_id}", holder.describe())
+            raise StateError(f"the state {self.location} has no lock {lock_id}", holder.describe())
         self.remove_lock()
         return holder
 
@@ -162,7 +162,7 @@ class RemotePlace:
 
     def _unreachable(self, error: Exception) -> StateError:
         reason, advice = self.trouble(error)
-        return StateError(f"The state {self.location} can't be reached: {reason}", advice)
+        return StateError(f"the state {self.location} can't be reached: {reason}", advice)
 
     def _locked(self, holder: LockInfo) -> StateLocked:
         gone = " It seems to be gone." if holder.is_dead() else ""
@@ -199,7 +199,7 @@ class RemoteLock:
         except StateError as error:
             problem = error.diagnostics[0]
             raise StateError(
-                f"The state {self.place.location} is still locked",
+                f"the state {self.place.location} is still locked",
                 f"{problem.summary}\nWhen the cause is gone, free it:\n"
                 f"  {unlock_command(self.info.id, self.place.location)}",
             ) from error

@@ -58,7 +58,7 @@ def test_an_older_format_is_migrated_and_a_gap_is_an_error() -> None:
     assert (migrated.cluster, migrated.format_version) == ("demo", 1)
     oldest = older.replace(b": 0", b": -1")
     assert refusal(oldest, migrations={0: rename}) == snapshot("""\
-The state demo.state.json can't be read
+the state demo.state.json can't be read
 No planapply ever wrote format_version -1.
 It was left as it is. Put a good copy back in its place; or move it away and rebuild it
 from the VMs' tags with `planapply recover`.\
@@ -68,7 +68,7 @@ from the VMs' tags with `planapply recover`.\
 def test_a_newer_format_is_refused_even_if_it_could_be_read() -> None:
     newer = json.loads(encode(state(planapply_version="9.1"))) | {"format_version": 2}
     assert refusal(json.dumps(newer).encode()) == snapshot("""\
-The state demo.state.json was written by a newer planapply
+the state demo.state.json was written by a newer planapply
 It has format 2 (planapply 9.1); this planapply reads up to format 1. Upgrade planapply:
   pip install --upgrade planapply\
 """)
@@ -98,7 +98,7 @@ It has format 2 (planapply 9.1); this planapply reads up to format 1. Upgrade pl
     ids=["empty", "truncated", "damaged", "zeros", "deep"],
 )
 def test_damage_is_said_with_its_place(data: bytes, problem: str) -> None:
-    assert refusal(data).splitlines()[:2] == ["The state demo.state.json can't be read", problem]
+    assert refusal(data).splitlines()[:2] == ["the state demo.state.json can't be read", problem]
 
 
 def test_wrong_values_are_named_and_never_shown() -> None:
@@ -108,7 +108,7 @@ def test_wrong_values_are_named_and_never_shown() -> None:
         "extra": "SECRET",
     }
     assert refusal(json.dumps(document).encode()) == snapshot("""\
-The state demo.state.json can't be read
+the state demo.state.json can't be read
 It is JSON, but not as planapply writes it:
   serial: Input should be a valid integer, unable to parse string as an integer
   tls.key: Input should be a valid string

@@ -88,7 +88,7 @@ def test_a_second_writer_is_refused_and_what_it_had_is_kept(here: Path, store: S
     with pytest.raises(StateConflict) as caught:
         store.write(state(2, pins={"mine": 1}))
     assert wrapped(caught.value, HERE=here) == snapshot("""\
-The state demo.json is no longer ours to write
+the state demo.json is no longer ours to write
 Somebody else wrote it since it was read here. It was left as it is, and nothing more is
 asked of the cloud.
 Run `planapply plan`: VMs that the state doesn't know are found by their tags.
@@ -138,7 +138,7 @@ def test_a_missing_folder(here: Path) -> None:
     with pytest.raises(StateError) as caught:
         store.write(state(1))
     assert wrapped(caught.value, HERE=here) == snapshot("""\
-The folder of the state no/demo.json does not exist
+the folder of the state no/demo.json does not exist
 Make it, or name another place with `state` in the spec or --state:
   mkdir -p HERE/no\
 """)
@@ -164,19 +164,19 @@ def test_what_is_no_file(here: Path, what: str) -> None:
         wrapped(caught.value, HERE=here)
         == {
             "folder": snapshot("""\
-The state thing can't be read
+the state thing can't be read
 It is not a file. Name another place: `state` in the spec, or --state.\
 """),
             "pipe": snapshot("""\
-The state thing can't be read
+the state thing can't be read
 It is not a file. Name another place: `state` in the spec, or --state.\
 """),
             "loop": snapshot("""\
-The state thing can't be read
+the state thing can't be read
 Too many levels of symbolic links: HERE/thing\
 """),
             "not a folder": snapshot("""\
-The state file/thing can't be read
+the state file/thing can't be read
 Not a directory: HERE/file/thing\
 """),
         }[what]
@@ -184,13 +184,14 @@ Not a directory: HERE/file/thing\
 
 
 @pytest.mark.parametrize(
-    "location", ["ftp://host/key", "s3://bucket", "s3://bucket/", "gs://b/a/../c", "az:///key"]
+    "location",
+    ["ftp://host/key", "s3://bucket", "s3://bucket/", "gs://b/a/../c", "az:///key", "", "a\0b"],
 )
 def test_what_is_no_place(location: str) -> None:
     with pytest.raises(StateError) as caught:
         open_store(location)
     assert str(caught.value) == (
-        f"{location} is no place for a state\n"
+        f"{location!r} is no place for a state\n"
         "Give a path, s3://bucket/key, gs://bucket/key or az://container/key."
     )
 
@@ -211,7 +212,7 @@ def test_no_room_for_anything(here: Path, store: Store, tmp_path: Path) -> None:
     with store.lock("apply"), file_size_limit(64), pytest.raises(StateWriteError) as caught:
         store.write(state(2))
     assert wrapped(caught.value) == snapshot("""\
-The state demo.json can't be written: File too large
+the state demo.json can't be written: File too large
 The version of before is intact. The newer one could not be saved anywhere else. When the
 cause is gone, run `planapply plan`: VMs that the state doesn't know are found by their
 tags.\
@@ -248,7 +249,7 @@ def test_a_full_disk(here: Path, small_disk: Path, tmp_path: Path) -> None:
         with pytest.raises(StateWriteError) as caught:
             store.write(state(3, pins=large.pins))
     assert wrapped(caught.value, TMP=tmp_path) == snapshot("""\
-The state TMP/small/demo.json can't be written: No space left on device
+the state TMP/small/demo.json can't be written: No space left on device
 The version of before is intact. The newer one is in
 TMP/state-home/planapply/demo.unsaved-3.json
 When the cause is gone, put it in place:
@@ -282,7 +283,7 @@ def test_a_read_only_folder(here: Path, store: Store, tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", str(folder)], check=True)
     assert wrapped(caught.value, FROZEN=folder) == snapshot("""\
-The state FROZEN/demo.json can't be locked
+the state FROZEN/demo.json can't be locked
 Read-only file system: FROZEN/demo.json.lock\
 """)
 
@@ -293,7 +294,7 @@ def test_what_can_not_be_written_is_saved_beside(here: Path, store: Store) -> No
         with pytest.raises(StateWriteError) as caught:
             store.write(state(2))
         assert wrapped(caught.value, HERE=here) == snapshot("""\
-The state demo.json can't be written: Is a directory
+the state demo.json can't be written: Is a directory
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
 When the cause is gone, put it in place:
   planapply state push HERE/demo.unsaved-2.json --state demo.json\

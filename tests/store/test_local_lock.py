@@ -94,7 +94,7 @@ def test_the_holder_is_named(store: Store) -> None:
             pass
         assert caught.value.holder == info
         assert told(caught.value, info) == snapshot("""\
-The state demo.json is locked
+the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or end it: kill PID\
 """)
@@ -162,14 +162,14 @@ def test_a_living_holder_keeps_its_lock(store: Store) -> None:
         with pytest.raises(StateError) as caught:
             store.unlock(lock_id)
         assert told(caught.value, info) == snapshot("""\
-The lock ID belongs to a process that runs
+the lock ID belongs to a process that runs
 WHO, process PID, has held it since SINCE for apply (lock ID).
 End it, and the lock is free at once: kill PID\
 """)
         with pytest.raises(StateError) as caught:
             store.unlock("00000000")
         assert told(caught.value, info) == snapshot("""\
-The state demo.json has no lock 00000000
+the state demo.json has no lock 00000000
 WHO, process PID, has held it since SINCE for apply (lock ID).\
 """)
 
@@ -178,14 +178,14 @@ def test_nothing_to_unlock(store: Store) -> None:
     with pytest.raises(StateError) as caught:
         store.unlock("00000000")
     assert wrapped(caught.value) == snapshot("""\
-The state demo.json is not locked
+the state demo.json is not locked
 There is nothing to break.\
 """)
     Path("demo.json.lock").touch()  # Killed before it could sign.
     with pytest.raises(StateError) as caught:
         store.unlock("00000000")
     assert wrapped(caught.value) == snapshot("""\
-The state demo.json has no lock 00000000
+the state demo.json has no lock 00000000
 Its lock has not been signed.\
 """)
     with store.lock("apply") as lock:
@@ -202,7 +202,7 @@ def test_another_machines_lock_in_a_shared_folder_can_be_broken(store: Store) ->
         with pytest.raises(StateLocked) as caught, other.lock("apply"):
             pass
         assert told(caught.value, there) == snapshot("""\
-The state demo.json is locked
+the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if that process is gone, break the lock:
   planapply unlock ID --state demo.json\

@@ -17,7 +17,7 @@ def test_another_lineage_may_not() -> None:
     with pytest.raises(StateError) as caught:
         check_push(state(6), state(9, lineage="2222", cluster="other"))
     assert wrapped(caught.value) == snapshot("""\
-The file is of another state
+the file is of another state
 It is of cluster "other" (lineage 2222), the state in place of cluster "demo" (lineage
 11111111-aaaa). Replacing one by the other would forget VMs. Push it to a place of its own
 with --state.\
@@ -28,7 +28,7 @@ def test_an_older_one_may_not() -> None:
     with pytest.raises(StateError) as caught:
         check_push(state(6), state(5))
     assert wrapped(caught.value) == snapshot("""\
-The file is older than the state in place
+the file is older than the state in place
 The file has serial 5, the state serial 6. Replacing it would forget what happened since.
 Run `planapply plan`: VMs that the state doesn't know are found by their tags.\
 """)
@@ -38,7 +38,7 @@ def test_another_one_of_the_same_serial_may_not() -> None:
     with pytest.raises(StateError) as caught:
         check_push(state(6), state(6, pins={"image": "ami-1"}))
     assert wrapped(caught.value) == snapshot("""\
-The file is as old as, but not the same as, the state in place
+the file is as old as, but not the same as, the state in place
 The file has serial 6, the state serial 6. Replacing it would forget what happened since.
 Run `planapply plan`: VMs that the state doesn't know are found by their tags.\
 """)

@@ -103,7 +103,7 @@ def test_the_holder_is_named_and_its_lock_can_be_broken(aws: Cloud, store: Store
             pass
         assert caught.value.holder == mine
         assert told(caught.value, mine) == snapshot("""\
-The state s3://states/team/demo.json is locked
+the state s3://states/team/demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if it has died, break its lock:
   planapply unlock ID --state s3://states/team/demo.json\
@@ -111,7 +111,7 @@ Wait for it (--lock-timeout), or, if it has died, break its lock:
         with pytest.raises(StateError) as refused:
             other.unlock("00000000")
         assert wrapped(refused.value).splitlines()[0] == (
-            "The state s3://states/team/demo.json has no lock 00000000"
+            "the state s3://states/team/demo.json has no lock 00000000"
         )
         assert other.unlock(mine.id) == mine
         with other.lock("destroy") as theirs:
@@ -120,7 +120,7 @@ Wait for it (--lock-timeout), or, if it has died, break its lock:
             other.write(state(1))
             assert store.lock_info() == theirs
         assert wrapped(conflict.value, ID=mine.id, HERE=os.getcwd()) == snapshot("""\
-The state s3://states/team/demo.json is no longer ours to write
+the state s3://states/team/demo.json is no longer ours to write
 Somebody broke our lock (ID). It was left as it is, and nothing more is asked of the
 cloud.
 Run `planapply plan`: VMs that the state doesn't know are found by their tags.
@@ -130,7 +130,7 @@ What would have been written is in HERE/demo.unsaved-1.json\
     with pytest.raises(StateError) as caught_nothing:
         store.unlock(mine.id)
     assert wrapped(caught_nothing.value) == snapshot("""\
-The state s3://states/team/demo.json is not locked
+the state s3://states/team/demo.json is not locked
 There is nothing to do.\
 """)
 
@@ -239,10 +239,10 @@ def refusals(aws: Cloud, store: Store, error: str, status: int) -> str:
 
 def test_no_permission(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "AccessDenied", 403) == snapshot("""\
-The state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
+the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
 Check whose credentials are in use, and that they may read, write and delete
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
-The state s3://states/team/demo.json can't be written: access is denied (403 AccessDenied)
+the state s3://states/team/demo.json can't be written: access is denied (403 AccessDenied)
 Check whose credentials are in use, and that they may read, write and delete
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
@@ -253,10 +253,10 @@ When the cause is gone, put it in place:
 
 def test_credentials_that_are_no_longer_valid(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "ExpiredToken", 400) == snapshot("""\
-The state s3://states/team/demo.json can't be reached: access is denied (400 ExpiredToken)
+the state s3://states/team/demo.json can't be reached: access is denied (400 ExpiredToken)
 Check whose credentials are in use, and that they may read, write and delete
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
-The state s3://states/team/demo.json can't be written: access is denied (400 ExpiredToken)
+the state s3://states/team/demo.json can't be written: access is denied (400 ExpiredToken)
 Check whose credentials are in use, and that they may read, write and delete
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
@@ -267,9 +267,9 @@ When the cause is gone, put it in place:
 
 def test_a_bucket_in_another_region(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "PermanentRedirect", 301) == snapshot("""\
-The state s3://states/team/demo.json can't be reached: the bucket is in another region
+the state s3://states/team/demo.json can't be reached: the bucket is in another region
 Set AWS_REGION to the bucket's.
-The state s3://states/team/demo.json can't be written: the bucket is in another region
+the state s3://states/team/demo.json can't be written: the bucket is in another region
 Set AWS_REGION to the bucket's.
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
 When the cause is gone, put it in place:
@@ -279,10 +279,10 @@ When the cause is gone, put it in place:
 
 def test_a_bucket_that_has_gone(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "NoSuchBucket", 404) == snapshot("""\
-The state s3://states/team/demo.json can't be reached: s3://states does not exist (404
+the state s3://states/team/demo.json can't be reached: s3://states does not exist (404
 NoSuchBucket)
 Make it, or name another one.
-The state s3://states/team/demo.json can't be written: s3://states does not exist (404
+the state s3://states/team/demo.json can't be written: s3://states does not exist (404
 NoSuchBucket)
 Make it, or name another one.
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
@@ -294,10 +294,10 @@ When the cause is gone, put it in place:
 @pytest.mark.slow
 def test_a_bucket_that_fails(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "InternalError", 500) == snapshot("""\
-The state s3://states/team/demo.json can't be reached: the bucket answers 500
+the state s3://states/team/demo.json can't be reached: the bucket answers 500
 InternalError
 Try again in a while.
-The state s3://states/team/demo.json can't be written: the bucket answers 500
+the state s3://states/team/demo.json can't be written: the bucket answers 500
 InternalError
 Try again in a while.
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
@@ -319,7 +319,7 @@ def test_a_bucket_that_refuses_every_condition(
             store.write(state(2))
         aws.clear()
     assert str(caught.value).splitlines()[:2] == [
-        f"The state {PLACE} can't be written: the bucket answers {status} {error}",
+        f"the state {PLACE} can't be written: the bucket answers {status} {error}",
         "Try again in a while.",
     ]
     aws.fault("s3:PutObject", error=error, status=status, times=None)
@@ -336,21 +336,23 @@ def test_a_missing_bucket(aws: Cloud) -> None:
     with pytest.raises(StateError) as caught:
         nowhere.read()
     assert wrapped(caught.value) == snapshot("""\
-The state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404
+the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404
 NoSuchBucket)
 Make it, or name another one.\
 """)
     with pytest.raises(StateError) as caught, nowhere.lock("apply"):
         pass
-    assert wrapped(caught.value).splitlines()[0] == snapshot("The state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404")
+    assert wrapped(caught.value).splitlines()[0] == snapshot(
+        "the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404"
+    )
 
 
 def test_a_lock_that_can_not_be_released_is_said(aws: Cloud, store: Store) -> None:
     with pytest.raises(StateError) as caught, store.lock("apply") as lock:
         aws.fault("s3:POST", error="AccessDenied", status=403)
     assert wrapped(caught.value, ID=lock.id) == snapshot("""\
-The state s3://states/team/demo.json is still locked
-The state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
+the state s3://states/team/demo.json is still locked
+the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
 When the cause is gone, free it:
   planapply unlock ID --state s3://states/team/demo.json\
 """)
@@ -362,7 +364,12 @@ def test_it_is_said_after_what_went_wrong_first(aws: Cloud, store: Store) -> Non
     aws.fault("s3:POST", error="AccessDenied", status=403)
     with pytest.raises(StateConflict) as caught, store.lock("apply"):
         store.write(state(1))
-    assert [problem.summary for problem in caught.value.diagnostics] == snapshot(['The state s3://states/team/demo.json is no longer ours to write', 'The state s3://states/team/demo.json is still locked'])
+    assert [problem.summary for problem in caught.value.diagnostics] == snapshot(
+        [
+            "the state s3://states/team/demo.json is no longer ours to write",
+            "the state s3://states/team/demo.json is still locked",
+        ]
+    )
     lock = store.lock_info()
     assert lock
     store.unlock(lock.id)
@@ -383,12 +390,14 @@ def test_no_answer(
     with pytest.raises(StateError) as caught:
         open_store(PLACE).read()
     assert wrapped(caught.value, PORT=closed_port) == snapshot("""\
-The state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT
+the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT
 Check the network, and try again.\
 """)
     with pytest.raises(StateError) as caught, open_store(PLACE).lock("apply"):
         pass
-    assert wrapped(caught.value, PORT=closed_port).splitlines()[0] == snapshot("The state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT")
+    assert wrapped(caught.value, PORT=closed_port).splitlines()[0] == snapshot(
+        "the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT"
+    )
 
 
 @pytest.mark.parametrize(
@@ -416,12 +425,12 @@ AWS_ENDPOINT_URL is no address
 It must begin with http:// or https://.\
 """),
             "AWS_ACCESS_KEY_ID": snapshot("""\
-The state s3://states/team/demo.json can't be reached: no usable credentials
+the state s3://states/team/demo.json can't be reached: no usable credentials
 Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY, or `aws sso login`.\
 """),
             "AWS_PROFILE": snapshot("""\
-The state s3://states/team/demo.json can't be reached: no usable credentials
+the state s3://states/team/demo.json can't be reached: no usable credentials
 The config profile (nobody) could not be found
 Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY, or `aws sso login`.\

@@ -230,7 +230,7 @@ def image_python() -> str:
 # The image's own Python that has Dask.
 {HAS_DASK}\
 python=
-for each in /opt/planapply/env/bin/python python3 python; do
+for each in /opt/planapply/bin/python python3 python; do
   if as_node "$each" -c "$has_dask" 2>/dev/null; then python=$each; break; fi
 done
 [ -n "$python" ] || fail "this image's Python has no Dask: write packages, or docker, \

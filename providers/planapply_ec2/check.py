@@ -96,6 +96,14 @@ def _image(client: Client, config: NodeConfig) -> Iterator[ProviderError]:
     if config.image is None:
         return
     found = image.known(client, config.image)
+    told = config.environment
+    brings_dask = told.packages or told.docker or told.setup or told.requirements is not None
+    if found.owner == image.DEBIAN and not brings_dask:
+        yield _rejected(
+            f"{config.group}: Debian's image has no Dask, and [environment] installs none",
+            'Write packages = "client" there, for what this Python has, or a list of packages, or '
+            "`docker`; or name an `image` that has it all.",
+        )
     arch = sizes.arch(client, config.size)
     if found.arch != arch:
         yield _rejected(

@@ -11,6 +11,9 @@ from planapply_ec2.client import Client
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
+DEBIAN = "136693071363"
+"""Debian's account, from its wiki, Cloud/AmazonEC2Image."""
+
 
 @dataclass(frozen=True)
 class Publisher:
@@ -34,11 +37,10 @@ def _publisher(arch: str, gpus: bool) -> Publisher:
             "amazon",
             f"{kind} *",
         )
-    # From Debian's wiki, Cloud/AmazonEC2Image/Bookworm.
     debian = {"x86_64": "amd64", "arm64": "arm64"}[arch]
     return Publisher(
         f"/aws/service/debian/release/12/latest/{debian}",
-        "136693071363",
+        DEBIAN,
         f"debian-12-{debian}-*",
     )
 

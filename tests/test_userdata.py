@@ -1,0 +1,420 @@
+"""The script that turns a bare VM into a node: whole, checked by shellcheck, and run by bash."""
+
+import gzip
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+
+from planapply.bootstrap import user_data
+from planapply.bootstrap.userdata import script
+from planapply.fleet.tls import make_tls
+from planapply.model.node import Environment, NodeConfig
+from planapply.model.state import TLS
+
+ADDRESS = "tls://10.0.0.5:8786"
+PAIR = TLS(certificate="CERTIFICATE\n", key="KEY\n")  # type: ignore[arg-type]
+SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler", security="tls")
+WORKER = NodeConfig(group="cpu", cls="distributed.Nanny", security="tls")
+MANY = [f"cpu-{i}" for i in range(100)]
+
+
+def with_environment(config: NodeConfig, **environment: Any) -> NodeConfig:
+    return config.model_copy(update={"environment": Environment(**environment)})
+
+
+KINDS = {
+    "scheduler": (SCHEDULER, ["scheduler"], None),
+    "worker": (WORKER, ["cpu-7"], ADDRESS),
+    "workers": (WORKER.model_copy(update={"processes": 4}), [*MANY, "cpu-200"], ADDRESS),
+    "spot": (WORKER.model_copy(update={"spot": True}), MANY, ADDRESS),
+    "ttl": (WORKER.model_copy(update={"ttl": 43200.0}), MANY, ADDRESS),
+    "packages": (with_environment(WORKER, packages=("dask[distributed]",)), MANY, ADDRESS),
+    "requirements": (
+        with_environment(WORKER, requirements="dask\n", python="3.12", setup=("true", "a 'b'")),
+        MANY,
+        ADDRESS,
+    ),
+    "docker": (
+        with_environment(WORKER, docker="daskdev/dask:latest", env={"A": "b c"}),
+        MANY,
+        ADDRESS,
+    ),
+}
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def text_of(kind: str) -> str:
+    config, names, scheduler = KINDS[kind]
+    return script(config, names, scheduler, PAIR, cluster="genomics")
+
+
+def test_a_whole_script() -> None:
+    config = NodeConfig(
+        group="cpu",
+        cls="distributed.Nanny",
+        options={"resources": {"SSD": 1}},
+        processes=2,
+        spot="prefer",
+        security="tls",
+        ttl=43200.0,
+        environment=Environment(
+            python="3.12",
+            packages=("dask[distributed]==2026.8.0", "pandas"),
+            env={"OMP_NUM_THREADS": "1"},
+            setup=("apt-get install -y graphviz",),
+        ),
+    )
+    names = [*(f"cpu-{i}" for i in range(20)), "cpu-40"]
+    assert script(config, names, ADDRESS, PAIR, cluster="genomics") == snapshot("""\
+#!/bin/bash
+# From planapply, for cpu of the cluster genomics; it runs once, at the first boot.
+set -euo pipefail
+umask 077
+export HOME=/root DEBIAN_FRONTEND=noninteractive
+mkdir -p /etc/planapply /opt/planapply /var/lib/planapply
+chmod 700 /etc/planapply
+cd /var/lib/planapply
+
+# A node that can't start is of no use and costs money: it says why on its console, and ends.
+# EC2 terminates what powers off.
+fail() { echo "planapply: $*"; exit 1; }
+at_exit() {
+  if [ "$1" != 0 ]; then
+    echo "planapply: this node can't start, and ends; why stands above"
+    systemctl --no-block poweroff
+  fi
+}
+trap 'at_exit $?' EXIT
+
+# ttl: it ends at this age, also if what follows fails, and after a reboot.
+cat >/etc/systemd/system/planapply-ttl.service <<'END'
+[Unit]
+Description=The end of this node by its ttl
+[Service]
+Type=oneshot
+ExecStart=/bin/systemctl --no-block poweroff
+END
+cat >/etc/systemd/system/planapply-ttl.timer <<END
+[Unit]
+Description=When this node ends by its ttl
+[Timer]
+OnCalendar=$(date -u -d '+43200 seconds' '+%F %T UTC')
+AccuracySec=1s
+Persistent=true
+[Install]
+WantedBy=timers.target
+END
+systemctl daemon-reload
+systemctl enable --now planapply-ttl.timer
+
+# EC2's metadata (IMDSv2): prints one item, looking every so many seconds until it is there.
+cat >/etc/planapply/metadata.py <<'END'
+import sys, time, urllib.request
+
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def ask(path, method="GET", **headers):
+    url = f"http://169.254.169.254/latest/{path}"
+    headers = {f"X-aws-ec2-metadata-{key}".replace("_", "-"): headers[key] for key in headers}
+    request = urllib.request.Request(url, method=method, headers=headers)
+    return opener.open(request, timeout=5).read().decode()
+
+
+while True:
+    try:
+        token = ask("api/token", "PUT", token_ttl_seconds="60")
+        print(ask(f"meta-data/{sys.argv[1]}", token=token))
+        break
+    except OSError:
+        time.sleep(float(sys.argv[2]))
+END
+
+# Which of the batch it is.
+names=(cpu-{0..19} cpu-40)
+name=${names[$(python3 /etc/planapply/metadata.py ami-launch-index 1)]}
+echo "planapply: this is $name"
+
+cat >/etc/planapply/tls-certificate.pem <<'END'
+CERTIFICATE
+END
+cat >/etc/planapply/tls-key.pem <<'END'
+KEY
+END
+
+# The environment of its Dask processes, and of what is installed for them.
+environment=(
+  DASK_TEMPORARY_DIRECTORY=/var/lib/planapply
+  OMP_NUM_THREADS=1
+  DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
+  DASK_DISTRIBUTED__COMM__TLS__CA_FILE=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY=/etc/planapply/tls-key.pem
+  DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY=/etc/planapply/tls-key.pem
+  DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY=/etc/planapply/tls-key.pem
+  PLANAPPLY_CLUSTER=genomics
+  "PLANAPPLY_NODE=$name"
+)
+as_node() { env "${environment[@]}" "$@"; }
+
+# What it runs: its Dask workers and their options.
+workers=("$name"-{0..1})
+spec='{"@NODE@-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-0"}}, "@NODE@-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-1"}}}'
+spec=${spec//@NODE@/$name}
+threads=$(($(nproc) / 2))
+spec=${spec//@THREADS@/$((threads > 0 ? threads : 1))}
+printf '%s\\n' "$spec" >/etc/planapply/spec.json
+
+apt_lists() {
+  if command -v apt-get >/dev/null; then
+    # Other jobs of a first boot hold its lock for a while; most images come without its lists.
+    echo 'DPkg::Lock::Timeout "300";' >/etc/apt/apt.conf.d/90planapply
+    [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
+  fi
+}
+
+# setup
+umask 022
+apt_lists
+as_node bash -c 'apt-get install -y graphviz' || fail "setup command 1 of 1 failed"
+
+# Its Python environment, by uv: the image's, or else PyPI's.
+cat >/etc/planapply/requirements.txt <<'END'
+dask[distributed]==2026.8.0
+pandas
+END
+umask 022
+if ! uv=$(command -v uv); then
+  if ! python3 -m venv /opt/planapply/uv; then
+    apt_lists
+    apt-get install -y python3-venv
+    python3 -m venv --clear /opt/planapply/uv
+  fi
+  as_node /opt/planapply/uv/bin/pip install --quiet uv
+  uv=/opt/planapply/uv/bin/uv
+fi
+python=/opt/planapply/env/bin/python
+as_node "$uv" venv --python 3.12 /opt/planapply/env
+as_node "$uv" pip install --python "$python" --requirement /etc/planapply/requirements.txt
+has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)'
+as_node "$python" -c "$has_dask" || fail "what [environment] installs brings no Dask"
+dask=("$python") inside=("$python")
+
+# Its Dask process. Without it the VM is of no use, so that its end is the VM's: idle for too long,
+# retired, its scheduler gone for good, or crashed.
+declare -p environment workers dask inside >/etc/planapply/node
+cat >/etc/planapply/run <<'END'
+#!/bin/bash
+. /etc/planapply/node
+exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec tls://10.0.0.5:8786 \\
+  --spec "$(</etc/planapply/spec.json)"
+END
+chmod 700 /etc/planapply/run
+cat >/etc/systemd/system/planapply.service <<'END'
+[Unit]
+Description=The Dask process of this node
+Wants=network-online.target
+After=network-online.target docker.service
+SuccessAction=poweroff
+FailureAction=poweroff
+[Service]
+ExecStart=/etc/planapply/run
+WorkingDirectory=/var/lib/planapply
+StandardOutput=journal+console
+StandardError=journal+console
+LimitNOFILE=1048576
+TimeoutStopSec=60
+[Install]
+WantedBy=multi-user.target
+END
+
+# EC2 tells two minutes ahead that it takes a spot VM back: time for its workers to hand what they
+# hold to the others.
+cat >/etc/planapply/spot <<'END'
+#!/bin/bash
+. /etc/planapply/node
+python3 /etc/planapply/metadata.py spot/instance-action 5
+echo "planapply: EC2 takes this spot VM back; its workers retire"
+exec env "${environment[@]}" "${inside[@]}" -c '
+import sys
+from distributed import Client
+with Client(sys.argv[1], timeout=10) as client:
+    client.retire_workers(names=sys.argv[2:], remove=True, close_workers=True)
+' tls://10.0.0.5:8786 "${workers[@]}"
+END
+chmod 700 /etc/planapply/spot
+cat >/etc/systemd/system/planapply-spot.service <<'END'
+[Unit]
+Description=Retires its Dask workers when EC2 takes this VM back
+After=planapply.service
+[Service]
+ExecStart=/etc/planapply/spot
+Restart=on-failure
+RestartSec=2
+StandardOutput=journal+console
+StandardError=journal+console
+[Install]
+WantedBy=multi-user.target
+END
+
+systemctl daemon-reload
+systemctl enable --now --no-block planapply.service planapply-spot.service
+""")
+
+
+def test_a_whole_script_of_a_scheduler() -> None:
+    config = with_environment(
+        SCHEDULER.model_copy(update={"idle_timeout": 1800.0}), docker="daskdev/dask:latest"
+    )
+    assert script(config, ["scheduler"], None, PAIR, cluster="genomics") == snapshot("""\
+#!/bin/bash
+# From planapply, for scheduler of the cluster genomics; it runs once, at the first boot.
+set -euo pipefail
+umask 077
+export HOME=/root DEBIAN_FRONTEND=noninteractive
+mkdir -p /etc/planapply /opt/planapply /var/lib/planapply
+chmod 700 /etc/planapply
+cd /var/lib/planapply
+
+# A node that can't start is of no use and costs money: it says why on its console, and ends.
+# EC2 terminates what powers off.
+fail() { echo "planapply: $*"; exit 1; }
+at_exit() {
+  if [ "$1" != 0 ]; then
+    echo "planapply: this node can't start, and ends; why stands above"
+    systemctl --no-block poweroff
+  fi
+}
+trap 'at_exit $?' EXIT
+
+name=scheduler
+
+cat >/etc/planapply/tls-certificate.pem <<'END'
+CERTIFICATE
+END
+cat >/etc/planapply/tls-key.pem <<'END'
+KEY
+END
+
+# The environment of its Dask processes, and of what is installed for them.
+environment=(
+  DASK_TEMPORARY_DIRECTORY=/var/lib/planapply
+  DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
+  DASK_DISTRIBUTED__COMM__TLS__CA_FILE=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY=/etc/planapply/tls-key.pem
+  DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY=/etc/planapply/tls-key.pem
+  DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT=/etc/planapply/tls-certificate.pem
+  DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY=/etc/planapply/tls-key.pem
+  PLANAPPLY_CLUSTER=genomics
+  "PLANAPPLY_NODE=$name"
+)
+as_node() { env "${environment[@]}" "$@"; }
+
+# What it runs: a scheduler.
+workers=()
+printf '%s\\n' '{"cls": "distributed.Scheduler", "opts": {"protocol": "tls", "dashboard": true, "idle_timeout": 1800.0, "port": 8786}}' >/etc/planapply/spec.json
+
+apt_lists() {
+  if command -v apt-get >/dev/null; then
+    # Other jobs of a first boot hold its lock for a while; most images come without its lists.
+    echo 'DPkg::Lock::Timeout "300";' >/etc/apt/apt.conf.d/90planapply
+    [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
+  fi
+}
+
+# Its container.
+umask 022
+image=daskdev/dask:latest
+if ! docker=$(command -v docker); then
+  apt_lists
+  apt-get install -y docker.io
+  docker=$(command -v docker)
+fi
+as_node "$docker" pull --quiet "$image"
+has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)'
+"$docker" run --rm --entrypoint python "$image" -c "$has_dask" ||
+  fail "the container image $image has no Dask"
+dask=("$docker" run --rm --name planapply --init --network host --user 0)
+dask+=(--volume /etc/planapply:/etc/planapply:ro --volume /var/lib/planapply:/var/lib/planapply)
+for pair in "${environment[@]}"; do dask+=(--env "${pair%%=*}"); done
+if command -v nvidia-smi >/dev/null; then dask+=(--gpus all); fi
+dask+=("$image" python)
+inside=("$docker" exec planapply python)
+
+# Its Dask process. Without it the VM is of no use, so that its end is the VM's: idle for too long,
+# retired, its scheduler gone for good, or crashed.
+declare -p environment workers dask inside >/etc/planapply/node
+cat >/etc/planapply/run <<'END'
+#!/bin/bash
+. /etc/planapply/node
+exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec \\
+  --spec "$(</etc/planapply/spec.json)"
+END
+chmod 700 /etc/planapply/run
+cat >/etc/systemd/system/planapply.service <<'END'
+[Unit]
+Description=The Dask process of this node
+Wants=network-online.target
+After=network-online.target docker.service
+SuccessAction=poweroff
+FailureAction=poweroff
+[Service]
+ExecStart=/etc/planapply/run
+WorkingDirectory=/var/lib/planapply
+StandardOutput=journal+console
+StandardError=journal+console
+LimitNOFILE=1048576
+TimeoutStopSec=60
+[Install]
+WantedBy=multi-user.target
+END
+
+systemctl daemon-reload
+systemctl enable --now --no-block planapply.service
+""")
+
+
+@kinds
+def test_shellcheck_has_nothing_to_say(kind: str) -> None:
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed (Debian's package of that name)")
+    done = subprocess.run(
+        [shellcheck, "--shell=bash", "-"], input=text_of(kind), text=True, capture_output=True
+    )
+    assert done.stdout == ""
+
+
+@kinds
+def test_it_is_shell_and_python(kind: str) -> None:
+    text = text_of(kind)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    if "metadata.py <<" in text:
+        program = text.split("metadata.py <<'END'\n")[1].split("\nEND\n")[0]
+        compile(program, "metadata.py", "exec")
+
+
+@kinds
+def test_it_fits_with_a_real_key_and_is_the_same_each_time(kind: str) -> None:
+    config, names, scheduler = KINDS[kind]
+    tls = make_tls("genomics")
+    made = user_data(config, names, scheduler, tls, cluster="genomics")
+    assert len(made) < 16384 / 3
+    assert made == user_data(config, names, scheduler, tls, cluster="genomics")
+    assert gzip.decompress(made).decode() == script(
+        config, names, scheduler, tls, cluster="genomics"
+    )
+
+
+def test_its_key_stands_in_it_as_it_is() -> None:
+    tls = make_tls("genomics")
+    text = script(WORKER, MANY, ADDRESS, tls, cluster="genomics")
+    assert tls.certificate in text
+    assert tls.key.get_secret_value() in text

@@ -1,0 +1,318 @@
+"""The script that turns a bare VM into a node, run by bash with stand-ins for its commands."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+
+from planapply.bootstrap.userdata import script
+from planapply.model.node import Environment, NodeConfig
+from planapply.model.state import TLS
+
+ADDRESS = "tls://10.0.0.5:8786"
+PAIR = TLS(certificate="CERTIFICATE\n", key="KEY\n")  # type: ignore[arg-type]
+WORKER = NodeConfig(group="cpu", cls="distributed.Nanny", security="tls")
+MANY = [f"cpu-{i}" for i in range(100)]
+
+OWN_PATHS = re.compile(r"/(etc/|opt/|var/lib/|root\b)")
+
+
+class Machine:
+    """Runs a script by bash, with all that it writes below one folder and no other command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.commands = folder / "bin"
+        self.log = folder / "log"
+        self.commands.mkdir()
+        for name in ("etc/systemd/system", "etc/apt/apt.conf.d", "var/lib/apt/lists", "root"):
+            (self.root / name).mkdir(parents=True)
+        for name in (
+            *("bash", "env", "cat", "chmod", "mkdir", "find", "date", "nproc", "touch", "true"),
+            "false",
+        ):
+            (self.commands / name).symlink_to(str(shutil.which(name)))
+        self.command("systemctl", "exit 0")
+
+    def command(self, name: str, does: str) -> None:
+        """A command that logs its arguments, one a line, before it does what it does."""
+        path = self.commands / name
+        path.write_text(
+            f"#!/bin/bash\n{{ printf '%s' {name}; printf ' <%s>' \"$@\"; echo; }} >>{self.log}\n{does}\n"
+        )
+        path.chmod(0o755)
+
+    def run(self, text: str) -> subprocess.CompletedProcess[str]:
+        text = OWN_PATHS.sub(lambda path: f"{self.root}{path[0]}", text)
+        text = text.replace("#!/bin/bash", f"#!{self.commands}/bash")
+        return subprocess.run(
+            [str(self.commands / "bash"), "-c", text],
+            env={"PATH": str(self.commands)},
+            capture_output=True,
+            text=True,
+        )
+
+    def node(self) -> subprocess.CompletedProcess[str]:
+        """What its unit starts."""
+        return subprocess.run(
+            [str(self.root / "etc/planapply/run")],
+            env={"PATH": str(self.commands)},
+            capture_output=True,
+            text=True,
+        )
+
+    def logged(self) -> list[str]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.replace(str(self.root), "").replace(str(self.commands), "") for line in lines]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def python(machine: Machine, index: int = 2) -> None:
+    """Its Python, which keeps what it is given as `dask spec`."""
+    env, spec = machine.root / "env", machine.root / "spec"
+    keep = f"env -0 >{env}; printf '%s' \"${{!#}}\" >{spec}"
+    does = f'case "$*" in *ami-launch-index*) echo {index};; *dask_spec*) {keep};; esac'
+    machine.command("python3", does)
+
+
+def with_environment(config: NodeConfig, **environment: Any) -> NodeConfig:
+    return config.model_copy(update={"environment": Environment(**environment)})
+
+
+def environment_of(machine: Machine) -> dict[str, str]:
+    pairs = (machine.root / "env").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if pair)
+
+
+def test_a_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
+    python(machine)
+    config = WORKER.model_copy(
+        update={"processes": 2, "options": {"nthreads": 3, "name_": "@NODE@"}}
+    )
+    done = machine.run(script(config, MANY, ADDRESS, PAIR, cluster="genomics"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "planapply: this is cpu-2\n"
+    assert machine.node().returncode == 0
+    spec = json.loads((machine.root / "spec").read_text())
+    assert spec == {
+        f"cpu-2-{i}": {
+            "cls": "distributed.Nanny",
+            "opts": {
+                "death_timeout": 600,
+                "memory_limit": 0.5,
+                "nthreads": 3,
+                "name_": "@NODE@",
+                "name": f"cpu-2-{i}",
+            },
+        }
+        for i in range(2)
+    }
+    environment = environment_of(machine)
+    assert environment["PLANAPPLY_NODE"] == "cpu-2"
+    folder = machine.root / "etc/planapply"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for name, text in (("tls-certificate.pem", "CERTIFICATE\n"), ("tls-key.pem", "KEY\n")):
+        assert (folder / name).read_text() == text
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    assert environment["DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY"] == str(folder / "tls-key.pem")
+    assert machine.logged()[-3:] == snapshot(
+        [
+            "systemctl <daemon-reload>",
+            "systemctl <enable> <--now> <--no-block> <planapply.service>",
+            'python3 <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-2-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-0"}}, "cpu-2-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-1"}}}>',
+        ]
+    )
+
+
+def test_threads_are_shared_among_its_processes(machine: Machine) -> None:
+    python(machine)
+    config = WORKER.model_copy(update={"processes": 3})
+    (machine.commands / "nproc").unlink()
+    machine.command("nproc", "echo 16")
+    assert machine.run(script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    machine.node()
+    spec = json.loads((machine.root / "spec").read_text())
+    assert [worker["opts"]["nthreads"] for worker in spec.values()] == [5, 5, 5]
+
+
+def test_what_can_not_start_says_why_and_ends(machine: Machine) -> None:
+    machine.command("python3", "case $* in *ami*) echo 1;; *) exit 1;; esac")
+    done = machine.run(script(WORKER, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode != 0
+    assert done.stdout == snapshot("""\
+planapply: this is cpu-1
+planapply: this image's Python has no Dask: write packages, or docker, under [environment]
+planapply: this node can't start, and ends; why stands above
+""")
+    assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
+
+
+@pytest.mark.parametrize(
+    ("environment", "fails", "says"),
+    [
+        ({"packages": ("pandas",)}, "find_spec", "what [environment] installs brings no Dask"),
+        ({"docker": "alpine"}, "find_spec", "the container image alpine has no Dask"),
+        ({"setup": ("true", "false", "true")}, "-", "setup command 2 of 3 failed"),
+    ],
+)
+def test_why_a_node_can_not_start(
+    machine: Machine, environment: dict[str, Any], fails: str, says: str
+) -> None:
+    for name in ("python3", "uv", "docker"):
+        machine.command(name, f"case $* in *ami*) echo 1;; *{fails}*) exit 1;; esac")
+    inside = machine.root / "opt/planapply/env/bin"
+    inside.mkdir(parents=True)
+    (inside / "python").symlink_to(machine.commands / "python3")
+    config = with_environment(WORKER, **environment)
+    done = machine.run(script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1:] == [
+        f"planapply: {says}",
+        "planapply: this node can't start, and ends; why stands above",
+    ]
+    assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
+
+
+def test_uv_is_brought_where_the_image_has_none(machine: Machine) -> None:
+    pip = machine.root / "opt/planapply/uv/bin/pip"
+    (machine.root / "opt/planapply/uv/bin").mkdir(parents=True)
+    # Debian's python3 can't make a venv until python3-venv is installed.
+    machine.command(
+        "python3",
+        f"case $* in *ami*) echo 0;; *--clear*) cp {machine.commands}/pip {pip};; *venv*) exit 1;; esac",
+    )
+    (machine.commands / "cp").symlink_to(str(shutil.which("cp")))
+    machine.command("apt-get", "exit 0")
+    machine.command("uv", "exit 0")
+    uv = machine.commands / "uv"
+    uv.rename(uv.with_name("uv-"))
+    machine.command("pip", f"cp {uv}- {pip.with_name('uv')}")
+    inside = machine.root / "opt/planapply/env/bin"
+    inside.mkdir(parents=True)
+    (inside / "python").symlink_to(machine.commands / "python3")
+    config = with_environment(WORKER, packages=("dask[distributed]",), python="3.12")
+    done = machine.run(script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    assert machine.logged() == snapshot(
+        [
+            "python3 </etc/planapply/metadata.py> <ami-launch-index> <1>",
+            "python3 <-m> <venv> </opt/planapply/uv>",
+            "apt-get <update>",
+            "apt-get <install> <-y> <python3-venv>",
+            "python3 <-m> <venv> <--clear> </opt/planapply/uv>",
+            "pip <install> <--quiet> <uv>",
+            "uv <venv> <--python> <3.12> </opt/planapply/env>",
+            "uv <pip> <install> <--python> </opt/planapply/env/bin/python> <--requirement> </etc/planapply/requirements.txt>",
+            'python3 <-c> <import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)>',
+            "systemctl <daemon-reload>",
+            "systemctl <enable> <--now> <--no-block> <planapply.service>",
+        ]
+    )
+    assert (machine.root / "etc/planapply/requirements.txt").read_text() == "dask[distributed]\n"
+
+
+def test_a_container_gets_the_gpus_and_its_environment(machine: Machine) -> None:
+    machine.command("python3", "echo 3")
+    machine.command("docker", "exit 0")
+    machine.command("nvidia-smi", "exit 0")
+    config = with_environment(WORKER, docker="r/i:1", env={"A": "b c\nd"}).model_copy(
+        update={"spot": True}
+    )
+    done = machine.run(script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    assert machine.node().returncode == 0
+    assert machine.logged()[-1] == snapshot(
+        'docker <run> <--rm> <--name> <planapply> <--init> <--network> <host> <--user> <0> <--volume> </etc/planapply:/etc/planapply:ro> <--volume> </var/lib/planapply:/var/lib/planapply> <--env> <DASK_TEMPORARY_DIRECTORY> <--env> <A> <--env> <PLANAPPLY_CLUSTER> <--env> <PLANAPPLY_NODE> <--gpus> <all> <r/i:1> <python> <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-3": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "name": "cpu-3"}}}>'
+    )
+
+
+def test_a_spot_vm_retires_its_workers_when_it_is_taken_back(machine: Machine) -> None:
+    machine.command("python3", "case $* in *ami*) echo 3;; esac")
+    config = WORKER.model_copy(update={"spot": "prefer", "processes": 2})
+    assert machine.run(script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    spot = machine.root / "etc/planapply/spot"
+    done = subprocess.run(
+        [spot], env={"PATH": str(machine.commands)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    log = "\n".join(machine.logged())
+    assert log[log.index("python3 </etc/planapply/metadata.py> <spot") :] == snapshot("""\
+python3 </etc/planapply/metadata.py> <spot/instance-action> <5>
+python3 <-c> <
+import sys
+from distributed import Client
+with Client(sys.argv[1], timeout=10) as client:
+    client.retire_workers(names=sys.argv[2:], remove=True, close_workers=True)
+> <tls://10.0.0.5:8786> <cpu-3-0> <cpu-3-1>\
+""")
+
+
+def test_the_ttl_is_a_moment_that_a_reboot_does_not_move(machine: Machine) -> None:
+    machine.command("python3", "echo 3")
+    config = WORKER.model_copy(update={"ttl": 5400.0})
+    (machine.commands / "date").unlink()
+    machine.command("date", "echo 2026-01-01 12:00:00 UTC")
+    assert machine.run(script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    timer = machine.root / "etc/systemd/system/planapply-ttl.timer"
+    assert timer.read_text() == snapshot("""\
+[Unit]
+Description=When this node ends by its ttl
+[Timer]
+OnCalendar=2026-01-01 12:00:00 UTC
+AccuracySec=1s
+Persistent=true
+[Install]
+WantedBy=timers.target
+""")
+    assert machine.logged()[0] == "date <-u> <-d> <+5400 seconds> <+%F %T UTC>"
+
+
+# What a spec can hold: TOML has no lone surrogates, and the model no zero byte.
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+keys = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True).filter(
+    lambda key: key not in ("PATH", "_", "SHLVL", "PWD", "OLDPWD", "LD_PRELOAD")
+)
+values = st.none() | st.booleans() | st.integers() | texts
+
+
+@settings(max_examples=40)
+@given(
+    variables=st.dictionaries(keys, texts, max_size=5),
+    options=st.dictionaries(texts, values | st.lists(values), max_size=4),
+    index=st.integers(0, 2),
+)
+def test_bash_gives_every_value_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    variables: dict[str, str],
+    options: dict[str, Any],
+    index: int,
+) -> None:
+    machine = Machine(tmp_path_factory.mktemp("machine"))
+    python(machine, index)
+    config = with_environment(WORKER, env=variables).model_copy(update={"options": options})
+    text = script(config, ["cpu-3", "cpu-4", "cpu-9"], ADDRESS, None, cluster="c")
+    # The test itself would change these.
+    assume(not any(map(OWN_PATHS.search, (*variables.values(), json.dumps(options)))))
+    done = machine.run(text)
+    assert done.returncode == 0, done.stderr
+    assert machine.node().returncode == 0
+    name = ["cpu-3", "cpu-4", "cpu-9"][index]
+    assert environment_of(machine).items() >= variables.items()
+    spec = json.loads((machine.root / "spec").read_text())
+    assert spec == {
+        name: {
+            "cls": "distributed.Nanny",
+            "opts": {"death_timeout": 600, **options, "name": name},
+        }
+    }

@@ -56,7 +56,8 @@ def command(
         options = PlanOptions(destroy=saved.spec_digest is None, refresh_only=saved.refresh_only)
     workspace = open_for_plan(file, sets, state, options)
     # After the checks: these import asyncio.
-    from planapply.cli.carrying import ApplyOptions, Carrying
+    from planapply.cli.carrying import Carrying
+    from planapply.ops.applying import ApplyOptions
 
     how = ApplyOptions(wait=not no_wait, parallel=parallelism, lock_timeout=lock_timeout)
     return Carrying(workspace, options, how, auto_approve, json, saved).run()

@@ -1,7 +1,7 @@
 """apply and destroy, as seen from the terminal: plan, question, progress, summary."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +12,9 @@ from planapply.cli.opening import can_ask
 from planapply.cli.plan import show_plan
 from planapply.cli.signals import asked_to_stop, gracefully
 from planapply.fleet import Stopped
-from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
+from planapply.model.names import sort_key, to_ranges
 from planapply.model.plan import Plan
 from planapply.ops.applying import ApplyOptions, Report, apply
 from planapply.ops.output import outputs
@@ -55,7 +56,13 @@ class Carrying:
         except Stopped:
             return self._stopped()
         except PlanapplyError as error:
-            self._finish("failed", diagnostics=diagnostics_document(error.diagnostics))
+            self._finish(
+                "failed", **self._counts(), diagnostics=diagnostics_document(error.diagnostics)
+            )
+            if any(self._counts().values()):
+                screen.tell(
+                    "", f"{self._verb} failed; before that: {_told(self._verb, self._counts())}."
+                )
             raise
         if not report.confirmed:
             screen.tell(f"{self._verb} cancelled; nothing was changed.")
@@ -91,57 +98,61 @@ class Carrying:
         self._display.stopping()
 
     def _stopped(self) -> int:
-        code = asked_to_stop() or 130
-        added, changed, destroyed = self._display.progress.counts
-        self._finish("stopped", added=added, changed=changed, destroyed=destroyed)
+        self._finish("stopped", **self._counts())
         screen.tell(
             "",
-            f"{self._verb} stopped: {added} added, {changed} changed, {destroyed} destroyed. This "
-            "is recorded; the next apply or destroy goes on from there.",
+            f"{self._verb} stopped: {_told(self._verb, self._counts())}. This is recorded; the next "
+            "apply or destroy goes on from there.",
         )
-        return code
+        return asked_to_stop() or 130
 
     def _done(self, report: Report) -> int:
-        plan = report.plan
         state = self.workspace.store.read()
         if state is not None and state.tls is None and state.lineage:
             tlsfiles.remove(state.lineage)
-        counts = plan.summary
-        added, changed, destroyed = counts["add"], counts["change"], counts["destroy"]
-        if report.failures:
-            added, changed, destroyed = self._display.progress.counts
-        numbers = {"added": added, "changed": changed, "destroyed": destroyed}
-        failures = failure_diagnostics(report.failures)
         values = outputs(state) if state is not None and state.endpoint is not None else {}
         if report.failures:
+            failures = failure_diagnostics(report.failures)
+            numbers = self._counts(report.failures)
             self._finish("incomplete", **numbers, diagnostics=diagnostics_document(failures))
-        else:
-            self._finish("complete", **numbers, outputs=values)
-        if self.json and not failures:
-            return 0
-        if failures:
             screen.tell("")
             screen.report(failures)
-        if plan.changes:
-            lines = [BLANK, _summary(self._verb, len(report.failures), plan, numbers)]
-            if not self.json:
-                screen.show([*lines, *_outputs(values)])
-        return 1 if failures else 0
+        else:
+            counts = report.plan.summary
+            keys = {"added": "add", "changed": "change", "destroyed": "destroy"}
+            numbers = {key: counts[of] for key, of in keys.items()}
+            self._finish("complete", **numbers, outputs=values)
+        if report.plan.refresh_only and not self.json:
+            screen.show([BLANK, line(("Apply complete:", "bold green"), " the state is up to date.")])
+        elif report.plan.changes and not self.json:
+            lines = [BLANK, *_summary(self._verb, numbers, report.failures)]
+            screen.show([*lines, *_outputs(values)])
+        return 1 if report.failures else 0
+
+    def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
+        """What was really done, where that is less than the plan."""
+        added, changed, destroyed = self._display.progress.counts(failed)
+        return {"added": added, "changed": changed, "destroyed": destroyed}
 
     def _finish(self, outcome: str, **data: Any) -> None:
         if self.json:
             self._display.tell(Event(event="finished", data={"outcome": outcome, **data}))
 
 
-def _summary(verb: str, failed: int, plan: Plan, numbers: Mapping[str, int]) -> Line:
-    text = ", ".join(f"{number} {what}" for what, number in numbers.items())
-    if not failed:
-        return line((f"{verb} complete:", "bold green"), f" {text}.")
-    nodes = sum(change.kind == "node" for change in plan.changes)
-    return line(
-        (f"{verb} incomplete:", "bold red"),
-        f" {text}; {failed} of {nodes} nodes failed. The next {verb.lower()} does the rest.",
-    )
+def _summary(verb: str, numbers: Mapping[str, int], missing: Collection[str]) -> list[Line]:
+    text = _told(verb, numbers)
+    if not missing:
+        return [line((f"{verb} complete:", "bold green"), f" {text}.")]
+    names = " ".join(to_ranges(sorted(missing, key=sort_key)))
+    return [
+        line((f"{verb} incomplete:", "bold red"), f" {text}. Not done: {names}."),
+        line(f"The next {verb.lower()} does the rest; `planapply logs NODE` tells more of a node."),
+    ]
+
+
+def _told(verb: str, numbers: Mapping[str, int]) -> str:
+    shown = {"destroyed": numbers["destroyed"]} if verb == "Destroy" else numbers
+    return ", ".join(f"{number} {what}" for what, number in shown.items())
 
 
 def _outputs(values: Mapping[str, str | None]) -> list[Line]:
@@ -157,9 +168,4 @@ def _ask() -> bool:
     screen.tell("")
     sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
     sys.stderr.flush()
-    answer = sys.stdin.readline()
-    screen.tell("")
-    return answer.strip() == "yes"
-
-
-__all__ = ["ApplyOptions", "Carrying", "Diagnostic"]
+    return sys.stdin.readline().strip() == "yes"

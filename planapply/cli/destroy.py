@@ -31,7 +31,8 @@ def command(
     """Remove everything that planapply launched for this cluster; a state is all that it needs."""
     options = PlanOptions(destroy=True, targets=tuple(target or ()))
     workspace = open_for_plan(file, sets, state, options)
-    from planapply.cli.carrying import ApplyOptions, Carrying
+    from planapply.cli.carrying import Carrying
+    from planapply.ops.applying import ApplyOptions
 
     how = ApplyOptions(parallel=parallelism, lock_timeout=lock_timeout)
     return Carrying(workspace, options, how, auto_approve, json).run()

@@ -49,6 +49,7 @@ class Display:
         with self._lock:
             self.progress.expect(plan, self._now())
         if not self._json and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "dumb"):
+            screen.tell("")
             self._start_live()
 
     def tell(self, event: Event) -> None:

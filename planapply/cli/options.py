@@ -43,6 +43,7 @@ LockTimeout = Annotated[
         "--lock-timeout",
         metavar="DURATION",
         parser=_duration,
+        show_default=False,
         help='How long to wait for somebody else\'s lock on the state, such as "30 s". Commands '
         "that change nothing take no lock unless this is given.",
     ),

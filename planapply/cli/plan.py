@@ -1,5 +1,6 @@
 """planapply plan"""
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -58,7 +59,7 @@ def command(
         from planapply.store.planfile import write_plan
 
         write_plan(out, planned.plan)
-        screen.tell(f"Saved the plan to {out}. To carry it out: planapply apply {out}")
+        screen.tell("", f"The plan is saved. To carry it out: planapply apply {shlex.quote(out)}")
     changes = bool(planned.plan.changes) or (refresh_only and has_drift(planned))
     return 2 if detailed_exitcode and changes else 0
 

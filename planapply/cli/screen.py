@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from planapply.model.diagnostics import Diagnostic
 from planapply.render.diagnostics import diagnostic_lines
-from planapply.render.text import PROSE, Line, line, plain, printable
+from planapply.render.text import PROSE, Line, line, plain, printable, wrap
 
 _failed: list[OSError] = []
 """Why stdout takes no more, other than that its reader has gone."""
@@ -21,9 +21,10 @@ def show(lines: Iterable[Line]) -> None:
     _write(sys.stdout, list(lines))
 
 
-def tell(*lines: Line | str) -> None:
-    """What is said about it."""
-    _write(sys.stderr, [line(said) if isinstance(said, str) else said for said in lines])
+def tell(*texts: str) -> None:
+    """What is said about it, as prose."""
+    columns = width(sys.stderr)
+    _write(sys.stderr, [line(part) for text in texts for part in wrap(text, columns)])
 
 
 def report(diagnostics: Sequence[Diagnostic]) -> None:

@@ -28,7 +28,7 @@ def _one(diagnostic: Diagnostic, width: int) -> Iterator[Line]:
         yield line((text, "bold"))
     if diagnostic.source is not None:
         yield from _source(diagnostic.source, width)
-    for text in wrap(diagnostic.detail, width, "  ") if diagnostic.detail else []:
+    for text in wrap(diagnostic.detail.rstrip(), width, "  ") if diagnostic.detail else []:
         yield line(text)
 
 

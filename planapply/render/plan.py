@@ -63,7 +63,9 @@ class Run:
         first = self.changes[0]
         if first.fields or first.reason in _OBVIOUS:
             return ""
-        return first.reason if len(self.changes) == 1 else _shared_reason(first)
+        if len(self.changes) == 1:
+            return first.reason
+        return _shared_reason(first).replace("its VM is", "their VMs are")
 
 
 def plan_lines(plan: Plan, width: int = 80, *, drift: bool = True) -> list[Line]:
@@ -203,7 +205,7 @@ def _contrast(field: FieldChange, width: int) -> Iterator[Line]:
 
 
 def _foot(plan: Plan, width: int) -> Iterator[Line]:
-    if plan.cost is not None:
+    if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
         yield line(("Cost:", "bold"), f" {cost_text(plan.cost)}")
     for name, group in plan.elastic.items():
         yield from _prose(_elastic_text(name, group), width)

@@ -1,6 +1,6 @@
 """What an apply has done so far, folded from its events: the live display and the summary of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from planapply.model.event import Event
@@ -119,11 +119,10 @@ class Progress:
             is_done = node.phase in _RESTING or (node.phase == "launched" and not self.wait)
             node.until = at if is_done else None
 
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """How many were really added, changed in place and destroyed."""
+    def counts(self, failed: Collection[str] = ()) -> tuple[int, int, int]:
+        """How many were added, changed in place and destroyed; those that `failed` were not added."""
         return (
-            len(self._launched) + self._made,
+            len(self._launched.difference(failed)) + self._made,
             len(self._updated),
             len(self._ended) + self._removed,
         )

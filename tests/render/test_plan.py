@@ -97,7 +97,7 @@ planapply will change cluster "genomics" (ec2, eu-west-1):
   +   cpu-[0..1]   (2)   m7i.2xlarge  spot
   +   cpu-3              m7i.2xlarge  spot
   +   cpu-[4..6]   (3)   m7i.2xlarge  spot
-        (its VM is gone)
+        (their VMs are gone)
   +   cpu-8              m7i.2xlarge  spot
         (its VM i-8 is gone)
   -   gpu-[0..2]   (3)   g5.xlarge

@@ -109,7 +109,8 @@ def test_a_line_a_node() -> None:
   cpu-2       0:04   ended
   1:20
 """)
-    assert progress.counts == (3, 0, 1)
+    assert progress.counts() == (3, 0, 1)
+    assert progress.counts(["cpu-1"]) == (2, 0, 1)
 
 
 def test_bars_where_there_are_many() -> None:

@@ -1,0 +1,55 @@
+"""The fake cloud as an installed provider, `fake`; in tests of commands in a process of their own too."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fake_provider import FakeCloud, FakeProvider
+
+from planapply.fleet import SystemClock
+from planapply.model.base import Model
+from planapply.provider import LaunchRequest, LaunchResult, Limits, Plugin, Price
+
+
+class Settings(Model):
+    """It has a region."""
+
+    region: str | None = None
+
+
+def cloud() -> FakeCloud:
+    """A perfect one, where an absence is believed at once."""
+    return FakeCloud(SystemClock(), limits=Limits(batch=10, settle=0.0, poll=0.01))
+
+
+CLOUD = [cloud()]
+"""The one that the provider works on."""
+
+
+class Provider(FakeProvider):
+    """With prices and a console; a launch may be made to wait for a file."""
+
+    def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
+        return Price({"small": 0.1, "large": 1.5}.get(size or ""), "list prices of 2025-03-02")
+
+    def console(self, id: str, lines: int) -> str:
+        return "".join(f"line {i} of {id}\n" for i in range(100)[-lines:])
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        result = super().launch(request)
+        if "FAKE_FOLDER" in os.environ:
+            folder = Path(os.environ["FAKE_FOLDER"])
+            (folder / "asked").touch()
+            _until((folder / "answer").exists)
+        return result
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
+
+
+PLUGIN = Plugin(
+    "fake", "a cloud in memory", Settings, lambda settings: Provider(CLOUD[0]), security="none"
+)

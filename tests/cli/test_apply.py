@@ -1,0 +1,315 @@
+"""planapply apply and destroy: what they print, ask, do, and what they exit with."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli.commands import Run
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+from planapply.model.state import Resource, State
+from planapply.provider import ErrorKind
+from planapply.store import open_store
+
+
+def state() -> State:
+    found = open_store("planapply.state.json").read()
+    assert found is not None
+    return found
+
+
+def without_times(err: str) -> str:
+    """Progress lines begin with the elapsed time, which no two runs share."""
+    return "".join(
+        f"{line[9:] if line[:7].strip()[:1].isdigit() else line}\n" for line in err.splitlines()
+    )
+
+
+def test_apply_then_destroy(run: Run, cloud: FakeCloud) -> None:
+    result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
+    assert (result.code, result.out) == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  +   scheduler          small
+  +   cpu-[0..2]   (3)   large
+
+Plan: 4 to add, 0 to change, 0 to destroy.
+Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+
+Apply complete: 4 added, 0 changed, 0 destroyed.
+
+scheduler_address = tcp://127.0.0.1:1
+"""),
+    )
+    assert without_times(result.err) == snapshot("""\
+scheduler: launching (small)
+scheduler: launched
+cpu-[0..2]: launching (large)
+cpu-[0..2]: launched
+""")
+    assert len(cloud.alive()) == 4
+    assert run("apply") == (
+        0,
+        snapshot("""\
+No changes. Cluster "demo" is as its spec says.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+
+    result = run("destroy", "--auto-approve", "--parallelism", "1")
+    assert (result.code, result.out) == (
+        0,
+        snapshot("""\
+planapply will destroy cluster "demo" (fake, mars):
+
+  -   cpu-[0..2]   (3)   large
+  -   scheduler          small
+
+Plan: 0 to add, 0 to change, 4 to destroy.
+Cost: 4.60 USD/h -> 0.00 USD/h (list prices of 2025-03-02)
+
+Destroy complete: 4 destroyed.
+"""),
+    )
+    assert without_times(result.err) == snapshot("""\
+cpu-[0..2]: ending
+cpu-[0..2]: ended
+scheduler: ending
+scheduler: ended
+""")
+    assert not cloud.alive()
+    assert state().is_empty
+    assert run("destroy") == (0, "No changes. There is nothing to destroy.\n", "")
+
+
+def test_without_a_terminal_nothing_is_asked_and_nothing_done(run: Run, cloud: FakeCloud) -> None:
+    result = run("apply")
+    assert result.code == 1
+    assert result.out == run("plan").out
+    assert result.err == snapshot("""\
+Error: there is nobody to ask whether to do this
+  Say --auto-approve; or save a plan (planapply plan --out FILE), read it, and apply that: planapply
+  apply FILE
+""")
+    assert run("apply", "--json").out == (
+        '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, '
+        '"destroyed": 0, "diagnostics": [{"severity": "error", "summary": "there is nobody to ask '
+        'whether to do this", "detail": "Say --auto-approve; or save a plan (planapply plan --out '
+        'FILE), read it, and apply that: planapply apply FILE", "source": null}]}}\n'
+    )
+    assert not cloud.machines
+    assert not Path("planapply.state.json").exists()
+
+
+def test_json_prints_one_event_a_line(run: Run, cloud: FakeCloud) -> None:
+    result = run("apply", "--json", "--auto-approve", "--no-wait", "--parallelism", "1")
+    assert (result.code, result.err) == (0, "")
+    events = [json.loads(line) for line in result.out.splitlines()]
+    events[-1]["data"]["outputs"]["lineage"] = "…"
+    assert events == snapshot(
+        [
+            {"event": "launching", "names": ["scheduler"], "message": "small"},
+            {"event": "launched", "names": ["scheduler"]},
+            {"event": "launching", "names": ["cpu-0", "cpu-1", "cpu-2"], "message": "large"},
+            {"event": "launched", "names": ["cpu-0", "cpu-1", "cpu-2"]},
+            {
+                "event": "finished",
+                "data": {
+                    "outcome": "complete",
+                    "added": 4,
+                    "changed": 0,
+                    "destroyed": 0,
+                    "outputs": {
+                        "account": "fake",
+                        "cluster": "demo",
+                        "provider": "fake",
+                        "lineage": "…",
+                        "security": "none",
+                        "scheduler_address": "tcp://127.0.0.1:1",
+                        "scheduler_address_private": "tcp://127.0.0.1:1",
+                        "scheduler_address_public": None,
+                        "dashboard_url": None,
+                    },
+                },
+            },
+        ]
+    )
+    result = run("apply", "--json")
+    assert [json.loads(line)["data"]["outcome"] for line in result.out.splitlines()] == ["complete"]
+
+
+def test_what_could_not_be_done_is_told_and_done_by_the_next_apply(
+    run: Run, cloud: FakeCloud
+) -> None:
+    cloud.room["large"] = 1
+    result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
+    assert (result.code, result.out) == (
+        1,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  +   scheduler          small
+  +   cpu-[0..2]   (3)   large
+
+Plan: 4 to add, 0 to change, 0 to destroy.
+Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+
+Apply incomplete: 2 added, 0 changed, 0 destroyed. Not done: cpu-[1..2].
+The next apply does the rest; `planapply logs NODE` tells more of a node.
+
+scheduler_address = tcp://127.0.0.1:1
+"""),
+    )
+    assert without_times(result.err) == snapshot("""\
+scheduler: launching (small)
+scheduler: launched
+cpu-[0..2]: launching (large)
+cpu-0: launched
+
+Error: cpu-[1..2]: 2 VMs too many: large
+""")
+    assert sorted(state().nodes) == ["cpu-0", "scheduler"]
+
+    result = run("apply", "--auto-approve", "--no-wait", "--json")
+    events = [json.loads(line) for line in result.out.splitlines()]
+    assert result.code == 1
+    assert events[-1]["data"]["outcome"] == "incomplete"
+    assert events[-1]["data"]["added"] == 0
+    assert [d["summary"] for d in events[-1]["data"]["diagnostics"]] == snapshot(
+        ["cpu-[1..2]: 2 VMs too many: large"]
+    )
+
+    cloud.room["large"] = 10
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    assert len(cloud.alive()) == 4
+
+
+def test_a_refusal_of_the_cloud_is_told_in_its_words(run: Run, cloud: FakeCloud) -> None:
+    cloud.fail("launch", ErrorKind.UNAUTHORIZED)
+    result = run("apply", "--auto-approve", "--no-wait")
+    assert (result.code, result.out) == (
+        1,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  +   scheduler          small
+  +   cpu-[0..2]   (3)   large
+
+Plan: 4 to add, 0 to change, 0 to destroy.
+Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+
+Apply incomplete: 0 added, 0 changed, 0 destroyed. Not done: scheduler cpu-[0..2].
+The next apply does the rest; `planapply logs NODE` tells more of a node.
+"""),
+    )
+    assert without_times(result.err) == snapshot("""\
+scheduler: launching (small)
+
+Error: scheduler: launch: unauthorized
+
+Error: cpu-[0..2] was not launched: there is no scheduler
+""")
+    cloud.fail("find", ErrorKind.UNAUTHORIZED)
+    assert run("plan") == (1, "", "Error: find: unauthorized\n")
+
+
+def test_supporting_resources_come_first_and_go_last(run: Run, cloud: FakeCloud) -> None:
+    cloud.wanted["firewall"] = Resource(kind="security_group")
+    result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
+    assert result.out == snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  +   firewall           supporting resource
+  +   scheduler          small
+  +   cpu-[0..2]   (3)   large
+
+Plan: 5 to add, 0 to change, 0 to destroy.
+Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+
+Apply complete: 5 added, 0 changed, 0 destroyed.
+
+scheduler_address = tcp://127.0.0.1:1
+""")
+    assert without_times(result.err).splitlines()[0] == snapshot(
+        "firewall: made security_group r-0001"
+    )
+    result = run("destroy", "--auto-approve", "--parallelism", "1")
+    assert result.out == snapshot("""\
+planapply will destroy cluster "demo" (fake, mars):
+
+  -   cpu-[0..2]   (3)   large
+  -   scheduler          small
+  -   firewall           supporting resource
+
+Plan: 0 to add, 0 to change, 5 to destroy.
+Cost: 4.60 USD/h -> 0.00 USD/h (list prices of 2025-03-02)
+
+Destroy complete: 5 destroyed.
+""")
+    assert not cloud.resources
+
+
+def test_a_protected_cluster_is_left_alone(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait", "--set", "cluster.protect=true").code == 0
+    assert run("destroy", "--auto-approve") == (
+        1,
+        "",
+        snapshot("""\
+Error: the cluster is protected, and this would end scheduler cpu-[0..2]
+  Set `protect = false` under [cluster] and apply that first, if you mean it.
+"""),
+    )
+    assert len(cloud.alive()) == 4
+
+
+def test_a_target_alone(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait", "--target", "cpu-1").code == 0
+    assert sorted(state().nodes) == ["cpu-1", "scheduler"]
+    assert run("destroy", "--auto-approve", "--target", "cpu").code == 0
+    assert sorted(state().nodes) == ["scheduler"]
+
+
+def test_a_state_that_somebody_else_holds(run: Run, cloud: FakeCloud) -> None:
+    with open_store("planapply.state.json").lock("a test"):
+        for arguments in (
+            ["apply"],
+            ["apply", "--lock-timeout", "0.3 s"],
+            ["plan", "--lock-timeout=0.1"],
+        ):
+            result = run(*arguments)
+            assert (result.code, result.out) == (1, "")
+            assert "Error: the state planapply.state.json is locked" in result.err
+            waited = "waiting for the state's lock: " in result.err
+            assert waited == ("--lock-timeout" in " ".join(arguments))
+        assert run("plan").code == 0  # reading needs no lock
+    assert run("plan", "--lock-timeout", "1 s").code == 0
+
+
+def test_the_state_can_be_elsewhere(run: Run, cloud: FakeCloud, tmp_path: Path) -> None:
+    place = str(tmp_path / "elsewhere.json")
+    assert run("apply", "--auto-approve", "--no-wait", "--state", place).code == 0
+    assert not Path("planapply.state.json").exists()
+    Path("planapply.toml").write_text("this = is not TOML")
+    assert run("output", "cluster", "--state", place) == (0, "demo\n", "")
+    assert run("output", "cluster", "--file", place) == (0, "demo\n", "")
+    assert run("destroy", "--auto-approve", "--state", place).code == 0
+    assert not cloud.alive()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"format_version": 99}', "\x00"])
+def test_a_state_that_cannot_be_read_is_left_as_it_is(
+    run: Run, cloud: FakeCloud, content: str
+) -> None:
+    Path("planapply.state.json").write_text(content)
+    commands = ("plan", "apply", "destroy", "status", "output", "env", "show", "logs scheduler")
+    for command in commands:
+        result = run(*command.split(), *(["--auto-approve"] * (command in ("apply", "destroy"))))
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith("Error: ")
+        assert "planapply.state.json" in result.err
+    assert Path("planapply.state.json").read_text() == content
+    assert not cloud.machines

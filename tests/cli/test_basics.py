@@ -1,0 +1,282 @@
+"""Help, usage errors, and the commands that need no state."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli.commands import COMMAND, SPEC, Run, without_installed
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+import planapply
+from planapply.cli.app import COMMANDS
+
+
+def test_help(run: Run) -> None:
+    assert run("--help") == (
+        0,
+        snapshot("""\
+Usage: planapply [OPTIONS] COMMAND [ARGS]...
+
+  Terraform-like plan and apply for Dask clusters on cloud VMs.
+
+Options:
+  --version  Print the version.
+  --help     Show this message and exit.
+
+Commands:
+  init       Write a commented starter spec.
+  validate   Check the spec, offline.
+  plan       Show what would change; change nothing.
+  apply      Change the cluster to what the spec says.
+  destroy    Remove everything that was launched.
+  status     Show nodes, their VMs, what has joined, drift and cost.
+  output     Print scheduler_address, dashboard_url and others.
+  env        Print shell exports for a bare distributed.Client().
+  show       Show a state or a saved plan, secrets hidden.
+  logs       Print what a node has printed.
+  unlock     Break the lock of a holder that is gone.
+  providers  List the installed providers.
+  schema     Print the spec's JSON Schema.
+"""),
+        "",
+    )
+    assert run() == (1, "", run("--help").out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"Usage: planapply {command} [OPTIONS]")
+    assert "-f, --file SPEC" in result.out
+
+
+def test_help_of_plan(run: Run) -> None:
+    assert run("plan", "--help").out == snapshot("""\
+Usage: planapply plan [OPTIONS]
+
+  Show what apply would do; nothing is changed, in the cloud or in the state.
+
+Options:
+  -f, --file SPEC          The spec file, or a state file.  [default:
+                           planapply.toml]
+  --out FILE               Save the plan, for `apply FILE`.
+  --destroy                Plan the end of everything.
+  --no-refresh             Trust the state; do not ask the cloud what exists.
+  --refresh-only           Only bring the state up to date with what exists.
+  --target NODE            Only this node, group, or range such as
+                           'cpu-[0..3]'; can be repeated.
+  --replace NODE           Replace this node, group or range though nothing
+                           differs; can be repeated.
+  --detailed-exitcode      Exit with 2 where there are changes.
+  --json                   For programs.
+  --set KEY=VALUE          Override the spec: a dotted key and a TOML value;
+                           can be repeated.
+  --state PATH_OR_URL      Where the state is, in place of what the spec says:
+                           a path, s3://, gs:// or az://.
+  --lock-timeout DURATION  How long to wait for somebody else's lock on the
+                           state, such as "30 s". Commands that change nothing
+                           take no lock unless this is given.
+  --help                   Show this message and exit.
+""")
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"planapply {planapply.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            "paln",
+            "Error: There is no command 'paln'. Did you mean 'plan'?\n  See planapply --help\n",
+        ),
+        ("--bogus", "Error: No such option: --bogus\n  See planapply --help\n"),
+        ("plan --taget x", "Error: No such option: --taget (Possible options: "),
+        (
+            "plan extra",
+            "Error: Got unexpected extra argument(s) (extra)\n  See planapply plan --help\n",
+        ),
+        ("logs", "Error: Missing argument 'NODE'.\n  See planapply logs --help\n"),
+        (
+            "apply --parallelism 0",
+            "Error: Invalid value for '--parallelism': Input should be greater than",
+        ),
+        (
+            "plan --lock-timeout soon",
+            "Error: Invalid value for '--lock-timeout': this is not a duration.",
+        ),
+    ],
+)
+def test_usage_errors(run: Run, arguments: str, said: str) -> None:
+    result = run(*arguments.split())
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(said)
+
+
+def test_init_writes_a_spec_that_is_valid_and_never_overwrites(run: Run, cloud: FakeCloud) -> None:
+    assert run("init", "-f", "new.toml") == (
+        0,
+        "",
+        snapshot("Wrote new.toml. Look it through, then: planapply plan\n"),
+    )
+    assert run("validate", "-f", "new.toml") == (0, "Success! The spec new.toml is valid.\n", "")
+    written = Path("new.toml").read_bytes()
+    assert run("init", "-f", "new.toml") == (
+        1,
+        "",
+        snapshot("""\
+Error: new.toml is there already
+  It is never overwritten. Name another file with --file, or remove this one first.
+"""),
+    )
+    assert Path("new.toml").read_bytes() == written
+    assert run("init", "-f", "fake.toml", "--provider", "fake").code == 0
+    assert 'provider = "fake"' in Path("fake.toml").read_text()
+    result = run("init", "-f", "x.toml", "--provider", "fakee")
+    assert (result.code, without_installed(result.err)) == (
+        1,
+        snapshot("""\
+Error: there is no provider 'fakee'
+  Did you mean 'fake'? Installed: …
+"""),
+    )
+    assert run("init", "-f", "none/x.toml").err.startswith(
+        "Error: none/x.toml can't be written: No such file or directory\n"
+    )
+
+
+def test_validate_warns_and_checks_classes(run: Run, cloud: FakeCloud) -> None:
+    Path("local.toml").write_text(
+        '[cluster]\nname = "x"\n[workers.cpu]\ncount = 1\nsize = "big"\nclass = "distributed.Nany"\n'
+    )
+    assert run("validate", "-f", "local.toml") == (
+        1,
+        "",
+        snapshot("""\
+Error: the class `distributed.Nany` can't be imported: `distributed` has nothing of that name
+ --> local.toml:6:1
+  |
+6 | class = "distributed.Nany"
+  | ^^^^^
+  Did you mean `distributed.Nanny`?
+"""),
+    )
+    result = run("validate", "-f", "local.toml", "--set", 'workers.cpu.class="distributed.Worker"')
+    assert result == (
+        0,
+        "Success! The spec local.toml is valid.\n",
+        snapshot("""\
+Warning: the provider `local` makes no use of `workers.cpu.size`
+ --> local.toml:5:1
+  |
+5 | size = "big"
+  | ^^^^
+  It changes nothing; leave it out.
+"""),
+    )
+
+
+def test_schema(run: Run, cloud: FakeCloud) -> None:
+    result = run("schema")
+    assert result.code == 0
+    schema = json.loads(result.out)
+    assert schema["title"] == "planapply spec"
+    assert {"local", "fake"} <= schema["$defs"].keys()
+
+
+def test_providers_that_can_be_loaded_and_that_cannot(
+    run: Run, cloud: FakeCloud, site: Path
+) -> None:
+    entries = site / "fake_planapply-1.dist-info" / "entry_points.txt"
+    entries.write_text(entries.read_text() + "broken = no_such_module:PLUGIN\n")
+    planapply.catalog._entries.cache_clear()
+    result = run("providers")
+    assert (result.code, result.err) == (0, "")
+    rows = dict(line.split(maxsplit=1) for line in result.out.splitlines())
+    assert rows["fake"] == "a cloud in memory"
+    assert rows["local"] == "processes on this machine"
+    assert rows["broken"] == snapshot(
+        "the provider 'broken' can't be imported: ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    Path("planapply.toml").write_text(SPEC.replace('"fake"', '"broken"'))
+    assert "the provider 'broken' can't be imported" in run("plan").err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe", b"a = " + b"[" * 100_000, b"", b"a" * (9 << 20), b"[cluster]\nname = \x00"],
+)
+def test_a_spec_that_is_none(run: Run, cloud: FakeCloud, content: bytes) -> None:
+    Path("planapply.toml").write_bytes(content)
+    for command in ("validate", "plan", "apply", "status", "output", "env", "show", "logs cpu-0"):
+        result = run(*command.split())
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith("Error: ")
+        assert "Traceback" not in result.err
+
+
+def test_the_module_runs_too(environment: dict[str, str]) -> None:
+    done = subprocess.run([*COMMAND, "--version"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"planapply {planapply.__version__}\n")
+
+
+def test_a_bug_is_told_as_one(environment: dict[str, str], site: Path, folder: Path) -> None:
+    (site / "buggy.py").write_text(
+        "from cli.fake_plugin import PLUGIN, Settings\n"
+        "from planapply.provider import Plugin\n"
+        "PLUGIN = Plugin('buggy', 'x', Settings, lambda settings: 1 / 0)\n"
+    )
+    entries = site / "fake_planapply-1.dist-info" / "entry_points.txt"
+    entries.write_text("[planapply.providers]\nbuggy = buggy:PLUGIN\n")
+    Path("planapply.toml").write_text(SPEC.replace('"fake"', '"buggy"'))
+    done = subprocess.run([*COMMAND, "plan"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):")
+    assert done.stderr.split("ZeroDivisionError: division by zero\n")[1] == snapshot("""\
+Error: this is a bug in planapply 0.1.0: ZeroDivisionError('division by zero')
+  What was launched is recorded in the state. Please report it, with what stands above.
+""")
+
+
+STARTUP = """
+import sys
+from planapply.cli import main
+code = main(sys.argv[1:])
+slow = "asyncio boto3 botocore cryptography dask distributed libcloud obstore rich tornado".split()
+sys.stderr.write(f"{code} {[name for name in slow if name in sys.modules]}")
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "plan --help", "apply --help", "validate", "plan", "plan --json", "show"],
+)
+def test_start_up_imports_nothing_slow(
+    environment: dict[str, str], folder: Path, arguments: str
+) -> None:
+    Path("planapply.toml").write_text('[cluster]\nname = "x"\n[workers.cpu]\ncount = 2\n')
+    Path("planapply.state.json").write_text(
+        '{"format_version": 1, "lineage": "l", "serial": 1, "cluster": "x", "provider": "local"}'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", STARTUP, *arguments.split()],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == "0 []"
+
+
+def test_an_ascii_locale_will_do(environment: dict[str, str], folder: Path) -> None:
+    Path("planapply.toml").write_text('[cluster]\nname = "ü"\n')
+    environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([*COMMAND, "plan"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith('Error: `cluster.name` can\'t be "?"')
+    assert os.listdir(folder) == ["planapply.toml"]

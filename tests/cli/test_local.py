@@ -1,0 +1,121 @@
+"""The commands on real clusters of this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli.commands import COMMAND
+from planapply_local.provider import LocalProvider
+
+from planapply.model.node import TAG_CLUSTER
+
+pytestmark = pytest.mark.slow
+
+SPEC = """\
+[cluster]
+name = "NAME"
+security = "tls"
+join_timeout = "60 s"
+
+[scheduler]
+options = { dashboard = false }
+
+[workers.cpu]
+count = 2
+options = { nthreads = 1, memory_limit = "1 GiB" }
+"""
+
+
+@pytest.fixture
+def local(environment: dict[str, str], folder: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A spec of a cluster that no other test has; nothing of it outlives the test."""
+    name = f"cli-{os.getpid()}-{abs(hash(str(tmp_path)))}"
+    Path("planapply.toml").write_text(SPEC.replace("NAME", name))
+    yield environment
+    provider = LocalProvider()
+    left = [vm.id for vm in provider.find({TAG_CLUSTER: name})]
+    if left:
+        provider.terminate(left)
+        provider.terminate(left)
+    assert left == []
+
+
+def command(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+COMPUTE = "import distributed; print(distributed.Client().submit(sum, range(10)).result())"
+UNCHANGED = """
+import sys
+from planapply.cli import main
+code = main(["plan", "--detailed-exitcode"])
+slow = "asyncio boto3 botocore cryptography dask distributed libcloud obstore rich tornado".split()
+print(code, [name for name in slow if name in sys.modules])
+"""
+
+
+def test_a_life_with_tls(local: dict[str, str]) -> None:
+    applied = command(local, "apply", "--auto-approve")
+    assert applied.returncode == 0, applied.stderr
+    assert "Apply complete: 3 added, 0 changed, 0 destroyed.\n\nscheduler_address = tls://" in (
+        applied.stdout
+    )
+    assert "cpu-[0..1]: joined" in applied.stderr or "cpu-1: joined" in applied.stderr
+
+    plan = subprocess.run(
+        [sys.executable, "-c", UNCHANGED], env=local, capture_output=True, text=True
+    )
+    assert plan.stdout.splitlines()[0].startswith("No changes. Cluster ")
+    assert plan.stdout.splitlines()[-1] == "0 []"
+
+    status = json.loads(command(local, "status", "--json").stdout)
+    assert [(n["name"], n["status"], n["joined"]) for n in status["nodes"]] == [
+        ("scheduler", "running", 1),
+        ("cpu-0", "running", 1),
+        ("cpu-1", "running", 1),
+    ]
+    assert status["scheduler_answers"] is True
+    assert status["unknown_workers"] == status["unknown_vms"] == status["drift"] == []
+    assert "2 of 2 worker nodes joined" in command(local, "status").stdout
+
+    script = f'eval "$({sys.executable} -m planapply env)" && {sys.executable} -c "{COMPUTE}"'
+    computed = subprocess.run(["sh", "-c", script], env=local, capture_output=True, text=True)
+    assert computed.stdout == "45\n", computed.stderr
+    assert "distributed.scheduler" in command(local, "logs", "scheduler").stdout
+
+    destroyed = command(local, "destroy", "--auto-approve")
+    assert destroyed.returncode == 0, destroyed.stderr
+    assert destroyed.stdout.endswith("Destroy complete: 3 destroyed.\n")
+    assert not (Path(local["HOME"]) / ".cache" / "planapply" / "tls").exists() or not list(
+        (Path(local["HOME"]) / ".cache" / "planapply" / "tls").iterdir()
+    )
+
+
+def test_a_worker_that_crashes_at_its_start(local: dict[str, str]) -> None:
+    bogus = [
+        "--set",
+        "workers.bad={ count = 2, options = { bogus = 1 } }",
+        "--set",
+        "workers.cpu.count=1",
+    ]
+    applied = command(local, "apply", "--auto-approve", *bogus)
+    assert applied.returncode == 1
+    assert "Error: bad-[0..1] ended before it joined\n  The last lines that it printed:\n" in (
+        applied.stderr
+    )
+    assert "Apply incomplete: 2 added, 0 changed, 0 destroyed. Not done: bad-[0..1].\n" in (
+        applied.stdout
+    )
+    plan = command(local, "plan", *bogus)
+    assert "+   bad-[0..1]   (2)\n        (their VMs are gone)\n" in plan.stdout
+    assert command(local, "destroy", "--auto-approve").returncode == 0

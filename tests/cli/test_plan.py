@@ -1,0 +1,300 @@
+"""planapply plan, show and apply of saved plans: whole outputs."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from cli.commands import Run, without_installed
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+from planapply.model.state import State
+
+
+def test_a_plan_changes_nothing(run: Run, cloud: FakeCloud, folder: Path) -> None:
+    result = run("plan")
+    assert result == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  +   scheduler          small
+  +   cpu-[0..2]   (3)   large
+
+Plan: 4 to add, 0 to change, 0 to destroy.
+Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+    assert os.listdir(folder) == ["planapply.toml"]
+    assert not cloud.machines
+    assert run("plan", "--detailed-exitcode").code == 2
+
+
+def test_no_changes_and_a_changed_spec(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    assert run("plan", "--detailed-exitcode") == (
+        0,
+        snapshot("""\
+No changes. Cluster "demo" is as its spec says.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+    changed = run(
+        "plan",
+        "--detailed-exitcode",
+        "--set",
+        "workers.cpu.count=1",
+        "--set",
+        'scheduler.size="large"',
+    )
+    assert changed == (
+        2,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  -/+ scheduler          large
+        size             "small" -> "large"   (forces replacement)
+  -/+ cpu-0              large
+        (the scheduler is replaced)
+  -   cpu-[1..2]   (2)   large
+        (not in the spec)
+
+Plan: 2 to add, 0 to change, 4 to destroy.
+Cost: 4.60 USD/h -> 3.00 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+    assert run("plan", "--replace", "cpu-[0..1]") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  -/+ cpu-[0..1]   (2)   large
+        (asked for with --replace)
+
+Plan: 2 to add, 0 to change, 2 to destroy.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+    assert run("plan", "--destroy", "--target", "cpu-2") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  -   cpu-2   large
+
+Plan: 0 to add, 0 to change, 1 to destroy.
+Cost: 4.60 USD/h -> 3.10 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+
+
+def test_json_is_the_promised_document(run: Run, cloud: FakeCloud) -> None:
+    run("apply", "--auto-approve", "--no-wait")
+    result = run(
+        "plan", "--json", "--set", "workers.cpu.options={ nthreads = 2 }", "--target", "cpu-0"
+    )
+    assert (result.code, result.err) == (0, "")
+    assert json.loads(result.out) == snapshot(
+        {
+            "format_version": 1,
+            "cluster": "demo",
+            "summary": {"add": 1, "change": 0, "destroy": 1},
+            "changes": [
+                {
+                    "name": "cpu-0",
+                    "action": "replace",
+                    "reason": "options.nthreads changed",
+                    "fields": [{"path": "options.nthreads", "before": None, "after": 2}],
+                }
+            ],
+            "cost": {
+                "before": 4.6,
+                "after": 4.6,
+                "unknown": [],
+                "source": "list prices of 2025-03-02",
+            },
+            "diagnostics": [],
+        }
+    )
+
+
+def test_a_saved_plan_is_shown_and_applied_without_a_question(
+    run: Run, cloud: FakeCloud, folder: Path
+) -> None:
+    saved = run("plan", "--out", "the plan")
+    assert saved.err == snapshot(
+        """\
+
+The plan is saved. To carry it out: planapply apply 'the plan'
+"""
+    )
+    assert stat.S_IMODE(os.stat("the plan").st_mode) == 0o600
+    assert run("show", "the plan") == (0, saved.out, "")
+    assert json.loads(run("show", "the plan", "--json").out)["summary"] == (
+        {"add": 4, "change": 0, "destroy": 0}
+    )
+    assert run("apply", "the plan", "--no-wait").code == 0
+    assert len(cloud.alive()) == 4
+    assert run("apply", "the plan") == (
+        1,
+        "",
+        snapshot("""\
+Error: the plan file is stale: the state's serial was 0 and is 6
+  Plan again: planapply plan --out FILE
+"""),
+    )
+    assert sorted(os.listdir(folder)) == ["planapply.state.json", "planapply.toml", "the plan"]
+
+
+def test_drift_is_recorded_by_a_refresh_only_apply(run: Run, cloud: FakeCloud) -> None:
+    run("apply", "--auto-approve", "--no-wait")
+    assert run("plan", "--refresh-only") == (
+        0,
+        snapshot("""\
+No changes. The state agrees with what exists.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+    cloud.end("i-0002")
+    assert run("plan", "--refresh-only", "--detailed-exitcode") == (
+        2,
+        snapshot("""\
+planapply will update the state of cluster "demo" (fake, mars). What has changed in the cloud is
+recorded; no VM is launched or ended.
+"""),
+        snapshot("""\
+
+Warning: cpu-1: its VM i-0002 is gone
+"""),
+    )
+    assert run("plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  +   cpu-1   large
+        (its VM i-0002 is gone)
+
+Plan: 1 to add, 0 to change, 0 to destroy.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+    assert run("plan", "--no-refresh").out.startswith("No changes.")
+    assert run("apply", "--refresh-only") == (
+        0,
+        snapshot("""\
+planapply will update the state of cluster "demo" (fake, mars). What has changed in the cloud is
+recorded; no VM is launched or ended.
+
+Apply complete: the state is up to date.
+"""),
+        snapshot("""\
+
+Warning: cpu-1: its VM i-0002 is gone
+   0:00  cpu-1: ended
+"""),
+    )
+    state = State.model_validate_json(Path("planapply.state.json").read_bytes())
+    assert sorted(state.nodes) == ["cpu-0", "cpu-2", "scheduler"]
+    assert len(cloud.machines) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--refresh-only", "--destroy"], "--refresh-only changes no node"),
+        (["--refresh-only", "--no-refresh"], "--refresh-only changes no node"),
+        (["--destroy", "--replace", "cpu-0"], "--destroy replaces nothing"),
+        (["--target", "gpu"], "there is no node 'gpu'"),
+        (["--replace", "cpu-7"], "there is no node 'cpu-7'"),
+        (["--set", "workers.cpu.count"], "--set workers.cpu.count: there is no `=`"),
+        (["--set", 'cluster.name="a b"'], '`cluster.name` can\'t be "a b"'),
+        (["--file", "none.toml"], "the spec none.toml does not exist"),
+        (["--state", "ftp://x/y"], "is no place for a state"),
+        (["--out", "none/plan"], "the plan can't be saved to none/plan: No such file or directory"),
+        (["--out", "/dev/null"], "the plan can't be saved to /dev/null: there is something"),
+        (["--destroy"], "there is no state at planapply.state.json"),
+    ],
+)
+def test_what_a_plan_refuses(run: Run, cloud: FakeCloud, arguments: list[str], said: str) -> None:
+    result = run("plan", *arguments)
+    assert result.code == 1
+    assert result.err.startswith("Error: ")
+    assert said in result.err
+    assert result.err.count("Error:") == 1
+
+
+def test_everything_that_is_wrong_with_a_spec_is_told_at_once(run: Run, cloud: FakeCloud) -> None:
+    Path("planapply.toml").write_text(
+        '[cluster]\nname = "demo"\nprovider = "fakee"\nttl = "soon"\n\n[workers.cpu]\ncuont = 3\n'
+    )
+    for command in ("plan", "validate"):
+        result = run(command)
+        assert (result.code, without_installed(result.err)) == (
+            1,
+            snapshot("""\
+Error: there is no provider 'fakee'
+ --> planapply.toml:3:1
+  |
+3 | provider = "fakee"
+  | ^^^^^^^^
+  Did you mean 'fake'? Installed: …
+
+Error: `cluster.ttl` can't be "soon": this is not a duration
+ --> planapply.toml:4:1
+  |
+4 | ttl = "soon"
+  | ^^^
+  Write a number and a unit (s, min, h, d, w), such as "30 min".
+
+Error: [workers.cpu] does not say how many nodes
+ --> planapply.toml:6:10
+  |
+6 | [workers.cpu]
+  |          ^^^
+  Write for example count = 2, or min = 0 and max = 10.
+
+Error: [workers.cpu] has no key `cuont`
+ --> planapply.toml:7:1
+  |
+7 | cuont = 3
+  | ^^^^^
+  Did you mean `count`?
+"""),
+        )
+
+
+def test_the_plan_is_dearer_than_allowed(run: Run, cloud: FakeCloud) -> None:
+    assert run("plan", "--set", "cluster.max_cost=1.0") == (
+        1,
+        "",
+        snapshot("""\
+Error: the cluster would cost 4.60 USD/h, and max_cost is 1.00
+  Make it smaller, or raise `max_cost` under [cluster].
+"""),
+    )
+
+
+def test_warnings_stand_below_the_plan_and_in_its_json(run: Run, cloud: FakeCloud) -> None:
+    run("apply", "--auto-approve", "--no-wait")
+    Path("planapply.state.json").unlink()
+    result = run("plan")
+    assert result.code == 0
+    assert result.err == snapshot("""\
+
+Warning: there is no state, and 4 VMs already belong to a cluster named 'demo'
+  If it is this one and its state is lost, run `planapply recover` before you apply; `planapply
+  list` shows them.
+""")
+    assert [d["severity"] for d in json.loads(run("plan", "--json").out)["diagnostics"]] == (
+        ["warning"]
+    )

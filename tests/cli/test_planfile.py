@@ -1,0 +1,75 @@
+"""A plan file that is not what `plan --out` wrote is refused, with one clear error."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.commands import Run
+from fake_provider import FakeCloud
+
+
+def damage(**changes: Any) -> bytes:
+    document = json.loads(Path("good").read_bytes())
+    return json.dumps({**document, **changes}).encode()
+
+
+def changed_config() -> bytes:
+    document = json.loads(Path("good").read_bytes())
+    next(iter(document["configs"].values()))["size"] = ["huge"]
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda: b"", "Error: the plan file bad is damaged\n  It is no JSON: EOF"),
+        (lambda: b"\x00\xff", "Error: the plan file bad is damaged\n  It is no JSON"),
+        (lambda: Path("good").read_bytes()[:-20], "Error: the plan file bad is damaged"),
+        (lambda: b"[]", "Error: bad is not a plan file\n  Plan again"),
+        (lambda: b'{"serial": 1}', "Error: bad is not a plan file\n  It is a state"),
+        (lambda: damage(format_version=2), "bad was written by another version of planapply"),
+        (lambda: damage(format_version="1"), "bad was written by another version of planapply"),
+        (lambda: damage(serial="x"), "Error: the plan file bad is damaged\n  serial: "),
+        (lambda: damage(more=1), "Error: the plan file bad is damaged\n  more: "),
+        (lambda: damage(configs={}), "What its nodes are to be made from has been changed"),
+        (changed_config, "What its nodes are to be made from has been changed"),
+    ],
+)
+def test_a_bad_plan_file(run: Run, cloud: FakeCloud, content: Any, said: str) -> None:
+    run("plan", "--out", "good")
+    Path("bad").write_bytes(content())
+    for command in (["apply", "bad"], ["show", "bad"]):
+        result = run(*command)
+        assert (result.code, result.out) == (1, "")
+        assert said in result.err
+        assert result.err.count("Error:") == 1
+    assert not cloud.machines
+
+
+def test_no_plan_file(run: Run, cloud: FakeCloud) -> None:
+    assert "the plan file none can't be read: No such file" in run("apply", "none").err
+    assert "the plan file . can't be read: Is a directory" in run("show", ".").err
+
+
+def test_a_saved_plan_takes_no_options_of_plan(run: Run, cloud: FakeCloud) -> None:
+    run("plan", "--out", "good")
+    assert "a saved plan says itself" in run("apply", "good", "--target", "cpu-0").err
+    assert not cloud.machines
+
+
+def test_a_plan_of_another_spec_or_cluster(run: Run, cloud: FakeCloud) -> None:
+    run("plan", "--out", "good")
+    Path("planapply.toml").write_text(Path("planapply.toml").read_text() + "processes = 2\n")
+    assert "the plan file is stale: the spec has changed" in run("apply", "good").err
+    assert not cloud.machines
+
+
+def test_saving_over_a_plan_replaces_it_whole(run: Run, cloud: FakeCloud, folder: Path) -> None:
+    Path("link").symlink_to("good")
+    assert run("plan", "--out", "link").code == 0
+    first = Path("good").read_bytes()
+    assert run("plan", "--out", "link", "--set", "workers.cpu.count=1").code == 0
+    assert Path("link").is_symlink()
+    assert Path("good").read_bytes() != first
+    assert {path.name for path in folder.iterdir()} == {"good", "link", "planapply.toml"}

@@ -1,0 +1,244 @@
+"""status, output, env, show, logs and unlock: what they say of a state."""
+
+import json
+import os
+import re
+import shlex
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli.commands import COMMAND, Run
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+from planapply.fleet.tls import make_tls
+from planapply.model.state import Endpoint, State
+from planapply.store import open_store
+from planapply.store.lockinfo import LockInfo
+
+STATE = "planapply.state.json"
+
+
+@pytest.fixture
+def applied(run: Run, cloud: FakeCloud) -> FakeCloud:
+    """A cluster whose scheduler never answers."""
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    return cloud
+
+
+def change(**values: object) -> State:
+    store = open_store(STATE)
+    state = store.read()
+    assert state is not None
+    for key, value in values.items():
+        setattr(state, key, value)
+    store.write(state)
+    return state
+
+
+def test_status_of_what_the_cloud_shows(run: Run, applied: FakeCloud) -> None:
+    applied.end("i-0003")
+    result = run("status")
+    assert (result.code, re.sub(r"[0-9] s ", "0 s ", result.out)) == (
+        0,
+        snapshot("""\
+Cluster "demo" (fake): the scheduler does not answer
+
+  scheduler   running   0 s   127.0.0.1   small   i-0000
+  cpu-0       running   0 s   127.0.0.2   large   i-0001
+  cpu-1       running   0 s   127.0.0.3   large   i-0002
+  cpu-2       gone      0 s   127.0.0.4   large   i-0003
+
+Scheduler:  tcp://127.0.0.1:1
+Cost:       3.10 USD/h, 0.00 USD so far (list prices of 2025-03-02)
+Drift: cpu-2 ended outside of planapply; `planapply plan` says what follows.
+"""),
+    )
+    found = json.loads(run("status", "--json").out)
+    assert [(node["name"], node["status"], node["joined"]) for node in found["nodes"]] == snapshot(
+        [
+            ("scheduler", "running", None),
+            ("cpu-0", "running", None),
+            ("cpu-1", "running", None),
+            ("cpu-2", "gone", None),
+        ]
+    )
+    assert found["drift"] == ["cpu-2"]
+    assert found["scheduler_answers"] is False
+    assert found["usd_per_hour"] == 3.1
+
+
+def test_status_of_nothing(run: Run, applied: FakeCloud) -> None:
+    run("destroy", "--auto-approve")
+    assert run("status") == (0, 'Cluster "demo" (fake): no nodes\n', "")
+
+
+def test_output(run: Run, applied: FakeCloud) -> None:
+    where = Endpoint(
+        private="tls://10.0.0.1:8786",
+        public="tls://54.1.2.3:8786",
+        dashboard="http://54.1.2.3:8787/status",
+    )
+    lineage = change(endpoint=where).lineage
+    result = run("output")
+    assert result == (0, result.out, "")
+    assert result.out.replace(lineage, "…") == snapshot("""\
+account                   = fake
+cluster                   = demo
+provider                  = fake
+lineage                   = …
+security                  = none
+scheduler_address         = tls://54.1.2.3:8786
+scheduler_address_private = tls://10.0.0.1:8786
+scheduler_address_public  = tls://54.1.2.3:8786
+dashboard_url             = http://54.1.2.3:8787/status
+""")
+    assert json.loads(run("output", "--json").out)["scheduler_address"] == "tls://54.1.2.3:8786"
+    assert run("output", "dashboard_url") == (0, "http://54.1.2.3:8787/status\n", "")
+    assert run("output", "dashboard_url", "--json").out == '"http://54.1.2.3:8787/status"\n'
+    assert run("output", "dashbord") == (
+        1,
+        "",
+        snapshot("""\
+Error: there is no output 'dashbord'
+  Outputs: account, cluster, provider, lineage, security, scheduler_address,
+  scheduler_address_private, scheduler_address_public, dashboard_url.
+"""),
+    )
+    change(endpoint=Endpoint(private="tcp://10.0.0.1:8786"))
+    assert run("output", "scheduler_address") == (0, "tcp://10.0.0.1:8786\n", "")
+    assert json.loads(run("output", "--json").out)["scheduler_address_public"] is None
+    assert "the output 'dashboard_url' has no value" in run("output", "dashboard_url").err
+
+
+def test_without_a_scheduler_there_is_nothing_to_connect_to(run: Run, applied: FakeCloud) -> None:
+    change(endpoint=None)
+    for command in ("output", "env"):
+        result = run(command)
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith("Error: cluster 'demo' has no scheduler\n")
+
+
+def test_env_writes_the_key_for_this_user_only(run: Run, applied: FakeCloud) -> None:
+    tls = make_tls("demo")
+    state = change(tls=tls, endpoint=Endpoint(private="tls://10.0.0.1:8786"))
+    result = run("env")
+    folder = Path.home() / ".cache" / "planapply" / "tls" / state.lineage
+    assert result == (
+        0,
+        f"""\
+export DASK_SCHEDULER_ADDRESS=tls://10.0.0.1:8786
+export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
+export DASK_DISTRIBUTED__COMM__TLS__CA_FILE={folder}/certificate.pem
+export DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT={folder}/certificate.pem
+export DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY={folder}/key.pem
+""",
+        "",
+    )
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for name, content in (("certificate", tls.certificate), ("key", tls.key.get_secret_value())):
+        file = folder / f"{name}.pem"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.read_text() == content
+    assert tls.key.get_secret_value() not in run("show").out + run("show", "--json").out
+    run("destroy", "--auto-approve")
+    assert not folder.exists()
+
+
+def test_env_is_safe_for_a_shell(run: Run, applied: FakeCloud) -> None:
+    change(endpoint=Endpoint(private="tcp://$(touch owned)`touch owned`'\";:1"))
+    result = run("env")
+    script = f'{result.out}printf %s "$DASK_SCHEDULER_ADDRESS"'
+    shell = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
+    assert shell.stdout == "tcp://$(touch owned)`touch owned`'\";:1"
+    assert not Path("owned").exists()
+
+
+def test_env_takes_the_address_that_answers(run: Run, applied: FakeCloud) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        private = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        change(endpoint=Endpoint(private=private, public="tcp://127.0.0.1:1"))
+        assert run("env").out.splitlines()[0] == f"export DASK_SCHEDULER_ADDRESS={private}"
+    assert run("env").out.splitlines()[0] == "export DASK_SCHEDULER_ADDRESS=tcp://127.0.0.1:1"
+
+
+def test_env_says_where_it_could_not_write(
+    run: Run, applied: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(tls=make_tls("demo"))
+    Path("file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", os.path.abspath("file"))
+    result = run("env")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("Error: the TLS key can't be written to\n")
+
+
+def test_show(run: Run, applied: FakeCloud) -> None:
+    result = run("show")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith('Cluster "demo" (fake, account fake)\nLineage ')
+    document = json.loads(run("show", "--json").out)
+    assert sorted(document["nodes"]) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+
+
+def test_logs(run: Run, applied: FakeCloud) -> None:
+    result = run("logs", "scheduler", "--lines", "2")
+    assert result == (0, "line 98 of i-0000\nline 99 of i-0000\n", "")
+    assert len(run("logs", "cpu-2").out.splitlines()) == 100
+    assert run("logs", "cpu-9") == (
+        1,
+        "",
+        snapshot("""\
+Error: the state has no node 'cpu-9'
+  Its nodes: scheduler cpu-[0..2].
+"""),
+    )
+
+
+def test_unlock(run: Run, applied: FakeCloud) -> None:
+    assert run("unlock", "1234") == (
+        1,
+        "",
+        snapshot("""\
+Error: the state planapply.state.json is not locked
+  There is nothing to break.
+"""),
+    )
+    info = LockInfo.of_this_process("12ab", "apply").model_copy(
+        update={
+            "host": "elsewhere",
+            "who": "me@elsewhere",
+            "pid": 7,
+            "created": "2025-03-02T12:00:00+00:00",
+        }
+    )
+    Path(f"{STATE}.lock").write_bytes(info.encode())
+    assert run("unlock", "12ab") == (
+        0,
+        snapshot(
+            "The lock 12ab is broken. me@elsewhere, process 7, has held it since 2025-03-02 12:00:00 UTC for apply (lock 12ab).\n"
+        ),
+        "",
+    )
+    assert not Path(f"{STATE}.lock").exists()
+
+
+def test_a_reader_that_goes_away_is_no_error(
+    applied: FakeCloud, environment: dict[str, str]
+) -> None:
+    command = f"{shlex.join(COMMAND)} show --json | head -c 1; echo ${{PIPESTATUS[0]}}"
+    shell = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (shell.stdout, shell.stderr) == ("{0\n", "")
+
+
+def test_a_full_disk_is_one(applied: FakeCloud, environment: dict[str, str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "show"], env=environment, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")

@@ -1,0 +1,134 @@
+"""Ctrl-C and its relatives, in processes of their own whose cloud answers when it is told to."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cli.commands import COMMAND, SPEC
+
+from planapply.model.state import State
+from planapply.store import open_store
+
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+
+
+def state() -> State:
+    found = open_store("planapply.state.json").read()
+    assert found is not None
+    return found
+
+
+@contextmanager
+def started(environment: dict[str, str], *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """One command, which does not outlive the test."""
+    Path("planapply.toml").write_text(SPEC)
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={**environment, "FAKE_FOLDER": os.getcwd()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def has_asked(process: "subprocess.Popen[str]") -> None:
+    """Wait until the cloud is asked for a VM."""
+    while not Path("asked").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_the_first_one_lets_what_was_asked_be_recorded(
+    environment: dict[str, str], folder: Path, name: str
+) -> None:
+    with started(environment, "apply", "--auto-approve", "--no-wait") as process:
+        has_asked(process)
+        process.send_signal(signal.Signals[name])
+        assert process.stderr is not None
+        assert "scheduler: launching (small)" in process.stderr.readline()
+        assert process.stderr.readline().startswith("Stopping: asking for nothing more.")
+        Path("answer").touch()
+        _, err = process.communicate()
+        assert process.returncode == CODES[name]
+    assert "scheduler: launched" in err
+    assert err.endswith(
+        "\nApply stopped: 1 added, 0 changed, 0 destroyed. This is recorded; the next apply or destroy "
+        "goes on\nfrom there.\n"
+    )
+    assert list(state().nodes) == ["scheduler"]
+    assert not state().intents
+    assert not Path("planapply.state.json.lock").exists()
+
+
+def test_a_second_one_ends_at_once_and_the_request_is_remembered(
+    environment: dict[str, str], folder: Path
+) -> None:
+    with started(environment, "apply", "--auto-approve", "--no-wait") as process:
+        has_asked(process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("Stopping:"):
+            pass
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+        assert (process.returncode, err) == (130, "")
+    assert not state().nodes
+    assert [intent.names for intent in state().intents.values()] == [["scheduler"]]
+
+
+def test_json_ends_with_what_was_done(environment: dict[str, str], folder: Path) -> None:
+    with started(environment, "apply", "--auto-approve", "--no-wait", "--json") as process:
+        has_asked(process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Stopping:")
+        Path("answer").touch()
+        out, _ = process.communicate()
+        assert process.returncode == 130
+    assert out.splitlines()[-1] == (
+        '{"event": "finished", "data": {"outcome": "stopped", "added": 1, "changed": 0, '
+        '"destroyed": 0}}'
+    )
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("command", ["apply", "plan"])
+def test_at_any_other_time_it_is_the_end(
+    environment: dict[str, str], folder: Path, name: str, command: str
+) -> None:
+    with (
+        open_store("planapply.state.json").lock("a test"),
+        started(environment, command, "--lock-timeout", "1 h") as process,
+    ):
+        assert process.stderr is not None
+        assert "waiting for the state's lock: " in process.stderr.readline()
+        process.send_signal(signal.Signals[name])
+        assert process.communicate() == ("", "")
+        assert process.returncode == CODES[name]
+
+
+def test_what_is_ignored_stays_ignored(environment: dict[str, str], folder: Path) -> None:
+    Path("planapply.toml").write_text(SPEC)
+    Path("answer").touch()
+    script = (
+        "import signal, sys; from planapply.cli import main; "
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+        "from planapply.cli.signals import handled\n"
+        "with handled(): signal.raise_signal(signal.SIGHUP); print('still here')"
+    )
+    done = subprocess.run(
+        [COMMAND[0], "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n")

@@ -1,0 +1,161 @@
+"""What is printed and asked on a real terminal (a pty)."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from pathlib import Path
+
+import pytest
+from cli.commands import COMMAND, SPEC
+from inline_snapshot import snapshot
+
+QUESTION = "Do you want to perform these actions? Only 'yes' will be accepted: "
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+class Terminal:
+    """One command on a terminal of its own."""
+
+    def __init__(self, environment: dict[str, str], *arguments: str, width: int = 80) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        self._process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env={"TERM": "xterm", **environment},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self.text = ""
+
+    def until(self, end: str) -> None:
+        """Read until this stands at the end."""
+        while not self.text.endswith(end):
+            assert self._read(), self.text
+
+    def type(self, keys: str) -> None:
+        """What a person would."""
+        os.write(self._ours, keys.encode())
+
+    def finish(self) -> tuple[int, str]:
+        """The exit code and all that was printed."""
+        while self._read():
+            pass
+        os.close(self._ours)
+        return self._process.wait(), self.text
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._ours, 65536)
+        except OSError:  # the other side is closed
+            return False
+        self.text += data.decode().replace("\r\n", "\n")
+        return bool(data)
+
+
+@pytest.fixture
+def terminal(environment: dict[str, str], folder: Path) -> dict[str, str]:
+    """The environment of a person, and a spec."""
+    Path("planapply.toml").write_text(SPEC)
+    kept = {k: v for k, v in environment.items() if k not in ("NO_COLOR", "COLUMNS", "COLORTERM")}
+    return {**kept, "TERM": "xterm"}
+
+
+def test_colours(terminal: dict[str, str]) -> None:
+    assert Terminal(terminal, "plan").finish() == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  \x1b[32m+  \x1b[0m scheduler          small
+  \x1b[32m+  \x1b[0m cpu-[0..2]   (3)   large
+
+\x1b[1mPlan:\x1b[0m 4 to add, 0 to change, 0 to destroy.
+\x1b[1mCost:\x1b[0m 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+"""),
+    )
+    Path("planapply.toml").write_text(SPEC.replace("count = 3", 'count = "3"'))
+    assert Terminal(terminal, "plan").finish() == (
+        1,
+        snapshot("""\
+\x1b[1;31mError:\x1b[0m\x1b[1m `workers.cpu.count` must be a whole number, not "3"\x1b[0m
+  --> planapply.toml:12:1
+\x1b[34m   |\x1b[0m
+\x1b[34m12 | \x1b[0mcount = "3"
+\x1b[34m   | \x1b[0m\x1b[1;31m^^^^^\x1b[0m
+  Write count = 3, without quotes.
+
+"""),
+    )
+
+
+@pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}])
+def test_no_colours(terminal: dict[str, str], more: dict[str, str]) -> None:
+    code, text = Terminal({**terminal, **more}, "plan").finish()
+    assert code == 0
+    assert "\x1b" not in text
+    assert text.startswith("planapply will change cluster")
+
+
+@pytest.mark.parametrize("keys", ["no\n", "y\n", "\n", "\x04"])
+def test_only_yes_is_yes(terminal: dict[str, str], keys: str) -> None:
+    asked = Terminal(terminal, "apply", "--no-wait")
+    asked.until(QUESTION)
+    asked.type(keys)
+    code, text = asked.finish()
+    assert code == 1
+    assert text.endswith("Apply cancelled; nothing was changed.\n")
+    assert not Path("planapply.state.json").exists()
+    assert not Path("planapply.state.json.lock").exists()
+
+
+def test_ctrl_c_at_the_question(terminal: dict[str, str]) -> None:
+    asked = Terminal(terminal, "apply", "--no-wait")
+    asked.until(QUESTION)
+    asked.type("\x03")
+    code, text = asked.finish()
+    assert (code, text.partition(QUESTION)[2]) == (130, "^C")
+    assert not Path("planapply.state.json.lock").exists()
+
+
+def test_yes_and_the_display_that_follows(terminal: dict[str, str]) -> None:
+    asked = Terminal(terminal, "apply", "--no-wait")
+    asked.until(QUESTION)
+    asked.type("yes\n")
+    code, text = asked.finish()
+    shown = ESCAPES.sub("", text.partition(QUESTION)[2])
+    assert code == 0
+    last = shown[shown.rindex("  scheduler ") :]
+    assert re.sub(r"[0-9]:[0-9]{2}", "0:00", re.sub(r"[ \r]+\n", "\n", last)) == snapshot("""\
+  scheduler   0:00   launched
+  cpu-0       0:00   launched
+  cpu-1       0:00   launched
+  cpu-2       0:00   launched
+  0:00
+
+Apply complete: 4 added, 0 changed, 0 destroyed.
+
+scheduler_address = tcp://127.0.0.1:1
+""")
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor
+
+
+def test_json_asks_nothing_on_a_terminal_either(terminal: dict[str, str]) -> None:
+    code, text = Terminal(terminal, "apply", "--json").finish()
+    assert code == 1
+    assert QUESTION not in text
+    assert "there is nobody to ask" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_and_errors_fit(terminal: dict[str, str], width: int) -> None:
+    for arguments in (["--help"], ["apply", "--help"], ["plan", "--out", "/" + "x/" * 30]):
+        _, text = Terminal(terminal, *arguments, width=width).finish()
+        assert max(len(line) for line in ESCAPES.sub("", text).splitlines()) <= width

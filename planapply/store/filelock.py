@@ -123,10 +123,12 @@ def _locked(location: str, holder: LockInfo) -> StateLocked:
             "Wait for it (--lock-timeout), or, if that process is gone, break the lock:\n"
             f"  {unlock_command(holder.id, location)}"
         )
+    elif holder.pid == os.getpid():
+        way_out = "That is this very process: wait for it, with a timeout."
+    elif holder.pid:
+        way_out = f"Wait for it (--lock-timeout), or end it: kill {holder.pid}"
     else:
-        way_out = "Wait for it (--lock-timeout), or end it" + (
-            f": kill {holder.pid}" if holder.pid else "."
-        )
+        way_out = "Wait for it (--lock-timeout), or end it."
     return StateLocked(location, holder, way_out)
 
 

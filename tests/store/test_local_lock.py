@@ -221,7 +221,7 @@ Wait for it (--lock-timeout), or, if that process is gone, break the lock:
 
 def test_a_lock_taken_twice_by_one_store_is_an_error_not_a_deadlock(store: Store) -> None:
     with store.lock("apply"):
-        with pytest.raises(StateLocked), store.lock("apply"):
+        with pytest.raises(StateLocked, match="this very process"), store.lock("apply"):
             pass
         store.write(state(1))
 

@@ -183,6 +183,7 @@ class FakeCloud:
             port=1,  # whoever tries to talk to it is refused at once, and stays on this machine
             size=request.choice.size,
             zone=request.choice.zone,
+            image=request.config.image,
             spot=request.choice.spot,
             launched_at=now,
         )

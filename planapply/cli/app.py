@@ -1,6 +1,5 @@
 """The commands by name; each one's module is imported when it is used."""
 
-import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -14,7 +13,8 @@ from planapply.cli import screen
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.provider import ProviderError
 
-# The module has the name of the command, and in it the function `command`.
+# The module has the name of the command, and in it the function `command`, or, for a group of
+# commands, `app`.
 COMMANDS = {
     "init": "Write a commented starter spec.",
     "validate": "Check the spec, offline.",
@@ -25,6 +25,9 @@ COMMANDS = {
     "output": "Print scheduler_address, dashboard_url and others.",
     "env": "Print shell exports for a bare distributed.Client().",
     "show": "Show a state or a saved plan, secrets hidden.",
+    "state": "Look at the state, and change it by hand: list, show, rm, pull, push.",
+    "list": "Show every cluster of this account, from the VMs' tags.",
+    "recover": "Rebuild a lost state from the VMs' tags.",
     "logs": "Print what a node has printed.",
     "unlock": "Break the lock of a holder that is gone.",
     "providers": "List the installed providers.",
@@ -47,8 +50,10 @@ class LazyGroup(TyperGroup):
             hint = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"There is no command {cmd_name!r}.{hint}")
         module = import_module(f"planapply.cli.{cmd_name}")
-        app = typer.Typer(**_OPTIONS)
-        app.command(cmd_name)(module.command)
+        app = getattr(module, "app", None)
+        if app is None:
+            app = typer.Typer(**_OPTIONS)
+            app.command(cmd_name)(module.command)
         return typer.main.get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -112,6 +117,8 @@ def _fail(error: Exception) -> int:
     if known is not None:
         screen.report([known])
         return 1
+    import traceback
+
     screen.tell("".join(traceback.format_exception(error)).rstrip())
     screen.report(
         [

@@ -1,10 +1,12 @@
 """What a command works on, from the options that it was given."""
 
 import sys
+from pathlib import Path
 
 from planapply.cli import screen
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
+from planapply.model.spec import state_location
 from planapply.ops.planning import PlanOptions
 from planapply.ops.validating import check_classes
 from planapply.ops.workspace import Workspace
@@ -22,6 +24,34 @@ def open_spec(file: str, sets: list[str] | None, state: str | None) -> Workspace
 def open_state(file: str, sets: list[str] | None, state: str | None) -> Workspace:
     """For commands that a state will do for."""
     return Workspace.from_state(file, sets or (), state)
+
+
+def open_cloud(
+    file: str, provider: str | None, cluster: str | None, sets: list[str] | None, state: str | None
+) -> Workspace:
+    """For commands that need a provider and no more: with the spec, or what the options say."""
+    if provider is not None:
+        place = state_location(None, file) if state is None else state
+        return Workspace.from_options(cluster or "unnamed", provider, sets or (), state=place)
+    if not Path(file).exists():
+        raise PlanapplyError(
+            f"the spec {file} does not exist",
+            "Name one with --file; or say whose VMs are meant with --provider NAME, and with "
+            "--set 'provider.KEY=VALUE' for its settings.",
+        )
+    workspace = Workspace.from_spec(file, sets or (), state)
+    assert workspace.spec is not None
+    if cluster not in (None, workspace.spec.cluster.name):
+        raise PlanapplyError(
+            f"the spec {file} is of cluster {workspace.spec.cluster.name!r}, not {cluster!r}",
+            "Name its own spec with --file, or do without one: --provider NAME.",
+        )
+    return workspace
+
+
+def states_beside(file: str) -> list[str]:
+    """The states that have their default place, in the folder of the spec `file`."""
+    return sorted(str(path) for path in Path(file).parent.glob("*.state.json"))
 
 
 def open_for_plan(

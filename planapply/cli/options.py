@@ -29,6 +29,14 @@ State = Annotated[
         help="Where the state is, in place of what the spec says: a path, s3://, gs:// or az://.",
     ),
 ]
+AnyProvider = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="Whose VMs, in place of a spec; its settings with --set 'provider.KEY=VALUE'.",
+    ),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,6 +1,6 @@
 """From (spec, state, observed) to a plan; pure: no I/O, no clock."""
 
-from planapply.diff.changes import Options, destroy_plan, make_plan
+from planapply.diff.changes import Options, destroy_plan, make_plan, select
 from planapply.diff.refresh import Refreshed, refresh
 
-__all__ = ["Options", "Refreshed", "destroy_plan", "make_plan", "refresh"]
+__all__ = ["Options", "Refreshed", "destroy_plan", "make_plan", "refresh", "select"]

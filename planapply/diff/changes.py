@@ -37,7 +37,7 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
     wanted = wanted_nodes(desired, state, refreshed.gone)
     changes = _node_changes(wanted, refreshed, options)
     if options.targets:
-        chosen = _select(options.targets, {*wanted, *known_names(state)})
+        chosen = select(options.targets, {*wanted, *known_names(state)})
         if any(c.name == SCHEDULER and c.action is Action.CREATE for c in changes):
             chosen.add(SCHEDULER)  # no worker can start without it
         if any(c.name == SCHEDULER and c.name in chosen for c in changes):
@@ -90,7 +90,7 @@ def destroy_plan(refreshed: Refreshed, targets: Collection[str] = ()) -> Plan:
     """
     state = refreshed.state
     names = known_names(state)
-    chosen = _select(targets, names) if targets else names
+    chosen = select(targets, names) if targets else names
     if SCHEDULER in chosen:
         chosen = names  # workers can't do without it
     changes = [
@@ -125,7 +125,7 @@ def _node_changes(
     wanted: Mapping[str, NodeConfig], refreshed: Refreshed, options: Options
 ) -> list[Change]:
     state = refreshed.state
-    asked = _select(options.replace, {*wanted, *state.nodes}) if options.replace else set()
+    asked = select(options.replace, {*wanted, *state.nodes}) if options.replace else set()
     cache: dict[tuple[str, str], tuple[FieldChange, ...]] = {}
     requested = {name for intent in state.intents.values() for name in intent.names}
     changes: list[Change] = []
@@ -272,7 +272,11 @@ def _resource_changes(needed: Mapping[str, Resource], state: State) -> Iterator[
         yield Change(name=name, kind="resource", action=Action.DESTROY, reason=reason)
 
 
-def _select(targets: Collection[str], names: Collection[str]) -> set[str]:
+def select(targets: Collection[str], names: Collection[str]) -> set[str]:
+    """Those of `names` that `targets` mean: nodes, groups, or ranges such as `cpu-[0..3]`.
+
+    Raises PlanapplyError for a target that means none.
+    """
     groups: dict[str, set[str]] = {}
     for name in names:
         groups.setdefault(split_name(name)[0], set()).add(name)
@@ -290,7 +294,8 @@ def _select(targets: Collection[str], names: Collection[str]) -> set[str]:
 
 
 def _refuse_destruction(changes: Collection[Change]) -> None:
-    ending = [c.name for c in changes if c.action in (Action.REPLACE, Action.DESTROY)]
+    ends = (Action.REPLACE, Action.DESTROY)
+    ending = sorted((c.name for c in changes if c.action in ends), key=sort_key)
     if ending:
         raise PlanapplyError(
             f"the cluster is protected, and this would end {' '.join(to_ranges(ending))}",

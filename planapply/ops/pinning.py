@@ -25,7 +25,7 @@ def pinned(
 
     sizes: dict[str, list[str]] = {}
     if isinstance(provider, Chooses):
-        for config in _configs(desired(spec, plugin, {})):
+        for config in configs_of(desired(spec, plugin, {})):
             if not config.size:
                 needed = config.requirements or Requirements()
                 key = requirements_key(needed)
@@ -36,7 +36,7 @@ def pinned(
                 )
     defaults: dict[str, dict[str, Any]] = {}
     if isinstance(provider, Pins):
-        for config in _configs(desired(spec, plugin, {"sizes": sizes})):
+        for config in configs_of(desired(spec, plugin, {"sizes": sizes})):
             key = ",".join(config.size)
             if config.image is None and key not in defaults:
                 defaults[key] = known.get("defaults", {}).get(key) or ask(provider.pins, config)
@@ -44,5 +44,6 @@ def pinned(
     return desired(spec, plugin, pins), pins
 
 
-def _configs(want: Desired) -> list[NodeConfig]:
+def configs_of(want: Desired) -> list[NodeConfig]:
+    """The scheduler's, and each group's."""
     return [want.scheduler, *(group.config for group in want.groups)]

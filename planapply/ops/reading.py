@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from planapply.fleet import Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import sort_key, to_ranges
+from planapply.model.state import NodeRecord, State
 from planapply.ops.workspace import Workspace, asking
 from planapply.provider import Console
 
@@ -29,10 +30,7 @@ def console(workspace: Workspace, name: str, lines: int) -> str:
     Raises PlanapplyError for a node that is not in the state, and where the provider has no console.
     """
     state = workspace.read()
-    record = state.nodes.get(name)
-    if record is None:
-        known = " ".join(to_ranges(sorted(state.nodes, key=sort_key))) or "none"
-        raise PlanapplyError(f"the state has no node {name!r}", f"Its nodes: {known}.")
+    record = node_of(state, name)
     provider = workspace.connect(state)
     if not isinstance(provider, Console):
         raise PlanapplyError(
@@ -40,3 +38,17 @@ def console(workspace: Workspace, name: str, lines: int) -> str:
             f"Look at the VM {record.vm} with the cloud's own tools.",
         )
     return asking(lambda: workspace.patience.call(lambda: provider.console(record.vm, lines)))
+
+
+def node_of(state: State, name: str) -> NodeRecord:
+    """One node's record; raises PlanapplyError where there is none."""
+    record = state.nodes.get(name)
+    if record is not None:
+        return record
+    if any(name in intent.names for intent in state.intents.values()):
+        raise PlanapplyError(
+            f"{name} was asked for, and no answer is recorded",
+            "It may exist; the next apply or destroy finds out first.",
+        )
+    nodes = " ".join(to_ranges(sorted(state.nodes, key=sort_key))) or "none"
+    raise PlanapplyError(f"the state has no node {name!r}", f"Its nodes: {nodes}.")

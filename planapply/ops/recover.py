@@ -1,19 +1,29 @@
 """recover: VMs' tags -> state, when the state is lost."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from planapply.cluster.look import look
 from planapply.diff import refresh
 from planapply.fleet import Journal, Listener
 from planapply.model.desired import desired
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.endpoint import endpoint
-from planapply.model.names import SCHEDULER, split_name, to_ranges
-from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM, NodeConfig
+from planapply.model.names import (
+    SCHEDULER,
+    from_ranges,
+    sort_key,
+    split_name,
+    to_ranges,
+    worker_names,
+)
+from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
 from planapply.model.state import TLS, State
 from planapply.ops.applying import lock
+from planapply.ops.pinning import configs_of, pinned
 from planapply.ops.workspace import Workspace, asking, identity_of
 from planapply.provider import ErrorKind, Prepares, Provider, Secrets
 
@@ -31,42 +41,42 @@ class Recovered:
 
 def recover(
     workspace: Workspace,
-    cluster: str,
     lineage: str | None = None,
     lock_timeout: float = 0.0,
     *,
     tell: Listener = lambda event: None,
 ) -> Recovered:
-    """Rebuild the state of `cluster` from its VMs' tags, and write it where there is none.
+    """Rebuild the state of the spec's cluster from its VMs' tags, and write it where there is none.
 
-    With a spec, what the VMs were made from is known again where the spec has not changed since; a
-    VM whose digest no config has is replaced by the next apply. Raises PlanapplyError where a state
-    is there, where no VM is, and where `lineage` does not choose among clusters of that name.
+    What the VMs were made from is known again where the spec has not changed since; a VM whose
+    digest no config has is replaced by the next apply. Raises PlanapplyError where a state is
+    there, where no VM is, and where `lineage` does not choose among clusters of that name.
     """
     with lock(workspace, "recover", lock_timeout, tell):
         if (there := workspace.store.read()) is not None and not there.is_empty:
             raise PlanapplyError(
                 f"there is a state at {workspace.store.location}",
-                "It is never overwritten. `planapply plan` compares it with what exists.",
+                f"It is of cluster {there.cluster!r}, and is never overwritten. `planapply plan` "
+                "compares it with what exists; --state names another place.",
             )
+        assert workspace.spec is not None
+        cluster = workspace.spec.cluster.name
         provider = workspace.connect(None)
         vms = _vms(workspace, provider, cluster, lineage)
+        now = workspace.clock.time()
         state = State(
             lineage=vms[0].tags[TAG_LINEAGE],
-            serial=there.serial if there else 0,
+            # Later than the lost one's, so that neither it nor its plans pass for newer.
+            serial=max(int(now), there.serial if there else 0),
             cluster=cluster,
             provider=workspace.plugin(None).name,
             cloud=identity_of(provider, workspace.patience),
-            settings=dict(workspace.spec.provider) if workspace.spec else {},
+            settings=dict(workspace.spec.provider),
+            protect=workspace.spec.cluster.protect,
+            next_index=_next_indexes(vms),
         )
-        configs = _configs(workspace)
-        state = refresh(state, vms, workspace.clock.time(), 0.0).state
-        used = {record.config for record in state.nodes.values()}
-        state.configs = {d: config for d, config in configs.items() if d in used}
-        for name in state.nodes:
-            group, index = split_name(name)
-            if group != name:
-                state.next_index[group] = max(state.next_index.get(group, 0), index + 1)
+        state = refresh(state, vms, now, 0.0).state
+        _restore_configs(state, workspace, provider, vms)
         if isinstance(provider, Prepares):
             tags = {TAG_CLUSTER: cluster, TAG_LINEAGE: state.lineage}
             state.resources = dict(asking(lambda: provider.find_resources(tags)))
@@ -96,11 +106,33 @@ def _vms(workspace: Workspace, provider: Provider, cluster: str, lineage: str | 
     return [vm for vm in vms if vm.tags.get(TAG_LINEAGE) == lineages[0]]
 
 
-def _configs(workspace: Workspace) -> dict[str, NodeConfig]:
-    if workspace.spec is None:
-        return {}
-    want = desired(workspace.spec, workspace.plugin(None), {})
-    return {config.digest: config for config in (want.scheduler, *(g.config for g in want.groups))}
+def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:
+    """Past every index that these VMs' batches had, those whose VMs have ended too."""
+    indexes: dict[str, int] = {}
+    for vm in vms:
+        for name in from_ranges(vm.tags.get(TAG_NAMES, "").split()):
+            group, index = split_name(name)
+            if group != name:
+                indexes[group] = max(indexes.get(group, 0), index + 1)
+    return indexes
+
+
+def _restore_configs(
+    state: State, workspace: Workspace, provider: Provider, vms: Sequence[VM]
+) -> None:
+    """What the spec's nodes are made from, with what it leaves open closed as these VMs show."""
+    assert workspace.spec is not None
+    plugin = workspace.plugin(None)
+    want, pins = pinned(workspace, plugin, provider, workspace.spec, state)
+    images = {vm.tags.get(TAG_GROUP): vm.image for vm in vms if vm.image}
+    for config in configs_of(want):
+        chosen = pins.get("defaults", {}).get(",".join(config.size), {})
+        if "image" in chosen and config.group in images:
+            chosen["image"] = images[config.group]  # that of today is another
+    used = {record.config for record in state.nodes.values()}
+    wanted = configs_of(desired(workspace.spec, plugin, pins))
+    state.configs = {config.digest: config for config in wanted if config.digest in used}
+    state.pins = pins
 
 
 def _restore_scheduler(state: State, provider: Provider) -> list[Diagnostic]:
@@ -117,6 +149,14 @@ def _restore_scheduler(state: State, provider: Provider) -> list[Diagnostic]:
         group=SCHEDULER, cls="unknown", security="tls" if state.tls else "none"
     )
     state.endpoint = endpoint(record, config)
+    _, workers, dashboard = look(state.endpoint, state.tls)
+    if workers is not None:
+        state.endpoint = endpoint(record, config, dashboard)
+        record.status = "joined"
+        for name, node in state.nodes.items():
+            processes = state.configs[node.config].processes if node.config in state.configs else 1
+            if {*worker_names(name, processes)} <= workers:
+                node.status = "joined"
     if config.security == "tls" and state.tls is None:
         return [
             warning(
@@ -129,12 +169,16 @@ def _restore_scheduler(state: State, provider: Provider) -> list[Diagnostic]:
 
 
 def _unknown_configs(state: State) -> list[Diagnostic]:
-    unknown = [name for name, record in state.nodes.items() if record.config not in state.configs]
+    unknown = sorted(
+        (name for name, record in state.nodes.items() if record.config not in state.configs),
+        key=sort_key,
+    )
     if not unknown:
         return []
     return [
         warning(
             f"what these nodes were made from is not known: {' '.join(to_ranges(unknown))}",
-            "The spec is another one now, or none was given; the next apply replaces them.",
+            "The spec is another one now, or none was given, and the next apply replaces them: put the "
+            "spec back before you apply. `planapply destroy` works all the same.",
         )
     ]

@@ -57,7 +57,7 @@ def _joined(state: State) -> tuple[str | None, set[str] | None]:
         return None, None
     from planapply.cluster.look import look  # imports distributed
 
-    return look(state.endpoint, state.tls)
+    return look(state.endpoint, state.tls)[:2]
 
 
 def _nodes(refreshed: Refreshed, workers: set[str] | None, now: float) -> Iterator[NodeStatus]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+from planapply.diff import select
 from planapply.fleet import Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.names import from_ranges, sort_key, to_ranges
-from planapply.model.state import State
+from planapply.model.names import SCHEDULER, sort_key
+from planapply.model.state import NodeRecord, State
 from planapply.ops.applying import lock
 from planapply.ops.workspace import Workspace
-from planapply.store import check_push, open_store
+from planapply.store import StateError, check_push, open_store
 
 
 def remove(
@@ -17,37 +18,45 @@ def remove(
     lock_timeout: float = 0.0,
     *,
     tell: Listener = lambda event: None,
-) -> list[str]:
-    """Forget nodes without ending their VMs; gives their names.
+) -> dict[str, NodeRecord]:
+    """Forget nodes (names, groups or ranges) without ending their VMs; gives what was forgotten.
 
-    Raises PlanapplyError for a node that is not in the state.
+    As long as a VM carries the cluster's tags, the next plan finds it again. Raises PlanapplyError
+    for a node that is not in the state.
     """
     with lock(workspace, "state rm", lock_timeout, tell):
         state = workspace.read()
-        names = [name for target in targets for name in from_ranges([target])]
-        missing = [name for name in names if name not in state.nodes]
-        if missing:
-            known = " ".join(to_ranges(sorted(state.nodes, key=sort_key))) or "none"
-            raise PlanapplyError(
-                f"the state has no node {' '.join(to_ranges(missing))}", f"Its nodes: {known}."
-            )
+        chosen = sorted(select(targets, state.nodes), key=sort_key)
+        forgotten = {name: state.nodes[name] for name in chosen}
 
         def forget(state: State) -> None:
-            for name in names:
+            for name in forgotten:
                 del state.nodes[name]
+            if SCHEDULER in forgotten:
+                state.endpoint = None
 
         Journal(workspace.store, state).update(forget)
-        return names
+        return forgotten
 
 
 def pull(workspace: Workspace, file: str) -> State:
     """Copy the state to a file of mode 0600, secrets included.
 
-    Raises PlanapplyError where the file is there already and can't be replaced by `push`'s rules.
+    Raises PlanapplyError where `file` holds anything but an older version of the same state.
     """
     state = workspace.read()
     target = open_store(file)
-    check_push(target.read(), state)
+    there = target.read()
+    if there == state:
+        return state
+    if there is not None and (there.lineage != state.lineage or there.serial >= state.serial):
+        which = "another state" if there.lineage != state.lineage else "a newer version of this state"
+        raise StateError(
+            f"{target.location} holds {which}",
+            f'It is of cluster "{there.cluster}" (lineage {there.lineage}, serial {there.serial}), '
+            f'this one of cluster "{state.cluster}" (lineage {state.lineage}, serial '
+            f"{state.serial}). It was left as it is; name another file.",
+        )
     target.write(state)
     return state
 
@@ -63,10 +72,15 @@ def push(
 
     Raises PlanapplyError for another lineage, an older serial, and a file that is no state.
     """
-    state = open_store(file).read()
+    source = open_store(file)
+    state = source.read()
     if state is None:
-        raise PlanapplyError(f"there is no file {file}")
+        raise PlanapplyError(
+            f"there is no file {source.location}", "Name one that `planapply state pull` wrote."
+        )
     with lock(workspace, "state push", lock_timeout, tell):
-        check_push(workspace.store.read(), state)
-        workspace.store.write(state)
+        there = workspace.store.read()
+        check_push(there, state)
+        if there != state:
+            workspace.store.write(state)
     return state

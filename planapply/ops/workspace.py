@@ -41,6 +41,19 @@ class Workspace:
         return cls(open_store(location), spec, diagnostics)
 
     @classmethod
+    def from_options(
+        cls,
+        cluster: str,
+        provider: str,
+        overrides: Sequence[str] = (),
+        *,
+        state: str,
+    ) -> "Workspace":
+        """With a spec that consists of what the options say; raises PlanapplyError."""
+        spec, diagnostics = specfile.without_file(cluster, provider, catalog.plugin, overrides)
+        return cls(open_store(state), spec, diagnostics)
+
+    @classmethod
     def from_state(
         cls, file: str, overrides: Sequence[str] = (), state: str | None = None
     ) -> "Workspace":

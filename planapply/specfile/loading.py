@@ -47,6 +47,20 @@ def load(
     return spec, found
 
 
+def without_file(
+    cluster: str, provider: str, plugins: Callable[[str], Plugin], overrides: Sequence[str] = ()
+) -> tuple[Spec, list[Diagnostic]]:
+    """As `load`, of a spec that consists of a name, a provider and what `overrides` say."""
+    document: dict[str, Any] = {"cluster": {"name": cluster, "provider": provider}}
+    applied, wrong = apply(document, tuple(overrides))
+    spec, problems = _check(document, FilePath(), plugins)
+    placed = [d.model_copy(update={"source": None}) for d in _place(problems, "", "", applied)]
+    errors = tuple(d for d in wrong + placed if d.severity is Severity.ERROR)
+    if errors or spec is None:
+        raise PlanapplyError(diagnostics=errors)
+    return spec, placed
+
+
 def _parse(text: str, file: str) -> dict[str, Any]:
     if not text.strip():
         raise PlanapplyError(f"{file} is empty", "Write a spec with `planapply init`.")

@@ -37,6 +37,10 @@ Commands:
   output     Print scheduler_address, dashboard_url and others.
   env        Print shell exports for a bare distributed.Client().
   show       Show a state or a saved plan, secrets hidden.
+  state      Look at the state, and change it by hand: list, show, rm, pull,
+             push.
+  list       Show every cluster of this account, from the VMs' tags.
+  recover    Rebuild a lost state from the VMs' tags.
   logs       Print what a node has printed.
   unlock     Break the lock of a holder that is gone.
   providers  List the installed providers.
@@ -47,9 +51,12 @@ Commands:
     assert run() == (1, "", run("--help").out)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+OF_STATE = [f"state {command}" for command in ("list", "show", "rm", "pull", "push")]
+
+
+@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "state"), *OF_STATE])
 def test_each_command_has_help(run: Run, command: str) -> None:
-    result = run(command, "--help")
+    result = run(*command.split(), "--help")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"Usage: planapply {command} [OPTIONS]")
     assert "-f, --file SPEC" in result.out

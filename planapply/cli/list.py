@@ -1,0 +1,30 @@
+"""planapply list"""
+
+from planapply.cli import screen
+from planapply.cli.opening import open_cloud, states_beside
+from planapply.cli.options import DEFAULT_FILE, AnyProvider, File, Json, Sets, State
+from planapply.ops.listing import listing
+from planapply.render.document import diagnostics_document
+from planapply.render.listing import listing_lines
+
+
+def command(
+    file: File = DEFAULT_FILE,
+    provider: AnyProvider = None,
+    json: Json = False,
+    sets: Sets = None,
+    state: State = None,
+) -> None:
+    """Show every cluster of this account, also those whose state is elsewhere or lost.
+
+    The VMs' tags tell of them. Needs the provider and its settings only: of a spec, or from
+    --provider and --set. States are looked for at the spec's place, at --state, and beside the spec.
+    """
+    workspace = open_cloud(file, provider, None, sets, state)
+    found, warnings = listing(workspace, states_beside(file))
+    if json:
+        document = found.model_dump(mode="json")
+        screen.show_json({**document, "diagnostics": diagnostics_document(warnings)})
+    else:
+        screen.show(listing_lines(found, screen.table_width()))
+        screen.report(warnings)

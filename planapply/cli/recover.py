@@ -1,0 +1,61 @@
+"""planapply recover"""
+
+from typing import Annotated
+
+import typer
+
+from planapply.cli import screen
+from planapply.cli.opening import open_cloud, tell
+from planapply.cli.options import (
+    DEFAULT_FILE,
+    AnyProvider,
+    File,
+    Json,
+    LockTimeout,
+    Sets,
+    State,
+)
+from planapply.model.names import sort_key
+from planapply.render.document import diagnostics_document
+from planapply.render.surgery import place_document, place_line
+
+
+def command(
+    cluster: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CLUSTER]", help="Its name, where --provider is in place of a spec."
+        ),
+    ] = None,
+    file: File = DEFAULT_FILE,
+    provider: AnyProvider = None,
+    lineage: Annotated[
+        str | None,
+        typer.Option(metavar="UUID", help="Which of several clusters of that name."),
+    ] = None,
+    json: Json = False,
+    sets: Sets = None,
+    state: State = None,
+    lock_timeout: LockTimeout = 0.0,
+) -> None:
+    """Rebuild a lost state from the VMs' tags; nothing is changed in the cloud.
+
+    With the spec that was last applied, plan then says that nothing is to be done. Without one,
+    give --provider, its settings with --set, and the cluster's name; destroy works then.
+    """
+    workspace = open_cloud(file, provider, cluster, sets, state)
+    from planapply.ops.recover import recover  # imports distributed
+
+    found = recover(workspace, lineage, lock_timeout, tell=tell)
+    location = workspace.store.location
+    if json:
+        screen.show_json(
+            {
+                **place_document(found.state, location),
+                "nodes": sorted(found.state.nodes, key=sort_key),
+                "diagnostics": diagnostics_document(found.diagnostics),
+            }
+        )
+    else:
+        screen.show([place_line(found.state, location)])
+        screen.report(found.diagnostics)

@@ -1,0 +1,86 @@
+"""list: VMs' tags -> every cluster of this account."""
+
+from collections.abc import Iterable, Sequence
+
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.listing import ListedCluster, Listing
+from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
+from planapply.ops.workspace import Workspace, asking, identity_of
+from planapply.provider import ErrorKind, Lists, Prices, Provider
+from planapply.store import open_store
+
+
+def listing(
+    workspace: Workspace, places: Iterable[str] = ()
+) -> tuple[Listing, tuple[Diagnostic, ...]]:
+    """The clusters of the account that the spec's provider reaches; changes nothing.
+
+    States are looked for at the spec's own place and at `places`; the warnings are about those that
+    could not be read. Raises PlanapplyError where the provider has no such list, or can't be asked.
+    """
+    provider = workspace.connect(None)
+    name = workspace.plugin(None).name
+    if not isinstance(provider, Lists):
+        raise PlanapplyError(
+            f"the provider {name!r} can't list the VMs of other clusters",
+            "Look for the tag `planapply:cluster` with the cloud's own tools.",
+        )
+    also = frozenset({ErrorKind.UNKNOWN})
+    vms = asking(lambda: workspace.patience.call(provider.list_vms, also=also))
+    states, warnings = _states([workspace.store.location, *places])
+    clusters: dict[tuple[str, str], list[VM]] = {}
+    for vm in vms:
+        key = (vm.tags.get(TAG_CLUSTER, ""), vm.tags.get(TAG_LINEAGE, ""))
+        clusters.setdefault(key, []).append(vm)
+    source, now = "", workspace.clock.time()
+    listed = []
+    for (cluster, lineage), members in sorted(clusters.items()):
+        kept = [vm for vm in members if vm.status != "stopping"]
+        usd, unpriced, told = _cost(provider, kept)
+        source = source or told
+        launched = [vm.launched_at for vm in members if vm.launched_at is not None]
+        listed.append(
+            ListedCluster(
+                cluster=cluster,
+                lineage=lineage,
+                nodes=len(kept),
+                stopping=len(members) - len(kept),
+                age=max(0.0, now - min(launched)) if launched else None,
+                usd_per_hour=usd,
+                unpriced=unpriced,
+                state=states.get(lineage),
+            )
+        )
+    return Listing(
+        provider=name,
+        cloud=identity_of(provider, workspace.patience),
+        clusters=tuple(listed),
+        looked_at=tuple(states.values()),
+        price_source=source,
+    ), warnings
+
+
+def _states(places: Iterable[str]) -> tuple[dict[str, str], tuple[Diagnostic, ...]]:
+    """Lineage -> place of every state that could be read, and why the others could not."""
+    found: dict[str, str] = {}
+    warnings = []
+    for place in dict.fromkeys(places):
+        store = open_store(place)
+        try:
+            state = store.read()
+        except PlanapplyError as error:
+            warnings += [warning(d.summary, d.detail) for d in error.diagnostics]
+            continue
+        if state is not None:
+            found.setdefault(state.lineage, store.location)
+    return found, tuple(warnings)
+
+
+def _cost(provider: Provider, vms: Sequence[VM]) -> tuple[float | None, int, str]:
+    """USD an hour, how many have no known price, and whose prices these are."""
+    if not isinstance(provider, Prices):
+        return None, 0, ""
+    prices = [provider.price(vm.size, vm.zone, vm.spot) for vm in vms]
+    known = [price.usd_per_hour for price in prices if price.usd_per_hour is not None]
+    source = next((price.source for price in prices if price.source), "")
+    return (round(sum(known), 6) if known else None), len(prices) - len(known), source

@@ -1,0 +1,64 @@
+"""What `planapply state …` prints of one node, and of a state that was moved."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from planapply.model.node import NodeConfig
+from planapply.model.state import State
+from planapply.render.text import BLANK, Line, columns, line
+from planapply.render.values import moment, value
+
+
+def node_document(state: State, name: str) -> dict[str, Any]:
+    """All that the state says of a node that it knows; the config is None if that is not known."""
+    record = state.nodes[name]
+    config = state.configs.get(record.config)
+    return {
+        "name": name,
+        **record.model_dump(mode="json"),
+        "made_from": None if config is None else _settings(config),
+    }
+
+
+def node_lines(state: State, name: str) -> list[Line]:
+    """The same for people; what is empty or a default is left out."""
+    document = node_document(state, name)
+    made_from = document.pop("made_from")
+    lines = [line((document.pop("name"), "bold")), *_table(document)]
+    if made_from is None:
+        return [*lines, BLANK, line("What it was made from is not known.")]
+    return [*lines, BLANK, line("Made from:"), *_table(made_from)]
+
+
+def _settings(config: NodeConfig) -> dict[str, Any]:
+    """By the spec's names."""
+    document = config.model_dump(mode="json", exclude_defaults=True)
+    return {"class" if key == "cls" else key: setting for key, setting in document.items()}
+
+
+def _table(document: Mapping[str, Any]) -> Iterator[Line]:
+    rows = [
+        [key, f"= {moment(found) if key == 'launched_at' else value(found, key)}"]
+        for key, found in document.items()
+        if found not in (None, False, {}, [])
+    ]
+    for row in columns(rows, gap=1):
+        yield line("  ", "".join(row))
+
+
+def place_document(state: State, location: str) -> dict[str, Any]:
+    """Which state is now at `location`."""
+    return {
+        "location": location,
+        "cluster": state.cluster,
+        "lineage": state.lineage,
+        "serial": state.serial,
+        "nodes": len(state.nodes),
+    }
+
+
+def place_line(state: State, location: str) -> Line:
+    """The same for people."""
+    nodes = f"{len(state.nodes)} node{'' if len(state.nodes) == 1 else 's'}"
+    whose = f'cluster "{state.cluster}" ({nodes}, serial {state.serial})'
+    return line(f"The state of {whose} is now in {location}")

@@ -1,0 +1,174 @@
+"""planapply list."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from cli.commands import SPEC, Run
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+from planapply.store import open_store
+
+
+def fixed(text: str) -> str:
+    """Without what no two runs share."""
+    return re.sub(
+        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "LINEAGE", re.sub(r"\d s ", "0 s ", text)
+    )
+
+
+@pytest.fixture
+def three(run: Run, cloud: FakeCloud, folder: Path) -> FakeCloud:
+    """Clusters whose state is here, beside, and lost; all in one account."""
+    for name, count in (("demo", 3), ("beside", 1), ("lost", 0)):
+        text = SPEC.replace('"demo"', f'"{name}"').replace("count = 3", f"count = {count}")
+        Path(f"{name}.toml").write_text(text)
+        arguments = ["-f", f"{name}.toml", "--auto-approve", "--no-wait"]
+        assert run("apply", *arguments).code == 0
+    os.replace("demo.toml", "planapply.toml")
+    os.replace("demo.state.json", "planapply.state.json")
+    os.unlink("lost.state.json")
+    return cloud
+
+
+def test_every_cluster_whether_its_state_is_here_or_not(run: Run, three: FakeCloud) -> None:
+    vm = next(vm for vm in three.alive() if vm.name == "cpu-2")
+    three.machines[vm.id].stopping_at = 0.0
+    result = run("list")
+    assert (result.code, fixed(result.out), result.err) == (
+        0,
+        snapshot("""\
+Clusters (fake, fake):
+
+  beside   2 nodes             0 s   1.60 USD/h   state in beside.state.json      LINEAGE
+  demo     3 nodes, 1 ending   0 s   3.10 USD/h   state in planapply.state.json   LINEAGE
+  lost     1 node              0 s   0.10 USD/h   state elsewhere or lost         LINEAGE
+
+Prices: list prices of 2025-03-02
+
+What state is elsewhere and what state is lost can't be told apart from here. One that is elsewhere
+is named with --state; a lost one is rebuilt with `planapply recover`.
+"""),
+        "",
+    )
+    document = json.loads(run("list", "--json").out)
+    ages = [cluster.pop("age") for cluster in document["clusters"]]
+    assert all(0 <= age < 600 for age in ages)
+    assert json.loads(fixed(json.dumps(document))) == snapshot(
+        {
+            "provider": "fake",
+            "cloud": {"account": "fake"},
+            "clusters": [
+                {
+                    "cluster": "beside",
+                    "lineage": "LINEAGE",
+                    "nodes": 2,
+                    "stopping": 0,
+                    "usd_per_hour": 1.6,
+                    "unpriced": 0,
+                    "state": "beside.state.json",
+                },
+                {
+                    "cluster": "demo",
+                    "lineage": "LINEAGE",
+                    "nodes": 3,
+                    "stopping": 1,
+                    "usd_per_hour": 3.1,
+                    "unpriced": 0,
+                    "state": "planapply.state.json",
+                },
+                {
+                    "cluster": "lost",
+                    "lineage": "LINEAGE",
+                    "nodes": 1,
+                    "stopping": 0,
+                    "usd_per_hour": 0.1,
+                    "unpriced": 0,
+                    "state": None,
+                },
+            ],
+            "looked_at": ["planapply.state.json", "beside.state.json"],
+            "price_source": "list prices of 2025-03-02",
+            "diagnostics": [],
+        }
+    )
+
+
+def test_without_a_spec(run: Run, three: FakeCloud, tmp_path: Path) -> None:
+    place = str(Path("beside.state.json").absolute())
+    (tmp_path / "empty").mkdir()
+    os.chdir(tmp_path / "empty")
+    assert run("list") == (
+        1,
+        "",
+        snapshot("""\
+Error: the spec planapply.toml does not exist
+  Name one with --file; or say whose VMs are meant with --provider NAME, and with --set
+  'provider.KEY=VALUE' for its settings.
+"""),
+    )
+    said = run("list", "--provider", "fake", "--set", 'provider.region="mars"', "--state", place)
+    assert (said.code, said.err) == (0, "")
+    told = dict(line.split(maxsplit=1) for line in fixed(said.out).splitlines()[2:5])
+    assert "state elsewhere or lost" in told["demo"]
+    assert f"state in {place}" in told["beside"]
+    assert run("list", "--provider", "fake", "--set", "provider.planet=1") == (
+        1,
+        "",
+        snapshot("""\
+Error: --set provider.planet=1: [provider] has no key `planet`
+  It may have region.
+"""),
+    )
+    assert run("list", "--provider", "fak") == (
+        1,
+        "",
+        snapshot("""\
+Error: there is no provider 'fak'
+  Did you mean 'fake'? Installed: ec2, fake, local.
+"""),
+    )
+
+
+def test_a_state_that_cannot_be_read_hides_no_cluster(run: Run, three: FakeCloud) -> None:
+    Path("beside.state.json").write_text("not JSON")
+    result = run("list")
+    assert result.code == 0
+    assert "beside   2 nodes" in result.out
+    assert result.err == snapshot("""\
+Warning: the state beside.state.json can't be read
+  It is damaged, or no JSON (8 bytes): expected ident at line 1 column 2.
+  It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the
+  VMs' tags with `planapply recover`.
+""")
+
+
+def test_prices_that_are_not_known(run: Run, three: FakeCloud) -> None:
+    for machine in three.machines.values():
+        size = {"scheduler": "small", "cpu-0": "huge"}.get(str(machine.vm.name), "huge")
+        machine.vm = machine.vm.model_copy(update={"size": size})
+    three.machines["i-0006"].vm = three.machines["i-0006"].vm.model_copy(update={"size": "huge"})
+    assert fixed(run("list").out) == snapshot("""\
+Clusters (fake, fake):
+
+  beside   2 nodes   0 s   at least 0.10 USD/h   state in beside.state.json      LINEAGE
+  demo     4 nodes   0 s   at least 0.10 USD/h   state in planapply.state.json   LINEAGE
+  lost     1 node    0 s   price unknown         state elsewhere or lost         LINEAGE
+
+Prices: list prices of 2025-03-02
+
+What state is elsewhere and what state is lost can't be told apart from here. One that is elsewhere
+is named with --state; a lost one is rebuilt with `planapply recover`.
+""")
+
+
+def test_nothing_there(run: Run, cloud: FakeCloud) -> None:
+    assert run("list") == (0, snapshot("No clusters (fake, fake).\n"), "")
+
+
+def test_a_locked_state_is_read_all_the_same(run: Run, three: FakeCloud) -> None:
+    with open_store("planapply.state.json").lock("a test"):
+        assert "state in planapply.state.json" in run("list").out

@@ -1,0 +1,214 @@
+"""planapply recover."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cli.commands import Run
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+from planapply import catalog
+from planapply.model.state import Resource, State
+from planapply.store import open_store
+
+STATE = "planapply.state.json"
+
+
+def read() -> State:
+    state = open_store(STATE).read()
+    assert state is not None
+    return state
+
+
+@pytest.fixture
+def lost(run: Run, cloud: FakeCloud) -> State:
+    """A cluster's state; its file is gone."""
+    cloud.wanted["firewall"] = Resource(kind="security_group")
+    more = [
+        "--set",
+        "workers.elastic={ min = 2, max = 4 }",
+        "--set",
+        'cluster.tags={ team = "bio" }',
+    ]
+    assert run("apply", "--auto-approve", "--no-wait", *more).code == 0
+    Path("planapply.toml").write_text(
+        Path("planapply.toml")
+        .read_text()
+        .replace('name = "demo"', 'name = "demo"\ntags = { team = "bio" }')
+        + "[workers.elastic]\nmin = 2\nmax = 4\n"
+    )
+    assert run("plan").out.startswith("No changes.")
+    state = read()
+    os.unlink(STATE)
+    return state
+
+
+def test_then_plan_says_no_changes_and_destroy_leaves_nothing(
+    run: Run, cloud: FakeCloud, lost: State
+) -> None:
+    assert run("plan").err == snapshot("""\
+
+Warning: there is no state, and 6 VMs already belong to a cluster named 'demo'
+  If it is this one and its state is lost, run `planapply recover` before you apply; `planapply
+  list` shows them.
+""")
+    result = run("recover")
+    found = read()
+    assert (result.code, result.out.replace(str(found.serial), "SERIAL"), result.err) == (
+        0,
+        snapshot(
+            'The state of cluster "demo" (6 nodes, serial SERIAL) is now in planapply.state.json\n'
+        ),
+        "",
+    )
+    assert found == lost.model_copy(update={"serial": found.serial})
+    assert found.serial > lost.serial + 1_000_000
+    assert run("plan") == (
+        0,
+        snapshot("""\
+No changes. Cluster "demo" is as its spec says.
+Cost: 4.60 USD/h -> at least 4.60 USD/h (list prices of 2025-03-02; no price is known of the default size)
+Elastic: elastic has 2 nodes (min 2, max 4); its size moves only under `scale`, `adapt` and
+`planapply watch`.
+"""),
+        "",
+    )
+    assert run("destroy", "--auto-approve").code == 0
+    assert not cloud.alive()
+    assert not cloud.resources
+
+
+def test_json(run: Run, lost: State) -> None:
+    document = json.loads(run("recover", "--json").out)
+    assert document == {
+        "location": STATE,
+        "cluster": "demo",
+        "lineage": lost.lineage,
+        "serial": read().serial,
+        "nodes": ["scheduler", "cpu-0", "cpu-1", "cpu-2", "elastic-0", "elastic-1"],
+        "diagnostics": [],
+    }
+
+
+def test_without_a_spec_destroy_still_works(run: Run, cloud: FakeCloud, lost: State) -> None:
+    os.unlink("planapply.toml")
+    assert run("recover") == (
+        1,
+        "",
+        snapshot("""\
+Error: the spec planapply.toml does not exist
+  Name one with --file; or say whose VMs are meant with --provider NAME, and with --set
+  'provider.KEY=VALUE' for its settings.
+"""),
+    )
+    result = run("recover", "demo", "--provider", "fake", "--set", 'provider.region="mars"')
+    assert (result.code, result.err) == (
+        0,
+        snapshot("""\
+Warning: what these nodes were made from is not known: scheduler cpu-[0..2] elastic-[0..1]
+  The spec is another one now, or none was given, and the next apply replaces them: put the spec
+  back before you apply. `planapply destroy` works all the same.
+"""),
+    )
+    assert read().settings == {"region": "mars"}
+    assert run("destroy", "--auto-approve").code == 0
+    assert not cloud.alive()
+    assert not cloud.resources
+
+
+def test_a_spec_that_has_changed_is_told(run: Run, lost: State) -> None:
+    Path("planapply.toml").write_text(Path("planapply.toml").read_text() + "processes = 2\n")
+    result = run("recover")
+    assert (result.code, result.err) == (
+        0,
+        snapshot("""\
+Warning: what these nodes were made from is not known: elastic-[0..1]
+  The spec is another one now, or none was given, and the next apply replaces them: put the spec
+  back before you apply. `planapply destroy` works all the same.
+"""),
+    )
+
+
+def test_a_state_is_never_overwritten(run: Run, cloud: FakeCloud, lost: State) -> None:
+    assert run("recover").code == 0
+    before = Path(STATE).read_bytes()
+    assert run("recover") == (
+        1,
+        "",
+        snapshot("""\
+Error: there is a state at planapply.state.json
+  It is of cluster 'demo', and is never overwritten. `planapply plan` compares it with what exists;
+  --state names another place.
+"""),
+    )
+    Path(STATE).write_bytes(before[:-9])
+    assert run("recover").err.startswith(f"Error: the state {STATE} can't be read\n")
+    assert Path(STATE).read_bytes() == before[:-9]
+
+
+def test_which_of_two_clusters(run: Run, cloud: FakeCloud, lost: State) -> None:
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    other = read().lineage
+    os.unlink(STATE)
+    result = run("recover")
+    both = ", ".join(sorted([lost.lineage, other]))
+    assert (result.code, " ".join(result.err.split()).replace(both, "BOTH")) == (
+        1,
+        snapshot("Error: there are 2 clusters named 'demo' Choose one with --lineage: BOTH."),
+    )
+    assert not Path(STATE).exists()
+    assert run("recover", "--lineage", other).code == 0
+    assert read().lineage == other
+
+
+def test_nothing_to_recover_from(run: Run, cloud: FakeCloud) -> None:
+    assert run("recover") == (
+        1,
+        "",
+        snapshot("""\
+Error: no VM carries the tags of a cluster 'demo'
+  `planapply list` shows this account's clusters; look at the region or profile, too.
+"""),
+    )
+    assert run("recover", "other") == (
+        1,
+        "",
+        snapshot("""\
+Error: the spec planapply.toml is of cluster 'demo', not 'other'
+  Name its own spec with --file, or do without one: --provider NAME.
+"""),
+    )
+    assert not Path(STATE).exists()
+
+
+def test_a_half_done_apply(run: Run, cloud: FakeCloud, lost: State) -> None:
+    """What the lost state knew as open requests is found as VMs, or launched again."""
+    cloud.end("i-0003")
+    assert run("recover").code == 0
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    names = sorted(str(vm.name) for vm in cloud.alive())
+    assert names == ["cpu-0", "cpu-1", "cpu-2", "elastic-0", "elastic-1", "scheduler"]
+
+
+def test_what_was_chosen_for_a_spec_that_left_it_open(
+    run: Run, cloud: FakeCloud, site: Path
+) -> None:
+    """Sizes and images are part of what a VM was made from, and a default image moves on."""
+    entries = site / "fake_planapply-1.dist-info" / "entry_points.txt"
+    entries.write_text("[planapply.providers]\nchoosing = cli.choosing_plugin:PLUGIN\n")
+    catalog._entries.cache_clear()
+    Path("planapply.toml").write_text(
+        '[cluster]\nname = "demo"\nprovider = "choosing"\n[workers.cpu]\ncount = 2\ncpus = 4\n'
+    )
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    lost = read()
+    assert lost.pins == {
+        "sizes": {"": ["small"], "cpus=4": ["large", "small"]},
+        "defaults": {"small": {"image": "image-1"}, "large,small": {"image": "image-2"}},
+    }
+    os.unlink(STATE)
+    assert run("recover").err == ""
+    assert read() == lost.model_copy(update={"serial": read().serial})
+    assert run("plan").out.startswith("No changes.")

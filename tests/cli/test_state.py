@@ -1,0 +1,327 @@
+"""planapply state list, show, rm, pull and push."""
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from cli.commands import Run
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+from planapply.fleet.tls import make_tls
+from planapply.model.state import Choice, Intent, State
+from planapply.store import open_store
+
+STATE = "planapply.state.json"
+
+
+def read(place: str = STATE) -> State:
+    state = open_store(place).read()
+    assert state is not None
+    return state
+
+
+def change(**values: object) -> State:
+    store = open_store(STATE)
+    state = store.read()
+    assert state is not None
+    for key, value in values.items():
+        setattr(state, key, value)
+    state.serial += 1
+    store.write(state)
+    return state
+
+
+@pytest.fixture
+def applied(run: Run, cloud: FakeCloud) -> FakeCloud:
+    assert run("apply", "--auto-approve", "--no-wait", "--parallelism", "1").code == 0
+    return cloud
+
+
+def test_list(run: Run, applied: FakeCloud) -> None:
+    assert run("state", "list") == (0, "scheduler\ncpu-0\ncpu-1\ncpu-2\n", "")
+    assert json.loads(run("state", "list", "--json").out) == [
+        "scheduler",
+        "cpu-0",
+        "cpu-1",
+        "cpu-2",
+    ]
+
+
+def test_show(run: Run, applied: FakeCloud) -> None:
+    record = read().nodes["cpu-1"]
+
+    def fixed(text: str) -> str:
+        text = text.replace(record.batch, "BATCH").replace(record.config, "CONFIG")
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\d{10}\.\d+", "WHEN", text)
+
+    result = run("state", "show", "cpu-1")
+    assert (result.code, fixed(result.out), result.err) == (
+        0,
+        snapshot("""\
+cpu-1
+  vm              = "i-0002"
+  config          = "CONFIG"
+  batch           = "BATCH"
+  status          = "launched"
+  private_address = "127.0.0.3"
+  port            = 1
+  size            = "large"
+  launched_at     = WHEN UTC
+
+Made from:
+  group = "cpu"
+  class = "distributed.Nanny"
+  size  = ["large"]
+"""),
+        "",
+    )
+    result = run("state", "show", "cpu-1", "--json")
+    assert json.loads(re.sub("WHEN", '"WHEN"', fixed(result.out))) == snapshot(
+        {
+            "name": "cpu-1",
+            "vm": "i-0002",
+            "config": "CONFIG",
+            "batch": "BATCH",
+            "status": "launched",
+            "private_address": "127.0.0.3",
+            "public_address": None,
+            "port": 1,
+            "size": "large",
+            "zone": None,
+            "spot": False,
+            "launched_at": "WHEN",
+            "tags": {},
+            "made_from": {"group": "cpu", "class": "distributed.Nanny", "size": ["large"]},
+        }
+    )
+    change(configs={})
+    assert run("state", "show", "cpu-1").out.splitlines()[-1] == snapshot(
+        "What it was made from is not known."
+    )
+
+
+def test_show_of_what_the_state_does_not_know(run: Run, applied: FakeCloud) -> None:
+    assert run("state", "show", "cpu-9") == (
+        1,
+        "",
+        snapshot("""\
+Error: the state has no node 'cpu-9'
+  Its nodes: scheduler cpu-[0..2].
+"""),
+    )
+    config = read().nodes["cpu-0"].config
+    open_request = Intent(names=["cpu-9"], config=config, choice=Choice(), asked_at=0.0)
+    change(intents={"t": open_request})
+    assert run("state", "show", "cpu-9") == (
+        1,
+        "",
+        snapshot("""\
+Error: cpu-9 was asked for, and no answer is recorded
+  It may exist; the next apply or destroy finds out first.
+"""),
+    )
+
+
+def test_rm_forgets_and_the_next_plan_finds_again(run: Run, applied: FakeCloud) -> None:
+    serial = read().serial
+    assert run("state", "rm", "cpu-[0..1]") == (
+        0,
+        snapshot("The state has forgotten cpu-[0..1].\n"),
+        snapshot("""\
+Their VMs were left alone: i-0001 i-0002. As long as they run, the next plan finds them by their
+tags and takes them in again; end them yourself if they are not to come back.
+"""),
+    )
+    assert sorted(read().nodes) == ["cpu-2", "scheduler"]
+    assert read().serial == serial + 1
+    assert len(applied.alive()) == 4
+    assert run("plan") == (
+        0,
+        snapshot("""\
+No changes. Cluster "demo" is as its spec says.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        snapshot("""\
+
+Warning: found VMs that the state did not know: cpu-[0..1]
+  They carry this cluster's tags and are taken into the state.
+"""),
+    )
+    assert run("apply").code == 0
+    assert sorted(read().nodes) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+    assert len(applied.alive()) == 4
+
+
+def test_rm_of_a_vm_that_has_ended(run: Run, applied: FakeCloud) -> None:
+    vm = read().nodes["cpu-2"].vm
+    applied.end(vm)
+    assert json.loads(run("state", "rm", "cpu-2", "--json").out) == {"cpu-2": vm}
+    assert "  +   cpu-2   large" in run("plan").out
+
+
+def test_rm_of_the_scheduler_and_of_a_group(run: Run, applied: FakeCloud) -> None:
+    assert run("state", "rm", "scheduler", "cpu").code == 0
+    assert (read().nodes, read().endpoint) == ({}, None)
+    assert run("state", "list") == (0, "", "")
+
+
+def test_rm_of_a_node_that_is_not_there_forgets_nothing(run: Run, applied: FakeCloud) -> None:
+    before = read()
+    assert run("state", "rm", "cpu-0", "gpu") == (
+        1,
+        "",
+        snapshot("""\
+Error: there is no node 'gpu'
+  Nodes: scheduler cpu-[0..2]. Name a node, a group, or a range such as cpu-[0..3].
+"""),
+    )
+    assert read() == before
+
+
+def test_pull_and_push_move_a_state(run: Run, applied: FakeCloud, tmp_path: Path) -> None:
+    change(tls=make_tls("demo"))
+    copy, place = tmp_path / "a copy.json", str(tmp_path / "elsewhere.json")
+    result = run("state", "pull", str(copy))
+    assert (result.code, result.out.replace(str(tmp_path), ""), result.err) == (
+        0,
+        snapshot('The state of cluster "demo" (4 nodes, serial 7) is now in /a copy.json\n'),
+        snapshot("The cluster's TLS key is in every copy of it: keep none that you don't need.\n"),
+    )
+    assert stat.S_IMODE(os.stat(copy).st_mode) == 0o600
+    assert read(str(copy)) == read()
+    for command in ("state pull", "show", "state show cpu-0", "state list"):
+        told = run(*command.split(), *([str(copy)] if command == "state pull" else []))
+        assert "PRIVATE KEY" not in told.out + told.err
+    result = run("state", "push", str(copy), "--state", place, "--json")
+    assert (result.code, json.loads(result.out)) == (
+        0,
+        {
+            "location": place,
+            "cluster": "demo",
+            "lineage": read().lineage,
+            "serial": read().serial,
+            "nodes": 4,
+        },
+    )
+    Path(STATE).unlink()
+    assert run("plan", "--state", place).out.startswith("No changes.")
+    assert run("destroy", "--auto-approve", "--state", place).code == 0
+    assert not applied.alive()
+
+
+def test_push_refuses_what_would_forget_vms(run: Run, applied: FakeCloud) -> None:
+    assert run("state", "pull", "old").code == 0
+    lineage = read().lineage
+    assert run("apply", "--auto-approve", "--no-wait", "--set", "workers.cpu.count=1").code == 0
+    before = Path(STATE).read_bytes()
+    result = run("state", "push", "old")
+    assert (result.code, result.out, result.err) == (
+        1,
+        "",
+        snapshot("""\
+Error: the file is older than the state in place
+  The file has serial 6, the state serial 9. Replacing it would forget what happened since. Run
+  `planapply plan`: VMs that the state doesn't know are found by their tags.
+"""),
+    )
+    other = read("old").model_copy(update={"lineage": "of-another", "serial": 99})
+    open_store("other").write(other)
+    result = run("state", "push", "other")
+    assert (result.code, result.out, result.err.replace(lineage, "LINEAGE")) == (
+        1,
+        "",
+        snapshot("""\
+Error: the file is of another state
+  It is of cluster "demo" (lineage of-another), the state in place of cluster "demo" (lineage
+  LINEAGE). Replacing one by the other would forget VMs. Push it to a
+  place of its own with --state.
+"""),
+    )
+    assert run("state", "push", "none") == (
+        1,
+        "",
+        snapshot("""\
+Error: there is no file none
+  Name one that `planapply state pull` wrote.
+"""),
+    )
+    Path("damaged").write_bytes(before[:-30])
+    assert run("state", "push", "damaged").err.startswith("Error: the state damaged can't be read")
+    assert Path(STATE).read_bytes() == before
+
+
+def test_push_of_the_same_again_is_no_change(run: Run, applied: FakeCloud) -> None:
+    assert run("state", "pull", "same").code == 0
+    before = os.stat(STATE).st_mtime_ns
+    assert run("state", "push", "same").code == 0
+    assert run("state", "pull", "same").code == 0
+    assert os.stat(STATE).st_mtime_ns == before
+
+
+def test_pull_replaces_an_older_copy_and_nothing_else(run: Run, applied: FakeCloud) -> None:
+    assert run("state", "pull", "copy").code == 0
+    serial = change(protect=True).serial
+    assert run("state", "pull", "copy").code == 0
+    assert read("copy").serial == serial
+    open_store("newer").write(read("copy").model_copy(update={"serial": 99}))
+    result = run("state", "pull", "newer")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.replace(read().lineage, "LINEAGE") == snapshot("""\
+Error: newer holds a newer version of this state
+  It is of cluster "demo" (lineage LINEAGE, serial 99), this one of
+  cluster "demo" (lineage LINEAGE, serial 7). It was left as it is;
+  name another file.
+""")
+    Path("notes").write_text("dear diary")
+    assert run("state", "pull", "notes").code == 1
+    assert Path("notes").read_text() == "dear diary"
+    assert read("newer").serial == 99
+
+
+def test_each_waits_for_the_lock_or_says_who_holds_it(run: Run, applied: FakeCloud) -> None:
+    run("state", "pull", "copy")
+    with open_store(STATE).lock("a test"):
+        for arguments in (
+            ["rm", "cpu-0"],
+            ["push", "copy"],
+            ["rm", "cpu", "--lock-timeout", "0.2"],
+        ):
+            result = run("state", *arguments)
+            assert (result.code, result.out) == (1, "")
+            assert f"Error: the state {STATE} is locked\n" in result.err
+            assert "for a test" in result.err
+        assert run("state", "list").code == 0
+
+
+def test_help_and_usage(run: Run) -> None:
+    assert run("state", "--help") == (
+        0,
+        snapshot("""\
+Usage: planapply state [OPTIONS] COMMAND [ARGS]...
+
+  Look at the state, and change it by hand.
+
+Options:
+  --help  Show this message and exit.
+
+Commands:
+  list  Print the names of the nodes that the state knows.
+  show  Show all that the state says of one node.
+  rm    Forget nodes without ending their VMs.
+  pull  Copy the state to a file.
+  push  Make a file the state.
+"""),
+        "",
+    )
+    assert run("state", "lst") == (
+        1,
+        "",
+        snapshot("""\
+Error: No such command 'lst'. Did you mean 'list'?
+  See planapply state --help
+"""),
+    )

@@ -123,7 +123,9 @@ class Carrying:
             numbers = {key: counts[of] for key, of in keys.items()}
             self._finish("complete", **numbers, outputs=values)
         if report.plan.refresh_only and not self.json:
-            screen.show([BLANK, line(("Apply complete:", "bold green"), " the state is up to date.")])
+            screen.show(
+                [BLANK, line(("Apply complete:", "bold green"), " the state is up to date.")]
+            )
         elif report.plan.changes and not self.json:
             lines = [BLANK, *_summary(self._verb, numbers, report.failures)]
             screen.show([*lines, *_outputs(values)])

@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+_ABOVE = ("note", "resource")
+"""Events of which nothing would be seen in a display of nodes."""
 STOPPING = "Stopping: asking for nothing more. What was asked is being recorded; Ctrl-C again ends at once."
 
 
@@ -48,7 +51,7 @@ class Display:
         """From now on it is the plan's nodes that are shown."""
         with self._lock:
             self.progress.expect(plan, self._now())
-        if not self._json and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "dumb"):
+        if not self._json and screen.can_draw(sys.stderr):
             screen.tell("")
             self._start_live()
 
@@ -62,12 +65,16 @@ class Display:
             elif self._live is None:
                 since = now if self.progress.began is None else self.progress.began
                 screen.tell(f"{elapsed(now - since):>7}  {event_text(event)}")
+        # Not under our lock: the live display calls `_frame` under its own.
+        if self._live is not None and event.event in _ABOVE:
+            self._live.console.print(f"  {printable(event_text(event))}", markup=False)
 
     def stopping(self) -> None:
         """For a signal handler: it waits for nothing that the interrupted code may hold."""
         self.progress.stopping = True
         if self._live is None:
-            os.write(sys.stderr.fileno(), f"{STOPPING}\n".encode())
+            with suppress(OSError, ValueError):
+                os.write(sys.stderr.fileno(), f"{STOPPING}\n".encode())
 
     def _start_live(self) -> None:
         from rich.console import Console

@@ -58,13 +58,14 @@ def _columns() -> int:
     return max(40, shutil.get_terminal_size().columns)
 
 
+def can_draw(stream: TextIO) -> bool:
+    """Whether it is a terminal that knows more than lines."""
+    return stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+
+
 def has_colours(stream: TextIO) -> bool:
-    """On a terminal that can, unless the user wants none (no-color.org)."""
-    return (
-        stream.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") not in (None, "", "dumb")
-    )
+    """Unless the user wants none (no-color.org)."""
+    return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
 def failure() -> OSError | None:
@@ -73,9 +74,12 @@ def failure() -> OSError | None:
 
 
 def begin() -> None:
-    """Characters that the locale lacks are replaced, and are no error."""
+    """Streams that are closed take nothing, and characters that the locale lacks are replaced."""
     _failed.clear()
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+        stream = getattr(sys, name)
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")

@@ -9,6 +9,7 @@ from fake_provider import FakeCloud, FakeProvider
 
 from planapply.fleet import SystemClock
 from planapply.model.base import Model
+from planapply.model.state import Resource
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Plugin, Price
 
 
@@ -20,7 +21,8 @@ class Settings(Model):
 
 def cloud() -> FakeCloud:
     """A perfect one, where an absence is believed at once."""
-    return FakeCloud(SystemClock(), limits=Limits(batch=10, settle=0.0, poll=0.01))
+    wanted = {"firewall": Resource(kind="group")} if "FAKE_FIREWALL" in os.environ else {}
+    return FakeCloud(SystemClock(), limits=Limits(batch=10, settle=0.0, poll=0.01), wanted=wanted)
 
 
 CLOUD = [cloud()]

@@ -236,6 +236,13 @@ def test_a_reader_that_goes_away_is_no_error(
     assert (shell.stdout, shell.stderr) == ("{0\n", "")
 
 
+def test_closed_streams_are_no_error(applied: FakeCloud, environment: dict[str, str]) -> None:
+    for closed in (">&-", "2>&-", ">&- 2>&- <&-"):
+        command = f"{shlex.join(COMMAND)} show {closed}"
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_full_disk_is_one(applied: FakeCloud, environment: dict[str, str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(

@@ -126,12 +126,13 @@ def test_ctrl_c_at_the_question(terminal: dict[str, str]) -> None:
 
 
 def test_yes_and_the_display_that_follows(terminal: dict[str, str]) -> None:
-    asked = Terminal(terminal, "apply", "--no-wait")
+    asked = Terminal({**terminal, "FAKE_FIREWALL": "1"}, "apply", "--no-wait")
     asked.until(QUESTION)
     asked.type("yes\n")
     code, text = asked.finish()
     shown = ESCAPES.sub("", text.partition(QUESTION)[2])
     assert code == 0
+    assert "  firewall: made group r-0001\n" in shown
     last = shown[shown.rindex("  scheduler ") :]
     assert re.sub(r"[0-9]:[0-9]{2}", "0:00", re.sub(r"[ \r]+\n", "\n", last)) == snapshot("""\
   scheduler   0:00   launched
@@ -140,7 +141,7 @@ def test_yes_and_the_display_that_follows(terminal: dict[str, str]) -> None:
   cpu-2       0:00   launched
   0:00
 
-Apply complete: 4 added, 0 changed, 0 destroyed.
+Apply complete: 5 added, 0 changed, 0 destroyed.
 
 scheduler_address = tcp://127.0.0.1:1
 """)

@@ -1,0 +1,131 @@
+"""A spec in a folder, applied to the lab's EC2, whose clock moves only when planapply waits."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.honest import Cloud
+
+from planapply.fleet import SystemClock
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.event import Event
+from planapply.model.names import sort_key
+from planapply.model.plan import Plan
+from planapply.model.state import State
+from planapply.ops.applying import ApplyOptions, Report, apply
+from planapply.ops.planning import PlanOptions, plan
+from planapply.ops.workspace import Workspace
+
+SPEC = """\
+[cluster]
+name = "genomics"
+provider = "ec2"
+
+[provider]
+region = "eu-west-1"
+
+[defaults]
+size = "m6i.large"
+
+[environment]
+packages = ["dask[distributed]"]
+
+[workers.cpu]
+count = 3
+"""
+
+
+class LabClock(SystemClock):
+    """Waiting takes no time, and moves the lab's clock."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__()
+        self._cloud, self._passed, self._lock = cloud, 0.0, threading.Lock()
+        self._began = super().time()
+
+    def time(self) -> float:
+        return self._began + self._passed
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    def sleep(self, seconds: float) -> None:
+        self.check()
+        with self._lock:
+            self._passed += seconds
+            self._cloud.advance(seconds)
+
+
+class Project:
+    """Nothing is waited for to join: there are no machines behind the lab's API here."""
+
+    def __init__(self, folder: Path, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.spec = folder / "planapply.toml"
+        self.spec.write_text(SPEC)
+        self.clock = LabClock(cloud)
+        self.told: list[Event] = []
+        cloud.freeze()
+
+    def write(self, text: str) -> None:
+        """Another spec."""
+        self.spec.write_text(text)
+
+    def say(self, table: str, lines: str) -> None:
+        """Put lines below a table's name, which is added if it is missing."""
+        text = self.spec.read_text()
+        name = f"[{table}]\n"
+        self.spec.write_text(
+            text.replace(name, name + lines + "\n") if name in text else f"{text}\n{name}{lines}\n"
+        )
+
+    def workspace(self, *overrides: str) -> Workspace:
+        workspace = Workspace.from_spec(str(self.spec), overrides)
+        workspace.clock = self.clock
+        return workspace
+
+    def plan(self, *overrides: str) -> Plan:
+        return plan(self.workspace(*overrides)).plan
+
+    def apply(self, *overrides: str, destroy: bool = False) -> Report:
+        return apply(
+            self.workspace(*overrides),
+            lambda plan: True,
+            PlanOptions(destroy=destroy),
+            ApplyOptions(wait=False),
+            tell=self.told.append,
+        )
+
+    def destroy(self) -> Report:
+        return self.apply(destroy=True)
+
+    def state(self) -> State:
+        state = self.workspace().store.read()
+        assert state is not None
+        return state
+
+    def refused(self, *overrides: str) -> str:
+        """What a plan says that can't be; and nothing was changed by it."""
+        self.cloud.clear()
+        try:
+            made = self.plan(*overrides)
+        except PlanapplyError as error:
+            assert self.cloud.counts()["mutating"] == 0
+            return str(error)
+        raise AssertionError(f"a plan was made: {made}")
+
+    def calls(self, action: str) -> list[dict[str, str]]:
+        """The parameters of these calls, in order."""
+        return [call["params"] for call in self.cloud.log() if call["action"] == action]
+
+    def launched(self) -> dict[str, dict[str, Any]]:
+        """The live VMs by the names that the state gives them."""
+        by_id = {vm["id"]: vm for vm in self.cloud.instances()}
+        nodes = sorted(self.state().nodes.items(), key=lambda item: sort_key(item[0]))
+        return {name: by_id[record.vm] for name, record in nodes if record.vm in by_id}
+
+
+def only(params: Mapping[str, str], *prefixes: str) -> dict[str, str]:
+    """Those parameters."""
+    return {k: v for k, v in sorted(params.items()) if k.startswith(prefixes)}

@@ -1,0 +1,148 @@
+"""Where else VMs are looked for, in what order, and what is told at once."""
+
+from ec2.project import Project
+from inline_snapshot import snapshot
+from lab.ec2 import backend
+from lab.honest import Cloud
+from lab.stock import zones_of
+
+SIZES = 'size = ["m6i.large", "m5.large"]'
+
+
+def tried(project: Project) -> list[str]:
+    """What was asked, as size/zone/market*count."""
+
+    def zone(call: dict[str, str]) -> str:
+        subnet = backend("eu-west-1").get_subnet(call["NetworkInterface.1.SubnetId"])
+        return str(subnet.availability_zone)[-1]
+
+    return [
+        f"{call['InstanceType']}/{zone(call)}/"
+        f"{call.get('InstanceMarketOptions.MarketType', 'on-demand')}*{call['MaxCount']}"
+        for call in project.calls("RunInstances")
+    ]
+
+
+def test_sizes_then_markets_each_attempt_with_a_token_of_its_own(
+    project: Project, aws: Cloud
+) -> None:
+    aws.configure(capacity={"*/*/spot": 0, "m6i.large/*/on-demand": 1})
+    project.say("workers.cpu", f'{SIZES}\nspot = "prefer"')
+    assert project.apply().failures == {}
+    assert tried(project) == snapshot(
+        [
+            "m6i.large/a/on-demand*1",
+            "m6i.large/a/spot*3",
+            "m5.large/a/spot*3",
+            "m6i.large/a/on-demand*3",
+            "m5.large/a/on-demand*3",
+        ]
+    )
+    tokens = [call["ClientToken"] for call in project.calls("RunInstances")]
+    assert len(set(tokens)) == len(tokens)
+    assert {vm["market"] for vm in aws.instances()} == {"on-demand"}
+
+
+def test_zones_in_the_order_of_the_spec(project: Project, aws: Cloud) -> None:
+    aws.configure(capacity={"*/eu-west-1c/*": 2, "*/eu-west-1b/*": 0})
+    project.say("workers.cpu", 'zones = ["eu-west-1c", "eu-west-1b", "eu-west-1a"]')
+    assert project.apply().failures == {}
+    assert tried(project) == snapshot(
+        [
+            "m6i.large/a/on-demand*1",
+            "m6i.large/c/on-demand*3",
+            "m6i.large/b/on-demand*1",
+            "m6i.large/a/on-demand*1",
+        ]
+    )
+
+
+def test_what_is_there_is_taken_and_only_the_rest_is_asked_elsewhere(
+    project: Project, aws: Cloud
+) -> None:
+    """A partial launch leaves holes in the indexes: the names follow them."""
+    aws.configure(capacity={"m6i.large/eu-west-1a/spot": 4})
+    project.say("workers.cpu", f"{SIZES}\nspot = true")
+    assert project.apply("workers.cpu.count=10").failures == {}
+    assert tried(project) == snapshot(
+        ["m6i.large/a/on-demand*1", "m6i.large/a/spot*10", "m5.large/a/spot*6"]
+    )
+    launched = project.launched()
+    assert list(launched) == ["scheduler", *(f"cpu-{i}" for i in range(10))]
+    sizes = sorted(vm["size"] for name, vm in launched.items() if name != "scheduler")
+    assert sizes == ["m5.large"] * 6 + ["m6i.large"] * 4
+
+
+def test_a_quota_is_tried_around_too(project: Project, aws: Cloud) -> None:
+    aws.configure(vcpus={"*/spot": 0})
+    project.say("workers.cpu", 'spot = "prefer"')
+    assert project.apply().failures == {}
+    assert tried(project) == snapshot(
+        ["m6i.large/a/on-demand*1", "m6i.large/a/spot*3", "m6i.large/a/on-demand*3"]
+    )
+
+
+def test_a_size_that_a_zone_does_not_have(project: Project, aws: Cloud) -> None:
+    aws.configure(unsupported=["m6i.large/*"])
+    project.say("workers.cpu", SIZES)
+    assert project.apply("scheduler.size='m5.large'").failures == {}
+    assert tried(project) == snapshot(
+        ["m5.large/a/on-demand*1", "m6i.large/a/on-demand*3", "m5.large/a/on-demand*3"]
+    )
+
+
+def test_workers_stay_in_their_schedulers_zone(project: Project, aws: Cloud) -> None:
+    aws.configure(capacity={"m6i.large/eu-west-1a/*": 0})
+    assert project.apply().failures == {}
+    assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
+    aws.configure(capacity={"m6i.large/eu-west-1b/*": 5})
+    failures = project.apply("workers.cpu.count=9").failures
+    assert len(failures) == 5
+    assert str(next(iter(failures.values()))).partition(": ")[2] == snapshot("""\
+EC2 had 1 of 6 on-demand m6i.large in eu-west-1b
+Name more sizes (`size` takes a list) or `zones`, or try later.\
+""")
+    assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
+    aws.configure(capacity={})
+    assert project.apply("workers.cpu.count=9").failures == {}
+    assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
+    assert len(aws.instances()) == 10
+
+
+def test_the_scheduler_goes_where_every_size_is_to_be_had(project: Project, aws: Cloud) -> None:
+    assert zones_of("eu-west-1", "a1.large") == {"eu-west-1b", "eu-west-1c"}
+    project.say("workers.cpu", 'size = "a1.large"')
+    assert project.apply().failures == {}
+    assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
+
+
+def test_a_refusal_is_told_at_once(project: Project, aws: Cloud) -> None:
+    for code, status in (("UnauthorizedOperation", 403), ("InvalidParameterValue", 400)):
+        aws.clear()
+        aws.fault("RunInstances", error=code, status=status, times=None)
+        failures = project.apply("defaults.spot='prefer'").failures
+        assert aws.counts()["actions"]["RunInstances"] == 1
+        assert set(failures) == {"scheduler", "cpu-0", "cpu-1", "cpu-2"}
+        assert code in str(failures["scheduler"])
+        assert str(failures["cpu-0"]) == "cpu-0 was not launched: there is no scheduler"
+    assert project.state().nodes == {}
+
+
+def test_a_quota_of_nothing(project: Project, aws: Cloud) -> None:
+    aws.configure(vcpus={"*": 0})
+    failures = project.apply("defaults.zones=['eu-west-1a']").failures
+    assert str(failures["scheduler"]) == snapshot("""\
+scheduler: RunInstances: You have requested more vCPU capacity than your current vCPU limit of 0 allows for the instance bucket that it belongs to (VcpuLimitExceeded) [m6i.large, eu-west-1a, on demand]
+Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`).\
+""")
+    assert aws.instances() == []
+    # What was made is in the state, and destroy removes it.
+    assert list(project.state().resources) == ["security-group"]
+    project.destroy()
+    assert project.state().resources == {}
+
+
+def test_throttling_is_waited_out(project: Project, aws: Cloud) -> None:
+    aws.fault("*Instances", error="RequestLimitExceeded", status=503, times=6)
+    assert project.apply().failures == {}
+    assert len(aws.instances()) == 4

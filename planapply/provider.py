@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
+from planapply.model.diagnostics import Diagnostic
 from planapply.model.node import VM, NodeConfig, Requirements
 from planapply.model.state import Choice, Resource
 
@@ -229,6 +230,14 @@ class Checks(Protocol):
 
 
 @runtime_checkable
+class Notes(Protocol):
+    """A provider that can't do all that others can: a plan says so before anything is launched."""
+
+    def notes(self, configs: Sequence[NodeConfig]) -> Sequence[Diagnostic]:
+        """Warnings about VMs of these configs."""
+
+
+@runtime_checkable
 class Allows(Protocol):
     """A provider that keeps a resource through which networks reach the scheduler."""
 
@@ -279,5 +288,6 @@ class Plugin:
     """The default of `cluster.security`."""
     ignores: frozenset[str] = frozenset()
     """Node settings that mean nothing to it; the user is warned."""
-    starter: str = ""
-    """The provider's part of the spec that `init` writes, TOML with comments."""
+    starter: str | Callable[[Mapping[str, Any]], str] = ""
+    """The provider's part of the spec that `init` writes, TOML with comments; or what makes it from
+    the settings that the user gave with --set."""

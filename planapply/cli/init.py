@@ -19,7 +19,16 @@ def command(
             metavar="NAME", help="Where the VMs will be; `planapply providers` lists them."
         ),
     ] = "local",
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What the spec shall have, where the provider has several starters: "
+            "--set 'provider.driver=\"openstack\"' for libcloud.",
+        ),
+    ] = None,
 ) -> None:
     """Write a commented starter spec; a file that is there is never overwritten."""
-    begin(file, provider)
+    begin(file, provider, sets or ())
     screen.tell(f"Wrote {file}. Look it through, then: planapply plan")

@@ -74,7 +74,7 @@ class _Wait:
 
     def ask_provider(self) -> None:
         """Give up on nodes whose VM has ended, and on workers whose scheduler has."""
-        shown = {vm.id for vm in self.fleet.look() if vm.status != "stopping"}
+        shown = {vm.id for vm in self.fleet.look() if vm.runs}
         now, settle = self.fleet.clock.time(), self.fleet.provider.limits.settle
         records = self.fleet.journal.read(lambda state: dict(state.nodes))
         ended = {

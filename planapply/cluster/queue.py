@@ -102,7 +102,7 @@ class Queue:
 
 
 def _alive(fleet: Fleet, names: set[str]) -> set[str]:
-    shown = {vm.id for vm in fleet.look() if vm.status != "stopping"}
+    shown = {vm.id for vm in fleet.look() if vm.runs}
     seen_since = fleet.clock.time() - fleet.provider.limits.settle
     records = fleet.journal.read(lambda state: dict(state.nodes))
     return {

@@ -199,6 +199,8 @@ def _compare(
     vm = refreshed.observed.get(name)
     if vm is not None and vm.status == "stopping":
         return _replace(name, config, record, f"its VM {record.vm} is on its way to its end")
+    if vm is not None and vm.status == "stopped":
+        return _replace(name, config, record, f"its VM {record.vm} is there and does not run")
     if record.config != config.digest:
         before = refreshed.state.configs.get(record.config)
         if before is None:

@@ -85,8 +85,10 @@ class VM(Model):
     """One VM as its provider reports it; never stored, see `NodeRecord`."""
 
     id: str
-    status: Literal["pending", "running", "stopping"] = "running"
-    """`stopping` is on its way to its end; a terminated VM is not reported at all."""
+    status: Literal["pending", "running", "stopping", "stopped"] = "running"
+    """`stopping` is on its way to its end; a terminated VM is not reported at all. `stopped` has
+    switched itself off on a cloud that keeps such VMs, or failed: it does nothing, and has to be
+    ended."""
     tags: dict[str, str]
     index: int = 0
     """Its place in the batch it was launched in."""
@@ -100,6 +102,11 @@ class VM(Model):
     spot: bool = False
     launched_at: float | None = None
     """Seconds since the epoch."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is, or may become, of use."""
+        return self.status in ("pending", "running")
 
     @property
     def batch(self) -> str:

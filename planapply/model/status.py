@@ -10,7 +10,7 @@ class NodeStatus(Model):
 
     name: str
     vm: str | None = None
-    status: Literal["running", "pending", "stopping", "gone", "requested"]
+    status: Literal["running", "pending", "stopping", "stopped", "gone", "requested"]
     """As the cloud shows its VM: `gone` is in the state and shown no more, `requested` was asked
     for without an answer that was recorded."""
     joined: int | None = None
@@ -51,4 +51,5 @@ class Status(Model):
     @property
     def drift(self) -> tuple[str, ...]:
         """Nodes that are not as the state says."""
-        return tuple(node.name for node in self.nodes if node.status in ("gone", "stopping"))
+        ended = ("gone", "stopping", "stopped")
+        return tuple(node.name for node in self.nodes if node.status in ended)

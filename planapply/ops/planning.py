@@ -14,7 +14,7 @@ from planapply.ops.checking import check
 from planapply.ops.cost import priced
 from planapply.ops.pinning import pinned
 from planapply.ops.workspace import Workspace, asking
-from planapply.provider import Plugin, Prepares, Provider, Retags
+from planapply.provider import Notes, Plugin, Prepares, Provider, Retags
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,12 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     elif options.refresh:
         check(workspace, made, provider)
     made = priced(made, refreshed.state, provider, want.max_cost)
-    notes = (*workspace.diagnostics, *_lost_state(workspace, provider, state), *made.diagnostics)
+    notes = (
+        *workspace.diagnostics,
+        *_lost_state(workspace, provider, state),
+        *_of_provider(provider, want),
+        *made.diagnostics,
+    )
     return Planned(
         made.model_copy(update={"diagnostics": notes, "pins": pins}),
         refreshed,
@@ -125,6 +130,14 @@ def _refresh(
         return refresh(state, None, 0.0, 0.0)
     vms = workspace.find(provider, state)
     return refresh(state, vms, workspace.clock.time(), provider.limits.settle)
+
+
+def _of_provider(provider: Provider, want: Desired) -> tuple[Diagnostic, ...]:
+    """What the provider has to say of what is wanted."""
+    if not isinstance(provider, Notes):
+        return ()
+    configs = [want.scheduler, *(group.config for group in want.groups)]
+    return tuple(asking(lambda: provider.notes(configs)))
 
 
 def _lost_state(

@@ -84,7 +84,9 @@ def _nodes(refreshed: Refreshed, workers: set[str] | None, now: float) -> Iterat
         )
 
 
-def _shown(name: str, refreshed: Refreshed) -> Literal["running", "pending", "stopping", "gone"]:
+def _shown(
+    name: str, refreshed: Refreshed
+) -> Literal["running", "pending", "stopping", "stopped", "gone"]:
     if name in refreshed.gone:
         return "gone"
     vm = refreshed.observed.get(name)

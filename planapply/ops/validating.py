@@ -1,6 +1,7 @@
 """validate: what can be known of a spec without asking anybody; and init, which writes one."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def check_classes(spec: Spec, file: str) -> None:
             raise PlanapplyError(diagnostics=tuple(errors))
 
 
-def begin(file: str, provider: str) -> None:
+def begin(file: str, provider: str, overrides: Sequence[str] = ()) -> None:
     """Write a starter spec; raises PlanapplyError where the file is there already."""
-    text = specfile.starter(catalog.plugin(provider))
+    text = specfile.starter(catalog.plugin(provider), overrides)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:

@@ -10,7 +10,7 @@ from planapply.render.values import duration
 
 MOST_ROWS = 40
 """With more nodes than this, those that are alike share a row."""
-_STYLES = {"running": "green", "gone": "red", "stopping": "red"}
+_STYLES = {"running": "green", "gone": "red", "stopping": "red", "stopped": "red"}
 
 
 def status_lines(status: Status, width: int | None = None) -> list[Line]:

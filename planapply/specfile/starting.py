@@ -1,8 +1,14 @@
 """The spec that `planapply init` writes."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tomli
 
+from planapply.model.diagnostics import PlanapplyError
 from planapply.provider import Plugin
+from planapply.specfile.override import apply
+from planapply.specfile.words import Path
 
 _COMMENTS = 38
 _CLUSTER = """\
@@ -61,15 +67,31 @@ _NODE = """\
 """
 
 
-def starter(plugin: Plugin) -> str:
-    """A spec with all common keys; those of no use to this provider are left out."""
+def starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
+    """A spec with all common keys; those of no use to this provider are left out.
+
+    `overrides` (--set) choose among the provider's starters; raises PlanapplyError for one that
+    would not stand in the spec then.
+    """
+    wanted: dict[str, Any] = {}
+    applied, wrong = apply(wanted, tuple(overrides))
+    if wrong:
+        raise PlanapplyError(diagnostics=tuple(wrong))
+    settings = wanted.get("provider", {})
     other = "none" if plugin.security == "tls" else "tls"
     security = f'# security = "{other}"'
     cluster = _CLUSTER.format(
         provider=plugin.name, default=plugin.security, security=security.ljust(_COMMENTS)
     )
-    own = tomli.loads(plugin.starter)
-    provider = plugin.starter.strip("\n") or "[provider]"
+    text = plugin.starter if isinstance(plugin.starter, str) else plugin.starter(settings)
+    own = tomli.loads(text)
+    for option, path in applied:
+        if _at(own, path) != _at(wanted, path):
+            raise PlanapplyError(
+                f"--set {option}: a starter for this provider can't have that",
+                "Leave it out, and write it into the file.",
+            )
+    provider = text.strip("\n") or "[provider]"
     node = _useful(_NODE, plugin, "")
     defaults = "[defaults]                            # for the scheduler and every group\n"
     parts = [
@@ -81,6 +103,12 @@ def starter(plugin: Plugin) -> str:
         _WORKERS + node,
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _at(table: Any, path: Path) -> Any:
+    for key in path:
+        table = table.get(key) if isinstance(table, Mapping) else None
+    return table
 
 
 def _useful(lines: str, plugin: Plugin, table: str) -> str:

@@ -128,7 +128,7 @@ Error: --set provider.planet=1: [provider] has no key `planet`
         "",
         snapshot("""\
 Error: there is no provider 'fak'
-  Did you mean 'fake'? Installed: ec2, fake, local.
+  Did you mean 'fake'? Installed: ec2, fake, libcloud, local.
 """),
     )
 

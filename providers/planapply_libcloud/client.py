@@ -1,0 +1,176 @@
+"""Libcloud's driver objects, of which one thread at a time uses one, and their failures."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from planapply.provider import ErrorKind, ProviderError
+from planapply_libcloud import errors
+from planapply_libcloud.drivers import ALIASES, TABLE, driver_of
+from planapply_libcloud.settings import ENV, Settings
+from planapply_libcloud.wire import Wire
+
+T = TypeVar("T")
+
+
+class Client:
+    """One account of one cloud; asks nothing of it before it is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.driver = driver_of(settings.driver)
+        self.make = _class_of(self.driver.name)
+        self._secrets: list[str] = []
+        self._arguments = self._constructor()
+        self._idle: list[tuple[Any, Wire]] = []
+        self._lock = threading.RLock()
+        self._memory: dict[str, Any] = {}
+        self._reached = False
+
+    @property
+    def cloud(self) -> str:
+        """As people call it."""
+        return self.driver.title or self.driver.name
+
+    def _constructor(self) -> Callable[[], Any]:
+        settings, driver = self.settings, self.driver
+        options = {key: self._value(value) for key, value in settings.options.items()}
+        options = {**driver.options, **options}
+        given = [self._value(value) for value in (settings.key, settings.secret)]
+        if driver.secret_file and settings.secret and not str(given[1]).startswith("-----"):
+            given[1] = str(Path(str(given[1])).expanduser())
+        if driver.key_names:
+            named = dict(zip(driver.key_names, given, strict=True))
+            return lambda: self.make(**{k: v for k, v in named.items() if v is not None}, **options)
+        return lambda: self.make(*[value for value in given if value is not None], **options)
+
+    def _value(self, value: Any) -> Any:
+        """With what the environment has in place of `env:NAME`, which is never shown."""
+        if isinstance(value, Mapping):
+            return {key: self._value(item) for key, item in value.items()}
+        if not (isinstance(value, str) and value.startswith(ENV)):
+            return value
+        name = value.removeprefix(ENV)
+        found = os.environ.get(name)
+        if not found:
+            raise ProviderError(
+                ErrorKind.UNAUTHORIZED,
+                f"the environment variable {name} is not set",
+                f"[provider] names it for {self.cloud}'s credentials: set it, and repeat this.",
+            )
+        if len(found) >= 4:
+            self._secrets.append(found)
+        return found
+
+    def plain(self, value: Any) -> str:
+        """An option as it is sent, for one that is no secret."""
+        return str(self._value(value))
+
+    @contextmanager
+    def asking(self, *, writes: bool = False) -> Iterator[Any]:
+        """A driver object for one call; its failure becomes a ProviderError.
+
+        `writes`: the call may change something.
+        """
+        with self._lock:
+            lib, wire = self._idle.pop() if self._idle else (None, Wire(self.driver.get_writes))
+        fresh = lib is None
+        wire.begin()
+        try:
+            if lib is None:
+                lib = self.make_driver(wire)
+            yield lib
+        except ProviderError:
+            self._put_back(lib, wire)
+            raise
+        except Exception as error:
+            raise self._understood(error, lib, wire, writes, fresh) from error
+        self._reached = True
+        self._put_back(lib, wire)
+
+    def make_driver(self, wire: Wire) -> Any:
+        """A new one; most log in by that."""
+        lib = self._arguments()
+        wire.attach(lib)
+        self.driver.fit(lib)
+        return lib
+
+    def _put_back(self, lib: Any, wire: Wire) -> None:
+        if lib is not None:
+            with self._lock:
+                self._idle.append((lib, wire))
+
+    def _understood(
+        self, error: Exception, lib: Any, wire: Wire, writes: bool, fresh: bool
+    ) -> ProviderError:
+        told = errors.understand(
+            error,
+            wire,
+            writes=writes and lib is not None,
+            reached=self._reached,
+            cloud=self.cloud,
+            definite=self.driver.definite,
+            secrets=self._secrets,
+        )
+        answered = wire.last is not None and wire.last.status is not None
+        if told.kind is ErrorKind.UNAUTHORIZED and not fresh and self._reached:
+            # Its session has ended: the next object logs in anew, and that one's word counts.
+            return ProviderError(ErrorKind.UNAVAILABLE, told.summary, told.detail)
+        if answered:
+            self._reached = True
+            self._put_back(lib, wire)
+        return told
+
+    def remember(self, what: str, ask: Callable[[], T]) -> T:
+        """What `ask` gave the first time in this process, for facts that don't move in an apply."""
+        with self._lock:
+            if what not in self._memory:
+                self._memory[what] = ask()
+            value: T = self._memory[what]
+            return value
+
+
+def _class_of(name: str) -> Callable[..., Any]:
+    """Libcloud's class; raises ProviderError, with near names, where there is none to use."""
+    from libcloud.compute.base import NodeDriver
+    from libcloud.compute.providers import DRIVERS, get_driver
+
+    if name not in DRIVERS:
+        near = get_close_matches(name, [*DRIVERS, *ALIASES, *TABLE], 3)
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            f"Libcloud has no driver {name!r}",
+            f"Did you mean {', '.join(near)}?"
+            if near
+            else f"It has {', '.join(sorted(map(str, DRIVERS)))}.",
+        )
+    try:
+        found: Any = get_driver(name)
+    except Exception as error:  # some say so when asked for: no longer supported, or a missing SDK
+        text = " ".join(str(error).split())
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            f"Libcloud's driver {name!r} can't be used: {text}",
+            "If a package is missing, install it; `driver` under [provider] names another one.",
+        ) from error
+    if getattr(found, "create_node", None) in (None, NodeDriver.create_node) and not _makes(found):
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            f"Libcloud's driver {name!r} can't create nodes",
+            "It only shows and ends what others have made; choose another `driver`.",
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _makes(found: Any) -> bool:
+    """Some hand out another class, by the version of the API, that can."""
+    from libcloud.compute.base import NodeDriver
+
+    todo = list(found.__subclasses__())
+    for each in todo:
+        todo += each.__subclasses__()
+    return any(each.create_node is not NodeDriver.create_node for each in todo)

@@ -1,0 +1,18 @@
+"""What a VM printed."""
+
+from planapply_libcloud.client import Client
+from planapply_libcloud.drivers.full import FullDriver
+from planapply_libcloud.errors import Gone
+
+
+def console(client: Client, id: str, lines: int) -> str:
+    """The last lines; empty for a VM that the cloud does not know."""
+    driver = client.driver
+    assert isinstance(driver, FullDriver)
+    try:
+        with client.asking() as lib:
+            text = driver.console(lib, id)
+    except Gone:
+        return ""
+    found = text.splitlines(keepends=True)
+    return "".join(found[-lines:]) if lines else ""

@@ -1,0 +1,58 @@
+"""What a few drivers can do beyond nodes: change tags, show a console, keep a firewall."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from planapply_libcloud.drivers.base import Driver
+
+Rule = tuple[str, int, int, str]
+"""Protocol (`any` for all), first and last port (0 and 0 for all), and who: a network, or `SELF`."""
+SELF = "self"
+AMONG_THEMSELVES: Rule = ("any", 0, 0, SELF)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a cloud lets through to the VMs that are in it."""
+
+    id: str
+    name: str
+    rules: frozenset[Rule]
+
+
+@dataclass(frozen=True)
+class FullDriver(Driver):
+    """Each of its methods is one call or a few, and can be asked again."""
+
+    group_kind: str = "security group"
+
+    def console(self, lib: Any, id: str) -> str:
+        """All that the VM printed, as far as the cloud keeps it."""
+        raise NotImplementedError
+
+    def retag(self, lib: Any, node: Any, tags: Mapping[str, str], removed: Sequence[str]) -> None:
+        """Give the node these tags, which are all that it shall have."""
+        raise NotImplementedError
+
+    def groups(self, lib: Any) -> Iterable[Group]:
+        """All that there are, planapply's or not."""
+        raise NotImplementedError
+
+    def make_group(self, lib: Any, name: str) -> str:
+        """An empty one; its id."""
+        raise NotImplementedError
+
+    def change_group(
+        self, lib: Any, group: Group, more: Iterable[Rule], less: Iterable[Rule]
+    ) -> None:
+        """Let in, then shut out."""
+        raise NotImplementedError
+
+    def remove_group(self, lib: Any, id: str) -> None:
+        """Raises what the driver raises where it is in use."""
+        raise NotImplementedError
+
+    def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of `create_node` that put a VM into it."""
+        raise NotImplementedError

@@ -1,0 +1,157 @@
+"""What a driver's exception means: from the last exchange on the wire, the cloud's words, its kind.
+
+Many drivers raise a bare Exception with a message, and drop the status of the answer.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from planapply.provider import ErrorKind, ProviderError
+from planapply_libcloud.wire import Exchange, Wire
+
+LONGEST = 300
+
+
+class Gone(ProviderError):
+    """The cloud does not know what was asked for."""
+
+
+_QUOTA = re.compile(
+    r"quota|limit ?exceeded|exceed\w* (\w+ ){0,4}limit|limit (\w+ ){0,4}(reached|exceeded)"
+    r"|maximum number|(reached|over) (\w+ ){0,3}limit",
+    re.IGNORECASE,
+)
+_CAPACITY = re.compile(
+    r"capacity|no valid host|sold ?out|out of stock|stockout|pool_exhausted"
+    r"|(not|un)available in (this|the|that|region|zone|location)|insufficient",
+    re.IGNORECASE,
+)
+_GONE = re.compile(r"NotFound|not be found|InvalidInstanceID")
+_RATE = re.compile(r"rate ?limit|too many requests|throttl", re.IGNORECASE)
+_DO: Mapping[ErrorKind, str] = {
+    ErrorKind.QUOTA: "Ask the cloud for more, or take another size or zone.",
+    ErrorKind.CAPACITY: "Name more sizes (`size` takes a list) or `zones`, or try later.",
+    ErrorKind.UNAUTHORIZED: "Check `key` and `secret` under [provider] and what they may do; a "
+    "token that has expired has to be replaced.",
+}
+
+
+def understand(
+    error: Exception,
+    wire: Wire,
+    *,
+    writes: bool,
+    reached: bool,
+    cloud: str,
+    definite: Mapping[str, ErrorKind],
+    secrets: Iterable[str] = (),
+) -> ProviderError:
+    """A failure of a driver's as one of the port's.
+
+    `writes`: whether the call was to change something; `reached`: whether this cloud has answered
+    before; `definite`: what it says where nothing came of a request that it had accepted.
+    """
+    last = wire.last
+    text = _text(error, last, secrets)
+    for words, kind in definite.items():
+        if words in text or words in (last.text if last else ""):
+            return _told(kind, text, cloud)
+    if wire.changed and writes:
+        return ProviderError(ErrorKind.UNKNOWN, f"{cloud} accepted the request, and then: {text}")
+    if last is not None and last.status is not None:
+        return _answered(error, last, text, wire.is_write(last) and writes, cloud)
+    return _unanswered(error, wire, text, writes=writes, reached=reached, cloud=cloud)
+
+
+def _answered(
+    error: Exception, last: Exchange, text: str, writes: bool, cloud: str
+) -> ProviderError:
+    status = last.status or 0
+    if status < 400:
+        # Understood by nobody, such as the page of a network's login.
+        what = "a web page" if last.is_html else "what its driver does not understand"
+        kind = ErrorKind.UNKNOWN if writes else ErrorKind.REJECTED
+        if type(error) in (TypeError, ValueError, AttributeError) and not last.is_html:
+            return ProviderError(kind, text, _EXPECTED)
+        return ProviderError(
+            kind,
+            f"{cloud} answered with {what}: {text}",
+            "Is the address right (`options` under [provider]), and does this network let you "
+            "through to it?",
+        )
+    if status >= 500:
+        kind = ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
+        return ProviderError(kind, f"{cloud} failed ({status}): {text}")
+    if status == 429 or (status in (403, 413, 503) and _RATE.search(text)):
+        return ProviderError(ErrorKind.THROTTLED, f"{cloud} wants fewer requests: {text}")
+    if _QUOTA.search(text):
+        return _told(ErrorKind.QUOTA, text, cloud)
+    if status in (401, 403):
+        return _told(ErrorKind.UNAUTHORIZED, text, cloud)
+    if _CAPACITY.search(text):
+        return _told(ErrorKind.CAPACITY, text, cloud)
+    if not last.is_html and (status in (404, 410) or _GONE.search(text)):
+        return Gone(ErrorKind.REJECTED, f"{cloud}: {text}")
+    if last.is_html:
+        return ProviderError(
+            ErrorKind.REJECTED,
+            f"{cloud} answered with a web page ({status})",
+            "Is the address right? `options` under [provider] has it for most drivers.",
+        )
+    return _told(ErrorKind.REJECTED, text, cloud)
+
+
+_EXPECTED = "Check `options` and `create` in the spec against Libcloud's page of this driver."
+
+
+def _unanswered(
+    error: Exception, wire: Wire, text: str, *, writes: bool, reached: bool, cloud: str
+) -> ProviderError:
+    name = type(error).__name__
+    if name in ("InvalidCredsError", "InvalidCredsException", "GoogleAuthError"):
+        return _told(ErrorKind.UNAUTHORIZED, text, cloud)
+    if "SSL" in name or "SSLError" in text:
+        return ProviderError(
+            ErrorKind.REJECTED,
+            f"the certificate of {cloud} can't be verified: {text}",
+            "If it is one of your own, set SSL_CERT_FILE or LIBCLOUD's CA path to it.",
+        )
+    if isinstance(error, OSError):  # so are those of requests
+        sent = wire.last is not None and not _not_sent(error)
+        if sent and writes:
+            return ProviderError(ErrorKind.UNKNOWN, f"the answer of {cloud} was lost: {text}")
+        if sent or reached:
+            return ProviderError(ErrorKind.UNAVAILABLE, f"{cloud} can't be reached: {text}")
+        return ProviderError(
+            ErrorKind.REJECTED,
+            f"{cloud} can't be reached: {text}",
+            "Is this machine online, and the address right (`options` under [provider])?",
+        )
+    if writes and not wire.watched and not isinstance(error, TypeError | ValueError):
+        # A driver that speaks no HTTP: nothing is known.
+        return ProviderError(ErrorKind.UNKNOWN, f"{cloud}: {text}")
+    status = getattr(error, "code", None)
+    if status in (401, 403):
+        return _told(ErrorKind.UNAUTHORIZED, text, cloud)
+    return ProviderError(ErrorKind.REJECTED, f"{cloud}: {text}", _EXPECTED)
+
+
+def _not_sent(error: OSError) -> bool:
+    words = ("NewConnectionError", "ConnectTimeout", "NameResolution", "Connection refused")
+    return any(word in f"{type(error).__name__} {error}" for word in words)
+
+
+def _told(kind: ErrorKind, text: str, cloud: str) -> ProviderError:
+    return ProviderError(kind, f"{cloud}: {text}", _DO.get(kind, ""))
+
+
+def _text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> str:
+    """The cloud's words in one line, without any secret."""
+    text = str(error) or (last.text if last else "") or type(error).__name__
+    if "<html" in text.lower() or "<!doctype" in text.lower():
+        found = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
+        text = found[1] if found else "an HTML page"
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -1,0 +1,121 @@
+"""Who reaches the scheduler: a security group or firewall rules, made for the cluster."""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planapply.model.node import (
+    DEFAULT_DASHBOARD_PORT,
+    DEFAULT_PORT,
+    TAG_CLUSTER,
+    TAG_LINEAGE,
+    NodeConfig,
+)
+from planapply.model.state import Resource
+from planapply.provider import ErrorKind, ProviderError
+from planapply_libcloud.client import Client
+from planapply_libcloud.drivers.full import AMONG_THEMSELVES, SELF, FullDriver, Group, Rule
+from planapply_libcloud.errors import Gone
+
+NAME = "firewall"
+_WORD = "planapply"
+
+
+def wanted(
+    driver: FullDriver, allow_from: Sequence[str], config: NodeConfig
+) -> dict[str, Resource]:
+    """One, where the spec says who shall be let in."""
+    if not allow_from:
+        return {}
+    ports = [config.options.get("port") or DEFAULT_PORT]
+    if config.options.get("dashboard") is not False:
+        address = str(config.options.get("dashboard_address") or DEFAULT_DASHBOARD_PORT)
+        port = address.rpartition(":")[2]
+        ports.append(int(port) if port.isdigit() else DEFAULT_DASHBOARD_PORT)
+    detail = {"allow_from": [*allow_from], "ports": ports}
+    return {NAME: Resource(kind=driver.group_kind, detail=detail)}
+
+
+def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Resource:
+    """Make the group, or find the one of this name, and let in who shall be."""
+    driver = _driver(client)
+    name = f"{_WORD} {tags[TAG_CLUSTER]} {tags[TAG_LINEAGE]}"
+    with client.asking() as lib:
+        found = next((group for group in driver.groups(lib) if group.name == name), None)
+    if found is None:
+        with client.asking(writes=True) as lib:
+            found = Group(driver.make_group(lib, name), name, frozenset())
+    _change(client, found, _rules(resource.detail))
+    return Resource(kind=resource.kind, id=found.id, detail=dict(resource.detail))
+
+
+def allow(client: Client, resource: Resource, network: str | None) -> Resource:
+    """One more network."""
+    if network is None:
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            "which of this machine's addresses the cloud sees can't be known",
+            "Name the network: planapply allow 203.0.113.7",
+        )
+    try:
+        added = str(ipaddress.ip_network(network))
+    except ValueError as error:
+        raise ProviderError(
+            ErrorKind.REJECTED, f"{network!r} is no network", "Write one such as 203.0.113.0/24."
+        ) from error
+    allowed = [*resource.detail.get("allowed", ())]
+    detail = {**resource.detail, "allowed": sorted({*allowed, added})}
+    with client.asking() as lib:
+        found = next((g for g in _driver(client).groups(lib) if g.id == resource.id), None)
+    if found is None:
+        raise ProviderError(ErrorKind.REJECTED, f"the {resource.kind} {resource.id} is gone")
+    _change(client, found, found.rules | _rules(detail))
+    return resource.model_copy(update={"detail": detail})
+
+
+def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resource]:
+    """The cluster's own."""
+    driver = _driver(client)
+    with client.asking() as lib:
+        groups = list(driver.groups(lib))
+    for group in groups:
+        word, _, rest = group.name.partition(" ")
+        cluster, _, lineage = rest.partition(" ")
+        its = {TAG_CLUSTER: cluster, TAG_LINEAGE: lineage}
+        if word == _WORD and lineage and tags.items() <= its.items():
+            networks = sorted({who for *_, who in group.rules if who != SELF})
+            ports = sorted({first for _, first, _, who in group.rules if who != SELF})
+            detail = {"allow_from": networks, "ports": ports}
+            return {NAME: Resource(kind=driver.group_kind, id=group.id, detail=detail)}
+    return {}
+
+
+def cleanup(client: Client, resource: Resource) -> None:
+    """Remove it; one that is in use raises an `unavailable` ProviderError."""
+    try:
+        with client.asking(writes=True) as lib:
+            _driver(client).remove_group(lib, str(resource.id))
+    except Gone:
+        return
+    except ProviderError as error:
+        if "in use" in error.summary.lower() or "DependencyViolation" in error.summary:
+            raise ProviderError(ErrorKind.UNAVAILABLE, error.summary) from error
+        raise
+
+
+def _driver(client: Client) -> FullDriver:
+    assert isinstance(client.driver, FullDriver)
+    return client.driver
+
+
+def _change(client: Client, group: Group, rules: set[Rule] | frozenset[Rule]) -> None:
+    more, less = sorted(rules - group.rules), sorted(group.rules - rules)
+    if more or less:
+        with client.asking(writes=True) as lib:
+            _driver(client).change_group(lib, group, more, less)
+
+
+def _rules(detail: Mapping[str, Any]) -> set[Rule]:
+    networks = {*detail.get("allow_from", ()), *detail.get("allowed", ())}
+    ports = detail.get("ports", ())
+    return {AMONG_THEMSELVES, *(("tcp", port, port, who) for who in networks for port in ports)}

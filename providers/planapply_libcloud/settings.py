@@ -1,0 +1,70 @@
+"""The `[provider]` table of a spec whose provider is `libcloud`."""
+
+import ipaddress
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, model_validator
+
+from planapply.model.base import Model
+from planapply.model.keys import Text, Texts
+from planapply.model.keys import key as described
+from planapply_libcloud.drivers import driver_of
+
+ENV = "env:"
+_VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SECRET = re.compile(r"password|passwd|secret|token|api_?key|consumer_key|private_key|credential")
+_NO_SECRET = frozenset({"credential_file", "ex_token_scope"})
+_WRITE = 'Write "env:NAME": the environment variable NAME is read when it is needed.'
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value.strip()))
+    except ValueError:
+        raise ValueError(
+            f'`{value}` is no network\nWrite an address, or a network such as "203.0.113.0/24".'
+        ) from None
+
+
+class Settings(Model):
+    """Which of Apache Libcloud's drivers, and whose account. A spec holds no credentials: `"env:NAME"`
+    reads one from the environment variable NAME when it is needed."""
+
+    driver: Annotated[Text, described("refusal", "openstack", "gce", "digitalocean", "azure")]
+    """Libcloud's name of the driver. It can't change while the cluster exists."""
+    key: Annotated[Text | None, described("nothing", "env:OS_USERNAME")] = None
+    """The driver's first credential: a key, a token, a user's name."""
+    secret: Annotated[Text | None, described("nothing", "env:OS_PASSWORD")] = None
+    """The driver's second credential."""
+    options: Annotated[
+        dict[str, Any],
+        described("nothing", {"ex_tenant_name": "my-project", "region": "eu-west-1"}),
+    ] = {}
+    """More arguments for the driver: region, project, addresses, … Secrets as `"env:NAME"`."""
+    create: Annotated[dict[str, Any], described("replacement", {"networks": ["private"]})] = {}
+    """More arguments for the driver's `create_node`, for every node; a node's own `create` adds to
+    it."""
+    allow_from: Annotated[
+        Texts,
+        AfterValidator(lambda values: tuple(map(_network, values))),
+        described("update", ["203.0.113.0/24"]),
+    ] = ()
+    """With OpenStack, EC2 and GCE: networks that may reach the scheduler and its dashboard. A
+    security group, or firewall rules, are made for the cluster and removed with it. Default: none
+    are made, and the cloud's own rules are those of the account."""
+
+    # Of the table as a whole: what is wrong with one value is said with it, and it is a secret.
+    @model_validator(mode="after")
+    def _no_credentials(self) -> "Settings":
+        driver = driver_of(self.driver)
+        plain = {"key": driver.public_key, "secret": driver.secret_file}
+        values = {"key": self.key, "secret": self.secret, **self.options}
+        for name, value in values.items():
+            wants = name in plain or (_SECRET.search(name.lower()) and name not in _NO_SECRET)
+            if value is None or not wants or (plain.get(name) and not str(value).startswith(ENV)):
+                continue
+            if not (isinstance(value, str) and _VARIABLE.fullmatch(value)):
+                where = name if name in plain else f"options.{name}"
+                raise ValueError(f"`{where}` is a credential, and a spec holds none\n{_WRITE}")
+        return self

@@ -1,0 +1,84 @@
+"""The end of VMs: one call for each, side by side."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from planapply.model.node import TAG_PREFIX
+from planapply.provider import ErrorKind, ProviderError
+from planapply_libcloud.client import Client
+from planapply_libcloud.drivers.full import FullDriver
+from planapply_libcloud.errors import Gone
+from planapply_libcloud.find import seen
+
+
+def terminate(client: Client, ids: Sequence[str]) -> list[str]:
+    """Ask for the end of each; gives those that the cloud does not know.
+
+    Raises the ProviderError that is the hardest to mend, once all have been asked for.
+    """
+    nodes: dict[str, Any] = {}
+    if ids and not client.driver.destroys_by_id:
+        nodes = {vm.id: node for node, vm in seen(client, {})}
+
+    def end(id: str) -> bool | ProviderError:
+        """Whether it is unknown."""
+        if not client.driver.destroys_by_id and id not in nodes:
+            return True
+        try:
+            with client.asking(writes=True) as lib:
+                client.driver.destroy(lib, nodes.get(id) or _node(lib, id))
+        except Gone:
+            return True
+        except ProviderError as error:
+            return error
+        return False
+
+    with ThreadPoolExecutor(client.driver.parallel, thread_name_prefix="planapply") as pool:
+        results = dict(zip(ids, pool.map(end, ids), strict=True))
+    wrong = [result for result in results.values() if isinstance(result, ProviderError)]
+    if wrong:
+        raise max(wrong, key=lambda error: _HARDNESS.index(error.kind))
+    return [id for id, unknown in results.items() if unknown is True]
+
+
+_HARDNESS = [
+    ErrorKind.THROTTLED,
+    ErrorKind.UNAVAILABLE,
+    ErrorKind.UNKNOWN,
+    ErrorKind.SPENT,
+    ErrorKind.CAPACITY,
+    ErrorKind.QUOTA,
+    ErrorKind.REJECTED,
+    ErrorKind.UNAUTHORIZED,
+]
+
+
+def _node(lib: Any, id: str) -> Any:
+    """Enough of one for drivers that look at nothing but the id."""
+    from libcloud.compute.base import Node
+    from libcloud.compute.types import NodeState
+
+    return Node(id=id, name=id, state=NodeState.UNKNOWN, public_ips=[], private_ips=[], driver=lib)
+
+
+def retag(
+    client: Client, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]
+) -> None:
+    """Set `tags` on these VMs and take the keys in `removed` off."""
+    driver = client.driver
+    assert isinstance(driver, FullDriver)
+    wrong = driver.check_tags(tags)
+    if wrong:
+        raise ProviderError(ErrorKind.REJECTED, f"{client.cloud} {wrong}", "Change `tags`.")
+
+    def change(node: Any, old: Mapping[str, str]) -> None:
+        kept = {key: value for key, value in old.items() if key not in removed}
+        new = {**kept, **{k: v for k, v in tags.items() if not k.startswith(TAG_PREFIX)}}
+        if new != old:
+            with client.asking(writes=True) as lib:
+                driver.retag(lib, node, new, [key for key in removed if key in old])
+
+    found = [(node, vm) for node, vm in seen(client, {}) if vm.id in ids]
+    with ThreadPoolExecutor(driver.parallel, thread_name_prefix="planapply") as pool:
+        list(pool.map(lambda pair: change(pair[0], pair[1].tags), found))

@@ -71,6 +71,8 @@ class EC2:
         self._pending: dict[str, Wait] = {}
         self._ending: dict[str, Wait] = {}
         self._ended_at: dict[str, float] = {}
+        self.notices: dict[str, float] = {}
+        """Spot VM -> when it is taken, by the clock; the VM reads it in its metadata."""
         self._throttles: dict[str, Throttle] = {}
 
     def instances(self, region: str | None = None) -> list[Any]:
@@ -85,7 +87,7 @@ class EC2:
 
     def answer(self, region: str, action: str, params: Params, moto: Callable[..., bytes]) -> bytes:
         """What EC2 answers; `moto(params)` asks moto. Raises Refused."""
-        self._settle(region)
+        self.settle(region)
         ids = numbered(params, "InstanceId")
         vms = int(params.get("MaxCount", 1)) if action == "RunInstances" else len(ids)
         throttle = self._throttles.setdefault(region, Throttle())
@@ -127,9 +129,14 @@ class EC2:
     def _wait(self, calls: int, seconds: float) -> Wait:
         return Wait(calls, self.clock() + seconds)
 
-    def _settle(self, region: str) -> None:
+    def settle(self, region: str) -> None:
         """Let what is due by the clock happen."""
         now = self.clock()
+        for vm in self.instances(region) if self.notices else ():
+            if self.notices.get(vm.id, now + 1) <= now:
+                del self.notices[vm.id]
+                code = "Server.SpotInstanceTermination"
+                self.end(vm, code, f"{code}: Instance terminated, no Spot capacity")
         self._hidden = {id_: wait for id_, wait in self._hidden.items() if not wait.over(now)}
         for vm in self.instances(region) if self._pending or self._ending else ():
             if vm.id in self._pending and self._pending[vm.id].over(now):
@@ -202,6 +209,10 @@ class EC2:
         new = {vm.id: vm for vm in self.instances(region) if vm.id in ids}
         for item, id_, index in zip(items, ids, indexes, strict=True):
             new[id_].ami_launch_index = index
+            # Those of its network interface are the instance's, which moto does not say.
+            new[id_].security_groups = new[id_].security_groups or [
+                group for nic in new[id_].nics.values() for group in nic.group_set
+            ]
             found(item, "amiLaunchIndex").text = str(index)
             self._hidden[id_] = self._wait(self.settings.hidden_calls, self.settings.hidden_seconds)
             pending = self._wait(self.settings.pending_calls, self.settings.pending_seconds)

@@ -1,18 +1,36 @@
-"""Fixtures of the lab for any test: `from lab.fixtures import aws  # noqa: F401`."""
+"""Fixtures of the lab for any test: `from lab.fixtures import aws, lab  # noqa: F401`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from lab import base
 from lab.honest import Cloud, serve
+from lab.machines import Machines
 
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """An empty AWS account on loopback, which this process and its children use and no other."""
     with serve(Cloud()) as cloud:
-        for name, value in cloud.env.items():
-            monkeypatch.setenv(name, value)
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
+        use(cloud.env, monkeypatch)
         yield cloud
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+    """Such an account whose instances are machines; the test is on their network's outside."""
+    if reason := base.ready():
+        pytest.skip(reason)
+    with Machines(tmp_path / "lab") as machines, machines.inside():
+        use(machines.env, monkeypatch)
+        yield machines
+
+
+def use(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process and its children use that account."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)

@@ -40,7 +40,6 @@ from lab.stock import ENDED, Settings
 Environ = dict[str, Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
 _READS = ("Describe", "Get", "List", "Head")
-_METHODS = ("fault", "clear", "configure", "freeze", "advance", "counts", "log", "instances", "end")
 
 
 @dataclass
@@ -59,6 +58,20 @@ class Cloud:
 
     moto keeps one account a process, so there is one live Cloud a process; a new one starts empty.
     """
+
+    methods: tuple[str, ...] = (
+        "fault",
+        "clear",
+        "configure",
+        "freeze",
+        "advance",
+        "counts",
+        "log",
+        "instances",
+        "reclaim",
+        "power_off",
+    )
+    """Those that other processes may call."""
 
     def __init__(self, seed_: int = 0, **settings: Any) -> None:
         moto_settings.ENABLE_AMI_VALIDATION = True
@@ -85,6 +98,7 @@ class Cloud:
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "PLANAPPLY_CHECKIP_URL": f"{self.url}/_lab/checkip",
         }
 
     def fault(self, action: str, **how: Any) -> None:
@@ -144,15 +158,16 @@ class Cloud:
                 if not live or vm.state not in ENDED
             ]
 
-    def end(self, ids: list[str], how: str = "shutdown") -> None:
-        """Let VMs end by themselves: `shutdown` (their own), `spot` (reclaimed), `hardware`."""
+    def reclaim(self, ids: list[str], notice: float = 120.0) -> None:
+        """Take spot VMs away, so many seconds after their metadata says so."""
+        with self.lock:
+            self.ec2.notices |= dict.fromkeys(ids, self.clock() + notice)
+
+    def power_off(self, ids: list[str]) -> None:
+        """Let VMs shut down by themselves; without machines, that is."""
         with self.lock:
             for vm in [vm for vm in self.ec2.instances() if vm.id in ids]:
-                if how == "shutdown":
-                    self.ec2.power_off(vm)
-                else:
-                    code = {"spot": "SpotInstanceTermination", "hardware": "InternalError"}[how]
-                    self.ec2.end(vm, f"Server.{code}", f"Server.{code}: {how}")
+                self.ec2.power_off(vm)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI."""
@@ -224,11 +239,12 @@ class Cloud:
     def _rule(self, environ: Environ) -> Answer:
         name = environ["PATH_INFO"].removeprefix("/_lab/")
         if name == "checkip":
-            return 200, [("Content-Type", "text/plain")], f"{self.settings.address}\n".encode()
+            address = self.settings.address or environ["REMOTE_ADDR"]
+            return 200, [("Content-Type", "text/plain")], f"{address}\n".encode()
         length = int(environ.get("CONTENT_LENGTH") or 0)
         try:
-            if name not in _METHODS:
-                raise TypeError(f"no method {name!r}; there are {', '.join(_METHODS)}")
+            if name not in self.methods:
+                raise TypeError(f"no method {name!r}; there are {', '.join(self.methods)}")
             result = getattr(self, name)(**json.loads(environ["wsgi.input"].read(length) or b"{}"))
         except (TypeError, ValueError, KeyError) as error:
             return 400, [("Content-Type", "text/plain")], str(error).encode()
@@ -259,12 +275,19 @@ class _Handler(MotoRequestHandler):
 @contextmanager
 def serve(cloud: Cloud, host: str = "127.0.0.1", port: int = 0) -> Iterator[Cloud]:
     """Answer on a port (0: a free one) from a thread of this process; `cloud.url` says where."""
-    server = make_server(host, port, cloud, threaded=True, request_handler=_Handler)
-    cloud.url = f"http://{host}:{server.server_port}"
+    with listen(cloud, host, port) as real:
+        cloud.url = f"http://{host}:{real}"
+        yield cloud
+
+
+@contextmanager
+def listen(app: Callable[..., Iterable[bytes]], host: str, port: int) -> Iterator[int]:
+    """Serve a WSGI app from a thread; the port that it got."""
+    server = make_server(host, port, app, threaded=True, request_handler=_Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield cloud
+        yield server.server_port
     finally:
         server.shutdown()
         thread.join()

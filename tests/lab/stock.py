@@ -37,7 +37,7 @@ class Settings:
     throttle: bool = False
     """Whether EC2's request and resource limits hold."""
     address: str = "203.0.113.7"
-    """What the address service answers."""
+    """What the address service answers; empty: where the question came from."""
 
 
 def stock(settings: Settings, vms: list[Any], region: str, zone: str, params: Params) -> int:

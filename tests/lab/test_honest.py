@@ -4,6 +4,7 @@ import base64
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -339,11 +340,20 @@ def test_calls_are_counted(aws: Cloud, ec2: Any) -> None:
     }
 
 
+def test_the_address_service_answers(aws: Cloud) -> None:
+    with urllib.request.urlopen(f"{aws.url}/_lab/checkip") as answer:
+        assert answer.read() == b"203.0.113.7\n"
+
+
 def test_vms_end_by_themselves(aws: Cloud, ec2: Any) -> None:
     ends: dict[str, Any] = {"InstanceInitiatedShutdownBehavior": "terminate"}
     (off,), (stop,), (spot,) = (ids(run(ec2, **more)) for more in (ends, {}, ends))
-    aws.end([off, stop])
-    aws.end([spot], "spot")
+    aws.power_off([off, stop])
+    aws.freeze()
+    aws.reclaim([spot], notice=120)
+    aws.advance(119)
+    assert described(ec2, InstanceIds=[spot]) == {spot: "running"}
+    aws.advance(1)
     assert described(ec2) == {off: "terminated", stop: "stopped", spot: "terminated"}
     assert [vm["reason"] for vm in aws.instances(live=False)] == [
         "Client.InstanceInitiatedShutdown",

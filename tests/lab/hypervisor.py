@@ -1,0 +1,283 @@
+"""The process that is the lab: EC2, and a real machine for every instance of it.
+
+`machines.Machines` starts it in namespaces of its own, as their first process: when it ends, all of it
+ends. A reconcile loop looks at moto's instances and lets the machines follow, and the other way round.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from moto.ec2.models import ec2_backends
+
+from lab import base, network
+from lab.honest import Cloud, listen, serve
+from lab.metadata import Metadata
+from lab.seed import ACCOUNT
+from lab.stock import ENDED
+
+REBOOT = 133
+"""How systemd-nspawn ends when its machine reboots."""
+TICK = 0.05
+Doom = Literal["never-boots", "full-disk", "no-network"]
+
+
+class Machine:
+    """One instance's machine: systemd on a disk of its own, in a network of its own."""
+
+    def __init__(self, vm: Any, number: int, folder: Path, doom: Doom | None) -> None:
+        self.id, self.doom = vm.id, doom
+        self.disk, self.console = folder / "disks" / vm.id, folder / "console" / f"{vm.id}.log"
+        self.console.touch()
+        self.port = network.Port(vm.id, vm.private_ip, vm.public_ip, f"vm{number}")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._hostname = vm.private_dns_name.partition(".")[0]
+        self.disk.mkdir()
+        mount("tmpfs", self.disk, "-o", "size=1g")
+        for name in ("changed/etc", "work", "root"):
+            (self.disk / name).mkdir(parents=True)
+        hosts = f"127.0.0.1 localhost\n{vm.private_ip} {vm.private_dns_name} {self._hostname}\n"
+        (self.disk / "changed/etc/hosts").write_text(hosts)
+        lower = ":".join(map(str, base.layers()))
+        parts = f"lowerdir={lower},upperdir={self.disk}/changed,workdir={self.disk}/work"
+        mount("overlay", self.disk / "root", "-o", parts)
+        if doom == "full-disk":
+            self.fill()
+        if doom == "no-network":
+            self.port.cut(True)
+
+    def boot(self) -> None:
+        """Switch it on."""
+        if self.doom == "never-boots":
+            return
+        groups = [folder / self.id for folder in cgroups(os.environ["LAB_CGROUP"])]
+        for group in groups:
+            group.mkdir(parents=True, exist_ok=True)
+        joins = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
+        nspawn = (
+            "systemd-nspawn",
+            "--boot",
+            "--quiet",
+            f"--directory={self.disk}/root",
+            f"--machine={self.id}",
+            f"--hostname={self._hostname}",
+            f"--network-namespace-path=/run/netns/{self.id}",
+            "--register=no",
+            "--keep-unit",
+            "--console=read-only",
+            "--resolv-conf=off",
+            "--link-journal=no",
+        )
+        with self.console.open("ab") as console:
+            self._process = subprocess.Popen(
+                ["sh", "-c", f'{joins}; exec "$@"', "sh", *nspawn],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
+
+    def ended(self) -> int | None:
+        """How it went off by itself; None while it is on, or never was."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def off(self) -> bool:
+        """Whether nothing runs it."""
+        return self._process is None
+
+    def kill(self) -> None:
+        """Switch it off, as a hypervisor does."""
+        while self._process and self._process.poll() is None:
+            # Its own first process ends all of it; before there is one, nspawn has to go.
+            os.kill(self.leader() or self._process.pid, signal.SIGKILL)
+            try:
+                self._process.wait(1)
+            except subprocess.TimeoutExpired:
+                continue
+        self._process = None
+
+    def leader(self) -> int | None:
+        """The first process of the machine, once it has one."""
+        assert self._process
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def remove(self) -> None:
+        """Take away what it was made of."""
+        self.kill()
+        self.port.close()
+        for folder in (self.disk / "root", self.disk):
+            network.run("umount", "--lazy", str(folder))
+        for group in cgroups(os.environ["LAB_CGROUP"]):
+            sweep(group / self.id)
+
+    def fill(self) -> None:
+        """Leave no room on its disk."""
+        room = os.statvfs(self.disk)
+        with (self.disk / "changed/filler").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+
+    def sh(self, command: str) -> dict[str, Any]:
+        """Run a shell command in it, as root."""
+        leader = self.leader()
+        enter = ("nsenter", "--all", f"--target={leader}", "--root", "--wd", "--")
+        done = subprocess.run(
+            [*enter, "/bin/sh", "-c", command], capture_output=True, text=True, check=False
+        )
+        return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+class Hypervisor(Cloud):
+    """A Cloud whose instances are machines."""
+
+    methods = (*Cloud.methods, "doom", "cut", "lose", "fill", "sh", "console", "machines")
+
+    def __init__(self, folder: Path, seed_: int) -> None:
+        super().__init__(seed_, address="")
+        self._folder = folder
+        self._machines: dict[str, Machine] = {}
+        self._number = 0
+        self._dooms: list[tuple[Doom, dict[str, str], int | None]] = []
+        self.ec2.console = lambda id_: (folder / "console" / f"{id_}.log").read_bytes()
+
+    def doom(
+        self, kind: Doom, tags: dict[str, str] | None = None, index: int | None = None
+    ) -> None:
+        """Decide how the next launched VM with these tags and this launch index goes wrong."""
+        self._dooms.append((kind, tags or {}, index))
+
+    def cut(self, ids: list[str], cut: bool = True) -> None:
+        """Cut VMs off the network, or connect them again."""
+        for id_ in ids:
+            self._machines[id_].port.cut(cut)
+
+    def lose(self, ids: list[str], percent: int) -> None:
+        """Let VMs lose that share of the packets they get."""
+        for id_ in ids:
+            self._machines[id_].port.lose(percent)
+
+    def fill(self, ids: list[str]) -> None:
+        """Fill VMs' disks."""
+        for id_ in ids:
+            self._machines[id_].fill()
+
+    def sh(self, id: str, command: str) -> dict[str, Any]:
+        """Run a shell command in a VM: its exit code, `out` and `err`."""
+        return self._machines[id].sh(command)
+
+    def console(self, id: str) -> str:
+        """All that a VM's console has shown."""
+        return self.ec2.console(id).decode(errors="replace") if self.ec2.console else ""
+
+    def machines(self) -> list[str]:
+        """The VMs that are there as machines."""
+        return sorted(self._machines)
+
+    def reconcile(self) -> None:
+        """Let machines follow their instances, and instances their machines."""
+        with self.lock:
+            for region in list(ec2_backends[ACCOUNT]):
+                self.ec2.settle(region)
+            vms = {vm.id: vm for vm in self.ec2.instances()}
+            wanted = [vm for vm in vms.values() if vm.state in ("pending", "running")]
+            guards = {vm.id: network.guards(vm, wanted) for vm in wanted}
+        for machine in list(self._machines.values()):
+            self._follow(machine, vms.get(machine.id))
+        for vm in wanted:
+            new = vm.id not in self._machines
+            if new and vm.state in ("pending", "running"):
+                self._number += 1
+                machine = Machine(vm, self._number, self._folder, self._doomed(vm))
+                self._machines[vm.id] = machine
+            if vm.id in self._machines:
+                self._machines[vm.id].port.guard(guards[vm.id])
+            if new and vm.id in self._machines:
+                self._machines[vm.id].boot()
+
+    def _follow(self, machine: Machine, vm: Any) -> None:
+        code = machine.ended()
+        if vm is None or vm.state in ENDED:
+            del self._machines[machine.id]
+            machine.remove()
+        elif code == REBOOT or (code is None and vm.state == "running" and machine.off):
+            machine.boot()
+        elif code is not None or vm.state == "stopped":
+            machine.kill()
+            with self.lock:
+                if code == 0:
+                    self.ec2.power_off(vm)
+                elif code is not None:
+                    reason = "Server.InternalError"
+                    self.ec2.end(vm, reason, f"{reason}: ended with {code}, see its console")
+
+    def _doomed(self, vm: Any) -> Doom | None:
+        tags = {tag["key"]: tag["value"] for tag in vm.get_tags()}
+        for doom in self._dooms:
+            kind, wanted, index = doom
+            if wanted.items() <= tags.items() and index in (None, vm.ami_launch_index):
+                self._dooms.remove(doom)
+                return kind
+        return None
+
+
+def cgroups(name: str) -> list[Path]:
+    """Where the cgroup `name` below this process' own is: in the hierarchies that systemd uses, v2's and v1's."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    found = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, own = line.split(":", 2)
+        for mounted in mounts:
+            kind, options = mounted[mounted.index("-") + 1], mounted[-1].split(",")
+            v2 = controllers == "" and kind == "cgroup2"
+            v1 = controllers == "name=systemd" and kind == "cgroup" and controllers in options
+            if v1 or v2:
+                found.append(Path(mounted[4]) / own.strip("/") / name)
+    return found
+
+
+def sweep(group: Path) -> None:
+    """Remove a cgroup and those in it that are empty."""
+    for folder in sorted(group.glob("**/"), reverse=True):
+        # A process that has just ended holds its cgroup for a moment: the lab's end sweeps again.
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def mount(kind: str, where: Path, *options: str) -> None:
+    """Mount a file system of that kind."""
+    network.run("mount", "-t", kind, *options, kind, str(where))
+
+
+def wait_for_end(over: threading.Event) -> None:
+    """The lab ends with the process that holds its stdin, however that ends."""
+    sys.stdin.read()
+    over.set()
+
+
+def main() -> None:
+    """Run until stdin ends; the first line on stdout says where the cloud is."""
+    folder = Path(sys.argv[1])
+    for place in (Path("/run/netns"), Path("/run/systemd"), folder / "disks"):
+        place.mkdir(parents=True, exist_ok=True)
+        mount("tmpfs", place)
+    (folder / "console").mkdir()
+    network.build()
+    over = threading.Event()
+    threading.Thread(target=wait_for_end, args=(over,), daemon=True).start()
+    cloud = Hypervisor(folder, int(sys.argv[2]))
+    metadata = listen(Metadata(cloud.ec2), network.METADATA, 80)
+    with serve(cloud, network.INTERNET, 80), metadata:
+        print(json.dumps(cloud.env), flush=True)
+        while not over.wait(TICK):
+            cloud.reconcile()
+
+
+if __name__ == "__main__":
+    main()

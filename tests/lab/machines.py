@@ -1,0 +1,84 @@
+"""The lab for a test: `with Machines(tmp_path) as lab, lab.inside():`, and boto3 or a command launches machines.
+
+Inside, the calling thread, its children and the threads it starts are on the lab's network, where the
+cloud's API, and the machines' public addresses, are.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from lab.honest import Remote
+from lab.hypervisor import cgroups, sweep
+
+_NEW_NETWORK = 0x40000000
+
+
+class Machines:
+    """One cloud with real machines, from `with` to its end, after which nothing of it is left."""
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        """`folder` gets the machines' consoles; it must be new."""
+        self.folder, self._seed = folder, seed
+        self.env: dict[str, str] = {}
+        """The environment of whoever uses this cloud."""
+        self.cloud = Remote("")
+        """Rules it from inside: a Hypervisor's methods."""
+
+    def __enter__(self) -> "Machines":
+        self.folder.mkdir(parents=True)
+        self._cgroup = f"planapply-lab-{os.getpid()}-{id(self)}"
+        here = str(Path(__file__).parents[1])
+        own = ("--mount", "--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
+        python = (sys.executable, "-m", "lab.hypervisor", str(self.folder), str(self._seed))
+        with (self.folder / "lab.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                ["unshare", *own, *python],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": here, "LAB_CGROUP": self._cgroup},
+            )
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            self.__exit__()
+            raise RuntimeError((self.folder / "lab.log").read_text())
+        self.env = json.loads(line)
+        self.cloud.url = self.env["AWS_ENDPOINT_URL"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        for group in cgroups(self._cgroup):
+            sweep(group)
+
+    @contextmanager
+    def inside(self, where: Literal["home", "vpc"] = "home") -> Iterator[None]:
+        """Be on the lab's network: at `home`, with the internet between, or in the `vpc` itself."""
+        pid = self._process.pid
+        child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+        there = f"root/run/netns/{where}" if where == "home" else "ns/net"
+        libc = ctypes.CDLL(None, use_errno=True)
+        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        into = os.open(f"/proc/{child}/{there}", os.O_RDONLY)
+        try:
+            enter(libc, into)
+            yield
+        finally:
+            enter(libc, back)
+            os.close(into)
+            os.close(back)
+
+
+def enter(libc: ctypes.CDLL, namespace: int) -> None:
+    """Move this thread to the network namespace behind a file descriptor."""
+    if libc.setns(namespace, _NEW_NETWORK):
+        raise OSError(ctypes.get_errno(), "setns")

@@ -1,0 +1,113 @@
+"""What a VM reads at 169.254.169.254, as EC2 documents it."""
+
+import base64
+import json
+import secrets
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lab.ec2 import EC2
+from lab.stock import ENDED
+
+Environ = dict[str, Any]
+Tree = dict[str, Any]
+
+
+class Metadata:
+    """A WSGI app that knows a VM by the address that it asks from."""
+
+    def __init__(self, ec2: EC2) -> None:
+        self._ec2 = ec2
+        self._tokens: set[str] = set()
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI."""
+        status, body = self._answer(environ)
+        kind = "text/plain"
+        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, environ: Environ) -> tuple[str, bytes]:
+        address, path = environ["REMOTE_ADDR"], environ["PATH_INFO"].strip("/").split("/")
+        asking = [vm for vm in self._ec2.instances() if vm.private_ip == address]
+        alive = [vm for vm in asking if vm.state not in ENDED]
+        if not alive:
+            return "404 Not Found", b""
+        if environ["REQUEST_METHOD"] == "PUT" and path[1:] == ["api", "token"]:
+            if not environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS", "").isdigit():
+                return "400 Bad Request", b""
+            token = secrets.token_urlsafe()
+            self._tokens.add(token)
+            return "200 OK", token.encode()
+        if not self._may(environ, alive[0]):
+            return "401 Unauthorized", b""
+        here: Any = tree(self._ec2, alive[0])
+        for name in path[1:]:
+            here = here.get(name) if isinstance(here, dict) else None
+        if here is None:
+            return "404 Not Found", b""
+        if isinstance(here, dict):
+            lines = (
+                f"{n}/" if isinstance(v, dict) else n for n, v in here.items() if v is not None
+            )
+            here = "\n".join(lines)
+        return "200 OK", here if isinstance(here, bytes) else str(here).encode()
+
+    def _may(self, environ: Environ, vm: Any) -> bool:
+        # cloud-init takes a machine of the lab for a container, where it asks without a token.
+        exempt = environ.get("HTTP_USER_AGENT", "").startswith("Cloud-Init")
+        if exempt or vm.metadata_options.http_tokens != "required":
+            return True
+        return environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN") in self._tokens
+
+
+def tree(ec2: EC2, vm: Any) -> Tree:
+    """All of it, folders as dicts; None is not there."""
+    network = vm.nics[0]
+    tags = {tag["key"]: tag["value"] for tag in vm.get_tags()}
+    shown = vm.metadata_options.instance_metadata_tags == "enabled"
+    zone, host = vm.placement.zone, vm.private_dns_name
+    mac = network.mac_address
+    taken, action = ec2.notices.get(vm.id), None
+    if taken is not None:
+        at = datetime.now(UTC) + timedelta(seconds=taken - ec2.clock())
+        action = {"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    identity = {
+        "accountId": vm.owner_id,
+        "architecture": vm.architecture,
+        "availabilityZone": zone,
+        "imageId": vm.image_id,
+        "instanceId": vm.id,
+        "instanceType": vm.instance_type,
+        "pendingTime": vm.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "privateIp": vm.private_ip,
+        "region": zone[:-1],
+        "version": "2017-09-30",
+    }
+    return {
+        "meta-data": {
+            "ami-id": vm.image_id,
+            "ami-launch-index": str(vm.ami_launch_index),
+            "hostname": host,
+            "instance-action": "none",
+            "instance-id": vm.id,
+            "instance-life-cycle": vm.lifecycle or "on-demand",
+            "instance-type": vm.instance_type,
+            "local-hostname": host,
+            "local-ipv4": vm.private_ip,
+            "mac": mac,
+            "network": {
+                "interfaces": {"macs": {mac: {"device-number": "0", "local-ipv4s": vm.private_ip}}}
+            },
+            "placement": {"availability-zone": zone, "region": zone[:-1]},
+            "public-hostname": vm.public_dns_name,
+            "public-ipv4": vm.public_ip,
+            "security-groups": "\n".join(group.name for group in vm.security_groups),
+            "services": {"domain": "amazonaws.com", "partition": "aws"},
+            "spot": {"instance-action": json.dumps(action)} if action else None,
+            "tags": {"instance": tags} if shown and tags else None,
+        },
+        "dynamic": {"instance-identity": {"document": json.dumps(identity)}},
+        "user-data": base64.b64decode(str(vm.user_data)) if vm.user_data else None,
+    }

@@ -1,0 +1,142 @@
+"""The lab's networks: a VPC with a router, an outside world called `home`, and security groups.
+
+Everything here happens in namespaces of the lab's own; it is called in its process only.
+"""
+
+import subprocess
+from collections.abc import Iterable
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+VPC = ip_network("172.31.0.0/16")
+"""moto's default VPC; all of its subnets are one bridge here."""
+ROUTER = "172.31.0.1"
+HOME, INTERNET = "203.0.113.7", "203.0.113.1"
+"""Where clients are, and their way out: the cloud's API answers there."""
+METADATA = "169.254.169.254"
+
+_ROUTER_RULES = f"""
+table ip router {{
+  map public {{ type ipv4_addr : ipv4_addr; }}
+  map private {{ type ipv4_addr : ipv4_addr; }}
+  chain in {{
+    type nat hook prerouting priority dstnat;
+    dnat to ip daddr map @public
+  }}
+  chain out {{
+    type nat hook postrouting priority srcnat;
+    ip saddr {VPC} ct status dnat snat to ip saddr map @private
+  }}
+  chain between {{
+    type filter hook forward priority filter;
+    iifname "home" ct state new ct status & dnat == 0 drop
+  }}
+}}
+"""
+
+
+def run(*command: str, text: str = "") -> None:
+    """Run a command that has to succeed."""
+    done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}\n{text}")
+
+
+def build() -> None:
+    """Router, bridge and home."""
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    run("ip", "netns", "add", "home")
+    links = f"""
+link set lo up
+link add vpc type bridge
+addr add {ROUTER}/{VPC.prefixlen} dev vpc
+link set vpc up
+addr add {METADATA}/32 dev vpc
+link add home type veth peer name eth0 netns home
+addr add {INTERNET}/24 dev home
+link set home up
+"""
+    run("ip", "-batch", "-", text=links)
+    host(HOME, "203.0.113.0/24", INTERNET, "home")
+    run("nft", "-f", "-", text=_ROUTER_RULES)
+
+
+def host(address: str, network: str, router: str, name: str) -> None:
+    """Give the namespace `name` its address and its way out."""
+    links = f"""
+link set lo up
+addr add {address}/{ip_network(network).prefixlen} dev eth0
+link set eth0 up
+route add default via {router}
+"""
+    run("ip", "-n", name, "-batch", "-", text=links)
+
+
+class Port:
+    """One VM's place in the VPC."""
+
+    def __init__(self, name: str, address: str, public: str | None, device: str) -> None:
+        self.name, self.address, self.public, self.device = name, address, public, device
+        self._rules = ""
+        run("ip", "netns", "add", name)
+        links = f"link add {device} type veth peer name eth0 netns {name}\n"
+        run("ip", "-batch", "-", text=f"{links}link set {device} master vpc up\n")
+        host(address, str(VPC), ROUTER, name)
+        if public:
+            run("nft", "-f", "-", text=self._addresses("add"))
+
+    def close(self) -> None:
+        """Take it away; its process has ended."""
+        run("ip", "link", "del", self.device)
+        run("ip", "netns", "del", self.name)
+        if self.public:
+            run("nft", "-f", "-", text=self._addresses("delete"))
+
+    def cut(self, cut: bool) -> None:
+        """Pull the cable, or put it back."""
+        run("ip", "link", "set", self.device, "down" if cut else "up")
+
+    def lose(self, percent: int) -> None:
+        """Lose that share of the packets that come in."""
+        self._nft("table inet loss {}\ndelete table inet loss\n")
+        if percent:
+            rule = f"numgen random mod 100 < {percent} drop"
+            chain = f"chain in {{ type filter hook input priority -10; {rule}; }}"
+            self._nft(f"table inet loss {{ {chain} }}\n")
+
+    def guard(self, rules: str) -> None:
+        """Let in what these security group rules let in, from now on."""
+        if rules != self._rules:
+            self._nft(f"table inet groups {{}}\ndelete table inet groups\n{rules}")
+            self._rules = rules
+
+    def _nft(self, text: str) -> None:
+        run("ip", "netns", "exec", self.name, "nft", "-f", "-", text=text)
+
+    def _addresses(self, verb: str) -> str:
+        there, back = f"{self.public} : {self.address}", f"{self.address} : {self.public}"
+        elements = {"public": there, "private": back}
+        return "".join(f"{verb} element ip router {m} {{ {e} }}\n" for m, e in elements.items())
+
+
+def guards(vm: Any, alive: Iterable[Any]) -> str:
+    """What the security groups of `vm` (moto's) let in, in nft's words."""
+    members: dict[str, list[str]] = {}
+    for other in alive:
+        for group in other.security_groups:
+            members.setdefault(group.id, []).append(other.private_ip)
+    lines = ["ct state established,related accept", 'iifname "lo" accept']
+    for group in vm.security_groups:
+        for rule in group.ingress_rules:
+            sources = members.get(rule.source_group.get("GroupId", ""), [])
+            if network := rule.ip_range.get("CidrIp"):
+                sources = [network]
+            if not sources:
+                continue
+            what = "" if rule.ip_protocol == "-1" else f"meta l4proto {rule.ip_protocol} "
+            if rule.ip_protocol in ("tcp", "udp") and rule.from_port not in (None, -1):
+                what = f"{rule.ip_protocol} dport {rule.from_port}-{rule.to_port} "
+            lines.append(f"ip saddr {{ {', '.join(sorted(set(sources)))} }} {what}accept")
+    chain = "\n    ".join(["type filter hook input priority 0; policy drop;", *lines])
+    return f"table inet groups {{\n  chain in {{\n    {chain}\n  }}\n}}\n"

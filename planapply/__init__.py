@@ -1,3 +1,36 @@
 """Terraform-like plan/apply for Dask clusters on cloud VMs."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from planapply.api.cluster import Cluster as Cluster
+    from planapply.api.connect import connect as connect
+    from planapply.api.spec import load_spec as load_spec
+    from planapply.cluster.handles import VMScheduler as VMScheduler
+    from planapply.cluster.handles import VMWorker as VMWorker
+
 __version__ = "0.1.0"
+
+# Imported when asked for: the command line imports this package too, and has no time for distributed.
+_HOME = {
+    "Cluster": "planapply.api.cluster",
+    "VMScheduler": "planapply.cluster.handles",
+    "VMWorker": "planapply.cluster.handles",
+    "connect": "planapply.api.connect",
+    "load_spec": "planapply.api.spec",
+}
+
+__all__ = ["Cluster", "VMScheduler", "VMWorker", "__version__", "connect", "load_spec"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

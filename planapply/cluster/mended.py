@@ -43,6 +43,7 @@ class MendedSpecCluster(SpecCluster):
 
     scheduler: Any
     scheduler_comm: Any
+    loop: Any
 
     def __init__(
         self,

@@ -1,0 +1,313 @@
+"""A Dask cluster that outlives the process: SpecCluster on top of a state."""
+
+import asyncio
+import math
+import warnings
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypedDict, Unpack
+
+from dask.utils import parse_bytes
+from distributed.core import Status
+from distributed.deploy.adaptive import Adaptive as DaskAdaptive
+from distributed.deploy.cluster import Cluster as DaskCluster
+from distributed.utils import NoOpAwaitable
+from tornado.ioloop import IOLoop
+
+from planapply import specfile
+from planapply.api.adaptive import GroupAdaptive
+from planapply.api.adopted import AdoptedCluster
+from planapply.api.live import Live, members
+from planapply.cluster.mended import together
+from planapply.model.names import split_name
+from planapply.model.spec import WorkerGroup
+from planapply.ops.applying import ApplyOptions, apply
+from planapply.ops.planning import PlanOptions
+from planapply.ops.workspace import Workspace
+from planapply.store import open_store
+
+LOCK = 60.0  # seconds that a change waits for somebody else's
+
+
+class Adopting(TypedDict, total=False):
+    """Those of SpecCluster's arguments that mean something for a cluster that runs already."""
+
+    asynchronous: bool
+    loop: IOLoop | None
+    silence_logs: Any
+    scheduler_sync_interval: Any
+    shutdown_on_close: bool
+
+
+class Cluster(AdoptedCluster):
+    """A `distributed.SpecCluster`, whose nodes may be VMs that outlive it.
+
+    Its constructor takes SpecCluster's arguments, and what it makes is named and closed as by
+    SpecCluster. `from_spec` adopts a cluster that `planapply apply` made: leaving that one leaves it
+    running, and what is changed is in its state.
+    """
+
+    @classmethod
+    def from_spec(
+        cls,
+        path: str | Path = "planapply.toml",
+        *,
+        overrides: Sequence[str] = (),
+        state: str | None = None,
+        lock_timeout: float = LOCK,
+        **options: Unpack[Adopting],
+    ) -> Self:
+        """The cluster of a spec, as it runs; launches nothing.
+
+        `overrides` are `KEY=VALUE` as in `--set`; `state` is where the state is, if not where the
+        spec says; `lock_timeout` in seconds is how long a change waits for somebody else's. With
+        `asynchronous=True`, await it. Raises PlanapplyError for all that is wrong with the spec, and
+        where nothing runs or answers.
+        """
+        workspace = Workspace.from_spec(str(path), overrides, state)
+        return cls.adopt(workspace, lock_timeout, **options)
+
+    @classmethod
+    def from_name(  # type: ignore[override]  # SpecCluster's only says that there is none
+        cls, name: str, *, lock_timeout: float = LOCK, **options: Unpack[Adopting]
+    ) -> Self:
+        """The cluster of a state, named by its path or address (`s3://bucket/genomics.json`).
+
+        Use it where the spec is not at hand: without its bounds nothing can be scaled. The name of a
+        spec's file does as well, and is the same as `from_spec`. Raises PlanapplyError.
+        """
+        if "://" in name:
+            return cls.adopt(Workspace(open_store(name)), lock_timeout, **options)
+        place = specfile.state_of(Path(name))
+        if place != name and Path(name).exists():
+            return cls.from_spec(name, lock_timeout=lock_timeout, **options)
+        return cls.adopt(Workspace(open_store(place)), lock_timeout, **options)
+
+    @classmethod
+    def adopt(
+        cls, workspace: Workspace, lock_timeout: float = LOCK, **options: Unpack[Adopting]
+    ) -> Self:
+        """As `from_spec`, for a workspace that is open already."""
+        if strange := options.keys() - Adopting.__annotations__.keys():
+            raise TypeError(f"a running cluster takes no {', '.join(sorted(strange))}")
+        for found in workspace.diagnostics:
+            warnings.warn(f"{found.summary}. {found.detail}", stacklevel=3)
+        self = cls.__new__(cls)
+        # First, since a synchronous constructor starts the cluster.
+        self._live = Live(workspace, lock_timeout, self._tell)
+        name = workspace.spec.cluster.name if workspace.spec else None
+        cls.__init__(self, name=name, **options)
+        return self
+
+    def destroy(self) -> Awaitable[None] | None:
+        """End the cluster with all that was launched for it, as `planapply destroy` does.
+
+        One that was made by the constructor is closed. Raises PlanapplyError naming what is left.
+        """
+        if self._live is None:
+            closed: Awaitable[None] | None = self.close()
+            return closed
+        if self.asynchronous:
+            return self._destroy(self._live)
+        self.close()
+        # In a thread, for a notebook has a loop running in this one.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(_destroy, self._live.workspace, self._live.lock_timeout).result()
+        return None
+
+    async def _destroy(self, live: Live) -> None:
+        await self._close()
+        await asyncio.to_thread(_destroy, live.workspace, live.lock_timeout)
+
+    # Changing.
+
+    def scale(
+        self,
+        n: int = 0,
+        memory: str | float | None = None,
+        cores: float | None = None,
+        group: str | None = None,
+    ) -> Any:
+        """Let an elastic group have `n` nodes, or so many that they have this much in all.
+
+        `memory` in bytes, or as text such as "100 GiB"; `group` may be left out where there is only
+        one. It returns at once; await the cluster, or `wait_for_workers`, for what comes of it.
+        Raises ValueError outside `min` and `max`, and for a group with a `count`.
+        """
+        live = self._live
+        if live is None:
+            if group is not None:
+                raise ValueError("a cluster that was not made from a spec has no groups")
+            return super().scale(n, memory, cores)
+        if self.status != Status.running:
+            raise RuntimeError(f"the cluster can't be scaled: it is {self.status.name}")
+        name, _ = live.group(group)
+        n = max([n, *self._as_nodes(live, name, math.ceil, None, cores, memory)])
+        live.check_bounds(name, n)
+        if self.asynchronous:
+            self._sketch(live, name, n)
+            self.loop.add_callback(self._correct_and_tell)
+            return NoOpAwaitable()
+        self.sync(self._scale, live, name, n)
+        return None
+
+    scale_up = scale
+
+    async def _scale(self, live: Live, name: str, n: int) -> None:
+        self._sketch(live, name, n)
+        self.loop.add_callback(self._correct_and_tell)
+
+    async def scale_down(self, workers: Collection[str]) -> None:
+        """End these nodes: by their names, or those of their Dask workers, or their addresses.
+
+        A node ends with all its Dask workers. Unknown ones are ignored. Raises ValueError for a node
+        of a `count` group, and below `min`.
+        """
+        live = self._live
+        if live is None:
+            await super().scale_down(workers)
+            return
+        known = self.scheduler_info["workers"]
+        dask_names = [known[w]["name"] if w in known else w for w in workers]
+        names = {self._nodes.get(str(n), n) for n in dask_names} & self.worker_spec.keys()
+        for group in {split_name(name)[0] for name in names}:
+            live.group(group)
+            live.check_bounds(group, len(self.nodes_of(group) - names))
+        for name in names:
+            del self.worker_spec[name]
+            group = split_name(name)[0]
+            if group in live.targets:
+                live.targets[group] -= 1
+        live.leaving |= names
+        await self
+
+    def adapt(
+        self,
+        Adaptive: type[DaskAdaptive] | None = None,
+        minimum: float | None = None,
+        maximum: float | None = None,
+        minimum_cores: int | None = None,
+        maximum_cores: int | None = None,
+        minimum_memory: str | None = None,
+        maximum_memory: str | None = None,
+        group: str | None = None,
+        **kwargs: Any,
+    ) -> DaskAdaptive:
+        """Let the load decide how many nodes an elastic group has.
+
+        `minimum` and `maximum` count Dask workers, which are converted to nodes; left out, they are
+        the group's `min` and `max`. Raises ValueError outside those, and PlanapplyError where another
+        process is adaptive.
+        """
+        live = self._live
+        if live is None:
+            if group is not None:
+                raise ValueError("a cluster that was not made from a spec has no groups")
+            return super().adapt(
+                Adaptive=Adaptive or DaskAdaptive,
+                minimum=0 if minimum is None else minimum,
+                maximum=math.inf if maximum is None else maximum,
+                minimum_cores=minimum_cores,
+                maximum_cores=maximum_cores,
+                minimum_memory=minimum_memory,
+                maximum_memory=maximum_memory,
+                **kwargs,
+            )
+        if self.status != Status.running:
+            raise RuntimeError(f"the cluster can't be adaptive: it is {self.status.name}")
+        name, settings = live.group(group)
+        kind = Adaptive or GroupAdaptive
+        if not issubclass(kind, GroupAdaptive):
+            raise TypeError(
+                "derive it from planapply.api.adaptive.GroupAdaptive, which knows nodes"
+            )
+        fewest = self._as_nodes(live, name, math.ceil, minimum, minimum_cores, minimum_memory)
+        largest = self._as_nodes(live, name, math.floor, maximum, maximum_cores, maximum_memory)
+        least = max(fewest, default=settings.min or 0)
+        most = min(largest, default=settings.max or 0)
+        for nodes in (least, most):
+            live.check_bounds(name, nodes)
+        if least > most:
+            raise ValueError(f"at least {least} and at most {most} nodes: there is no such number")
+        if self._adaptive is not None:
+            self._adaptive.stop(reason="adapted-anew")
+        live.claim.take()
+        try:
+            return DaskCluster.adapt(
+                self,
+                Adaptive=kind,
+                minimum=least,
+                maximum=most,
+                group=name,
+                processes=settings.processes,
+                release=live.claim.release,
+                **kwargs,
+            )
+        except BaseException:
+            live.claim.release()
+            raise
+
+    def is_held_back(self, group: str) -> bool:
+        """Whether some of its nodes could not be had a moment ago."""
+        return self._live is not None and self._live.is_held_back(group)
+
+    @property
+    def _supports_scaling(self) -> bool:  # type: ignore[override]  # it is one there as well
+        if self._live is None:
+            return bool(super()._supports_scaling)
+        return self._live.has_elastic
+
+    def new_worker_spec(self) -> dict[Any, Any]:
+        """As of SpecCluster; of an adopted cluster, the next node of its only elastic group."""
+        live = self._live
+        if live is None:
+            spec: dict[Any, Any] = super().new_worker_spec()
+            return spec
+        group, _ = live.group(None)
+        [name] = self._next_names(live, group, 1)
+        return {name: live.entry(name, live.sketch(group))}
+
+    def _as_nodes(
+        self,
+        live: Live,
+        group: str,
+        rounded: Callable[[float], int],
+        workers: float | None,
+        cores: float | None,
+        memory: str | float | None,
+    ) -> list[int]:
+        """How many nodes each of these amounts is."""
+        _, settings = live.group(group)
+        amounts = []
+        if workers is not None and workers != math.inf:
+            amounts.append(workers / settings.processes)
+        if cores is not None:
+            amounts.append(cores / self._per_node(settings, group, "nthreads"))
+        if memory is not None:
+            amounts.append(parse_bytes(memory) / self._per_node(settings, group, "memory_limit"))
+        return [rounded(amount) for amount in amounts]
+
+    def _per_node(self, settings: WorkerGroup, group: str, option: str) -> float:
+        """What a node gives to Dask: as its options say, or else as one that has joined says."""
+        said = settings.options.get(option)
+        if option == "memory_limit" and isinstance(said, str) and said != "auto":
+            said = parse_bytes(said)
+        # Of a memory limit, 1 and less is a part of what the machine has.
+        if isinstance(said, int | float) and (option == "nthreads" or said > 1):
+            return float(said) * settings.processes
+        for worker in self.scheduler_info["workers"].values():
+            node = self._nodes.get(str(worker["name"]), "")
+            if members([node], group) and worker[option]:
+                return float(worker[option]) * settings.processes
+        raise ValueError(
+            f"how much a node of {group!r} has is not known before one has joined: scale(n) to a "
+            f"number of nodes first, or set `options.{option}` in [workers.{group}]"
+        )
+
+
+def _destroy(workspace: Workspace, lock_timeout: float) -> None:
+    how = ApplyOptions(lock_timeout=lock_timeout)
+    report = apply(workspace, lambda plan: True, PlanOptions(destroy=True), how)
+    if report.failures:
+        raise together(report.failures)

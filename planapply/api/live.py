@@ -1,0 +1,153 @@
+"""What a cluster that was adopted knows beside what SpecCluster does."""
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from planapply.api.claim import Claim
+from planapply.api.session import Session
+from planapply.cluster.handles import VMWorker
+from planapply.cluster.queue import Queue
+from planapply.diff import Refreshed
+from planapply.fleet import Listener
+from planapply.model.event import Event
+from planapply.model.names import split_name, to_ranges
+from planapply.model.node import NodeConfig
+from planapply.model.spec import WorkerGroup
+from planapply.model.state import NodeRecord, State
+from planapply.ops.live import changing, look
+from planapply.ops.workspace import Workspace
+from planapply.store import open_store
+
+logger = logging.getLogger("planapply")
+
+RETRY = 60.0  # seconds in which adaptivity asks for no more nodes, after some could not be had
+
+
+class Live:
+    """The state of the cluster, its groups, and what was asked of it and is not done yet."""
+
+    def __init__(self, workspace: Workspace, lock_timeout: float, tell: Listener) -> None:
+        self.workspace, self.lock_timeout = workspace, lock_timeout
+        self.session = Session(lambda: changing(workspace, lock_timeout, tell))
+        self.queue = Queue(self.session.fleet)
+        self.claim = Claim(workspace.store.location)
+        self.targets: dict[str, int] = {}
+        """How many nodes a group shall have, where `scale` was asked for that."""
+        self.granted: set[str] = set()
+        """Names that were given in this change, for nodes that are launched in it."""
+        self.next_index: dict[str, int] = {}
+        """As the state had it when it was last read."""
+        self.leaving: set[str] = set()
+        """Nodes that `scale_down` named."""
+        self.strangers: set[str] = set()
+        """Dask workers that no state knows, such as those that were started by hand."""
+        self._not_before: dict[str, float] = {}
+
+    def look(self) -> Refreshed:
+        """What runs, without the lock; a store of its own, for a change may be under way."""
+        return look(replace(self.workspace, store=open_store(self.workspace.store.location)))
+
+    def read(self) -> State:
+        """As the state has it, the cloud not being asked."""
+        return replace(self.workspace, store=open_store(self.workspace.store.location)).read()
+
+    def entry(
+        self, name: str, config: NodeConfig, record: NodeRecord | None = None
+    ) -> dict[str, Any]:
+        """As `node_entry`, with the queue of this cluster."""
+        return node_entry(self.queue, name, config, record)
+
+    def is_asked(self, entry: dict[str, Any]) -> bool:
+        """Whether it is a node that is still to be launched."""
+        options = entry.get("options", {})
+        return options.get("queue") is self.queue and "record" not in options
+
+    def sketch(self, group: str) -> NodeConfig:
+        """Roughly what a node of this group is; what it is exactly, only the provider knows."""
+        assert self.workspace.spec is not None
+        settings = self.workspace.spec.workers[group]
+        return NodeConfig(
+            group=group,
+            cls=settings.cls,
+            options=settings.options,
+            processes=settings.processes,
+        )
+
+    def is_elastic(self, name: str) -> bool:
+        """Whether a node's group has `min` and `max` rather than a `count`."""
+        return split_name(name)[0] in self._elastic()
+
+    @property
+    def has_elastic(self) -> bool:
+        """Whether anything can be scaled."""
+        return bool(self._elastic())
+
+    def _elastic(self) -> dict[str, WorkerGroup]:
+        spec = self.workspace.spec
+        return {n: g for n, g in spec.workers.items() if g.count is None} if spec else {}
+
+    def group(self, name: str | None) -> tuple[str, WorkerGroup]:
+        """The elastic group of that name, or the only one; raises ValueError."""
+        elastic = self._elastic()
+        if self.workspace.spec is None:
+            raise ValueError(
+                "this cluster was opened by its state alone, and what its groups may grow to stands "
+                "in the spec: use Cluster.from_spec"
+            )
+        known = f"elastic groups: {', '.join(elastic)}" if elastic else "there is no elastic group"
+        if name is None:
+            if len(elastic) != 1:
+                raise ValueError(f"say which group: scale(n, group=…); {known}")
+            [name] = elastic
+        if name in elastic:
+            return name, elastic[name]
+        if name in self.workspace.spec.workers:
+            raise ValueError(
+                f"the group {name!r} has a `count`, which `planapply apply` changes; {known}"
+            )
+        raise ValueError(f"there is no group {name!r}; {known}")
+
+    def check_bounds(self, name: str, nodes: int) -> None:
+        """Raises ValueError where the spec does not allow so many nodes."""
+        group = self._elastic()[name]
+        least, most = group.min or 0, math.inf if group.max is None else group.max
+        if not least <= nodes <= most:
+            raise ValueError(
+                f"{nodes} nodes of {name!r} are outside min = {least}, max = {most} of the spec"
+            )
+
+    def hold_back(self, names: Iterable[str]) -> None:
+        """These nodes could not be had: ask for no more of their groups for a while."""
+        now = self.workspace.clock.monotonic()
+        self._not_before.update({split_name(name)[0]: now + RETRY for name in names})
+
+    def is_held_back(self, group: str) -> bool:
+        """Whether it is too early to ask for more."""
+        return self.workspace.clock.monotonic() < self._not_before.get(group, 0.0)
+
+
+def node_entry(
+    queue: Queue, name: str, config: NodeConfig, record: NodeRecord | None = None
+) -> dict[str, Any]:
+    """A node in a `worker_spec`; with a record it is adopted and not launched."""
+    options: dict[str, Any] = {"name": name, "config": config, "queue": queue}
+    if record is not None:
+        options["record"] = record
+    entry: dict[str, Any] = {"cls": VMWorker, "options": options}
+    if config.processes > 1:
+        entry["group"] = [f"-{i}" for i in range(config.processes)]
+    return entry
+
+
+def members(names: Iterable[Any], group: str) -> list[str]:
+    """Those that are nodes of this group."""
+    texts = [name for name in names if isinstance(name, str) and name != group]
+    return [name for name in texts if split_name(name)[0] == group]
+
+
+def say(event: Event) -> str:
+    """An event as a line of a log."""
+    return " ".join(filter(None, (event.event, *to_ranges(event.names), event.message)))

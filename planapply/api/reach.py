@@ -1,0 +1,34 @@
+"""The address of a scheduler that answers."""
+
+import asyncio
+
+from planapply.cluster.attach import addresses, scheduler_rpc
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.state import TLS, Endpoint
+
+PAUSE = 0.5  # seconds between two tries
+
+
+async def answering(cluster: str, where: Endpoint, tls: TLS | None, timeout: float) -> str:
+    """The first address that answers, the public one before the private one.
+
+    It may be starting: it is tried again until `timeout` seconds have passed; then raises
+    PlanapplyError.
+    """
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    async with scheduler_rpc(where, tls) as remote:
+                        return str(remote.address)
+                except OSError as error:
+                    last = error
+                await asyncio.sleep(PAUSE)
+    except TimeoutError:
+        raise PlanapplyError(
+            f"the scheduler of cluster {cluster!r} does not answer at "
+            f"{' nor at '.join(addresses(where))}",
+            f"{f'{last}. ' if last else ''}`planapply status` shows whether its VM is there; in a "
+            "cloud, its network may not let this machine in (`allow_from` in the spec).",
+        ) from last

@@ -1,7 +1,7 @@
 """apply and destroy, as seen from the terminal: plan, question, progress, summary."""
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from planapply.ops.planning import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
 from planapply.render.failures import failure_diagnostics
-from planapply.render.text import BLANK, Line, columns, line
+from planapply.render.text import BLANK, Line, columns, line, wrap
 from planapply.store import tlsfiles
 
 
@@ -127,9 +127,17 @@ class Carrying:
                 [BLANK, line(("Apply complete:", "bold green"), " the state is up to date.")]
             )
         elif report.plan.changes and not self.json:
-            lines = [BLANK, *_summary(self._verb, numbers, report.failures)]
-            screen.show([*lines, *_outputs(values)])
+            screen.show([BLANK, *self._summary(report, numbers), *_outputs(values)])
         return 1 if report.failures else 0
+
+    def _summary(self, report: Report, numbers: Mapping[str, int]) -> Iterator[Line]:
+        verb, failed = self._verb, report.failures
+        if not failed:
+            yield line((f"{verb} complete:", "bold green"), f" {_told(verb, numbers)}.")
+            return
+        yield line((f"{verb} incomplete:", "bold red"), f" {_told(verb, numbers)}.")
+        for text in _missing(verb, failed, self._display.progress.launched(failed)):
+            yield from (line(part) for part in wrap(text, screen.width(sys.stdout)))
 
     def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
         """What was really done, where that is less than the plan."""
@@ -141,15 +149,21 @@ class Carrying:
             self._display.tell(Event(event="finished", data={"outcome": outcome, **data}))
 
 
-def _summary(verb: str, numbers: Mapping[str, int], missing: Collection[str]) -> list[Line]:
-    text = _told(verb, numbers)
-    if not missing:
-        return [line((f"{verb} complete:", "bold green"), f" {text}.")]
-    names = " ".join(to_ranges(sorted(missing, key=sort_key)))
-    return [
-        line((f"{verb} incomplete:", "bold red"), f" {text}. Not done: {names}."),
-        line(f"The next {verb.lower()} does the rest; `planapply logs NODE` tells more of a node."),
-    ]
+def _missing(verb: str, failed: Collection[str], launched: Collection[str]) -> Iterator[str]:
+    """What is missing, and how to get it; a VM that has not joined costs money all the same."""
+    undone = [name for name in failed if name not in launched]
+    if undone:
+        yield f"Not done: {_names(undone)}. The next {verb.lower()} does the rest."
+    if launched:
+        yield (
+            f"Launched, but not joined: {_names(launched)}. `planapply status` shows which of these "
+            "VMs run, `planapply logs NODE` what one has printed. The next apply replaces those that "
+            "have ended, `planapply apply --replace NODE` any other."
+        )
+
+
+def _names(names: Collection[str]) -> str:
+    return " ".join(to_ranges(sorted(names, key=sort_key)))
 
 
 def _told(verb: str, numbers: Mapping[str, int]) -> str:

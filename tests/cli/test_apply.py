@@ -158,8 +158,8 @@ planapply will change cluster "demo" (fake, mars):
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
-Apply incomplete: 2 added, 0 changed, 0 destroyed. Not done: cpu-[1..2].
-The next apply does the rest; `planapply logs NODE` tells more of a node.
+Apply incomplete: 2 added, 0 changed, 0 destroyed.
+Not done: cpu-[1..2]. The next apply does the rest.
 
 scheduler_address = tcp://127.0.0.1:1
 """),
@@ -188,6 +188,21 @@ Error: cpu-[1..2]: 2 VMs too many: large
     assert len(cloud.alive()) == 4
 
 
+def test_what_has_not_joined_is_named_for_it_costs_money(run: Run, cloud: FakeCloud) -> None:
+    result = run("apply", "--auto-approve", "--set", 'cluster.join_timeout="0.1 s"')
+    assert result.code == 1
+    assert result.out.partition("\n\nApply ")[2] == snapshot("""\
+incomplete: 0 added, 0 changed, 0 destroyed.
+Launched, but not joined: scheduler cpu-[0..2]. `planapply status` shows which of these VMs run,
+`planapply logs NODE` what one has printed. The next apply replaces those that have ended,
+`planapply apply --replace NODE` any other.
+
+scheduler_address = tcp://127.0.0.1:1
+""")
+    assert result.err.count("did not join within 0.1 s") == 4 + 4  # as an event, and at the end
+    assert len(cloud.alive()) == len(state().nodes) == 4
+
+
 def test_a_refusal_of_the_cloud_is_told_in_its_words(run: Run, cloud: FakeCloud) -> None:
     cloud.fail("launch", ErrorKind.UNAUTHORIZED)
     result = run("apply", "--auto-approve", "--no-wait")
@@ -202,8 +217,8 @@ planapply will change cluster "demo" (fake, mars):
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
-Apply incomplete: 0 added, 0 changed, 0 destroyed. Not done: scheduler cpu-[0..2].
-The next apply does the rest; `planapply logs NODE` tells more of a node.
+Apply incomplete: 0 added, 0 changed, 0 destroyed.
+Not done: scheduler cpu-[0..2]. The next apply does the rest.
 """),
     )
     assert without_times(result.err) == snapshot("""\

@@ -113,9 +113,9 @@ def test_a_worker_that_crashes_at_its_start(local: dict[str, str]) -> None:
     assert "Error: bad-[0..1] ended before it joined\n  The last lines that it printed:\n" in (
         applied.stderr
     )
-    assert "Apply incomplete: 2 added, 0 changed, 0 destroyed. Not done: bad-[0..1].\n" in (
-        applied.stdout
-    )
+    assert (
+        "Apply incomplete: 2 added, 0 changed, 0 destroyed.\nLaunched, but not joined: bad-[0..1]. "
+    ) in applied.stdout
     plan = command(local, "plan", *bogus)
     assert "+   bad-[0..1]   (2)\n        (their VMs are gone)\n" in plan.stdout
     assert command(local, "destroy", "--auto-approve").returncode == 0

@@ -1,0 +1,29 @@
+"""What an apply could not do, told once for all nodes that it is true of."""
+
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.render.failures import failure_diagnostics
+
+
+def test_nodes_that_failed_alike_share_an_error() -> None:
+    failures = {
+        "cpu-2": PlanapplyError("cpu-2: no capacity for m7i.large", "Try another zone."),
+        "scheduler": PlanapplyError("scheduler ended before it joined"),
+        "cpu-0": PlanapplyError("cpu-0: no capacity for m7i.large", "Try another zone."),
+        "cpu-1": PlanapplyError("cpu-1: no capacity for m7i.large", "Try another zone."),
+        "gpu-0": PlanapplyError("the quota is reached"),
+    }
+    assert failure_diagnostics(failures) == [
+        Diagnostic(summary="scheduler ended before it joined"),
+        Diagnostic(summary="cpu-[0..2]: no capacity for m7i.large", detail="Try another zone."),
+        Diagnostic(summary="gpu-0: the quota is reached"),
+    ]
+    assert failure_diagnostics({}) == []
+
+
+def test_of_many_that_differ_only_the_first_are_told_in_full() -> None:
+    failures = {f"cpu-{i}": PlanapplyError(f"cpu-{i}: error {i}", "x") for i in range(100)}
+    told = failure_diagnostics(failures)
+    assert [d.summary for d in told] == [
+        *(f"cpu-{i}: error {i}" for i in range(5)),
+        "95 more nodes failed: cpu-[5..99]",
+    ]

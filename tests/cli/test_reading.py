@@ -176,6 +176,19 @@ def test_env_says_where_it_could_not_write(
     assert result.err.startswith("Error: the TLS key can't be written to\n")
 
 
+def test_env_writes_no_key_into_a_folder_that_is_a_link(run: Run, applied: FakeCloud) -> None:
+    state = change(tls=make_tls("demo"))
+    elsewhere = Path("elsewhere")
+    elsewhere.mkdir()
+    folder = Path.home() / ".cache" / "planapply" / "tls" / state.lineage
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(elsewhere.resolve())
+    result = run("env")
+    assert (result.code, result.out) == (1, "")
+    assert "it belongs to somebody else" in result.err
+    assert not list(elsewhere.iterdir())
+
+
 def test_show(run: Run, applied: FakeCloud) -> None:
     result = run("show")
     assert (result.code, result.err) == (0, "")

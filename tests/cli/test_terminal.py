@@ -35,9 +35,9 @@ class Terminal:
         os.close(theirs)
         self.text = ""
 
-    def until(self, end: str) -> None:
-        """Read until this stands at the end."""
-        while not self.text.endswith(end):
+    def until(self, text: str, *, anywhere: bool = False) -> None:
+        """Read until this stands at the end, or anywhere."""
+        while not (text in self.text if anywhere else self.text.endswith(text)):
             assert self._read(), self.text
 
     def type(self, keys: str) -> None:
@@ -146,6 +146,18 @@ Apply complete: 5 added, 0 changed, 0 destroyed.
 scheduler_address = tcp://127.0.0.1:1
 """)
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor
+
+
+def test_ctrl_c_twice_gives_the_terminal_back(terminal: dict[str, str], folder: Path) -> None:
+    running = Terminal({**terminal, "FAKE_FOLDER": str(folder)}, "apply", "--auto-approve")
+    running.until("launching (small)", anywhere=True)
+    running.type("\x03")
+    running.until("stopping: asking for nothing more", anywhere=True)
+    running.type("\x03")
+    code, text = running.finish()
+    assert code == 130
+    assert text.endswith("\x1b[?25h\n")
+    assert "Traceback" not in text
 
 
 def test_json_asks_nothing_on_a_terminal_either(terminal: dict[str, str]) -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import model_validator
+
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
 from planapply.model.keys import key
@@ -38,9 +40,28 @@ CLOUD = Plugin(
 )
 
 
+class Account(Model):
+    """The `[provider]` of a cloud that takes credentials."""
+
+    secret: Annotated[str | None, key("nothing", "env:SECRET")] = None
+    """Its second half."""
+    number: int = 0
+    options: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _no_credentials(self) -> "Account":
+        for value in (self.secret, *self.options.values()):
+            if value and not value.startswith("env:"):
+                raise ValueError('a spec holds no credentials\nWrite "env:NAME".')
+        return self
+
+
+ACCOUNT = Plugin("account", "VMs", Account, _connect)
+
+
 def plugins(name: str) -> Plugin:
     """As the catalog's."""
-    for plugin in (LOCAL, CLOUD):
+    for plugin in (LOCAL, CLOUD, ACCOUNT):
         if plugin.name == name:
             return plugin
     raise PlanapplyError(f"there is no provider `{name}`", "Did you mean `cloud`?")

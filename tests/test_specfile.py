@@ -444,6 +444,51 @@ def test_no_control_character_of_the_file_reaches_the_terminal(tmp_path: Path) -
         assert not {"\x1b", "\x85", "\x9b"} & set(found)
 
 
+def test_a_credential_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    def account(settings: str, *overrides: str) -> str:
+        cluster = '[cluster]\nname = "a"\nprovider = "account"\n'
+        found = complaints(tmp_path, f"{settings}\n{cluster}", *overrides)
+        assert "hunter2" not in found
+        return found
+
+    assert account('[provider]\nsecret = "hunter2"') == snapshot("""\
+line 1, column 2: [provider]
+`provider`: a spec holds no credentials
+  Write "env:NAME".
+""")
+    assert account('provider.secret = "hunter2"') == snapshot("""\
+line 1, column 1: provider.secret = …
+`provider`: a spec holds no credentials
+  Write "env:NAME".
+""")
+    assert account('[provider]\nsecrt = "hunter2"\nnumber = "hunter2"') == snapshot("""\
+line 2, column 1: secrt = …
+[provider] has no key `secrt`
+  Did you mean `secret`?
+
+line 3, column 1: number = …
+`provider.number` must be a whole number
+""")
+    assert account('[provider]\noptions = { a = ["hunter2"] }') == snapshot("""\
+line 2, column 11: options = …
+`provider.options.a` must be a string
+""")
+    assert account("[provider]\noptions.a = [\n 'hunter2'\n]") == snapshot("""\
+line 2, column 9: options.a = …
+`provider.options.a` must be a string
+""")
+    assert account("[provider]\nsecret = hunter2") == snapshot("""\
+line 2, column 10: secret = …
+spec.toml is not TOML: invalid value
+  The file is read no further. Text needs quotes, and a table its [name].
+""")
+    assert account("", 'provider.secret="hunter2"', 'provider.options="hunter2"') == snapshot("""\
+--set provider.options: `provider.options` must be a table
+  Write a table: [provider.options].
+""")
+    assert account('[provider]\nsecret = "env:SECRET"') == ""
+
+
 def test_requirements_are_read_beside_the_spec(tmp_path: Path) -> None:
     text = f'{GOOD}[environment]\nrequirements = "more/wanted.txt"\n'
     assert complaints(tmp_path, text) == snapshot("""\

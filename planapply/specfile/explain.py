@@ -36,8 +36,10 @@ def explain(
 ) -> Iterator[Problem]:
     """One problem for each place of `document` where `error` found any, in its order.
 
-    `document` is what `model` was to be made from; `above` is where it stands in the file.
+    `document` is what `model` was to be made from; `above` is where it stands in the file. No value
+    is repeated where one may be a credential.
     """
+    hidden = _has_credentials(model)
     found: dict[Path, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
         path = _existing(item["loc"], document)
@@ -45,9 +47,9 @@ def explain(
             path = item["loc"]
         found.setdefault(path, []).append(item)
     for path, items in found.items():
-        summary, detail = _say(items, model, path, above)
+        summary, detail = _say(items, model, path, above, hidden)
         where = path[:-1] if items[0]["type"] == "missing" else path
-        yield Problem((*above, *where), summary, detail)
+        yield Problem((*above, *where), summary, detail, hidden=hidden)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -55,13 +57,25 @@ def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
+def _has_credentials(model: type[BaseModel]) -> bool:
+    """Whether one of its keys is written "env:NAME", which is what stands for a credential."""
+    examples = [example for field in keys_of(model).values() for example in field.examples or []]
+    return any(isinstance(example, str) and example.startswith("env:") for example in examples)
+
+
 def _say(
-    items: Sequence[ErrorDetails], model: type[BaseModel], path: Path, above: Path
+    items: Sequence[ErrorDetails], model: type[BaseModel], path: Path, above: Path, hidden: bool
 ) -> tuple[str, str]:
     """What is wrong at one path; a value that may be of several kinds has an error for each."""
     item = items[0]
     name = dotted((*above, *path)) or "the spec"
     value, context = item["input"], item.get("ctx", {})
+    is_key = item["loc"][-1:] == ("[key]",)
+    is_shown = not (hidden or is_key or isinstance(value, Mapping))
+    no = f" can't be {brief(value)}" if is_shown else ""
+    not_it = "" if hidden else f", not {brief(value)}"
+    if hidden:
+        value = None
     match item["type"]:
         case "extra_forbidden":
             return _unknown(str(path[-1]), _model_at(model, path[:-1]), (*above, *path[:-1]))
@@ -71,24 +85,20 @@ def _say(
             summary, _, detail = str(context["error"]).partition("\n")
             if path[-1:] == ("class",):
                 detail = f"{suggestion(str(value))} {detail}".strip()
-            wrong = "" if item["loc"][-1] == "[key]" else f" can't be {brief(value)}"
-            return f"`{name}`{wrong}: {summary}", detail
+            return f"`{name}`{no}: {summary}", detail
         case "literal_error":
-            return f"`{name}` can't be {brief(value)}", f"Write {_quoted(context['expected'])}."
+            return f"`{name}`{no or ' is wrong'}", f"Write {_quoted(context['expected'])}."
         case kind if kind in _BOUNDS:
             bound = f"{_BOUNDS[kind]} {next(iter(context.values())):g}"
-            write = _instead("", value, model, path)
-            return f"`{name}` must be {bound}, not {brief(value)}", write
+            write = _instead("", value, model, path, above)
+            return f"`{name}` must be {bound}{not_it}", write
         case kind if kind in _KINDS:
             kinds = dict.fromkeys(_KINDS[i["type"]] for i in items if i["type"] in _KINDS)
-            return f"`{name}` must be {' or '.join(kinds)}, not {brief(value)}", _instead(
-                kind, value, model, path
-            )
+            write = _instead(kind, value, model, path, above)
+            return f"`{name}` must be {' or '.join(kinds)}{not_it}", write
         case _:
             message = item["msg"].removeprefix("Input ")
-            return f"`{name}` can't be {brief(value)}: it {message}", _instead(
-                "", value, model, path
-            )
+            return f"`{name}`{no}: it {message}", _instead("", value, model, path, above)
 
 
 def _missing(model: type[BaseModel], path: Path, above: Path) -> str:
@@ -107,7 +117,7 @@ def _quoted(expected: str) -> str:
     return expected.replace("'", '"')
 
 
-def _instead(kind: str, value: Any, model: type[BaseModel], path: Path) -> str:
+def _instead(kind: str, value: Any, model: type[BaseModel], path: Path, above: Path) -> str:
     """What to write in place of a value of the wrong kind."""
     last = path[-1] if path else ""
     if not isinstance(last, str):
@@ -116,7 +126,7 @@ def _instead(kind: str, value: Any, model: type[BaseModel], path: Path) -> str:
         if path == ("workers",):
             return "Write a table for each group, such as [workers.cpu]."
         if not (_field_at(model, path) and _example(model, path)):
-            return f"Write a table: [{dotted(path)}]."
+            return f"Write a table: [{dotted((*above, *path))}]."
     if kind in ("tuple_type", "list_type") and isinstance(value, str):
         return f"Write {key(last)} = {toml([value])}."
     if kind == "string_type" and _scalar(value):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -17,11 +18,12 @@ from planapply.specfile.classes import misspelt
 from planapply.specfile.explain import explain
 from planapply.specfile.locate import Place, locate, nearest
 from planapply.specfile.override import Override, apply
-from planapply.specfile.reading import read_text, shown, source_at
+from planapply.specfile.reading import read_text, shown, source_at, without_values
 from planapply.specfile.rules import conflicts
 from planapply.specfile.words import Path, Problem, brief, dotted
 
 _DEEPEST = 50
+_CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)
 _NO_FILES = "The nodes have no files of yours: write what is in it, or an address."
 
 M = TypeVar("M", bound=BaseModel)
@@ -68,6 +70,8 @@ def _parse(text: str, file: str) -> dict[str, Any]:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         summary, source = error.msg, source_at(text.split("\n"), file, (error.lineno, error.colno))
+        if _CREDENTIAL.search(source.text):  # which of the keys are some is not known yet
+            source = without_values(source)
     except RecursionError:
         summary, source = "it is nested too deeply", None
     except ValueError:  # the one limit of Python's that tomli lets through
@@ -230,26 +234,33 @@ def _place(
     """The problems in the order of the file; one in a value from `--set` names the option instead."""
     places = locate(text) if problems else {}
     lines = text.split("\n")
-    options = [_option(problem.path, places, applied) for problem in problems]
-    found = [
-        Diagnostic(
-            severity=problem.severity,
-            summary=f"--set {option}: {problem.summary}" if option else problem.summary,
-            detail=problem.detail,
-            source=None if option else source_at(lines, file, nearest(places, problem.path)),
+    found = []
+    for problem in problems:
+        override = _override(problem.path, places, applied)
+        source, summary = None, problem.summary
+        if override is None:
+            source = source_at(lines, file, nearest(places, problem.path))
+            source = without_values(source) if problem.hidden else source
+        else:
+            option = dotted(override.path) if problem.hidden else override.option
+            summary = f"--set {option}: {summary}"
+        found.append(
+            Diagnostic(
+                severity=problem.severity, summary=summary, detail=problem.detail, source=source
+            )
         )
-        for problem, option in zip(problems, options, strict=True)
-    ]
     return sorted(found, key=lambda d: (d.source.line, d.source.column) if d.source else (0, 0))
 
 
-def _option(path: Path, places: Mapping[Path, Place], applied: Sequence[Override]) -> str | None:
+def _override(
+    path: Path, places: Mapping[Path, Place], applied: Sequence[Override]
+) -> Override | None:
     """The `--set` that made what stands at `path`, the last one if several did."""
     for override in reversed(applied):
         is_in_it = path[: len(override.path)] == override.path
         is_made_by_it = path not in places and override.path[: len(path)] == path
         if is_in_it or is_made_by_it:
-            return override.option
+            return override
     return None
 
 

@@ -1,12 +1,14 @@
 """A text file that a user names."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Source
 
 _MOST = 8 << 20
+_HEADER = re.compile(r"\s*\[[\w\s.-]+\]")
 
 
 def shown(path: Path) -> str:
@@ -61,6 +63,14 @@ def source_at(lines: Sequence[str], file: str, place: tuple[int, int]) -> Source
     """The place (line and column, from 1) in `file`, which has these lines."""
     line, column = place
     return Source(file=file, line=line, column=column, text=_printable(lines[line - 1]))
+
+
+def without_values(source: Source) -> Source:
+    """The place of a line that may hold a credential: only its key is shown, or its header."""
+    key, equals, _ = source.text.partition("=")
+    header = _HEADER.match(source.text)
+    text = f"{key}= …" if equals else header[0] if header else "…"
+    return source.model_copy(update={"text": text, "column": min(source.column, len(text))})
 
 
 def _printable(line: str) -> str:

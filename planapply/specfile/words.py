@@ -17,6 +17,8 @@ class Problem(NamedTuple):
     summary: str
     detail: str = ""
     severity: Severity = Severity.ERROR
+    hidden: bool = False
+    """What stands there may be a credential: it must not be shown."""
 
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

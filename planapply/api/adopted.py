@@ -24,8 +24,6 @@ from planapply.ops.live import Opened, grow
 
 logger = logging.getLogger("planapply")
 
-ANSWER = 10.0  # seconds that a scheduler may take to answer
-
 
 class AdoptedCluster(MendedSpecCluster):
     """Attaches to what runs, changes it under the state's lock, and leaves it running.
@@ -62,7 +60,7 @@ class AdoptedCluster(MendedSpecCluster):
             )
         config = state.configs[record.config]
         where = endpoint(record, config)
-        address = await answering(state.cluster, where, state.tls, ANSWER)
+        address = await answering(state.cluster, where, state.tls, live.timeout)
         self.security = security_of(state.tls)
         self.scheduler = await VMScheduler(config=config, queue=live.queue, record=record)
         self.scheduler.external_address = address

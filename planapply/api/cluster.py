@@ -19,6 +19,7 @@ from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
 from planapply.api.adopted import AdoptedCluster
 from planapply.api.live import Live, members
+from planapply.api.reach import ANSWER
 from planapply.cluster.mended import together
 from planapply.model.names import split_name
 from planapply.model.spec import WorkerGroup
@@ -55,38 +56,49 @@ class Cluster(AdoptedCluster):
         *,
         overrides: Sequence[str] = (),
         state: str | None = None,
+        timeout: float = ANSWER,
         lock_timeout: float = LOCK,
         **options: Unpack[Adopting],
     ) -> Self:
         """The cluster of a spec, as it runs; launches nothing.
 
         `overrides` are `KEY=VALUE` as in `--set`; `state` is where the state is, if not where the
-        spec says; `lock_timeout` in seconds is how long a change waits for somebody else's. With
-        `asynchronous=True`, await it. Raises PlanapplyError for all that is wrong with the spec, and
+        spec says. Both times are in seconds: `timeout` is how long the scheduler may take to answer,
+        `lock_timeout` how long a change waits for somebody else's. The other options are those of
+        SpecCluster; with `asynchronous=True`, await it. Raises PlanapplyError for all that is wrong with the spec, and
         where nothing runs or answers.
         """
         workspace = Workspace.from_spec(str(path), overrides, state)
-        return cls.adopt(workspace, lock_timeout, **options)
+        return cls.adopt(workspace, timeout, lock_timeout, **options)
 
     @classmethod
     def from_name(  # type: ignore[override]  # SpecCluster's only says that there is none
-        cls, name: str, *, lock_timeout: float = LOCK, **options: Unpack[Adopting]
+        cls,
+        name: str,
+        *,
+        timeout: float = ANSWER,
+        lock_timeout: float = LOCK,
+        **options: Unpack[Adopting],
     ) -> Self:
         """The cluster of a state, named by its path or address (`s3://bucket/genomics.json`).
 
         Use it where the spec is not at hand: without its bounds nothing can be scaled. The name of a
         spec's file does as well, and is the same as `from_spec`. Raises PlanapplyError.
         """
-        if "://" in name:
-            return cls.adopt(Workspace(open_store(name)), lock_timeout, **options)
-        place = specfile.state_of(Path(name))
+        place = name if "://" in name else specfile.state_of(Path(name))
         if place != name and Path(name).exists():
-            return cls.from_spec(name, lock_timeout=lock_timeout, **options)
-        return cls.adopt(Workspace(open_store(place)), lock_timeout, **options)
+            workspace = Workspace.from_spec(name)
+        else:
+            workspace = Workspace(open_store(place))
+        return cls.adopt(workspace, timeout, lock_timeout, **options)
 
     @classmethod
     def adopt(
-        cls, workspace: Workspace, lock_timeout: float = LOCK, **options: Unpack[Adopting]
+        cls,
+        workspace: Workspace,
+        timeout: float = ANSWER,
+        lock_timeout: float = LOCK,
+        **options: Unpack[Adopting],
     ) -> Self:
         """As `from_spec`, for a workspace that is open already."""
         if strange := options.keys() - Adopting.__annotations__.keys():
@@ -95,9 +107,10 @@ class Cluster(AdoptedCluster):
             warnings.warn(f"{found.summary}. {found.detail}", stacklevel=3)
         self = cls.__new__(cls)
         # First, since a synchronous constructor starts the cluster.
-        self._live = Live(workspace, lock_timeout, self._tell)
+        self._live = Live(workspace, timeout, lock_timeout, self._tell)
         name = workspace.spec.cluster.name if workspace.spec else None
         cls.__init__(self, name=name, **options)
+        self._name = cls.__name__  # as it prints; SpecCluster puts the cluster's own name there
         return self
 
     def destroy(self) -> Awaitable[None] | None:

@@ -8,14 +8,12 @@ from typing import Any, Literal, overload
 
 from distributed import Client
 
-from planapply.api.reach import answering
+from planapply.api.reach import ANSWER, answering
 from planapply.cluster.attach import security_of
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
-
-ANSWER = 10.0  # seconds that a scheduler may take to answer
 
 
 @overload

@@ -29,8 +29,10 @@ RETRY = 60.0  # seconds in which adaptivity asks for no more nodes, after some c
 class Live:
     """The state of the cluster, its groups, and what was asked of it and is not done yet."""
 
-    def __init__(self, workspace: Workspace, lock_timeout: float, tell: Listener) -> None:
-        self.workspace, self.lock_timeout = workspace, lock_timeout
+    def __init__(
+        self, workspace: Workspace, timeout: float, lock_timeout: float, tell: Listener
+    ) -> None:
+        self.workspace, self.timeout, self.lock_timeout = workspace, timeout, lock_timeout
         self.session = Session(lambda: changing(workspace, lock_timeout, tell))
         self.queue = Queue(self.session.fleet)
         self.claim = Claim(workspace.store.location)

@@ -6,6 +6,7 @@ from planapply.cluster.attach import addresses, scheduler_rpc
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import TLS, Endpoint
 
+ANSWER = 10.0  # seconds that a scheduler may take to answer
 PAUSE = 0.5  # seconds between two tries
 
 

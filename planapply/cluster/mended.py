@@ -251,7 +251,8 @@ class MendedSpecCluster(SpecCluster):
                 logger.debug("the scheduler was not seen: %s", error)
 
     async def _see(self, identity: Mapping[str, Any]) -> None:
-        for address in self.scheduler_info["workers"].keys() - identity["workers"].keys():
+        known = self.scheduler_info.get("workers", {})
+        for address in known.keys() - identity["workers"].keys():
             self._update_worker_status("remove", address)
         self.scheduler_info = SchedulerInfo(identity)
 

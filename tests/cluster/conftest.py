@@ -1,0 +1,93 @@
+"""Clusters that run in this process, and nothing of them that outlives its test."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dask
+import pytest
+from cluster.inprocess import Cloud, CloudWorkspace, plugin
+
+from planapply.ops.applying import apply
+from planapply.specfile import load
+from planapply.store import open_store
+
+SPEC = """
+[cluster]
+name = "zoo"
+provider = "inprocess"
+
+[workers.cpu]
+min = 0
+max = 8
+class = "distributed.Worker"
+options = { nthreads = 1 }
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The scheduler, which runs in this process here, warns of each cluster object that comes."""
+    ignored = "ignore:Scheduler already contains a plugin with name worker-status:UserWarning"
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings(ignored))
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    """Nobody waits for what never comes."""
+    with dask.config.set(
+        {
+            "distributed.comm.timeouts.connect": "2s",
+            "distributed.deploy.lost-worker-timeout": "50ms",
+            "distributed.scheduler.active-memory-manager.start": False,
+            "distributed.worker.profile.enabled": False,
+        }
+    ):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """No event loop of ours outlives the test; a loop's idle executor threads end with it."""
+    before = set(threading.enumerate())
+    yield
+    ours = [thread for thread in set(threading.enumerate()) - before if "IO loop" in thread.name]
+    assert not ours
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """A cloud in this process."""
+    cloud = Cloud()
+    yield cloud
+    cloud.close()
+
+
+Open = Callable[..., CloudWorkspace]
+
+
+@pytest.fixture
+def workspace(cloud: Cloud, tmp_path: Path) -> Open:
+    """Opens a spec, by default the same one; again for what another process would see."""
+
+    def open(text: str = SPEC) -> CloudWorkspace:
+        path = tmp_path / "zoo.toml"
+        path.write_text(text)
+        spec, diagnostics = load(path, lambda name: plugin(cloud))
+        store = open_store(spec.state_location(path))
+        return CloudWorkspace(store, spec, diagnostics, cloud=cloud)
+
+    return open
+
+
+@pytest.fixture
+def applied(workspace: Open) -> Open:
+    """As `workspace`, of a cluster that runs."""
+
+    def open(text: str = SPEC) -> CloudWorkspace:
+        report = apply(workspace(text), lambda plan: True)
+        assert not report.failures
+        return workspace(text)
+
+    return open

@@ -1,0 +1,39 @@
+"""What the tests of clusters share."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from distributed import Client, Future
+from planapply import Cluster
+
+
+def settle(cluster: Cluster) -> None:
+    """Wait until what was asked of the cluster is done; raises what failed."""
+    cluster.sync(cluster._correct_state)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that will come; the test ends here if it does not."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+def count_runs(client: Client, log: Path, tasks: int) -> list[Future]:
+    """Tasks that write down each time they are run."""
+
+    def run(number: int) -> int:
+        with log.open("a") as file:
+            file.write(f"{number}\n")
+        return number
+
+    futures: list[Future] = client.map(run, range(tasks), pure=False)
+    return futures
+
+
+def runs(log: Path) -> list[int]:
+    """The numbers of the tasks that were run, in order of number."""
+    return sorted(map(int, log.read_text().split()))

@@ -1,0 +1,245 @@
+"""A cluster that runs is adopted as it is, and left as it is."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+from cluster.conftest import SPEC, Open
+from cluster.helpers import settle, until
+from cluster.inprocess import Cloud, CloudWorkspace
+from distributed import Client
+from distributed.core import Status
+from distributed.deploy.spec import close_clusters
+
+from planapply import Cluster
+from planapply.model.diagnostics import PlanapplyError
+from planapply.ops.planning import plan
+
+MIXED = SPEC.replace("min = 0", "min = 1") + '[workers.io]\ncount = 1\nclass = "distributed.Worker"\n'
+NODES = ["cpu-0", "io-0", "scheduler"]
+
+
+def test_adopts_what_runs_and_launches_nothing(cloud: Cloud, applied: Open) -> None:
+    workspace = applied(MIXED)
+    before = cloud.calls["launch"]
+    with Cluster.adopt(workspace) as cluster:
+        assert cluster.status == Status.running
+        assert cluster.plan == cluster.requested == cluster.observed == {"cpu-0", "io-0"}
+        assert {handle.status for handle in cluster.workers.values()} == {Status.running}
+        assert cluster.name == "zoo"
+        assert repr(cluster).startswith("Cluster(zoo, 'tcp://127.0.0.1:")
+        assert str(cloud.scheduler.http_server.port) in cluster.dashboard_link
+        assert {"Cluster", "Scheduler"} < cluster.get_logs().keys()
+        with cluster.get_client() as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+    assert cloud.calls["launch"] == before
+    assert cloud.names() == NODES
+    assert cloud.calls["terminate"] == 0
+
+
+def leave_with(cluster: Cluster) -> None:
+    with cluster:
+        pass
+
+
+def leave_with_error(cluster: Cluster) -> None:
+    with pytest.raises(ZeroDivisionError), cluster:
+        raise ZeroDivisionError
+
+
+def leave_by_client(cluster: Cluster) -> None:
+    client = Client(cluster)
+    client.shutdown()
+    assert cluster.status == Status.closed
+    client._loop_runner.stop()  # as with any cluster, shutdown() leaves the thread of the loop
+    cluster.close()
+
+
+def leave_at_exit(cluster: Cluster) -> None:
+    close_clusters()
+
+
+def leave_twice(cluster: Cluster) -> None:
+    cluster.close()
+    cluster.close()
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [Cluster.close, leave_with, leave_with_error, leave_by_client, leave_at_exit, leave_twice],
+)
+def test_leaving_leaves_it_running(
+    leave: Callable[[Cluster], object], cloud: Cloud, applied: Open
+) -> None:
+    workspace = applied(MIXED)
+    cluster = Cluster.adopt(workspace)
+    leave(cluster)
+    assert cluster.status == Status.closed
+    assert cloud.names() == NODES
+    assert cloud.calls["terminate"] == 0
+    with Cluster.adopt(workspace) as again:
+        assert again.observed == {"cpu-0", "io-0"}
+
+
+def test_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        async with Cluster.adopt(applied_spec, asynchronous=True) as cluster:
+            async with Client(cluster, asynchronous=True) as client:
+                assert await client.submit(sum, [1, 2]) == 3
+        cluster = await Cluster.adopt(applied_spec, asynchronous=True)
+        first, second = await asyncio.gather(cluster, cluster)
+        assert first is second
+        await asyncio.gather(cluster.close(), cluster.close())
+        # All that is left is this.
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    applied_spec = applied(MIXED)
+    asyncio.run(main())
+    assert cloud.names() == NODES
+
+
+def test_two_that_await_one_that_is_starting(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        cluster = Cluster.adopt(workspace, asynchronous=True)
+        await asyncio.gather(cluster, cluster)
+        assert cluster.observed == {"cpu-0", "io-0"}
+        await cluster.close()
+
+    workspace = applied(MIXED)
+    asyncio.run(main())
+
+
+def test_a_scheduler_that_does_not_answer(cloud: Cloud, applied: Open) -> None:
+    workspace = applied(MIXED)
+    address = cloud.scheduler.address
+    cloud.hang("scheduler")
+    with pytest.raises(PlanapplyError) as raised:
+        Cluster.adopt(workspace, timeout=0.1)
+    [told] = raised.value.diagnostics
+    assert told.summary == f"the scheduler of cluster 'zoo' does not answer at {address}"
+    assert "`planapply status` shows whether its VM is there" in told.detail
+    assert cloud.names() == NODES
+    assert cloud.calls["terminate"] == 0
+
+    async def main() -> None:
+        cluster = Cluster.adopt(workspace, timeout=0.1, asynchronous=True)
+        with pytest.raises(PlanapplyError, match="does not answer"):
+            await cluster
+        assert cluster.status == Status.closed
+
+    asyncio.run(main())
+
+
+def test_a_cluster_that_was_never_applied(workspace: Open) -> None:
+    with pytest.raises(PlanapplyError, match=r"there is no state at .*zoo\.state\.json"):
+        Cluster.adopt(workspace())
+
+
+def test_a_scheduler_whose_vm_is_gone(cloud: Cloud, applied: Open) -> None:
+    workspace = applied()
+    cloud.end("scheduler")
+    with pytest.raises(PlanapplyError, match="the scheduler of cluster 'zoo' does not run"):
+        Cluster.adopt(workspace)
+
+
+def test_its_name_is_that_of_the_spec(cloud: Cloud, applied: Open) -> None:
+    workspace = applied()
+    scheduler = cloud.scheduler
+
+    async def rename() -> None:
+        scheduler.set_metadata(["cluster-manager-info"], {"name": "else", "type": "x"})
+
+    cloud.run(rename())
+    with Cluster.adopt(workspace) as cluster:
+        assert cluster.name == "zoo"
+        until(lambda: scheduler.get_metadata(["cluster-manager-info"])["name"] == "zoo")
+
+
+def test_a_worker_whose_vm_ended_before(cloud: Cloud, applied: Open, workspace: Open) -> None:
+    opened = applied(MIXED.replace("min = 1", "min = 0"))
+    with Cluster.adopt(opened) as cluster:
+        cluster.scale(3)
+    cloud.end("cpu-1")
+    cloud.end("io-0")
+    with Cluster.adopt(opened) as cluster:
+        assert cluster.plan == {"cpu-0", "cpu-2"}
+        # With the next change the state forgets it, and its number is not given again.
+        cluster.scale(3)
+        settle(cluster)
+        assert cluster.plan == {"cpu-0", "cpu-2", "cpu-3"}
+    # The lost one of a `count` group is for `apply`.
+    changes = plan(opened).plan.changes
+    assert [(change.name, change.action.value) for change in changes] == [("io-0", "create")]
+
+
+def test_options_that_a_running_cluster_does_not_have(applied: Open) -> None:
+    with pytest.raises(TypeError, match="takes no workers"):
+        Cluster.adopt(applied(), workers={})  # type: ignore[call-arg]
+
+
+def test_what_is_closed_can_not_be_changed(applied: Open) -> None:
+    cluster = Cluster.adopt(applied())
+    cluster.close()
+    with pytest.raises(RuntimeError, match="it is closed"):
+        cluster.scale(1)
+    with pytest.raises(RuntimeError, match="it is closed"):
+        cluster.adapt()
+
+
+def test_warnings_of_the_spec_are_told(applied: Open, workspace: Open) -> None:
+    applied()
+    opened = workspace(SPEC.replace("distributed.Worker", "distributed.Woker"))
+    with pytest.warns(UserWarning, match="`distributed` may have no class `Woker`"):
+        Cluster.adopt(opened).close()
+
+
+def test_destroy(cloud: Cloud, applied: Open) -> None:
+    cluster = Cluster.adopt(applied(MIXED))
+    cluster.destroy()
+    assert cluster.status == Status.closed
+    assert cloud.names() == []
+
+
+def test_destroy_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        cluster = await Cluster.adopt(workspace, asynchronous=True)
+        ending = cluster.destroy()
+        assert ending is not None
+        await ending
+
+    workspace = applied(MIXED)
+    asyncio.run(main())
+    assert cloud.names() == []
+
+
+def test_destroy_says_what_it_could_not_end(cloud: Cloud, applied: Open) -> None:
+    cluster = Cluster.adopt(applied(MIXED))
+    cloud.stuck = True
+    with pytest.raises(PlanapplyError, match="you may not end VMs"):
+        cluster.destroy()
+    cloud.stuck = False
+    assert cloud.names() == NODES
+
+
+def test_a_protected_cluster_is_not_destroyed(cloud: Cloud, applied: Open) -> None:
+    cluster = Cluster.adopt(applied(SPEC.replace("[workers", "protect = true\n[workers", 1)))
+    with pytest.raises(PlanapplyError, match="protected"):
+        cluster.destroy()
+    assert cloud.names() == ["scheduler"]
+
+
+def test_from_a_state_alone(
+    cloud: Cloud, applied: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = applied(MIXED)
+    alone = CloudWorkspace(workspace.store, cloud=cloud)
+    with Cluster.adopt(alone) as cluster:
+        assert cluster.name == "zoo"
+        assert cluster.observed == {"cpu-0", "io-0"}
+        with pytest.raises(ValueError, match=r"use Cluster\.from_spec"):
+            cluster.scale(2)
+        with pytest.raises(ValueError, match=r"use Cluster\.from_spec"):
+            cluster.adapt()
+        assert not cluster._supports_scaling
+    assert not [r for r in caplog.records if r.name == "planapply" and r.levelno > logging.INFO]

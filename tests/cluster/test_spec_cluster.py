@@ -1,0 +1,226 @@
+"""What a cluster that its constructor made does as SpecCluster, and what it does better."""
+
+import asyncio
+import inspect
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.helpers import count_runs, runs, until
+from distributed import Client, Scheduler, SpecCluster, Worker
+from distributed.core import Status
+from distributed.deploy.spec import ProcessInterface
+
+from planapply import Cluster
+
+SCHEDULER = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
+WORKER = {"cls": Worker, "options": {"nthreads": 1}}
+
+
+class Handle(ProcessInterface):
+    """A node that does as it is told."""
+
+    def __init__(self, scheduler: str, name: Any, fate: str = "", log: Any = None) -> None:
+        super().__init__(scheduler=scheduler, name=name)
+        self.name, self.fate, self.log = name, fate, log
+
+    async def start(self) -> None:
+        if self.fate == "fails":
+            raise OSError(f"{self.name} has no room")
+        await super().start()
+
+    async def close(self) -> None:
+        if self.log is not None:
+            self.log.append(self.name)
+        if self.fate == "stuck":
+            raise OSError(f"{self.name} may not be ended")
+        await super().close()
+
+
+def handle(fate: str = "", log: Any = None) -> dict[str, Any]:
+    return {"cls": Handle, "options": {"fate": fate, "log": log}}
+
+
+def test_is_made_with_exactly_the_arguments_of_a_spec_cluster() -> None:
+    ours, theirs = inspect.signature(Cluster), inspect.signature(SpecCluster)
+    assert issubclass(Cluster, SpecCluster)
+    assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
+        (p.name, p.kind, p.default) for p in theirs.parameters.values()
+    ]
+
+
+def test_names_workers_from_0_and_closes_them() -> None:
+    with Cluster(scheduler=SCHEDULER, worker=WORKER, workers={"own": WORKER}) as cluster:
+        cluster.scale(3)
+        cluster.wait_for_workers(3, timeout=10)
+        assert [*cluster.worker_spec] == ["own", 0, 1]
+        with cluster.get_client() as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        scheduler = cluster.scheduler
+    assert scheduler.status == Status.closed
+    assert cluster.status == Status.closed
+
+
+def test_scaling_down_loses_no_result(tmp_path: Path) -> None:
+    with (
+        Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster,
+        Client(cluster) as client,
+    ):
+        cluster.scale(4)
+        cluster.wait_for_workers(4, timeout=10)
+        futures = count_runs(client, tmp_path / "log", 40)
+        client.gather(futures)
+        cluster.scale(1)
+        until(lambda: len(cluster.workers) == 1)
+        assert client.gather(futures) == [*range(40)]
+    assert runs(tmp_path / "log") == [*range(40)]
+
+
+def test_a_failed_node_takes_no_good_one_with_it() -> None:
+    async def main() -> None:
+        async with Cluster(scheduler=SCHEDULER, asynchronous=True) as cluster:
+            fates = {f"n{i}": "fails" if i in (3, 7) else "" for i in range(10)}
+            cluster.worker_spec.update({name: handle(fate) for name, fate in fates.items()})
+            with pytest.raises(OSError, match="has no room") as raised:
+                await cluster
+            assert sorted(cluster.workers) == [n for n, fate in fates.items() if not fate]
+            assert all(w.status == Status.running for w in cluster.workers.values())
+            assert sorted(cluster.failures) == ["n3", "n7"]
+            # The second one is named as well.
+            said = [str(raised.value), *raised.value.__notes__]
+            assert all(any(name in text for text in said) for name in ("n3", "n7"))
+            # They are still specified: each further change tries them again, and says so again.
+            with pytest.raises(OSError, match="has no room"):
+                await cluster
+            for name in ("n3", "n7"):
+                cluster.worker_spec[name] = handle()
+            await cluster
+            assert len(cluster.workers) == 10
+
+    asyncio.run(main())
+
+
+def test_a_class_that_can_not_be_imported_is_one_failure_among_others() -> None:
+    async def main() -> None:
+        async with Cluster(scheduler=SCHEDULER, asynchronous=True) as cluster:
+            cluster.worker_spec["good"] = handle()
+            cluster.worker_spec["bad"] = {"cls": "nowhere.Worker", "options": {}}
+            with pytest.raises(ModuleNotFoundError, match="nowhere"):
+                await cluster
+            assert [*cluster.workers] == ["good"]
+
+    asyncio.run(main())
+
+
+def test_a_failed_first_start_closes_all_as_spec_cluster_does() -> None:
+    log: list[str] = []
+    with pytest.raises(OSError, match="has no room"):
+        Cluster(workers={"good": handle(log=log), "bad": handle("fails")}, scheduler=SCHEDULER)
+    assert log == ["good"]
+
+
+def test_a_failed_constructor_leaves_no_thread() -> None:
+    before = {*threading.enumerate()}
+    with pytest.raises(RuntimeError, match="failed to start"):
+        Cluster(scheduler={"cls": Scheduler, "options": {"port": "none"}})
+    assert not [t for t in {*threading.enumerate()} - before if t.name == "IO loop"]
+
+
+def test_an_end_that_fails_is_told_and_closing_goes_on() -> None:
+    async def main() -> None:
+        workers = {"stuck": handle("stuck"), "good": handle()}
+        cluster = await Cluster(workers=workers, scheduler=SCHEDULER, asynchronous=True)
+        stuck = cluster.workers["stuck"]
+        for _ in range(2):  # a second one does not wait for the first for ever
+            with pytest.raises(OSError, match="stuck may not be ended"):
+                await cluster.close()
+            assert cluster.status == Status.failed
+            assert [*cluster.workers] == ["stuck"]
+            assert cluster.scheduler.status == Status.closed
+        stuck.fate = ""
+        await cluster.close()
+        assert cluster.status == Status.closed
+
+    asyncio.run(main())
+
+
+def test_a_scheduler_that_can_not_be_ended_is_told() -> None:
+    class Stuck(ProcessInterface):
+        """The scheduler's handle."""
+
+        async def start(self) -> None:
+            self.real = await Scheduler(**SCHEDULER["options"])
+            self.address = self.real.address
+            await super().start()
+
+        async def close(self) -> None:
+            await self.real.close()
+            raise OSError("the scheduler may not be ended")
+
+    async def main() -> None:
+        cluster = await Cluster(scheduler={"cls": Stuck}, asynchronous=True)
+        with pytest.raises(OSError, match="may not be ended"):
+            await cluster.close()
+        assert cluster.status == Status.failed
+        cluster.status = Status.closed  # enough of it
+
+    asyncio.run(main())
+
+
+def test_a_failed_node_is_logged_where_nobody_awaits(caplog: pytest.LogCaptureFixture) -> None:
+    with Cluster(scheduler=SCHEDULER, worker=handle("fails")) as cluster:
+        cluster.scale(1)
+        until(lambda: "has no room" in caplog.text)
+        cluster.scale(0)
+
+
+def test_a_worker_that_is_not_known_here_does_not_end_the_watching() -> None:
+    with Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster:
+        cluster.scale(1)
+        cluster.wait_for_workers(1, timeout=10)
+        cluster.scheduler_info["workers"].clear()
+        cluster.scale(0)
+        until(lambda: not cluster.workers)
+        cluster.scale(2)
+        until(lambda: len(cluster.scheduler_info["workers"]) == 2)
+
+
+def test_two_that_watch_one_scheduler_both_see_what_happens() -> None:
+    with Cluster(scheduler=SCHEDULER, worker=WORKER, scheduler_sync_interval=0.02) as first:
+        # To a second one, the first one's nodes are no concern; it is of the same kind.
+        address = first.scheduler_address
+
+        class There(ProcessInterface):
+            """A scheduler that is somebody else's."""
+
+            async def start(self) -> None:
+                self.address = address
+                await super().start()
+
+        second = Cluster(
+            scheduler={"cls": There}, shutdown_scheduler=False, scheduler_sync_interval=0.02
+        )
+        with second:
+            first.scale(2)
+            until(lambda: len(first.scheduler_info["workers"]) == 2)
+            until(lambda: len(second.scheduler_info["workers"]) == 2)
+            first.scale(1)
+            until(lambda: len(first.scheduler_info["workers"]) == 1)
+            until(lambda: len(second.scheduler_info["workers"]) == 1)
+
+
+def test_groups_are_those_of_a_spec() -> None:
+    with Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster:
+        with pytest.raises(ValueError, match="has no groups"):
+            cluster.scale(1, group="cpu")
+        with pytest.raises(ValueError, match="has no groups"):
+            cluster.adapt(group="cpu")
+
+
+def test_adapts_as_spec_cluster_does() -> None:
+    with Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster, Client(cluster) as client:
+        adaptive = cluster.adapt(maximum=2, interval="20ms")
+        assert (adaptive.minimum, adaptive.maximum) == (0, 2)
+        assert client.submit(sum, [1, 2]).result(timeout=10) == 3
+        until(lambda: len(cluster.workers) in (1, 2))

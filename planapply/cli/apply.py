@@ -53,6 +53,7 @@ def command(
     saved = None
     if planfile is not None:
         saved = _read(planfile, options)
+        sets = sets or list(saved.overrides)
         options = PlanOptions(destroy=saved.spec_digest is None, refresh_only=saved.refresh_only)
     workspace = open_for_plan(file, sets, state, options)
     # After the checks: these import asyncio.

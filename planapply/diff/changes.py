@@ -50,7 +50,8 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
     ]
     if desired.protect:
         _refuse_destruction(changes)
-    kept = {*wanted} if not options.targets else {c.name for c in changes}
+    changes += _stray_changes(refreshed, options.targets)
+    kept = {*wanted} if not options.targets else {c.name for c in changes if c.kind == "node"}
     return Plan(
         cluster=desired.cluster,
         provider=desired.provider,
@@ -106,6 +107,7 @@ def destroy_plan(refreshed: Refreshed, targets: Collection[str] = ()) -> Plan:
         ]
     if state.protect:
         _refuse_destruction(changes)
+    changes += _stray_changes(refreshed, targets)
     return Plan(
         cluster=state.cluster,
         provider=state.provider,
@@ -274,6 +276,23 @@ def _resource_changes(needed: Mapping[str, Resource], state: State) -> Iterator[
         yield Change(name=name, kind="resource", action=Action.DESTROY, reason=reason)
 
 
+def _stray_changes(refreshed: Refreshed, targets: Collection[str]) -> list[Change]:
+    if targets:
+        return []
+    return [
+        Change(
+            name=vm.id,
+            kind="stray",
+            action=Action.DESTROY,
+            vm=vm.id,
+            reason=f"one VM too many: {vm.name} is another one"
+            if vm.name
+            else "its tags name no node",
+        )
+        for vm in sorted(refreshed.strays, key=lambda vm: vm.id)
+    ]
+
+
 def select(targets: Collection[str], names: Collection[str]) -> set[str]:
     """Those of `names` that `targets` mean: nodes, groups, or ranges such as `cpu-[0..3]`.
 
@@ -321,14 +340,6 @@ def _notes(refreshed: Refreshed) -> tuple[Diagnostic, ...]:
             warning(
                 f"found VMs that the state did not know: {names}",
                 "They carry this cluster's tags and are taken into the state.",
-            )
-        )
-    if refreshed.strays:
-        ids = " ".join(sorted(vm.id for vm in refreshed.strays))
-        notes.append(
-            warning(
-                f"found VMs that are one too many: {ids}",
-                "They carry this cluster's tags, but their names are taken; apply ends them.",
             )
         )
     return tuple(notes)

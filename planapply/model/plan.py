@@ -36,7 +36,8 @@ class Change(Model):
 
     name: str
     action: Action
-    kind: Literal["node", "resource"] = "node"
+    kind: Literal["node", "resource", "stray"] = "node"
+    """A stray is a VM of this cluster that can't be one of its nodes; its name is its id."""
     reason: str
     fields: tuple[FieldChange, ...] = ()
     before: str | None = None
@@ -87,6 +88,8 @@ class Plan(Model):
     changes: tuple[Change, ...] = ()
     tags: dict[str, str] = {}
     """For supporting resources."""
+    overrides: tuple[str, ...] = ()
+    """What `--set` said when it was made."""
     protect: bool = False
     refresh_only: bool = False
     """Only what the cloud has changed is recorded."""

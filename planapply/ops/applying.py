@@ -120,13 +120,14 @@ def carry_out(
     workspace: Workspace, planned: Planned, fleet: Fleet, how: ApplyOptions
 ) -> dict[str, PlanapplyError]:
     """Execute the plan; gives what could not be done."""
-    plan, refreshed = planned.plan, planned.refreshed
+    plan = planned.plan
     if plan.refresh_only:
-        fleet.forget(sorted(refreshed.gone))
+        fleet.forget(sorted(planned.refreshed.gone))
         return {}
     failures: dict[str, PlanapplyError] = {}
-    if refreshed.strays:
-        asking(lambda: fleet.end_strays([vm.id for vm in refreshed.strays]))
+    strays = [change.vm for change in plan.changes if change.kind == "stray" and change.vm]
+    if strays:
+        asking(lambda: fleet.end_strays(strays))
     if plan.changes:
         from planapply.cluster.execute import execute  # imports distributed
 

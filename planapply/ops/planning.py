@@ -80,7 +80,9 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         *made.diagnostics,
     )
     return Planned(
-        made.model_copy(update={"diagnostics": notes, "pins": pins}),
+        made.model_copy(
+            update={"diagnostics": notes, "pins": pins, "overrides": tuple(workspace.overrides)}
+        ),
         refreshed,
         provider,
         dict(resources),

@@ -50,7 +50,9 @@ def pull(workspace: Workspace, file: str) -> State:
     if there == state:
         return state
     if there is not None and (there.lineage != state.lineage or there.serial >= state.serial):
-        which = "another state" if there.lineage != state.lineage else "a newer version of this state"
+        which = (
+            "another state" if there.lineage != state.lineage else "a newer version of this state"
+        )
         raise StateError(
             f"{target.location} holds {which}",
             f'It is of cluster "{there.cluster}" (lineage {there.lineage}, serial {there.serial}), '

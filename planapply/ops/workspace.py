@@ -30,6 +30,8 @@ class Workspace:
     diagnostics: Sequence[Diagnostic] = ()
     """Warnings of the spec."""
     clock: SystemClock = field(default_factory=SystemClock)
+    overrides: Sequence[str] = ()
+    """What `--set` said."""
 
     @classmethod
     def from_spec(
@@ -38,7 +40,7 @@ class Workspace:
         """Raises PlanapplyError with everything that is wrong with the spec."""
         spec, diagnostics = specfile.load(Path(file), catalog.plugin, overrides)
         location = spec.state_location(file) if state is None else state
-        return cls(open_store(location), spec, diagnostics)
+        return cls(open_store(location), spec, diagnostics, overrides=overrides)
 
     @classmethod
     def from_options(

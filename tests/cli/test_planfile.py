@@ -73,3 +73,9 @@ def test_saving_over_a_plan_replaces_it_whole(run: Run, cloud: FakeCloud, folder
     assert Path("link").is_symlink()
     assert Path("good").read_bytes() != first
     assert {path.name for path in folder.iterdir()} == {"good", "link", "planapply.toml"}
+
+
+def test_a_saved_plan_remembers_what_set_said(run: Run, cloud: FakeCloud) -> None:
+    run("plan", "--out", "one", "--set", "workers.cpu.count=1")
+    assert run("apply", "one", "--no-wait").code == 0
+    assert {vm.name for vm in cloud.alive()} == {"scheduler", "cpu-0"}

@@ -53,12 +53,9 @@ def _zones(
         sizes.known(client, config.size)
         for zone in config.zones:
             if zone not in here:
-                near = get_close_matches(zone, here, 1)
                 yield _rejected(
                     f"{config.group}: there is no subnet in a zone {zone!r}",
-                    f"Did you mean {near[0]!r}? There are subnets in {', '.join(here)}."
-                    if near
-                    else f"There are subnets in {', '.join(here)}.",
+                    f"There are subnets in {', '.join(here)}.",
                 )
         zones = [zone for zone in config.zones or here if zone in here]
         if zones and not any(zone in offered[size] for size in config.size for zone in zones):
@@ -100,7 +97,7 @@ def _image(client: Client, config: NodeConfig) -> Iterator[ProviderError]:
     brings_dask = told.packages or told.docker or told.setup or told.requirements is not None
     if found.owner == image.DEBIAN and not brings_dask:
         yield _rejected(
-            f"{config.group}: Debian's image has no Dask, and [environment] installs none",
+            "Debian's image has no Dask, and [environment] installs none",
             'Write packages = "client" there, for what this Python has, or a list of packages, or '
             "`docker`; or name an `image` that has it all.",
         )
@@ -124,12 +121,11 @@ def _keys(client: Client, configs: Sequence[NodeConfig]) -> Iterator[ProviderErr
             keys = sorted(pair["KeyName"] for pair in client.ec2.describe_key_pairs()["KeyPairs"])
         if name not in keys:
             near = get_close_matches(name, keys, 1)
+            guess = f"Did you mean {near[0]!r}? " if near else ""
             yield _rejected(
                 f"there is no key pair {name!r} in {client.region}",
-                f"Did you mean {near[0]!r}? "
-                * bool(near)
-                + f"There {'are' if keys else 'is'}: {', '.join(keys) or 'none'}. Put `key_name` "
-                "under [provider] right, or leave it out.",
+                f"{guess}Key pairs here: {', '.join(keys) or 'none'}. Put `key_name` under "
+                "[provider] right, or leave it out.",
             )
 
 

@@ -1,5 +1,6 @@
 """The cheapest sizes that have what is asked for."""
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from planapply.model.node import Requirements
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 CHOICES = 3
+MUCH_DEARER = 2.0  # times
 CPUS: tuple[int, ...] = (1, 2, 4, 8, 12, 16, 24, 32, 36, 40, 48, 64, 72, 96, 112, 128)
 CPUS += (176, 180, 192, 224, 256, 384, 448, 768, 896)
 GIB = 1 << 30
@@ -21,9 +23,9 @@ GIB = 1 << 30
 def choose(client: Client, need: Requirements) -> list[str]:
     """The names of the cheapest sizes that fit, cheapest first.
 
-    Left out are burstable sizes, which slow down under load, older generations, bare metal, and,
-    unless GPUs are asked for, sizes with accelerators. With no `arch` it is x86_64, which most
-    binary packages are made for.
+    Left out are burstable and flex sizes, which slow down under load, older generations, bare
+    metal, and, unless GPUs are asked for, sizes with accelerators. With no `arch` it is x86_64,
+    which most binary packages are made for.
     """
     if need == Requirements():
         return [sizes.default(client)]
@@ -41,8 +43,9 @@ def choose(client: Client, need: Requirements) -> list[str]:
         return (usd is None, usd or 0.0, size.cpus, size.memory, size.name)
 
     best = [size.name for size in sorted(fitting, key=rank)[:CHOICES]]
-    # A size of unknown price must not stand in where a known one is short.
-    return [name for name in best if prices[name] is not None] or best
+    # What stands in where the first is short is not much dearer, and its price is known.
+    most = MUCH_DEARER * (prices[best[0]] or 0.0)
+    return [best[0], *(name for name in best[1:] if (prices[name] or inf) < most)]
 
 
 def _filters(need: Requirements) -> "list[FilterTypeDef]":
@@ -68,6 +71,7 @@ def _fits(size: Size, need: Requirements) -> bool:
         and size.gpus >= (need.gpus or 0)
         and (bool(need.gpus) or not size.accelerated)
         and not size.burstable
+        and "-flex." not in size.name
     )
 
 

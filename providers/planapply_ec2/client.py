@@ -35,7 +35,7 @@ class Client:
         self._reached = False
         self._memory: dict[str, Any] = {}
         self._region = region or ""
-        with self.asking():
+        with self._translated():
             self._session = boto3.Session(profile_name=profile, region_name=region)
         self._region = self._session.region_name or ""
 
@@ -61,12 +61,18 @@ class Client:
 
     def _client(self, service: str) -> Any:
         make: Callable[..., Any] = self._session.client
-        with self._lock, self.asking():  # a session is not for many threads
+        with self._lock, self._translated():  # a session is not for many threads
             return make(service, config=CONFIG)
 
     @contextmanager
     def asking(self, *, writes: bool = False) -> Iterator[None]:
         """Around a call: its failure becomes a ProviderError; `writes`: it may change something."""
+        with self._translated(writes=writes):
+            yield
+        self._reached = True
+
+    @contextmanager
+    def _translated(self, *, writes: bool = False) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
@@ -76,7 +82,6 @@ class Client:
             raise errors.of_sdk(
                 error, writes=writes, reached=self._reached, region=self._region
             ) from error
-        self._reached = True
 
     def remember(self, what: str, ask: Callable[[], T]) -> T:
         """What `ask` gave the first time in this process, for facts that don't move in an apply."""

@@ -139,7 +139,6 @@ _CREDENTIALS = (
     aws.NoCredentialsError,
     aws.PartialCredentialsError,
     aws.CredentialRetrievalError,
-    aws.ProfileNotFound,
     aws.SSOError,
     aws.LoginError,
     aws.TokenRetrievalError,
@@ -153,6 +152,8 @@ _NOT_SENT = (aws.EndpointConnectionError, aws.ConnectTimeoutError, aws.ProxyConn
 def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) -> ProviderError:
     """There is no answer; `reached`: whether AWS has answered this process before."""
     text = str(error).rstrip(".")
+    if isinstance(error, aws.ProfileNotFound):
+        return _no_profile(text)
     if isinstance(error, _CREDENTIALS):
         return ProviderError(
             ErrorKind.UNAUTHORIZED,
@@ -192,6 +193,19 @@ def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) ->
     return ProviderError(ErrorKind.REJECTED, text)
 
 
+def _no_profile(text: str) -> ProviderError:
+    import boto3
+
+    # Without the environment's AWS_PROFILE, which may be the one that is missing.
+    profiles = boto3.session.Session().available_profiles
+    return ProviderError(
+        ErrorKind.UNAUTHORIZED,
+        text[:1].lower() + text[1:],
+        f"Your AWS configuration has: {', '.join(sorted(profiles)) or 'no profile'}. Put `profile` "
+        "under [provider], or AWS_PROFILE, right.",
+    )
+
+
 def is_known(region: str) -> bool:
     """Whether this version of boto3 knows that region."""
     return region in _regions()
@@ -203,7 +217,7 @@ def unknown_region(region: str) -> ProviderError:
     return ProviderError(
         ErrorKind.REJECTED,
         f"there is no AWS region {region!r}",
-        f"Did you mean {near[0]!r}?" if near else f"AWS has: {', '.join(_regions())}.",
+        f"Did you mean {near[0]!r}?" if near else "AWS's pages list its regions.",
     )
 
 

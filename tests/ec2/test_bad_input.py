@@ -1,0 +1,319 @@
+"""One clear error for each thing that is wrong, before anything is launched where it can be known."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+from ec2.project import Project
+from inline_snapshot import snapshot
+from lab.honest import Cloud
+from moto.ec2.models import ec2_backends
+
+from planapply.model.diagnostics import PlanapplyError
+
+
+@contextmanager
+def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        for name in names:
+            patch.delenv(name, raising=False)
+        yield
+
+
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+def test_no_credentials(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with without(monkeypatch, *KEYS):
+        assert project.refused() == snapshot("""\
+there are no AWS credentials to use: Unable to locate credentials
+Set AWS_PROFILE or `profile` under [provider], log in (aws sso login, aws configure), or run this where a role gives them.\
+""")
+
+
+def test_a_profile_that_is_not_there(project: Project) -> None:
+    assert project.refused("provider.profile='reserach'") == snapshot("""\
+the config profile (reserach) could not be found
+Your AWS configuration has: no profile. Put `profile` under [provider], or AWS_PROFILE, right.\
+""")
+
+
+def test_credentials_that_aws_refuses(project: Project, aws: Cloud) -> None:
+    said = {}
+    for code in (
+        *("ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure"),
+        "AccessDenied",
+    ):
+        aws.clear()
+        aws.fault("*", error=code, status=403, times=None, message="AWS says no.")
+        said[code] = project.refused()
+    assert said == snapshot(
+        {
+            "ExpiredToken": """\
+DescribeInstanceTypes: AWS says no (ExpiredToken)
+The credentials have expired. Log in again (for SSO: aws sso login), then repeat this.\
+""",
+            "InvalidClientTokenId": """\
+DescribeInstanceTypes: AWS says no (InvalidClientTokenId)
+AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE or `profile` under [provider], and that the account has this region enabled.\
+""",
+            "SignatureDoesNotMatch": """\
+DescribeInstanceTypes: AWS says no (SignatureDoesNotMatch)
+The secret key does not belong to the access key, or this machine's clock is wrong.\
+""",
+            "AuthFailure": """\
+DescribeInstanceTypes: AWS says no (AuthFailure)
+AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE or `profile` under [provider], and that the account has this region enabled.\
+""",
+            "AccessDenied": """\
+DescribeInstanceTypes: AWS says no (AccessDenied)
+Somebody must allow it to your user or role; see docs/ec2-iam.md.\
+""",
+        }
+    )
+
+
+def test_no_region(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write(project.spec.read_text().replace('region = "eu-west-1"', ""))
+    with without(monkeypatch, "AWS_REGION", "AWS_DEFAULT_REGION"):
+        assert project.refused() == snapshot("""\
+no AWS region is set
+Write region = "eu-west-1", or another, under [provider], or set AWS_REGION.\
+""")
+
+
+def test_a_region_that_does_not_exist(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody listens there, as for a name that no resolver knows.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    said = {}
+    for region in ("eu-wset-1", "moon", "not a region"):
+        said[region] = project.refused(f"provider.region='{region}'")
+    assert said == snapshot(
+        {
+            "eu-wset-1": """\
+there is no AWS region 'eu-wset-1'
+Did you mean 'eu-west-1'?\
+""",
+            "moon": """\
+there is no AWS region 'moon'
+AWS's pages list its regions.\
+""",
+            "not a region": """\
+there is no AWS region 'not a region'
+AWS's pages list its regions.\
+""",
+        }
+    )
+
+
+def test_a_machine_that_is_offline(
+    project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert project.refused() == snapshot(
+        """\
+AWS can't be reached from here: Could not connect to the endpoint URL: "http://127.0.0.1:9/"
+Is this machine online? Behind a proxy, set HTTPS_PROXY.\
+"""
+    )
+
+
+def test_a_connection_that_breaks_later_is_waited_for(project: Project, aws: Cloud) -> None:
+    aws.fault("DescribeInstanceTypes", lost="before", times=3)
+    assert project.plan().summary["add"] == 5
+
+
+def test_an_image_that_does_not_exist(project: Project) -> None:
+    assert project.refused("workers.cpu.image='ami-0123456789abcdef0'") == snapshot("""\
+there is no image ami-0123456789abcdef0 in eu-west-1 that this account may use
+Images have another id in each region, and old ones are removed. Name another `image`.\
+""")
+
+
+def test_an_image_of_another_architecture(project: Project) -> None:
+    project.plan()
+    images = ec2_backends["123456789012"]["eu-west-1"].amis
+    arm = next(i for i in images.values() if i.name.startswith("debian-12-arm64"))
+    assert project.refused(f"workers.cpu.image='{arm.id}'").replace(arm.id, "ami-…") == snapshot("""\
+cpu: the image ami-… is for arm64, and m6i.large is x86_64
+Name an `image` or a `size` of the other architecture.\
+""")
+
+
+def test_a_disk_that_is_too_small(project: Project) -> None:
+    found = boto3.client("ec2").describe_images(
+        Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
+    )["Images"]
+    image = next(i for i in found if i["BlockDeviceMappings"][0]["Ebs"].get("VolumeSize") == 15)
+    said = project.refused(f"workers.cpu.image='{image['ImageId']}'", "workers.cpu.disk='10 GiB'")
+    assert said.replace(image["ImageId"], "ami-…") == snapshot("""\
+cpu: the image ami-… needs a disk of 15 GiB
+Write disk = "15 GiB", or more, or leave it out.\
+""")
+
+
+def test_an_image_with_no_dask(project: Project) -> None:
+    text = project.spec.read_text().replace('packages = ["dask[distributed]"]', "")
+    project.write(text)
+    assert project.refused() == snapshot("""\
+Debian's image has no Dask, and [environment] installs none
+Write packages = "client" there, for what this Python has, or a list of packages, or `docker`; or name an `image` that has it all.\
+""")
+    # What the user does by hand is the user's to know.
+    assert project.plan("environment.setup=['pip install dask']").summary["add"] == 5
+
+
+def test_a_size_that_does_not_exist(project: Project) -> None:
+    assert project.refused("workers.cpu.size='m6i.larg'") == snapshot("""\
+there is no size m6i.larg in eu-west-1
+Did you mean m6i.large, m6in.large, m6id.large?\
+""")
+    assert project.refused("workers.cpu.size=['m6i.large', 'qqqqqq']") == snapshot("""\
+there is no size qqqqqq in eu-west-1
+AWS's pages list the instance types.\
+""")
+
+
+def test_a_zone_that_does_not_exist(project: Project) -> None:
+    assert project.refused("workers.cpu.zones=['eu-west-1d', 'us-east-1a']") == snapshot("""\
+cpu: there is no subnet in a zone 'eu-west-1d'
+There are subnets in eu-west-1a, eu-west-1b, eu-west-1c.
+cpu: there is no subnet in a zone 'us-east-1a'
+There are subnets in eu-west-1a, eu-west-1b, eu-west-1c.\
+""")
+
+
+def test_a_size_that_is_not_in_those_zones(project: Project) -> None:
+    said = project.refused("workers.cpu.size='a1.large'", "workers.cpu.zones=['eu-west-1a']")
+    assert said == snapshot("""\
+cpu: a1.large can't be had in eu-west-1a
+AWS offers it in eu-west-1b, eu-west-1c: name other `zones`, or another `size`.\
+""")
+
+
+def test_groups_that_can_not_be_in_one_zone(project: Project) -> None:
+    """hpc7a is in one zone only, and the scheduler has to be in another."""
+    said = project.refused("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
+    assert said == snapshot("""\
+no zone has a size for every group, and workers stay in the scheduler's zone
+AWS offers them in: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-1b. Name `zones` for the groups that may be elsewhere; traffic between zones costs money.\
+""")
+    apart = ("workers.cpu.zones=['eu-west-1b']", "scheduler.zones=['eu-west-1a']")
+    assert project.plan("workers.cpu.size='hpc7a.12xlarge'", *apart).summary["add"] == 5
+
+
+def test_a_key_that_does_not_exist(project: Project) -> None:
+    assert project.refused("provider.key_name='laptop'") == snapshot("""\
+there is no key pair 'laptop' in eu-west-1
+Key pairs here: none. Put `key_name` under [provider] right, or leave it out.\
+""")
+    for name in ("my-laptop", "desk"):
+        boto3.client("ec2").create_key_pair(KeyName=name)
+    assert project.refused("provider.key_name='laptop'") == snapshot("""\
+there is no key pair 'laptop' in eu-west-1
+Did you mean 'my-laptop'? Key pairs here: desk, my-laptop. Put `key_name` under [provider] right, or leave it out.\
+""")
+
+
+def test_user_data_that_is_too_large(project: Project) -> None:
+    # What can't be compressed.
+    import random
+
+    source = random.Random(1)
+    lines = [f"p{i}=={source.getrandbits(120)}" for i in range(1000)]
+    requirements = project.spec.with_name("requirements.txt")
+    requirements.write_text("\n".join(lines))
+    text = project.spec.read_text()
+    project.write(
+        text.replace('packages = ["dask[distributed]"]', 'requirements = "requirements.txt"')
+    )
+    said = project.refused()
+    assert [line.partition(":")[0] for line in said.splitlines()[::2]] == snapshot(
+        [
+            "what scheduler is told at its boot is too large",
+            "what cpu is told at its boot is too large",
+        ]
+    )
+    assert said.splitlines()[1] == snapshot(
+        "Shorten `requirements`, `packages`, `setup` or `options`; a container (`docker`) or an `image` that has it all needs none of them."
+    )
+
+
+def test_tags_that_ec2_refuses(project: Project) -> None:
+    assert project.refused("cluster.tags={'aws:team'='bio'}") == snapshot("""\
+the tag 'aws:team' is reserved by AWS
+Use another key.\
+""")
+    tags = ", ".join(f"t{i} = 'x'" for i in range(43))
+    assert project.refused(f"workers.cpu.tags={{{tags}}}") == snapshot("""\
+cpu has 43 tags, and EC2 takes 50 a VM, of which planapply needs 8
+Leave some out.\
+""")
+
+
+def test_everything_that_is_wrong_is_told_at_once(project: Project) -> None:
+    said = project.refused(
+        "provider.key_name='laptop'",
+        "workers.cpu.zones=['eu-west-1x']",
+        "workers.cpu.image='ami-0123456789abcdef0'",
+        "scheduler.tags={'AWS:x'='y'}",
+    )
+    assert said.splitlines()[::2] == snapshot(
+        [
+            "cpu: there is no subnet in a zone 'eu-west-1x'",
+            "there is no key pair 'laptop' in eu-west-1",
+            "the tag 'AWS:x' is reserved by AWS",
+            "there is no image ami-0123456789abcdef0 in eu-west-1 that this account may use",
+        ]
+    )
+
+
+def test_no_permission_to_launch(project: Project, aws: Cloud) -> None:
+    message = "You are not authorized to perform this operation."
+    aws.fault("RunInstances", error="UnauthorizedOperation", status=403, message=message)
+    assert str(project.apply().failures["scheduler"]) == snapshot("""\
+scheduler: RunInstances: You are not authorized to perform this operation (UnauthorizedOperation)
+Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
+""")
+    assert list(project.state().resources) == ["security-group"]
+    assert project.state().intents == {}
+    project.destroy()
+    assert project.state().is_empty
+
+
+def test_no_permission_to_make_a_group(project: Project, aws: Cloud) -> None:
+    aws.fault("CreateSecurityGroup", error="UnauthorizedOperation", status=403)
+    with pytest.raises(PlanapplyError) as caught:
+        project.apply()
+    assert str(caught.value) == snapshot("""\
+CreateSecurityGroup: set by the lab (UnauthorizedOperation)
+Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
+""")
+    assert aws.instances() == []
+    project.destroy()
+    assert project.state().is_empty
+
+
+def test_a_quota_is_told_once_for_all_that_it_stops(project: Project, aws: Cloud) -> None:
+    aws.configure(vcpus={"m/on-demand": 4})
+    failures = project.apply("defaults.zones=['eu-west-1a']").failures
+    assert list(failures) == ["cpu-1", "cpu-2"]
+    assert len(project.launched()) == 2
+    aws.configure(vcpus={})
+    assert project.apply("defaults.zones=['eu-west-1a']").failures == {}
+    assert len(aws.instances()) == 4
+
+
+def test_the_state_of_another_account(project: Project, aws: Cloud) -> None:
+    project.apply()
+    state = project.state()
+    path = Path(project.workspace().store.location)
+    path.write_text(path.read_text().replace(state.cloud["account"], "999999999999"))
+    with pytest.raises(PlanapplyError) as caught:
+        project.plan()
+    assert str(caught.value) == snapshot("""\
+the state of cluster 'genomics' is about another cloud
+account: the state is about 999999999999, this is 123456789012. Use the account, region or machine that it was made in.\
+""")

@@ -1,0 +1,208 @@
+"""What the provider picks for the user: image, sizes; and what it costs."""
+
+from typing import Any
+
+import pytest
+from ec2.project import Project
+from inline_snapshot import snapshot
+from lab.honest import Cloud
+from moto.ec2.models import ec2_backends
+from planapply_ec2 import PLUGIN
+from planapply_ec2.price import on_demand
+from planapply_ec2.settings import Settings
+
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.node import Requirements
+from planapply.model.plan import Cost
+from planapply.provider import Chooses, ErrorKind, Pins, Prices, ProviderError
+
+GIB = 1 << 30
+
+
+def images() -> dict[str, Any]:
+    return dict(ec2_backends["123456789012"]["eu-west-1"].amis)
+
+
+def used(project: Project) -> dict[str, str]:
+    """Image names by the group that boots them."""
+    return {
+        config.group: images()[config.image or ""].name
+        for config in project.state().configs.values()
+    }
+
+
+def provider() -> Any:
+    return PLUGIN.connect(Settings(region="eu-west-1"))
+
+
+def test_a_current_debian_is_pinned(project: Project, aws: Cloud) -> None:
+    project.apply()
+    assert used(project) == {
+        "scheduler": "debian-12-amd64-20250519-2116",
+        "cpu": "debian-12-amd64-20250519-2116",
+    }
+    assert aws.counts()["actions"]["ssm:GetParameter"] == 1
+    # Debian publishes a new one: it is not for a cluster that exists.
+    aws.clear()
+    aws.fault("ssm:*", error="ThrottlingException", times=None)
+    assert project.plan().changes == ()
+    assert project.apply("workers.cpu.count=5").failures == {}
+    assert "ssm:GetParameter" not in aws.counts()["actions"]
+    aws.clear()
+    project.destroy()
+    project.apply()
+    assert "ssm:GetParameter" in aws.counts()["actions"]
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ParameterNotFound"])
+def test_without_ssm_it_is_found_by_owner_and_name(project: Project, aws: Cloud, code: str) -> None:
+    aws.fault("ssm:GetParameter", error=code, times=None)
+    project.apply()
+    assert used(project)["cpu"] == "debian-12-amd64-20250519-2116"
+
+
+def test_arm_and_gpus_have_images_of_their_own(project: Project) -> None:
+    project.say("workers.arm", 'count = 1\nsize = "m7g.large"')
+    project.say("workers.gpu", 'count = 1\nsize = "g5.xlarge"')
+    project.apply()
+    assert used(project) == snapshot(
+        {
+            "scheduler": "debian-12-amd64-20250519-2116",
+            "cpu": "debian-12-amd64-20250519-2116",
+            "arm": "debian-12-arm64-20250519-2116",
+            "gpu": "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) x86_64 20250519",
+        }
+    )
+
+
+def test_an_image_that_is_named_is_taken_as_it_is(project: Project, aws: Cloud) -> None:
+    own = next(id for id, image in images().items() if image.architecture == "x86_64")
+    project.apply(f"defaults.image='{own}'")
+    assert {call["ImageId"] for call in project.calls("RunInstances")} == {own}
+    assert "ssm:GetParameter" not in aws.counts()["actions"]
+
+
+def test_no_image_at_all(project: Project, aws: Cloud) -> None:
+    project.plan()
+    aws.fault("ssm:GetParameter", error="ParameterNotFound", times=None)
+    for image in images().values():
+        image.architecture = "i386"
+    assert project.refused() == snapshot("""\
+the image 'debian-12-amd64-*' is not to be found in eu-west-1
+Name an `image` under [defaults].\
+""")
+
+
+def test_the_cheapest_that_fit(project: Project) -> None:
+    needs = {
+        "cpus": Requirements(cpus=8),
+        "memory": Requirements(cpus=8, memory=64 * GIB),
+        "arch": Requirements(cpus=2, arch="arm64"),
+        "gpus": Requirements(gpus=1),
+    }
+    chosen = {name: provider().choose(need) for name, need in needs.items()}
+    assert chosen == snapshot(
+        {
+            "cpus": ["c6a.2xlarge", "c5a.2xlarge", "c6i.2xlarge"],
+            "memory": ["r6a.2xlarge", "r5a.2xlarge", "r5ad.2xlarge"],
+            "arch": ["c6g.large", "c7g.large", "c8g.large"],
+            "gpus": ["g4dn.xlarge"],
+        }
+    )
+    for names in chosen.values():
+        prices = [on_demand(name, "eu-west-1").usd_per_hour for name in names]
+        assert None not in prices
+        assert prices == sorted(prices)  # type: ignore[type-var]
+
+
+def test_nothing_fits(project: Project, aws: Cloud) -> None:
+    with pytest.raises(ProviderError) as caught:
+        provider().choose(Requirements(cpus=96, memory=30_000 * GIB, gpus=4, arch="arm64"))
+    assert caught.value.kind is ErrorKind.REJECTED
+    assert str(caught.value) == snapshot("""\
+no size in eu-west-1 has 96 CPUs, 30000 GiB of memory, 4 NVIDIA GPUs, the architecture arm64
+Ask for less, or name a `size`.\
+""")
+
+
+def test_what_is_chosen_is_kept(project: Project, aws: Cloud) -> None:
+    project.write(project.spec.read_text().replace('size = "m6i.large"', "cpus = 2"))
+    project.apply()
+    sizes = {record.size for record in project.state().nodes.values()}
+    assert sizes == snapshot({"c6a.large"})
+    assert project.state().pins["sizes"] == snapshot(
+        {"cpus=2": ["c6a.large", "c5a.large", "m5a.large"]}
+    )
+    aws.clear()
+    assert project.plan().changes == ()
+    assert "DescribeInstanceTypes" not in aws.counts()["actions"]
+    # Another wish is another choice, and the old one is forgotten.
+    changed = project.plan("defaults.cpus=4")
+    assert list(changed.pins["sizes"]) == ["cpus=4"]
+    assert changed.summary["destroy"] == 4
+
+
+def test_no_size_at_all_is_a_common_one_of_known_price(project: Project) -> None:
+    project.write(project.spec.read_text().replace('size = "m6i.large"', ""))
+    made = project.plan()
+    assert {config.size for config in made.configs.values()} == {("m6i.large",)}
+    assert made.cost is not None
+    assert made.cost.unknown == ()
+
+
+def test_the_cost_of_a_plan(project: Project, aws: Cloud) -> None:
+    made = project.plan()
+    assert made.cost == snapshot(
+        Cost(before=0.0, after=0.4708, source="on demand, libcloud prices of 2025-03-02")
+    )
+    spot = project.plan("workers.cpu.spot=true", "workers.cpu.zones=['eu-west-1b']")
+    assert spot.cost is not None
+    assert spot.cost.source.startswith(
+        "on demand, libcloud prices of 2025-03-02; spot, EC2 prices of 20"
+    )
+    assert made.cost is not None
+    assert spot.cost.after is not None
+    assert made.cost.after is not None
+    assert 0.1 < spot.cost.after < made.cost.after
+
+
+def test_a_price_that_is_unknown_is_not_free(project: Project) -> None:
+    project.say("workers.cpu", 'size = "m7i.large"')
+    made = project.plan()
+    assert made.cost is not None
+    assert made.cost.unknown == ("m7i.large",)
+    assert made.cost.after == on_demand("m6i.large", "eu-west-1").usd_per_hour
+    assert on_demand("m7i.large", "eu-west-1").usd_per_hour is None  # 0.0 in the list
+    assert on_demand("m99.huge", "eu-west-1").usd_per_hour is None
+
+
+def test_max_cost(project: Project, aws: Cloud) -> None:
+    project.say("cluster", "max_cost = 0.4")
+    assert project.refused() == snapshot("""\
+the cluster would cost 0.47 USD/h, and max_cost is 0.40
+Make it smaller, or raise `max_cost` under [cluster].\
+""")
+    assert project.plan("workers.cpu.count=2").summary["add"] == 4
+
+
+def test_a_spot_price_is_that_of_its_zone_or_the_dearest(project: Project, aws: Cloud) -> None:
+    prices = provider()
+    by_zone = [prices.price("m6i.large", f"eu-west-1{z}", True).usd_per_hour for z in "abc"]
+    assert prices.price("m6i.large", None, True).usd_per_hour == max(by_zone)
+    asked = aws.counts()["actions"]["DescribeSpotPriceHistory"]
+    assert prices.price("m6i.large", None, True).usd_per_hour == max(by_zone)
+    assert aws.counts()["actions"]["DescribeSpotPriceHistory"] == asked
+
+
+def test_what_it_says_that_it_can(project: Project) -> None:
+    for capability in (Chooses, Pins, Prices):
+        assert isinstance(provider(), capability)
+
+
+def test_sizes_of_two_architectures(project: Project) -> None:
+    assert project.refused("workers.cpu.size=['m6i.large', 'm7g.large']") == snapshot("""\
+one image can't boot sizes of two architectures: m6i.large is x86_64, m7g.large is arm64
+Name sizes of one architecture, or make two groups.\
+""")
+    with pytest.raises(PlanapplyError):
+        project.apply("workers.cpu.size=['m6i.large', 'm7g.large']")

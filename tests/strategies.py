@@ -130,7 +130,9 @@ def _write(draw: st.DrawFn, document: Mapping[str, Any], above: str, lines: list
     """Pairs first, since a header ends what is above it."""
     later: list[tuple[str, Any]] = []
     for name, value in document.items():
-        if (isinstance(value, Mapping) and draw(st.booleans())) or (_are_tables(value) and draw(st.booleans())):
+        if (isinstance(value, Mapping) and draw(st.booleans())) or (
+            _are_tables(value) and draw(st.booleans())
+        ):
             later.append((name, value))
         else:
             _write_pair(draw, _key(draw, name), value, lines)

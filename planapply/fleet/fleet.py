@@ -140,7 +140,7 @@ class Fleet:
             self.journal.update(lambda state: state.nodes.update(changed))
         return vms
 
-    def console(self, name: str, lines: int = 15) -> str:
+    def console(self, name: str, lines: int = 40) -> str:
         """The last lines that a node printed; empty where the cloud can't show them."""
         record = self.journal.read(lambda state: state.nodes.get(name))
         if record is None or not isinstance(self.provider, Console):

@@ -356,6 +356,45 @@ line 3, column 3: [[cluster]]
 """)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('tags = { "planapply:x" = "y" }', "planapply sets this tag itself"),
+        (f'tags = {{ "{"k" * 129}" = "y" }}', "a tag's key is 1 to 128 printable characters"),
+        (f'tags = {{ k = "{"v" * 257}" }}', "a tag's value is at most 256 printable characters"),
+        (f'name = "{"n" * 64}"', "a cluster's name is 1 to 63 letters"),
+        ('name = "-n"', "a cluster's name is 1 to 63 letters"),
+        ("environment.packages = []", "nothing is named here"),
+        ('environment.packages = ["a", "a"]', "one is named twice"),
+        ('environment.packages = ["--index-url"]', "is not a package"),
+        ('environment.packages = ["a", 1]', "`environment.packages[1]` must be a string, not 1"),
+        ('environment.setup = ["a", " "]', "an empty command"),
+        ('environment.env = { a = "\\u0000" }', "a zero byte"),
+        ("environment.python = 3.12", "`environment.python` must be a string, not 3.12"),
+        ('environment.python = "3.12"', "and there are none"),
+        ('workers."a b".count = 1', "a group's name is 1 to 63 letters"),
+        ("workers.a.min = 1", "[workers.a] has `min` and no `max`"),
+        ("workers.a.count = 100001", "`workers.a.count` must be at most 100000, not 100001"),
+        ("workers.a.count = true", "`workers.a.count` must be a whole number, not true"),
+        ("workers.a.count = 1.0", "`workers.a.count` must be a whole number, not 1.0"),
+        ("workers.a = { count = 1, spot = 1 }", "neither true, false nor"),
+        ("scheduler.processes = 2", "[scheduler] has no key `processes`"),
+        ("scheduler.options.security = 1", "is set by planapply itself"),
+        ('scheduler.options.protocol = "tcp"', "follows from `cluster.security`"),
+        ('image = ""', "the spec has no key `image`"),
+        ('defaults.image = " "', "nothing is named here"),
+        ("defaults.cls = 1", "[defaults] has no key `cls`"),
+        ("defaults.disk = 1e400", "can't be inf"),
+    ],
+)
+def test_what_is_beyond_its_limits(tmp_path: Path, setting: str, said: str) -> None:
+    key = setting.split(" ")[0]
+    cluster = key in ("tags", "name")
+    name = "" if key == "name" else 'name = "x"\n'
+    text = f"{'' if cluster else setting}\n[cluster]\n{name}{setting if cluster else ''}\n"
+    assert said in complaints(tmp_path, text)
+
+
 def test_an_unknown_provider(tmp_path: Path) -> None:
     text = '[cluster]\nname = "a"\nprovider = "clod"\n'
     assert complaints(tmp_path, text) == snapshot("""\

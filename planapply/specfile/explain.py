@@ -207,8 +207,8 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _existing(loc: Path, document: Any) -> Path:
-    """The part of `loc` that stands in the document: pydantic adds the names of a union's
-    branches."""
+    """The steps of `loc` that are in the document: pydantic puts the names of a union's branches
+    between them."""
     path: Path = ()
     for part in loc:
         is_there = (
@@ -216,8 +216,7 @@ def _existing(loc: Path, document: Any) -> Path:
             if isinstance(document, Mapping)
             else isinstance(document, list) and isinstance(part, int) and part < len(document)
         )
-        if not is_there:
-            break
-        document = document[part]
-        path = (*path, part)
+        if is_there:
+            document = document[part]
+            path = (*path, part)
     return path

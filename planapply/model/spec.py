@@ -153,7 +153,7 @@ class WorkerGroup(NodeSettings):
     as they are."""
     min: Annotated[int | None, key("nothing", 0, ge=0, le=MOST_NODES)] = None
     """In place of `count`, with `max`: the fewest nodes of an elastic group, which keeps the nodes
-    it has until `scale`, `adapt` or `planapply watch` moves it. Default: 0. Nodes are added only
+    it has until `scale` or `adapt` moves it. Default: 0. Nodes are added only
     where there are fewer."""
     max: Annotated[int | None, key("nothing", 100, ge=0, le=MOST_NODES)] = None
     """In place of `count`: the most nodes of an elastic group. Nodes are removed only where there

@@ -215,7 +215,7 @@ def _elastic_text(name: str, group: Elastic) -> str:
     number = "no nodes" if not group.nodes else f"{group.nodes} node{'s' * (group.nodes > 1)}"
     return (
         f"Elastic: {name} has {number} (min {group.min}, max {group.max}); "
-        "its size moves only under `scale`, `adapt` and `planapply watch`."
+        "its size moves only under `scale` and `adapt`."
     )
 
 

@@ -274,10 +274,10 @@ planapply will change cluster "genomics" (local):
   +   security-group         supporting resource
 
 Plan: 5 to add, 0 to change, 3 to destroy.
-Elastic: big has 1 node (min 0, max 10); its size moves only under `scale`,
-`adapt` and `planapply watch`.
-Elastic: none has no nodes (min 0, max 100); its size moves only under `scale`,
-`adapt` and `planapply watch`.
+Elastic: big has 1 node (min 0, max 10); its size moves only under `scale` and
+`adapt`.
+Elastic: none has no nodes (min 0, max 100); its size moves only under `scale`
+and `adapt`.
 """)
 
 
@@ -298,8 +298,8 @@ def test_no_changes_of_an_elastic_group_still_say_who_moves_it() -> None:
     assert text(plan(elastic=elastic, cost=Cost(before=1.0, after=1.0))) == snapshot("""\
 No changes. Cluster "genomics" is as its spec says.
 Cost: 1.00 USD/h
-Elastic: cpu has 3 nodes (min 0, max 10); its size moves only under `scale`,
-`adapt` and `planapply watch`.
+Elastic: cpu has 3 nodes (min 0, max 10); its size moves only under `scale` and
+`adapt`.
 """)
 
 

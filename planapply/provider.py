@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.node import VM, NodeConfig, Requirements
-from planapply.model.state import Choice, Resource
+from planapply.model.state import Choice, NodeRecord, Resource
 
 
 class ErrorKind(StrEnum):
@@ -243,6 +243,16 @@ class Allows(Protocol):
 
     def allow(self, resource: Resource, network: str | None) -> Resource:
         """Let one more network in, None for this machine; the resource as it is then."""
+
+
+@runtime_checkable
+class Shells(Protocol):
+    """A provider whose VMs one can log in to."""
+
+    def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
+        """The command that logs in, such as `ssh admin@203.0.113.7`; `user` in place of the image's
+        own. Raises a rejected ProviderError where there is no way.
+        """
 
 
 @runtime_checkable

@@ -69,7 +69,7 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
 def allow(client: Client, resource: Resource, who: str | None) -> Resource:
     """Let one more network in, by default this machine, as long as the cluster lasts."""
     try:
-        added = network(who) if who else my_network()
+        added = my_network() if who in (None, ME) else network(who)
     except ValueError as error:
         wrong, _, write = str(error).partition("\n")
         raise ProviderError(ErrorKind.REJECTED, wrong, write) from error

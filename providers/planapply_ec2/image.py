@@ -56,6 +56,7 @@ class Image:
     disk: int
     """The least size of that, in bytes."""
     owner: str
+    name: str
 
 
 def pins(client: Client, config: NodeConfig) -> dict[str, Any]:
@@ -125,4 +126,5 @@ def _image(image: "ImageTypeDef") -> Image:
         root=root,
         disk=volumes.get(root, {}).get("VolumeSize", 0) << 30,
         owner=image.get("OwnerId", ""),
+        name=image.get("Name", ""),
     )

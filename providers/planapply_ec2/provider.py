@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planapply.model.node import VM, NodeConfig, Requirements
-from planapply.model.state import Choice, Resource
+from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, ProviderError
-from planapply_ec2 import check, choose, console, find, group, image, launch, price, sizes
+from planapply_ec2 import check, choose, console, find, group, image, launch, price, shell, sizes
 from planapply_ec2 import terminate as ending
 from planapply_ec2.client import Client
 from planapply_ec2.network import network
@@ -107,6 +107,10 @@ class EC2:
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
         """On demand from Libcloud's list, spot from EC2."""
         return price.price(self.client, size or sizes.DEFAULTS[0], zone, spot)
+
+    def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
+        """By key pair or EC2 Instance Connect."""
+        return shell.shell(self.client, self.settings.profile, record, config, user)
 
     def console(self, id: str, lines: int) -> str:
         """The end of its console output."""

@@ -42,6 +42,8 @@ Commands:
   list       Show every cluster of this account, from the VMs' tags.
   recover    Rebuild a lost state from the VMs' tags.
   logs       Print what a node has printed.
+  ssh        Log in to a node.
+  allow      Let one more network reach the scheduler.
   unlock     Break the lock of a holder that is gone.
   providers  List the installed providers.
   schema     Print the spec's JSON Schema.

@@ -95,7 +95,11 @@ class EC2:
             raise Refused("RequestLimitExceeded", "Request limit exceeded.", 503)
         if "DryRun" in params and params["DryRun"].lower() == "true":
             return moto(params)
-        self._known(region, ids + numbered(params, "ResourceId"))
+        single = [params["InstanceId"]] if "InstanceId" in params else []
+        for id_ in ids + single:
+            if not re.fullmatch(r"i-[0-9a-f]{8,17}", id_):
+                raise Refused("InvalidInstanceID.Malformed", f'Invalid id: "{id_}"')
+        self._known(region, ids + single + numbered(params, "ResourceId"))
         if action.startswith(("Run", "Create")):
             check_tags(params)
         rule = getattr(self, f"_{action}", None)

@@ -1,0 +1,33 @@
+"""planapply allow"""
+
+from typing import Annotated
+
+import typer
+
+from planapply.cli import screen
+from planapply.cli.opening import open_state, tell
+from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
+from planapply.ops.reaching import allow
+from planapply.render.text import line
+
+
+def command(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NETWORK",
+            help="An address, or a network such as 203.0.113.0/24. Default: this machine's.",
+        ),
+    ] = None,
+    file: File = DEFAULT_FILE,
+    sets: Sets = None,
+    state: State = None,
+    lock_timeout: LockTimeout = 0.0,
+) -> None:
+    """Let one more network reach the scheduler, as long as the cluster lasts."""
+    changed = allow(open_state(file, sets, state), network, lock_timeout, tell=tell)
+    for resource in changed.values():
+        allowed = ", ".join(resource.detail.get("allowed", ()))
+        screen.show(
+            [line(f"The {resource.kind} {resource.id} lets in, beside allow_from: {allowed}")]
+        )

@@ -1,0 +1,70 @@
+"""allow and ssh: who reaches the scheduler, and how to reach a node."""
+
+from collections.abc import Sequence
+
+from planapply.fleet import Journal, Listener
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.node import NodeConfig
+from planapply.model.state import Resource, State
+from planapply.ops.applying import lock
+from planapply.ops.reading import node_of
+from planapply.ops.workspace import Workspace, asking
+from planapply.provider import Allows, ErrorKind, Provider, Shells
+
+
+def allow(
+    workspace: Workspace,
+    network: str | None,
+    lock_timeout: float = 0.0,
+    *,
+    tell: Listener = lambda event: None,
+) -> dict[str, Resource]:
+    """Let one more network (None: this machine) reach the scheduler, as long as the cluster lasts.
+
+    Gives the resources that let it in. Raises PlanapplyError where the provider has none.
+    """
+    with lock(workspace, "allow", lock_timeout, tell):
+        state = workspace.read()
+        provider = workspace.connect(state)
+        resources = {n: r for n, r in state.resources.items() if r.id is not None}
+        if not isinstance(provider, Allows) or not resources:
+            raise PlanapplyError(
+                f"cluster {state.cluster!r} has nothing of its own through which networks are "
+                "let in",
+                "Change who may reach its scheduler where that is kept: in the security groups or "
+                "the firewall that it was given.",
+            )
+        # First the cloud, then the state: what is written as allowed is never asked for again.
+        changed = {
+            name: asking(
+                lambda resource=resource: workspace.patience.call(  # type: ignore[misc]
+                    lambda: provider.allow(resource, network),
+                    also=frozenset({ErrorKind.UNKNOWN}),
+                )
+            )
+            for name, resource in resources.items()
+        }
+
+        def record(state: State) -> None:
+            state.resources.update(changed)
+
+        if changed != resources:
+            Journal(workspace.store, state).update(record)
+        return changed
+
+
+def shell(workspace: Workspace, name: str, user: str | None) -> Sequence[str]:
+    """The command that logs in to a node.
+
+    Raises PlanapplyError for a node that is not in the state, and where there is no way to it.
+    """
+    state = workspace.read()
+    record = node_of(state, name)
+    provider: Provider = workspace.connect(state)
+    if not isinstance(provider, Shells):
+        raise PlanapplyError(
+            f"the provider {state.provider!r} knows no way to log in to a node",
+            f"Reach the VM {record.vm} with the cloud's own tools.",
+        )
+    config = state.configs.get(record.config) or NodeConfig(group=name, cls="unknown")
+    return asking(lambda: workspace.patience.call(lambda: provider.shell(record, config, user)))

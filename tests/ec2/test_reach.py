@@ -1,0 +1,277 @@
+"""Reaching VMs: what they printed, logging in, who else may, and what they were told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from ec2.project import Project
+from inline_snapshot import snapshot
+from lab.ec2 import backend
+from lab.honest import Cloud
+from planapply_ec2 import PLUGIN
+from planapply_ec2.settings import Settings
+
+from planapply.cli import main
+from planapply.provider import ErrorKind, ProviderError
+
+
+def provider() -> Any:
+    return PLUGIN.connect(Settings(region="eu-west-1"))
+
+
+def command(project: Project, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """The exit code of a command, and all that it printed."""
+    capsys.readouterr()
+    code = main([*words, "--file", str(project.spec)])
+    out, err = capsys.readouterr()
+    return code, out + err
+
+
+def test_the_console_of_a_vm(project: Project, aws: Cloud) -> None:
+    aws.ec2.console = lambda id: b"".join(b"line %d\n" % i for i in range(9))
+    project.apply()
+    vm = project.state().nodes["cpu-1"].vm
+    assert provider().console(vm, 2) == "line 7\nline 8\n"
+    assert provider().console(vm, 0) == ""
+    assert provider().console("i-0123456789abcdef0", 5) == ""
+    assert provider().console("vm-of-nobody", 5) == ""
+
+
+def test_latest_is_not_for_every_vm(project: Project, aws: Cloud) -> None:
+    """Older kinds of VMs know no `Latest`, and ended ones neither."""
+    aws.ec2.console = lambda id: b"hello\n"
+    project.apply()
+    vm = project.state().nodes["cpu-1"].vm
+    aws.fault("GetConsoleOutput", error="UnsupportedOperation")
+    assert provider().console(vm, 5) == "hello\n"
+    first, second = project.calls("GetConsoleOutput")
+    assert (first["Latest"], second["Latest"]) == ("true", "false")
+    aws.fault("GetConsoleOutput", error="UnauthorizedOperation", status=403, times=2)
+    with pytest.raises(ProviderError) as caught:
+        provider().console(vm, 5)
+    assert caught.value.kind is ErrorKind.UNAUTHORIZED
+
+
+def test_what_a_vm_was_told(project: Project) -> None:
+    project.apply()
+    tls = project.state().tls
+    assert tls is not None
+    told = provider().secrets(project.state().nodes["cpu-1"].vm)
+    assert tls.certificate in told
+    assert tls.key.get_secret_value() in told
+    assert provider().secrets("i-0123456789abcdef0") == ""
+
+
+def test_a_lost_state_is_rebuilt(
+    project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.say("cluster", 'tags = { team = "bio" }')
+    project.apply()
+    before = project.state()
+    Path(project.workspace().store.location).unlink()
+    code, text = command(project, capsys, "recover")
+    assert code == 0, text
+    after = project.state()
+    assert after.nodes.keys() == before.nodes.keys()
+    assert {n: r.vm for n, r in after.nodes.items()} == {n: r.vm for n, r in before.nodes.items()}
+    assert after.tls == before.tls
+    assert after.resources["security-group"].id == before.resources["security-group"].id
+    project.destroy()
+    assert aws.instances() == []
+    groups = boto3.client("ec2").describe_security_groups()["SecurityGroups"]
+    assert {group["GroupName"] for group in groups} == {"default"}
+
+
+def test_every_cluster_is_listed(
+    project: Project, capsys: pytest.CaptureFixture[str], aws: Cloud
+) -> None:
+    project.apply()
+    code, text = command(project, capsys, "list")
+    assert code == 0
+    assert "genomics" in text
+    vms = provider().list_vms()
+    assert {vm.name for vm in vms} == {"scheduler", "cpu-0", "cpu-1", "cpu-2"}
+    assert all(vm.launched_at and vm.zone == "eu-west-1a" for vm in vms)
+
+
+def test_a_vm_that_somebody_stopped_does_no_work(project: Project) -> None:
+    project.apply()
+    boto3.client("ec2").stop_instances(InstanceIds=[project.state().nodes["cpu-1"].vm])
+    (change,) = project.plan().changes
+    assert (change.name, change.action) == ("cpu-1", "replace")
+
+
+def test_tags_change_in_place(project: Project, aws: Cloud) -> None:
+    project.say("cluster", 'tags = { team = "bio", stage = "test" }')
+    project.apply()
+    aws.clear()
+    made = project.apply("cluster.tags={team='geo'}").plan
+    assert made.summary == {"add": 0, "change": 4, "destroy": 0}
+    tags = [vm["tags"] for vm in aws.instances()]
+    assert {(t["team"], t.get("stage"), t["planapply:cluster"]) for t in tags} == {
+        ("geo", None, "genomics")
+    }
+    assert aws.counts()["actions"]["CreateTags"] <= 2
+
+
+def test_ids_that_ec2_does_not_know_stop_nothing(project: Project, aws: Cloud) -> None:
+    project.apply()
+    known = [record.vm for record in project.state().nodes.values()]
+    strangers = ["i-0123456789abcdef0", "vm-of-nobody", "i-0fedcba9876543210"]
+    aws.clear()
+    unknown = provider().terminate([strangers[0], *known, *strangers[1:]])
+    assert set(unknown) == set(strangers)
+    assert aws.instances() == []
+    assert aws.counts()["actions"]["TerminateInstances"] <= 4
+    assert provider().terminate([]) == []
+
+
+def test_a_vm_too_young_to_be_seen_ends_all_the_same(project: Project, aws: Cloud) -> None:
+    aws.configure(hidden_seconds=20)
+    project.apply()
+    project.destroy()
+    aws.advance(60)
+    assert aws.instances() == []
+    assert project.state().is_empty
+
+
+def test_logging_in(
+    project: Project,
+    aws: Cloud,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    project.apply()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command(project, capsys, "ssh", "cpu-1", "--print") == snapshot(
+        (
+            1,
+            """\
+Error: the VM was made without a key pair, and the `aws` command is not installed
+  Set `key_name` under [provider], which replaces the nodes, or install AWS's command line, which
+  logs in through EC2 Instance Connect where the image has that.
+""",
+        )
+    )
+    aws_command = tmp_path / "aws"
+    aws_command.write_text("#!/bin/sh\n")
+    aws_command.chmod(0o755)
+    code, text = command(project, capsys, "ssh", "cpu-1", "--print")
+    assert (code, text.replace(project.state().nodes["cpu-1"].vm, "i-…")) == snapshot(
+        (0, "aws ec2-instance-connect ssh --instance-id i-… --os-user admin --region eu-west-1\n")
+    )
+    assert command(project, capsys, "ssh", "cpu-9", "--print") == snapshot(
+        (
+            1,
+            """\
+Error: the state has no node 'cpu-9'
+  Its nodes: scheduler cpu-[0..2].
+""",
+        )
+    )
+
+
+def test_logging_in_with_a_key(
+    project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    boto3.client("ec2").create_key_pair(KeyName="laptop")
+    project.say("provider", 'key_name = "laptop"')
+    project.apply()
+    project.apply()  # by now the VMs have public addresses
+    address = project.state().nodes["scheduler"].public_address
+    assert address is not None
+    assert command(project, capsys, "ssh", "scheduler", "--print") == (0, f"ssh admin@{address}\n")
+    assert command(project, capsys, "ssh", "scheduler", "--print", "--user", "me") == (
+        0,
+        f"ssh me@{address}\n",
+    )
+    # Not printed, it takes planapply's place.
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\necho "ssh: $*"\nexit 42\n')
+    ssh.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "planapply", "ssh", "scheduler", "--file", str(project.spec)],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (42, f"ssh: admin@{address}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [("debian-12-amd64", "admin"), ("ubuntu/images/22", "ubuntu"), ("al2023-ami", "ec2-user")],
+)
+def test_who_logs_in_depends_on_the_image(
+    project: Project, capsys: pytest.CaptureFixture[str], name: str, user: str
+) -> None:
+    boto3.client("ec2").create_key_pair(KeyName="laptop")
+    project.say("provider", 'key_name = "laptop"')
+    project.apply()
+    for image in backend("eu-west-1").amis.values():
+        image.name = name
+    assert f"ssh {user}@" in command(project, capsys, "ssh", "scheduler", "--print")[1]
+
+
+def test_allow(project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    project.apply()
+    aws.configure(address="198.51.100.9")
+    group = project.state().resources["security-group"].id or ""
+
+    def said(*words: str) -> tuple[int, str]:
+        code, text = command(project, capsys, "allow", *words)
+        return code, text.replace(group, "sg-…")
+
+    assert said() == snapshot(
+        (0, "The security group sg-… lets in, beside allow_from: 198.51.100.9/32\n")
+    )
+    assert said("192.0.2.0/24") == snapshot(
+        (0, "The security group sg-… lets in, beside allow_from: 198.51.100.9/32, 192.0.2.0/24\n")
+    )
+    serial = project.state().serial
+    assert said("192.0.2.0/24")[0] == 0
+    assert project.state().serial == serial
+    assert said("the office") == snapshot(
+        (
+            1,
+            """\
+Error: `the office` is no network
+  Write an address, a network such as "203.0.113.0/24", or "me" for this machine.
+""",
+        )
+    )
+    allowed = project.state().resources["security-group"].detail["allowed"]
+    assert allowed == ["198.51.100.9/32", "192.0.2.0/24"]
+    # It is no drift, and a change of the spec keeps it.
+    assert project.plan().changes == ()
+    project.apply("provider.allow_from=['10.0.0.0/8']")
+    rules = boto3.client("ec2").describe_security_groups(GroupIds=[group])
+    ranges = {
+        r["CidrIp"]
+        for rule in rules["SecurityGroups"][0]["IpPermissions"]
+        for r in rule["IpRanges"]
+    }
+    assert ranges == {"10.0.0.0/8", "198.51.100.9/32", "192.0.2.0/24"}
+
+
+def test_allow_where_the_groups_are_not_ours(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vpc = boto3.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    own = boto3.client("ec2").create_security_group(GroupName="x", Description="x", VpcId=vpc)
+    project.apply(f"provider.security_groups=['{own['GroupId']}']")
+    assert command(project, capsys, "allow") == snapshot(
+        (
+            1,
+            """\
+Error: cluster 'genomics' has nothing of its own through which networks are let in
+  Change who may reach its scheduler where that is kept: in the security groups or the firewall that
+  it was given.
+""",
+        )
+    )

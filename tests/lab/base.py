@@ -224,7 +224,7 @@ def run(*command: str, env: dict[str, str] | None = None) -> None:
 
 
 def main() -> int:
-    """Build, or only check; 1 when machines can't run here."""
+    """Build where it can, else say why not; with `--check`, 1 when machines can't run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="only say whether it can run here")
     options = parser.parse_args()
@@ -232,7 +232,7 @@ def main() -> int:
     if not reason and not options.check:
         build()
     print(reason or "\n".join(map(str, layers())))
-    return bool(reason)
+    return bool(reason) and options.check
 
 
 if __name__ == "__main__":

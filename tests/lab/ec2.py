@@ -256,7 +256,7 @@ class EC2:
             sifted = filter_reservations(backend(region).all_reservations(), wanted)
         except NotImplementedError:
             raise Refused(
-                "InvalidParameterValue", f"The filter '{list(wanted)}' is invalid"
+                "InvalidParameterValue", f"The filter '{', '.join(wanted)}' is invalid"
             ) from None
         seen = [
             vm

@@ -97,9 +97,9 @@ class Cloud:
             "AWS_DEFAULT_REGION": self.settings.region,
             "AWS_REGION": self.settings.region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "PLANAPPLY_CHECKIP_URL": f"{self.url}/_lab/checkip",
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-            "PLANAPPLY_CHECKIP_URL": f"{self.url}/_lab/checkip",
         }
 
     def fault(self, action: str, **how: Any) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +52,6 @@ class Machines:
         line = self._process.stdout.readline()
         if not line:
             self.__exit__()
-            raise RuntimeError((self.folder / "lab.log").read_text())
         self.env = json.loads(line)
         self.cloud.url = self.env["AWS_ENDPOINT_URL"]
         return self
@@ -64,11 +63,14 @@ class Machines:
         self._process.communicate()
         for group in cgroups(self._cgroup):
             sweep(group)
+        if not first:
+            raise RuntimeError(f"the lab broke down:\n{(self.folder / 'lab.log').read_text()}")
 
     def _first(self) -> int | None:
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children")
-        return int(children.read_text().split()[0]) if self._process.poll() is None else None
+        pid, children = self._process.pid, ""
+        with suppress(OSError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return int(children.split()[0]) if children else None
 
     @contextmanager
     def inside(self, where: Literal["home", "vpc"] = "home") -> Iterator[None]:

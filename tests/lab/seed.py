@@ -34,6 +34,9 @@ _IMAGES = {
     )
     for arch in ("x86_64", "arm64")
 }
+OWN_IMAGE = "/lab/image-with-dask"
+"""The SSM name of the account's own image, which brings Dask: with machines it is true of all."""
+_IMAGES[OWN_IMAGE] = (ACCOUNT, "lab-with-dask", "x86_64")
 
 
 def plant(region: str) -> None:
@@ -51,7 +54,7 @@ def plant(region: str) -> None:
             name=name,
             description=name,
             owner_id=owner,
-            public=True,
+            public=owner != ACCOUNT,
             virtualization_type="hvm",
             architecture=arch,
             creation_date=_MADE,

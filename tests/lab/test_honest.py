@@ -271,6 +271,10 @@ def test_filters(aws: Cloud, ec2: Any) -> None:
     assert by("instance-lifecycle", "spot") == spot
     unknown = [{"Name": "colour", "Values": ["red"]}]
     assert refused(ec2.describe_instances, Filters=unknown) == ("InvalidParameterValue", 400)
+    many = [{"Name": "tag:k", "Values": [str(n) for n in range(201)]}]
+    assert refused(ec2.describe_instances, Filters=many) == ("FilterLimitExceeded", 400)
+    both = refused(ec2.describe_instances, InstanceIds=one, MaxResults=5)
+    assert both == ("InvalidParameterCombination", 400)
 
 
 def test_pages_count_instances(aws: Cloud, ec2: Any) -> None:

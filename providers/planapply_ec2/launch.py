@@ -51,8 +51,8 @@ def launch(client: Client, request: LaunchRequest, where: Network) -> LaunchResu
             answer = client.ec2.run_instances(**parameters)
     except ProviderError as error:
         raise _explained(error, request.choice) from error
-    alive = [i for i in answer["Instances"] if i["State"]["Name"] != "terminated"]
-    vms = tuple(vm_of(instance) for instance in alive)
+    alive = (i for i in answer["Instances"] if i["State"]["Name"] != "terminated")
+    vms = tuple(sorted(map(vm_of, alive), key=lambda vm: vm.index))
     return LaunchResult(vms, _shortfall(vms, request))
 
 

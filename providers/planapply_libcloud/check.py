@@ -51,13 +51,15 @@ def _missing(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
 
 
 def _found(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
-    """Sizes, images and zones that the cloud does not have."""
+    """Sizes, images, zones and networks that the cloud does not have."""
     tries: list[tuple[Callable[[str], Any], str]] = []
     if names.client.driver.zone == "location":
         tries += [(names.location, zone) for zone in config.zones]
     zone = config.zones[0] if config.zones else None
     tries += [(lambda size: names.size(size, zone), size) for size in config.size]
     tries += [(names.image, config.image)] if config.image else []
+    create, networks = create_of(config), names.client.driver.named_networks
+    tries += [(names.network, name) for name in create.get(networks, ())]
     for look, name in tries:
         try:
             look(name)

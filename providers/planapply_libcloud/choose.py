@@ -9,7 +9,17 @@ from planapply_libcloud.catalog import Names, words
 from planapply_libcloud.nested import at
 
 MOST = 5
-_CPUS = ("vcpus", "vcpu_count", "numberOfCores", "guestCpus", "cpus", "cpu", "cores", "core_number")
+_CPUS = (
+    "vcpus",
+    "vcpu",
+    "vcpu_count",
+    "numberOfCores",
+    "guestCpus",
+    "cpus",
+    "cpu",
+    "cores",
+    "core_number",
+)
 
 
 def choose(names: Names, requirements: Requirements) -> list[str]:

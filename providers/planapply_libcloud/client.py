@@ -116,11 +116,11 @@ class Client:
             definite=self.driver.definite,
             secrets=self._secrets,
         )
-        answered = wire.last is not None and wire.last.status is not None
-        if told.kind is ErrorKind.UNAUTHORIZED and not fresh and self._reached:
+        status = wire.last.status if wire.last else None
+        if status == 401 and told.kind is ErrorKind.UNAUTHORIZED and not fresh:
             # Its session has ended: the next object logs in anew, and that one's word counts.
             return ProviderError(ErrorKind.UNAVAILABLE, told.summary, told.detail)
-        if answered:
+        if status is not None:
             self._reached = True
             self._put_back(lib, wire)
         return told

@@ -1,5 +1,6 @@
 """What a VM printed."""
 
+from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import FullDriver
 from planapply_libcloud.errors import Gone
@@ -14,5 +15,9 @@ def console(client: Client, id: str, lines: int) -> str:
             text = driver.console(lib, id)
     except Gone:
         return ""
+    except ProviderError as error:
+        if error.kind is ErrorKind.UNAVAILABLE:
+            return ""  # it is being built
+        raise
     found = text.splitlines(keepends=True)
     return "".join(found[-lines:]) if lines else ""

@@ -95,9 +95,9 @@ def cleanup(client: Client, resource: Resource) -> None:
     try:
         with client.asking(writes=True) as lib:
             _driver(client).remove_group(lib, str(resource.id))
-    except Gone:
-        return
     except ProviderError as error:
+        if isinstance(error, Gone) or "NotFound" in error.summary:
+            return
         if "in use" in error.summary.lower() or "DependencyViolation" in error.summary:
             raise ProviderError(ErrorKind.UNAVAILABLE, error.summary) from error
         raise

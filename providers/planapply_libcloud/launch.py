@@ -85,8 +85,8 @@ def _launched(client: Client, node: Any, request: LaunchRequest) -> VM:
     if vm is None:
         raise ProviderError(ErrorKind.SPENT, f"the VM {node.id} has ended at once")
     update = {
-        "size": vm.size or request.choice.size,
-        "zone": vm.zone or request.choice.zone,
+        "size": request.choice.size or vm.size,
+        "zone": request.choice.zone or vm.zone,
         "spot": request.choice.spot,
     }
     return vm.model_copy(update=update)

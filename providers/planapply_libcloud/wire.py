@@ -3,11 +3,13 @@
 Libcloud's drivers send several requests in one call, and many drop the status of an answer.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOG_IN = re.compile(r"/tokens?(\?|$)|/oauth2?/")
 
 
 @dataclass
@@ -15,6 +17,7 @@ class Exchange:
     """One request; `status` is None while, or where, no answer came."""
 
     method: str
+    url: str = ""
     status: int | None = None
     content_type: str = ""
     text: str = ""
@@ -55,7 +58,7 @@ class Wire:
         send: Callable[..., Any] = connection.request
 
         def request(method: str, url: str, *args: Any, **kwargs: Any) -> None:
-            exchange = Exchange(method.upper())
+            exchange = Exchange(method.upper(), url)
             self.exchanges.append(exchange)
             send(method, url, *args, **kwargs)
             answer = connection.response
@@ -68,6 +71,8 @@ class Wire:
 
     def is_write(self, exchange: Exchange) -> bool:
         """Whether it may have changed something."""
+        if LOG_IN.search(exchange.url):
+            return False
         return self.get_writes or exchange.method not in READS
 
     @property

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conformance.subjects import SUBJECTS, Account, Subject
+from conformance.subjects import SLOW, SUBJECTS, Account, Subject
+
+PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SUBJECTS]
 
 
-@pytest.fixture(params=SUBJECTS)
+@pytest.fixture(params=PARAMS)
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     with SUBJECTS[request.param](tmp_path) as subject:
         yield subject

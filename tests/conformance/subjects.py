@@ -1,21 +1,33 @@
 """The providers that the suite runs against: a new one is one more entry of `SUBJECTS`."""
 
+import atexit
+import json
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from time import sleep
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from fake_provider import FakeCloud, FakeProvider, Faults
 
-from planapply.fleet.request import launch_request
+from planapply.fleet.request import chunks, launch_request
 from planapply.fleet.tls import make_tls
 from planapply.model.node import TAG_LINEAGE, VM, NodeConfig
 from planapply.model.state import Intent, Resource, State
-from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits, Provider
+from planapply.provider import (
+    ErrorKind,
+    LaunchRequest,
+    LaunchResult,
+    Limits,
+    Provider,
+    ProviderError,
+)
 
 
 @dataclass
@@ -70,8 +82,25 @@ class Account:
         )
         return launch_request(self.state, token or uuid4().hex[:20], intent, self.provider.limits)
 
+    def requests(self, *names: str, **changes: Any) -> list[LaunchRequest]:
+        """For all names, as many in one request as the provider takes."""
+        batches = chunks(names, self.provider.limits.batch)
+        return [self.request(*batch, **changes) for batch in batches]
+
     def launch(self, *names: str, **changes: Any) -> LaunchResult:
-        return self.provider.launch(self.request(*names, **changes))
+        """Of all names; the first failure ends it, and is the shortfall if there are VMs."""
+        vms: list[VM] = []
+        for request in self.requests(*names, **changes):
+            try:
+                result = self.provider.launch(request)
+            except ProviderError as error:
+                if not vms:
+                    raise
+                return LaunchResult(tuple(vms), error)
+            vms += result.vms
+            if result.shortfall is not None:
+                return LaunchResult(tuple(vms), result.shortfall)
+        return LaunchResult(tuple(vms))
 
     def find(self, provider: Provider | None = None) -> list[VM]:
         return (provider or self.provider).find(self.tags)
@@ -87,6 +116,20 @@ class Account:
                 return
             self.subject.wait(limits.poll)
         raise AssertionError(f"it never came to hold; there is {self.find()}")
+
+    def patiently(self, call: Callable[[], object]) -> None:
+        """Again while it is throttled or unavailable, as the fleet does."""
+
+        def done() -> bool:
+            try:
+                call()
+            except ProviderError as error:
+                if error.kind not in (ErrorKind.THROTTLED, ErrorKind.UNAVAILABLE):
+                    raise
+                return False
+            return True
+
+        self.eventually(done)
 
     def end(self) -> None:
         """Terminate what there is of this lineage, and see it gone."""
@@ -182,11 +225,120 @@ def local(tmp_path: Path) -> Iterator[Subject]:
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
+@contextmanager
+def openstack(tmp_path: Path) -> Iterator[Subject]:
+    """Nova, one for all tests: each has a lineage, and leaves nothing."""
+    cloud = _nova()
+    cloud.clear()
+    cloud.quota(-1)
+    create = {**cloud.settings["create"]}
+    worker = NodeConfig(
+        group="cpu",
+        cls="distributed.Worker",
+        size=("m1.tiny",),
+        image="155d900f-4e14-4e4c-a73d-069cbf4541e6",
+        provider={"create": create},
+    )
+
+    def scarce(count: int) -> None:
+        cloud.quota(len(cloud.settled()) + count)
+
+    def refused(account: Account) -> LaunchRequest:
+        return account.request("cpu-0", create={"ex_keyname": "of-nobody"})
+
+    yield Subject(
+        connect=lambda: libcloud_provider({**cloud.settings, "allow_from": ["203.0.113.0/24"]}),
+        worker=worker,
+        failures={ErrorKind.REJECTED: refused},
+        scarce=scarce,
+    )
+    assert cloud.settled() == []
+
+
+@cache
+def _nova() -> Any:
+    from novalab.cloud import serve
+
+    running = ExitStack()
+    atexit.register(running.close)
+    cloud = running.enter_context(serve())
+    os.environ.update(cloud.env)
+    return cloud
+
+
+@contextmanager
+def libcloud_ec2(tmp_path: Path) -> Iterator[Subject]:
+    """The lab's EC2, through Libcloud."""
+    from lab.honest import Cloud, serve
+
+    with serve(Cloud()) as cloud, pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.env.items():
+            patch.setenv(name, value)
+        region = cloud.settings.region
+        host, _, port = cloud.url.removeprefix("http://").partition(":")
+        settings = {
+            "driver": "ec2",
+            "key": "env:AWS_ACCESS_KEY_ID",
+            "secret": "env:AWS_SECRET_ACCESS_KEY",
+            "options": {"region": region, "host": host, "port": int(port), "secure": False},
+            "allow_from": ["203.0.113.0/24"],
+        }
+        provider = libcloud_provider(settings)
+        with provider.client.asking() as lib:
+            images = lib.list_images(ex_owner="amazon") or lib.list_images()
+
+        def failing(code: str) -> Callable[[Account], LaunchRequest]:
+            def make(account: Account) -> LaunchRequest:
+                cloud.fault("RunInstances", error=code, status=500 if "Insuf" in code else 400)
+                return account.request("cpu-0")
+
+            return make
+
+        yield Subject(
+            connect=lambda: libcloud_provider(settings),
+            worker=NodeConfig(
+                group="cpu",
+                cls="distributed.Worker",
+                size=("m7i.large",),
+                image=images[0].id,
+                provider={},
+            ),
+            failures={
+                ErrorKind.CAPACITY: failing("InsufficientInstanceCapacity"),
+                ErrorKind.QUOTA: failing("VcpuLimitExceeded"),
+                ErrorKind.REJECTED: failing("InvalidParameterValue"),
+                ErrorKind.UNAUTHORIZED: failing("UnauthorizedOperation"),
+            },
+            scarce=lambda count: cloud.configure(capacity={"*": count}),
+        )
+
+
+def libcloud_provider(settings: dict[str, Any], settle: float = 1.0) -> Any:
+    """With a cloud that is quick, so that tests are."""
+    from planapply_libcloud import PLUGIN
+    from planapply_libcloud.settings import Settings
+
+    provider: Any = PLUGIN.connect(Settings.model_validate_json(json.dumps(settings)))
+    provider.client.driver = replace(provider.client.driver, settle=settle, poll=0.1)
+    return provider
+
+
+def ec2(tmp_path: Path) -> AbstractContextManager[Subject]:
+    from conformance import ec2_subject
+
+    return ec2_subject.ec2(tmp_path)
+
+
 SUBJECTS: dict[str, Callable[[Path], AbstractContextManager[Subject]]] = {
     "fake": fake,
     "fake-without-tokens": fake_without_tokens,
     "local": local,
+    "ec2": ec2,
+    "libcloud-ec2": libcloud_ec2,
+    "libcloud-openstack": openstack,
 }
+SLOW = {"libcloud-openstack"}
+"""Those that need Nova."""
 
 
 def other_request(request: LaunchRequest, of: LaunchRequest) -> LaunchRequest:

@@ -12,16 +12,18 @@ NAMES = ("cpu-0", "cpu-1", "cpu-7")
 
 
 def test_each_name_gets_a_vm_of_its_own(account: Account) -> None:
-    request = account.request(*NAMES, tags={"team": "bio"})
-    result = account.provider.launch(request)
-    assert result.shortfall is None
-    assert [vm.name for vm in result.vms] == [*NAMES]
-    assert [vm.index for vm in result.vms] == [0, 1, 2]
-    assert len({vm.id for vm in result.vms}) == 3
-    for vm in result.vms:
-        assert vm.tags == request.tags
-        assert vm.batch == request.token
-        assert vm.status in ("pending", "running")
+    ids = set()
+    for request in account.requests(*NAMES, tags={"team": "bio"}):
+        result = account.provider.launch(request)
+        assert result.shortfall is None
+        assert [vm.name for vm in result.vms] == [*request.names]
+        assert [vm.index for vm in result.vms] == [*range(len(request.names))]
+        for vm in result.vms:
+            ids.add(vm.id)
+            assert vm.tags == request.tags
+            assert vm.batch == request.token
+            assert vm.status in ("pending", "running")
+    assert len(ids) == 3
 
 
 def test_what_was_launched_is_found_by_lineage_and_by_batch(account: Account) -> None:
@@ -35,15 +37,16 @@ def test_what_was_launched_is_found_by_lineage_and_by_batch(account: Account) ->
 
 
 def test_no_vm_is_ever_seen_without_its_tags(account: Account) -> None:
-    request = account.request(*NAMES)
+    requests = account.requests(*NAMES)
     with ThreadPoolExecutor(1) as pool:
-        launching = pool.submit(account.provider.launch, request)
+        launching = [pool.submit(account.provider.launch, request) for request in requests]
         seen = []
-        while not launching.done():
+        while not all(launch.done() for launch in launching):
             seen += account.find()
-        assert launching.result().shortfall is None
+        assert all(launch.result().shortfall is None for launch in launching)
     seen += account.find()
-    assert all(vm.tags == request.tags and vm.name in NAMES for vm in seen)
+    tags = {request.token: request.tags for request in requests}
+    assert all(vm.tags == tags[vm.batch] and vm.name in NAMES for vm in seen)
 
 
 def test_a_cluster_sees_its_own_vms_only(new_account: Callable[[], Account]) -> None:
@@ -63,7 +66,7 @@ def test_a_new_object_sees_and_ends_what_an_old_one_launched(account: Account) -
 
 def test_asking_again_with_a_token_gives_the_same_vms(account: Account) -> None:
     _needs_tokens(account)
-    request = account.request(*NAMES)
+    request = account.requests(*NAMES)[0]
     first = account.provider.launch(request)
     again = account.subject.connect().launch(request)
     assert [(vm.id, vm.name) for vm in again.vms] == [(vm.id, vm.name) for vm in first.vms]
@@ -72,7 +75,7 @@ def test_asking_again_with_a_token_gives_the_same_vms(account: Account) -> None:
 
 def test_a_token_is_good_for_many_askers_at_a_time(account: Account) -> None:
     _needs_tokens(account)
-    request = account.request(*NAMES)
+    request = account.requests(*NAMES)[0]
 
     def ask(_: int) -> LaunchResult:
         return account.subject.connect().launch(request)
@@ -80,13 +83,13 @@ def test_a_token_is_good_for_many_askers_at_a_time(account: Account) -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(ask, range(4)))
     ids = {vm.id for result in results for vm in result.vms}
-    assert len(ids) == len(NAMES)
+    assert len(ids) == len(request.names)
     account.eventually(lambda: account.ids() == ids)
 
 
 def test_a_token_of_another_request_is_spent(account: Account) -> None:
     _needs_tokens(account)
-    request = account.request(*NAMES)
+    request = account.requests(*NAMES)[0]
     account.provider.launch(request)
     other = other_request(account.request("cpu-5"), of=request)
     with pytest.raises(ProviderError) as raised:
@@ -96,7 +99,7 @@ def test_a_token_of_another_request_is_spent(account: Account) -> None:
 
 def test_a_token_of_ended_vms_gives_no_dead_ones(account: Account) -> None:
     _needs_tokens(account)
-    request = account.request(*NAMES)
+    request = account.requests(*NAMES)[0]
     ended = account.provider.launch(request).vms
     account.eventually(lambda: not account.provider.terminate([vm.id for vm in ended]))
     account.eventually(lambda: account.find() == [])

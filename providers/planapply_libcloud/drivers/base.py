@@ -76,6 +76,8 @@ class Driver:
     """Where the root disk's size goes, in GB."""
     token: str = ""
     always: Mapping[str, Any] = field(default_factory=dict)
+    named_networks: str = ""
+    """The argument of `create` that has names or ids of networks."""
     requires: Mapping[str, str] = field(default_factory=dict)
     """What `create` must have, and an example."""
 
@@ -137,7 +139,12 @@ class Driver:
             own = merged(own, nest(self.user_data, data))
         if self.tags:
             own = merged(own, nest(self.tags, self.tag_form.written(request.tags)))
-        return merged(merged(self.always, create), own)
+        given = dict(create)
+        if self.named_networks in given:
+            given[self.named_networks] = [
+                catalog.network(name) for name in given[self.named_networks]
+            ]
+        return merged(merged(self.always, given), own)
 
     def check_tags(self, tags: Mapping[str, str]) -> str:
         """What is wrong with these tags here; empty when nothing is."""

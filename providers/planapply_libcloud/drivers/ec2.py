@@ -64,9 +64,10 @@ class EC2(FullDriver):
         return str(lib.ex_get_console_output(SimpleNamespace(id=id)).get("output") or "")
 
     def retag(self, lib: Any, node: Any, tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        lib.ex_create_tags(node, dict(tags))
+        # The driver's own calls count from 0, which EC2 does not.
+        _change_tags(lib, "CreateTags", node.id, dict(tags))
         if removed:
-            lib.ex_delete_tags(node, dict.fromkeys(removed))
+            _change_tags(lib, "DeleteTags", node.id, dict.fromkeys(removed))
 
     def groups(self, lib: Any) -> Iterable[Group]:
         for group in lib.ex_get_security_groups():
@@ -107,6 +108,15 @@ class EC2(FullDriver):
         return {"ex_security_group_ids": [id]}
 
 
+def _change_tags(lib: Any, action: str, id: str, tags: Mapping[str, str | None]) -> None:
+    params = {"Action": action, "ResourceId.1": id}
+    for number, (key, value) in enumerate(tags.items(), 1):
+        params[f"Tag.{number}.Key"] = key
+        if value is not None:
+            params[f"Tag.{number}.Value"] = value
+    lib.connection.request(lib.path, params=params)
+
+
 def _rules(group: str, rule: Mapping[str, Any]) -> Iterable[Rule]:
     protocol = "any" if str(rule.get("protocol")) == "-1" else str(rule.get("protocol"))
     first, last = int(rule.get("from_port") or 0), int(rule.get("to_port") or 0)
@@ -142,6 +152,9 @@ EC2_DRIVER = EC2(
         "IdempotentInstanceTerminated": ErrorKind.SPENT,
         "IdempotentParameterMismatch": ErrorKind.SPENT,
         "RequestLimitExceeded": ErrorKind.THROTTLED,
+        "UnauthorizedOperation": ErrorKind.UNAUTHORIZED,
+        "ExpiredToken": ErrorKind.UNAUTHORIZED,
+        "RequestExpired": ErrorKind.UNAUTHORIZED,
         "InvalidGroup.NotFound": ErrorKind.UNAVAILABLE,
         "DependencyViolation": ErrorKind.UNAVAILABLE,
     },

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from planapply.provider import ErrorKind
 from planapply_libcloud import labels
 from planapply_libcloud.drivers.base import Catalog, LaunchRequest
 from planapply_libcloud.drivers.full import AMONG_THEMSELVES, SELF, FullDriver, Group, Rule
@@ -37,8 +38,6 @@ class OpenStack(FullDriver):
 
     def arguments(self, request: LaunchRequest, create: Mapping[str, Any], catalog: Catalog) -> Any:
         create = dict(create)
-        if "networks" in create:
-            create["networks"] = [catalog.network(name) for name in create["networks"]]
         if "ex_security_groups" in create:
             # Nova takes names and ids alike, and the driver asks for no more than this.
             create["ex_security_groups"] = [_named(n) for n in create["ex_security_groups"]]
@@ -136,9 +135,15 @@ OPENSTACK = OpenStack(
     tag_form=labels.Pairs(keys=r"[a-zA-Z0-9_:. -]{1,255}", most=128),
     seen_tags="metadata",
     zone="ex_availability_zone",
+    named_networks="networks",
     seen_zone="availability_zone",
     longest_name=63,
     parallel=8,
     settle=30.0,
     poll=2.0,
+    definite={
+        # While it is being built.
+        "while it is in": ErrorKind.UNAVAILABLE,
+        "is not ready": ErrorKind.UNAVAILABLE,
+    },
 )

@@ -1,0 +1,54 @@
+"""Nova, in a venv of its own: `python -m novalab.install` in tests/ makes it, once.
+
+It is kept under the user's cache folder, or where PLANAPPLY_NOVA_CACHE says: 0.3 GB.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import platformdirs
+
+VARIABLE = "PLANAPPLY_NOVA_CACHE"
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+
+def python() -> Path:
+    """The interpreter of that venv, which is made where it is missing."""
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    cache = os.environ.get(VARIABLE) or platformdirs.user_cache_path("planapply") / "nova"
+    folder = Path(cache) / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            _install(folder / "venv")
+            (folder / "done").touch()
+    return folder / "venv" / "bin" / "python"
+
+
+def _install(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
+    interpreter = folder / "bin" / "python"
+    # uv is ten times as fast; where it can't reach the index, pip may.
+    uv = Path(sys.executable).with_name("uv")
+    commands = [[uv, "pip", "install", "--quiet", "--python", interpreter, "-r", REQUIREMENTS]]
+    commands += [[interpreter, "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]]
+    for command in commands if uv.exists() else commands[1:]:
+        if subprocess.run(command, check=False).returncode == 0:
+            break
+    else:
+        raise RuntimeError("Nova can't be installed; what pip said stands above")
+    # Its fixtures look for the configuration beside the package, where a checkout has it.
+    packages = next((folder / "lib").glob("python*/site-packages"))
+    (packages / "etc").symlink_to(folder / "etc")
+
+
+if __name__ == "__main__":
+    print(python())

@@ -1,0 +1,381 @@
+"""Runs in Nova's venv: real Nova behind one loopback port, with what it needs of OpenStack around.
+
+Keystone, Glance and Neutron are Nova's own test fixtures, given the few calls over HTTP that
+Libcloud makes: see `_Identity`, `_images` and `_network`. `POST /_lab/…` rules it, as `cloud.py` does.
+
+It prints its address, and ends when its standard input does.
+"""
+
+import copy
+import datetime
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import unittest
+import uuid
+import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from urllib.parse import urlsplit
+
+os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
+
+# The first of Nova's, or it finds that eventlet is there already.
+from nova.tests.functional import integrated_helpers  # noqa: I001
+from neutronclient.common import exceptions as neutron_exceptions
+from nova.tests import fixtures as nova_fixtures
+from nova.tests.fixtures.nova import PROJECT_ID
+
+USER, PASSWORD, PROJECT, REGION = "dask", "correct horse", "research", "RegionOne"
+TOKEN_LIFE = 3600.0
+JSON = "application/json"
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body>proxy</body></html>"
+
+
+class Neutron(nova_fixtures.NeutronFixture):
+    """With an address for each port, on this machine's loopback, and with groups that change."""
+
+    subnet_1 = {
+        **nova_fixtures.NeutronFixture.subnet_1,
+        "cidr": "127.0.0.0/8",
+        "gateway_ip": "127.0.0.1",
+    }
+
+    def __init__(self, test):
+        super().__init__(test)
+        self._count = 0
+        self._lock = threading.Lock()
+        default = copy.deepcopy(self.security_group)
+        default["security_group_rules"] = []
+        self._security_groups = {default["id"]: default}
+
+    def create_port(self, body=None):
+        with self._lock:
+            made = super().create_port(body)
+            self._count += 1
+            address = f"127.{10 + self._count // 62500}.{self._count // 250 % 250}.{self._count % 250 + 1}"
+            own = {
+                "fixed_ips": [{"ip_address": address, "subnet_id": self.subnet_1["id"]}],
+                "security_groups": (body or {}).get("port", {}).get("security_groups", []),
+            }
+            self._ports[made["port"]["id"]].update(copy.deepcopy(own))
+            made["port"].update(own)
+            return made
+
+    def show_security_group(self, id, **_):
+        if id not in self._security_groups:
+            raise neutron_exceptions.NeutronClientException(status_code=404)
+        return {"security_group": copy.deepcopy(self._security_groups[id])}
+
+    def find_resource(self, resource, name_or_id, *_, **__):
+        assert resource == "security_group", resource
+        groups = self._security_groups.values()
+        found = [group for group in groups if name_or_id in (group["id"], group["name"])]
+        if not found:
+            raise neutron_exceptions.NotFound()
+        return {"id": found[0]["id"]}
+
+    def groups(self):
+        return self._security_groups
+
+    def used(self):
+        """Ids of the groups that ports are in."""
+        return {group for port in self._ports.values() for group in port.get("security_groups", ())}
+
+
+class Refused(Exception):
+    def __init__(self, status, message):
+        self.status, self.message = status, message
+
+
+class OpenStack:
+    """Everything behind the port."""
+
+    def __init__(self, nova, flags, neutron, glance, said):
+        self.nova, self.flags, self.neutron, self.glance = nova, flags, neutron, glance
+        self.said = said
+        self.url = ""
+        self.tokens = {}
+        self.faults, self.log = [], []
+        self.lock = threading.Lock()
+
+    def answer(self, method, path, query, headers, body, connection):
+        """(status, headers, body), or None where the connection is dropped."""
+        if path.startswith("/_lab/"):
+            value = self.rule(path.removeprefix("/_lab/"), json.loads(body or b"{}"))
+            return 200, {"Content-Type": JSON}, json.dumps(value).encode()
+        fault = self._strike(method, path)
+        self.log.append([method, path])
+        time.sleep(fault.get("delay", 0.0))
+        if fault.get("lost") == "before":
+            return None
+        if fault.get("html"):
+            return fault.get("status", 502), {"Content-Type": "text/html"}, HTML
+        if "status" in fault:
+            return self._error(fault["status"], fault.get("message", "set by the lab"))
+        try:
+            result = self._route(method, path, query, headers, body)
+        except Refused as refused:
+            result = self._error(refused.status, refused.message)
+        return None if fault.get("lost") == "after" else result
+
+    def rule(self, name, how):
+        if name == "fault":
+            self.faults.append({"at": 1, "times": 1, "seen": 0, "hits": 0, **how})
+        elif name == "clear":
+            self.faults.clear()
+            self.log.clear()
+        elif name == "expire":
+            self.tokens.clear()
+        elif name == "quota":
+            # Counted when asked for, or only once they are built: then Nova accepts too many first.
+            early = how["counts"] == "at once"
+            limits = {"instances": how["instances"], "cores": -1, "ram": -1}
+            self.flags(count_usage_from_placement=early, **limits, group="quota")
+        elif name == "said":
+            return self.said()[-20_000:]
+        elif name == "log":
+            return list(self.log)
+        elif name == "servers":
+            status, _, body = self._nova("GET", "/v2.1/servers/detail", "", {}, b"")
+            assert status == 200, body
+            return json.loads(body)["servers"]
+        else:
+            raise AssertionError(name)
+        return None
+
+    def _strike(self, method, path):
+        with self.lock:
+            for fault in self.faults:
+                if fault["method"] != method or not path.endswith(fault["path"]):
+                    continue
+                fault["seen"] += 1
+                if fault["seen"] >= fault["at"] and fault["hits"] < fault["times"]:
+                    fault["hits"] += 1
+                    return fault
+        return {}
+
+    def _route(self, method, path, query, headers, body):
+        if path == "/identity/v3/auth/tokens":
+            return self._log_in(json.loads(body))
+        expires = self.tokens.get(headers.get("X-Auth-Token"))
+        if expires is None or expires < time.time():
+            raise Refused(401, "The request you have made requires authentication.")
+        service, _, rest = path.lstrip("/").partition("/")
+        if service == "compute":
+            return self._nova(method, f"/{rest}", query, headers, body)
+        if service == "image":
+            return self._json(200, self._images(rest))
+        return self._network(method, rest, json.loads(body or b"{}"))
+
+    def _log_in(self, asked):
+        user = asked["auth"]["identity"]["password"]["user"]
+        if (user["name"], user["password"]) != (USER, PASSWORD):
+            raise Refused(401, "The request you have made requires authentication.")
+        token = uuid.uuid4().hex
+        until = time.time() + TOKEN_LIFE
+        self.tokens[token] = until
+        when = datetime.datetime.fromtimestamp(until, datetime.UTC)
+        catalog = [
+            {
+                "type": kind,
+                "name": name,
+                "endpoints": [
+                    {
+                        "interface": "public",
+                        "region": REGION,
+                        "url": f"{self.url}/{path}",
+                        "id": kind,
+                    }
+                ],
+            }
+            for kind, name, path in (
+                ("compute", "nova", "compute/v2.1"),
+                ("image", "glance", "image"),
+                ("network", "neutron", "network"),
+            )
+        ]
+        answer = {
+            "token": {
+                "expires_at": when.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "issued_at": "2025-01-01T00:00:00.000000Z",
+                "catalog": catalog,
+                "user": {"id": USER, "name": USER, "domain": {"id": "default", "name": "Default"}},
+                "project": {"id": PROJECT_ID, "name": PROJECT},
+                "roles": [{"id": "member", "name": "member"}],
+            }
+        }
+        status, headers, body = self._json(201, answer)
+        return status, {**headers, "X-Subject-Token": token}, body
+
+    def _nova(self, method, path, query, headers, body):
+        found = {}
+
+        def start_response(status, its_headers, exc_info=None):
+            found["status"], found["headers"] = int(status.split()[0]), dict(its_headers)
+
+        url = urlsplit(self.url)
+        environ = {
+            "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": headers.get("Content-Type", JSON),
+            "CONTENT_LENGTH": str(len(body)),
+            "SERVER_NAME": url.hostname,
+            "SERVER_PORT": str(url.port),
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": url.netloc,
+            "HTTP_ACCEPT": JSON,
+            "HTTP_X_AUTH_USER": USER,
+            "HTTP_X_AUTH_PROJECT_ID": PROJECT_ID,
+            "HTTP_X_ROLES": "reader,member",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": BytesIO(body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        answer = b"".join(self.nova(environ, start_response))
+        return found["status"], found["headers"], answer
+
+    def _images(self, rest):
+        images = [
+            {
+                "id": image["id"],
+                "name": image["name"],
+                "status": "active",
+                "visibility": image["visibility"],
+                "min_ram": 0,
+                "min_disk": 0,
+                "created_at": "2025-01-01T00:00:00Z",
+                "updated_at": "2025-01-01T00:00:00Z",
+            }
+            for image in self.glance.detail(None)
+        ]
+        if rest == "v2/images":
+            return {"images": images, "schema": "/v2/schemas/images", "first": "/v2/images"}
+        found = [image for image in images if image["id"] == rest.rpartition("/")[2]]
+        if not found:
+            raise Refused(404, "No image found")
+        return found[0]
+
+    def _network(self, method, rest, asked):
+        groups = self.neutron.groups()
+        _, kind, *id = rest.split("/")
+        with self.lock:
+            if (method, kind) == ("GET", "networks"):
+                network = {"subnets": [], "status": "ACTIVE", **self.neutron.network_1}
+                return self._json(200, {"networks": [network]})
+            if (method, kind) == ("GET", "security-groups"):
+                return self._json(200, {"security_groups": list(groups.values())})
+            if (method, kind) == ("POST", "security-groups"):
+                made = {
+                    "id": str(uuid.uuid4()),
+                    "tenant_id": PROJECT_ID,
+                    "project_id": PROJECT_ID,
+                    "security_group_rules": [],
+                    **asked["security_group"],
+                }
+                made["security_group_rules"] = [
+                    self._rule(made["id"], {"direction": "egress", "ethertype": version})
+                    for version in ("IPv4", "IPv6")
+                ]
+                groups[made["id"]] = made
+                return self._json(201, {"security_group": made})
+            if (method, kind) == ("DELETE", "security-groups"):
+                if id[0] not in groups:
+                    raise Refused(404, f"Security group {id[0]} does not exist")
+                if id[0] in self.neutron.used():
+                    raise Refused(409, f"Security Group {id[0]} in use.")
+                del groups[id[0]]
+                return 204, {}, b""
+            if (method, kind) == ("POST", "security-group-rules"):
+                rule = asked["security_group_rule"]
+                made = self._rule(rule["security_group_id"], rule)
+                groups[rule["security_group_id"]]["security_group_rules"].append(made)
+                return self._json(201, {"security_group_rule": made})
+            if (method, kind) == ("DELETE", "security-group-rules"):
+                for group in groups.values():
+                    rules = group["security_group_rules"]
+                    rules[:] = [rule for rule in rules if rule["id"] != id[0]]
+                return 204, {}, b""
+        raise Refused(404, f"the lab has no {method} {rest}")
+
+    def _rule(self, group, rule):
+        empty = dict.fromkeys(
+            ("protocol", "port_range_min", "port_range_max", "remote_ip_prefix", "remote_group_id")
+        )
+        return {**empty, **rule, "id": str(uuid.uuid4()), "security_group_id": group}
+
+    def _json(self, status, value):
+        return status, {"Content-Type": JSON}, json.dumps(value).encode()
+
+    def _error(self, status, message):
+        return self._json(status, {"error": {"code": status, "message": message}})
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    cloud = None
+    # Without it, the small writes of one answer wait for each other.
+    wbufsize = -1
+
+    def handle_any(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        url = urlsplit(self.path)
+        result = self.cloud.answer(
+            self.command, url.path, url.query, self.headers, body, self.connection
+        )
+        if result is None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        status, headers, answer = result
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in ("content-length", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer)
+
+    do_GET = do_POST = do_PUT = do_DELETE = handle_any
+
+    def log_message(self, *args):
+        pass
+
+
+class Run(integrated_helpers._IntegratedTestBase):
+    """One test of Nova's own kind, which lasts as long as the server shall run."""
+
+    CAST_AS_CALL = False  # as in production: the API answers while the server is being built
+
+    def setUp(self):
+        self.flags(compute_driver="fake.FakeDriver")
+        nova_fixtures.NeutronFixture = Neutron
+        super().setUp()
+
+    def test_serve(self):
+        warnings.simplefilter("ignore")  # which a test of Nova's takes for errors
+        said = lambda: self.stdlog.logger.output  # noqa: E731
+        cloud = OpenStack(self.api_fixture.app(), self.flags, self.neutron, self.glance, said)
+        handler = type("Bound", (Handler,), {"cloud": cloud})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        cloud.url = f"http://127.0.0.1:{server.server_port}"
+        print(cloud.url, file=sys.__stdout__, flush=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    unittest.TextTestRunner(stream=sys.stderr).run(unittest.TestSuite([Run("test_serve")]))
+    os._exit(0)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OLDEST_TESTS ?= tests/cluster
 COVERAGE := --cov --cov-report=term
 
-.PHONY: venv demo story test test-fast test-oldest lint types layers constraints clean
+.PHONY: venv demo story lab bench test test-fast test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/.stamp
@@ -41,9 +41,21 @@ test-oldest: .venv-oldest/.stamp
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[dev]'
 	touch $@
 
+# Side by side with what a user would pick instead; takes minutes.
+bench: venv
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/engine.py
+	DASK_LOGGING__DISTRIBUTED=warning $(BIN)/python benchmarks/handles.py
+	$(BIN)/python benchmarks/local_apply.py
+
 # One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
 story: venv
 	cd tests && ../$(BIN)/python -m simulator.story $(SEED)
+
+# The cloud on one machine: honest EC2, and every instance a real machine. Root on Debian.
+lab: venv
+	cd tests && ../$(BIN)/python -m lab.base
+	$(BIN)/pytest -m lab -rs
 
 lint: venv
 	$(BIN)/ruff check

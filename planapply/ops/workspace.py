@@ -53,7 +53,7 @@ class Workspace:
     ) -> "Workspace":
         """With a spec that consists of what the options say; raises PlanapplyError."""
         spec, diagnostics = specfile.without_file(cluster, provider, catalog.plugin, overrides)
-        return cls(open_store(state), spec, diagnostics)
+        return cls(open_store(state), spec, diagnostics, overrides=overrides)
 
     @classmethod
     def from_state(

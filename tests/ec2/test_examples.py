@@ -1,0 +1,56 @@
+"""The examples are specs that EC2 takes, and the pages name what there is."""
+
+import re
+from pathlib import Path
+
+import boto3
+import pytest
+from ec2.project import Project
+from lab.honest import Cloud
+from planapply_ec2.settings import Settings
+
+from planapply.model.plan import Plan
+from planapply.ops.planning import plan
+from planapply.ops.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+SUBNETS = ("subnet-0aaaaaaaaaaaaaaaa", "subnet-0bbbbbbbbbbbbbbbb")
+
+
+def planned(name: str, folder: Path) -> Plan:
+    text = (ROOT / "examples" / name).read_text()
+    spec = folder / name
+    subnets = boto3.client("ec2").describe_subnets()["Subnets"]
+    for example, subnet in zip(SUBNETS, subnets, strict=False):
+        text = text.replace(example, subnet["SubnetId"])
+    spec.write_text(text.replace('profile = "research"\n', ""))
+    return plan(Workspace.from_spec(str(spec), state=str(folder / "state.json"))).plan
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"), [("ec2.toml", 5), ("ec2-gpu.toml", 3), ("ec2-company.toml", 1)]
+)
+def test_an_example_is_planned(
+    project: Project, aws: Cloud, tmp_path: Path, name: str, nodes: int
+) -> None:
+    made = planned(name, tmp_path)
+    assert sum(change.kind == "node" for change in made.changes) == nodes
+    assert {change.action for change in made.changes} == {"create"}
+    assert made.cost is not None
+    assert made.cost.after
+
+
+def test_the_pages_name_every_setting_and_no_other() -> None:
+    pages = "".join((ROOT / "docs" / f"{p}.md").read_text() for p in ("ec2", "ec2-company", "spec"))
+    for setting in Settings.model_fields:
+        assert f"`{setting}`" in pages
+    tables = re.findall(r"\[provider\]\n((?:[a-z_]+ = .*\n)+)", pages)
+    named = {line.partition(" = ")[0] for table in tables for line in table.splitlines()}
+    assert named <= {*Settings.model_fields, "folder", "driver", "key", "secret", "options"}
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in ("ec2", "ec2-iam", "ec2-company"):
+        path = ROOT / "docs" / f"{page}.md"
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / link).exists(), (page, link)

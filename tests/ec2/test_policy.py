@@ -1,0 +1,72 @@
+"""The documented IAM policy is enough, and no more, for the calls that planapply makes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import boto3
+from ec2.project import Project
+from lab.honest import Cloud
+from planapply_ec2 import PLUGIN
+from planapply_ec2.settings import Settings
+
+PAGE = Path(__file__).parents[2] / "docs" / "ec2-iam.md"
+NOT_SEEN = {"iam:CreateServiceLinkedRole"}
+"""AWS asks for it by itself, with an account's first spot VM."""
+FREE = {"sts:GetCallerIdentity"}
+"""Nobody can be denied it."""
+
+
+def policy() -> dict[str, Any]:
+    text = re.search(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert text is not None
+    document: dict[str, Any] = json.loads(text[1])
+    return document
+
+
+def actions(statement: dict[str, Any]) -> set[str]:
+    named = statement["Action"]
+    return {named} if isinstance(named, str) else set(named)
+
+
+def called(cloud: Cloud) -> set[str]:
+    return {name if ":" in name else f"ec2:{name}" for name in cloud.counts()["actions"]}
+
+
+def test_the_policy_is_what_a_whole_life_asks_for(project: Project, aws: Cloud) -> None:
+    boto3.client("ec2").create_key_pair(KeyName="laptop")
+    vpc = boto3.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    aws.clear()
+    project.say("provider", f'key_name = "laptop"\nvpc = "{vpc}"')
+    project.write(project.spec.read_text().replace('size = "m6i.large"', "cpus = 2"))
+    project.say("workers.cpu", "spot = true\ndisk = '100 GiB'")
+    project.apply("cluster.tags={team='bio', stage='test'}")
+    project.apply("cluster.tags={team='geo'}", "provider.allow_from=['10.0.0.0/8']")
+    provider: Any = PLUGIN.connect(Settings(region="eu-west-1"))
+    vm = project.state().nodes["cpu-1"].vm
+    provider.secrets(vm)
+    provider.console(vm, 10)
+    provider.list_vms()
+    provider.allow(project.state().resources["security-group"], None)
+    project.destroy()
+    # With no VPC named, and no SSM.
+    aws.fault("ssm:*", error="AccessDeniedException")
+    project.write(project.spec.read_text().replace(f'vpc = "{vpc}"', ""))
+    project.plan()
+    allowed = set().union(*(actions(s) for s in policy()["Statement"])) - NOT_SEEN
+    assert called(aws) - FREE == allowed
+
+
+def test_what_ends_and_changes_is_planapplys_own() -> None:
+    """Nothing that ends or changes what exists is allowed without the condition on the tag."""
+    loose = {
+        action
+        for statement in policy()["Statement"]
+        if "Condition" not in statement
+        for action in actions(statement)
+    }
+    assert {action for action in loose if ":Describe" not in action and ":Get" not in action} == {
+        "ec2:RunInstances",
+        "ec2:CreateSecurityGroup",
+    }

@@ -252,7 +252,8 @@ def openstack(tmp_path: Path) -> Iterator[Subject]:
         failures={ErrorKind.REJECTED: refused},
         scarce=scarce,
     )
-    assert cloud.settled() == []
+    if left := [(server["name"], server["status"]) for server in cloud.settled()]:
+        raise AssertionError(f"it has left {left}")
 
 
 @cache

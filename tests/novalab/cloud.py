@@ -81,7 +81,8 @@ class Cloud:
         """The same, once nothing is being built or deleted any more."""
         for _ in range(600):
             servers = self.servers()
-            if not any(s["status"] == "BUILD" or s["OS-EXT-STS:task_state"] for s in servers):
+            moving = ("BUILD", "DELETED")
+            if not any(s["status"] in moving or s["OS-EXT-STS:task_state"] for s in servers):
                 return servers
             time.sleep(0.05)
         raise AssertionError(f"Nova does not come to rest: {servers}")

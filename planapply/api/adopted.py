@@ -173,6 +173,7 @@ class AdoptedCluster(MendedSpecCluster):
             await super()._correct()
             live.leaving &= self.workers.keys()
             if refused:
+                self.failures = refused
                 raise together(refused)
 
     async def _catch_up(self, live: Live, opened: Opened) -> None:
@@ -187,20 +188,21 @@ class AdoptedCluster(MendedSpecCluster):
         if gone := [name for name in opened.gone if live.is_elastic(name)]:
             await asyncio.to_thread(opened.fleet.forget, gone)
         self._absorb(live, state, opened.gone)
+        begun = [n for n, r in state.nodes.items() if r.status == "terminating"]
+        begun = [name for name in begun if live.is_elastic(name)]
+        for name in begun:  # whoever began to end it has died
+            record = state.nodes[name]
+            self.worker_spec[name] = live.entry(name, _config(state, name, record), record)
+            live.leaving.add(name)
+        # What has no handle could not be ended.
+        specified = self.worker_spec.items()
+        await super()._open([n for n, e in specified if n not in self.workers and live.is_there(e)])
+        for name in begun:
+            del self.worker_spec[name]
         for name in [n for n in self.workers if n not in self.worker_spec and n in state.nodes]:
             if not live.is_elastic(name):
                 logger.warning("%s stays: its group has a `count`, which the spec changes", name)
                 self._take_back(live, name)
-        for name, record in list(state.nodes.items()):
-            if record.status == "terminating" and live.is_elastic(name):
-                await self._end_later(live, name, record, state)
-
-    async def _end_later(self, live: Live, name: str, record: NodeRecord, state: State) -> None:
-        """A node whose end somebody began, and died."""
-        if name not in self.workers:
-            self.worker_spec[name] = live.entry(name, _config(state, name, record), record)
-            self.workers[name] = await self._handle(name)
-        self.worker_spec.pop(name, None)
 
     async def _resize(self, live: Live, opened: Opened, group: str, nodes: int) -> None:
         """Let the group have so many nodes, whatever others did since that was asked."""

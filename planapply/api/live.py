@@ -67,6 +67,11 @@ class Live:
         options = entry.get("options", {})
         return options.get("queue") is self.queue and "record" not in options
 
+    def is_there(self, entry: dict[str, Any]) -> bool:
+        """Whether it is a node that the state has."""
+        options = entry.get("options", {})
+        return options.get("queue") is self.queue and "record" in options
+
     def sketch(self, group: str) -> NodeConfig:
         """Roughly what a node of this group is; what it is exactly, only the provider knows."""
         assert self.workspace.spec is not None

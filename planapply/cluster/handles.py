@@ -7,10 +7,12 @@ from distributed.deploy.spec import ProcessInterface
 
 from planapply.cluster.queue import Queue
 from planapply.fleet import Wanted
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import scheduler_address
 from planapply.model.names import SCHEDULER
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord
+from planapply.provider import ProviderError
 
 
 class VMProcess(ProcessInterface):
@@ -48,15 +50,17 @@ class VMProcess(ProcessInterface):
         """What is known once there is a VM."""
 
     async def close(self) -> None:
-        """End the VM; returns when it is confirmed gone."""
+        """End the VM; returns when it is confirmed gone. Raises PlanapplyError."""
         if self.status in (Status.closed, Status.closing):
             await self.finished()
             return
         self.status = Status.closing
         try:
             await self.queue.terminate(self.name)
-        except BaseException:
+        except BaseException as error:
             self.status = Status.failed
+            if isinstance(error, ProviderError):
+                raise PlanapplyError(f"{self.name}: {error.summary}", error.detail) from error
             raise
         self.record = None
         await super().close()

@@ -35,7 +35,7 @@ POLL = 5  # an identity of a large cluster is large: ask for it this much less o
 class MendedSpecCluster(SpecCluster):
     """A SpecCluster that retires gracefully, keeps what works when something fails, and closes.
 
-    `failures` has what could not be started or ended in the last change, by name; nothing else was
+    `failures` has, by name, what could not be started or ended in the last change; nothing else was
     touched by that.
     """
 
@@ -296,7 +296,9 @@ def together(failures: Mapping[Any, BaseException]) -> BaseException:
     errors = list(failures.values())
     ours = [error for error in errors if isinstance(error, PlanapplyError)]
     if len(ours) == len(errors) > 1:
-        return PlanapplyError(diagnostics=tuple(d for error in ours for d in error.diagnostics))
+        # One that several share is said once.
+        said = dict.fromkeys(told for error in ours for told in error.diagnostics)
+        return PlanapplyError(diagnostics=tuple(said))
     first = errors[0]
     for name, error in list(failures.items())[1:]:
         first.add_note(f"{name}: {error}")

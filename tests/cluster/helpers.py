@@ -1,10 +1,12 @@
 """What the tests of clusters share."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from distributed import Client, Future
+
 from planapply import Cluster
 
 
@@ -37,3 +39,11 @@ def count_runs(client: Client, log: Path, tasks: int) -> list[Future]:
 def runs(log: Path) -> list[int]:
     """The numbers of the tasks that were run, in order of number."""
     return sorted(map(int, log.read_text().split()))
+
+
+EVENTS: dict[str, threading.Event] = {}
+
+
+def wait_for(event: str) -> bool:
+    """A task that is busy until the event comes; its worker is in this process."""
+    return EVENTS[event].wait(30)

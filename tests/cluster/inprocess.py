@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from distributed import Scheduler, Worker
+
 from planapply.model.base import Model
 from planapply.model.names import SCHEDULER, worker_names
 from planapply.model.node import VM, NodeConfig

@@ -16,7 +16,9 @@ from planapply import Cluster
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.planning import plan
 
-MIXED = SPEC.replace("min = 0", "min = 1") + '[workers.io]\ncount = 1\nclass = "distributed.Worker"\n'
+MIXED = (
+    SPEC.replace("min = 0", "min = 1") + '[workers.io]\ncount = 1\nclass = "distributed.Worker"\n'
+)
 NODES = ["cpu-0", "io-0", "scheduler"]
 
 
@@ -84,9 +86,11 @@ def test_leaving_leaves_it_running(
 
 def test_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
-        async with Cluster.adopt(applied_spec, asynchronous=True) as cluster:
-            async with Client(cluster, asynchronous=True) as client:
-                assert await client.submit(sum, [1, 2]) == 3
+        async with (
+            Cluster.adopt(applied_spec, asynchronous=True) as cluster,
+            Client(cluster, asynchronous=True) as client,
+        ):
+            assert await client.submit(sum, [1, 2]) == 3
         cluster = await Cluster.adopt(applied_spec, asynchronous=True)
         first, second = await asyncio.gather(cluster, cluster)
         assert first is second

@@ -1,0 +1,213 @@
+"""Adaptivity, which counts Dask workers and moves nodes; one process at a time."""
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from cluster.conftest import SPEC, Open
+from cluster.helpers import EVENTS, settle, until, wait_for
+from cluster.inprocess import Cloud, CloudWorkspace
+from distributed import Adaptive, Client
+
+from planapply import Cluster
+from planapply.api.adaptive import GroupAdaptive
+from planapply.model.diagnostics import PlanapplyError
+from planapply.ops.planning import plan
+
+PAIRS = SPEC.replace("max = 8", "max = 8\nprocesses = 2")
+MIXED = PAIRS + '[workers.io]\ncount = 2\nclass = "distributed.Worker"\n'
+
+
+@asynccontextmanager
+async def adaptive(
+    workspace: CloudWorkspace, nodes: int, workers: int, **options: Any
+) -> AsyncIterator[tuple[Cluster, Client, GroupAdaptive]]:
+    """A cluster that adapts when it is told to; `workers` is how many there are of all groups."""
+    async with (
+        Cluster.adopt(workspace, asynchronous=True) as cluster,
+        Client(cluster, asynchronous=True) as client,
+    ):
+        cluster.scale(nodes, group="cpu")
+        await cluster
+        while len(cluster.scheduler_info["workers"]) != workers:
+            await asyncio.sleep(0.01)
+        made = cluster.adapt(interval=0, **options)
+        assert isinstance(made, GroupAdaptive)
+        yield cluster, client, made
+
+
+@contextmanager
+def busy() -> Iterator[str]:
+    EVENTS["busy"] = threading.Event()
+    yield "busy"
+    EVENTS["busy"].set()
+
+
+def test_load_makes_nodes_and_idleness_ends_them(
+    cloud: Cloud, applied: Open, workspace: Open
+) -> None:
+    with Cluster.adopt(applied()) as cluster, Client(cluster) as client:
+        cluster.adapt(minimum=1, maximum=3, interval="20ms", target_duration="1ms")
+        until(lambda: [*cluster.workers] == ["cpu-0"])
+        futures = client.map(lambda x: x + 1, range(300), pure=False)
+        client.gather(futures)
+        until(lambda: len(cluster.workers) > 1)
+        del futures
+        until(lambda: len(cluster.workers) == 1)
+    assert len(cloud.names()) == 2
+    assert not plan(workspace()).plan.changes
+
+
+def test_bounds_in_workers_become_nodes(applied: Open) -> None:
+    def bounds(**said: Any) -> tuple[float, float]:
+        made = cluster.adapt(interval=0, **said)
+        return made.minimum, made.maximum
+
+    spec = PAIRS.replace("nthreads = 1", 'nthreads = 2, memory_limit = "1 GiB"')
+    with Cluster.adopt(applied(spec)) as cluster:
+        assert bounds() == (0, 8)
+        assert bounds(minimum=3, maximum=7) == (2, 3)
+        assert bounds(maximum=math.inf) == (0, 8)
+        assert bounds(minimum_cores=5, maximum_cores=11) == (2, 2)
+        assert bounds(minimum_memory="3 GiB", maximum_memory="9 GiB") == (2, 4)
+        assert bounds(minimum=3, minimum_cores=9, maximum=14, maximum_memory="9 GiB") == (3, 4)
+        with pytest.raises(ValueError, match="9 nodes of 'cpu' are outside min = 0, max = 8"):
+            cluster.adapt(maximum=18)
+        with pytest.raises(ValueError, match="at least 3 and at most 2 nodes"):
+            cluster.adapt(minimum=5, maximum=5)
+        with pytest.raises(ValueError, match="there is no group 'x'"):
+            cluster.adapt(group="x")
+
+
+def test_only_its_own_group_counts(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        async with adaptive(workspace, 3, 8) as (cluster, client, made):
+            assert made.plan == made.requested == made.observed == {"cpu-0", "cpu-1", "cpu-2"}
+            assert await made.target() == 0  # all are idle
+            with busy() as event:
+                # One worker of a node is enough for the node to be needed.
+                futures = [
+                    client.submit(wait_for, event, workers=name, pure=False)
+                    for name in ("cpu-0-1", "cpu-2-0")
+                ]
+                while sum(bool(w.processing) for w in cloud.scheduler.workers.values()) < 2:
+                    await asyncio.sleep(0.01)
+                # The idle nodes of the other group are no reason to end busy ones of this.
+                assert await made.target() == 2
+                assert (await made.workers_to_close(2)) == ["cpu-1"]
+                for _ in range(made.wait_count):
+                    await made.adapt()
+                await cluster
+                assert sorted(cluster.workers) == ["cpu-0", "cpu-2", "io-0", "io-1"]
+            assert await client.gather(futures) == [True, True]
+            del futures  # a node that holds results may be needed
+            while cluster.nodes_of("cpu"):
+                await made.adapt()
+            await cluster
+            assert sorted(cluster.workers) == ["io-0", "io-1"]
+
+    workspace = applied(MIXED)
+    asyncio.run(main())
+
+
+def test_more_work_makes_more_nodes(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        options = {"target_duration": "1ms", "maximum": 6}
+        async with adaptive(workspace, 1, 4, **options) as (cluster, client, made):
+            await client.gather(client.map(lambda x: x, range(4), pure=False))
+            with busy() as event:
+                futures = client.map(wait_for, [event] * 50, pure=False)
+                while not cloud.scheduler.total_occupancy:
+                    await asyncio.sleep(0.01)
+                # Of a target in Dask workers, those of the other group are taken off.
+                total = await Adaptive.target(made)
+                assert total >= 4
+                assert await made.target() == math.ceil((total - 2) / 2)
+                assert await made.safe_target() == 3
+                await made.adapt()
+                await cluster
+                assert cluster.nodes_of("cpu") == {"cpu-0", "cpu-1", "cpu-2"}
+            await client.gather(futures)
+
+    workspace = applied(MIXED)
+    asyncio.run(main())
+
+
+def test_nodes_that_have_not_joined_end_first(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        async with adaptive(workspace, 3, 3, minimum=2) as (cluster, _, made):
+            await asyncio.to_thread(cloud.hang, "cpu-0")
+            while "cpu-0" in made.observed:
+                await asyncio.sleep(0.01)
+            for _ in range(made.wait_count):
+                await made.adapt()
+            await cluster
+            assert sorted(cluster.workers) == ["cpu-1", "cpu-2"]
+
+    workspace = applied()
+    asyncio.run(main())
+
+
+def test_where_there_is_no_room_it_is_not_asked_again_at_once(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        cloud.refused = {f"cpu-{i}" for i in range(1, 9)}
+        async with adaptive(workspace, 1, 1) as (cluster, _, made):
+            await made.scale_up(2)
+            with pytest.raises(PlanapplyError, match="no room"):
+                await cluster
+            asked = cloud.calls["launch"]
+            for _ in range(3):
+                await made.scale_up(2)
+                await cluster
+            assert cloud.calls["launch"] == asked
+            cluster.scale(2)  # who asks by hand is heard
+            with pytest.raises(PlanapplyError, match="no room"):
+                await cluster
+            assert cloud.calls["launch"] == asked + 1
+
+    workspace = applied()
+    asyncio.run(main())
+
+
+def test_one_at_a_time(applied: Open, workspace: Open) -> None:
+    with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
+        adapting = first.adapt(interval="1s")
+        with pytest.raises(PlanapplyError) as raised:
+            second.adapt()
+        [told] = raised.value.diagnostics
+        assert told.summary == "another process scales this cluster adaptively"
+        assert "Two of them would undo each other's changes." in told.detail
+        second.scale(1)  # by hand anybody may
+        settle(second)
+        assert first.adapt(maximum=2) is not adapting  # one's own is replaced
+        first._adaptive.stop()
+        second.adapt(interval="1s")
+        with pytest.raises(PlanapplyError, match="adaptively"):
+            first.adapt()
+    with Cluster.adopt(workspace()) as third:
+        third.adapt()  # leaving gave it back
+
+
+def test_an_adaptive_that_can_not_be_made_claims_nothing(applied: Open, workspace: Open) -> None:
+    with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
+        with pytest.raises(TypeError, match=r"derive it from planapply\.api\.adaptive"):
+            first.adapt(Adaptive=Adaptive)
+        with pytest.raises(KeyError, match="soon"):
+            first.adapt(interval="soon")
+        second.adapt()
+
+
+def test_a_class_of_one_s_own(applied: Open) -> None:
+    class Stubborn(GroupAdaptive):
+        """Always wants the same."""
+
+        async def target(self) -> int:
+            return 2
+
+    with Cluster.adopt(applied()) as cluster:
+        assert isinstance(cluster.adapt(Adaptive=Stubborn, interval="20ms"), Stubborn)
+        until(lambda: sorted(cluster.workers) == ["cpu-0", "cpu-1"])

@@ -16,7 +16,7 @@ SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler")
 WORKER = NodeConfig(group="cpu", cls="distributed.Nanny")
 PAIR = TLS(certificate="CERTIFICATE", key="KEY")  # type: ignore[arg-type]
 # Placeholders are filled wherever they stand, in what the user wrote too.
-texts = st.text(st.characters(exclude_characters="{}"))
+texts = st.text(st.characters(codec="utf-8", exclude_characters="{}"))
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
 options = st.dictionaries(texts, values | st.lists(values) | st.dictionaries(texts, values))
 

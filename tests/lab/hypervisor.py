@@ -126,7 +126,9 @@ class Machine:
 
     def sh(self, command: str) -> dict[str, Any]:
         """Run a shell command in it, as root."""
-        leader = self.leader()
+        leader = self.leader() if self._process else None
+        if leader is None:
+            return {"code": -1, "out": "", "err": "it has not been started yet"}
         enter = ("nsenter", "--all", f"--target={leader}", "--root", "--wd", "--")
         done = subprocess.run(
             [*enter, "/bin/sh", "-c", command], capture_output=True, text=True, check=False

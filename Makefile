@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OLDEST_TESTS ?= tests/cluster
 COVERAGE := --cov --cov-report=term
 
-.PHONY: venv demo story lab bench test test-fast test-oldest lint types layers constraints clean
+.PHONY: venv demo story crash lab bench test test-fast test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/.stamp
@@ -56,6 +56,10 @@ story: venv
 lab: venv
 	cd tests && ../$(BIN)/python -m lab.base
 	$(BIN)/pytest -m lab -rs
+
+# 200 moments at which the real command is killed on each provider (a quarter in each kind of change).
+crash: venv
+	cd tests && ../$(BIN)/python -m crash $(or $(LIVES),50)
 
 lint: venv
 	$(BIN)/ruff check

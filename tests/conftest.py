@@ -18,13 +18,14 @@ settings.load_profile("few")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The simulator's figures, summed over all processes that ran its tests."""
-    total: Counter[str] = Counter()
+    """The figures of the simulator and of the killed commands, summed over all processes."""
+    total: dict[str, Counter[str]] = {"simulator": Counter(), "crash": Counter()}
     for reports in terminalreporter.stats.values():
         for report in reports:
             for key, value in getattr(report, "user_properties", ()):
-                if key == "simulator" and report.when == "call":
-                    total.update(json.loads(value))
-    if total:
-        terminalreporter.section("simulator")
-        terminalreporter.line(", ".join(f"{total[key]:,} {key}" for key in total))
+                if key in total and report.when == "call":
+                    total[key].update(json.loads(value))
+    for key, figures in total.items():
+        if figures:
+            terminalreporter.section(key)
+            terminalreporter.line(", ".join(f"{figures[name]:,} {name}" for name in figures))

@@ -57,12 +57,9 @@ class LocalPlace:
         if version not in (seen, self._unconfirmed):
             raise Conflict("Somebody else wrote it since it was read here.")
         try:
-            # Only the lock's holder is here, so that one name will do: a killed one's leavings go.
-            temporary = self._path + ".tmp"
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            create(temporary, data)
-            os.replace(temporary, self._path)
+            self._clear()
+            create(self._temporary, data)
+            os.replace(self._temporary, self._path)
             self._unconfirmed = _digest(data)
             _sync_folder(self.folder)
         except OSError as error:
@@ -71,7 +68,20 @@ class LocalPlace:
 
     def acquire(self, lock_id: str, purpose: str) -> filelock.FileLock:
         """See `Place.acquire`."""
-        return filelock.acquire(self._path, self.location, lock_id, purpose)
+        lock = filelock.acquire(self._path, self.location, lock_id, purpose)
+        with suppress(OSError):
+            self._clear()  # it may hold a key, and perhaps nothing is written this time
+        return lock
+
+    @property
+    def _temporary(self) -> str:
+        # Only the lock's holder writes, so that one name will do.
+        return self._path + ".tmp"
+
+    def _clear(self) -> None:
+        """Remove what a killed process has left."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._temporary)
 
     def unlock(self, lock_id: str) -> LockInfo:
         """See `Store.unlock`."""

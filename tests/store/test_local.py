@@ -339,3 +339,9 @@ print(*sorted(slow & set(sys.modules)))
 
 def test_a_file_is_json_for_other_tools(store: Store) -> None:
     assert json.loads(Path("demo.json").read_text())["serial"] == 1
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_lock(here: Path, store: Store) -> None:
+    (here / f"{store.location}.tmp").write_text("half a state, and half a key")
+    with store.lock("apply"):
+        assert not (here / f"{store.location}.tmp").exists()

@@ -68,17 +68,12 @@ def _answered(
 ) -> ProviderError:
     status = last.status or 0
     if status < 400:
-        # Understood by nobody, such as the page of a network's login.
-        what = "a web page" if last.is_html else "what its driver does not understand"
         kind = ErrorKind.UNKNOWN if writes else ErrorKind.REJECTED
-        if type(error) in (TypeError, ValueError, AttributeError) and not last.is_html:
-            return ProviderError(kind, text, _EXPECTED)
-        return ProviderError(
-            kind,
-            f"{cloud} answered with {what}: {text}",
-            "Is the address right (`options` under [provider]), and does this network let you "
-            "through to it?",
-        )
+        if last.is_html:  # such as the page of a network's login
+            return ProviderError(kind, f"{cloud} answered with a web page", _ADDRESS)
+        if isinstance(error, TypeError | ValueError | AttributeError):
+            return ProviderError(kind, f"{cloud}: {text}", _EXPECTED)
+        return ProviderError(kind, f"{cloud} answered what its driver does not know: {text}")
     if status >= 500:
         kind = ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
         return ProviderError(kind, f"{cloud} failed ({status}): {text}")
@@ -94,13 +89,12 @@ def _answered(
         return Gone(ErrorKind.REJECTED, f"{cloud}: {text}")
     if last.is_html:
         return ProviderError(
-            ErrorKind.REJECTED,
-            f"{cloud} answered with a web page ({status})",
-            "Is the address right? `options` under [provider] has it for most drivers.",
+            ErrorKind.REJECTED, f"{cloud} answered with a web page ({status})", _ADDRESS
         )
     return _told(ErrorKind.REJECTED, text, cloud)
 
 
+_ADDRESS = "Is the address right (`options` under [provider]), and does this network let you through to it?"
 _EXPECTED = "Check `options` and `create` in the spec against Libcloud's page of this driver."
 
 
@@ -147,7 +141,10 @@ def _told(kind: ErrorKind, text: str, cloud: str) -> ProviderError:
 
 def _text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> str:
     """The cloud's words in one line, without any secret."""
-    text = str(error) or (last.text if last else "") or type(error).__name__
+    value = getattr(error, "value", None)  # without Libcloud's `<LibcloudError in …>` around it
+    if isinstance(value, Mapping):
+        value = value.get("message")
+    text = str(value or error) or (last.text if last else "") or type(error).__name__
     if "<html" in text.lower() or "<!doctype" in text.lower():
         found = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
         text = found[1] if found else "an HTML page"

@@ -28,12 +28,10 @@ def notes(client: Client, configs: Sequence[NodeConfig]) -> Iterator[Diagnostic]
             f"{cloud}'s driver puts no tags on VMs",
             "They are found by their names: don't rename them.",
         )
-    if not driver.ends_when_off:
-        ends = any(config.ttl or config.idle_timeout for config in configs)
+    if not driver.ends_when_off and any(c.ttl or c.idle_timeout for c in configs):
         yield warning(
             f"on {cloud}, a VM that switches itself off {driver.off_costs}",
-            ("`ttl` and `idle_timeout` end Dask and switch off; " if ends else "")
-            + "`planapply apply` or `destroy` removes it.",
+            "That is what `ttl` and `idle_timeout` make it do; `planapply destroy` removes it.",
         )
     if client.settings.allow_from and not isinstance(driver, FullDriver):
         yield warning(

@@ -48,6 +48,10 @@ class Cloud:
         "after" it is carried out), `delay`; from the `at`th on, for `times` calls."""
         self._rule("fault", method=method, path=path, **how)
 
+    def fault_any(self, method: str, prefix: str, **how: Any) -> None:
+        """The same for calls whose path begins so."""
+        self._rule("fault", method=method, prefix=prefix, **how)
+
     def clear(self) -> None:
         """Take all faults away and forget the calls so far."""
         self._rule("clear")
@@ -68,14 +72,53 @@ class Cloud:
         """How many of them came whose path ends so."""
         return sum(m == method and p.endswith(path) for m, p in self._rule("log"))
 
+    def bodies(self, method: str, path: str) -> list[str]:
+        """What was sent with those calls."""
+        found: list[str] = self._rule("bodies", method=method, path=path)
+        return found
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Neutron's security groups."""
+        found: list[dict[str, Any]] = self._rule("groups")
+        return found
+
     def servers(self) -> list[dict[str, Any]]:
         """What really exists."""
         found: list[dict[str, Any]] = self._rule("servers")
         return found
 
+    def remove_all(self) -> None:
+        """End every server, whoever has made it."""
+        while self.settled():  # also what an asker who was killed has asked for
+            self._rule("remove_all")
+
     def said(self) -> str:
         """The last of Nova's own log, for whoever wants to know why."""
         return str(self._rule("said"))
+
+    def spec(self, workers: int, more: str = "", **provider: str) -> str:
+        """A spec for a cluster on it, with lines for the group of workers."""
+        options = json.dumps(self.settings["options"]).replace('": ', '" = ')
+        lines = "".join(f"{key} = {value}\n" for key, value in provider.items())
+        return f"""\
+[cluster]
+name = "genomics"
+provider = "libcloud"
+
+[provider]
+driver = "openstack"
+key = "env:OS_USERNAME"
+secret = "env:OS_PASSWORD"
+options = {options}
+create = {{ networks = ["private"] }}
+{lines}
+[defaults]
+size = "m1.tiny"
+image = "fakeimage7"
+
+[workers.cpu]
+count = {workers}
+{more}"""
 
     def settled(self) -> list[dict[str, Any]]:
         """The same, once nothing is being built or deleted any more."""

@@ -99,7 +99,7 @@ class OpenStack:
         self.said = said
         self.url = ""
         self.tokens = {}
-        self.faults, self.log = [], []
+        self.faults, self.log, self.bodies = [], [], []
         self.lock = threading.Lock()
 
     def answer(self, method, path, query, headers, body, connection):
@@ -109,6 +109,7 @@ class OpenStack:
             return 200, {"Content-Type": JSON}, json.dumps(value).encode()
         fault = self._strike(method, path)
         self.log.append([method, path])
+        self.bodies.append((method, path, body.decode(errors="replace")))
         time.sleep(fault.get("delay", 0.0))
         if fault.get("lost") == "before":
             return None
@@ -128,6 +129,7 @@ class OpenStack:
         elif name == "clear":
             self.faults.clear()
             self.log.clear()
+            self.bodies.clear()
         elif name == "expire":
             self.tokens.clear()
         elif name == "quota":
@@ -135,8 +137,20 @@ class OpenStack:
             early = how["counts"] == "at once"
             limits = {"instances": how["instances"], "cores": -1, "ram": -1}
             self.flags(count_usage_from_placement=early, **limits, group="quota")
+        elif name == "remove_all":
+            for server in self.rule("servers", {}):
+                self._nova("DELETE", f"/v2.1/servers/{server['id']}", "", {}, b"")
         elif name == "said":
             return self.said()[-20_000:]
+        elif name == "groups":
+            return list(self.neutron.groups().values())
+        elif name == "bodies":
+            wanted = (how["method"], how["path"])
+            return [
+                body
+                for method, path, body in self.bodies
+                if (method, path[-len(wanted[1]) :]) == wanted
+            ]
         elif name == "log":
             return list(self.log)
         elif name == "servers":
@@ -150,7 +164,12 @@ class OpenStack:
     def _strike(self, method, path):
         with self.lock:
             for fault in self.faults:
-                if fault["method"] != method or not path.endswith(fault["path"]):
+                prefix, suffix = fault.get("prefix", ""), fault.get("path", "")
+                if fault["method"] != method:
+                    continue
+                if not (path.startswith(prefix) and path.endswith(suffix)):
+                    continue
+                if prefix and path.endswith("/detail"):
                     continue
                 fault["seen"] += 1
                 if fault["seen"] >= fault["at"] and fault["hits"] < fault["times"]:

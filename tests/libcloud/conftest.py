@@ -1,0 +1,82 @@
+"""Commands in a folder of one's own, and clouds of which each test has the whole."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cli.commands import Result, Run
+from novalab.cloud import Cloud, serve
+from planapply_libcloud.drivers import TABLE
+from planapply_libcloud.drivers.openstack import OPENSTACK
+
+from planapply.cli import main
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty, as is the home; the environment is nobody's."""
+    for name in [n for n in os.environ if n.startswith(("DASK_", "PLANAPPLY_", "XDG_", "OS_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run one command in this process."""
+
+    def run(*arguments: str) -> Result:
+        capsys.readouterr()
+        code = main(arguments)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def one_nova() -> Iterator[Callable[[], Cloud]]:
+    """Started for the first test that wants it; its server, empty, for each."""
+    running: list[Cloud] = []
+    contexts = []
+
+    def start() -> Cloud:
+        if not running:
+            contexts.append(serve())
+            running.append(contexts[0].__enter__())
+        return running[0]
+
+    yield start
+    for context in contexts:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def nova(
+    one_nova: Callable[[], Cloud], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cloud]:
+    """Empty, with its quota of 10, and quick to show what it has."""
+    cloud = one_nova()
+    assert cloud.settled() == []
+    cloud.clear()
+    cloud.quota(10)
+    for name, value in cloud.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(TABLE, "openstack", replace(OPENSTACK, settle=2.0, poll=0.1))
+    yield cloud
+    cloud.clear()
+    cloud.remove_all()
+
+
+@pytest.fixture
+def environment(folder: Path, nova: Cloud) -> dict[str, str]:
+    """For commands in a process of their own."""
+    paths = [str(TESTS), *(path for path in sys.path if path)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

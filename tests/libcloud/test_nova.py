@@ -1,0 +1,261 @@
+"""A cluster's life on OpenStack: Nova itself, through Libcloud's driver."""
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cli.commands import Run
+from inline_snapshot import snapshot
+from novalab.cloud import Cloud
+
+pytestmark = pytest.mark.slow
+
+APPLY = ("apply", "--auto-approve", "--no-wait")
+
+
+def spec(cloud: Cloud, workers: int, more: str = "", **provider: str) -> None:
+    Path("planapply.toml").write_text(cloud.spec(workers, more, **provider))
+
+
+def names(cloud: Cloud) -> list[str]:
+    """The nodes that there are VMs of."""
+    return sorted(server["metadata"]["planapply:names"] for server in cloud.settled())
+
+
+def fixed(text: str, cloud: Cloud) -> str:
+    """Without what is another one each time."""
+    text = text.replace(cloud.url, "http://CLOUD").replace(cloud.url.split(":")[-1], "PORT")
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "UUID", text)
+    return re.sub(r"[0-9a-f]{20}", "TOKEN", text)
+
+
+def test_a_clusters_life(nova: Cloud, run: Run) -> None:
+    spec(nova, 3)
+    planned = run("plan")
+    assert (planned.code, planned.err) == (0, "")
+    assert fixed(planned.out, nova) == snapshot("""\
+planapply will change cluster "genomics" (libcloud):
+
+  +   scheduler          m1.tiny
+  +   cpu-[0..2]   (3)   m1.tiny
+
+Plan: 4 to add, 0 to change, 0 to destroy.
+Cost: 0.00 USD/h -> unknown (no price is known of m1.tiny)
+""")
+    assert nova.servers() == []
+
+    assert run(*APPLY).code == 0
+    assert names(nova) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+    server = next(s for s in nova.servers() if s["metadata"]["planapply:names"] == "cpu-0")
+    assert re.fullmatch(r"genomics-cpu-0-[0-9a-f]{20}", server["name"])
+    assert sorted(server["metadata"]) == [
+        "Name",
+        "planapply:batch",
+        "planapply:cluster",
+        "planapply:config",
+        "planapply:group",
+        "planapply:lineage",
+        "planapply:names",
+    ]
+    assert run("plan", "--detailed-exitcode").code == 0
+
+    spec(nova, 5)
+    assert run(*APPLY).code == 0
+    assert names(nova) == ["cpu-0", "cpu-1", "cpu-2", "cpu-3", "cpu-4", "scheduler"]
+
+    before = {s["metadata"]["planapply:names"]: s["id"] for s in nova.servers()}
+    assert run(*APPLY, "--replace", "cpu-1").code == 0
+    after = {s["metadata"]["planapply:names"]: s["id"] for s in nova.settled()}
+    assert [name for name in after if before[name] != after[name]] == ["cpu-1"]
+
+    spec(nova, 2)
+    assert run(*APPLY).code == 0
+    assert names(nova) == ["cpu-0", "cpu-1", "scheduler"]
+
+    assert run("destroy", "--auto-approve").code == 0
+    assert nova.settled() == []
+
+
+def test_each_vm_is_told_its_own_name(nova: Cloud, run: Run) -> None:
+    spec(nova, 2)
+    assert run(*APPLY).code == 0
+    scripts = {name: gzip.decompress(base64.b64decode(data)) for name, data in sent(nova).items()}
+    assert sorted(scripts) == ["cpu-0", "cpu-1", "scheduler"]
+    for name, script in scripts.items():
+        assert f"\nname={name}\n" in script.decode()
+        assert b"PRIVATE KEY" in script  # security = "tls" is every cloud's default
+
+
+def sent(cloud: Cloud) -> dict[str, str]:
+    """The user data of each node, as Nova was asked."""
+    bodies = [json.loads(body)["server"] for body in cloud.bodies("POST", "/servers")]
+    return {body["metadata"]["planapply:names"]: body["user_data"] for body in bodies}
+
+
+def test_list_calls_do_not_grow_with_the_nodes(nova: Cloud, run: Run) -> None:
+    nova.quota(-1)
+    calls = []
+    for workers in (2, 12):
+        nova.clear()
+        spec(nova, workers)
+        assert run(*APPLY).code == 0
+        calls.append(nova.calls("GET", "/servers/detail"))
+        assert run("destroy", "--auto-approve").code == 0
+    assert calls[0] == calls[1]
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_lost_answer_is_settled_by_looking(nova: Cloud, run: Run, lost: str) -> None:
+    spec(nova, 3)
+    nova.fault("POST", "/servers", lost=lost, at=3)
+    assert run(*APPLY).code == 0
+    assert names(nova) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+    assert run("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_create_that_was_accepted_is_never_taken_for_refused(nova: Cloud, run: Run) -> None:
+    # The driver looks at each new server: a failure of that look says nothing of the server.
+    spec(nova, 1)
+    assert run(*APPLY, "--target", "scheduler").code == 0
+    nova.fault_any("GET", "/compute/v2.1/servers/", status=404, message="not here yet")
+    assert run(*APPLY).code == 0
+    assert names(nova) == ["cpu-0", "scheduler"]
+
+
+def test_the_quota_ends_it_and_the_next_apply_goes_on(nova: Cloud, run: Run) -> None:
+    spec(nova, 12)
+    result = run(*APPLY, "--parallelism", "1")
+    assert result.code == 1
+    assert len(nova.settled()) == 10
+    assert fixed(result.err[result.err.index("Error:") :], nova) == snapshot("""\
+Error: cpu-[9..11]: OpenStack: 403 Forbidden Quota exceeded for instances: Requested 1, but already
+used 10 of 10 instances
+  Ask the cloud for more, or take another size or zone.
+""")
+    nova.quota(-1)
+    assert run(*APPLY).code == 0
+    assert len(names(nova)) == 13
+
+
+def test_a_server_that_nova_could_not_place_is_replaced(nova: Cloud, run: Run) -> None:
+    # Nova counts what is built: it accepts too many at a time, and lets the last ones fail.
+    nova.quota(3, counts="late")
+    spec(nova, 3)
+    assert run(*APPLY).code == 0
+    failed = [s["metadata"]["planapply:names"] for s in nova.settled() if s["status"] == "ERROR"]
+    assert failed
+    planned = run("plan")
+    assert f"Plan: {len(failed)} to add, 0 to change, {len(failed)} to destroy." in planned.out
+    assert "quota" in run("logs", failed[0]).out.lower()
+    nova.quota(-1)
+    assert run(*APPLY).code == 0
+    assert [server["status"] for server in nova.settled()] == ["ACTIVE"] * 4
+
+
+def test_a_session_that_ends_is_begun_anew(nova: Cloud, run: Run) -> None:
+    spec(nova, 1)
+    assert run(*APPLY).code == 0
+    nova.fault("GET", "/servers/detail", status=401, message="The token has expired.")
+    assert run("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_password_that_is_wrong(nova: Cloud, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec(nova, 1)
+    monkeypatch.setenv("OS_PASSWORD", "hunter2-hunter2")
+    result = run("plan")
+    assert (result.code, result.out) == (1, "")
+    assert fixed(result.err, nova) == snapshot("""\
+Error: OpenStack: Invalid credentials with the provider
+  Check `key` and `secret` under [provider] and what they may do; a token that has expired has to be
+  replaced.
+""")
+    monkeypatch.delenv("OS_PASSWORD")
+    assert fixed(run("plan").err, nova) == snapshot("""\
+Error: the environment variable OS_PASSWORD is not set
+  [provider] names it for OpenStack's credentials: set it, and repeat this.
+""")
+
+
+def test_a_cloud_that_answers_html(nova: Cloud, run: Run) -> None:
+    spec(nova, 1)
+    nova.fault("GET", "/flavors/detail", html=True, status=200, times=99)
+    assert fixed(run("plan").err, nova) == snapshot("""\
+Error: OpenStack answered with a web page
+  Is the address right (`options` under [provider]), and does this network let you through to it?
+""")
+    nova.clear()
+    nova.fault("POST", "/auth/tokens", html=True, status=404, times=99)
+    assert fixed(run("plan").err, nova) == snapshot("""\
+Error: OpenStack answered with a web page (404)
+  Is the address right (`options` under [provider]), and does this network let you through to it?
+""")
+
+
+def test_names_that_the_cloud_does_not_have(nova: Cloud, run: Run) -> None:
+    text = nova.spec(1).replace("m1.tiny", "m1.tny").replace("fakeimage7", "fakimage7")
+    Path("planapply.toml").write_text(text.replace("private", "privat"))
+    assert fixed(run("plan").err, nova) == snapshot("""\
+Error: there is no size 'm1.tny'
+  Did you mean m1.tiny, m1.tiny.specs?
+
+Error: there is no image 'fakimage7'
+  Did you mean fakeimage7, fakeimage6, fakeimage123456?
+
+Error: there is no network 'privat'
+  Did you mean private?
+""")
+
+
+def test_a_security_group_of_its_own(nova: Cloud, run: Run) -> None:
+    spec(nova, 1, allow_from='["203.0.113.0/24"]')
+    assert run(*APPLY).code == 0
+    [group] = [g for g in nova.groups() if g["name"].startswith("planapply genomics ")]
+    rules = {
+        (r["protocol"], r["port_range_min"], r["port_range_max"], r["remote_ip_prefix"])
+        if r["remote_group_id"] is None
+        else ("any", r["remote_group_id"] == group["id"])
+        for r in group["security_group_rules"]
+        if r["direction"] == "ingress"
+    }
+    assert rules == {
+        ("any", True),
+        ("tcp", 8786, 8786, "203.0.113.0/24"),
+        ("tcp", 8787, 8787, "203.0.113.0/24"),
+    }
+    assert {g["name"] for s in nova.settled() for g in s["security_groups"]} == {group["name"]}
+    assert run("destroy", "--auto-approve").code == 0
+    assert [g["name"] for g in nova.groups()] == ["default"]
+
+
+def test_tags_change_in_place(nova: Cloud, run: Run) -> None:
+    spec(nova, 1, 'tags = { team = "bio", old = "1" }\n')
+    assert run(*APPLY).code == 0
+    ids = {s["id"] for s in nova.settled()}
+    spec(nova, 1, 'tags = { team = "geo" }\n')
+    assert run(*APPLY).code == 0
+    [worker] = [s for s in nova.settled() if s["metadata"]["planapply:group"] == "cpu"]
+    assert {k: v for k, v in worker["metadata"].items() if k in ("team", "old")} == {"team": "geo"}
+    assert {s["id"] for s in nova.servers()} == ids
+    assert run("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_lost_state_is_rebuilt(nova: Cloud, run: Run) -> None:
+    spec(nova, 2)
+    assert run(*APPLY).code == 0
+    Path("planapply.state.json").unlink()
+    assert run("recover").code == 0
+    assert run("destroy", "--auto-approve").code == 0
+    assert nova.settled() == []
+
+
+def test_no_secret_is_kept(nova: Cloud, run: Run) -> None:
+    spec(nova, 1)
+    said = run(*APPLY)
+    plan = run("plan", "--out", "plan", "--json")
+    files = [path.read_bytes() for path in Path.cwd().iterdir()]
+    everything = b"".join([*files, *(text.encode() for text in (*said[1:], *plan[1:]))])
+    assert nova.env["OS_PASSWORD"].encode() not in everything
+    assert nova.env["OS_USERNAME"].encode() + b'"' not in everything

@@ -207,36 +207,55 @@ class AdoptedCluster(MendedSpecCluster):
     async def _resize(self, live: Live, opened: Opened, group: str, nodes: int) -> None:
         """Let the group have so many nodes, whatever others did since that was asked."""
         missing = self._choose(live, group, nodes)
-        if missing:
-            names, config = await asyncio.to_thread(grow, live.workspace, opened, group, missing)
-            self.worker_spec.update({name: live.entry(name, config) for name in names})
-            live.granted.update(names)
+        new: dict[str, Any] = {}
+        try:
+            if missing:
+                grown = await asyncio.to_thread(grow, live.workspace, opened, group, missing)
+                names, config = grown
+                new = {name: live.entry(name, config) for name in names}
+                live.granted.update(names)
+        finally:
+            self._replace_sketch(live, group, new)
 
     def _sketch(self, live: Live, group: str, nodes: int) -> None:
         """What `worker_spec` shows until the state is ours, and `_resize` decides."""
         live.targets[group] = nodes
         missing = self._choose(live, group, nodes)
-        for name in self._next_names(live, group, missing):
-            self.worker_spec[name] = live.entry(name, live.sketch(group))
+        config = live.sketch(group)
+        names = self._next_names(live, group, missing)
+        self._replace_sketch(live, group, {name: live.entry(name, config) for name in names})
+
+    def _replace_sketch(self, live: Live, group: str, new: Mapping[str, Any]) -> None:
+        for name in self._sketched(live, group):
+            del self.worker_spec[name]
+        self.worker_spec.update(new)
+
+    def _sketched(self, live: Live, group: str) -> set[str]:
+        """Nodes that are asked for and not launched."""
+        entries = self.worker_spec
+        return {
+            name
+            for name in self.nodes_of(group)
+            if name not in self.workers and live.is_asked(entries[name])
+        }
 
     def _next_names(self, live: Live, group: str, count: int) -> list[str]:
         """As far as is known here; the state may know better."""
-        known = members([*self.workers, *self.worker_spec], group)
+        known = {*members([*self.workers], group), *self.nodes_of(group)}
+        known -= self._sketched(live, group)
         first = max([live.next_index.get(group, 0), *(split_name(n)[1] + 1 for n in known)])
         return [node_name(group, index) for index in range(first, first + count)]
 
     def _choose(self, live: Live, group: str, nodes: int) -> int:
         """Specify those nodes that stay; gives how many are missing."""
-        for name in self.nodes_of(group):
-            if name not in self.workers and live.is_asked(self.worker_spec[name]):
-                del self.worker_spec[name]
         for name in members([*self.workers], group):
             leaves = name in live.leaving or self.workers[name].status != Status.running
             if name not in self.worker_spec and not leaves:
                 self._take_back(live, name)
         joined = self.joined_nodes()
         # Those that have not joined leave first, then those of the highest numbers.
-        have = sorted(self.nodes_of(group), key=lambda n: (n not in joined, split_name(n)[1]))
+        there = self.nodes_of(group) - self._sketched(live, group)
+        have = sorted(there, key=lambda n: (n not in joined, split_name(n)[1]))
         for name in have[nodes:]:
             del self.worker_spec[name]
         return max(0, nodes - len(have))

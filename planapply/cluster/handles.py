@@ -56,7 +56,8 @@ class VMProcess(ProcessInterface):
             return
         self.status = Status.closing
         try:
-            await self.queue.terminate(self.name)
+            if self.record is not None:  # else there is none, or nothing more than an intent
+                await self.queue.terminate(self.name, self.record.vm)
         except BaseException as error:
             self.status = Status.failed
             if isinstance(error, ProviderError):

@@ -24,7 +24,7 @@ class Queue:
     def __init__(self, fleet: Callable[[], AbstractContextManager[Fleet]]) -> None:
         self._fleet = fleet
         self._launches: dict[str, tuple[Wanted, asyncio.Future[NodeRecord]]] = {}
-        self._ends: dict[str, asyncio.Future[None]] = {}
+        self._ends: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._looks: dict[str, asyncio.Future[bool]] = {}
         self._scheduled = False
         self._turn = asyncio.Lock()  # one session at a time: it locks the state
@@ -36,11 +36,15 @@ class Queue:
         self._schedule()
         return await future
 
-    async def terminate(self, name: str) -> None:
-        """Returns when the node's VM is confirmed gone; a node that is in no state is gone."""
-        future = self._ends.get(name)
+    async def terminate(self, name: str, vm: str) -> None:
+        """Returns when the node's VM is confirmed gone; one that is not in the state is gone.
+
+        A node of this name that is another VM is not touched.
+        """
+        end = (name, vm)
+        future = self._ends.get(end)
         if future is None:
-            future = self._ends[name] = asyncio.get_running_loop().create_future()
+            future = self._ends[end] = asyncio.get_running_loop().create_future()
             self._schedule()
         await future
 
@@ -92,12 +96,12 @@ class Queue:
                 future.set_exception(NodeFailed(name, outcome))
 
     def _run(
-        self, ends: list[str], launches: list[Wanted], looks: set[str]
+        self, ends: list[tuple[str, str]], launches: list[Wanted], looks: set[str]
     ) -> tuple[dict[str, NodeRecord | ProviderError], set[str]]:
         with self._fleet() as fleet:
             alive = _alive(fleet, looks) if looks else set()
-            known = fleet.journal.read(lambda state: set(state.nodes))
-            fleet.terminate(name for name in ends if name in known)
+            known = fleet.journal.read(lambda s: {(name, r.vm) for name, r in s.nodes.items()})
+            fleet.terminate(name for name, vm in ends if (name, vm) in known)
             return _launch(fleet, launches) if launches else {}, alive
 
 

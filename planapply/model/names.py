@@ -62,6 +62,17 @@ def from_ranges(ranges: Iterable[str]) -> list[str]:
     return names
 
 
+def name_at(ranges: Iterable[str], place: int) -> str | None:
+    """`from_ranges(ranges)[place]` at the cost of one name; None where there is none."""
+    for text in ranges:
+        match = _RANGE.fullmatch(text)
+        first, last = (int(match["first"]), int(match["last"])) if match else (0, 0)
+        if 0 <= place <= last - first:
+            return node_name(match["group"], first + place) if match else text
+        place -= last - first + 1
+    return None
+
+
 def worker_names(name: str, processes: int) -> list[str]:
     """The Dask worker names of one node: its own, or one for each of its processes."""
     return [name] if processes == 1 else [f"{name}-{i}" for i in range(processes)]

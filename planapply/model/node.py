@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from planapply.model.base import Model
-from planapply.model.names import from_ranges
+from planapply.model.names import name_at
 
 TAG_CLUSTER = "planapply:cluster"
 TAG_LINEAGE = "planapply:lineage"
@@ -116,5 +116,4 @@ class VM(Model):
     @property
     def name(self) -> str | None:
         """The node that it is: batch and place give the name; None where its tags don't say."""
-        names = from_ranges(self.tags.get(TAG_NAMES, "").split())
-        return names[self.index] if 0 <= self.index < len(names) else None
+        return name_at(self.tags.get(TAG_NAMES, "").split(), self.index)

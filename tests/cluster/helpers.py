@@ -8,6 +8,9 @@ from pathlib import Path
 from distributed import Client, Future
 
 from planapply import Cluster
+from planapply.fleet import Journal
+from planapply.model.state import State
+from planapply.ops.workspace import Workspace
 
 
 def settle(cluster: Cluster) -> None:
@@ -22,6 +25,12 @@ def until(condition: Callable[[], object]) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("it did not come")
+
+
+def change_state(workspace: Workspace, change: Callable[[State], None]) -> None:
+    """What another process might have written."""
+    with workspace.store.lock("test"):
+        Journal(workspace.store, workspace.read()).update(change)
 
 
 def count_runs(client: Client, log: Path, tasks: int) -> list[Future]:

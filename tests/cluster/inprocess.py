@@ -40,7 +40,9 @@ class Settings(Model):
 class Cloud:
     """The truth, and the port to it."""
 
-    limits: Limits = field(default_factory=lambda: Limits(batch=10_000, settle=0.0, poll=0.01))
+    limits: Limits = field(
+        default_factory=lambda: Limits(batch=500, terminate_batch=5000, settle=0.0, poll=0.01)
+    )
     vms: dict[str, VM] = field(default_factory=dict)
     servers: dict[str, list[Any]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
@@ -76,8 +78,12 @@ class Cloud:
                 index=place,
                 private_address="127.0.0.1",
             )
-            launched.append(self.run(self._start(vm, name, request)))
             self.asked.append(name)
+            if request.config.cls == HANDLE_ONLY:
+                self.vms[vm.id] = vm
+            else:
+                vm = self.run(self._start(vm, name, request))
+            launched.append(vm)
         if len(launched) == len(request.names):
             return LaunchResult(tuple(launched))
         shortfall = ProviderError(ErrorKind.CAPACITY, "there is no room for it", "Wait.")
@@ -94,7 +100,9 @@ class Cloud:
         if self.stuck:
             raise ProviderError(ErrorKind.UNAUTHORIZED, "you may not end VMs", "Ask for it.")
         for id in ids:
-            self.run(self._end(id))
+            if id in self.servers:
+                self.run(self._stop(id))
+            self.vms.pop(id, None)
         return ()
 
     # What tests do to it.
@@ -126,7 +134,7 @@ class Cloud:
 
     def close(self) -> None:
         for vm in sorted(self.vms.values(), key=lambda vm: vm.name == SCHEDULER):
-            self.run(self._end(vm.id))
+            self.run(self._stop(vm.id))
         self.run(self.loop.shutdown_default_executor())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
@@ -134,9 +142,7 @@ class Cloud:
 
     async def _start(self, vm: VM, name: str, request: LaunchRequest) -> VM:
         config = request.config
-        if config.cls == HANDLE_ONLY:
-            self.servers[vm.id] = []
-        elif name == SCHEDULER:
+        if name == SCHEDULER:
             scheduler = await Scheduler(host="127.0.0.1", port=0, dashboard_address=":0")
             self.servers[vm.id] = [scheduler]
             vm = vm.model_copy(update={"port": int(scheduler.address.rpartition(":")[2])})

@@ -2,19 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import count_runs, runs, settle, until
+from cluster.helpers import change_state, count_runs, runs, settle, until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Client, Worker
 from distributed.core import Status
 
 from planapply import Cluster
-from planapply.fleet import Journal
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import from_ranges
 from planapply.model.state import Choice, Intent, State
@@ -414,11 +412,6 @@ def test_a_cluster_that_would_cost_too_much(cloud: Cloud, applied: Open, workspa
 
     asyncio.run(main())
     assert cloud.names() == nodes("cpu-0")
-
-
-def change_state(workspace: CloudWorkspace, change: Callable[[State], None]) -> None:
-    with workspace.store.lock("test"):
-        Journal(workspace.store, workspace.read()).update(change)
 
 
 def test_what_a_process_that_died_began_is_finished(

@@ -1,0 +1,42 @@
+"""The package's door: cheap to import, and what is behind it is imported when it is asked for."""
+
+import subprocess
+import sys
+
+import pytest
+
+import planapply
+
+
+def imported(code: str) -> set[str]:
+    """The heavy modules that a fresh interpreter has after this code."""
+    heavy = "{'asyncio', 'boto3', 'cryptography', 'distributed', 'pydantic', 'typer'}"
+    code += f"\nimport sys; print(*({heavy} & sys.modules.keys()))"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+def test_importing_it_imports_nothing() -> None:
+    assert imported("import planapply; planapply.__version__") == set()
+
+
+def test_a_spec_needs_no_dask() -> None:
+    assert imported("from planapply import load_spec") & {"distributed", "boto3"} == set()
+
+
+def test_everything_is_there() -> None:
+    assert planapply.__all__ == [
+        "Cluster",
+        "VMScheduler",
+        "VMWorker",
+        "__version__",
+        "connect",
+        "load_spec",
+    ]
+    assert {*planapply.__all__} <= {*dir(planapply)}
+    for name in planapply.__all__:
+        assert getattr(planapply, name)
+
+
+def test_nothing_else_is_there() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Spec'"):
+        planapply.Spec  # type: ignore[attr-defined]  # noqa: B018

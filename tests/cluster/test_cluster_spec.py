@@ -1,0 +1,149 @@
+"""A spec in a stock `distributed.SpecCluster`, whose VMs are in the spec's state all the while."""
+
+from pathlib import Path
+
+import pytest
+from cluster.conftest import SPEC, Open
+from cluster.inprocess import Cloud
+from distributed import Client, SpecCluster
+
+import planapply
+from planapply import VMScheduler, VMWorker
+from planapply.api.spec import LoadedSpec
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.state import Resource
+from planapply.ops.planning import plan
+
+TEXT = (
+    SPEC.replace("min = 0", "min = 1")
+    + '[workers.io]\ncount = 1\nclass = "distributed.Worker"\nprocesses = 2\n'
+)
+
+
+def end_threads(but: SpecCluster | None = None) -> None:
+    """A stock SpecCluster that can't be made leaves the thread of its loop."""
+    for cluster in [*SpecCluster._instances]:
+        if cluster is not but:
+            cluster._loop_runner.stop()
+
+
+def test_names_classes_and_groups(workspace: Open) -> None:
+    spec = LoadedSpec.of(workspace(TEXT)).cluster_spec()
+    assert [*spec] == ["scheduler", "workers"]
+    assert spec["scheduler"]["cls"] is VMScheduler
+    assert {name: entry["cls"] for name, entry in spec["workers"].items()} == {
+        "cpu-0": VMWorker,
+        "io-0": VMWorker,
+    }
+    assert spec["workers"]["io-0"]["group"] == ["-0", "-1"]
+    assert "group" not in spec["workers"]["cpu-0"]
+
+
+def test_runs_in_a_stock_spec_cluster(cloud: Cloud, workspace: Open) -> None:
+    spec = LoadedSpec.of(workspace(TEXT)).cluster_spec()
+    assert cloud.names() == []
+    assert workspace(TEXT).store.read() is None
+    with SpecCluster(**spec) as cluster, Client(cluster) as client:
+        client.wait_for_workers(3)
+        assert client.submit(sum, [1, 2]).result() == 3
+        assert cluster.plan == cluster.observed == {"cpu-0", "io-0-0", "io-0-1"}
+        assert cloud.names() == ["cpu-0", "io-0", "scheduler"]
+        # The command line sees a cluster that is as the spec says, and where it is.
+        state = workspace(TEXT).read()
+        assert state.endpoint is not None
+        assert state.endpoint.private == cloud.scheduler.address
+        assert not plan(workspace(TEXT)).plan.changes
+    assert cloud.names() == []
+    state = workspace(TEXT).read()
+    assert state.is_empty
+    assert state.endpoint is None
+
+
+def test_a_cluster_that_exists_is_not_launched_again(cloud: Cloud, applied: Open) -> None:
+    spec = LoadedSpec.of(applied(TEXT))
+    with pytest.raises(PlanapplyError, match="cluster 'zoo' exists already"):
+        spec.cluster_spec()
+    assert cloud.calls["launch"] == 3
+
+
+def test_two_processes_launch_it_once(cloud: Cloud, workspace: Open) -> None:
+    first = LoadedSpec.of(workspace(TEXT)).cluster_spec()
+    second = LoadedSpec.of(workspace(TEXT)).cluster_spec()
+    with SpecCluster(**first) as cluster:
+        names = cloud.names()
+        with pytest.raises(RuntimeError, match="scheduler: it is there already"):
+            SpecCluster(**second)
+        end_threads(but=cluster)
+        # The second one closed what it had, which was nothing.
+        assert cloud.names() == names
+        assert cloud.calls["terminate"] == 0
+
+
+def test_a_protected_one_is_refused(workspace: Open) -> None:
+    spec = LoadedSpec.of(workspace(TEXT.replace('"zoo"', '"zoo"\nprotect = true')))
+    with pytest.raises(PlanapplyError, match="cluster 'zoo' is protected"):
+        spec.cluster_spec()
+
+
+def test_what_it_needs_beside_vms_is_made_and_removed(cloud: Cloud, workspace: Open) -> None:
+    class Guarded(Cloud):
+        """VMs need a wall around them."""
+
+        def wanted(self, cluster: str, config: object) -> dict[str, Resource]:
+            return {"wall": Resource(kind="wall")}
+
+        def prepare(self, name: str, resource: Resource, tags: object) -> Resource:
+            walls.append(name)
+            return Resource(kind="wall", id="w-1")
+
+        def find_resources(self, tags: object) -> dict[str, Resource]:
+            return {name: Resource(kind="wall", id="w-1") for name in walls}
+
+        def cleanup(self, resource: Resource) -> None:
+            walls.clear()
+
+    walls: list[str] = []
+    cloud.__class__ = Guarded
+    with SpecCluster(**LoadedSpec.of(workspace(TEXT)).cluster_spec()):
+        assert walls == ["wall"]
+        assert workspace(TEXT).read().resources["wall"].id == "w-1"
+    assert walls == []
+    assert workspace(TEXT).read().is_empty
+
+
+def test_a_launch_that_fails_leaves_nothing(cloud: Cloud, workspace: Open) -> None:
+    cloud.refused = {"scheduler"}
+    with pytest.raises(RuntimeError, match="there is no room for it") as raised:
+        SpecCluster(**LoadedSpec.of(workspace(TEXT)).cluster_spec())
+    assert isinstance(raised.value.__cause__, PlanapplyError)
+    assert cloud.names() == []
+    assert workspace(TEXT).read().is_empty
+    end_threads()
+
+
+def test_load_spec(tmp_path: Path, workspace: Open) -> None:
+    path = tmp_path / "farm.toml"
+    path.write_text('[cluster]\nname = "farm"\n[workers.cpu]\ncount = 2\n')
+    spec = planapply.load_spec(path, overrides=["workers.cpu.count=3"])
+    assert spec.cluster.name == "farm"
+    assert spec.workers["cpu"].count == 3
+    assert len(spec.cluster_spec()["workers"]) == 3
+    # What was set is known of it as of the spec that the command line reads.
+    opened = workspace(TEXT)
+    assert opened.spec is not None
+    assert LoadedSpec.of(opened).digest == opened.spec.digest
+
+
+def test_load_spec_says_all_that_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "farm.toml"
+    path.write_text('[cluster]\nname = "no good"\n[workers.cpu]\ncount = -1\n')
+    with pytest.raises(PlanapplyError) as raised:
+        planapply.load_spec(path)
+    assert len(raised.value.diagnostics) == 2
+
+
+def test_load_spec_warns(tmp_path: Path) -> None:
+    path = tmp_path / "farm.toml"
+    path.write_text('[cluster]\nname = "farm"\n[workers.cpu]\ncount = 2\nsize = "large"\n')
+    with pytest.warns(UserWarning, match="makes no use of `workers.cpu.size`"):
+        planapply.load_spec(path)

@@ -1,0 +1,133 @@
+"""A client, from a spec or from a state."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cluster.conftest import Open
+from cluster.helpers import change_state
+from cluster.inprocess import Cloud
+from distributed import Client, Scheduler
+
+import planapply
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.state import Endpoint, State
+
+
+@pytest.mark.parametrize("name", ["zoo.toml", "zoo.state.json"])
+def test_by_spec_or_state(name: str, cloud: Cloud, applied: Open, tmp_path: Path) -> None:
+    applied()
+    with planapply.connect(tmp_path / name, name="mine") as client:
+        assert isinstance(client, Client)
+        assert "mine" in client.id
+        assert client.scheduler is not None
+        assert client.scheduler.address == cloud.scheduler.address
+    assert cloud.names() == ["scheduler"]
+
+
+def test_by_default_the_spec_that_is_here(
+    cloud: Cloud, applied: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied()
+    (tmp_path / "zoo.toml").rename(tmp_path / "planapply.toml")
+    (tmp_path / "zoo.state.json").rename(tmp_path / "planapply.state.json")
+    monkeypatch.chdir(tmp_path)
+    with planapply.connect() as client:
+        assert client.run_on_scheduler(lambda: 1) == 1
+
+
+def test_in_an_event_loop(cloud: Cloud, applied: Open, tmp_path: Path) -> None:
+    async def main() -> None:
+        client = await planapply.connect(tmp_path / "zoo.toml", asynchronous=True)
+        assert await client.run_on_scheduler(lambda: 1) == 1
+        await client.close()
+        async with planapply.connect(tmp_path / "zoo.toml", asynchronous=True) as client:
+            assert await client.run_on_scheduler(lambda: 1) == 1
+        assert client.status == "closed"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    applied()
+    asyncio.run(main())
+
+
+def test_from_within_an_event_loop_that_is_not_its_own(applied: Open, tmp_path: Path) -> None:
+    async def main() -> None:  # as in a notebook
+        with planapply.connect(tmp_path / "zoo.toml") as client:
+            assert client.run_on_scheduler(lambda: 1) == 1
+
+    applied()
+    asyncio.run(main())
+
+
+def place(public: str) -> Callable[[State], None]:
+    def change(state: State) -> None:
+        assert state.endpoint is not None
+        state.endpoint = Endpoint(private=state.endpoint.private, public=public)
+
+    return change
+
+
+def test_takes_the_address_that_answers(applied: Open, workspace: Open, tmp_path: Path) -> None:
+    private = applied().read().endpoint
+    change_state(workspace(), place("tcp://127.0.0.1:1"))
+    with planapply.connect(tmp_path / "zoo.toml") as client:
+        assert private is not None
+        assert client.scheduler is not None
+        assert client.scheduler.address == private.private
+
+
+def test_waits_for_a_scheduler_that_is_starting(
+    cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path
+) -> None:
+    applied()
+    address = cloud.scheduler.address
+    cloud.hang("scheduler")
+
+    async def start() -> None:
+        port = int(address.rpartition(":")[2])
+        scheduler = await Scheduler(host="127.0.0.1", port=port, dashboard_address=":0")
+        cloud.servers[cloud.vm("scheduler").id] = [scheduler]
+
+    timer = threading.Timer(0.3, lambda: cloud.run(start()))
+    timer.start()
+    with planapply.connect(tmp_path / "zoo.toml") as client:
+        assert client.run_on_scheduler(lambda: 1) == 1
+    timer.join()
+
+
+def test_nothing_was_applied(workspace: Open, tmp_path: Path) -> None:
+    workspace()
+    with pytest.raises(PlanapplyError, match=r"there is no state at .*zoo\.state\.json"):
+        planapply.connect(tmp_path / "zoo.toml")
+    with pytest.raises(PlanapplyError, match=r"none\.toml does not exist"):
+        planapply.connect(tmp_path / "none.toml")
+
+
+def test_there_is_no_scheduler(applied: Open, workspace: Open, tmp_path: Path) -> None:
+    applied()
+    change_state(workspace(), lambda state: setattr(state, "endpoint", None))
+    with pytest.raises(PlanapplyError, match="cluster 'zoo' has no scheduler"):
+        planapply.connect(tmp_path / "zoo.toml")
+
+
+def test_nobody_answers(cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path) -> None:
+    address = cloud.scheduler.address if applied() else ""
+    change_state(workspace(), place("tcp://127.0.0.1:1"))
+    cloud.hang("scheduler")
+    told = f"does not answer at tcp://127.0.0.1:1 nor at {address}"
+    with pytest.raises(PlanapplyError, match=told):
+        planapply.connect(tmp_path / "zoo.toml", timeout=0.2)
+
+    async def main() -> None:
+        with pytest.raises(PlanapplyError, match=told):
+            await planapply.connect(tmp_path / "zoo.toml", timeout=0.2, asynchronous=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def test_the_key_is_the_state_s(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="takes no `security`"):
+        planapply.connect(tmp_path / "zoo.toml", security=None)

@@ -1,0 +1,23 @@
+"""Names as ranges, and back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planapply.model.names import from_ranges, name_at, node_name, to_ranges
+
+NAMES = st.lists(
+    st.builds(node_name, st.sampled_from(["cpu", "gpu-a"]), st.integers(0, 12))
+    | st.just("scheduler"),
+    unique=True,
+)
+
+
+@given(NAMES)
+def test_ranges_keep_names_and_their_order(names: list[str]) -> None:
+    assert from_ranges(to_ranges(names)) == names
+
+
+@given(NAMES, st.integers(-2, 15))
+def test_a_place_picks_the_name_that_is_there(names: list[str], place: int) -> None:
+    expected = names[place] if 0 <= place < len(names) else None
+    assert name_at(to_ranges(names), place) == expected

@@ -1,0 +1,608 @@
+"""The workflow around plan and apply, on real processes of this machine that are made to drift."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cli.commands import Run
+from crash.ground import Ground
+from crash.ground import local as local_ground
+from inline_snapshot import snapshot
+from planapply_local.provider import LocalProvider
+from planapply_local.vm import kill
+
+from planapply.fleet.request import launch_request
+from planapply.model.node import VM
+from planapply.model.state import Choice, Intent, State
+from planapply.store import open_store
+
+pytestmark = pytest.mark.slow
+
+STATE = "planapply.state.json"
+SPEC = """\
+[cluster]
+name = "demo"
+{ground}
+[workers.cpu]
+count = 2
+options = {{ nthreads = 1, memory_limit = "500 MB" }}
+"""
+
+
+def read() -> State:
+    state = open_store(STATE).read()
+    assert state is not None
+    return state
+
+
+def fixed(text: str) -> str:
+    """Without what no two runs share."""
+    text = re.sub(r"^ *\d+:\d\d  ", "", text, flags=re.MULTILINE)
+    text = re.sub(r"vm-[0-9a-f]{20}-\d+", "VM", text)
+    return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
+
+
+class Site:
+    """A cluster of a scheduler and two workers, and the means to disturb it."""
+
+    def __init__(self, ground: Ground, run: Run, folder: Path) -> None:
+        self.ground, self._run, self.folder = ground, run, folder
+        self.provider = LocalProvider(str(folder / "local"))
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """A command's exit code, and what it prints."""
+        result = self._run(*arguments)
+        return result.code, fixed(result.out), fixed(result.err)
+
+    def apply(self, *arguments: str) -> tuple[int, str, str]:
+        return self("apply", "--auto-approve", "--no-wait", *arguments)
+
+    def names(self) -> list[str]:
+        """What is really there."""
+        return sorted(str(vm.name) for vm in self.ground.alive(read().lineage))
+
+    def crash(self, name: str) -> None:
+        """All of a node's processes are killed."""
+        id = read().nodes[name].vm
+        kill(id)
+        shutil.rmtree(self.folder / "local" / id, ignore_errors=True)
+
+    def launch(self, name: str) -> VM:
+        """A VM of this cluster that no state knows."""
+        state = read()
+        config = state.nodes["cpu-0"].config
+        endpoint = state.endpoint
+        assert endpoint
+        asked = Intent(
+            names=[name], config=config, choice=Choice(), scheduler=endpoint.private, asked_at=0.0
+        )
+        request = launch_request(state, os.urandom(10).hex(), asked, self.provider.limits)
+        return self.provider.launch(request).vms[0]
+
+
+@pytest.fixture
+def new(run: Run, folder: Path, tmp_path: Path) -> Iterator[Site]:
+    """Nothing is launched yet."""
+    with local_ground(tmp_path) as ground:
+        Path("planapply.toml").write_text(SPEC.format(ground=ground.spec))
+        yield Site(ground, run, tmp_path)
+
+
+@pytest.fixture
+def site(new: Site) -> Site:
+    assert new.apply()[0] == 0
+    return new
+
+
+def edit(old: str, new: str) -> None:
+    spec = Path("planapply.toml")
+    assert old in spec.read_text()
+    spec.write_text(spec.read_text().replace(old, new))
+
+
+def test_a_saved_plan_is_carried_out_once(new: Site) -> None:
+    assert new("plan", "--out", "the plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   scheduler
+  +   cpu-[0..1]   (2)
+
+Plan: 3 to add, 0 to change, 0 to destroy.
+"""),
+        snapshot("""\
+
+The plan is saved. To carry it out: planapply apply 'the plan'
+"""),
+    )
+    assert new("show", "the plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   scheduler
+  +   cpu-[0..1]   (2)
+
+Plan: 3 to add, 0 to change, 0 to destroy.
+"""),
+        "",
+    )
+    assert new("apply", "--no-wait", "the plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   scheduler
+  +   cpu-[0..1]   (2)
+
+Plan: 3 to add, 0 to change, 0 to destroy.
+
+Apply complete: 3 added, 0 changed, 0 destroyed.
+
+scheduler_address = tcp://ADDRESS
+"""),
+        snapshot("""\
+scheduler: launching
+scheduler: launched
+cpu-[0..1]: launching
+cpu-[0..1]: launched
+"""),
+    )
+    assert new.names() == ["cpu-0", "cpu-1", "scheduler"]
+    assert new("apply", "--no-wait", "the plan") == (
+        1,
+        "",
+        snapshot("""\
+Error: the plan file is stale: the state's serial was 0 and is 6
+  Plan again: planapply plan --out FILE
+"""),
+    )
+    assert new.names() == ["cpu-0", "cpu-1", "scheduler"]
+
+
+def test_a_saved_plan_is_of_one_spec_and_one_cluster(site: Site) -> None:
+    assert site("plan", "--out", "p", "--replace", "cpu-0")[0] == 0
+    edit("count = 2", "count = 3")
+    assert site("apply", "p") == (
+        1,
+        "",
+        snapshot("""\
+Error: the plan file is stale: the spec has changed since it was made
+  Plan again: planapply plan --out FILE
+"""),
+    )
+    edit("count = 3", "count = 2")
+    assert site("apply", "p", "--replace", "cpu-1") == (
+        1,
+        "",
+        snapshot("""\
+Error: a saved plan says itself what is to be done
+  Leave out the options of `plan`, or the plan file.
+"""),
+    )
+    edit('name = "demo"', 'name = "other"')
+    assert site("apply", "p", "--state", "other.json") == (
+        1,
+        "",
+        snapshot("""\
+Error: the plan file is for cluster 'demo', and not for the one of this state
+  Apply it with the spec and state that it was made from.
+"""),
+    )
+    edit('name = "other"', 'name = "demo"')
+    before = read().nodes["cpu-0"].vm
+    assert site("apply", "--no-wait", "p")[0] == 0
+    assert read().nodes["cpu-0"].vm != before
+
+
+def test_a_saved_plan_to_destroy(site: Site) -> None:
+    assert site("plan", "--destroy", "--out", "p")[0] == 0
+    assert site("apply", "p") == (
+        0,
+        snapshot("""\
+planapply will destroy cluster "demo" (local):
+
+  -   cpu-[0..1]   (2)
+  -   scheduler
+
+Plan: 0 to add, 0 to change, 3 to destroy.
+
+Destroy complete: 3 destroyed.
+"""),
+        snapshot("""\
+cpu-[0..1]: ending
+cpu-[0..1]: ended
+scheduler: ending
+scheduler: ended
+"""),
+    )
+    assert site.names() == []
+
+
+def test_a_vm_that_is_gone_is_made_again(site: Site) -> None:
+    site.crash("cpu-1")
+    assert site("plan", "--detailed-exitcode") == (
+        2,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   cpu-1
+        (its VM VM is gone)
+
+Plan: 1 to add, 0 to change, 0 to destroy.
+"""),
+        "",
+    )
+    assert site("plan", "--no-refresh") == (
+        0,
+        snapshot('No changes. Cluster "demo" is as its spec says.\n'),
+        "",
+    )
+    assert site.apply() == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   cpu-1
+        (its VM VM is gone)
+
+Plan: 1 to add, 0 to change, 0 to destroy.
+
+Apply complete: 1 added, 0 changed, 0 destroyed.
+
+scheduler_address = tcp://ADDRESS
+"""),
+        snapshot("""\
+cpu-1: ending
+cpu-1: ended
+cpu-1: launching
+cpu-1: launched
+"""),
+    )
+    assert site.names() == ["cpu-0", "cpu-1", "scheduler"]
+
+
+def test_refresh_only_records_what_is_gone(site: Site) -> None:
+    assert site("plan", "--refresh-only") == (
+        0,
+        snapshot("No changes. The state agrees with what exists.\n"),
+        "",
+    )
+    site.crash("cpu-1")
+    assert site("plan", "--refresh-only", "--detailed-exitcode") == (
+        2,
+        snapshot("""\
+planapply will update the state of cluster "demo" (local). What has changed in the cloud is
+recorded; no VM is launched or ended.
+"""),
+        snapshot("""\
+
+Warning: cpu-1: its VM VM is gone
+"""),
+    )
+    assert "cpu-1" in read().nodes
+    assert site.apply("--refresh-only") == (
+        0,
+        snapshot("""\
+planapply will update the state of cluster "demo" (local). What has changed in the cloud is
+recorded; no VM is launched or ended.
+
+Apply complete: the state is up to date.
+"""),
+        snapshot("""\
+
+Warning: cpu-1: its VM VM is gone
+cpu-1: ended
+"""),
+    )
+    assert sorted(read().nodes) == ["cpu-0", "scheduler"]
+    assert site("plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   cpu-1
+
+Plan: 1 to add, 0 to change, 0 to destroy.
+"""),
+        "",
+    )
+
+
+def test_a_scheduler_that_is_gone_takes_its_workers_along(site: Site) -> None:
+    site.crash("scheduler")
+    assert site("plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   scheduler
+        (its VM VM is gone)
+  -/+ cpu-[0..1]   (2)
+        (the scheduler is replaced)
+
+Plan: 3 to add, 0 to change, 2 to destroy.
+"""),
+        "",
+    )
+
+
+def test_an_unknown_vm_is_adopted_where_its_name_is_free(site: Site) -> None:
+    site.launch("cpu-2")
+    assert site("plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  -   cpu-2
+        (not in the spec)
+
+Plan: 0 to add, 0 to change, 1 to destroy.
+"""),
+        snapshot("""\
+
+Warning: found VMs that the state did not know: cpu-2
+  They carry this cluster's tags and are taken into the state.
+"""),
+    )
+    assert site.apply("--set", "workers.cpu.count=3") == (
+        0,
+        snapshot('No changes. Cluster "demo" is as its spec says.\n'),
+        snapshot("""\
+
+Warning: found VMs that the state did not know: cpu-2
+  They carry this cluster's tags and are taken into the state.
+"""),
+    )
+    assert sorted(read().nodes) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+    assert site.names() == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+
+
+def test_an_unknown_vm_is_ended_where_its_name_is_taken(site: Site) -> None:
+    site.launch("cpu-0")
+    assert site.names() == ["cpu-0", "cpu-0", "cpu-1", "scheduler"]
+    assert site("plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  -   VM
+        (one VM too many: cpu-0 is another one)
+
+Plan: 0 to add, 0 to change, 1 to destroy.
+"""),
+        snapshot(""),
+    )
+    assert site.apply() == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  -   VM
+        (one VM too many: cpu-0 is another one)
+
+Plan: 0 to add, 0 to change, 1 to destroy.
+
+Apply complete: 0 added, 0 changed, 1 destroyed.
+
+scheduler_address = tcp://ADDRESS
+"""),
+        snapshot(""),
+    )
+    assert site.names() == ["cpu-0", "cpu-1", "scheduler"]
+
+
+def test_changed_tags_are_put_right_in_place(site: Site) -> None:
+    edit('provider = "local"', 'tags = { team = "bio" }\nprovider = "local"')
+    assert site.apply() == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  ~   scheduler
+        tags.team   (unset) -> "bio"
+  ~   cpu-[0..1]   (2)
+        tags.team   (unset) -> "bio"
+
+Plan: 0 to add, 3 to change, 0 to destroy.
+
+Apply complete: 0 added, 3 changed, 0 destroyed.
+
+scheduler_address = tcp://ADDRESS
+"""),
+        snapshot("""\
+scheduler: tags updated
+cpu-[0..1]: tags updated
+"""),
+    )
+    vm = read().nodes["cpu-0"].vm
+    site.provider.retag([vm], {"team": "geo"}, [])
+    assert site("plan") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  ~   cpu-0
+        tags.team   "geo" -> "bio"
+
+Plan: 0 to add, 1 to change, 0 to destroy.
+"""),
+        "",
+    )
+    assert site.apply() == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  ~   cpu-0
+        tags.team   "geo" -> "bio"
+
+Plan: 0 to add, 1 to change, 0 to destroy.
+
+Apply complete: 0 added, 1 changed, 0 destroyed.
+
+scheduler_address = tcp://ADDRESS
+"""),
+        snapshot("cpu-0: tags updated\n"),
+    )
+    assert read().nodes["cpu-0"].vm == vm
+    assert {v.tags["team"] for v in site.ground.alive(read().lineage)} == {"bio"}
+
+
+def test_target(new: Site) -> None:
+    assert new("plan", "--target", "cpu-1") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  +   scheduler
+  +   cpu-1
+
+Plan: 2 to add, 0 to change, 0 to destroy.
+"""),
+        snapshot(""),
+    )
+    assert new.apply("--target", "cpu-1")[0] == 0
+    assert new.names() == ["cpu-1", "scheduler"]
+    assert new("plan", "--target", "gpu") == (
+        1,
+        "",
+        snapshot("""\
+Error: there is no node 'gpu'
+  Nodes: scheduler cpu-[0..1]. Name a node, a group, or a range such as cpu-[0..3].
+"""),
+    )
+    assert new("destroy", "--auto-approve", "--target", "cpu") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  -   cpu-1
+
+Plan: 0 to add, 0 to change, 1 to destroy.
+
+Destroy complete: 1 destroyed.
+
+scheduler_address = tcp://ADDRESS
+"""),
+        snapshot("""\
+cpu-1: ending
+cpu-1: ended
+"""),
+    )
+    assert new.names() == ["scheduler"]
+
+
+def test_replace(site: Site) -> None:
+    before = {name: record.vm for name, record in read().nodes.items()}
+    assert site.apply("--replace", "cpu-[0..1]") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  -/+ cpu-[0..1]   (2)
+        (asked for with --replace)
+
+Plan: 2 to add, 0 to change, 2 to destroy.
+
+Apply complete: 2 added, 0 changed, 2 destroyed.
+
+scheduler_address = tcp://ADDRESS
+"""),
+        snapshot("""\
+cpu-[0..1]: ending
+cpu-[0..1]: ended
+cpu-[0..1]: launching
+cpu-[0..1]: launched
+"""),
+    )
+    after = {name: record.vm for name, record in read().nodes.items()}
+    assert {name for name in after if after[name] != before[name]} == {"cpu-0", "cpu-1"}
+    assert site("plan", "--replace", "scheduler") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (local):
+
+  -/+ scheduler
+        (asked for with --replace)
+  -/+ cpu-[0..1]   (2)
+        (the scheduler is replaced)
+
+Plan: 3 to add, 0 to change, 3 to destroy.
+"""),
+        "",
+    )
+
+
+def test_protect(site: Site) -> None:
+    edit('provider = "local"', 'protect = true\nprovider = "local"')
+    assert site("plan", "--replace", "cpu-0") == (
+        1,
+        "",
+        snapshot("""\
+Error: the cluster is protected, and this would end cpu-0
+  Set `protect = false` under [cluster] and apply that first, if you mean it.
+"""),
+    )
+    assert site.apply("--set", "workers.cpu.count=3")[0] == 0
+    assert site.apply() == (
+        1,
+        "",
+        snapshot("""\
+Error: the cluster is protected, and this would end cpu-2
+  Set `protect = false` under [cluster] and apply that first, if you mean it.
+"""),
+    )
+    assert site("destroy", "--auto-approve") == (
+        1,
+        "",
+        snapshot("""\
+Error: the cluster is protected, and this would end scheduler cpu-[0..2]
+  Set `protect = false` under [cluster] and apply that first, if you mean it.
+"""),
+    )
+    os.unlink("planapply.toml")
+    assert site("destroy", "--auto-approve", "--state", STATE)[0] == 1
+    assert site.names() == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+
+
+def change(alter: Callable[[State], None]) -> None:
+    store = open_store(STATE)
+    state = store.read()
+    assert state
+    alter(state)
+    state.serial += 1
+    store.write(state)
+
+
+def test_a_state_of_another_machine_is_left_alone(site: Site) -> None:
+    change(lambda state: state.cloud.update(host="elsewhere"))
+    for command in (
+        ["plan"],
+        ["apply", "--auto-approve"],
+        ["destroy", "--auto-approve"],
+        ["status"],
+    ):
+        code, out, err = site(*command)
+        said = " ".join(err.split()).replace(os.uname().nodename, "HERE")
+        assert (code, out, said) == (
+            1,
+            "",
+            "Error: the state of cluster 'demo' is about another cloud host: the state is about "
+            "elsewhere, this is HERE. Use the account, region or machine that it was made in.",
+        )
+    assert len(site.names()) == 3
+
+
+def test_a_cluster_that_is_made_again_under_the_same_state(site: Site) -> None:
+    assert site("destroy", "--auto-approve")[0] == 0
+    lineage, serial = read().lineage, read().serial
+    assert site.names() == []
+    assert site.apply()[0] == 0
+    assert read().lineage == lineage
+    assert read().serial > serial
+    assert site.names() == ["cpu-0", "cpu-1", "scheduler"]

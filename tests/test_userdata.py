@@ -83,7 +83,7 @@ cd /var/lib/planapply
 fail() { echo "planapply: $*"; exit 1; }
 at_exit() {
   if [ "$1" != 0 ]; then
-    echo "planapply: this node can't start, and ends; why stands above"
+    echo "planapply: end of this VM: it can't start, and why stands above"
     systemctl --no-block poweroff
   fi
 }
@@ -211,6 +211,7 @@ declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
+echo "planapply: start of the Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec tls://10.0.0.5:8786 \\
   --spec "$(</etc/planapply/spec.json)"
 END
@@ -224,6 +225,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
+ExecStopPost=/bin/echo "planapply: end of the Dask process, and so of this VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
 StandardError=journal+console
@@ -286,7 +288,7 @@ cd /var/lib/planapply
 fail() { echo "planapply: $*"; exit 1; }
 at_exit() {
   if [ "$1" != 0 ]; then
-    echo "planapply: this node can't start, and ends; why stands above"
+    echo "planapply: end of this VM: it can't start, and why stands above"
     systemctl --no-block poweroff
   fi
 }
@@ -354,6 +356,7 @@ declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
+echo "planapply: start of the Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec \\
   --spec "$(</etc/planapply/spec.json)"
 END
@@ -367,6 +370,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
+ExecStopPost=/bin/echo "planapply: end of the Dask process, and so of this VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
 StandardError=journal+console

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
+from planapply.bootstrap import own_lines
 from planapply.bootstrap.userdata import script
 from planapply.model.node import Environment, NodeConfig
 from planapply.model.state import TLS
@@ -153,7 +154,7 @@ def test_what_can_not_start_says_why_and_ends(machine: Machine) -> None:
     assert done.stdout == snapshot("""\
 planapply: this is cpu-1
 planapply: this image's Python has no Dask: write packages, or docker, under [environment]
-planapply: this node can't start, and ends; why stands above
+planapply: end of this VM: it can't start, and why stands above
 """)
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
 
@@ -179,7 +180,7 @@ def test_why_a_node_can_not_start(
     assert done.returncode == 1
     assert done.stdout.splitlines()[1:] == [
         f"planapply: {says}",
-        "planapply: this node can't start, and ends; why stands above",
+        "planapply: end of this VM: it can't start, and why stands above",
     ]
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
 
@@ -276,6 +277,28 @@ Persistent=true
 WantedBy=timers.target
 """)
     assert machine.logged()[0] == "date <-u> <-d> <+5400 seconds> <+%F %T UTC>"
+
+
+@pytest.mark.parametrize(
+    ("console", "own"),
+    [
+        ("", ""),
+        ("boot\nplanapply: start x\nworking\n", "planapply: start x\nworking\n"),
+        (
+            "boot\nplanapply: start x\nplanapply: end y\nStopped\n",
+            "planapply: start x\nplanapply: end y\n",
+        ),
+        (
+            "no\nDask\nplanapply: end of this VM\nStopped\nPowering off\n",
+            "Dask\nplanapply: end of this VM\n",
+        ),
+        ("planapply: end y\nReboot\nplanapply: start x\nworking", "planapply: start x\nworking"),
+        ("why\nplanapply: end y", "why\nplanapply: end y"),
+    ],
+)
+def test_what_a_node_printed_is_not_drowned_by_a_shutdown(console: str, own: str) -> None:
+    assert own_lines(console, 2) == own
+    assert own_lines(console, 0) == ""
 
 
 # What a spec can hold: TOML has no lone surrogates, and the model no zero byte.

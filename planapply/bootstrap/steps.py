@@ -3,6 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
+START, END = "planapply: start", "planapply: end"
+"""How lines begin that a node prints on its console: what follows its end is the machine's shutdown."""
+
 HEAD = """\
 #!/bin/bash
 # From planapply, for {group} of the cluster {cluster}; it runs once, at the first boot.
@@ -18,7 +21,7 @@ cd /var/lib/planapply
 fail() {{ echo "planapply: $*"; exit 1; }}
 at_exit() {{
   if [ "$1" != 0 ]; then
-    echo "planapply: this node can't start, and ends; why stands above"
+    echo "planapply: end of this VM: it can't start, and why stands above"
     systemctl --no-block poweroff
   fi
 }}
@@ -94,6 +97,7 @@ declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
+echo "planapply: start of the Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec @SCHEDULER@\\
   --spec "$(</etc/planapply/spec.json)"
 END
@@ -107,6 +111,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
+ExecStopPost=/bin/echo "planapply: end of the Dask process, and so of this VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
 StandardError=journal+console
@@ -148,7 +153,7 @@ WantedBy=multi-user.target
 END
 """
 
-START = """\
+ENABLE = """\
 systemctl daemon-reload
 systemctl enable --now --no-block @UNITS@
 """

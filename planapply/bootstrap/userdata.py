@@ -18,12 +18,12 @@ from planapply.bootstrap.processes import (
 )
 from planapply.bootstrap.steps import (
     APT,
+    ENABLE,
     END_OF_LIFE,
     HEAD,
     METADATA,
     RUN,
     SPOT,
-    START,
     container,
     file,
     image_python,
@@ -89,7 +89,7 @@ def script(
     if _watches(config, scheduler):
         parts.append(SPOT.replace("@SCHEDULER@", address))
         units += " planapply-spot.service"
-    parts.append(START.replace("@UNITS@", units))
+    parts.append(ENABLE.replace("@UNITS@", units))
     return "\n".join(part for part in parts if part)
 
 

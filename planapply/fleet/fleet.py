@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from planapply.bootstrap import SHUTDOWN, own_lines
 from planapply.fleet.clock import Clock, Stopped
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
@@ -146,7 +147,7 @@ class Fleet:
         if record is None or not isinstance(self.provider, Console):
             return ""
         try:
-            return self.provider.console(record.vm, lines)
+            return own_lines(self.provider.console(record.vm, lines + SHUTDOWN), lines)
         except ProviderError:
             return ""  # it only explains another error, which must not be hidden by this one
 

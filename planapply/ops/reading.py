@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
+from planapply.bootstrap import SHUTDOWN, own_lines
 from planapply.fleet import Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import sort_key, to_ranges
@@ -37,7 +38,9 @@ def console(workspace: Workspace, name: str, lines: int) -> str:
             f"the provider {state.provider!r} can't show what a node printed",
             f"Look at the VM {record.vm} with the cloud's own tools.",
         )
-    return asking(lambda: workspace.patience.call(lambda: provider.console(record.vm, lines)))
+    asked = lines + SHUTDOWN
+    text = asking(lambda: workspace.patience.call(lambda: provider.console(record.vm, asked)))
+    return own_lines(text, lines)
 
 
 def node_of(state: State, name: str) -> NodeRecord:

@@ -23,7 +23,8 @@ def console(client: Client, id: str, lines: int) -> str:
 def _output(client: Client, id: str, *, latest: bool) -> str:
     with client.asking():
         try:
-            return client.ec2.get_console_output(InstanceId=id, Latest=latest).get("Output", "")
+            answer = client.ec2.get_console_output(InstanceId=id, Latest=latest)
+            return answer.get("Output", "").replace("\r\n", "\n")
         except ClientError as error:
             # `Latest` is for running VMs of newer kinds only.
             if latest or error.response.get("Error", {}).get("Code") in _GONE:

@@ -1,0 +1,17 @@
+"""What of a console's text is a node's own."""
+
+from planapply.bootstrap.steps import END, START
+
+SHUTDOWN = 400
+"""Lines that a machine may print after its node's end."""
+
+
+def own_lines(console: str, lines: int) -> str:
+    """The last `lines` lines of a node: without the shutdown of its machine that may follow.
+
+    Give it `SHUTDOWN` lines more than are wanted.
+    """
+    end = console.rfind(END)
+    if end > console.rfind(START):
+        console = console[: console.find("\n", end) + 1 or None]
+    return "".join(console.splitlines(keepends=True)[-lines:]) if lines else ""

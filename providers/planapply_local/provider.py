@@ -128,7 +128,10 @@ class LocalProvider:
         vms = []
         for id, members in keeper.processes().items():
             with suppress(ValueError):  # a hand-made environment
-                vms.append(self._vm(id, json.loads(members[0][1].get(keeper.FACTS, ""))))
+                vm = self._vm(id, json.loads(members[0][1].get(keeper.FACTS, "")))
+                # Its folder goes last: it may have ended since its processes were seen.
+                if self._vm_folder(id).exists() or keeper.lives(members):
+                    vms.append(vm)
         return sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id))
 
     def _vm(self, id: str, facts: dict[str, Any]) -> VM:

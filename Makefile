@@ -47,6 +47,7 @@ bench: venv
 	$(BIN)/python benchmarks/engine.py
 	DASK_LOGGING__DISTRIBUTED=warning $(BIN)/python benchmarks/handles.py
 	$(BIN)/python benchmarks/local_apply.py
+	$(BIN)/python -W ignore benchmarks/boot.py
 
 # One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
 story: venv

@@ -1,0 +1,97 @@
+"""An apply to its first result beside the bare boot of the same machines, in the lab.
+
+`python benchmarks/boot.py`: one scheduler and four workers on real machines (systemd-nspawn), first
+by `planapply apply`, then by boto3 with the same user data, all at once. Needs what the lab needs
+(`make lab`); says so where it can't run.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import boto3  # noqa: E402
+from ec2.test_machines import Site, until  # noqa: E402
+from lab import base  # noqa: E402
+from lab.machines import Machines  # noqa: E402
+
+from planapply.bootstrap import user_data  # noqa: E402
+from planapply.model.names import SCHEDULER, split_name  # noqa: E402
+from planapply.model.state import State  # noqa: E402
+
+WORKERS = 4
+
+
+def main() -> None:
+    """Measure and print."""
+    if reason := base.ready():
+        print(f"not measured: {reason}")
+        return
+    with tempfile.TemporaryDirectory() as name, Machines(Path(name) / "lab") as lab, lab.inside():
+        os.environ |= lab.env
+        site = Site(Path(name), lab)
+        begin = time.monotonic()
+        site.apply()
+        first_result(site.client)
+        applied = time.monotonic() - begin
+        state = State.model_validate_json((site.folder / "planapply.state.json").read_bytes())
+        bare = boot(site, state)
+    print(f"apply to the first result   {applied:5.1f} s")
+    print(f"bare boot of the same       {bare:5.1f} s")
+    print(f"ratio                       {applied / bare:5.2f}")
+
+
+def first_result(connect: Callable[[], AbstractContextManager[Any]]) -> None:
+    """Until all workers have joined and one task is done."""
+    with connect() as client:
+        client.wait_for_workers(WORKERS, timeout=120)
+        assert client.submit(sum, [1, 2]).result(60) == 3
+
+
+def boot(site: Site, state: State) -> float:
+    """Seconds of the same machines at their old addresses, once the first ones are gone."""
+    from distributed import Client
+
+    from planapply.cluster.attach import security_of
+
+    ec2: Any = boto3.client("ec2")
+    vms = {vm["id"]: vm for vm in site.cloud.instances()}
+    groups = vms[state.nodes[SCHEDULER].vm]["groups"]
+    ec2.terminate_instances(InstanceIds=[record.vm for record in state.nodes.values()])
+    until(lambda: not site.cloud.machines(), "the end of the machines")
+    zone = [{"Name": "availability-zone", "Values": [state.nodes[SCHEDULER].zone]}]
+    subnet = ec2.describe_subnets(Filters=zone)["Subnets"][0]["SubnetId"]
+    address = state.nodes[SCHEDULER].private_address
+    assert state.endpoint is not None
+    begin = time.monotonic()
+    for group in sorted({split_name(name)[0] for name in state.nodes}):
+        names = sorted(name for name in state.nodes if split_name(name)[0] == group)
+        config = state.configs[state.nodes[names[0]].config]
+        told = None if group == SCHEDULER else state.endpoint.private
+        network = {"DeviceIndex": 0, "SubnetId": subnet, "Groups": groups}
+        network |= {"AssociatePublicIpAddress": True}
+        network |= {"PrivateIpAddress": address} if group == SCHEDULER else {}
+        ec2.run_instances(
+            ImageId=config.image,
+            InstanceType=config.size[0],
+            MinCount=len(names),
+            MaxCount=len(names),
+            UserData=user_data(config, names, told, state.tls, cluster=state.cluster),
+            NetworkInterfaces=[network],
+        )
+    head = next(vm for vm in site.cloud.instances() if vm["address"] == address)
+    security = security_of(state.tls)
+    url = f"tls://{head['public_address']}:8786"
+    first_result(lambda: Client(url, security=security, timeout=120))  # type: ignore[no-untyped-call]
+    return time.monotonic() - begin
+
+
+if __name__ == "__main__":
+    main()

@@ -53,8 +53,9 @@ def understand(
     """
     last = wire.last
     text = _text(error, last, secrets)
+    said = f"{text} {getattr(error, 'code', '')} {last.text if last else ''}"
     for words, kind in definite.items():
-        if words in text or words in (last.text if last else ""):
+        if words in said:
             return _told(kind, text, cloud)
     if wire.changed and writes:
         return ProviderError(ErrorKind.UNKNOWN, f"{cloud} accepted the request, and then: {text}")
@@ -124,9 +125,12 @@ def _unanswered(
     if writes and not wire.watched and not isinstance(error, TypeError | ValueError):
         # A driver that speaks no HTTP: nothing is known.
         return ProviderError(ErrorKind.UNKNOWN, f"{cloud}: {text}")
-    status = getattr(error, "code", None)
+    codes = (getattr(error, name, None) for name in ("http_code", "code"))
+    status = next((code for code in codes if isinstance(code, int)), 0)
     if status in (401, 403):
         return _told(ErrorKind.UNAUTHORIZED, text, cloud)
+    if status == 429 or status >= 500:
+        return ProviderError(ErrorKind.UNAVAILABLE, f"{cloud} failed ({status}): {text}")
     return ProviderError(ErrorKind.REJECTED, f"{cloud}: {text}", _EXPECTED)
 
 

@@ -44,7 +44,8 @@ def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
         found = next((group for group in driver.groups(lib) if group.name == name), None)
     if found is None:
         with client.asking(writes=True) as lib:
-            found = Group(driver.make_group(lib, name), name, frozenset())
+            id = driver.make_group(lib, name, client.settings.create)
+        found = Group(id, name, frozenset())
     _change(client, found, _rules(resource.detail))
     return Resource(kind=resource.kind, id=found.id, detail=dict(resource.detail))
 

@@ -3,10 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import caught
 import pytest
+from caught import Serve
 from cli.commands import Result, Run
 from novalab.cloud import Cloud, serve
 from planapply_libcloud.drivers import TABLE
@@ -39,6 +42,15 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         return Result(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Every host is this machine: see `caught`."""
+    monkeypatch.setenv("CLOUD_KEY", "the-key")
+    monkeypatch.setenv("CLOUD_SECRET", "the-secret")
+    with ExitStack() as stack:
+        yield lambda folder: stack.enter_context(caught.serve(folder))
 
 
 @pytest.fixture(scope="session")

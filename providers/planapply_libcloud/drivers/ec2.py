@@ -76,8 +76,10 @@ class EC2(FullDriver):
             )
             yield Group(str(group.id), group.name, rules)
 
-    def make_group(self, lib: Any, name: str) -> str:
-        made = lib.ex_create_security_group(name, "Dask cluster made by planapply")
+    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
+        subnet = create.get("ex_subnet")
+        vpc = lib.ex_list_subnets([subnet])[0].extra["vpc_id"] if subnet else None
+        made = lib.ex_create_security_group(name, "Dask cluster made by planapply", vpc)
         return str(made["group_id"])
 
     def change_group(

@@ -39,8 +39,8 @@ class FullDriver(Driver):
         """All that there are, planapply's or not."""
         raise NotImplementedError
 
-    def make_group(self, lib: Any, name: str) -> str:
-        """An empty one; its id."""
+    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
+        """An empty one, in the network that `create` puts VMs into; its id."""
         raise NotImplementedError
 
     def change_group(

@@ -106,13 +106,14 @@ class GCE(FullDriver):
                             rules.add((allowed["IPProtocol"], int(first), int(last or first), who))
             yield Group(id, nodes.extra["description"], frozenset(rules))
 
-    def make_group(self, lib: Any, name: str) -> str:
+    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
         word, cluster, lineage = name.split(" ")
         digest = labels.lineage_digest(lineage)
         id = f"{word}-{re.sub(r'[^a-z0-9]+', '-', cluster.lower())[:30].strip('-')}-{digest}"
         lib.ex_create_firewall(
             f"{id}-nodes",
             [{"IPProtocol": "all"}],
+            network=create.get("ex_network", "default"),
             source_tags=[id],
             target_tags=[id],
             description=name,
@@ -139,9 +140,11 @@ class GCE(FullDriver):
             old.allowed, old.source_ranges = allowed, networks
             lib.ex_update_firewall(old)
         elif rules:
+            nodes = next(f for f in lib.ex_list_firewalls() if f.name == f"{group.id}-nodes")
             lib.ex_create_firewall(
                 name,
                 allowed,
+                network=nodes.network,
                 source_ranges=networks,
                 target_tags=[group.id],
                 description=group.name,

@@ -74,7 +74,7 @@ class OpenStack(FullDriver):
             rules = frozenset(rule for r in group.rules if (rule := _rule(group.id, r)))
             yield Group(str(group.id), group.name, rules)
 
-    def make_group(self, lib: Any, name: str) -> str:
+    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
         return str(lib.ex_create_security_group(name, "Dask cluster made by planapply").id)
 
     def change_group(

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from planapply.provider import ErrorKind
@@ -25,6 +26,13 @@ zones = ["fra1"]                      # the region
 @dataclass(frozen=True)
 class DigitalOcean(Driver):
     """Its account has a name, which a token has not."""
+
+    def arguments(self, request: LaunchRequest, create: Mapping[str, Any], catalog: Catalog) -> Any:
+        own = super().arguments(request, create, catalog)
+        if slug := own["image"].extra.get("slug"):
+            # Libcloud makes text of an id, which the API reads as a slug.
+            own["image"] = SimpleNamespace(id=slug)
+        return own
 
     def account(self, lib: Any) -> dict[str, str]:
         return {"account": str(lib.ex_account_info()["uuid"])}
@@ -101,6 +109,7 @@ OTHERS = (
         needs_zone=True,
         prices="cloud",
         monthly=True,
+        destroys_by_id=False,
     ),
     Driver(
         name="scaleway",
@@ -118,7 +127,9 @@ OTHERS = (
         proof=REQUESTS,
         user_data="cloud_init",
         needs_zone=True,
-        identity=("project",),
+        # Without it, the driver's list_nodes needs a Python before 3.11.
+        requires={"ex_project_id": '"3d27fd13-…"'},
+        listing=("ex_project_id",),
         seen_size="plan",
         seen_zone="metro.code",
         prices="cloud",

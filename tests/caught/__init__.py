@@ -1,0 +1,141 @@
+"""A loopback port that every connection of Libcloud's drivers leads to, whatever their host.
+
+What it answers are the files of Libcloud's own tests, taken from real clouds, and what a test makes
+of them; what it was sent are the goldens.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import libcloud
+import pytest
+from libcloud.http import LibcloudConnection
+
+FILES = Path(libcloud.__file__).parent / "test" / "compute" / "fixtures"
+
+
+@dataclass
+class Sent:
+    """One request."""
+
+    host: str
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    body: Any
+    """JSON read, other text as it is."""
+
+
+Reply = Any
+"""A name of one of Libcloud's files, or what is to be JSON; a pair has the status in front."""
+
+
+@dataclass
+class Caught:
+    """The cloud: routes that answer, and all that was asked."""
+
+    folder: str
+    """Of `FILES`."""
+    routes: list[tuple[str, re.Pattern[str], Callable[[Sent], Reply]]] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+
+    def on(self, method: str, path: str, reply: Reply | Callable[[Sent], Reply]) -> None:
+        """Answer such requests so; the latest route that fits counts."""
+        call = reply if callable(reply) else lambda sent: reply
+        self.routes.insert(0, (method, re.compile(path), call))
+
+    def file(self, name: str) -> Any:
+        """What one of Libcloud's files says."""
+        return json.loads((FILES / self.folder / name).read_text())
+
+    def writes(self) -> list[Sent]:
+        """What was to change something, log-ins aside."""
+        return [s for s in self.sent if s.method != "GET" and not s.path.endswith("/token")]
+
+    def answer(self, sent: Sent) -> tuple[int, str, bytes]:
+        self.sent.append(sent)
+        for method, path, call in self.routes:
+            if method == sent.method and path.fullmatch(sent.path):
+                reply = call(sent)
+                status, reply = reply if isinstance(reply, tuple) else (200, reply)
+                if isinstance(reply, str) and reply.endswith(".json"):
+                    reply = self.file(reply)
+                if isinstance(reply, str):
+                    return status, "text/html", reply.encode()
+                text = b"" if reply is None else json.dumps(reply).encode()
+                return status, "application/json", text
+        raise AssertionError(f"nobody answers {sent.method} {sent.path}")
+
+
+class _Everywhere:
+    """In place of a connection's host."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __get__(self, instance: object, owner: type) -> str:
+        return self.url
+
+    def __set__(self, instance: object, value: str) -> None:
+        pass
+
+
+Serve = Callable[[str], Caught]
+"""Starts one, of the folder that has its answers."""
+
+
+@contextmanager
+def serve(folder: str) -> Iterator[Caught]:
+    """Answer in a thread of this process, whose Libcloud reaches nothing else."""
+    cloud = Caught(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            url = urlsplit(self.path)
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                body = json.loads(raw) if raw else None
+            except ValueError:
+                body = raw.decode()
+            host = self.headers.get("Host", "")
+            try:
+                status, kind, answer = cloud.answer(
+                    Sent(host, self.command, url.path, parse_qs(url.query), body)
+                )
+            except Exception as error:  # told as an answer, where the test sees it
+                status, kind, answer = 599, "text/plain", repr(error).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_POST = do_PUT = do_DELETE = handle_any
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            LibcloudConnection, "host", _Everywhere(f"http://127.0.0.1:{server.server_port}")
+        )
+        try:
+            yield cloud
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()

@@ -1,0 +1,71 @@
+"""One VM through a real driver, and what it has sent, as text."""
+
+import base64
+import copy
+import gzip
+import json
+import re
+from typing import Any
+
+from conformance.subjects import Account, Subject, libcloud_provider
+from planapply_libcloud.provider import Libcloud
+
+from caught import Sent
+from planapply.model.node import VM, NodeConfig
+
+LINEAGE = "0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42"
+TOKEN = "0123456789abcdef0123"
+
+
+def config(**changes: Any) -> NodeConfig:
+    return NodeConfig(group="cpu", cls="distributed.Nanny", tags={"team": "Bio & Co"}, **changes)
+
+
+def launched(driver: str, worker: NodeConfig, **settings: Any) -> tuple[Account, Libcloud, VM]:
+    """One VM of it: checked first, as a plan does."""
+    given = {"driver": driver, "key": "env:CLOUD_KEY", **settings}
+    create = given.get("create", {})
+    worker = worker.model_copy(update={"provider": {"create": create}})
+    account = Account(
+        Subject(connect=lambda: libcloud_provider(given), worker=worker), lineage=LINEAGE
+    )
+    if account.provider.client.driver.keeps_tags:
+        account.state.cluster = "Genomics"
+    else:
+        account.state.cluster, worker = "genomics", worker.model_copy(update={"tags": {}})
+        account.subject.worker = worker
+    assert account.provider.check([worker]) == []
+    result = account.launch("cpu-7", token=TOKEN, security="tls", scheduler="tls://10.0.0.5:8786")
+    return account, account.provider, result.vms[0]
+
+
+def shown(sent: Sent) -> str:
+    """A request as the reference would print it, with its script as one word."""
+    body = copy.deepcopy(sent.body)
+    text = body if isinstance(body, str) else json.dumps(body, indent=1)
+    text = re.sub(r'"#!/bin/bash\\nexec .*?END\\n\)\\n"', '"<the script, as text>"', text)
+    for script in re.findall(r"[A-Za-z0-9+/=]{400,}", text):
+        text = text.replace(script, scripts(script))
+    text = re.sub(r"(?<=config)(\W{1,9})[0-9a-f]{16}\b", r"\1CONFIG", text)
+    return f"{sent.method} https://{sent.host}{sent.path}\n{text}"
+
+
+def scripts(data: str) -> str:
+    """What such a word is."""
+    raw = base64.b64decode(data)
+    if raw.startswith(b"\x1f\x8b"):
+        assert b"name=cpu-7" in gzip.decompress(raw)
+        return "<the script, compressed, as base64>"
+    assert raw.startswith(b"#!/bin/bash\nexec bash <(base64 -d")
+    return "<the script, as text, as base64>"
+
+
+def found(account: Account) -> dict[str, str]:
+    """The tags of the one VM that the cloud shows."""
+    [vm] = account.find()
+    return vm.tags
+
+
+def named(vm: VM) -> dict[str, str]:
+    """Those of its tags that a name can say."""
+    return {key: value for key, value in vm.tags.items() if key not in ("team", "planapply:config")}

@@ -1,0 +1,400 @@
+"""What the real drivers put on the wire, held against each cloud's public API reference.
+
+Every cloud here keeps what it was sent, so that a VM can be found again by it.
+"""
+
+from typing import Any
+
+import pytest
+from caught import Sent, Serve
+from caught.launching import config, found, launched, named, scripts, shown
+from inline_snapshot import snapshot
+
+from planapply.provider import Price
+
+END = {"links": {"next": "", "prev": ""}}  # of a list on one page
+
+
+def test_digitalocean(cloud: Serve) -> None:
+    """https://docs.digitalocean.com/reference/api/digitalocean/#tag/Droplets/operation/droplets_create"""
+    caught = cloud("digitalocean_v2")
+    droplets: list[dict[str, Any]] = []
+
+    def create(sent: Sent) -> Any:
+        droplet = caught.file("list_nodes.json")["droplets"][0]
+        droplets.append(droplet | {key: sent.body[key] for key in ("name", "tags")})
+        return 202, {"droplet": droplets[-1]}
+
+    caught.on("GET", "/v2/sizes", "list_sizes.json")
+    caught.on("GET", "/v2/images", "list_images.json")
+    caught.on("GET", "/v2/regions", "list_locations.json")
+    caught.on("GET", "/v2/account", {"account": {"uuid": "b6fr89dbf6d9156cace5f3c78dc9851d"}})
+    caught.on("POST", "/v2/droplets", create)
+    caught.on(
+        "GET",
+        "/v2/droplets",
+        lambda sent: {"droplets": droplets, "links": {}, "meta": {"total": 1}},
+    )
+    caught.on("DELETE", "/v2/droplets/3164444", (204, None))
+    account, provider, vm = launched(
+        "digitalocean", config(size=("512mb",), image="ubuntu-14-04-x64", zones=("nyc1",))
+    )
+    [sent] = caught.writes()
+    assert shown(sent) == snapshot("""\
+POST https://api.digitalocean.com/v2/droplets
+{
+ "name": "genomics-cpu-7-0123456789abcdef0123",
+ "size": "512mb",
+ "image": "ubuntu-14-04-x64",
+ "region": "nyc1",
+ "user_data": "<the script, as text>",
+ "tags": [
+  "team:_42io_20_26_20_43o",
+  "planapply:cluster:_47enomics",
+  "planapply:lineage:0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42",
+  "planapply:group:cpu",
+  "planapply:batch:0123456789abcdef0123",
+  "planapply:names:cpu-7",
+  "planapply:config:CONFIG"
+ ]
+}\
+""")
+    assert found(account) == vm.tags
+    assert provider.identity() == snapshot(
+        {"driver": "digitalocean", "account": "b6fr89dbf6d9156cace5f3c78dc9851d"}
+    )
+    assert provider.price("512mb", "nyc1", False) == snapshot(
+        Price(usd_per_hour=0.00744, source="on demand, DigitalOcean's prices")
+    )
+    assert list(provider.terminate([vm.id])) == []
+
+
+def test_linode(cloud: Serve) -> None:
+    """https://techdocs.akamai.com/linode-api/reference/post-linode-instance"""
+    caught = cloud("linode_v4")
+    linodes: list[dict[str, Any]] = []
+
+    def create(sent: Sent) -> Any:
+        linode = caught.file("create_node.json")
+        linodes.append(linode | {key: sent.body[key] for key in ("label", "tags")})
+        return linodes[-1]
+
+    caught.on("GET", "/v4/linode/types", "list_types.json")
+    caught.on("GET", "/v4/images", "list_images.json")
+    caught.on("GET", "/v4/regions", "list_locations.json")
+    caught.on("POST", "/v4/linode/instances", create)
+    caught.on("GET", "/v4/linode/instances", lambda sent: {"data": linodes, "page": 1, "pages": 1})
+    caught.on("DELETE", "/v4/linode/instances/45501392", {})
+    account, provider, vm = launched(
+        "linode", config(size=("g6-nanode-1",), image="linode/debian10", zones=("eu-west",))
+    )
+    [sent] = caught.writes()
+    password = sent.body.pop("root_pass")
+    assert len(password) > 30  # of nobody's, and nowhere kept
+    assert password not in repr(vm)
+    assert shown(sent) == snapshot("""\
+POST https://api.linode.com/v4/linode/instances
+{
+ "region": "eu-west",
+ "type": "g6-nanode-1",
+ "private_ip": false,
+ "backups_enabled": false,
+ "metadata": {
+  "user_data": "<the script, as text, as base64>"
+ },
+ "image": "linode/debian10",
+ "label": "genomics-cpu-7-0123456789abcdef0123",
+ "tags": [
+  "team:_42io_20_26_20_43o",
+  "pa:cluster:_47enomics",
+  "pa:lineage:0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42",
+  "pa:group:cpu",
+  "pa:batch:0123456789abcdef0123",
+  "pa:names:cpu-7",
+  "pa:config:CONFIG"
+ ]
+}\
+""")
+    assert found(account) == vm.tags
+    assert provider.price("g6-nanode-1", None, False) == snapshot(
+        Price(usd_per_hour=0.0075, source="on demand, Linode (Akamai)'s prices")
+    )
+    assert list(provider.terminate([vm.id])) == []
+
+
+def test_vultr(cloud: Serve) -> None:
+    """https://www.vultr.com/api/#tag/instances/operation/create-instance"""
+    caught = cloud("vultr_v2")
+    instances: list[dict[str, Any]] = []
+
+    def create(sent: Sent) -> Any:
+        instances.append(
+            caught.file("create_node.json")["instance"] | {"label": sent.body["label"]}
+        )
+        return 202, {"instance": instances[-1]}
+
+    caught.on("GET", "/v2/plans", "list_sizes.json")
+    caught.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
+    caught.on("GET", "/v2/os", "list_images.json")
+    caught.on("GET", "/v2/regions", "list_locations.json")
+    caught.on("POST", "/v2/instances", create)
+    caught.on("GET", "/v2/instances", lambda sent: {"instances": instances, "meta": END})
+    caught.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": END})
+    caught.on("DELETE", "/v2/instances/123", (204, None))
+    account, provider, vm = launched(
+        "vultr", config(size=("vc2-1c-1gb",), image="CentOS 7 x64", zones=("ams",))
+    )
+    [sent] = caught.writes()
+    assert shown(sent) == snapshot("""\
+POST https://api.vultr.com/v2/instances
+{
+ "label": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
+ "region": "ams",
+ "plan": "vc2-1c-1gb",
+ "enable_ipv6": false,
+ "activation_email": false,
+ "os_id": "167",
+ "user_data": "<the script, as text, as base64>"
+}\
+""")
+    assert found(account) == named(vm)
+    assert provider.price("vc2-1c-1gb", None, False) == snapshot(
+        Price(usd_per_hour=0.00684931506849315, source="on demand, Vultr's prices")
+    )
+    assert list(provider.terminate([vm.id])) == []
+
+
+def test_scaleway(cloud: Serve) -> None:
+    """https://www.scaleway.com/en/developers/api/instances/#path-instances-create-an-instance"""
+    caught = cloud("scaleway")
+    servers: list[dict[str, Any]] = []
+
+    def create(sent: Sent) -> Any:
+        server = caught.file("create_node.json")["server"]
+        servers.append(server | {key: sent.body[key] for key in ("name", "tags")})
+        return 201, {"server": servers[-1]}
+
+    caught.on("GET", "/products/servers", "list_sizes.json")
+    caught.on("GET", "/products/servers/availability", "list_availability.json")
+    caught.on("GET", "/images", "list_images.json")
+    caught.on("POST", "/servers", create)
+    caught.on("POST", "/servers/741db378/action", (202, {"task": {}}))
+    caught.on("GET", "/servers", lambda sent: {"servers": servers})
+    account, provider, vm = launched(
+        "scaleway", config(size=("ARM64-4GB",), image="12345"), secret="env:CLOUD_SECRET"
+    )
+    assert "\n".join(map(shown, caught.writes())) == snapshot("""\
+POST https://cp-par1.scaleway.com/servers
+{
+ "name": "genomics-cpu-7-0123456789abcdef0123",
+ "organization": "the-key",
+ "image": "12345",
+ "volumes": {
+  "1": {
+   "name": "genomics-cpu-7-0123456789abcdef0123-1",
+   "organization": "the-key",
+   "size": 50000000000,
+   "volume_type": "l_ssd"
+  }
+ },
+ "commercial_type": "ARM64-4GB",
+ "tags": [
+  "team:_42io_20_26_20_43o",
+  "planapply:cluster:_47enomics",
+  "planapply:lineage:0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42",
+  "planapply:group:cpu",
+  "planapply:batch:0123456789abcdef0123",
+  "planapply:names:cpu-7",
+  "planapply:config:CONFIG"
+ ]
+}
+POST https://cp-par1.scaleway.com/servers/741db378/action
+{
+ "action": "poweron"
+}\
+""")
+    assert found(account) == vm.tags
+    assert list(provider.terminate([vm.id])) == []
+    assert shown(caught.writes()[-1]) == snapshot("""\
+POST https://cp-par1.scaleway.com/servers/741db378/action
+{
+ "action": "terminate"
+}\
+""")
+
+
+def test_equinix_metal(cloud: Serve) -> None:
+    """https://deploy.equinix.com/developers/api/metal/#tag/Devices/operation/createDevice"""
+    caught = cloud("equinixmetal")
+    project = "3d27fd13-0466-4878-be22-9a4b5595a3df"
+    devices: list[dict[str, Any]] = []
+
+    def create(sent: Sent) -> Any:
+        device = caught.file("device_create.json")
+        devices.append(device | {"hostname": sent.body["hostname"]})
+        return 201, devices[-1]
+
+    caught.on("GET", f"/metal/v1/projects/{project}/plans", "plans.json")
+    caught.on("GET", "/metal/v1/projects", "projects.json")
+    caught.on("GET", "/metal/v1/operating-systems", "operatingsystems.json")
+    caught.on("GET", "/metal/v1/locations/metros", "metros.json")
+    caught.on("POST", f"/metal/v1/projects/{project}/devices", create)
+    caught.on("GET", f"/metal/v1/projects/{project}/devices", lambda sent: {"devices": devices})
+    account, _, vm = launched(
+        "equinixmetal",
+        config(size=("baremetal_1",), image="ubuntu_14_04", zones=("Dallas",)),
+        create={"ex_project_id": project},
+    )
+    [sent] = caught.writes()
+    assert shown(sent) == snapshot("""\
+POST https://api.equinix.com/metal/v1/projects/3d27fd13-0466-4878-be22-9a4b5595a3df/devices
+{
+ "hostname": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
+ "plan": "baremetal_1",
+ "operating_system": "ubuntu_14_04",
+ "metro": "da",
+ "include": "plan",
+ "billing_cycle": "hourly",
+ "userdata": "<the script, as text>"
+}\
+""")
+    assert found(account) == named(vm)
+
+
+@pytest.mark.parametrize("driver", ["exoscale", "cloudstack"])
+def test_cloudstack(cloud: Serve, driver: str) -> None:
+    """https://cloudstack.apache.org/api/apidocs-4.19/apis/deployVirtualMachine.html"""
+    caught = cloud("cloudstack")
+    machines: list[dict[str, Any]] = []
+
+    def api(sent: Sent) -> Any:
+        command = sent.query["command"][0]
+        if command == "listVirtualMachines":
+            return {"listvirtualmachinesresponse": {"virtualmachine": machines}}
+        if command == "queryAsyncJobResult":
+            return {
+                "queryasyncjobresultresponse": {
+                    "jobstatus": 1,
+                    "jobresult": {"virtualmachine": machines[-1]},
+                }
+            }
+        if command == "deployVirtualMachine":
+            known = caught.file("listVirtualMachines_default.json")
+            machine = known["listvirtualmachinesresponse"]["virtualmachine"][0]
+            machines.append(machine | {"name": sent.query["name"][0]})
+        return f"{command}_default.json"
+
+    caught.on("GET", ".*", api)
+    options = {"url": "https://cloud.example.com/client/api"} if driver == "cloudstack" else {}
+    account, _, vm = launched(
+        driver,
+        config(size=("Compute Micro PRD",), image="576"),
+        secret="env:CLOUD_SECRET",
+        options=options,
+    )
+    sent = next(s for s in caught.sent if s.query["command"] == ["deployVirtualMachine"])
+    asked = {k: v[0] for k, v in sent.query.items() if k not in ("signature", "response", "apiKey")}
+    assert scripts(asked.pop("userdata")) == "<the script, compressed, as base64>"
+    assert asked == snapshot(
+        {
+            "name": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
+            "serviceofferingid": "105",
+            "templateid": "576",
+            "zoneid": "1",
+            "startvm": "True",
+            "command": "deployVirtualMachine",
+        }
+    )
+    assert found(account) == named(vm)
+
+
+def test_ovh(cloud: Serve) -> None:
+    """https://eu.api.ovh.com/console/?section=%2Fcloud&branch=v1#post-/cloud/project/-serviceName-/instance"""
+    caught = cloud("ovh")
+    instances: list[dict[str, Any]] = []
+    prefix = "/1.0/cloud/project/project-id"
+
+    def create(sent: Sent) -> Any:
+        known = caught.file("instance_get.json")[0]
+        instances.append(known | {"name": sent.body["name"]})
+        return instances[-1]
+
+    caught.on("GET", "/1.0/auth/time", "auth_time_get.json")
+    caught.on("GET", f"{prefix}/flavor", "flavor_get.json")
+    caught.on("GET", f"{prefix}/image", "image_get.json")
+    caught.on("GET", f"{prefix}/region", "region_get.json")
+    caught.on("POST", f"{prefix}/instance", create)
+    caught.on("GET", f"{prefix}/instance", lambda sent: instances)
+    account, provider, vm = launched(
+        "ovh",
+        config(size=("foo-id",), image="foo-id", zones=("SBG1",)),
+        secret="env:CLOUD_SECRET",
+        options={"ex_project_id": "project-id", "ex_consumer_key": "env:CLOUD_KEY"},
+    )
+    [sent] = caught.writes()
+    assert shown(sent) == snapshot("""\
+POST https://api.ovh.com/1.0/cloud/project/project-id/instance
+{
+ "name": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
+ "imageId": "foo-id",
+ "flavorId": "foo-id",
+ "region": "SBG1"
+}\
+""")
+    assert found(account) == named(vm)
+    assert provider.limits.user_data == 0
+
+
+def test_upcloud(cloud: Serve) -> None:
+    """https://developers.upcloud.com/1.3/8-servers/#create-server"""
+    caught = cloud("upcloud")
+    servers: list[dict[str, Any]] = []
+
+    def create(sent: Sent) -> Any:
+        known = caught.file("api_1_2_server_from_template.json")["server"]
+        servers.append(known | {"title": sent.body["server"]["title"]})
+        return 202, {"server": servers[-1]}
+
+    caught.on("GET", "/1.2/plan", "api_1_2_plan.json")
+    caught.on("GET", "/1.2/price", "api_1_2_price.json")
+    caught.on("GET", "/1.2/zone", "api_1_2_zone.json")
+    caught.on("GET", "/1.2/storage/template", "api_1_2_storage_template.json")
+    caught.on("GET", "/1.2/storage/cdrom", "api_1_2_storage_cdrom.json")
+    caught.on("POST", "/1.2/server", create)
+    caught.on("GET", "/1.2/server", lambda sent: {"servers": {"server": servers}})
+    caught.on("GET", "/1.2/server/.*", lambda sent: {"server": servers[0]})
+    account, _, vm = launched(
+        "upcloud",
+        config(
+            size=("1xCPU-1GB",), image="Ubuntu Server 16.04 LTS (Xenial Xerus)", zones=("fi-hel1",)
+        ),
+        secret="env:CLOUD_SECRET",
+    )
+    [sent] = caught.writes()
+    assert shown(sent) == snapshot("""\
+POST https://api.upcloud.com/1.2/server
+{
+ "server": {
+  "title": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
+  "hostname": "localhost",
+  "plan": "1xCPU-1GB",
+  "zone": "fi-hel1",
+  "login_user": {
+   "username": "root",
+   "create_password": "yes"
+  },
+  "storage_devices": {
+   "storage_device": [
+    {
+     "action": "clone",
+     "storage": "01000000-0000-4000-8000-000030060200",
+     "title": "Ubuntu Server 16.04 LTS (Xenial Xerus)",
+     "size": 30,
+     "tier": "maxiops"
+    }
+   ]
+  }
+ }
+}\
+""")
+    assert found(account) == named(vm)

@@ -1,0 +1,312 @@
+"""What Libcloud sends to Google, held against the reference of the Compute Engine API, v1."""
+
+from typing import Any
+
+import pytest
+from caught import Caught, Sent, Serve
+from caught.launching import config, found, launched, shown
+from inline_snapshot import snapshot
+
+from planapply.provider import ErrorKind, ProviderError
+
+from planapply.provider import Price
+
+COMPUTE = "/compute/v1/projects/project_name"
+ZONE = f"{COMPUTE}/zones/us-central1-a"
+IMAGE = "https://www.googleapis.com/compute/v1/projects/debian-cloud/global/images/debian-12-v1"
+WORKER = config(
+    size=("n1-standard-1",),
+    image="debian-cloud/debian-12",
+    zones=("us-central1-a",),
+    spot=True,
+    disk=50 << 30,
+)
+SETTINGS: dict[str, Any] = {
+    "key": "planapply@project.iam.gserviceaccount.com",
+    "secret": "env:CLOUD_SECRET",
+    "options": {"project": "project_name", "datacenter": "us-central1-a"},
+    "allow_from": ["203.0.113.0/24"],
+}
+
+
+class Google:
+    """A project that keeps instances and firewall rules as it was sent them."""
+
+    def __init__(self, caught: Caught) -> None:
+        self.caught = caught
+        self.instances: list[dict[str, Any]] = []
+        self.firewalls: dict[str, dict[str, Any]] = {}
+        self.operation: dict[str, Any] = {"status": "DONE"}
+        image = caught.file("global_images.json")["items"][0]
+        files = {
+            f"{COMPUTE}/zones": "zones.json",
+            f"{COMPUTE}/regions": "regions.json",
+            f"{ZONE}/machineTypes": "zones_us-central1-a_machineTypes.json",
+            f"{COMPUTE}/aggregated/disks": "aggregated_disks.json",
+            f"{COMPUTE}/global/networks/default": "global_networks_default.json",
+            f"{ZONE}/diskTypes/pd-standard": "zones_us-central1-a_diskTypes_pd_standard.json",
+            ".*/debian-cloud/global/images/family/debian-12": {**image, "selfLink": IMAGE},
+        }
+        for path, reply in files.items():
+            caught.on("GET", path, reply)
+        caught.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
+        caught.on("GET", ".*/operations/.*", lambda sent: self.operation)
+        caught.on(
+            "GET",
+            f"{COMPUTE}/aggregated/instances",
+            lambda sent: {"items": {"zones/us-central1-a": {"instances": self.instances}}},
+        )
+        caught.on("POST", f"{ZONE}/instances", self.insert)
+        caught.on("GET", f"{ZONE}/instances/.*", lambda sent: self.instances[0])
+        caught.on("DELETE", f"{ZONE}/instances/.*", self._accepted)
+        caught.on("POST", f"{ZONE}/instances/.*/set(Labels|Metadata)", self.change)
+        rules = f"{COMPUTE}/global/firewalls"
+        caught.on("GET", rules, lambda sent: {"items": [*self.firewalls.values()]})
+        caught.on("GET", f"{rules}/.*", lambda sent: self.firewalls[_last(sent)])
+        caught.on("POST", rules, self.insert_firewall)
+        caught.on("PUT", f"{rules}/.*", self.insert_firewall)
+        caught.on("DELETE", f"{rules}/.*", self.delete_firewall)
+
+    def _accepted(self, sent: Sent) -> dict[str, Any]:
+        link = f"https://www.googleapis.com{ZONE}/operations/operation-1"
+        return {"status": "PENDING", "selfLink": link}
+
+    def insert(self, sent: Sent) -> Any:
+        known = self.caught.file("aggregated_instances.json")["items"]["zones/us-central1-a"]
+        instance = {**known["instances"][0], "name": sent.body["name"]}
+        instance |= {"labels": sent.body["labels"], "labelFingerprint": "a"}
+        instance["metadata"] = {"fingerprint": "b", **sent.body["metadata"]}
+        instance["tags"] = {"fingerprint": "c", **sent.body.get("tags", {})}
+        self.instances.append(instance)
+        return self._accepted(sent)
+
+    def change(self, sent: Sent) -> Any:
+        if sent.path.endswith("setLabels"):
+            self.instances[0]["labels"] = sent.body["labels"]
+        else:
+            self.instances[0]["metadata"] = sent.body
+        return self._accepted(sent)
+
+    def insert_firewall(self, sent: Sent) -> Any:
+        self.firewalls[sent.body["name"]] = {"id": sent.body["name"], **sent.body}
+        return self._accepted(sent)
+
+    def delete_firewall(self, sent: Sent) -> Any:
+        del self.firewalls[_last(sent)]
+        return self._accepted(sent)
+
+
+def _last(sent: Sent) -> str:
+    return sent.path.rpartition("/")[2]
+
+
+@pytest.fixture
+def google(cloud: Serve, monkeypatch: pytest.MonkeyPatch) -> Google:
+    monkeypatch.setenv("CLOUD_SECRET", rsa_key())
+    return Google(cloud("gce"))
+
+
+def test_an_instance(google: Google) -> None:
+    """https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert"""
+    account, provider, vm = launched("gce", WORKER, **SETTINGS)
+    [sent] = google.caught.writes()
+    assert shown(sent) == snapshot("""\
+POST https://www.googleapis.com/compute/v1/projects/project_name/zones/us-central1-a/instances
+{
+ "disks": [
+  {
+   "autoDelete": true,
+   "boot": true,
+   "type": "PERSISTENT",
+   "mode": "READ_WRITE",
+   "deviceName": "genomics-cpu-7-0123456789abcdef0123",
+   "initializeParams": {
+    "diskName": "genomics-cpu-7-0123456789abcdef0123",
+    "diskSizeGb": 50,
+    "diskType": "https://content.googleapis.com/compute/v1/projects/project_name/zones/us-central1-a/diskTypes/pd-standard",
+    "sourceImage": "https://www.googleapis.com/compute/v1/projects/debian-cloud/global/images/debian-12-v1"
+   }
+  }
+ ],
+ "networkInterfaces": [
+  {
+   "kind": "compute#instanceNetworkInterface",
+   "network": "https://www.googleapis.com/compute/v1/projects/project_name/global/networks/default",
+   "accessConfigs": [
+    {
+     "name": "External NAT",
+     "type": "ONE_TO_ONE_NAT"
+    }
+   ]
+  }
+ ],
+ "scheduling": {
+  "preemptible": true,
+  "onHostMaintenance": "TERMINATE",
+  "automaticRestart": false
+ },
+ "serviceAccounts": [
+  {
+   "email": "default",
+   "scopes": [
+    "https://www.googleapis.com/auth/devstorage.read_only"
+   ]
+  }
+ ],
+ "metadata": {
+  "fingerprint": "na",
+  "items": [
+   {
+    "key": "startup-script",
+    "value": "<the script, as text>"
+   },
+   {
+    "key": "planapply",
+    "value": "{\\"team\\":\\"Bio & Co\\",\\"Name\\":\\"Genomics cpu\\",\\"planapply:cluster\\":\\"Genomics\\",\\"planapply:lineage\\":\\"0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42\\",\\"planapply:group\\":\\"cpu\\",\\"planapply:batch\\":\\"0123456789abcdef0123\\",\\"planapply:names\\":\\"cpu-7\\",\\"planapply:config\\":\\"CONFIG\\"}"
+   }
+  ]
+ },
+ "labels": {
+  "team": "bio_co",
+  "name": "genomics_cpu",
+  "planapply_cluster": "genomics",
+  "planapply_lineage": "0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42",
+  "planapply_group": "cpu",
+  "planapply_batch": "0123456789abcdef0123",
+  "planapply_names": "cpu-7",
+  "planapply_config": "CONFIG"
+ },
+ "machineType": "https://www.googleapis.com/compute/v1/projects/project_name/zones/us-central1-a/machineTypes/n1-standard-1",
+ "name": "genomics-cpu-7-0123456789abcdef0123"
+}\
+""")
+    assert found(account) == vm.tags
+    assert provider.identity() == snapshot({"driver": "gce", "project": "project_name"})
+    assert provider.price("n1-standard-1", "us-central1-a", False) == snapshot(
+        Price(usd_per_hour=0.04749975, source="on demand, libcloud prices of 2025-03-02")
+    )
+    before = len(google.caught.sent)
+    account.find()
+    assert [s.path for s in google.caught.sent[before:]] == snapshot(
+        [
+            "/compute/v1/projects/project_name/aggregated/instances",
+            "/compute/v1/projects/project_name/aggregated/disks",
+        ]
+    )
+    assert list(provider.terminate([vm.id, "vm-of-nobody"])) == ["vm-of-nobody"]
+    assert shown(google.caught.writes()[-1]) == snapshot("""\
+DELETE https://www.googleapis.com/compute/v1/projects/project_name/zones/us-central1-a/instances/genomics-cpu-7-0123456789abcdef0123
+null\
+""")
+
+
+def test_tags_change_in_labels_and_metadata(google: Google) -> None:
+    account, provider, vm = launched("gce", WORKER, **SETTINGS)
+    provider.retag([vm.id], {"team": "Geo"}, [])
+    assert found(account) == {**vm.tags, "team": "Geo"}
+    assert google.instances[0]["labels"]["team"] == "geo"
+    keys = [item["key"] for item in google.instances[0]["metadata"]["items"]]
+    assert keys == ["startup-script", "planapply"]
+
+
+def test_firewall_rules(google: Google) -> None:
+    """https://cloud.google.com/compute/docs/reference/rest/v1/firewalls/insert"""
+    account, provider, _ = launched("gce", WORKER, **SETTINGS)
+    tags = {"planapply:cluster": "Genomics", **account.tags}
+    [(name, wanted)] = provider.wanted("Genomics", WORKER).items()
+    made = provider.prepare(name, wanted, tags)
+    assert "\n".join(map(shown, google.caught.writes()[1:])) == snapshot("""\
+POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewalls
+{
+ "name": "planapply-genomics-d9ac3711-nodes",
+ "direction": "INGRESS",
+ "priority": 1000,
+ "description": "planapply Genomics 0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42",
+ "allowed": [
+  {
+   "IPProtocol": "all"
+  }
+ ],
+ "network": "https://www.googleapis.com/compute/v1/projects/project_name/global/networks/default",
+ "sourceTags": [
+  "planapply-genomics-d9ac3711"
+ ],
+ "targetTags": [
+  "planapply-genomics-d9ac3711"
+ ]
+}
+POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewalls
+{
+ "name": "planapply-genomics-d9ac3711-clients",
+ "direction": "INGRESS",
+ "priority": 1000,
+ "description": "planapply Genomics 0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42",
+ "allowed": [
+  {
+   "IPProtocol": "tcp",
+   "ports": [
+    "8786",
+    "8787"
+   ]
+  }
+ ],
+ "network": "https://www.googleapis.com/compute/v1/projects/project_name/global/networks/default",
+ "sourceRanges": [
+  "203.0.113.0/24"
+ ],
+ "targetTags": [
+  "planapply-genomics-d9ac3711"
+ ]
+}\
+""")
+    assert provider.prepare(name, wanted, tags) == made
+    assert provider.find_resources(tags) == {name: made}
+    assert provider.client.driver.in_group(made.id, {}) == snapshot(
+        {"ex_tags": ["planapply-genomics-d9ac3711"]}
+    )
+    provider.allow(made, "198.51.100.7")
+    assert google.firewalls[f"{made.id}-clients"]["sourceRanges"] == snapshot(
+        ["198.51.100.7/32", "203.0.113.0/24"]
+    )
+    provider.cleanup(made)
+    provider.cleanup(made)
+    assert google.firewalls == {}
+
+
+def test_a_zone_that_has_no_more_of_it(google: Google) -> None:
+    """An operation that has ended so: nothing came of a request that was accepted."""
+    google.operation = {
+        "status": "DONE",
+        "error": {
+            "errors": [
+                {
+                    "code": "ZONE_RESOURCE_POOL_EXHAUSTED",
+                    "message": "The zone 'projects/project_name/zones/us-central1-a' does not have "
+                    "enough resources available to fulfill the request.",
+                }
+            ]
+        },
+    }
+    with pytest.raises(ProviderError) as raised:
+        launched("gce", WORKER, **SETTINGS)
+    assert raised.value.kind is ErrorKind.CAPACITY
+
+
+def test_an_operation_whose_end_is_not_known(google: Google) -> None:
+    google.caught.on("GET", ".*/operations/.*", (503, {"error": {"message": "try later"}}))
+    with pytest.raises(ProviderError) as raised:
+        launched("gce", WORKER, **SETTINGS)
+    assert raised.value.kind is ErrorKind.UNKNOWN
+
+
+def rsa_key() -> str:
+    """A private key, as a service account's file has it."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()

@@ -98,7 +98,7 @@ def starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
         cluster,
         f"{provider}\n",
         "" if "defaults" in own or not node else defaults + node,
-        _useful(_ENVIRONMENT, plugin, "environment."),
+        "" if "environment" in own else _useful(_ENVIRONMENT, plugin, "environment."),
         _SCHEDULER,
         _WORKERS + node,
     ]

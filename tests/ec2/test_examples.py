@@ -9,6 +9,7 @@ from ec2.project import Project
 from lab.honest import Cloud
 from planapply_ec2.settings import Settings
 
+from planapply.cli import main
 from planapply.model.plan import Plan
 from planapply.ops.planning import plan
 from planapply.ops.workspace import Workspace
@@ -54,3 +55,15 @@ def test_links_between_pages_lead_somewhere() -> None:
         path = ROOT / "docs" / f"{page}.md"
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
             assert (path.parent / link).exists(), (page, link)
+
+
+def test_a_new_spec_is_planned_as_it_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project.spec.unlink()
+    words = ["init", "--provider", "ec2", "--set", "provider.region='eu-central-1'"]
+    assert main(words) == 0
+    made = plan(Workspace.from_spec("planapply.toml")).plan
+    assert made.settings == {"region": "eu-central-1"}
+    assert made.summary == {"add": 4, "change": 0, "destroy": 0}

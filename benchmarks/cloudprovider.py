@@ -1,0 +1,167 @@
+"""dask-cloudprovider and planapply launch and end a cluster on the same EC2 (tests/lab): calls and seconds.
+
+`make bench-cloud`. No machine boots. Each is a whole process, from its start to its end. `--limits`
+lets EC2's request limits hold, as AWS documents them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+VERSION = "2025.9.0"
+SIZES = (10, 50, 200)
+SIZE, IMAGE = "m6i.large", "/aws/service/debian/release/12/latest/amd64"
+SPEC = f"""
+[cluster]
+name = "bench"
+provider = "ec2"
+[provider]
+region = "eu-west-1"
+[defaults]
+size = "{SIZE}"
+[environment]
+docker = "daskdev/dask:latest"
+[workers.cpu]
+count = COUNT
+"""
+
+
+def theirs_python() -> Path:
+    """A Python that has dask-cloudprovider, in the user's cache folder."""
+    import platformdirs
+
+    dask = metadata.version("distributed")
+    folder = platformdirs.user_cache_path("planapply-bench") / f"cloudprovider-{VERSION}-{dask}"
+    python, done = folder / "bin/python", folder / "done"
+    if not done.exists():
+        venv.create(folder, clear=True, with_pip=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        wanted = [f"dask-cloudprovider[aws]=={VERSION}", f"distributed=={dask}"]
+        subprocess.run([*pip, *wanted], check=True)
+        done.touch()
+    return python
+
+
+async def theirs(workers: int, image: str, group: str) -> None:
+    """An EC2Cluster of so many workers, and its end; runs in their Python.
+
+    It waits for its scheduler, which boots nowhere: a local one stands in for it. Its workers never
+    join, and it does not wait for them. Both a security group and an image are given, as it can't
+    make the one, and looks for an Ubuntu that moto does not have.
+    """
+    from dask_cloudprovider.aws import EC2Cluster
+    from dask_cloudprovider.aws.ec2 import EC2Scheduler
+    from distributed import Scheduler
+
+    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as local:
+
+        class SchedulerElsewhere(EC2Scheduler):
+            async def wait_for_scheduler(self) -> None:
+                self.address = self.external_address = local.address
+
+        class Cluster(EC2Cluster):
+            async def _start(self) -> None:
+                self.scheduler_class = SchedulerElsewhere
+                await super()._start()
+
+        async with Cluster(
+            n_workers=workers,
+            region="eu-west-1",
+            instance_type=SIZE,
+            ami=image,
+            security_groups=[group],
+            security=False,
+            asynchronous=True,
+        ):
+            # By line: up, until told to end.
+            print("up", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+
+
+def run_theirs(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
+    """(calls, seconds) to make it, and to end it."""
+    import boto3
+
+    group = boto3.client("ec2").create_security_group(GroupName="dask", Description="dask")
+    image = boto3.client("ssm").get_parameter(Name=IMAGE)["Parameter"]["Value"]
+    words = [str(theirs_python()), __file__, "--theirs", str(workers), image, group["GroupId"]]
+    cloud.clear()
+    start = time.perf_counter()
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        while (line := process.stdout.readline()) not in ("up\n", ""):
+            pass
+        up = (cloud.counts(), time.perf_counter() - start)
+        cloud.clear()
+        start = time.perf_counter()
+        _, errors = process.communicate("\n")
+    # It prints tracebacks of a local scheduler that ends: only whether all came up counts.
+    if line != "up\n":
+        print(f"dask-cloudprovider failed at {workers} workers: {errors[-600:]}", file=sys.stderr)
+    return [up, (cloud.counts(), time.perf_counter() - start)]
+
+
+def run_ours(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
+    """As `run_theirs`, by the real commands."""
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "planapply.toml").write_text(SPEC.replace("COUNT", str(workers)))
+        for words in (["apply", "--no-wait"], ["destroy"]):
+            cloud.clear()
+            start = time.perf_counter()
+            command = [sys.executable, "-m", "planapply", *words, "--auto-approve"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr)
+            figures.append((cloud.counts(), time.perf_counter() - start))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--limits", action="store_true", help="EC2's request limits hold")
+    parser.add_argument("--json", action="store_true", help="all counts, by action")
+    parser.add_argument("--theirs", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.theirs:
+        asyncio.run(theirs(int(options.theirs[0]), *options.theirs[1:]))
+        return
+    from lab.honest import Cloud, serve
+
+    print(
+        "| workers | | calls | that change | calls a worker | seconds | calls to end it | seconds |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for workers in SIZES:
+        for name, run in ((f"dask-cloudprovider {VERSION}", run_theirs), ("planapply", run_ours)):
+            with serve(Cloud(throttle=options.limits)) as cloud:
+                os.environ.update(cloud.env)
+                (up, up_seconds), (down, down_seconds) = run(workers, cloud)
+                missing = workers + 1 - up["actions"].get("RunInstances", 0)
+                assert name == "planapply" or options.limits or not missing, up
+                left = len(cloud.instances())
+            if options.json:
+                print(json.dumps({"up": up, "down": down}), file=sys.stderr)
+            print(
+                f"| {workers} | {name} | {up['all']} | {up['mutating']} | {up['all'] / workers:.1f} "
+                f"| {up_seconds:.1f} | {down['all']} | {down_seconds:.1f} |",
+                flush=True,
+            )
+            if left:
+                print(f"{name} left {left} VMs", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

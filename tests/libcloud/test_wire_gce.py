@@ -7,9 +7,7 @@ from caught import Caught, Sent, Serve
 from caught.launching import config, found, launched, shown
 from inline_snapshot import snapshot
 
-from planapply.provider import ErrorKind, ProviderError
-
-from planapply.provider import Price
+from planapply.provider import ErrorKind, Price, ProviderError
 
 COMPUTE = "/compute/v1/projects/project_name"
 ZONE = f"{COMPUTE}/zones/us-central1-a"

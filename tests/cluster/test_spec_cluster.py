@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,12 @@ def test_a_scheduler_that_can_not_be_ended_is_told() -> None:
     asyncio.run(main())
 
 
-def test_a_failed_node_is_logged_where_nobody_awaits(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_node_is_logged_where_nobody_awaits(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Older versions of distributed keep what tornado logs from everybody above.
+    for name in ("tornado", "tornado.application"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     with Cluster(scheduler=SCHEDULER, worker=handle("fails")) as cluster:
         cluster.scale(1)
         until(lambda: "has no room" in caplog.text)

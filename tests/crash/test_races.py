@@ -1,0 +1,127 @@
+"""Twenty real commands at once on one state: one at a time, nothing lost, nothing launched twice."""
+
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from crash.ground import Ground, local
+from lab.fixtures import aws  # noqa: F401
+from lab.honest import Cloud
+
+from planapply.model.state import State
+from planapply.store import open_store
+
+pytestmark = pytest.mark.slow
+
+RACERS = 20
+SPEC = """\
+[cluster]
+name = "race"
+{ground}
+[workers.cpu]
+count = 1
+options = {{ nthreads = 1, {options} }}
+"""
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    with local(tmp_path / "ground") as ground:
+        (tmp_path / "planapply.toml").write_text(
+            SPEC.format(ground=ground.spec, options=ground.options)
+        )
+        yield ground
+
+
+def bucket(aws: Cloud) -> dict[str, str]:  # noqa: F811
+    urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
+    return aws.env
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(params=["a file", "S3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """Where the state is, and what is needed to reach it."""
+    if request.param == "a file":
+        return str(tmp_path / "race.json"), {}
+    return "s3://states/race.json", bucket(request.getfixturevalue("aws"))
+
+
+@pytest.fixture
+def start(ground: Ground, place: tuple[str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
+    """Start a command on that state; none outlives the test."""
+    location, env = place
+    started = []
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "planapply", *arguments, "--state", location],
+                cwd=tmp_path,
+                env={**ground.env, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+def apply(start: Start, number: int) -> "subprocess.Popen[str]":
+    """One that has something to change, whatever all the others have done."""
+    return start(
+        *("apply", "--auto-approve", "--no-wait", "--lock-timeout", "10 min"),
+        *("--set", f'cluster.tags.racer="{number}"'),
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    """It succeeds."""
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+
+
+def test_each_one_does_its_own(
+    start: Start, place: tuple[str, dict[str, str]], ground: Ground
+) -> None:
+    def read() -> State:
+        state = open_store(place[0]).read()
+        assert state is not None
+        return state
+
+    serials = []
+    for number in (-1, -2):  # alone
+        finish(apply(start, number))
+        serials.append(read().serial)
+    first, each = serials[0], serials[1] - serials[0]
+    finish(start("destroy", "--auto-approve"))
+    before = read().serial
+
+    racers = [apply(start, number) for number in range(RACERS)]
+    told = [process.communicate()[0] for process in racers]
+    assert [process.returncode for process in racers] == [0] * RACERS, told
+    # The first to come launches; each of the others finds the cluster, and changes its tags.
+    assert sum("2 added, 0 changed" in out for out in told) == 1
+    assert sum("0 added, 2 changed" in out for out in told) == RACERS - 1
+    state = read()
+    assert state.serial == before + first + (RACERS - 1) * each
+    vms = ground.alive(state.lineage)
+    assert sorted(str(vm.name) for vm in vms) == sorted(state.nodes) == ["cpu-0", "scheduler"]
+    (last,) = {record.tags["racer"] for record in state.nodes.values()}
+    assert {vm.tags["racer"] for vm in vms} == {last}
+    assert open_store(place[0]).lock_info() is None
+    finish(start("destroy", "--auto-approve"))
+    assert ground.leftovers(state.lineage) == []

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import boto3  # noqa: E402
-from ec2.test_machines import Site, until  # noqa: E402
+from ec2.site import Site, until  # noqa: E402
 from lab import base  # noqa: E402
 from lab.machines import Machines  # noqa: E402
 

@@ -1,22 +1,14 @@
 """End to end on the lab's real machines: the real commands, real boots, a real Dask cluster."""
 
-import json
 import os
-import random
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
+from ec2.site import Site, gone, joined, results_on, until
 from lab import base
 from lab.fixtures import lab  # noqa: F401
 from lab.machines import Machines
-from lab.seed import OWN_IMAGE
 
 # Debian's Python differs from the tests' in the last digit.
 pytestmark = [
@@ -24,115 +16,11 @@ pytestmark = [
     pytest.mark.lab,
     pytest.mark.filterwarnings("ignore:Mismatched versions"),
 ]
-SPEC = """\
-[cluster]
-name = "genomics"
-provider = "ec2"
-join_timeout = "3 min"
-
-[provider]
-region = "eu-west-1"
-
-[defaults]
-size = "m6i.large"
-image = "IMAGE"
-
-[workers.cpu]
-count = 2
-options = { nthreads = 1 }
-
-[workers.spot]
-count = 2
-spot = true
-options = { nthreads = 1, resources = { SPOT = 1 } }
-"""
-
-
-class Site:
-    """A folder with a spec, in which commands are run."""
-
-    def __init__(self, folder: Path, machines: Machines) -> None:
-        self.folder, self.lab, self.cloud = folder, machines, machines.cloud
-        ssm: Any = boto3.client("ssm")
-        image = ssm.get_parameter(Name=OWN_IMAGE)["Parameter"]["Value"]
-        self.write(SPEC.replace("IMAGE", image))
-
-    def write(self, text: str) -> None:
-        (self.folder / "planapply.toml").write_text(text)
-
-    def edit(self, old: str, new: str) -> None:
-        text = (self.folder / "planapply.toml").read_text()
-        assert old in text
-        self.write(text.replace(old, new))
-
-    def run(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "planapply", *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "HOME": str(self.folder)},
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def apply(self, *words: str, code: int = 0) -> str:
-        return self.run("apply", "--auto-approve", *words, code=code)
-
-    def vms(self) -> dict[str, str]:
-        """The ids of live VMs by node."""
-        nodes = json.loads(self.run("show", "--json"))["nodes"]
-        live = {vm["id"] for vm in self.cloud.instances()}
-        return {name: node["vm"] for name, node in nodes.items() if node["vm"] in live}
-
-    def restore(self, names: Collection[str]) -> dict[str, str]:
-        """Apply until these are there: an absence is believed once a VM is old enough to be seen."""
-
-        def complete() -> bool:
-            self.apply()
-            return self.vms().keys() == set(names)
-
-        until(complete, f"all of {names}")
-        return self.vms()
-
-    @contextmanager
-    def client(self) -> Iterator[Any]:
-        import planapply
-
-        with planapply.connect(str(self.folder / "planapply.toml")) as client:
-            yield client
 
 
 @pytest.fixture
 def site(tmp_path: Path, lab: Machines) -> Site:  # noqa: F811
     return Site(tmp_path, lab)
-
-
-def until(happens: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
-    """Wait for it; the limit only ends a broken test."""
-    end = time.monotonic() + seconds
-    while not (got := happens()):
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.2)
-    return got
-
-
-def joined(client: Any) -> set[str]:
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    return {str(worker["name"]) for worker in workers.values()}
-
-
-def gone(site: Site) -> None:
-    """Nothing of the cluster is left in the cloud."""
-    until(lambda: not site.cloud.machines(), "the end of the machines")
-    assert site.cloud.instances() == []
-    groups = boto3.client("ec2").describe_security_groups()["SecurityGroups"]
-    assert {group["GroupName"] for group in groups} == {"default"}
-
-
-def results_on(client: Any, worker: str) -> list[Any]:
-    """Results that only one worker has, and that would be others if they were computed again."""
-    return [client.submit(random.random, pure=False, workers=[worker]) for _ in range(5)]
 
 
 def test_a_cluster_lives(site: Site) -> None:

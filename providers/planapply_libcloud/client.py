@@ -117,7 +117,7 @@ class Client:
             secrets=self._secrets,
         )
         status = wire.last.status if wire.last else None
-        if status == 401 and told.kind is ErrorKind.UNAUTHORIZED and not fresh:
+        if status == 401 and self.driver.has_sessions and not fresh:
             # Its session has ended: the next object logs in anew, and that one's word counts.
             return ProviderError(ErrorKind.UNAVAILABLE, told.summary, told.detail)
         if status is not None:
@@ -140,13 +140,13 @@ def _class_of(name: str) -> Callable[..., Any]:
     from libcloud.compute.providers import DRIVERS, get_driver
 
     if name not in DRIVERS:
-        near = get_close_matches(name, [*DRIVERS, *ALIASES, *TABLE], 3)
+        near = get_close_matches(name, {*map(str, DRIVERS), *ALIASES}, 3)
         raise ProviderError(
             ErrorKind.REJECTED,
             f"Libcloud has no driver {name!r}",
             f"Did you mean {', '.join(near)}?"
             if near
-            else f"It has {', '.join(sorted(map(str, DRIVERS)))}.",
+            else f"planapply knows {', '.join(TABLE)}; Libcloud's pages list those that it does not.",
         )
     try:
         found: Any = get_driver(name)

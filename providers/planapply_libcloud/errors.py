@@ -23,7 +23,7 @@ _QUOTA = re.compile(
 )
 _CAPACITY = re.compile(
     r"capacity|no valid host|sold ?out|out of stock|stockout|pool_exhausted"
-    r"|(not|un)available in (this|the|that|region|zone|location)|insufficient",
+    r"|(not |un)available in (this|the|that|region|zone|location)|insufficient",
     re.IGNORECASE,
 )
 _GONE = re.compile(r"NotFound|not be found|InvalidInstanceID")
@@ -154,5 +154,6 @@ def _text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> st
         text = found[1] if found else "an HTML page"
     for secret in secrets:
         text = text.replace(secret, "…")
+    text = re.sub(r"^\w+\.__init__\(\) ", "its driver ", text)
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

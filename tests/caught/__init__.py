@@ -35,7 +35,9 @@ class Sent:
 
 
 Reply = Any
-"""A name of one of Libcloud's files, or what is to be JSON; a pair has the status in front."""
+"""A name of one of Libcloud's files, what is to be JSON, or HTML; a pair has the status in front. A
+ConnectionError: none comes.
+"""
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Caught:
         for method, path, call in self.routes:
             if method == sent.method and path.fullmatch(sent.path):
                 reply = call(sent)
+                if isinstance(reply, ConnectionError):
+                    raise reply
                 status, reply = reply if isinstance(reply, tuple) else (200, reply)
                 if isinstance(reply, str) and reply.endswith(".json"):
                     reply = self.file(reply)
@@ -112,6 +116,9 @@ def serve(folder: str) -> Iterator[Caught]:
                 status, kind, answer = cloud.answer(
                     Sent(host, self.command, url.path, parse_qs(url.query), body)
                 )
+            except ConnectionError:  # no answer at all
+                self.close_connection = True
+                return
             except Exception as error:  # told as an answer, where the test sees it
                 status, kind, answer = 599, "text/plain", repr(error).encode()
             self.send_response(status)

@@ -138,6 +138,7 @@ AZURE = Azure(
     proof="the requests that the driver sends, held against Azure's REST reference",
     starter=STARTER,
     key_names=("key", "secret"),
+    has_sessions=True,
     identity=("subscription_id", "region"),
     user_data="ex_customdata",
     takes_bytes=True,

@@ -55,6 +55,8 @@ class Driver:
     """`key` is a user's name or the like and may stand in a spec."""
     secret_file: bool = False
     """`secret` may be the path of a file."""
+    has_sessions: bool = False
+    """It logs in, and what it gets for that can end before the credentials do."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """For its constructor, unless the spec says otherwise."""
     identity: tuple[str, ...] = ()

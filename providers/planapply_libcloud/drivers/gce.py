@@ -175,6 +175,7 @@ GCE_DRIVER = GCE(
     proof="the requests that the driver sends, held against Google's API reference",
     starter=STARTER,
     public_key=True,
+    has_sessions=True,
     secret_file=True,
     # Not to a file in the home folder, where it would be kept otherwise.
     options={"credential_file": "/dev/null"},

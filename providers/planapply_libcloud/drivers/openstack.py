@@ -126,6 +126,7 @@ OPENSTACK = OpenStack(
     proof="Nova itself: API, scheduler, conductor and compute, with its fake hypervisor",
     starter=STARTER,
     public_key=True,
+    has_sessions=True,
     options={"api_version": "2.2"},
     identity=("ex_tenant_name", "ex_force_service_region", "ex_force_auth_url"),
     user_data="ex_userdata",

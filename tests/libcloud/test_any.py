@@ -1,0 +1,255 @@
+"""Drivers that are in no table, that are not there at all, or that are Libcloud's own for tests."""
+
+import re
+from pathlib import Path
+
+import pytest
+from caught.own import AcmeDriver, install
+from cli.commands import Run
+from conformance.subjects import Account, Subject, libcloud_provider
+from inline_snapshot import snapshot
+
+from planapply.model.node import NodeConfig
+from planapply.provider import ErrorKind, ProviderError
+
+APPLY = ("apply", "--auto-approve", "--no-wait")
+SPEC = """\
+[cluster]
+name = "genomics"
+provider = "libcloud"
+security = "none"
+ttl = "8 h"
+
+[provider]
+driver = "acme"
+key = "env:ACME_KEY"
+create = { acme_network = "n-1" }
+
+[defaults]
+size = "Acme 2"
+image = "dask"
+
+[workers.cpu]
+count = 2
+create = { ex_rack = 7 }
+"""
+
+
+@pytest.fixture(autouse=True)
+def acme(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install()
+    monkeypatch.setenv("ACME_KEY", "the-key")
+
+
+def spec(old: str = "", new: str = "") -> None:
+    assert old in SPEC
+    Path("planapply.toml").write_text(SPEC.replace(old, new))
+
+
+def test_a_driver_of_no_table_works_and_the_plan_says_what_is_missing(run: Run) -> None:
+    spec()
+    planned = run("plan")
+    assert planned.code == 0
+    assert planned.err == snapshot("""\
+
+Warning: planapply does not know Libcloud's driver 'acme'
+  It gets a name, a size and an image; what else its create_node needs has to stand in `create`
+  under [provider].
+
+Warning: acme's driver passes no script to its VMs
+  Their image has to start Dask by itself, and to know the scheduler's address.
+
+Warning: acme's driver puts no tags on VMs
+  They are found by their names: don't rename them.
+
+Warning: on acme, a VM that switches itself off is paid for like one that runs
+  That is what `ttl` and `idle_timeout` make it do; `planapply destroy` removes it.
+""")
+    assert run(*APPLY).code == 0
+    assert sorted(want["rack"] for want in AcmeDriver.wants) == [0, 7, 7]
+    assert {want["network"] for want in AcmeDriver.wants} == {"n-1"}
+    assert run("plan", "--detailed-exitcode").code == 0
+    Path("planapply.state.json").unlink()
+    assert run("recover").code == 0
+    assert run("destroy", "--auto-approve").code == 0
+    assert AcmeDriver.nodes == {}
+
+
+def test_a_bare_exception_leaves_what_it_may_have_made_to_be_looked_for(run: Run) -> None:
+    # The driver speaks no HTTP that could be watched: nothing is known of a create that failed.
+    spec("count = 2", "count = 0")
+    AcmeDriver.failures.append(Exception("the rack is on fire"))
+    provider = libcloud_provider({"driver": "acme", "key": "env:ACME_KEY"})
+    worker = NodeConfig(
+        group="cpu",
+        cls="distributed.Nanny",
+        size=("Acme 1",),
+        image="dask",
+        provider={"create": {"acme_network": "n-1"}},
+    )
+    account = Account(Subject(connect=lambda: provider, worker=worker))
+    with pytest.raises(ProviderError, match="the rack is on fire") as raised:
+        account.launch("cpu-0")
+    assert raised.value.kind is ErrorKind.UNKNOWN
+
+
+WRONG = [
+    ('driver = "acme"', 'driver = "opnstack"'),
+    ('driver = "acme"', 'driver = "qqqq"'),
+    ('driver = "acme"', 'driver = "readonly"'),
+    ('driver = "acme"', 'driver = "azure"'),
+    ('key = "env:ACME_KEY"', 'key = "env:ACME_KYE"'),
+    ('key = "env:ACME_KEY"', 'key = "s3cr3t"'),
+    ('key = "env:ACME_KEY"', 'key = "env:ACME_KEY"\noptions = { password = "s3cr3t" }'),
+    ('key = "env:ACME_KEY"', 'key = "env:ACME_KEY"\noptions = { regin = "mars" }'),
+    ('create = { acme_network = "n-1" }', ""),
+    ('create = { acme_network = "n-1" }', 'create = { acme_netwrk = "n-1" }'),
+    ('create = { acme_network = "n-1" }', 'create = { acme_network = "n-1", name = "x" }'),
+    ('create = { acme_network = "n-1" }', 'create = { acme_network = "1" }\nallow_from = ["me"]'),
+    ('size = "Acme 2"', 'size = "Acme 3"'),
+    ('size = "Acme 2"', "cpus = 8"),
+    ('size = "Acme 2"', "gpus = 1"),
+    ('size = "Acme 2"', ""),
+    ('image = "dask"', 'image = "dusk"'),
+    ('image = "dask"', ""),
+    ('image = "dask"', 'image = "dask"\ndisk = "50 GiB"\nspot = true'),
+    ("count = 2", 'count = 2\ntags = { team = "bio" }'),
+]
+
+
+def test_what_is_wrong_is_said_once(run: Run) -> None:
+    said = []
+    for old, new in WRONG:
+        spec(old, new)
+        result = run("plan")
+        assert result.code == 1
+        said.append(f"--- {new or f'without {old}'}\n{result.err}")
+        assert "s3cr3t" not in result.err
+    assert "".join(said) == snapshot("""\
+--- driver = "opnstack"
+Error: Libcloud has no driver 'opnstack'
+  Did you mean openstack, cloudstack?
+--- driver = "qqqq"
+Error: Libcloud has no driver 'qqqq'
+  planapply knows openstack, gce, azure_arm, ec2, digitalocean, linode, vultr, scaleway,
+  equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's pages list those
+  that it does not.
+--- driver = "readonly"
+Error: Libcloud's driver 'readonly' can't create nodes
+  It only shows and ends what others have made; choose another `driver`.
+--- driver = "azure"
+Error: Microsoft Azure: its driver missing 3 required positional arguments: 'tenant_id',
+'subscription_id', and 'secret'
+  Check `options` and `create` in the spec against Libcloud's page of this driver.
+--- key = "env:ACME_KYE"
+Error: the environment variable ACME_KYE is not set
+  [provider] names it for acme's credentials: set it, and repeat this.
+--- key = "s3cr3t"
+Error: `provider`: `key` is a credential, and a spec holds none
+ --> planapply.toml:7:2
+  |
+7 | [provider]
+  |  ^^^^^^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+--- key = "env:ACME_KEY"
+options = { password = "s3cr3t" }
+Error: `provider`: `options.password` is a credential, and a spec holds none
+ --> planapply.toml:7:2
+  |
+7 | [provider]
+  |  ^^^^^^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+--- key = "env:ACME_KEY"
+options = { regin = "mars" }
+Error: acme: its driver got an unexpected keyword argument 'regin'
+  Check `options` and `create` in the spec against Libcloud's page of this driver.
+--- without create = { acme_network = "n-1" }
+Error: create_node of 'acme' needs 'acme_network'
+  Write acme_network = … under [provider.create].
+--- create = { acme_netwrk = "n-1" }
+Error: create_node of 'acme' takes no argument 'acme_netwrk'
+  Did you mean 'acme_network'?
+
+Error: create_node of 'acme' needs 'acme_network'
+  Write acme_network = … under [provider.create].
+--- create = { acme_network = "n-1", name = "x" }
+Error: `create` can't have `name`
+  planapply sets it itself, from the other keys.
+--- create = { acme_network = "1" }
+allow_from = ["me"]
+Error: `provider.allow_from`: `me` is no network
+  --> planapply.toml:11:1
+   |
+11 | allow_from = …
+   | ^^^^^^^^^^
+  Write an address, or a network such as "203.0.113.0/24".
+--- size = "Acme 3"
+Error: there is no size 'Acme 3'
+  Did you mean Acme 4, Acme 2, Acme 1?
+--- cpus = 8
+Error: acme has no size with what `cpus` and `memory` ask for
+  Ask for less, or name a `size`.
+--- gpus = 1
+Error: acme's driver does not tell which sizes have what `gpus` and `arch` ask for
+  Name a `size`.
+--- without size = "Acme 2"
+Error: no size is named, and acme has none by default
+  Write size = … under [defaults], or what it must have: cpus = 2, memory = "4 GiB".
+--- image = "dusk"
+Error: there is no image 'dusk'
+  Did you mean dask?
+--- without image = "dask"
+Error: scheduler has no image
+  Write image = … under [defaults], by name or id: one with cloud-init and Python 3.
+
+Error: cpu has no image
+  Write image = … under [defaults], by name or id: one with cloud-init and Python 3.
+--- image = "dask"
+disk = "50 GiB"
+spot = true
+Error: acme's driver knows no spot VMs
+  Leave `spot` out.
+
+Error: acme's driver takes no size of the root disk
+  Leave `disk` out; a size with a larger disk, or an argument in `create`, may do.
+--- count = 2
+tags = { team = "bio" }
+Error: acme keeps no tags
+  Change or leave out `tags`.
+""")
+
+
+def test_sizes_are_chosen_by_what_they_must_have(run: Run) -> None:
+    spec('size = "Acme 2"', 'cpus = 2\nmemory = "1 GiB"')
+    assert "Acme 2" in run("plan").out
+
+
+def test_a_name_that_says_too_little(run: Run) -> None:
+    Path("planapply.toml").write_text(SPEC.replace('"genomics"', '"Genomics"'))
+    result = run(*APPLY)
+    assert result.code == 1
+    said = re.sub(r"[0-9a-f]{20}-[0-9a-f]{8}", "TOKEN-LINEAGE", result.err)
+    assert said[said.index("Error:") :] == snapshot("""\
+Error: scheduler: the VM of scheduler can't be named
+Genomics-scheduler-TOKEN-LINEAGE09
+  This driver keeps no tags, so that a VM's name has to say what it is: write the names of the
+  cluster and its groups in small letters, digits and hyphens, together at most 30 characters.
+
+Error: cpu-[0..1] was not launched: there is no scheduler
+""")
+    assert AcmeDriver.nodes == {}
+
+
+def test_libclouds_own_driver_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its nodes are those of one object, so that a process has to do.
+    provider = libcloud_provider({"driver": "dummy", "key": "0"}, settle=0.0)
+    worker = NodeConfig(group="cpu", cls="distributed.Nanny", size=("Small",), image="1")
+    account = Account(Subject(connect=lambda: provider, worker=worker))
+    assert provider.check([worker]) == []
+    vms = account.launch("cpu-0", "cpu-1").vms
+    assert [vm.name for vm in account.find()] == ["cpu-0", "cpu-1"]
+    assert provider.find({"planapply:lineage": "of-nobody"}) == []
+    assert provider.find({"planapply:batch": vms[1].batch})[0].id == vms[1].id
+    assert list(provider.terminate([vms[0].id, "99"])) == ["99"]
+    assert [vm.name for vm in account.find()] == ["cpu-1"]
+    account.end()

@@ -1,0 +1,136 @@
+"""What a cloud's failures mean, by what was on the wire: DigitalOcean's driver, as one that raises
+bare exceptions for most of them."""
+
+from typing import Any
+
+import pytest
+from caught import Caught, Serve
+from caught.launching import config
+from conformance.subjects import Account, Subject, libcloud_provider
+from inline_snapshot import snapshot
+
+from planapply.provider import ErrorKind, ProviderError
+
+WORKER = config(size=("512mb",), image="ubuntu-14-04-x64", zones=("nyc1",))
+HTML = "<html><head><title>502 Bad Gateway</title></head><body>secret: the-key</body></html>"
+
+
+@pytest.fixture
+def ocean(cloud: Serve) -> Caught:
+    caught = cloud("digitalocean_v2")
+    for path, name in (("sizes", "sizes"), ("images", "images"), ("regions", "locations")):
+        caught.on("GET", f"/v2/{path}", f"list_{name}.json")
+    caught.on("GET", "/v2/droplets", "list_nodes_empty.json")
+    return caught
+
+
+def told(status: int, message: str, **more: Any) -> Any:
+    return status, {"id": "x", "message": message, **more}
+
+
+CREATES = [
+    (told(429, "API Rate limit exceeded."), ErrorKind.THROTTLED),
+    (told(401, "Unable to authenticate you"), ErrorKind.UNAUTHORIZED),
+    (told(403, "You are not authorized to perform this operation"), ErrorKind.UNAUTHORIZED),
+    (told(422, "creating this/these droplet(s) will exceed your droplet limit"), ErrorKind.QUOTA),
+    (told(422, "Size is not available in this region."), ErrorKind.CAPACITY),
+    (told(422, "Name is invalid"), ErrorKind.REJECTED),
+    (told(500, "Server Error"), ErrorKind.UNKNOWN),
+    (told(503, "Service unavailable"), ErrorKind.UNKNOWN),
+    ((502, HTML), ErrorKind.UNKNOWN),
+    ((200, HTML), ErrorKind.UNKNOWN),
+    ((202, {"surprise": 1}), ErrorKind.UNKNOWN),
+    ((404, HTML), ErrorKind.REJECTED),
+]
+
+
+def test_creates(ocean: Caught) -> None:
+    said = []
+    for reply, kind in CREATES:
+        ocean.on("POST", "/v2/droplets", reply)
+        with pytest.raises(ProviderError) as raised:
+            account().launch("cpu-0")
+        assert raised.value.kind is kind, reply
+        assert "the-key" not in str(raised.value)
+        said.append(f"{kind}: {raised.value.summary}")
+    assert "\n".join(said) == snapshot("""\
+throttled: DigitalOcean wants fewer requests: 429 Rate limit exceeded
+unauthorized: DigitalOcean: Unable to authenticate you
+unauthorized: DigitalOcean: You are not authorized to perform this operation (code: 403)
+quota: DigitalOcean: creating this/these droplet(s) will exceed your droplet limit (code: 422)
+capacity: DigitalOcean: Size is not available in this region. (code: 422)
+rejected: DigitalOcean: Name is invalid (code: 422)
+unknown: DigitalOcean failed (500): Server Error (code: 500)
+unknown: DigitalOcean failed (503): Service unavailable (code: 503)
+unknown: DigitalOcean failed (502): Failed to parse JSON
+unknown: DigitalOcean accepted the request, and then: Failed to parse JSON
+unknown: DigitalOcean accepted the request, and then: 'droplet'
+rejected: DigitalOcean answered with a web page (404)\
+""")
+
+
+READS = [
+    (told(429, "API Rate limit exceeded."), ErrorKind.THROTTLED),
+    (told(500, "Server Error"), ErrorKind.UNAVAILABLE),
+    ((502, HTML), ErrorKind.UNAVAILABLE),
+    ((200, HTML), ErrorKind.REJECTED),
+    (told(401, "Unable to authenticate you"), ErrorKind.UNAUTHORIZED),
+]
+
+
+def test_reads(ocean: Caught) -> None:
+    for reply, kind in READS:
+        ocean.on("GET", "/v2/droplets", reply)
+        with pytest.raises(ProviderError) as raised:
+            account().find()
+        assert raised.value.kind is kind, reply
+        assert "the-key" not in str(raised.value)
+
+
+def test_a_connection_that_drops(ocean: Caught) -> None:
+    ocean.on("POST", "/v2/droplets", ConnectionAbortedError())
+    with pytest.raises(ProviderError) as raised:
+        account().launch("cpu-0")
+    assert raised.value.kind is ErrorKind.UNKNOWN
+    ocean.on("GET", "/v2/droplets", ConnectionAbortedError())
+    with pytest.raises(ProviderError) as raised:
+        account().find()
+    assert raised.value.kind is ErrorKind.UNAVAILABLE
+
+
+def test_a_cloud_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_KEY", "the-key")
+    provider = libcloud_provider(
+        {
+            "driver": "ec2",
+            "key": "env:CLOUD_KEY",
+            "secret": "env:CLOUD_KEY",
+            "options": {"host": "127.0.0.1", "port": 9, "secure": False},
+        }
+    )
+    with pytest.raises(ProviderError) as raised:
+        provider.find({})
+    assert raised.value.kind is ErrorKind.REJECTED
+    assert raised.value.detail == snapshot(
+        "Is this machine online, and the address right (`options` under [provider])?"
+    )
+
+
+def test_a_name_is_looked_for_before_it_is_asked_for_again(ocean: Caught) -> None:
+    """Throttled means that nothing was done; a cloud that says so may have done it all the same."""
+    ocean.on("POST", "/v2/droplets", told(429, "API Rate limit exceeded."))
+    one = account()
+    request = one.request("cpu-0")
+    with pytest.raises(ProviderError):
+        one.provider.launch(request)
+    tags = one.provider.client.driver.tag_form.written(request.tags)
+    droplet = ocean.file("list_nodes.json")["droplets"][0] | {"tags": tags}
+    ocean.on("GET", "/v2/droplets", {"droplets": [droplet], "links": {}, "meta": {"total": 1}})
+    before = len(ocean.writes())
+    assert [vm.id for vm in one.provider.launch(request).vms] == [str(droplet["id"])]
+    assert len(ocean.writes()) == before
+
+
+def account() -> Account:
+    settings = {"driver": "digitalocean", "key": "env:CLOUD_KEY"}
+    return Account(Subject(connect=lambda: libcloud_provider(settings), worker=WORKER))

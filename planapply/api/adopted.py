@@ -102,14 +102,18 @@ class AdoptedCluster(MendedSpecCluster):
         if self.status == Status.closed:
             return
         self.status = Status.closing
-        if self._adaptive is not None:
-            self._adaptive.stop(reason="cluster-closed")
-        await self._stop_watching()
-        if self.scheduler_comm is not None:
-            await self._finish(live)
-        self._leave_context()
-        # Not SpecCluster's own, which ends all nodes.
-        await DaskCluster._close(self)
+        try:
+            if self._adaptive is not None:
+                self._adaptive.stop(reason="cluster-closed")
+            await self._stop_watching()
+            if self.scheduler_comm is not None:
+                await self._finish(live)
+            self._leave_context()
+            # Not SpecCluster's own, which ends all nodes.
+            await DaskCluster._close(self)
+        except BaseException:  # such as its timeout
+            self.status = Status.failed  # the next close() tries again, and does not wait for this
+            raise
 
     async def _finish(self, live: Live) -> None:
         """What was asked is done, or said not to be; then nothing is under way any more."""
@@ -180,7 +184,8 @@ class AdoptedCluster(MendedSpecCluster):
         """This view is that of the state again, which is ours now."""
         state = opened.fleet.journal.read(lambda state: state)
         record = state.scheduler
-        if record is None or record.vm != self.scheduler.record.vm:
+        is_same = record is not None and record.vm == self.scheduler.record.vm
+        if not is_same or SCHEDULER in opened.gone:
             raise PlanapplyError(
                 f"the scheduler of cluster {state.cluster!r} was ended or replaced meanwhile",
                 "Open the cluster again: planapply.Cluster.from_spec.",
@@ -301,13 +306,12 @@ class AdoptedCluster(MendedSpecCluster):
         if live is None:
             return
         names = {str(worker["name"]) for worker in identity["workers"].values()}
-        strangers = names - self._nodes.keys()
-        if strangers - live.strangers:  # others may have launched them
+        if any(split_name(name) != (name, 0) for name in names - self._nodes.keys()):
+            # Others may have launched it.
             state = await asyncio.to_thread(live.read)
             async with self._lock:
                 self._absorb(live, state, ())
-            await self._correct_state()
-        live.strangers = strangers
+            self.loop.add_callback(self._correct_and_tell)
 
     def _tell(self, event: Event) -> None:
         text = say(event)

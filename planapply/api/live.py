@@ -44,8 +44,6 @@ class Live:
         """As the state had it when it was last read."""
         self.leaving: set[str] = set()
         """Nodes that `scale_down` named."""
-        self.strangers: set[str] = set()
-        """Dask workers that no state knows, such as those that were started by hand."""
         self._not_before: dict[str, float] = {}
 
     def look(self) -> Refreshed:

@@ -95,6 +95,12 @@ class MendedSpecCluster(SpecCluster):
 
     # What is specified becomes what is.
 
+    def _correct_state(self) -> Any:
+        # One that was cancelled before its turn came would never be followed by another one.
+        if self._correct_state_waiting is not None and self._correct_state_waiting.done():
+            self._correct_state_waiting = None
+        return super()._correct_state()
+
     async def _correct_state_internal(self) -> None:
         async with self._lock:
             self._correct_state_waiting = None
@@ -262,9 +268,12 @@ class MendedSpecCluster(SpecCluster):
         await self._stop_watching()
         try:
             await super()._close()
-        except Exception as error:
-            # What is left open would be left so: another close() waits for this one for ever.
+        except BaseException as error:
+            # Another close() would wait for this one for ever, and what is open stay open.
             if self.status != Status.closing:
+                raise
+            if not isinstance(error, Exception):  # such as its timeout
+                self.status = Status.failed
                 raise
             self.failures.setdefault("scheduler", error)
             self._leave_context()

@@ -298,6 +298,32 @@ def test_a_locked_state_is_waited_for(applied: Open, workspace: Open) -> None:
     asyncio.run(main())
 
 
+def test_leaving_that_takes_too_long_can_be_tried_again(
+    cloud: Cloud, applied: Open, workspace: Open
+) -> None:
+    cluster = Cluster.adopt(applied())
+    with workspace().store.lock("apply"):
+        cluster.scale(1)
+        with pytest.raises(TimeoutError):
+            cluster.close(timeout=0.1)
+        until(lambda: cluster.status == Status.failed)
+    cluster.close()
+    assert cluster.status == Status.closed
+
+
+def test_a_scheduler_that_ended_gets_no_more_workers(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        async with Cluster.adopt(opened, asynchronous=True) as cluster:
+            await asyncio.to_thread(cloud.end, "scheduler")
+            cluster.scale(1)
+            with pytest.raises(PlanapplyError, match="was ended or replaced meanwhile"):
+                await cluster
+
+    opened = applied()
+    asyncio.run(main())
+    assert cloud.names() == []
+
+
 def test_scale_down_by_any_name(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(PAIRS)) as cluster:
         cluster.scale(4)

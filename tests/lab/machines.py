@@ -32,11 +32,12 @@ class Machines:
         """The environment of whoever uses this cloud."""
         self.cloud = Remote("")
         """Rules it from inside: a Hypervisor's methods."""
+        self.cgroup = f"{_CGROUP}-{os.getpid()}-{id(self)}"
+        """The name of the cgroups that its machines are in."""
 
     def __enter__(self) -> "Machines":
         self.folder.mkdir(parents=True)
         sweep_stale()
-        self._cgroup = f"{_CGROUP}-{os.getpid()}-{id(self)}"
         here = str(Path(__file__).parents[1])
         own = ("--mount", "--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
         python = (sys.executable, "-m", "lab.hypervisor", str(self.folder), str(self._seed))
@@ -46,7 +47,7 @@ class Machines:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": here, "LAB_CGROUP": self._cgroup},
+                env={**os.environ, "PYTHONPATH": here, "LAB_CGROUP": self.cgroup},
             )
         assert self._process.stdout
         line = self._process.stdout.readline()
@@ -58,15 +59,16 @@ class Machines:
 
     def __exit__(self, *_: object) -> None:
         # Its first process, not unshare: unshare ends when all of it has.
-        if first := self._first():
+        if first := self.first():
             os.kill(first, signal.SIGKILL)
         self._process.communicate()
-        for group in cgroups(self._cgroup):
+        for group in cgroups(self.cgroup):
             sweep(group)
         if not first:
             raise RuntimeError(f"the lab broke down:\n{(self.folder / 'lab.log').read_text()}")
 
-    def _first(self) -> int | None:
+    def first(self) -> int | None:
+        """The first process of the lab, while it is there."""
         pid, children = self._process.pid, ""
         with suppress(OSError):
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
@@ -78,7 +80,7 @@ class Machines:
         there = f"root/run/netns/{where}" if where == "home" else "ns/net"
         libc = ctypes.CDLL(None, use_errno=True)
         back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        into = os.open(f"/proc/{self._first()}/{there}", os.O_RDONLY)
+        into = os.open(f"/proc/{self.first()}/{there}", os.O_RDONLY)
         try:
             enter(libc, into)
             yield

@@ -1,0 +1,261 @@
+"""One cluster that lives through scaling, faults and killed commands, on the lab's real machines.
+
+What needs a lab of its own is in tests/ec2/test_machines.py: ends by `ttl`, `idle_timeout` and lost
+schedulers, the install by uv, nodes that can't start.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from ec2.site import Site, joined, until
+
+import planapply
+from lab import base
+from lab.fixtures import use
+from lab.machines import Machines, cgroups
+
+# Debian's Python differs from the tests' in the last digit.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.lab,
+    pytest.mark.filterwarnings("ignore:Mismatched versions"),
+]
+BURST = """
+[workers.burst]
+min = 0
+max = 3
+options = { nthreads = 1 }
+"""
+NODES = {"scheduler", "cpu-0", "cpu-1", "spot-0", "spot-1"}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    if reason := base.ready():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("end-to-end")
+    with pytest.MonkeyPatch.context() as patch, Machines(folder / "lab") as lab, lab.inside():
+        use(lab.env, patch)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def town(lab: Machines) -> Iterator[Site]:
+    """The cluster that most tests share; each leaves it able to be mended by an apply."""
+    site = Site(lab.folder.parent, lab)
+    site.write((site.folder / "planapply.toml").read_text() + BURST)
+    site.apply()
+    yield site
+    site.run("destroy", "--auto-approve")
+
+
+@pytest.fixture
+def site(town: Site) -> Site:
+    """The shared cluster with the nodes of its spec, all of them joined."""
+    town.restore(NODES)
+    with town.client() as client:
+        until(lambda: joined(client) == NODES - {"scheduler"}, "all workers")
+    return town
+
+
+class Work:
+    """Results that the named workers alone have, and how often each was computed."""
+
+    def __init__(self, client: Any, workers: Sequence[str]) -> None:
+        topic = "-".join(workers)
+
+        def roll(task: int) -> float:  # inside, so that it is pickled whole
+            import random
+
+            from distributed import get_worker
+
+            get_worker().log_event(topic, task)
+            return random.random()
+
+        self.client, self.topic = client, topic
+        self.futures = [
+            client.submit(roll, i, pure=False, workers=[workers[i % len(workers)]])
+            for i in range(3 * len(workers))
+        ]
+        self.values = self.results()
+
+    def results(self) -> list[float]:
+        return [future.result(60) for future in self.futures]
+
+    def runs(self) -> list[int]:
+        return sorted(task for _, task in self.client.get_events(self.topic))
+
+    def check(self) -> None:
+        """They are still there, and none was computed again."""
+        assert self.results() == self.values
+        assert self.runs() == list(range(len(self.futures)))
+
+
+def test_an_elastic_group_grows_and_shrinks_with_no_result_lost(site: Site) -> None:
+    with (
+        planapply.Cluster.from_spec(site.folder / "planapply.toml") as cluster,
+        cluster.get_client() as client,
+    ):
+        cluster.scale(2, group="burst")
+        workers = until(lambda: burst(client, 2), "two more nodes")
+        work = Work(client, workers)
+        launched = site.vms()
+        cluster.scale(1, group="burst")
+        assert until(lambda: burst(client, 1), "one node less") == workers[:1]
+        work.check()
+        cluster.scale(0, group="burst")
+        until(lambda: burst(client, 0) is not None, "no such nodes")
+        until(lambda: site.vms().keys() == NODES, "the end of their VMs")
+        work.check()
+    assert {name for name in launched if name.startswith("burst")} == set(workers)
+    assert "No changes" in site.run("plan")
+
+
+def burst(client: Any, count: int) -> list[str] | None:
+    """The joined nodes of that group, if there are so many."""
+    workers = sorted(name for name in joined(client) if name.startswith("burst"))
+    return workers if len(workers) == count else None
+
+
+def test_what_a_reclaimed_spot_vm_holds_is_moved_before_it_is_taken(site: Site) -> None:
+    vm = site.vms()["spot-1"]
+    with site.client() as client:
+        work = Work(client, ["spot-1"])
+        site.cloud.reclaim(ids=[vm], notice=60)
+        until(lambda: vm not in site.cloud.machines(), "its end")
+        work.check()
+    (reason,) = [v["reason"] for v in site.cloud.instances(live=False) if v["id"] == vm]
+    assert reason == "Client.InstanceInitiatedShutdown"  # before EC2 took it
+    assert "EC2 takes this spot VM back" in site.cloud.console(id=vm)
+
+
+def test_a_partition_that_heals_loses_nothing(site: Site) -> None:
+    vms = site.vms()
+
+    def slow() -> str:
+        from distributed import get_worker
+
+        get_worker().log_event("slow", "began")
+        time.sleep(2)
+        return "done"
+
+    with site.client() as client:
+        work = Work(client, ["cpu-0"])
+        future = client.submit(slow, workers=["cpu-0"])
+        until(lambda: client.get_events("slow"), "the task's beginning")
+        site.cloud.cut(ids=[vms["cpu-0"]])
+        time.sleep(5)  # the partition
+        assert not future.done()
+        site.cloud.cut(ids=[vms["cpu-0"]], cut=False)
+        assert future.result(60) == "done"
+        assert len(client.get_events("slow")) == 1
+        work.check()
+        assert joined(client) == NODES - {"scheduler"}
+    assert site.vms() == vms
+
+
+def test_a_machine_that_never_boots_is_named_and_replaced(site: Site) -> None:
+    more = ("--set", "workers.cpu.count=4")
+    site.cloud.doom(kind="never-boots", tags={"planapply:group": "cpu"}, index=0)
+    said = site.apply(*more, "--set", "cluster.join_timeout='40 s'", code=1)
+    assert "cpu-2 did not join within 40 s" in said
+    assert "cpu-3 did not join" not in said
+    dead = site.vms()["cpu-2"]
+    with site.client() as client:
+        assert joined(client) == NODES - {"scheduler"} | {"cpu-3"}
+        assert client.submit(pow, 2, 3, workers=["cpu-3"]).result(60) == 8
+        assert "planapply: this is cpu-3" in site.run("logs", "cpu-3")
+        site.apply(*more, "--replace", "cpu-2")
+        assert "cpu-2" in joined(client)
+    assert site.vms()["cpu-2"] != dead
+    until(lambda: dead not in site.cloud.machines(), "the end of what never booted")
+
+
+def test_a_killed_apply_leaves_no_orphan(site: Site) -> None:
+    """It dies once its request has reached EC2, with or without the answer."""
+    before = launches(site)
+    more = ("--auto-approve", "--set", "workers.cpu.count=3", "--set", "workers.spot.count=3")
+    with subprocess.Popen(
+        [sys.executable, "-m", "planapply", "apply", *more],
+        cwd=site.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        until(lambda: launches(site) > before, "its first launch")
+        process.send_signal(signal.SIGKILL)
+    site.run("apply", *more)
+    live = {vm["id"] for vm in site.cloud.instances()}
+    assert site.vms().keys() == NODES | {"cpu-2", "spot-2"}
+    assert set(site.vms().values()) == live
+    with site.client() as client:
+        until(lambda: joined(client) == {*site.vms()} - {"scheduler"}, "all workers")
+
+
+def launches(site: Site) -> int:
+    return int(site.cloud.counts()["actions"].get("RunInstances", 0))
+
+
+def test_destroy_leaves_nothing(lab: Machines, tmp_path: Path) -> None:
+    site = Site(tmp_path, lab)
+    site.edit('name = "genomics"', 'name = "brief"')
+    site.edit("count = 2\noptions", "count = 1\noptions")
+    site.edit("count = 2\nspot", "count = 0\nspot")
+    ours: Callable[[], set[str]] = lambda: {  # noqa: E731
+        vm["id"]
+        for vm in lab.cloud.instances(live=False)
+        if vm["tags"].get("planapply:cluster") == "brief"
+    }
+    site.apply()
+    ids = ours()
+    assert len(ids) == 2
+    for trace in (machines, namespaces, mounts, processes, folders):
+        assert trace(lab, ids) == ids, trace.__name__
+    assert groups("brief")
+    site.run("destroy", "--auto-approve")
+    assert [vm for vm in lab.cloud.instances() if vm["id"] in ids] == []
+    assert groups("brief") == []
+    for trace in (machines, namespaces, mounts, processes, folders):
+        until(lambda trace=trace: not trace(lab, ids), f"no {trace.__name__}")
+    assert ours() == ids
+
+
+def groups(cluster: str) -> list[str]:
+    found = boto3.client("ec2").describe_security_groups()["SecurityGroups"]
+    return [group["GroupName"] for group in found if cluster in group["GroupName"]]
+
+
+def machines(lab: Machines, ids: set[str]) -> set[str]:
+    return ids.intersection(lab.cloud.machines())
+
+
+def namespaces(lab: Machines, ids: set[str]) -> set[str]:
+    return ids.intersection(os.listdir(f"/proc/{lab.first()}/root/run/netns"))
+
+
+def mounts(lab: Machines, ids: set[str]) -> set[str]:
+    text = Path(f"/proc/{lab.first()}/mountinfo").read_text()
+    return {vm for vm in ids if vm in text}
+
+
+def processes(lab: Machines, ids: set[str]) -> set[str]:
+    """Those of which any process is in the VM's cgroup, or runs it."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (folder / "cgroup").read_text() + (folder / "cmdline").read_text()
+        except OSError:
+            continue  # it has ended
+        found |= {vm for vm in ids if vm in text}
+    return found
+
+
+def folders(lab: Machines, ids: set[str]) -> set[str]:
+    return {vm for vm in ids for group in cgroups(lab.cgroup) if (group / vm).exists()}

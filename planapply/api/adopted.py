@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from distributed.core import Status
@@ -21,6 +22,7 @@ from planapply.model.names import SCHEDULER, node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord, State
 from planapply.ops.live import Opened, grow
+from planapply.ops.workspace import asking
 
 logger = logging.getLogger("planapply")
 
@@ -191,7 +193,8 @@ class AdoptedCluster(MendedSpecCluster):
                 "Open the cluster again: planapply.Cluster.from_spec.",
             )
         if gone := [name for name in opened.gone if live.is_elastic(name)]:
-            await asyncio.to_thread(opened.fleet.forget, gone)
+            # Should one of them be there all the same, this ends it: its record is all there is.
+            await asyncio.to_thread(asking, partial(opened.fleet.terminate, gone))
         self._absorb(live, state, opened.gone)
         begun = [n for n, r in state.nodes.items() if r.status == "terminating"]
         begun = [name for name in begun if live.is_elastic(name)]

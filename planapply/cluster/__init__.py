@@ -1,1 +1,1 @@
-"""The Dask side, and the only importer of distributed."""
+"""The Dask side: handles of VMs, the executor that awaits them, and SpecCluster without its traps."""

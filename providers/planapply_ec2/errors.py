@@ -55,6 +55,7 @@ KINDS: dict[ErrorKind, frozenset[str]] = {
         {
             "UnauthorizedOperation",
             "AuthFailure",
+            "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
             "AccessDenied",
             "AccessDeniedException",
             "Blocked",
@@ -88,6 +89,8 @@ DO: dict[str, str] = {
     "ExpiredTokenException": _EXPIRED,
     "RequestExpired": f"{_EXPIRED} If they have not, this machine's clock is wrong.",
     "AuthFailure": _NO_KEYS,
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": "An account's first spot VM needs a role "
+    "that AWS makes for it: somebody must allow you iam:CreateServiceLinkedRole, or launch one.",
     "InvalidClientTokenId": _NO_KEYS,
     "UnrecognizedClientException": _NO_KEYS,
     "SignatureDoesNotMatch": "The secret key does not belong to the access key, or this machine's "

@@ -86,7 +86,7 @@ class Cluster(AdoptedCluster):
         spec's file does as well, and is the same as `from_spec`. Raises PlanapplyError.
         """
         place = name if "://" in name else specfile.state_of(Path(name))
-        if place != name and Path(name).exists():
+        if Path(place) != Path(name) and Path(name).exists():
             workspace = Workspace.from_spec(name)
         else:
             workspace = Workspace(open_store(place))

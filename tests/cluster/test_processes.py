@@ -146,6 +146,19 @@ def test_a_session_elsewhere_scales_and_leaves(spec: Path, tmp_path: Path) -> No
         assert client.submit(sum, [1, 2]).result(timeout=30) == 3
 
 
+def test_by_name(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(spec.parent)
+    for name in ("./farm.state.json", str(spec.with_name("farm.state.json"))):
+        with Cluster.from_name(name) as cluster:
+            assert sorted([*cluster.workers, "scheduler"]) == nodes(spec)
+            with pytest.raises(ValueError, match=r"use Cluster\.from_spec"):
+                cluster.scale(1)
+    with Cluster.from_name("farm.toml") as cluster:
+        cluster.scale(len(cluster.workers))  # the spec has bounds
+    with pytest.raises(PlanapplyError, match=r"none\.json does not exist"):
+        Cluster.from_name("none.json")
+
+
 UNCLOSED = """
 import sys
 import planapply

@@ -66,6 +66,18 @@ def test_an_index_is_never_given_twice(cloud: Cloud, applied: Open, workspace: O
     assert no_changes(workspace())
 
 
+def test_the_next_worker_has_the_next_name(applied: Open) -> None:
+    with Cluster.adopt(applied(PAIRS)) as cluster:
+        cluster.scale(2)
+        settle(cluster)
+        cluster.scale(1)
+        settle(cluster)
+        [(name, entry)] = cluster.new_worker_spec().items()
+        assert name == "cpu-2"
+        assert entry["group"] == ["-0", "-1"]
+        assert cluster._supports_scaling
+
+
 def test_changes_of_mind_end_nobody(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(workspace, asynchronous=True) as cluster:

@@ -216,6 +216,25 @@ def test_two_that_watch_one_scheduler_both_see_what_happens() -> None:
             until(lambda: len(second.scheduler_info["workers"]) == 1)
 
 
+def test_destroying_it_is_closing_it() -> None:
+    cluster = Cluster(scheduler=SCHEDULER, worker=WORKER)
+    cluster.destroy()
+    assert cluster.status == Status.closed
+    assert cluster.scheduler.status == Status.closed
+
+
+def test_scale_down_by_the_workers_of_a_group() -> None:
+    async def main() -> None:
+        pair = {**handle(), "group": ["-a", "-b"]}
+        workers = {"x": pair, "y": pair}
+        async with Cluster(workers, SCHEDULER, asynchronous=True) as cluster:
+            await cluster.scale_down(["x-a"])
+            assert [*cluster.workers] == ["y"]
+            assert cluster.plan == {"y-a", "y-b"}
+
+    asyncio.run(main())
+
+
 def test_groups_are_those_of_a_spec() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster:
         with pytest.raises(ValueError, match="has no groups"):

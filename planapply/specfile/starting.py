@@ -77,7 +77,8 @@ def starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
     applied, wrong = apply(wanted, tuple(overrides))
     if wrong:
         raise PlanapplyError(diagnostics=tuple(wrong))
-    settings = wanted.get("provider", {})
+    given = wanted.get("provider")
+    settings = given if isinstance(given, dict) else {}
     other = "none" if plugin.security == "tls" else "tls"
     security = f'# security = "{other}"'
     cluster = _CLUSTER.format(

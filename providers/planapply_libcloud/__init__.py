@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from planapply.provider import Plugin
-from planapply_libcloud.drivers import ALIASES, TABLE, driver_of
+from planapply_libcloud.drivers import TABLE, driver_of
 from planapply_libcloud.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,19 +22,21 @@ def _starter(settings: Mapping[str, Any]) -> str:
     driver = driver_of(str(settings.get("driver", "openstack")))
     if driver.starter:
         return driver.starter
-    others = ", ".join(sorted({*TABLE, *ALIASES} - {"dummy"}))
+    others = ", ".join(name for name in TABLE if name not in ("dummy", driver.name))
+    zones = 'zones = ["..."]' if driver.needs_zone else '# zones = ["..."]'
     return f"""\
+# Others that planapply knows: {others}.
 [provider]
-driver = "{driver.name}"              # {driver.title}; others: {others}
+driver = "{driver.name}"
 key = "env:LIBCLOUD_KEY"              # names of environment variables
-secret = "env:LIBCLOUD_SECRET"        # if it has a second one
-# options = {{ region = "..." }}        # more arguments for the driver
+# secret = "env:LIBCLOUD_SECRET"      # where there is a second one
+# options = {{ region = "..." }}        # more arguments for Libcloud's driver
 # create = {{ }}                        # more arguments for its create_node
 
 [defaults]
-size = "small"                        # the cloud's own names
-image = "debian-12"
-{'zones = ["..."]' if driver.needs_zone else '# zones = ["..."]'}
+size = "..."                          # the cloud's own names
+image = "..."
+{zones}
 """
 
 

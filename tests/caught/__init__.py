@@ -120,7 +120,7 @@ def serve(folder: str) -> Iterator[Caught]:
                 self.close_connection = True
                 return
             except Exception as error:  # told as an answer, where the test sees it
-                status, kind, answer = 599, "text/plain", repr(error).encode()
+                status, kind, answer = 418, "text/plain", repr(error).encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(answer)))

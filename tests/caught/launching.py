@@ -69,3 +69,16 @@ def found(account: Account) -> dict[str, str]:
 def named(vm: VM) -> dict[str, str]:
     """Those of its tags that a name can say."""
     return {key: value for key, value in vm.tags.items() if key not in ("team", "planapply:config")}
+
+
+def rsa_key() -> str:
+    """A private key, as a service account's file has it."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from caught import Caught, Sent, Serve
-from caught.launching import config, found, launched, shown
+from caught.launching import config, found, launched, rsa_key, shown
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, Price, ProviderError
@@ -295,16 +295,3 @@ def test_an_operation_whose_end_is_not_known(google: Google) -> None:
     with pytest.raises(ProviderError) as raised:
         launched("gce", WORKER, **SETTINGS)
     assert raised.value.kind is ErrorKind.UNKNOWN
-
-
-def rsa_key() -> str:
-    """A private key, as a service account's file has it."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()

@@ -31,6 +31,12 @@ ex_network = "dask"
 [defaults]
 size = "Standard_D2s_v5"
 image = "Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2:latest"
+
+[environment]                         # what Python runs on the nodes; a change replaces them
+packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
+# requirements = "requirements.txt"   # in place of packages
+# python = "3.12"                     # in which packages or requirements are installed
+# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
 """
 
 

@@ -31,6 +31,12 @@ options = { project = "my-project", datacenter = "europe-west1-b" }
 [defaults]
 size = "e2-standard-2"
 image = "debian-cloud/debian-12"      # PROJECT/FAMILY, or the name of one of your project's images
+
+[environment]                         # what Python runs on the nodes; a change replaces them
+packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
+# requirements = "requirements.txt"   # in place of packages
+# python = "3.12"                     # in which packages or requirements are installed
+# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
 """
 
 

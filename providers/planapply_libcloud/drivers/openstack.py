@@ -29,6 +29,12 @@ networks = ["private"]                # names or ids
 [defaults]
 size = "m1.medium"                    # a flavor, by name or id
 image = "debian-12"                   # by name or id; cloud-init has to be in it
+
+[environment]                         # what Python runs on the nodes; a change replaces them
+packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
+# requirements = "requirements.txt"   # in place of packages
+# python = "3.12"                     # in which packages or requirements are installed
+# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
 """
 
 

@@ -20,6 +20,12 @@ key = "env:DIGITALOCEAN_TOKEN"
 size = "s-2vcpu-4gb"
 image = "debian-12-x64"
 zones = ["fra1"]                      # the region
+
+[environment]                         # what Python runs on the nodes; a change replaces them
+packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
+# requirements = "requirements.txt"   # in place of packages
+# python = "3.12"                     # in which packages or requirements are installed
+# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
 """
 
 

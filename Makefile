@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OLDEST_TESTS ?= tests/cluster
 COVERAGE := --cov --cov-report=term
 
-.PHONY: venv demo story crash lab bench bench-cloud bench-lab test test-fast test-oldest lint types layers constraints clean
+.PHONY: venv demo story crash lab bench bench-cloud test test-fast test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/.stamp
@@ -52,11 +52,6 @@ bench: venv
 # The table in README.md: beside dask-cloudprovider, which it installs into the user's cache folder.
 bench-cloud: venv
 	PYTHONPATH=tests $(BIN)/python benchmarks/cloudprovider.py
-
-# In the lab: apply to first result, beside the bare boot of the same machines. Root on Debian.
-bench-lab: venv
-	cd tests && ../$(BIN)/python -m lab.base
-	PYTHONPATH=tests $(BIN)/python benchmarks/lab_apply.py
 
 # One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
 story: venv

@@ -168,6 +168,8 @@ def test_a_machine_that_never_boots_is_named_and_replaced(site: Site) -> None:
     said = site.apply(*more, "--set", "cluster.join_timeout='40 s'", code=1)
     assert "cpu-2 did not join within 40 s" in said
     assert "cpu-3 did not join" not in said
+    assert "--replace NODE" in said
+    assert site.run("logs", "cpu-2") == "cpu-2 has printed nothing yet.\n"
     dead = site.vms()["cpu-2"]
     with site.client() as client:
         assert joined(client) == NODES - {"scheduler"} | {"cpu-3"}

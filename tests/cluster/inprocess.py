@@ -48,6 +48,8 @@ class Cloud:
     calls: Counter[str] = field(default_factory=Counter)
     refused: set[str] = field(default_factory=set)
     """Nodes that can't be launched."""
+    gate: threading.Event | None = None
+    """Nothing ends before this."""
     stuck: bool = False
     """Nothing can be ended."""
     asked: list[str] = field(default_factory=list)
@@ -99,6 +101,8 @@ class Cloud:
         self.calls["terminate"] += 1
         if self.stuck:
             raise ProviderError(ErrorKind.UNAUTHORIZED, "you may not end VMs", "Ask for it.")
+        if self.gate is not None:
+            assert self.gate.wait(30)
         for id in ids:
             if id in self.servers:
                 self.run(self._stop(id))

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,30 @@ def test_changes_of_mind_end_nobody(cloud: Cloud, applied: Open) -> None:
     workspace = applied()
     asyncio.run(main())
     assert cloud.calls["terminate"] == 0
+
+
+def test_what_is_asked_during_a_change_is_the_next_change(
+    cloud: Cloud, applied: Open, workspace: Open
+) -> None:
+    async def main() -> None:
+        async with Cluster.adopt(opened, asynchronous=True) as cluster:
+            cluster.scale(2)
+            await cluster
+            cloud.gate = threading.Event()
+            cluster.scale(1)
+            while not cloud.calls["terminate"]:
+                await asyncio.sleep(0.01)
+            cluster.scale(3)
+            assert len(cluster.worker_spec) == 3
+            cloud.gate.set()
+            await cluster
+            assert sorted(cluster.workers) == ["cpu-0", "cpu-2", "cpu-3"]
+
+    opened = applied()
+    asyncio.run(main())
+    state = workspace().read()
+    assert state.next_index == {"cpu": 4}
+    assert no_changes(workspace())
 
 
 def test_what_was_asked_is_done_before_it_leaves(cloud: Cloud, applied: Open) -> None:

@@ -82,7 +82,7 @@ async def theirs(workers: int, image: str, group: str) -> None:
             security=False,
             asynchronous=True,
         ):
-            # By line: up, until told to end.
+            # Its parent reads this, and a line from it is the end.
             print("up", flush=True)
             await asyncio.to_thread(sys.stdin.readline)
 
@@ -131,6 +131,7 @@ def run_ours(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("workers", type=int, nargs="*", default=SIZES)
     parser.add_argument("--limits", action="store_true", help="EC2's request limits hold")
     parser.add_argument("--json", action="store_true", help="all counts, by action")
     parser.add_argument("--theirs", nargs=3, help=argparse.SUPPRESS)
@@ -144,7 +145,7 @@ def main() -> None:
         "| workers | | calls | that change | calls a worker | seconds | calls to end it | seconds |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for workers in SIZES:
+    for workers in options.workers:
         for name, run in ((f"dask-cloudprovider {VERSION}", run_theirs), ("planapply", run_ours)):
             with serve(Cloud(throttle=options.limits)) as cloud:
                 os.environ.update(cloud.env)

@@ -35,7 +35,7 @@ def plugin(name: str) -> Plugin:
         )
     try:
         loaded = entry.load()
-    except Exception as error:  # a plug-in may fail in any way when it is imported
+    except (Exception, SystemExit) as error:  # it may fail in any way when it is imported
         raise PlanapplyError(
             f"the provider {name!r} can't be imported: {type(error).__name__}: {error}",
             f"It is {entry.value} of the package {_package(entry)}; install it again, or without "

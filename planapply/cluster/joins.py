@@ -14,6 +14,7 @@ from planapply.model.state import State
 
 LOOK = 0.25  # seconds between two looks at the scheduler, at first
 SLOWEST_LOOK = 2.0
+LINES = 6  # of what a failed node printed
 ENDED = 10.0  # most seconds between two looks whether a VM has ended
 
 
@@ -68,7 +69,9 @@ class _Wait:
             for name in joined:
                 state.nodes[name].status = "joined"
             scheduler = state.nodes[SCHEDULER]
-            state.endpoint = endpoint(scheduler, state.configs[scheduler.config], dashboard)
+            config = state.configs[scheduler.config]
+            shown = dashboard if config.options.get("dashboard", True) else None
+            state.endpoint = endpoint(scheduler, config, shown)
 
         self.fleet.journal.update(record)
 
@@ -98,10 +101,24 @@ class _Wait:
 
     def _give_up(self, name: str, why: str, *, console: bool = True) -> None:
         del self.waiting[name]
-        output = self.fleet.console(name) if console else ""
-        detail = f"The last lines that it printed:\n{output}" if output else ""
+        output = causes(self.fleet.console(name)) if console else ""
+        detail = f"{output}\nAll that it printed: planapply logs {name}" if output else ""
         self.failures[name] = NotJoined(f"{name} {why}", detail)
         self.fleet.tell(Event(event="failed", names=(name,), message=why))
+
+
+def causes(output: str) -> str:
+    """The last few lines of what a node printed, without the frames of tracebacks."""
+    kept: list[str] = []
+    inside = False
+    for line in output.splitlines():
+        if line.startswith("Traceback (most recent call last)"):
+            inside = True
+        elif not inside or not line.startswith((" ", "\t")):
+            inside = False
+            if line.strip() and not line.startswith(("The above exception", "During handling")):
+                kept.append(line)
+    return "\n".join(kept[-LINES:])
 
 
 def _endpoint(state: State) -> Any:

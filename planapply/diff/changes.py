@@ -84,10 +84,12 @@ def _elastic(desired: Desired, wanted: Collection[str]) -> dict[str, Elastic]:
     }
 
 
-def destroy_plan(refreshed: Refreshed, targets: Collection[str] = ()) -> Plan:
+def destroy_plan(
+    refreshed: Refreshed, targets: Collection[str] = (), *, protect: bool = False
+) -> Plan:
     """The changes that leave nothing: workers, then the scheduler, then what else was made.
 
-    Raises PlanapplyError for an unknown target, and where the state says `protect`.
+    Raises PlanapplyError for an unknown target, and where the state or the spec says `protect`.
     """
     state = refreshed.state
     names = known_names(state)
@@ -105,7 +107,7 @@ def destroy_plan(refreshed: Refreshed, targets: Collection[str] = ()) -> Plan:
             )
             for name in state.resources
         ]
-    if state.protect:
+    if state.protect or protect:
         _refuse_destruction(changes)
     changes += _stray_changes(refreshed, targets)
     return Plan(

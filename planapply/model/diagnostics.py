@@ -31,6 +31,11 @@ class Diagnostic(Model):
     """What to do next, or why; whole sentences."""
     source: Source | None = None
 
+    def __str__(self) -> str:
+        source = self.source
+        place = f"{source.file}:{source.line}:{source.column}: " if source else ""
+        return f"{place}{self.summary}\n{self.detail}".rstrip("\n")
+
 
 class PlanapplyError(Exception):
     """Anything that a user can provoke; the command line prints its diagnostics and exits 1.
@@ -42,9 +47,7 @@ class PlanapplyError(Exception):
         self, summary: str = "", detail: str = "", *, diagnostics: tuple[Diagnostic, ...] = ()
     ) -> None:
         self.diagnostics = diagnostics or (Diagnostic(summary=summary, detail=detail),)
-        super().__init__(
-            "\n".join(f"{d.summary}\n{d.detail}".rstrip("\n") for d in self.diagnostics)
-        )
+        super().__init__("\n".join(str(diagnostic) for diagnostic in self.diagnostics))
 
 
 def warning(summary: str, detail: str = "", source: Source | None = None) -> Diagnostic:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 SCHEDULER = "scheduler"
 GROUP_NAME = re.compile(r"(?!scheduler$)(?!.*-[0-9]+$)[A-Za-z][A-Za-z0-9-]*", re.ASCII)
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
+MOST_NODES = 100_000
+"""In one group."""
 _NODE = re.compile(r"(?P<group>.+)-(?P<index>0|[1-9][0-9]*)")
 _RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)\]")
 
@@ -48,15 +50,13 @@ def to_ranges(names: Iterable[str]) -> list[str]:
 
 
 def from_ranges(ranges: Iterable[str]) -> list[str]:
-    """The names that `to_ranges` was given."""
+    """The names that `to_ranges` was given; a range of more nodes than there can be is a name."""
     names: list[str] = []
     for text in ranges:
         match = _RANGE.fullmatch(text)
-        if match:
-            names += [
-                node_name(match["group"], index)
-                for index in range(int(match["first"]), int(match["last"]) + 1)
-            ]
+        first, last = (int(match["first"][:9]), int(match["last"][:9])) if match else (0, 0)
+        if match and last - first < MOST_NODES:
+            names += [node_name(match["group"], index) for index in range(first, last + 1)]
         else:
             names.append(text)
     return names

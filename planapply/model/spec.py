@@ -33,9 +33,9 @@ from planapply.model.keys import (
     key,
     state_place,
 )
+from planapply.model.names import MOST_NODES
 from planapply.model.quantities import Duration, Size
 
-MOST_NODES = 100_000
 REQUIREMENTS = ("cpus", "memory", "gpus", "arch")
 """The node settings that stand in for `size`."""
 

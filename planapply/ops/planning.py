@@ -54,7 +54,8 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     known = state or blank_state(workspace)
     refreshed = _refresh(workspace, provider, known, options)
     if options.destroy:
-        made = destroy_plan(refreshed, options.targets)
+        protect = workspace.spec.cluster.protect if workspace.spec else workspace.protect
+        made = destroy_plan(refreshed, options.targets, protect=protect)
         return Planned(priced(made, refreshed.state, provider, None), refreshed, provider, {})
     assert workspace.spec is not None
     plugin = workspace.plugin(state)

@@ -25,6 +25,8 @@ def status(workspace: Workspace) -> Status:
     nodes = list(_nodes(refreshed, workers, now))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
     holder = workspace.store.lock_info()
+    if holder is not None and holder.is_ours:
+        holder = None
     return Status(
         cluster=state.cluster,
         provider=state.provider,

@@ -32,6 +32,8 @@ class Workspace:
     clock: SystemClock = field(default_factory=SystemClock)
     overrides: Sequence[str] = ()
     """What `--set` said."""
+    protect: bool = False
+    """What the spec says, where nothing else of it is read."""
 
     @classmethod
     def from_spec(
@@ -63,9 +65,10 @@ class Workspace:
 
         `file` may be a state itself. Raises PlanapplyError where neither is there.
         """
-        if state is None:
-            state = specfile.state_of(Path(file), overrides)
-        return cls(open_store(state))
+        if state is not None:
+            return cls(open_store(state))
+        protect = specfile.protects(Path(file), overrides)
+        return cls(open_store(specfile.state_of(Path(file), overrides)), protect=protect)
 
     def read(self) -> State:
         """The state; raises PlanapplyError where there is none."""

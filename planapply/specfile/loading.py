@@ -291,3 +291,15 @@ def state_of(path: str | FilePath, overrides: Sequence[str] = ()) -> str:
     if wrong or problems:
         raise PlanapplyError(diagnostics=(*wrong, *_place(problems, text, shown(path), applied)))
     return state_location(written, path)
+
+
+def protects(path: str | FilePath, overrides: Sequence[str] = ()) -> bool:
+    """Whether the spec at `path` says `protect`, whatever else may be wrong with it."""
+    path = FilePath(path)
+    try:
+        document = _parse(read_text(path, "the spec", ""), shown(path))
+        apply(document, tuple(overrides))
+    except PlanapplyError:
+        return False
+    cluster = document.get("cluster")
+    return isinstance(cluster, Mapping) and cluster.get("protect") is True

@@ -70,6 +70,11 @@ class LockInfo(Model):
         """Whether its process is, or was, on this machine."""
         return self.host == platform.node()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this very process."""
+        return self.is_local and self.pid == os.getpid()
+
     def is_dead(self) -> bool:
         """Whether its process is known to be gone; False where that can't be known from here."""
         if not (self.is_local and self.pid and self.created):

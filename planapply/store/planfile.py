@@ -16,7 +16,15 @@ _AGAIN = "Plan again: planapply plan --out FILE"
 
 
 def write_plan(path: str, plan: Plan) -> None:
-    """Save a plan, mode 0600; raises PlanapplyError, and then what was there is intact."""
+    """Save a plan, mode 0600, in place of an older one or of nothing.
+
+    Raises PlanapplyError, and then what was there is intact.
+    """
+    if Path(path).exists() and not _is_plan(path):
+        raise PlanapplyError(
+            f"{shown(path)} is there already, and is no plan file",
+            "Only a plan is replaced by a plan. Name another file with --out.",
+        )
     try:
         write_private(path, plan.model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:
@@ -49,6 +57,16 @@ def read_plan(path: str) -> Plan:
     if needed - plan.configs.keys() or any(c.digest != key for key, c in plan.configs.items()):
         raise _damaged(path, "What its nodes are to be made from has been changed.")
     return plan
+
+
+def _is_plan(path: str) -> bool:
+    """Whether it can be replaced: a plan of any version, or an empty file."""
+    try:
+        data = Path(path).read_bytes()
+        document = from_json(data) if data.strip() else {"changes": []}
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and "changes" in document
 
 
 def _check_kind(path: str, data: bytes) -> None:

@@ -79,3 +79,33 @@ def test_a_saved_plan_remembers_what_set_said(run: Run, cloud: FakeCloud) -> Non
     run("plan", "--out", "one", "--set", "workers.cpu.count=1")
     assert run("apply", "one", "--no-wait").code == 0
     assert {vm.name for vm in cloud.alive()} == {"scheduler", "cpu-0"}
+
+
+@pytest.mark.parametrize("place", ["planapply.toml", "planapply.state.json", "notes.txt"])
+def test_a_plan_replaces_nothing_but_a_plan(run: Run, cloud: FakeCloud, place: str) -> None:
+    run("apply", "--auto-approve", "--no-wait")
+    Path("notes.txt").write_text("mine")
+    before = Path(place).read_bytes()
+    result = run("plan", "--out", place)
+    assert (result.code, Path(place).read_bytes()) == (1, before)
+    assert result.err == (
+        f"Error: {place} is there already, and is no plan file\n"
+        "  Only a plan is replaced by a plan. Name another file with --out.\n"
+    )
+
+
+def test_protect_in_the_spec_is_enough(run: Run, cloud: FakeCloud) -> None:
+    run("apply", "--auto-approve", "--no-wait")
+    spec = Path("planapply.toml").read_text()
+    Path("planapply.toml").write_text(spec.replace("[cluster]", "[cluster]\nprotect = true", 1))
+    for command in (["plan", "--destroy"], ["destroy", "--auto-approve"]):
+        result = run(*command)
+        assert result.code == 1
+        assert "the cluster is protected" in result.err
+    assert cloud.alive()
+
+
+def test_a_range_beyond_all_nodes_is_one_error(run: Run, cloud: FakeCloud) -> None:
+    result = run("plan", "--target", "cpu-[0..99999999999]")
+    assert result.code == 1
+    assert result.err.startswith("Error: there is no node 'cpu-[0..99999999999]'\n")

@@ -146,8 +146,8 @@ OTHERS = (
         proof=REQUESTS,
         user_data="ex_userdata",
         takes_bytes=True,
-        # Its old API takes user data in the address of a GET.
-        user_data_limit=1500,
+        # In the address of a GET, which takes 4 KB of base64.
+        user_data_limit=3072,
         always={"ex_start_vm": True},
         seen_zone="zone_name",
         get_writes=True,
@@ -159,7 +159,7 @@ OTHERS = (
         proof=REQUESTS,
         user_data="ex_userdata",
         takes_bytes=True,
-        user_data_limit=1500,
+        user_data_limit=3072,
         always={"ex_start_vm": True},
         identity=("url", "host"),
         listing=("project",),

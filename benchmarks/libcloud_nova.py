@@ -1,0 +1,113 @@
+"""100 nodes on Nova, beside a plain loop of bare Libcloud over the same number of threads.
+
+The real command, its start included, against OpenStack's own Nova on this machine (tests/novalab, which
+is installed into the user's cache folder): `make bench-nova`. Seconds are of this machine and this run;
+the ratio and the counts are what to look at.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from libcloud.compute.providers import get_driver
+from novalab.cloud import Cloud, serve
+from planapply_libcloud.drivers.openstack import OPENSTACK
+
+NODES, THREADS = 100, OPENSTACK.parallel
+MOST = 1.3
+
+
+def plain(cloud: Cloud) -> float:
+    """Seconds until all are accepted; each thread has its own driver, as Libcloud asks for."""
+    settings = cloud.settings
+    drivers = [
+        get_driver("openstack")(
+            os.environ["OS_USERNAME"],
+            os.environ["OS_PASSWORD"],
+            api_version="2.2",
+            **settings["options"],
+        )
+        for _ in range(THREADS)
+    ]
+    size = next(s for s in drivers[0].list_sizes() if s.name == "m1.tiny")
+    image = next(i for i in drivers[0].list_images() if i.name == "fakeimage7")
+    network = next(n for n in drivers[0].ex_list_networks() if n.name == "private")
+
+    def loop(thread: int) -> None:
+        for number in range(thread, NODES, THREADS):
+            drivers[thread].create_node(
+                name=f"plain-{number}",
+                size=size,
+                image=image,
+                networks=[network],
+                ex_metadata={"number": str(number)},
+                ex_userdata="#!/bin/sh\n" + "x" * 2000,
+            )
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(loop, range(THREADS)))
+    return time.perf_counter() - began
+
+
+def planapply(cloud: Cloud, folder: Path) -> tuple[float, float]:
+    """Seconds of an apply, and of a destroy."""
+    (folder / "planapply.toml").write_text(cloud.spec(NODES - 1))
+    seconds = []
+    for command in (["apply", "--no-wait"], ["destroy"]):
+        if command[0] == "destroy":
+            cloud.settled()
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "planapply", *command, "--auto-approve"],
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        seconds.append(time.perf_counter() - began)
+    return seconds[0], seconds[1]
+
+
+def calls(cloud: Cloud) -> SimpleNamespace:
+    """Of one apply and destroy."""
+    return SimpleNamespace(
+        creates=cloud.calls("POST", "/servers"),
+        lists=cloud.calls("GET", "/servers/detail"),
+        looks=cloud.calls("GET", "/v2/images") + cloud.calls("GET", "/flavors/detail"),
+    )
+
+
+def main() -> int:
+    with serve() as cloud, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(cloud.env)
+        cloud.quota(-1)
+        plain(cloud)  # warms Nova up
+        cloud.remove_all()
+        best: dict[str, Any] = {}
+        for _ in range(3):
+            bare = plain(cloud)
+            cloud.remove_all()
+            cloud.clear()
+            ours, ending = planapply(cloud, Path(folder))
+            told = calls(cloud)
+            print(
+                f"{NODES} nodes, {THREADS} threads: bare Libcloud {bare:.1f} s, planapply {ours:.1f} s "
+                f"(x{ours / bare:.2f}); destroy {ending:.1f} s; {told.creates} creates, "
+                f"{told.lists} lists, {told.looks} other looks"
+            )
+            best["bare"] = min(bare, best.get("bare", bare))
+            best["ours"] = min(ours, best.get("ours", ours))
+        ratio = best["ours"] / best["bare"]
+        print(f"best of three: x{ratio:.2f}, at most x{MOST} is promised")
+        return int(ratio > MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

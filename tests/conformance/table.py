@@ -1,0 +1,89 @@
+"""Which provider keeps which promise: runs the suite, and prints it as the table of docs/providers.md.
+
+`python tests/conformance/table.py` takes a few minutes; with `--drivers` it prints the table of
+Libcloud's drivers in docs/libcloud.md instead, at once.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+MARKS = {"passed": "yes", "skipped": "-", "failed": "**no**"}
+
+
+class Outcomes:
+    """A plug-in of pytest's that keeps what came of each test with each provider."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[str, str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name, _, subject = report.nodeid.rpartition("::")[2].partition("[")
+        row = self.found.setdefault(name.removeprefix("test_").replace("_", " "), {})
+        if report.when == "call" or report.outcome != "passed":
+            row[subject.rstrip("]")] = MARKS[report.outcome]
+
+
+def suite() -> tuple[int, str]:
+    """Pytest's exit code, and the table."""
+    outcomes = Outcomes()
+    arguments = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning", str(HERE)]
+    code = pytest.main(arguments, plugins=[outcomes])
+    subjects = list(dict.fromkeys(s for row in outcomes.found.values() for s in row))
+    rows = [
+        [promise, *(row.get(s, "") for s in subjects)] for promise, row in outcomes.found.items()
+    ]
+    return int(code), markdown(["", *subjects], rows)
+
+
+def drivers() -> str:
+    """What Libcloud's drivers can do for planapply, from the table itself."""
+    from planapply_libcloud.drivers import TABLE
+    from planapply_libcloud.drivers.full import FullDriver
+
+    head = ["driver", "script at boot", "tags", "spot", "disk", "price", "firewall, console, retag"]
+    rows = []
+    for driver in TABLE.values():
+        room = f"{round(driver.user_data_limit / 1024)} KB"
+        rows.append(
+            [
+                f"`{driver.name}`",
+                room if driver.user_data else "-",
+                "yes" if driver.keeps_tags else "in the name",
+                _yes(driver.spot),
+                _yes(driver.disk),
+                driver.prices or "-",
+                _yes(isinstance(driver, FullDriver)),
+                driver.proof,
+            ]
+        )
+    return markdown([*head, "tested on"], rows)
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "-"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, each column as wide as it has to be."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
+    padded = [
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([padded[0], rule, *padded[1:]]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(HERE.parent)]
+    if sys.argv[1:] == ["--drivers"]:
+        print(drivers(), end="")
+    else:
+        code, table = suite()
+        print(f"\n{table}", end="")
+        sys.exit(code)

@@ -10,8 +10,8 @@ from planapply.cli import screen
 from planapply.cli.display import Display
 from planapply.cli.opening import can_ask
 from planapply.cli.plan import show_plan
-from planapply.cli.signals import asked_to_stop, gracefully
-from planapply.fleet import Stopped
+from planapply.cli.signals import asked_to_stop, gracefully, leave
+from planapply.fleet import Abandoned, Stopped
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import sort_key, to_ranges
@@ -53,8 +53,11 @@ class Carrying:
                     saved=self.saved,
                     tell=self._display.tell,
                 )
-        except Stopped:
-            return self._stopped()
+        except Stopped as stopped:
+            code = self._stopped()
+            if isinstance(stopped, Abandoned):
+                leave(code)  # the calls that hang would be waited for
+            return code
         except PlanapplyError as error:
             self._finish(
                 "failed", **self._counts(), diagnostics=diagnostics_document(error.diagnostics)

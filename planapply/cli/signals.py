@@ -5,8 +5,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -72,6 +73,14 @@ def gracefully(stop: Callable[[], None]) -> Iterator[None]:
 def asked_to_stop() -> int | None:
     """The exit code for the signal that `gracefully` has heard."""
     return None if _stopping.asked is None else exit_code(_stopping.asked)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now, whatever its threads wait for."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """The only place that batches, waits, retries and backs off, and that writes intents."""
 
+from planapply.fleet.aside import Abandoned, aside
 from planapply.fleet.clock import Clock, Stopped, SystemClock
 from planapply.fleet.fleet import Fleet, Wanted
 from planapply.fleet.journal import Journal
@@ -7,6 +8,7 @@ from planapply.fleet.launch import Listener, Outcome
 from planapply.fleet.patience import Patience
 
 __all__ = [
+    "Abandoned",
     "Clock",
     "Fleet",
     "Journal",
@@ -16,4 +18,5 @@ __all__ = [
     "Stopped",
     "SystemClock",
     "Wanted",
+    "aside",
 ]

@@ -1,13 +1,13 @@
 """What is asked of a provider: in batches, side by side, with the state one step ahead."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from planapply.bootstrap import SHUTDOWN, own_lines
-from planapply.fleet.clock import Clock, Stopped
+from planapply.fleet.clock import Clock
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
 from planapply.fleet.patience import Bucket, Patience
@@ -21,7 +21,6 @@ from planapply.provider import Console, ErrorKind, Prepares, Provider, ProviderE
 
 T = TypeVar("T")
 R = TypeVar("R")
-GRACE = 5.0  # seconds that calls under way have to answer once we are stopped
 ADDRESS = 120.0  # seconds that a cloud may take to give a VM its address
 
 
@@ -246,25 +245,9 @@ class Fleet:
         return self._launcher.find(self.journal.read(cluster_tags))
 
     def _side_by_side(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """All results; the first exception is raised only when every call has ended.
-
-        When stopped, calls that don't answer within a grace are left alone: their intents are in
-        the state, which nothing is written to any more.
-        """
+        """All results; the first exception is raised only when every call has ended."""
         if self.parallel < 1:
             return [function(item) for item in items]
-        pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="planapply")
-        pending: set[Future[R]] = set()
-        futures = [pool.submit(function, item) for item in items]
-        pending.update(futures)
-        try:
-            while pending:
-                pending = wait(pending, timeout=1.0).not_done
-                self.clock.check()
-        except Stopped:
-            if wait(pending, timeout=GRACE).not_done:
-                self.journal.close(Stopped())
-                raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        with ThreadPoolExecutor(self.parallel, thread_name_prefix="planapply") as pool:
+            futures = [pool.submit(function, item) for item in items]
         return [future.result() for future in futures]

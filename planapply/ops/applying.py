@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from planapply.diff import Refreshed
-from planapply.fleet import Fleet, Journal, Listener
+from planapply.fleet import Fleet, Journal, Listener, aside
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.plan import Plan
@@ -68,7 +68,7 @@ def apply(
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
         fleet = open_fleet(workspace, planned, tell, how.parallel)
-        failures = carry_out(workspace, planned, fleet, how)
+        failures = aside(lambda: carry_out(planned, fleet, how), workspace.clock, fleet.journal)
         return Report(planned.plan, True, failures, fleet.journal.writes)
 
 
@@ -116,9 +116,7 @@ def open_fleet(
 WHOLE = {"lineage", "cluster", "provider", "cloud", "settings", "next_index", "pins", "protect"}
 
 
-def carry_out(
-    workspace: Workspace, planned: Planned, fleet: Fleet, how: ApplyOptions
-) -> dict[str, PlanapplyError]:
+def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, PlanapplyError]:
     """Execute the plan; gives what could not be done."""
     plan = planned.plan
     if plan.refresh_only:

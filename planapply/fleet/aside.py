@@ -1,0 +1,53 @@
+"""Work that is not waited for any longer than the user wants."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from typing import TypeVar
+
+from planapply.fleet.clock import Clock, Stopped
+from planapply.fleet.journal import Journal
+
+T = TypeVar("T")
+GRACE = 5.0  # seconds that calls under way have to answer once we are stopped
+_LOOK = 0.2  # seconds
+
+
+class Abandoned(Stopped):
+    """Stopped, with calls under way that had not answered: their threads are still there."""
+
+
+def aside(work: Callable[[], T], clock: Clock, journal: Journal) -> T:
+    """What `work` gives, run in a thread of its own.
+
+    Once the clock is stopped, it has a grace to record what was asked. Then it is left alone, and
+    Abandoned is raised: intents are in the state, to which nothing is written any more.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="planapply", daemon=True).start()
+    try:
+        while True:
+            try:
+                return outcome.result(_LOOK)
+            except NotYet:
+                if outcome.done():
+                    raise  # it is the work's own
+                clock.check()
+    except Stopped:
+        try:
+            return outcome.result(GRACE)
+        except NotYet:
+            if outcome.done():
+                raise
+            raise Abandoned from None
+    finally:
+        if not outcome.done():
+            journal.close(Stopped())

@@ -1,0 +1,58 @@
+"""The provider `local`, a call of which never comes back where the environment says so.
+
+`HANG` is the call's name, `HANG_AT` how many calls of that name are answered first; the file
+`hanging` in the current folder says that it has come to that.
+"""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from planapply_local import PLUGIN as LOCAL
+from planapply_local.provider import LocalProvider
+
+from planapply.model.node import VM
+from planapply.provider import LaunchRequest, LaunchResult
+
+_calls = {"answered": 0}
+
+
+def _reach(call: str) -> None:
+    if os.environ.get("HANG") == call:
+        _calls["answered"] += 1
+        if _calls["answered"] > int(os.environ.get("HANG_AT", "0")):
+            Path("hanging").touch()
+            threading.Event().wait()
+
+
+class Hanging(LocalProvider):
+    """It hangs once a call was carried out, before it is answered."""
+
+    def launch(self, request: LaunchRequest) -> LaunchResult:
+        result = super().launch(request)
+        _reach("launch")
+        return result
+
+    def find(self, tags: Mapping[str, str]) -> list[VM]:
+        found = super().find(tags)
+        _reach("find")
+        return found
+
+    def terminate(self, ids: Sequence[str]) -> Sequence[str]:
+        unknown = super().terminate(ids)
+        _reach("terminate")
+        return unknown
+
+    def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
+        super().retag(ids, tags, removed)
+        _reach("retag")
+
+
+def _connect(settings: Any) -> Hanging:
+    return Hanging(settings.folder)
+
+
+PLUGIN = replace(LOCAL, name="hanging", connect=_connect)

@@ -1,0 +1,216 @@
+"""Signals end a real command within seconds, whatever the cloud does; the next one goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from crash.ground import Ground, local
+from lab.fixtures import aws  # noqa: F401
+from lab.honest import Cloud
+
+from planapply.model.state import State
+from planapply.store import open_store
+
+pytestmark = pytest.mark.slow
+
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+LONGEST = 60.0
+"""Seconds; far more than is promised, for a busy machine: what hangs, hangs for ever."""
+SPEC = """\
+[cluster]
+name = "signals"
+join_timeout = "1 h"
+{ground}
+[workers.cpu]
+count = 1
+options = {{ nthreads = 1, {options} }}
+"""
+
+
+class Site:
+    """A spec in a folder, and commands on it, none of which outlives the test."""
+
+    def __init__(self, ground: Ground, folder: Path, state: str) -> None:
+        self.ground, self.folder, self.state = ground, folder, state
+        self.started: list[subprocess.Popen[str]] = []
+        spec = ground.spec.replace('"local"', '"hanging"', 1)
+        (folder / "planapply.toml").write_text(SPEC.format(ground=spec, options=ground.options))
+
+    def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
+        """Start one."""
+        (self.folder / "hanging").unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "planapply", *arguments, "--state", self.state],
+            cwd=self.folder,
+            env={**self.ground.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str) -> str:
+        """One that succeeds; what it prints as its result."""
+        process = self.start(*arguments)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        return out
+
+    def apply(self, *arguments: str) -> str:
+        return self.run("apply", "--auto-approve", "--no-wait", *arguments)
+
+    def hangs(self, process: "subprocess.Popen[str]") -> None:
+        """Wait until the cloud does not answer."""
+        while not (self.folder / "hanging").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+
+    def read(self) -> State:
+        state = open_store(self.state).read()
+        assert state is not None
+        return state
+
+    def settles(self) -> None:
+        """The next apply makes it as the spec says, each node once, and destroy leaves nothing."""
+        self.apply()
+        lineage = self.read().lineage
+        names = sorted(str(vm.name) for vm in self.ground.alive(lineage))
+        assert names == ["cpu-0", "scheduler"]
+        assert self.run("plan").startswith("No changes.")
+        self.run("destroy", "--auto-approve")
+        assert self.ground.alive(lineage) == []
+        assert self.ground.leftovers(lineage) == []
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    info = tmp_path / "site" / "hanging_planapply-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging-planapply\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[planapply.providers]\nhanging = crash.hanging_plugin:PLUGIN\n"
+    )
+    with local(tmp_path / "ground") as ground:
+        path = f"{info.parent}:{ground.env['PYTHONPATH']}"
+        ground.env = {**ground.env, "PYTHONPATH": path}
+        yield ground
+
+
+@pytest.fixture
+def new_site(ground: Ground, tmp_path: Path) -> Iterator[Callable[[str], Site]]:
+    sites = []
+
+    def new(state: str) -> Site:
+        sites.append(Site(ground, tmp_path, state))
+        return sites[-1]
+
+    yield new
+    for site in sites:
+        for process in site.started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def site(new_site: Callable[[str], Site], tmp_path: Path) -> Site:
+    return new_site(str(tmp_path / "signals.json"))
+
+
+def stop(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
+    """Send the signal; it ends by itself, with the code that shells expect."""
+    process.send_signal(signal.Signals[name])
+    out, err = process.communicate(timeout=LONGEST)
+    assert process.returncode == CODES[name], err
+    assert "Traceback" not in err
+    return out, err
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_while_nodes_are_awaited(site: Site, name: str) -> None:
+    process = site.start("apply", "--auto-approve")
+    assert process.stderr
+    while "cpu-0: launched" not in process.stderr.readline():
+        assert process.poll() is None
+    _, err = stop(process, name)
+    assert "Apply stopped: 2 added, 0 changed, 0 destroyed." in " ".join(err.split())
+    assert not Path(f"{site.state}.lock").exists()
+    assert sorted(site.read().nodes) == ["cpu-0", "scheduler"]
+    assert site.read().intents == {}
+    site.settles()
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_while_a_launch_hangs(site: Site, name: str) -> None:
+    process = site.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
+    site.hangs(process)
+    _, err = stop(process, name)
+    assert "Apply stopped: 1 added, 0 changed, 0 destroyed." in " ".join(err.split())
+    assert not Path(f"{site.state}.lock").exists()
+    state = site.read()
+    assert [intent.names for intent in state.intents.values()] == [["cpu-0"]]
+    assert sorted(state.nodes) == ["scheduler"]
+    site.settles()
+
+
+@pytest.mark.parametrize(
+    ("command", "hang", "at"),
+    [
+        ("apply", "find", 0),  # nothing is changed yet
+        ("apply --replace cpu-0", "terminate", 0),
+        ("apply --replace cpu-0", "find", 1),  # whether it has ended
+        ("destroy", "terminate", 0),
+        ("destroy", "terminate", 1),
+        ("destroy", "find", 2),
+        ("apply --set cluster.tags.a='b'", "retag", 0),
+    ],
+)
+def test_while_another_call_hangs(site: Site, command: str, hang: str, at: int) -> None:
+    site.apply()
+    arguments = [word.strip("'") for word in command.replace("='b'", '="b"').split()]
+    extra = [] if arguments[0] == "destroy" else ["--no-wait"]
+    process = site.start(*arguments, *extra, "--auto-approve", HANG=hang, HANG_AT=str(at))
+    site.hangs(process)
+    stop(process, "SIGTERM")
+    assert not Path(f"{site.state}.lock").exists()
+    site.settles()
+
+
+def test_a_second_ctrl_c_ends_at_once(site: Site) -> None:
+    process = site.start("apply", "--auto-approve", "--no-wait", HANG="launch")
+    site.hangs(process)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr
+    while not process.stderr.readline().startswith("Stopping:"):
+        assert process.poll() is None
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (130, "")
+    assert time.monotonic() - began < LONGEST
+    site.settles()
+
+
+@pytest.mark.parametrize("hang", ["find", "launch"])
+def test_the_lock_of_a_bucket_is_released(
+    new_site: Callable[[str], Site],
+    ground: Ground,
+    aws: Cloud,  # noqa: F811
+    hang: str,
+) -> None:
+    urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
+    ground.env = {**ground.env, **aws.env}
+    site = new_site("s3://states/signals.json")
+    site.apply("--set", "workers.cpu.count=0")
+    process = site.start("apply", "--auto-approve", "--no-wait", HANG=hang)
+    site.hangs(process)
+    assert open_store(site.state).lock_info() is not None
+    stop(process, "SIGTERM")
+    assert open_store(site.state).lock_info() is None
+    site.settles()

@@ -8,7 +8,11 @@ from crash.ground import GROUNDS, environment
 from crash.life import Figures, Life, Violation
 from crash.zygote import Zygote
 
-WAYS = {"local": ("point", "time", "point", "point"), "ec2": ("point", "call")}
+WAYS = {
+    "local": ("point", "time", "point", "point"),
+    "ec2": ("point", "call"),
+    "libcloud": ("point", "call"),
+}
 
 
 def main(lives: int, grounds: list[str]) -> int:

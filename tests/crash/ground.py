@@ -115,7 +115,7 @@ def local(folder: Path) -> Iterator[Ground]:
 
 
 @contextmanager
-def ec2(folder: Path) -> Iterator[Ground]:
+def ec2(folder: Path, client: str = "ec2") -> Iterator[Ground]:
     """EC2 as the lab plays it: its VMs are entries in a table, and nobody may talk to them."""
     from lab.ec2 import backend
     from lab.honest import Cloud, listen
@@ -137,11 +137,12 @@ def ec2(folder: Path) -> Iterator[Ground]:
 
     with listen(gate, "127.0.0.1", 0) as port:
         cloud.url = f"http://127.0.0.1:{port}"
+        env = environment(folder / "home", **cloud.env, CRASH_IMPORTS="crash.quick")
         yield Ground(
-            "ec2",
-            'provider = "ec2"\n[provider]\nregion = "eu-west-1"\n[defaults]\nsize = "m6i.large"\n[environment]\npackages = ["dask"]\n',
+            client,
+            SPECS[client](port),
             'memory_limit = "500 MB"',
-            environment(folder / "home", **cloud.env),
+            env,
             alive,
             leftovers,
             gate,
@@ -149,4 +150,41 @@ def ec2(folder: Path) -> Iterator[Ground]:
         )
 
 
-GROUNDS: dict[str, Callable[[Path], AbstractContextManager[Ground]]] = {"local": local, "ec2": ec2}
+def through_boto(port: int) -> str:
+    """The provider `ec2`, which finds the cloud in its environment."""
+    return """\
+provider = "ec2"
+[provider]
+region = "eu-west-1"
+[defaults]
+size = "m6i.large"
+[environment]
+packages = ["dask"]
+"""
+
+
+def through_libcloud(port: int) -> str:
+    """The same cloud without tokens; with a firewall."""
+    from lab.ec2 import backend
+
+    image = next(iter(backend("eu-west-1").amis))
+    return f"""\
+provider = "libcloud"
+[provider]
+driver = "ec2"
+key = "env:AWS_ACCESS_KEY_ID"
+secret = "env:AWS_SECRET_ACCESS_KEY"
+options = {{ region = "eu-west-1", host = "127.0.0.1", port = {port}, secure = false }}
+allow_from = ["203.0.113.0/24"]
+[defaults]
+size = "m7i.large"
+image = "{image}"
+"""
+
+
+SPECS = {"ec2": through_boto, "libcloud": through_libcloud}
+GROUNDS: dict[str, Callable[[Path], AbstractContextManager[Ground]]] = {
+    "local": local,
+    "ec2": ec2,
+    "libcloud": lambda folder: ec2(folder, "libcloud"),
+}

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 LIVES = [
     *(("local", "time" if seed % 4 == 1 else "point", seed) for seed in range(20)),
     *(("ec2", "call" if seed % 2 else "point", seed) for seed in range(20)),
+    *(("libcloud", "call" if seed % 2 else "point", seed) for seed in range(6)),
 ]
 """Each life has one moment in an apply, a replacement, a scale-down and a destroy."""
 Paces = Callable[[str, str], dict[str, Pace]]

@@ -82,8 +82,10 @@ def serve() -> None:
         import_module(f"planapply.{name}")
     for name in (
         "planapply_ec2.provider",
+        "planapply_libcloud.provider",
         "planapply_local.provider",
         "boto3",
+        "libcloud.compute.drivers.ec2",
         "cryptography.x509",
     ):
         import_module(name)
@@ -130,6 +132,8 @@ def _child(order: dict[str, Any], report: int, out: int, err: int) -> int:
     os.environ.clear()
     os.environ.update(order["env"])
     os.chdir(order["cwd"])
+    if name := os.environ.get("CRASH_IMPORTS"):
+        import_module(name)
     fuse = Fuse(order["die_at"])
     fuse.arm()
     code = main(order["arguments"])

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import datetime
 import json
+import logging
 import os
 import socket
 import sys
@@ -399,6 +400,7 @@ class Run(integrated_helpers._IntegratedTestBase):
 
     def test_serve(self):
         warnings.simplefilter("ignore")  # which a test of Nova's takes for errors
+        logging.getLogger().setLevel(logging.INFO)  # else it formats each debug line, and drops it
         said = lambda: self.stdlog.logger.output  # noqa: E731
         cloud = OpenStack(self.api_fixture.app(), self.flags, self.neutron, self.glance, said)
         handler = type("Bound", (Handler,), {"cloud": cloud})

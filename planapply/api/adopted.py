@@ -70,18 +70,22 @@ class AdoptedCluster(MendedSpecCluster):
         self._absorb(live, state, found.gone)
 
     def _absorb(self, live: Live, state: State, gone: Collection[str]) -> None:
-        """What others have launched joins this view, and what they have ended leaves it."""
+        """What others have launched joins this view, and what they have ended leaves it.
+
+        `gone` are nodes whose VMs the cloud does not show, where it was asked.
+        """
+        live.ended.update(state.nodes[name].vm for name in gone if name in state.nodes)
         there = {
             name: record
             for name, record in state.nodes.items()
-            if name != SCHEDULER and name not in gone and record.status != "terminating"
+            if name != SCHEDULER and record.status != "terminating" and record.vm not in live.ended
         }
         for name, handle in list(self.workers.items()):
             if not isinstance(handle, VMProcess) or handle.record is None:
                 continue
             record = state.nodes.get(name)
             is_ours_to_end = name not in self.worker_spec and record is not None
-            if is_ours_to_end and name not in gone:
+            if is_ours_to_end and handle.record.vm not in live.ended:
                 continue
             if name not in there or there[name].vm != handle.record.vm:
                 handle.let_go()
@@ -298,6 +302,8 @@ class AdoptedCluster(MendedSpecCluster):
             await handle.close()  # leaves the state as well
             logger.warning("%s is gone with its VM", name)
         else:
+            if handle.record is not None:
+                live.ended.add(handle.record.vm)
             handle.let_go()
             logger.warning("%s is gone with its VM; `planapply apply` brings it back", name)
         self._forget(name)
@@ -308,12 +314,12 @@ class AdoptedCluster(MendedSpecCluster):
         live = self._live
         if live is None:
             return
-        names = {str(worker["name"]) for worker in identity["workers"].values()}
-        if any(split_name(name) != (name, 0) for name in names - self._nodes.keys()):
-            # Others may have launched it.
-            state = await asyncio.to_thread(live.read)
+        joined = self.joined_nodes().keys()
+        strangers = [n for n in joined - self.workers.keys() if split_name(n) != (n, 0)]
+        if strangers or not self.workers.keys() <= joined:
+            # Others may have launched it, or ended it before it was ever seen here.
             async with self._lock:
-                self._absorb(live, state, ())
+                self._absorb(live, await asyncio.to_thread(live.read), ())
             self.loop.add_callback(self._correct_and_tell)
 
     def _tell(self, event: Event) -> None:

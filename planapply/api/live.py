@@ -42,6 +42,8 @@ class Live:
         """Names that were given in this change, for nodes that are launched in it."""
         self.next_index: dict[str, int] = {}
         """As the state had it when it was last read."""
+        self.ended: set[str] = set()
+        """VMs that the cloud does not show any more, though the state may have them."""
         self.leaving: set[str] = set()
         """Nodes that `scale_down` named."""
         self._not_before: dict[str, float] = {}

@@ -62,9 +62,14 @@ def test_an_elastic_node_whose_vm_is_gone_is_forgotten(
 def test_one_of_a_count_is_for_apply_to_bring_back(
     cloud: Cloud, applied: Open, workspace: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Cluster.adopt(applied(FIXED)) as cluster:
+    with Cluster.adopt(applied(FIXED), scheduler_sync_interval=0.01) as cluster:
         cloud.end("cpu-1")
         until(lambda: "cpu-1" not in cluster.worker_spec)
+        # Looking at the state again, which has it still, does not bring it back.
+        cloud.hang("cpu-0")
+        until(lambda: "cpu-0 has left the scheduler; its VM is there" in caplog.text)
+        cluster.sync(cluster._see, {"workers": {}})
+        assert [*cluster.worker_spec] == ["cpu-0"]
         assert "cpu-1 is gone with its VM; `planapply apply` brings it back" in caplog.text
         settle(cluster)
         assert [*cluster.workers] == ["cpu-0"]

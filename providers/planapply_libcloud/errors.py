@@ -149,9 +149,11 @@ def _text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> st
     if isinstance(value, Mapping):
         value = value.get("message")
     text = str(value or error) or (last.text if last else "") or type(error).__name__
+    if last and last.is_html:  # a driver says that it is no JSON
+        text = last.text or "<html>"
     if "<html" in text.lower() or "<!doctype" in text.lower():
         found = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
-        text = found[1] if found else "an HTML page"
+        text = found[1] if found else "a web page"
     for secret in secrets:
         text = text.replace(secret, "…")
     text = re.sub(r"^\w+\.__init__\(\) ", "its driver ", text)

@@ -62,8 +62,8 @@ capacity: DigitalOcean: Size is not available in this region. (code: 422)
 rejected: DigitalOcean: Name is invalid (code: 422)
 unknown: DigitalOcean failed (500): Server Error (code: 500)
 unknown: DigitalOcean failed (503): Service unavailable (code: 503)
-unknown: DigitalOcean failed (502): Failed to parse JSON
-unknown: DigitalOcean accepted the request, and then: Failed to parse JSON
+unknown: DigitalOcean failed (502): 502 Bad Gateway
+unknown: DigitalOcean accepted the request, and then: a web page
 unknown: DigitalOcean accepted the request, and then: 'droplet'
 rejected: DigitalOcean answered with a web page (404)\
 """)

@@ -102,7 +102,7 @@ class _Wait:
     def _give_up(self, name: str, why: str, *, console: bool = True) -> None:
         del self.waiting[name]
         output = causes(self.fleet.console(name)) if console else ""
-        detail = f"{output}\nAll that it printed: planapply logs {name}" if output else ""
+        detail = f"{output}\n`planapply logs NODE` shows all that it printed." if output else ""
         self.failures[name] = NotJoined(f"{name} {why}", detail)
         self.fleet.tell(Event(event="failed", names=(name,), message=why))
 

@@ -367,7 +367,9 @@ def test_names_of_rules_in_the_spec(project: Project) -> None:
     project.say("provider", 'allow_from = ["me", "203.0.113.1/24"]')
     with pytest.raises(PlanapplyError) as caught:
         project.workspace()
-    assert str(caught.value) == snapshot("""\
+    place, _, said = str(caught.value).partition(": ")
+    assert place.endswith("planapply.toml:6:1")
+    assert said == snapshot("""\
 `provider.allow_from` can't be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is no network
 Write an address, a network such as "203.0.113.0/24", or "me" for this machine.\
 """)

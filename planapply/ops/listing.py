@@ -1,5 +1,6 @@
 """list: VMs' tags -> every cluster of this account."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
@@ -80,7 +81,9 @@ def _cost(provider: Provider, vms: Sequence[VM]) -> tuple[float | None, int, str
     """USD an hour, how many have no known price, and whose prices these are."""
     if not isinstance(provider, Prices):
         return None, 0, ""
-    prices = [provider.price(vm.size, vm.zone, vm.spot) for vm in vms]
-    known = [price.usd_per_hour for price in prices if price.usd_per_hour is not None]
-    source = next((price.source for price in prices if price.source), "")
-    return (round(sum(known), 6) if known else None), len(prices) - len(known), source
+    items = Counter((vm.size, vm.zone, vm.spot) for vm in vms)
+    prices = [(provider.price(*item), number) for item, number in items.items()]
+    known = [(p.usd_per_hour, number) for p, number in prices if p.usd_per_hour is not None]
+    usd = round(sum(usd * number for usd, number in known), 6) if known else None
+    unpriced = len(vms) - sum(number for _, number in known)
+    return usd, unpriced, next((price.source for price, _ in prices if price.source), "")

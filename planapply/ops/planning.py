@@ -76,7 +76,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     made = priced(made, refreshed.state, provider, want.max_cost)
     notes = (
         *workspace.diagnostics,
-        *_lost_state(workspace, provider, state),
+        *(_lost_state(workspace, provider) if state is None and options.refresh else ()),
         *_of_provider(provider, want),
         *made.diagnostics,
     )
@@ -143,19 +143,17 @@ def _of_provider(provider: Provider, want: Desired) -> tuple[Diagnostic, ...]:
     return tuple(asking(lambda: provider.notes(configs)))
 
 
-def _lost_state(
-    workspace: Workspace, provider: Provider, state: State | None
-) -> tuple[Diagnostic, ...]:
-    """A warning where VMs carry this cluster's name and no state knows of them."""
-    if state is not None or workspace.spec is None:
-        return ()
+def _lost_state(workspace: Workspace, provider: Provider) -> tuple[Diagnostic, ...]:
+    """A warning where VMs carry this cluster's name, although there is no state."""
+    assert workspace.spec is not None
     name = workspace.spec.cluster.name
     vms = asking(lambda: workspace.patience.call(lambda: provider.find({TAG_CLUSTER: name})))
     if not vms:
         return ()
+    who = "a VM already belongs" if len(vms) == 1 else f"{len(vms)} VMs already belong"
     return (
         warning(
-            f"there is no state, and {len(vms)} VMs already belong to a cluster named {name!r}",
+            f"there is no state, and {who} to a cluster named {name!r}",
             "If it is this one and its state is lost, run `planapply recover` before you apply; "
             "`planapply list` shows them.",
         ),

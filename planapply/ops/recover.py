@@ -25,7 +25,7 @@ from planapply.model.state import TLS, State
 from planapply.ops.applying import lock
 from planapply.ops.pinning import configs_of, pinned
 from planapply.ops.workspace import Workspace, asking, identity_of
-from planapply.provider import ErrorKind, Prepares, Provider, Secrets
+from planapply.provider import ErrorKind, Prepares, Provider, ProviderError, Secrets
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n?", re.DOTALL)
@@ -80,7 +80,7 @@ def recover(
         if isinstance(provider, Prepares):
             tags = {TAG_CLUSTER: cluster, TAG_LINEAGE: state.lineage}
             state.resources = dict(asking(lambda: provider.find_resources(tags)))
-        notes = [*_restore_scheduler(state, provider), *_unknown_configs(state)]
+        notes = [*_restore_scheduler(state, workspace, provider), *_unknown_configs(state)]
         Journal(workspace.store, state).update(lambda _: None)
         return Recovered(state, tuple(notes))
 
@@ -135,18 +135,16 @@ def _restore_configs(
     state.pins = pins
 
 
-def _restore_scheduler(state: State, provider: Provider) -> list[Diagnostic]:
+def _restore_scheduler(state: State, workspace: Workspace, provider: Provider) -> list[Diagnostic]:
     """Its address, and the key that its VM was given."""
     record = state.scheduler
     if record is None:
         return [warning("there is no scheduler", "The next apply replaces every node.")]
-    if isinstance(provider, Secrets):
-        text = asking(lambda: provider.secrets(record.vm))
-        certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
-        if certificate and key:
-            state.tls = TLS(certificate=certificate[0], key=SecretStr(key[0]))
+    assert workspace.spec is not None
+    security = workspace.spec.cluster.security or workspace.plugin(None).security
+    notes = _restore_key(state, workspace, provider, record.vm) if security == "tls" else []
     config = state.configs.get(record.config) or NodeConfig(
-        group=SCHEDULER, cls="unknown", security="tls" if state.tls else "none"
+        group=SCHEDULER, cls="unknown", security=security
     )
     state.endpoint = endpoint(record, config)
     _, workers, dashboard = look(state.endpoint, state.tls)
@@ -157,15 +155,29 @@ def _restore_scheduler(state: State, provider: Provider) -> list[Diagnostic]:
             processes = state.configs[node.config].processes if node.config in state.configs else 1
             if {*worker_names(name, processes)} <= workers:
                 node.status = "joined"
-    if config.security == "tls" and state.tls is None:
-        return [
-            warning(
-                "the TLS key could not be recovered",
-                "No client can connect; `planapply apply --replace scheduler` makes a cluster with "
-                "a new key, `planapply destroy` removes this one.",
-            )
-        ]
-    return []
+    return notes
+
+
+def _restore_key(
+    state: State, workspace: Workspace, provider: Provider, vm: str
+) -> list[Diagnostic]:
+    why = "The cloud does not show what its VM was told at its boot."
+    if isinstance(provider, Secrets):
+        try:
+            text = workspace.patience.call(lambda: provider.secrets(vm))
+        except ProviderError as error:
+            text, why = "", f"{error.summary}. {error.detail}".rstrip()
+        certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
+        if certificate and key:
+            state.tls = TLS(certificate=certificate[0], key=SecretStr(key[0]))
+            return []
+    return [
+        warning(
+            "the TLS key could not be recovered",
+            f"{why} No client can connect: `planapply apply --replace scheduler` makes a cluster "
+            "with a new key, `planapply destroy` removes this one.",
+        )
+    ]
 
 
 def _unknown_configs(state: State) -> list[Diagnostic]:

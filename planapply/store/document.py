@@ -154,12 +154,24 @@ class DocumentStore:
             self._rescued = None
 
     def _conflict(self, what: str, saved: str | None) -> StateConflict:
+        advice = "Run `planapply plan`: VMs that the state doesn't know are found by their tags."
+        if saved and self._has_vanished():
+            advice = (
+                f"What would have been written is in {saved}\nPut it in place, if nobody moved the "
+                f"state elsewhere:\n  {push_command(saved, self.location)}"
+            )
+        elif saved:
+            advice += f"\nWhat would have been written is in {saved}"
         return StateConflict(
             f"the state {self.location} is no longer ours to write",
-            f"{what} It was left as it is, and nothing more is asked of the cloud.\n"
-            "Run `planapply plan`: VMs that the state doesn't know are found by their tags."
-            + (f"\nWhat would have been written is in {saved}" if saved else ""),
+            f"{what} It was left as it is, and nothing more is asked of the cloud.\n{advice}",
         )
+
+    def _has_vanished(self) -> bool:
+        try:
+            return self._seen is not None and self._place.load() is None
+        except StateError:
+            return False
 
     def _failed(self, failed: Failed, saved: str | None) -> StateWriteError:
         advice = f"{failed.advice}\n" if failed.advice else ""

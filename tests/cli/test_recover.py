@@ -211,3 +211,23 @@ def test_what_was_chosen_for_a_spec_that_left_it_open(
     assert run("recover").err == ""
     assert read() == lost.model_copy(update={"serial": read().serial})
     assert run("plan").out.startswith("No changes.")
+
+
+def test_a_key_that_cannot_be_recovered_is_told(run: Run, cloud: FakeCloud) -> None:
+    spec = Path("planapply.toml")
+    spec.write_text(spec.read_text().replace('"demo"', '"demo"\nsecurity = "tls"'))
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    os.unlink(STATE)
+    result = run("recover")
+    assert (result.code, result.err) == (
+        0,
+        snapshot("""\
+Warning: the TLS key could not be recovered
+  The cloud does not show what its VM was told at its boot. No client can connect: `planapply apply
+  --replace scheduler` makes a cluster with a new key, `planapply destroy` removes this one.
+"""),
+    )
+    assert read().tls is None
+    assert run("plan").out.startswith("No changes.")
+    assert run("destroy", "--auto-approve").code == 0
+    assert not cloud.alive()

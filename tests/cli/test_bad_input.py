@@ -1,0 +1,479 @@
+"""States, locks and buckets that are not as they should be: one clear error, and nothing is lost."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import obstore
+import pytest
+from cli.commands import Result, Run
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+from lab.fixtures import aws  # noqa: F401
+from lab.honest import Cloud
+
+from planapply.model.state import State
+from planapply.provider import LaunchRequest, LaunchResult
+from planapply.store import open_store
+from planapply.store.bucket import open_bucket
+
+STATE = "planapply.state.json"
+READING = (
+    ["plan"],
+    ["status"],
+    ["output"],
+    ["show"],
+    ["state", "list"],
+    ["state", "show", "scheduler"],
+    ["state", "pull", "copy"],
+    ["logs", "scheduler"],
+)
+CHANGING = (
+    ["apply", "--auto-approve", "--no-wait"],
+    ["destroy", "--auto-approve"],
+    ["state", "rm", "scheduler"],
+    ["state", "push", "good"],
+    ["recover"],
+)
+
+
+@pytest.fixture
+def applied(run: Run, cloud: FakeCloud) -> FakeCloud:
+    """A cluster, and a copy of its state in `good`."""
+    assert run("apply", "--auto-approve", "--no-wait", "--parallelism", "1").code == 0
+    assert run("state", "pull", "good").code == 0
+    return cloud
+
+
+def read(place: str = STATE) -> State:
+    state = open_store(place).read()
+    assert state is not None
+    return state
+
+
+def fixed(err: str) -> str:
+    """The error alone, in one line since paths are not always as long, without what no two runs share."""
+    err = " ".join(err[err.index("Error:") :].split())
+    err = err.replace(os.getcwd(), "HERE").replace(os.environ["HOME"], "HOME")
+    return re.sub(r"\b[0-9a-f]{8}\b", "LOCK", re.sub(r"\d+ bytes", "N bytes", err))
+
+
+def good() -> dict[str, object]:
+    document: dict[str, object] = json.loads(Path("good").read_bytes())
+    return document
+
+
+DAMAGES: dict[str, Callable[[], bytes]] = {
+    "empty": lambda: b"",
+    "truncated": lambda: Path("good").read_bytes()[:300],
+    "damaged": lambda: Path("good").read_bytes().replace(b'"serial": ', b'"serial" '),
+    "no text": lambda: b"\x80\x04\x95" * 100,
+    "other JSON": lambda: b'["nodes"]',
+    "Terraform's": lambda: b'{"version": 4, "terraform_version": "1.9.0", "serial": 3}',
+    "of the future": lambda: json.dumps(
+        {**good(), "format_version": 7, "planapply_version": "9.1", "soul": "immortal"}
+    ).encode(),
+    "of a wrong type": lambda: json.dumps({**good(), "nodes": [1, 2]}).encode(),
+    "with an unknown key": lambda: json.dumps({**good(), "soul": "immortal"}).encode(),
+}
+SAID = {
+    "empty": snapshot(
+        "Error: the state planapply.state.json can't be read It is empty. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+    ),
+    "truncated": snapshot(
+        "Error: the state planapply.state.json can't be read It breaks off (N bytes): EOF while parsing a value at line 17 column 12. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+    ),
+    "damaged": snapshot(
+        "Error: the state planapply.state.json can't be read It is damaged, or no JSON (N bytes): expected `:` at line 5 column 11. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+    ),
+    "no text": snapshot(
+        "Error: the state planapply.state.json can't be read It is damaged, or no JSON (N bytes): expected value at line 1 column 1. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+    ),
+    "other JSON": snapshot(
+        "Error: planapply.state.json is not a planapply state It is JSON, but has no format_version. Name another place for the state: `state` in the spec, or --state."
+    ),
+    "Terraform's": snapshot(
+        "Error: planapply.state.json is not a planapply state It is Terraform's. Name another place for the state: `state` in the spec, or --state."
+    ),
+    "of the future": snapshot(
+        "Error: the state planapply.state.json was written by a newer planapply It has format 7 (planapply 9.1); this planapply reads up to format 1. Upgrade planapply: pip install --upgrade planapply"
+    ),
+    "of a wrong type": snapshot(
+        "Error: the state planapply.state.json can't be read It is JSON, but not as planapply writes it: nodes: Input should be an object It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+    ),
+    "with an unknown key": snapshot(
+        "Error: the state planapply.state.json can't be read It is JSON, but not as planapply writes it: soul: Extra inputs are not permitted It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_state_that_cannot_be_read_is_left_alone(
+    run: Run, applied: FakeCloud, damage: str
+) -> None:
+    content = DAMAGES[damage]()
+    Path(STATE).write_bytes(content)
+    for command in (*READING, *CHANGING):
+        result = run(*command)
+        assert (result.code, result.out, fixed(result.err)) == (1, "", SAID[damage]), command
+    assert Path(STATE).read_bytes() == content
+    assert len(applied.alive()) == 4
+    assert sorted(os.listdir()) == ["good", STATE, "planapply.toml"]
+
+
+def test_a_state_that_is_no_file(run: Run, applied: FakeCloud) -> None:
+    os.unlink(STATE)
+    os.mkdir(STATE)
+    assert run("plan") == (
+        1,
+        "",
+        snapshot("""\
+Error: the state planapply.state.json can't be read
+  It is not a file. Name another place: `state` in the spec, or --state.
+"""),
+    )
+    os.rmdir(STATE)
+    os.mkfifo(STATE)
+    assert run("apply", "--auto-approve") == (1, "", run("plan").err)
+
+
+def test_a_state_that_is_not_there(run: Run, cloud: FakeCloud) -> None:
+    for command in (["destroy", "--auto-approve"], ["status"], ["state", "rm", "cpu-0"], ["show"]):
+        assert run(*command) == (
+            1,
+            "",
+            snapshot("""\
+Error: there is no state at planapply.state.json
+  Nothing was applied from there yet. Name the spec with --file or the state with --state;
+  `planapply list` shows clusters whose state is elsewhere or lost.
+"""),
+        )
+
+
+def test_a_folder_that_is_not_there(run: Run, cloud: FakeCloud) -> None:
+    result = run("apply", "--auto-approve", "--state", "none/x.json")
+    assert (result.code, result.out) == (1, "")
+    assert fixed(result.err) == snapshot(
+        "Error: the folder of the state none/x.json does not exist Make it, or name another place with `state` in the spec or --state: mkdir -p HERE/none"
+    )
+    assert not cloud.machines
+
+
+def test_locks_that_are_none(run: Run, applied: FakeCloud) -> None:
+    """What a process that is gone has left, whatever it is, is no lock."""
+    for content in (b"", b"\xff\x00", b"{}", b'{"id": "1", "soul": "immortal"}'):
+        Path(f"{STATE}.lock").write_bytes(content)
+        assert run("apply").code == 0
+        assert not Path(f"{STATE}.lock").exists()
+    os.mkdir(f"{STATE}.lock")
+    result = run("apply")
+    assert (result.code, result.out) == (1, "")
+    assert fixed(result.err) == snapshot(
+        "Error: the state planapply.state.json can't be locked Is a directory: HERE/planapply.state.json.lock"
+    )
+    assert run("plan").code == 0
+
+
+def disturb(cloud: FakeCloud, what: Callable[[], object]) -> None:
+    """Let it happen once, while the cloud is asked for VMs and an apply is under way."""
+    launch, happened = cloud.launch, []
+
+    def disturbed(request: LaunchRequest) -> LaunchResult:
+        result = launch(request)
+        if not happened:
+            happened.append(what())
+        return result
+
+    cloud.launch = disturbed  # type: ignore[method-assign]
+
+
+def apply_and_fail(run: Run) -> Result:
+    result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
+    assert result.code == 1
+    assert result.err.count("Error:") == 1
+    assert "Traceback" not in result.err
+    return result
+
+
+def carry_on(run: Run, cloud: FakeCloud, *options: str) -> None:
+    """The next apply finds everything, and makes the rest once."""
+    result = run("apply", "--auto-approve", "--no-wait", *options)
+    assert result.code == 0, result.err
+    names = sorted(str(vm.name) for vm in cloud.alive())
+    assert names == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+    assert run("plan", *options).out.startswith("No changes.")
+
+
+def printed_command(err: str) -> list[str]:
+    """The one that puts the newer state back."""
+    text = err.replace("\n", " ")
+    command = text[text.index("planapply state push") :]
+    return shlex.split(command)[1:]
+
+
+def test_a_state_that_vanishes_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+    disturb(cloud, lambda: os.unlink(STATE))
+    assert fixed(apply_and_fail(run).err) == snapshot(
+        "Error: the state planapply.state.json is no longer ours to write It has vanished since it was read here. It was left as it is, and nothing more is asked of the cloud. What would have been written is in HERE/planapply.state.unsaved-3.json Put it in place, if nobody moved the state elsewhere: planapply state push HERE/planapply.state.unsaved-3.json --state planapply.state.json"
+    )
+    assert not Path(STATE).exists()
+    (saved,) = Path().glob("*.unsaved-*.json")
+    assert [record.vm for record in read(str(saved)).nodes.values()] == ["i-0000"]
+    assert run("state", "push", str(saved)).code == 0
+    carry_on(run, cloud)
+
+
+def test_a_state_that_somebody_else_writes_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+    def interfere() -> None:
+        state = read()
+        state.serial += 1
+        Path(STATE).write_text(state.model_dump_json())
+
+    disturb(cloud, interfere)
+    assert fixed(apply_and_fail(run).err) == snapshot(
+        "Error: the state planapply.state.json is no longer ours to write Somebody else wrote it since it was read here. It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
+    )
+    carry_on(run, cloud)
+
+
+def test_a_lock_that_is_broken_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+    disturb(cloud, lambda: os.unlink(f"{STATE}.lock"))
+    assert fixed(apply_and_fail(run).err) == snapshot(
+        "Error: the state planapply.state.json is no longer ours to write Somebody broke our lock (LOCK). It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
+    )
+    assert len(cloud.alive()) == 1  # nothing more was asked for
+    carry_on(run, cloud)
+
+
+def test_a_state_that_is_damaged_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+    disturb(cloud, lambda: Path(STATE).write_text("oh"))
+    assert fixed(apply_and_fail(run).err) == snapshot(
+        "Error: the state planapply.state.json is no longer ours to write Somebody else wrote it since it was read here. It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
+    )
+    assert Path(STATE).read_text() == "oh"
+    (saved,) = Path().glob("*.unsaved-*.json")
+    os.replace(saved, STATE)
+    carry_on(run, cloud)
+
+
+def test_a_folder_that_vanishes_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+    os.mkdir("states")
+    place = "states/x.json"
+    disturb(cloud, lambda: shutil.rmtree("states"))
+    result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1", "--state", place)
+    assert (result.code, fixed(result.err)) == (
+        1,
+        snapshot(
+            "Error: the state states/x.json is no longer ours to write Somebody broke our lock (LOCK). It was left as it is, and nothing more is asked of the cloud. What would have been written is in HERE/states/x.unsaved-3.json Put it in place, if nobody moved the state elsewhere: planapply state push HERE/states/x.unsaved-3.json --state states/x.json"
+        ),
+    )
+    (saved,) = Path("states").iterdir()
+    assert run("state", "push", str(saved), "--state", place).code == 0
+    carry_on(run, cloud, "--state", place)
+
+
+def test_a_disk_that_is_full_and_what_is_to_be_done(run: Run, cloud: FakeCloud) -> None:
+    """The state can't be written, as if for want of room; it is saved beside."""
+    disturb(cloud, lambda: os.mkdir(f"{STATE}.tmp"))
+    err = apply_and_fail(run).err
+    assert fixed(err) == snapshot(
+        "Error: the state planapply.state.json can't be written: Is a directory The version of before is intact. The newer one is in HERE/planapply.state.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/planapply.state.unsaved-3.json --state planapply.state.json"
+    )
+    assert read().intents
+    assert not read().nodes
+    os.rmdir(f"{STATE}.tmp")
+    assert run(*printed_command(err)).code == 0
+    assert list(read().nodes) == ["scheduler"]
+    carry_on(run, cloud)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mounting, capture_output=True).returncode:
+        pytest.skip("only root can mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with suppress(OSError), open(folder / "filler", "ab", buffering=0) as file:
+        while True:
+            file.write(b"x" * 256)
+
+
+def freeze(folder: Path) -> None:
+    subprocess.run(["mount", "--bind", "-o", "ro", str(folder), str(folder)], check=True)
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_real_disk_that_is_full_or_read_only(
+    run: Run, cloud: FakeCloud, small: Path, trouble: str
+) -> None:
+    place = str(small / "x.json")
+    disturb(cloud, lambda: fill(small) if trouble == "full" else freeze(small))
+    arguments = ["apply", "--auto-approve", "--no-wait", "--parallelism", "1", "--state", place]
+    result = run(*arguments)
+    assert result.code == 1
+    said = fixed(result.err).replace(str(small), "SMALL")
+    assert (
+        said
+        == {
+            "full": snapshot(
+                "Error: the state SMALL/x.json can't be written: No space left on device The version of before is intact. The newer one is in HOME/.local/state/planapply/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HOME/.local/state/planapply/x.unsaved-3.json --state SMALL/x.json"
+            ),
+            "read-only": snapshot(
+                "Error: the state SMALL/x.json can't be written: Read-only file system The version of before is intact. The newer one is in HOME/.local/state/planapply/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HOME/.local/state/planapply/x.unsaved-3.json --state SMALL/x.json"
+            ),
+        }[trouble]
+    )
+    assert not read(place).nodes
+    # Again before it is mended: it is told, and nothing more is asked for.
+    assert run(*arguments).code == 1
+    assert len(cloud.alive()) == 1
+    if trouble == "full":
+        os.unlink(small / "filler")
+    else:
+        subprocess.run(["umount", str(small)], check=True)
+    assert run(*printed_command(result.err)).code == 0
+    carry_on(run, cloud, "--state", place)
+
+
+S3 = "s3://states/x.json"
+
+
+@pytest.fixture
+def bucket(aws: Cloud) -> Cloud:  # noqa: F811
+    urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
+    return aws
+
+
+FAULTS: dict[str, dict[str, object]] = {
+    "refuses": {"error": "AccessDenied", "status": 403},
+    "fails": {"error": "InternalError", "status": 500},
+    "is busy": {"error": "SlowDown", "status": 503},
+    "answers 409": {"error": "ConditionalRequestConflict", "status": 409},
+    "answers 412": {"error": "PreconditionFailed", "status": 412},
+}
+WHILE_WRITING = {
+    "refuses": snapshot(
+        "Error: the state s3://states/x.json can't be written: access is denied (403 AccessDenied) Check whose credentials are in use, and that they may read, write and delete s3://states/x.json and s3://states/x.json.lock. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+    ),
+    "fails": snapshot(
+        "Error: the state s3://states/x.json can't be written: the bucket answers 500 InternalError Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+    ),
+    "is busy": snapshot(
+        "Error: the state s3://states/x.json can't be written: the bucket answers 503 SlowDown Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+    ),
+    "answers 409": snapshot(
+        "Error: the state s3://states/x.json can't be written: the bucket answers 409 ConditionalRequestConflict Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+    ),
+    "answers 412": snapshot(
+        "Error: the state s3://states/x.json can't be written: the bucket answers 412 PreconditionFailed Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bucket_that_takes_no_writes_during_an_apply(
+    run: Run, cloud: FakeCloud, bucket: Cloud, fault: str
+) -> None:
+    disturb(cloud, lambda: bucket.fault("s3:PutObject", times=None, **FAULTS[fault]))
+    result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1", "--state", S3)
+    assert result.code == 1
+    assert fixed(result.err) == WHILE_WRITING[fault]
+    bucket.clear()
+    assert not read(S3).nodes
+    assert open_store(S3).lock_info() is None
+    assert run(*printed_command(result.err)).code == 0
+    carry_on(run, cloud, "--state", S3)
+
+
+WHILE_READING = {
+    "refuses": snapshot(
+        "Error: the state s3://states/x.json can't be reached: access is denied (403 AccessDenied) Check whose credentials are in use, and that they may read, write and delete s3://states/x.json and s3://states/x.json.lock."
+    ),
+    "fails": snapshot(
+        "Error: the state s3://states/x.json can't be reached: the bucket answers 500 InternalError Try again in a while."
+    ),
+    "is busy": snapshot(
+        "Error: the state s3://states/x.json can't be reached: the bucket answers 503 SlowDown Try again in a while."
+    ),
+    "answers 409": snapshot(
+        "Error: the state s3://states/x.json can't be reached: the bucket answers 409 ConditionalRequestConflict Try again in a while."
+    ),
+    "answers 412": snapshot(
+        "Error: the state s3://states/x.json can't be reached: the bucket answers 412 PreconditionFailed Try again in a while."
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bucket_that_gives_nothing(run: Run, cloud: FakeCloud, bucket: Cloud, fault: str) -> None:
+    bucket.fault("s3:GetObject", times=None, **FAULTS[fault])
+    result = run("plan", "--state", S3)
+    assert (result.code, result.out) == (1, "")
+    assert fixed(result.err) == WHILE_READING[fault]
+    assert run("apply", "--auto-approve", "--state", S3).code == 1
+    assert not cloud.machines
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+@pytest.mark.parametrize("at", range(1, 9))
+def test_a_lost_answer_of_a_bucket_is_no_trouble(
+    run: Run, cloud: FakeCloud, bucket: Cloud, lost: str, at: int
+) -> None:
+    bucket.fault("s3:PutObject", lost=lost, at=at)
+    bucket.fault("s3:GetObject", delay=0.3, times=2)
+    carry_on(run, cloud, "--state", S3)
+    assert open_store(S3).lock_info() is None
+
+
+def test_no_bucket_at_all(run: Run, cloud: FakeCloud, aws: Cloud) -> None:  # noqa: F811
+    assert run("plan", "--state", S3) == (
+        1,
+        "",
+        snapshot("""\
+Error: the state s3://states/x.json can't be reached: s3://states does not exist (404 NoSuchBucket)
+  Make it, or name another one.
+"""),
+    )
+    result = run("apply", "--auto-approve", "--state", "s3://states")
+    assert result == (
+        1,
+        "",
+        snapshot("""\
+Error: 's3://states' is no place for a state
+  Give a path, s3://bucket/key, gs://bucket/key or az://container/key.
+"""),
+    )
+    assert not cloud.machines
+
+
+def test_a_damaged_state_in_a_bucket(run: Run, cloud: FakeCloud, bucket: Cloud) -> None:
+    carry_on(run, cloud, "--state", S3)
+    obstore.put(open_bucket("s3", "states", S3), "x.json", b'{"format_ve')
+    for command in (["plan"], ["destroy", "--auto-approve"]):
+        assert run(*command, "--state", S3) == (
+            1,
+            "",
+            snapshot("""\
+Error: the state s3://states/x.json can't be read
+  It breaks off (11 bytes): EOF while parsing a string at line 1 column 11.
+  It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the
+  VMs' tags with `planapply recover`.
+"""),
+        )
+    assert len(cloud.alive()) == 4

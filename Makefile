@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OLDEST_TESTS ?= tests/cluster
 COVERAGE := --cov --cov-report=term
 
-.PHONY: venv demo story crash lab bench bench-cloud test test-fast test-oldest lint types layers constraints clean
+.PHONY: venv demo story crash lab openstack conformance bench bench-cloud bench-nova test test-fast test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/.stamp
@@ -53,6 +53,10 @@ bench: venv
 bench-cloud: venv
 	PYTHONPATH=tests $(BIN)/python benchmarks/cloudprovider.py
 
+# 100 nodes on Nova, beside a plain loop over bare Libcloud; takes minutes.
+bench-nova: venv
+	PYTHONPATH=tests $(BIN)/python benchmarks/libcloud_nova.py
+
 # One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
 story: venv
 	cd tests && ../$(BIN)/python -m simulator.story $(SEED)
@@ -61,6 +65,16 @@ story: venv
 lab: venv
 	cd tests && ../$(BIN)/python -m lab.base
 	$(BIN)/pytest -m lab -rs
+
+# Nova itself, in a venv of its own in the user's cache folder, and all that runs on it.
+openstack: venv
+	cd tests && ../$(BIN)/python -m novalab.install
+	$(BIN)/pytest -rs tests/libcloud/test_nova.py tests/libcloud/test_kill.py
+	$(BIN)/pytest -rs tests/conformance -k openstack
+
+# The table of docs/providers.md.
+conformance: venv
+	$(BIN)/python tests/conformance/table.py
 
 # 200 moments at which the real command is killed on each provider (a quarter in each kind of change).
 crash: venv

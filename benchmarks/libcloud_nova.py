@@ -46,8 +46,8 @@ def plain(cloud: Cloud, nodes: int) -> float:
                 size=size,
                 image=image,
                 networks=[network],
-                ex_metadata={"number": str(number)},
-                ex_userdata="#!/bin/sh\n" + "x" * 2000,
+                ex_metadata={f"planapply:tag-{tag}": "as many as planapply's" for tag in range(7)},
+                ex_userdata="#!/bin/sh\n" + "x" * 2400,  # as long as planapply's
             )
 
     began = time.perf_counter()

@@ -7,7 +7,7 @@ from planapply.model.names import SCHEDULER, split_name, to_ranges
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Cost, Elastic, FieldChange, Plan
 from planapply.render.text import BLANK, Line, Span, columns, elide, line, wrap
-from planapply.render.values import items, size, value
+from planapply.render.values import items, place, size, value
 
 STYLES = {
     Action.CREATE: "green",
@@ -122,8 +122,8 @@ def _shared_reason(change: Change) -> str:
 
 
 def _whose(plan: Plan) -> str:
-    region = plan.cloud.get("region") or plan.settings.get("region")
-    return f'cluster "{plan.cluster}" ({", ".join([plan.provider, *([region] if region else [])])})'
+    where = place(plan.provider, {**plan.settings, **plan.cloud})
+    return f'cluster "{plan.cluster}" ({where})'
 
 
 def _ends_all(plan: Plan) -> bool:

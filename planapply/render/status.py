@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from planapply.model.names import SCHEDULER, split_name, to_ranges
 from planapply.model.status import NodeStatus, Status
 from planapply.render.text import BLANK, PROSE, Line, Span, columns, line, wrap
-from planapply.render.values import duration
+from planapply.render.values import duration, place
 
 MOST_ROWS = 40
 """With more nodes than this, those that are alike share a row."""
@@ -18,9 +18,7 @@ def status_lines(status: Status, width: int | None = None) -> list[Line]:
 
     `width` in columns is what must suffice; None: nothing is left out.
     """
-    where = ", ".join(
-        [status.provider, *([status.cloud["region"]] if "region" in status.cloud else [])]
-    )
+    where = place(status.provider, status.cloud)
     lines = [line((f'Cluster "{status.cluster}"', "bold"), f" ({where}): {_headline(status)}")]
     if status.nodes:
         lines += [BLANK, *_table(status, width)]

@@ -77,3 +77,10 @@ def elapsed(of: float) -> str:
     minutes, seconds = divmod(int(of), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def place(provider: str, cloud: Mapping[str, object]) -> str:
+    """Where a cluster is, in a few words: `ec2, eu-west-1`."""
+    return ", ".join(
+        [provider, *(str(cloud[key]) for key in ("driver", "region") if cloud.get(key))]
+    )

@@ -4,6 +4,7 @@
 Libcloud's drivers in docs/libcloud.md instead, at once.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ class Outcomes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         name, _, subject = report.nodeid.rpartition("::")[2].partition("[")
-        row = self.found.setdefault(name.removeprefix("test_").replace("_", " "), {})
+        row = self.found.setdefault(_words(name), {})
         if report.when == "call" or report.outcome != "passed":
             row[subject.rstrip("]")] = MARKS[report.outcome]
 
@@ -37,6 +38,16 @@ def suite() -> tuple[int, str]:
         [promise, *(row.get(s, "") for s in subjects)] for promise, row in outcomes.found.items()
     ]
     return int(code), markdown(["", *subjects], rows)
+
+
+def promises() -> list[str]:
+    """All that the suite holds, without running it."""
+    texts = [path.read_text() for path in sorted(HERE.glob("test_*.py"))]
+    return [_words(name) for text in texts for name in re.findall(r"^def (test_\w+)", text, re.M)]
+
+
+def _words(name: str) -> str:
+    return name.removeprefix("test_").replace("_", " ")
 
 
 def drivers() -> str:

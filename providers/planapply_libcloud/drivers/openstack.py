@@ -147,7 +147,7 @@ OPENSTACK = OpenStack(
     longest_name=63,
     parallel=8,
     settle=30.0,
-    poll=2.0,
+    poll=1.0,
     definite={
         # While it is being built.
         "while it is in": ErrorKind.UNAVAILABLE,

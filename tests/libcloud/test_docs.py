@@ -1,0 +1,25 @@
+"""The tables in the pages are those that the code gives."""
+
+from pathlib import Path
+
+from conformance import table
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def test_the_drivers() -> None:
+    assert table.drivers() in (DOCS / "libcloud.md").read_text()
+
+
+def test_the_promises() -> None:
+    page = (DOCS / "providers.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    assert rows[1:] == table.promises()
+
+
+def test_examples_exist_for_the_pages() -> None:
+    for page in DOCS.glob("libcloud-*.md"):
+        example = ROOT / "examples" / f"{page.stem.removeprefix('libcloud-')}.toml"
+        assert f"../examples/{example.name}" in page.read_text()
+        assert example.exists()

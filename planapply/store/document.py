@@ -121,14 +121,14 @@ class DocumentStore:
         except BaseException as error:
             self._held = None
             try:
-                lock.release()
+                _release(lock)
             except StateError as left:
                 # What went wrong first matters more; the other is said as well.
                 if isinstance(error, PlanapplyError):
                     error.diagnostics += left.diagnostics
             raise
         self._held = None
-        lock.release()
+        _release(lock)
 
     def unlock(self, lock_id: str) -> LockInfo:
         """See `Store.unlock`."""
@@ -196,3 +196,14 @@ class DocumentStore:
                 os.unlink(self._rescued)
         self._rescued = saved or self._rescued
         return saved
+
+
+def _release(lock: Lock) -> None:
+    """Free it, also where a signal interrupts that."""
+    try:
+        lock.release()
+    except Exception:
+        raise
+    except BaseException:
+        lock.release()
+        raise

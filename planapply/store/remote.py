@@ -4,6 +4,7 @@ Every write is conditional. One whose answer is lost, or that met its own first 
 real conflict by reading what is there.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -90,6 +91,19 @@ class RemotePlace:
 
     def acquire(self, lock_id: str, purpose: str) -> "RemoteLock":
         """See `Place.acquire`."""
+        try:
+            return self._acquire(lock_id, purpose)
+        except Exception:
+            raise
+        except BaseException:
+            # A signal, which is heard when a call has come back: it may have made the lock.
+            with suppress(StateError):
+                holder = self.holder()
+                if holder and holder.id == lock_id:
+                    self.remove_lock()
+            raise
+
+    def _acquire(self, lock_id: str, purpose: str) -> "RemoteLock":
         for _ in range(_TRIES):
             info = LockInfo.of_this_process(lock_id, purpose)
             try:

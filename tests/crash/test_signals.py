@@ -214,3 +214,35 @@ def test_the_lock_of_a_bucket_is_released(
     stop(process, "SIGTERM")
     assert open_store(site.state).lock_info() is None
     site.settles()
+
+
+@pytest.mark.parametrize(
+    ("command", "call", "at"),
+    [
+        ("apply --auto-approve", "s3:PutObject", 1),  # the lock is being made
+        ("state rm cpu-0", "s3:PutObject", 1),
+        ("state rm cpu-0", "s3:GetObject", 3),  # it is being released
+        ("state rm cpu-0", "s3:POST", 1),
+    ],
+)
+def test_the_lock_of_a_bucket_does_not_outlive_a_signal(
+    new_site: Callable[[str], Site],
+    ground: Ground,
+    aws: Cloud,  # noqa: F811
+    command: str,
+    call: str,
+    at: int,
+) -> None:
+    urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
+    ground.env = {**ground.env, **aws.env}
+    site = new_site("s3://states/signals.json")
+    site.apply()
+    aws.clear()
+    aws.fault(call, delay=2.0, at=at)
+    process = site.start(*command.split())
+    while aws.counts()["actions"].get(call, 0) < at:
+        assert process.poll() is None
+        time.sleep(0.02)
+    stop(process, "SIGTERM")
+    assert open_store(site.state).lock_info() is None
+    site.settles()

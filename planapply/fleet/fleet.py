@@ -195,12 +195,18 @@ class Fleet:
         self._terminator.terminate(list(names))
 
     def forget(self, names: Sequence[str]) -> None:
-        """Take nodes out of the state whose VM a second look does not show either."""
+        """Take nodes out of the state whose VM a second look does not show either.
+
+        The provider is told too: it may have something left of them.
+        """
         shown = {vm.id for vm in self.find()}
         gone = self.journal.read(
             lambda state: [n for n in names if n in state.nodes and state.nodes[n].vm not in shown]
         )
         if gone:
+            self._terminator.ask(
+                self.journal.read(lambda state: [state.nodes[name].vm for name in gone])
+            )
             self._terminator.forget(gone)
             self.journal.flush()
 

@@ -159,7 +159,7 @@ def test_the_examples_are_planned(run: Run, cloud: Serve) -> None:
         assert result.code == 0, result.err
         said.append(result.out + result.err)
     assert "\n".join(said) == snapshot("""\
-planapply will change cluster "gce-example" (libcloud):
+planapply will change cluster "gce-example" (libcloud, gce):
 
   +   firewall           supporting resource
   +   scheduler          e2-standard-2
@@ -168,7 +168,7 @@ planapply will change cluster "gce-example" (libcloud):
 Plan: 6 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> at least 0.03 USD/h (on demand, libcloud prices of 2025-03-02; no price is known of c2-standard-4)
 
-planapply will change cluster "digitalocean-example" (libcloud):
+planapply will change cluster "digitalocean-example" (libcloud, digitalocean):
 
   +   scheduler          s-2vcpu-4gb
   +   cpu-[0..3]   (4)   c-4
@@ -176,7 +176,7 @@ planapply will change cluster "digitalocean-example" (libcloud):
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.04 USD/h (on demand, DigitalOcean's prices)
 
-planapply will change cluster "azure-example" (libcloud):
+planapply will change cluster "azure-example" (libcloud, azure):
 
   +   scheduler          Standard_D2s_v5
   +   cpu-[0..3]   (4)   Standard_F4s_v2
@@ -184,7 +184,7 @@ planapply will change cluster "azure-example" (libcloud):
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> unknown (no price is known of Standard_D2s_v5, Standard_F4s_v2)
 
-planapply will change cluster "linode-example" (libcloud):
+planapply will change cluster "linode-example" (libcloud, linode):
 
   +   scheduler          g6-standard-2
   +   cpu-[0..3]   (4)   g6-dedicated-4
@@ -192,7 +192,7 @@ planapply will change cluster "linode-example" (libcloud):
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.04 USD/h (on demand, Linode (Akamai)'s prices)
 
-planapply will change cluster "vultr-example" (libcloud):
+planapply will change cluster "vultr-example" (libcloud, vultr):
 
   +   scheduler          vc2-2c-4gb
   +   cpu-[0..3]   (4)   vc2-4c-8gb
@@ -219,7 +219,7 @@ def test_the_example_for_openstack_is_planned(nova: Cloud, run: Run) -> None:
     result = run("plan")
     assert (result.code, result.err) == (0, "")
     assert result.out == snapshot("""\
-planapply will change cluster "openstack-example" (libcloud):
+planapply will change cluster "openstack-example" (libcloud, openstack):
 
   +   firewall           supporting resource
   +   scheduler          m1.medium

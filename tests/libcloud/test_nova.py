@@ -37,7 +37,7 @@ def test_a_clusters_life(nova: Cloud, run: Run) -> None:
     planned = run("plan")
     assert (planned.code, planned.err) == (0, "")
     assert fixed(planned.out, nova) == snapshot("""\
-planapply will change cluster "genomics" (libcloud):
+planapply will change cluster "genomics" (libcloud, openstack):
 
   +   scheduler          m1.tiny
   +   cpu-[0..2]   (3)   m1.tiny

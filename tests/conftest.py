@@ -4,6 +4,7 @@
 """
 
 import json
+import signal
 from collections import Counter
 
 import pytest
@@ -15,6 +16,10 @@ settings.register_profile(
     "many", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("few")
+
+# A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -16,6 +16,7 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.plan import Plan
+from planapply.model.state import State
 from planapply.ops.applying import ApplyOptions, Report, apply
 from planapply.ops.output import outputs
 from planapply.ops.planning import PlanOptions
@@ -129,17 +130,20 @@ class Carrying:
             screen.show(
                 [BLANK, line(("Apply complete:", "bold green"), " the state is up to date.")]
             )
-        elif report.plan.changes and not self.json:
-            screen.show([BLANK, *self._summary(report, numbers), *_outputs(values)])
+        elif (report.plan.changes or self._display.progress.nodes) and not self.json:
+            launched = [] if state is None else _launched(state, report.failures)
+            screen.show([BLANK, *self._summary(report, numbers, launched), *_outputs(values)])
         return 1 if report.failures else 0
 
-    def _summary(self, report: Report, numbers: Mapping[str, int]) -> Iterator[Line]:
+    def _summary(
+        self, report: Report, numbers: Mapping[str, int], launched: Collection[str]
+    ) -> Iterator[Line]:
         verb, failed = self._verb, report.failures
         if not failed:
             yield line((f"{verb} complete:", "bold green"), f" {_told(verb, numbers)}.")
             return
         yield line((f"{verb} incomplete:", "bold red"), f" {_told(verb, numbers)}.")
-        for text in _missing(verb, failed, self._display.progress.launched(failed)):
+        for text in _missing(verb, failed, launched):
             yield from (line(part) for part in wrap(text, screen.width(sys.stdout)))
 
     def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
@@ -163,6 +167,11 @@ def _missing(verb: str, failed: Collection[str], launched: Collection[str]) -> I
             "VMs run, `planapply logs NODE` what one has printed. The next apply replaces those that "
             "have ended, `planapply apply --replace NODE` any other."
         )
+
+
+def _launched(state: State, failed: Collection[str]) -> list[str]:
+    """Those that failed although there is a VM."""
+    return [n for n in failed if n in state.nodes and state.nodes[n].status == "launched"]
 
 
 def _names(names: Collection[str]) -> str:

@@ -43,7 +43,7 @@ async def execute(
         await run.open()
     await run.update_tags()
     await run.cleanup()
-    if wait:
+    if wait and plan.spec_digest is not None:
         await run.join()
     return run.failures
 
@@ -188,9 +188,17 @@ class _Execution:
             await self._gather({ends[0].name: asyncio.to_thread(self.fleet.cleanup)})
 
     async def join(self) -> None:
-        """Wait for what was launched to become part of the Dask cluster."""
+        """Wait for what was launched, now or earlier, to become part of the Dask cluster."""
         records = self._records()
-        names = {n: self._config(records[n].config, n).processes for n in self.opened}
+        launched = [n for n, record in records.items() if record.status == "launched"]
+        names = {
+            n: self._config(records[n].config, n).processes
+            for n in launched
+            if n not in self.failures
+        }
+        if earlier := tuple(names.keys() - self.opened):
+            message = "launched earlier, and not seen to join yet"
+            self.fleet.tell(Event(event="note", names=earlier, message=message))
         if names:
             self.failures.update(await await_joins(self.fleet, names, self.plan.join_timeout))
 

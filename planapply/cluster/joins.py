@@ -30,6 +30,9 @@ class _Wait:
         self.waiting = dict(names)
         self.failures: dict[str, PlanapplyError] = {}
         self.reached = False
+        self.seen: set[str] = set()
+        self.missing: set[str] = set()
+        """VMs that were shown, and that the last look did not show."""
 
     async def ask_scheduler(self) -> None:
         identity = await self._identity()
@@ -77,15 +80,20 @@ class _Wait:
 
     def ask_provider(self) -> None:
         """Give up on nodes whose VM has ended, and on workers whose scheduler has."""
-        shown = {vm.id for vm in self.fleet.look() if vm.runs}
+        found = self.fleet.look()
+        shown = {vm.id for vm in found if vm.runs}
         now, settle = self.fleet.clock.time(), self.fleet.provider.limits.settle
         records = self.fleet.journal.read(lambda state: dict(state.nodes))
+        # One look may be stale: what was shown must be missing twice, what never was may be too young.
+        known = {vm.id for vm in found} | self.missing
         ended = {
             name
             for name in {*self.waiting, SCHEDULER}
             if (record := records.get(name)) is None
-            or (record.vm not in shown and record.must_show(now, settle))
+            or (record.vm not in shown and (record.vm in known or record.must_show(now, settle)))
         }
+        self.missing = self.seen - shown
+        self.seen |= shown
         for name in [n for n in self.waiting if n in ended]:
             self._give_up(name, "ended before it joined")
         if SCHEDULER in ended:

@@ -126,7 +126,7 @@ def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, Pl
     strays = [change.vm for change in plan.changes if change.kind == "stray" and change.vm]
     if strays:
         asking(lambda: fleet.end_strays(strays))
-    if plan.changes:
+    if plan.changes or (how.wait and fleet.journal.read(lambda state: _awaits(plan, state))):
         from planapply.cluster.execute import execute  # imports distributed
 
         try:
@@ -136,6 +136,12 @@ def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, Pl
     if fleet.journal.read(lambda state: state.is_empty and state.tls is not None):
         fleet.journal.update(_drop_key)
     return failures
+
+
+def _awaits(plan: Plan, state: State) -> bool:
+    """Whether an apply that was stopped, or that did not wait, left nodes that have yet to join."""
+    launched = any(record.status == "launched" for record in state.nodes.values())
+    return launched and plan.spec_digest is not None
 
 
 def _drop_key(state: State) -> None:

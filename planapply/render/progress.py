@@ -127,10 +127,6 @@ class Progress:
             len(self._ended) + self._removed,
         )
 
-    def launched(self, names: Collection[str]) -> list[str]:
-        """Those of these nodes that have a new VM."""
-        return [name for name in names if name in self._launched]
-
     def lines(self, now: float, width: int, height: int) -> list[Line]:
         """The display of this moment, at most `height` lines of `width` columns."""
         if not self.nodes:

@@ -51,7 +51,7 @@ cpu-[0..2]: launching (large)
 cpu-[0..2]: launched
 """)
     assert len(cloud.alive()) == 4
-    assert run("apply") == (
+    assert run("apply", "--no-wait") == (
         0,
         snapshot("""\
 No changes. Cluster "demo" is as its spec says.
@@ -138,7 +138,7 @@ def test_json_prints_one_event_a_line(run: Run, cloud: FakeCloud) -> None:
             },
         ]
     )
-    result = run("apply", "--json")
+    result = run("apply", "--json", "--no-wait")
     assert [json.loads(line)["data"]["outcome"] for line in result.out.splitlines()] == ["complete"]
 
 
@@ -201,6 +201,25 @@ scheduler_address = tcp://127.0.0.1:1
 """)
     assert result.err.count("did not join within 0.1 s") == 4 + 4  # as an event, and at the end
     assert len(cloud.alive()) == len(state().nodes) == 4
+
+    again = run("apply", "--set", 'cluster.join_timeout="0.1 s"')
+    assert again.code == 1
+    assert again.out == snapshot("""\
+No changes. Cluster "demo" is as its spec says.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+
+Apply incomplete: 0 added, 0 changed, 0 destroyed.
+Launched, but not joined: scheduler cpu-[0..2]. `planapply status` shows which of these VMs run,
+`planapply logs NODE` what one has printed. The next apply replaces those that have ended,
+`planapply apply --replace NODE` any other.
+
+scheduler_address = tcp://127.0.0.1:1
+""")
+    assert again.err.count("did not join within 0.1 s") == 4 + 4
+    assert without_times(again.err).splitlines()[0] == snapshot(
+        "scheduler cpu-[0..2]: launched earlier, and not seen to join yet"
+    )
+    assert run("apply", "--no-wait", "--set", 'cluster.join_timeout="0.1 s"').err == ""
 
 
 def test_a_refusal_of_the_cloud_is_told_in_its_words(run: Run, cloud: FakeCloud) -> None:

@@ -119,3 +119,18 @@ def test_a_worker_that_crashes_at_its_start(local: dict[str, str]) -> None:
     plan = command(local, "plan", *bogus)
     assert "+   bad-[0..1]   (2)\n        (their VMs are gone)\n" in plan.stdout
     assert command(local, "destroy", "--auto-approve").returncode == 0
+
+
+def test_an_apply_waits_for_what_an_earlier_one_only_launched(local: dict[str, str]) -> None:
+    assert command(local, "apply", "--auto-approve", "--no-wait").returncode == 0
+    again = command(local, "apply")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("No changes. ")
+    assert "Apply complete: 0 added, 0 changed, 0 destroyed." in again.stdout
+    assert "scheduler cpu-[0..1]: launched earlier, and not seen to join yet" in again.stderr
+    state = json.loads(Path("planapply.state.json").read_text())
+    assert {node["status"] for node in state["nodes"].values()} == {"joined"}
+    third = command(local, "apply")
+    assert (third.returncode, third.stderr) == (0, "")
+    assert "Apply complete" not in third.stdout
+    assert command(local, "destroy", "--auto-approve").returncode == 0

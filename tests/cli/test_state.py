@@ -151,7 +151,7 @@ Warning: found VMs that the state did not know: cpu-[0..1]
   They carry this cluster's tags and are taken into the state.
 """),
     )
-    assert run("apply").code == 0
+    assert run("apply", "--no-wait").code == 0
     assert sorted(read().nodes) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
     assert len(applied.alive()) == 4
 

@@ -18,6 +18,6 @@ def test_a_second_vm_of_a_name_is_planned_and_ended(run: Run, cloud: FakeCloud) 
         "Plan: 0 to add, 0 to change, 1 to destroy.\n"
         "Cost: 1.60 USD/h (list prices of 2025-03-02)\n"
     )
-    assert run("apply", "--auto-approve", "--set", "workers.cpu.count=1").code == 0
+    assert run("apply", "--auto-approve", "--no-wait", "--set", "workers.cpu.count=1").code == 0
     assert {vm.id for vm in cloud.alive()} == {"i-0000", "i-0001"}
     assert "No changes." in run("plan", "--set", "workers.cpu.count=1").out

@@ -53,7 +53,7 @@ def test_a_thousand_workers(project: Project, aws: Cloud) -> None:
             "sts:GetCallerIdentity": 1,
             "DescribeInstances": 4,
             "DescribeSpotPriceHistory": 1,
-            "TerminateInstances": 2,
+            "TerminateInstances": 3,
             "DescribeSecurityGroups": 1,
             "DeleteSecurityGroup": 1,
         }

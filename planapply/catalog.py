@@ -12,7 +12,12 @@ GROUP = "planapply.providers"
 
 @cache
 def _entries() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        # Ours win: nobody's package takes the place of a provider that comes with planapply.
+        if entry.name not in found or _package(entry) == "planapply":
+            found[entry.name] = entry
+    return found
 
 
 def provider_names() -> list[str]:

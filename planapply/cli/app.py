@@ -96,7 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         code = _fail(error)
     if (failure := screen.failure()) is not None:
-        return _fail(failure)
+        reason = failure.strerror or str(failure)
+        return _fail(PlanapplyError(f"the output can't be written: {reason}"))
     return code or 0
 
 

@@ -196,4 +196,8 @@ def _ask() -> bool:
     screen.tell("")
     sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip() == "yes"
+    try:
+        return sys.stdin.readline().strip() == "yes"
+    except KeyboardInterrupt:
+        screen.tell("")  # what follows begins a line
+        raise

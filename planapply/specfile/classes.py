@@ -99,7 +99,11 @@ def _trouble(name: str) -> tuple[str, str] | None:
         if found is None
         else f"this is no class, but of type `{type(found).__name__}`"
     )
-    classes = [f"{module_name}.{k}" for k, v in vars(module).items() if isinstance(v, type)]
+    classes = [
+        f"{module_name}.{name}"
+        for name, value in vars(module).items()
+        if isinstance(value, type) and not name.startswith("_")
+    ]
     did_you_mean = did_you_mean or near(name, classes)
     return (
         f"the class `{name}` can't be imported: {what}",

@@ -66,6 +66,12 @@ def without_file(
 def _parse(text: str, file: str) -> dict[str, Any]:
     if not text.strip():
         raise PlanapplyError(f"{file} is empty", "Write a spec with `planapply init`.")
+    if text.lstrip().startswith("{"):
+        raise PlanapplyError(
+            f"{file} is JSON, and a spec is TOML",
+            "Is it a state? -f names the spec, --state the state; in Python, "
+            "`planapply.Cluster.from_name` and `planapply.connect` take a state.",
+        )
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:

@@ -54,6 +54,11 @@ def _parse(data: bytes, location: str) -> dict[str, Any]:
     except ValueError as error:
         what = "It breaks off" if str(error).startswith("EOF") else "It is damaged, or no JSON"
         raise _unreadable(location, f"{what} ({len(data)} bytes): {error}.") from None
+    if isinstance(document, dict) and "changes" in document:
+        raise StateUnreadable(
+            f"{location} is not a planapply state",
+            f"It is a plan file: planapply apply {location}",
+        )
     if not isinstance(document, dict) or type(document.get("format_version")) is not int:
         foreign = isinstance(document, dict) and "terraform_version" in document
         raise StateUnreadable(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cli.commands import Run
 from fake_provider import FakeCloud
+from inline_snapshot import snapshot
 
 
 def damage(**changes: Any) -> bytes:
@@ -109,3 +110,16 @@ def test_a_range_beyond_all_nodes_is_one_error(run: Run, cloud: FakeCloud) -> No
     result = run("plan", "--target", "cpu-[0..99999999999]")
     assert result.code == 1
     assert result.err.startswith("Error: there is no node 'cpu-[0..99999999999]'\n")
+
+
+def test_files_that_are_taken_for_each_other(run: Run, cloud: FakeCloud) -> None:
+    assert run("plan", "--out", "p").code == 0
+    assert run("status", "--state", "p").err == snapshot("""\
+Error: p is not a planapply state
+  It is a plan file: planapply apply p
+""")
+    assert run("plan", "-f", "p").err == snapshot("""\
+Error: p is JSON, and a spec is TOML
+  Is it a state? -f names the spec, --state the state; in Python, `planapply.Cluster.from_name` and
+  `planapply.connect` take a state.
+""")

@@ -261,4 +261,7 @@ def test_a_full_disk_is_one(applied: FakeCloud, environment: dict[str, str]) -> 
         done = subprocess.run(
             [*COMMAND, "show"], env=environment, stdout=full, stderr=subprocess.PIPE, text=True
         )
-    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: the output can't be written: No space left on device\n",
+    )

@@ -16,13 +16,14 @@ import platformdirs
 
 VARIABLE = "PLANAPPLY_NOVA_CACHE"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+# Now, for a test may have another home.
+CACHE = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("planapply") / "nova")
 
 
 def python() -> Path:
     """The interpreter of that venv, which is made where it is missing."""
     digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    cache = os.environ.get(VARIABLE) or platformdirs.user_cache_path("planapply") / "nova"
-    folder = Path(cache) / digest
+    folder = CACHE / digest
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -6,6 +6,7 @@ Libcloud makes: see `_Identity`, `_images` and `_network`. `POST /_lab/…` rule
 It prints its address, and ends when its standard input does.
 """
 
+import atexit
 import contextlib
 import copy
 import datetime
@@ -27,10 +28,15 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 
 # The first of Nova's, or it finds that eventlet is there already.
 from nova.tests.functional import integrated_helpers  # noqa: I001
+from futurist import _thread
 from neutronclient.common import exceptions as neutron_exceptions
 from nova.scheduler.client import report
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures.nova import PROJECT_ID
+
+# Over a hundred threads that look each second whether to end cost a quarter of a core.
+_thread.ThreadWorker.MAX_IDLE_FOR = 3600
+atexit.unregister(_thread._clean_up)
 
 USER, PASSWORD, PROJECT, REGION = "dask", "correct horse", "research", "RegionOne"
 TOKEN_LIFE = 3600.0

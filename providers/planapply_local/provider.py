@@ -81,7 +81,11 @@ class LocalProvider:
         """Every session alive with these tags; waits for a launch that is under way."""
         with suppress(OSError), self._lock_path.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
-        return [vm for vm in self._vms() if tags.items() <= vm.tags.items()]
+        vms = self._vms()
+        if self._is_bare():
+            with self._locked(needed=False):
+                pass  # the last VM's folder went after its end was asked for: now the lock can go
+        return [vm for vm in vms if tags.items() <= vm.tags.items()]
 
     def list_vms(self) -> list[VM]:
         """Every session of planapply's that this user has."""
@@ -201,10 +205,16 @@ class LocalProvider:
         finally:
             if lock >= 0:
                 with suppress(OSError):
-                    if os.listdir(self.folder) == [self._lock_path.name]:
+                    if self._is_bare():
                         self._lock_path.unlink()
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 os.close(lock)
+
+    def _is_bare(self) -> bool:
+        try:
+            return os.listdir(self.folder) == [self._lock_path.name]
+        except OSError:
+            return False
 
     def _lock(self, create: int) -> int:
         while True:

@@ -222,7 +222,8 @@ def local(tmp_path: Path) -> Iterator[Subject]:
             failures={ErrorKind.REJECTED: port_in_use},
             exposed=exposed,
         )
-    assert not folder.exists() or list(folder.iterdir()) == []
+    left = [str(path.relative_to(folder)) for path in folder.rglob("*")]
+    assert left == [], left
 
 
 @contextmanager

@@ -134,7 +134,9 @@ def stop(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", CODES)
 def test_while_nodes_are_awaited(site: Site, name: str) -> None:
-    process = site.start("apply", "--auto-approve")
+    (site.folder / "slow.py").write_text(f"import time; time.sleep({LONGEST})\n")
+    slow = f'workers.cpu.options={{ nthreads = 1, preload = ["{site.folder / "slow.py"}"] }}'
+    process = site.start("apply", "--auto-approve", "--set", slow)
     assert process.stderr
     while "cpu-0: launched" not in process.stderr.readline():
         assert process.poll() is None

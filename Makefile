@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST_TESTS ?= tests/cluster
-COVERAGE := --cov --cov-report=term
+COVERAGE := --cov --cov-report=term --durations=20
 
 .PHONY: venv demo story crash lab openstack conformance bench bench-cloud bench-nova test test-fast test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:

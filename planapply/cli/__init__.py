@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imports and large plans make many objects and hardly any garbage: looking for it at the default
     # rate is a seventh of the time of a plan for 10,000 nodes, and looking for it once more at the
     # process's end a tenth of the time of a small one.
-    gc.set_threshold(50_000)
+    gc.set_threshold(200_000)
     atexit.register(gc.freeze)
     try:
         with handled():

@@ -65,7 +65,10 @@ class ClusterSettings(Model):
     """VMs of this age terminate themselves, whatever happens. Default: never. A change replaces
     every node."""
     max_cost: Annotated[float | None, key("nothing", 40.0, gt=0)] = None
-    """USD an hour; a plan for a cluster that costs more is an error. Default: no limit."""
+    """USD an hour; a plan for a cluster that costs more is an error. Default: no limit.
+
+    Where a price is not known, the plan warns, and counts the rest.
+    """
     join_timeout: Annotated[Duration, key("nothing", "10 min")] = 600.0
     """How long `apply` waits for a launched node to join the scheduler. Default: 10 minutes."""
     tags: Annotated[Tags, key("update", {"team": "bio"})] = {}

@@ -1,9 +1,9 @@
 """What planapply has launched, or may have launched."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import SecretStr, field_serializer
+from pydantic import Field, SecretStr, field_serializer
 
 from planapply.model.base import Record
 from planapply.model.names import SCHEDULER
@@ -11,6 +11,10 @@ from planapply.model.node import VM, NodeConfig
 
 FORMAT_VERSION = 1
 SKEW = 300.0  # seconds that two well-kept clocks may differ
+
+
+Time = Annotated[float, Field(ge=0, lt=2.5e11)]
+"""Seconds since the epoch, of a moment that a calendar has."""
 
 
 class TLS(Record):
@@ -52,7 +56,7 @@ class NodeRecord(Record):
     size: str | None = None
     zone: str | None = None
     spot: bool = False
-    launched_at: float | None = None
+    launched_at: Time | None = None
     tags: dict[str, str] = {}
     """The user's tags as last set; planapply's own follow from the rest."""
 
@@ -113,7 +117,7 @@ class Intent(Record):
     choice: Choice
     scheduler: str | None = None
     """The address that workers were told; None for a scheduler."""
-    asked_at: float
+    asked_at: Time
     """Seconds since the epoch, of the last time that the provider was asked."""
 
 
@@ -137,7 +141,7 @@ class State(Record):
     planapply_version: str = ""
     lineage: str
     """A uuid, for life."""
-    serial: int = 0
+    serial: Annotated[int, Field(ge=0)] = 0
     """One more with each write."""
     cluster: str
     provider: str

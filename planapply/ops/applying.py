@@ -98,17 +98,20 @@ def open_fleet(
     """The fleet of a locked state; what the plan says of the cluster as a whole is durable then."""
     state = planned.refreshed.state
     plan = planned.plan
-    cloud = state.cloud or identity_of(planned.provider, workspace.patience)
+    # Where nothing is left, the next cluster may be in another account or region.
+    fresh = state.is_empty
+    kept = {} if fresh else state.cloud
+    cloud = kept or identity_of(planned.provider, workspace.patience)
     before = state.model_dump(include=WHOLE)
     state.lineage = state.lineage or new_lineage()
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
-    state.pins = {**state.pins, **plan.pins}
+    state.pins = {**({} if fresh else state.pins), **plan.pins}
     if plan.spec_digest is not None:
         state.protect = plan.protect
     journal = Journal(workspace.store, state)
     changed = before != state.model_dump(include=WHOLE)
-    if changed or plan.changes or planned.refreshed.adopted or plan.refresh_only:
+    if changed or plan.changes or planned.refreshed.adopted:
         journal.update(lambda _: None)
     return Fleet(planned.provider, journal, workspace.clock, tell=tell, parallel=parallel)
 

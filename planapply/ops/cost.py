@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import PlanapplyError, warning
 from planapply.model.plan import Action, Cost, Plan
 from planapply.model.state import State
 from planapply.provider import Price, Prices, Provider
@@ -17,7 +17,7 @@ def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None)
     Raises PlanapplyError where it is above `max_cost` (USD an hour).
     """
     if not isinstance(provider, Prices):
-        return plan
+        return plan if max_cost is None else _unguarded(plan, "this provider knows no prices")
     have = {name: (r.size, r.zone, r.spot) for name, r in state.nodes.items()}
     then = dict(have)
     for change in plan.changes:
@@ -51,7 +51,15 @@ def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None)
             f"the cluster would cost {cost.after:.2f} USD/h, and max_cost is {max_cost:.2f}",
             "Make it smaller, or raise `max_cost` under [cluster].",
         )
-    return plan.model_copy(update={"cost": cost})
+    plan = plan.model_copy(update={"cost": cost})
+    if max_cost is None or not unknown:
+        return plan
+    return _unguarded(plan, f"no price is known of {', '.join(unknown)}")
+
+
+def _unguarded(plan: Plan, why: str) -> Plan:
+    note = warning(f"`max_cost` does not count all: {why}", "Only what is known is held to it.")
+    return plan.model_copy(update={"diagnostics": (*plan.diagnostics, note)})
 
 
 def _sum(items: Counter[Item], prices: dict[Item, Price]) -> float | None:

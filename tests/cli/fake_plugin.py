@@ -25,12 +25,17 @@ def cloud() -> FakeCloud:
     return FakeCloud(SystemClock(), limits=Limits(batch=10, settle=0.0, poll=0.01), wanted=wanted)
 
 
+PLACE: dict[str, str] = {}
+"""More of whose cloud it is, such as a region."""
 CLOUD = [cloud()]
 """The one that the provider works on."""
 
 
 class Provider(FakeProvider):
     """With prices and a console; a launch may be made to wait for a file."""
+
+    def identity(self) -> dict[str, str]:
+        return {**super().identity(), **PLACE}
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
         return Price({"small": 0.1, "large": 1.5}.get(size or ""), "list prices of 2025-03-02")

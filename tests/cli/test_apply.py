@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from cli import fake_plugin
 from cli.commands import Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
@@ -347,3 +348,29 @@ def test_a_state_that_cannot_be_read_is_left_as_it_is(
         assert "planapply.state.json" in result.err
     assert Path("planapply.state.json").read_text() == content
     assert not cloud.machines
+
+
+def test_after_destroy_the_next_cluster_may_be_elsewhere(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fake_plugin.PLACE, "zone", "north")
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    monkeypatch.setitem(fake_plugin.PLACE, "zone", "south")
+    assert "the state is about north, this is south" in run("destroy", "--auto-approve").err
+    monkeypatch.setitem(fake_plugin.PLACE, "zone", "north")
+    assert run("destroy", "--auto-approve").code == 0
+    monkeypatch.setitem(fake_plugin.PLACE, "zone", "south")
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    assert state().cloud["zone"] == "south"
+    assert run("destroy", "--auto-approve").code == 0
+    assert not cloud.alive()
+
+
+def test_max_cost_says_what_it_does_not_count(run: Run, cloud: FakeCloud) -> None:
+    guarded = run("plan", "--set", "cluster.max_cost=10", "--set", 'workers.cpu.size="odd"')
+    assert guarded.code == 0
+    assert guarded.err == snapshot("""\
+
+Warning: `max_cost` does not count all: no price is known of odd
+  Only what is known is held to it.
+""")

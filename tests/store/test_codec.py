@@ -156,3 +156,11 @@ def test_many_problems_are_counted_not_listed() -> None:
             "  … and 3 more",
         ]
     )
+
+
+@pytest.mark.parametrize("moment", ["1e300", "-1"])
+def test_a_moment_that_no_calendar_has_is_damage(moment: str) -> None:
+    node = f'{{"vm": "i-1", "config": "c", "batch": "b", "launched_at": {moment}}}'
+    document = f'{{"format_version": 1, "lineage": "l", "cluster": "c", "provider": "p", "nodes": {{"cpu-0": {node}}}}}'
+    with pytest.raises(StateUnreadable, match=r"nodes\.cpu-0\.launched_at"):
+        decode(document.encode(), "x.json")

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from planapply.store import open_store
 
 pytestmark = pytest.mark.slow
 
+_LETTERS = string.ascii_lowercase
+NAME = "q" + "".join(_LETTERS[os.getpid() // 26**i % 26] for i in range(3))
+"""As long as "demo", and not that of another process's tests: all see this user's processes."""
 STATE = "planapply.state.json"
 SPEC = """\
 [cluster]
-name = "demo"
+name = "{name}"
 {ground}
 [workers.cpu]
 count = 2
@@ -41,6 +45,7 @@ def read() -> State:
 def fixed(text: str) -> str:
     """Without what no two runs share."""
     text = re.sub(r"^ *\d+:\d\d  ", "", text, flags=re.MULTILINE)
+    text = re.sub(rf"\b{NAME}\b", "demo", text)
     text = re.sub(r"vm-[0-9a-f]{20}-\d+", "VM", text)
     return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
 
@@ -87,7 +92,7 @@ class Site:
 def new(run: Run, folder: Path, tmp_path: Path) -> Iterator[Site]:
     """Nothing is launched yet."""
     with local_ground(tmp_path) as ground:
-        Path("planapply.toml").write_text(SPEC.format(ground=ground.spec))
+        Path("planapply.toml").write_text(SPEC.format(name=NAME, ground=ground.spec))
         yield Site(ground, run, tmp_path)
 
 
@@ -184,7 +189,7 @@ Error: a saved plan says itself what is to be done
   Leave out the options of `plan`, or the plan file.
 """),
     )
-    edit('name = "demo"', 'name = "other"')
+    edit(f'name = "{NAME}"', 'name = "other"')
     assert site("apply", "p", "--state", "other.json") == (
         1,
         "",
@@ -193,7 +198,7 @@ Error: the plan file is for cluster 'demo', and not for the one of this state
   Apply it with the spec and state that it was made from.
 """),
     )
-    edit('name = "other"', 'name = "demo"')
+    edit('name = "other"', f'name = "{NAME}"')
     before = read().nodes["cpu-0"].vm
     assert site("apply", "--no-wait", "p")[0] == 0
     assert read().nodes["cpu-0"].vm != before

@@ -1,7 +1,9 @@
 """Who reaches the scheduler: a security group or firewall rules, made for the cluster."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from planapply.model.node import (
@@ -9,6 +11,7 @@ from planapply.model.node import (
     DEFAULT_PORT,
     TAG_CLUSTER,
     TAG_LINEAGE,
+    VM,
     NodeConfig,
 )
 from planapply.model.state import Resource
@@ -16,6 +19,7 @@ from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import AMONG_THEMSELVES, SELF, FullDriver, Group, Rule
 from planapply_libcloud.errors import Gone
+from planapply_libcloud.find import seen
 
 NAME = "firewall"
 _WORD = "planapply"
@@ -37,7 +41,8 @@ def wanted(
 
 
 def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Resource:
-    """Make the group, or find the one of this name, and let in who shall be."""
+    """Make the group, or find the one of this name, let in who shall be, and put the VMs into it
+    that are there already."""
     driver = _driver(client)
     name = f"{_WORD} {tags[TAG_CLUSTER]} {tags[TAG_LINEAGE]}"
     with client.asking() as lib:
@@ -47,6 +52,7 @@ def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
             id = driver.make_group(lib, name, client.settings.create)
         found = Group(id, name, frozenset())
     _change(client, found, _rules(resource.detail))
+    _join(client, found.id, {key: tags[key] for key in (TAG_CLUSTER, TAG_LINEAGE)})
     return Resource(kind=resource.kind, id=found.id, detail=dict(resource.detail))
 
 
@@ -80,10 +86,8 @@ def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resourc
     with client.asking() as lib:
         groups = list(driver.groups(lib))
     for group in groups:
-        word, _, rest = group.name.partition(" ")
-        cluster, _, lineage = rest.partition(" ")
-        its = {TAG_CLUSTER: cluster, TAG_LINEAGE: lineage}
-        if word == _WORD and lineage and tags.items() <= its.items():
+        its = _whose(group)
+        if its and tags.items() <= its.items():
             networks = sorted({who for *_, who in group.rules if who != SELF})
             ports = sorted({first for _, first, _, who in group.rules if who != SELF})
             detail = {"allow_from": networks, "ports": ports}
@@ -92,7 +96,8 @@ def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resourc
 
 
 def cleanup(client: Client, resource: Resource) -> None:
-    """Remove it; one that is in use raises an `unavailable` ProviderError."""
+    """Remove it; one that is in use raises an `unavailable` ProviderError, and those of the
+    cluster's VMs that stay leave it."""
     try:
         with client.asking(writes=True) as lib:
             _driver(client).remove_group(lib, str(resource.id))
@@ -100,8 +105,50 @@ def cleanup(client: Client, resource: Resource) -> None:
         if isinstance(error, Gone) or "NotFound" in error.summary:
             return
         if "in use" in error.summary.lower() or "DependencyViolation" in error.summary:
+            _leave(client, str(resource.id))
             raise ProviderError(ErrorKind.UNAVAILABLE, error.summary) from error
         raise
+
+
+def _join(client: Client, id: str, tags: Mapping[str, str]) -> None:
+    driver = _driver(client)
+
+    def join(node: Any, vm: VM) -> None:
+        try:
+            with client.asking(writes=True) as lib:
+                driver.join_group(lib, node, id)
+        except Gone as error:
+            if vm.status == "pending":  # it has no network interface yet
+                raise ProviderError(ErrorKind.UNAVAILABLE, error.summary) from error
+
+    _with_each(client, tags, join)
+
+
+def _leave(client: Client, id: str) -> None:
+    driver = _driver(client)
+    with client.asking() as lib:
+        tags = next((_whose(group) for group in driver.groups(lib) if group.id == id), {})
+
+    def leave(node: Any, vm: VM) -> None:
+        with suppress(Gone), client.asking(writes=True) as lib:
+            driver.leave_group(lib, node, id, client.settings.create)
+
+    if tags:
+        _with_each(client, tags, leave)
+
+
+def _with_each(client: Client, tags: Mapping[str, str], do: Callable[[Any, VM], None]) -> None:
+    """Of the VMs that are there to stay, side by side."""
+    found = [(node, vm) for node, vm in seen(client, tags) if vm.status != "stopping"]
+    with ThreadPoolExecutor(client.driver.parallel, thread_name_prefix="planapply") as pool:
+        list(pool.map(lambda pair: do(*pair), found))
+
+
+def _whose(group: Group) -> dict[str, str]:
+    """The tags of the cluster that it was made for; empty for one of somebody else's."""
+    word, _, rest = group.name.partition(" ")
+    cluster, _, lineage = rest.partition(" ")
+    return {TAG_CLUSTER: cluster, TAG_LINEAGE: lineage} if word == _WORD and lineage else {}
 
 
 def _driver(client: Client) -> FullDriver:

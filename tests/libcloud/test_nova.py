@@ -230,6 +230,25 @@ def test_a_security_group_of_its_own(nova: Cloud, run: Run) -> None:
     assert [g["name"] for g in nova.groups()] == ["default"]
 
 
+def test_vms_that_run_join_and_leave_the_group(nova: Cloud, run: Run) -> None:
+    spec(nova, 2)
+    assert run(*APPLY).code == 0
+    ids = {s["id"] for s in nova.settled()}
+    spec(nova, 3, allow_from='["203.0.113.0/24"]')
+    assert run(*APPLY).code == 0
+    [group] = [g["name"] for g in nova.groups() if g["name"] != "default"]
+    its = [{g["name"] for g in s["security_groups"]} for s in nova.settled()]
+    assert len(its) == 4
+    assert all(group in names for names in its)
+
+    spec(nova, 3)
+    assert run(*APPLY).code == 0
+    assert [g["name"] for g in nova.groups()] == ["default"]
+    assert {g["name"] for s in nova.settled() for g in s["security_groups"]} == {"default"}
+    assert ids < {s["id"] for s in nova.servers()}
+    assert run("plan", "--detailed-exitcode").code == 0
+
+
 def test_tags_change_in_place(nova: Cloud, run: Run) -> None:
     spec(nova, 1, 'tags = { team = "bio", old = "1" }\n')
     assert run(*APPLY).code == 0

@@ -57,7 +57,7 @@ class Google:
         caught.on("POST", f"{ZONE}/instances", self.insert)
         caught.on("GET", f"{ZONE}/instances/.*", lambda sent: self.instances[0])
         caught.on("DELETE", f"{ZONE}/instances/.*", self._accepted)
-        caught.on("POST", f"{ZONE}/instances/.*/set(Labels|Metadata)", self.change)
+        caught.on("POST", f"{ZONE}/instances/.*/set(Labels|Metadata|Tags)", self.change)
         rules = f"{COMPUTE}/global/firewalls"
         caught.on("GET", rules, lambda sent: {"items": [*self.firewalls.values()]})
         caught.on("GET", f"{rules}/.*", lambda sent: self.firewalls[_last(sent)])
@@ -81,6 +81,8 @@ class Google:
     def change(self, sent: Sent) -> Any:
         if sent.path.endswith("setLabels"):
             self.instances[0]["labels"] = sent.body["labels"]
+        elif sent.path.endswith("setTags"):
+            self.instances[0]["tags"] = sent.body
         else:
             self.instances[0]["metadata"] = sent.body
         return self._accepted(sent)
@@ -213,7 +215,8 @@ def test_firewall_rules(google: Google) -> None:
     tags = {"planapply:cluster": "Genomics", **account.tags}
     [(name, wanted)] = provider.wanted("Genomics", WORKER).items()
     made = provider.prepare(name, wanted, tags)
-    assert "\n".join(map(shown, google.caught.writes()[1:])) == snapshot("""\
+    assert google.instances[0]["tags"]["items"] == ["planapply-genomics-d9ac3711"]
+    assert "\n".join(map(shown, google.caught.writes()[1:-1])) == snapshot("""\
 POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewalls
 {
  "name": "planapply-genomics-d9ac3711-nodes",

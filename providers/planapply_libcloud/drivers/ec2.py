@@ -109,6 +109,31 @@ class EC2(FullDriver):
     def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_security_group_ids": [id]}
 
+    def join_group(self, lib: Any, node: Any, id: str) -> None:
+        groups = _groups_of(node)
+        if id not in groups:
+            _put_into(lib, node, [*groups, id])
+
+    def leave_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
+        groups = _groups_of(node)
+        if id not in groups:
+            return
+        others = [group for group in groups if group != id]
+        others = others or list(create.get("ex_security_group_ids", ()))
+        if not others:  # EC2 wants one at least
+            [group] = lib.ex_get_security_groups(group_ids=[id])
+            its = {"group-name": "default", "vpc-id": group.extra["vpc_id"]}
+            others = [str(found.id) for found in lib.ex_get_security_groups(filters=its)]
+        _put_into(lib, node, others)
+
+
+def _groups_of(node: Any) -> list[str]:
+    return [str(group["group_id"]) for group in node.extra["groups"]]
+
+
+def _put_into(lib: Any, node: Any, groups: Sequence[str]) -> None:
+    lib.ex_modify_instance_attribute(node, {f"GroupId.{n}": id for n, id in enumerate(groups, 1)})
+
 
 def _change_tags(lib: Any, action: str, id: str, tags: Mapping[str, str | None]) -> None:
     params = {"Action": action, "ResourceId.1": id}

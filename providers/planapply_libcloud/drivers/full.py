@@ -56,3 +56,11 @@ class FullDriver(Driver):
     def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `create_node` that put a VM into it."""
         raise NotImplementedError
+
+    def join_group(self, lib: Any, node: Any, id: str) -> None:
+        """Put a VM that is there already into it, beside those that it is in."""
+        raise NotImplementedError
+
+    def leave_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
+        """Take a VM out of it, where no group can be removed that has one; a VM that is in no other
+        comes into those that it would have been launched into."""

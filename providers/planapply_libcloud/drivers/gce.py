@@ -165,6 +165,10 @@ class GCE(FullDriver):
     def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_tags": [id]}
 
+    def join_group(self, lib: Any, node: Any, id: str) -> None:
+        if id not in node.extra["tags"]:
+            lib.ex_set_node_tags(node, [*node.extra["tags"], id])
+
 
 def _label(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "_", text.lower())[:63]

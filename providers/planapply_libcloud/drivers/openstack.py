@@ -107,6 +107,29 @@ class OpenStack(FullDriver):
     def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_security_groups": [id]}
 
+    def join_group(self, lib: Any, node: Any, id: str) -> None:
+        if id not in _groups_of(lib, node):
+            _add(lib, node, id)
+
+    def leave_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
+        groups = _groups_of(lib, node)
+        if id not in groups:
+            return
+        if groups == {id}:  # without any, nobody reaches it
+            for name in create.get("ex_security_groups", ["default"]):
+                _add(lib, node, name)
+        lib.ex_remove_security_group_from_node(_named(id), node)
+
+
+def _add(lib: Any, node: Any, group: Any) -> None:
+    # The driver has a method for the way back only.
+    data = {"addSecurityGroup": {"name": group}}
+    lib.connection.request(f"/servers/{node.id}/action", method="POST", data=data)
+
+
+def _groups_of(lib: Any, node: Any) -> set[str]:
+    return {str(group.id) for group in lib.ex_get_node_security_groups(node)}
+
 
 def _named(name: Any) -> Any:
     return SimpleNamespace(name=name, id=name)

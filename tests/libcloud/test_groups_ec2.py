@@ -1,0 +1,42 @@
+"""VMs that run, and the security group that is made for their cluster: the lab's EC2."""
+
+from pathlib import Path
+
+import pytest
+from conformance.subjects import Account, libcloud_ec2
+
+from planapply.provider import ErrorKind, ProviderError
+
+
+def test_vms_that_run_join_and_leave_the_group(tmp_path: Path) -> None:
+    with libcloud_ec2(tmp_path) as subject:
+        account = Account(subject)
+        [vm] = account.launch("cpu-0").vms
+        account.eventually(lambda: [vm.status for vm in account.find()] == ["running"])
+        tags = {"planapply:cluster": account.state.cluster, **account.tags}
+        [(name, wanted)] = account.provider.wanted(account.state.cluster, subject.worker).items()
+
+        def groups() -> list[str]:
+            with account.provider.client.asking() as lib:
+                [node] = lib.list_nodes(ex_node_ids=[vm.id])
+            return [group["group_name"] for group in node.extra["groups"]]
+
+        assert groups() == ["default"]
+        made = account.provider.prepare(name, wanted, tags)
+        own = f"planapply {account.state.cluster} {account.state.lineage}"
+        assert groups() == ["default", own]
+        assert account.provider.prepare(name, wanted, tags) == made
+        with pytest.raises(ProviderError) as raised:
+            account.provider.cleanup(made)
+        assert raised.value.kind is ErrorKind.UNAVAILABLE
+        assert groups() == ["default"]
+        account.provider.cleanup(made)
+
+        account.state.resources = {name: account.provider.prepare(name, wanted, tags)}
+        [vm] = account.launch("cpu-1").vms
+        assert groups() == [own]
+        account.eventually(lambda: vm.id in {vm.id for vm in account.find()})
+        with pytest.raises(ProviderError):
+            account.provider.cleanup(account.state.resources[name])
+        assert groups() == ["default"]
+        account.end()

@@ -135,6 +135,8 @@ class Launcher:
             # A later "throttled" or "refused" says nothing of the call whose answer was lost.
             if not lost and error.kind is not ErrorKind.SPENT:
                 raise
+            message = f"{error.summary}; looking whether it was done all the same"
+            self.tell(Event(event="note", names=request.names, message=message))
             vms = self.look(token, intent, limits.settle)
             # Now it is known: what is missing does not exist, so that a new token may ask for it.
             kind = ErrorKind.SPENT if error.kind is ErrorKind.UNKNOWN else error.kind

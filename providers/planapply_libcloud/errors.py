@@ -77,7 +77,7 @@ def _answered(
         return ProviderError(kind, f"{cloud} answered what its driver does not know: {text}")
     if status >= 500:
         kind = ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
-        return ProviderError(kind, f"{cloud} failed ({status}): {text}")
+        return ProviderError(kind, f"{cloud} failed ({status}): {text}", _FAILED)
     if status == 429 or (status in (403, 413, 503) and _RATE.search(text)):
         return ProviderError(ErrorKind.THROTTLED, f"{cloud} wants fewer requests: {text}")
     if _QUOTA.search(text):
@@ -96,6 +96,7 @@ def _answered(
 
 
 _ADDRESS = "Is the address right (`options` under [provider]), and does this network let you through to it?"
+_FAILED = "The fault is the cloud's, or that of a proxy on the way to it: repeat this once it is mended."
 _EXPECTED = "Check `options` and `create` in the spec against Libcloud's page of this driver."
 
 
@@ -130,7 +131,7 @@ def _unanswered(
     if status in (401, 403):
         return _told(ErrorKind.UNAUTHORIZED, text, cloud)
     if status == 429 or status >= 500:
-        return ProviderError(ErrorKind.UNAVAILABLE, f"{cloud} failed ({status}): {text}")
+        return ProviderError(ErrorKind.UNAVAILABLE, f"{cloud} failed ({status}): {text}", _FAILED)
     return ProviderError(ErrorKind.REJECTED, f"{cloud}: {text}", _EXPECTED)
 
 

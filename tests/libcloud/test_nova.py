@@ -194,6 +194,24 @@ Error: OpenStack answered with a web page (404)
 """)
 
 
+def test_creates_that_a_proxy_answers(nova: Cloud, run: Run) -> None:
+    spec(nova, 0)
+    nova.fault("POST", "/servers", html=True, times=99)
+    result = run(*APPLY)
+    assert result.code == 1
+    assert nova.servers() == []
+    said = [line[9:] for line in result.err.splitlines() if "looking" in line]
+    assert set(said) == snapshot(
+        {
+            "scheduler: OpenStack failed (502): 502 Bad Gateway; looking whether it was done all the same"
+        }
+    )
+    assert result.err[result.err.index("Error:") :] == snapshot("""\
+Error: scheduler: OpenStack failed (502): 502 Bad Gateway
+  The fault is the cloud's, or that of a proxy on the way to it: repeat this once it is mended.
+""")
+
+
 def test_names_that_the_cloud_does_not_have(nova: Cloud, run: Run) -> None:
     text = nova.spec(1).replace("m1.tiny", "m1.tny").replace("fakeimage7", "fakimage7")
     Path("planapply.toml").write_text(text.replace("private", "privat"))

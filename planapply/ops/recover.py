@@ -21,7 +21,7 @@ from planapply.model.names import (
     worker_names,
 )
 from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
-from planapply.model.state import TLS, State
+from planapply.model.state import TLS, Resource, State
 from planapply.ops.applying import lock
 from planapply.ops.pinning import configs_of, pinned
 from planapply.ops.workspace import Workspace, asking, identity_of
@@ -76,10 +76,9 @@ def recover(
             next_index=_next_indexes(vms),
         )
         state = refresh(state, vms, now, 0.0).state
-        _restore_configs(state, workspace, provider, vms)
+        scheduler = _restore_configs(state, workspace, provider, vms)
         if isinstance(provider, Prepares):
-            tags = {TAG_CLUSTER: cluster, TAG_LINEAGE: state.lineage}
-            state.resources = dict(asking(lambda: provider.find_resources(tags)))
+            state.resources = _resources(state, workspace, provider, scheduler)
         notes = [*_restore_scheduler(state, workspace, provider), *_unknown_configs(state)]
         Journal(workspace.store, state).update(lambda _: None)
         return Recovered(state, tuple(notes))
@@ -117,10 +116,37 @@ def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:
     return indexes
 
 
+def _resources(
+    state: State, workspace: Workspace, provider: Prepares, scheduler: NodeConfig
+) -> dict[str, Resource]:
+    """Those that exist; what can't be seen of one is taken to be as the spec wants it."""
+    tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
+    found = asking(lambda: workspace.patience.call(lambda: provider.find_resources(tags)))
+    wanted = asking(lambda: provider.wanted(state.cluster, scheduler))
+    resources = {}
+    for name, resource in found.items():
+        detail = dict(resource.detail)
+        for key, value in wanted[name].detail.items() if name in wanted else ():
+            if key not in detail or _same(detail[key], value):
+                detail[key] = value
+        resources[name] = resource.model_copy(update={"detail": detail})
+    return resources
+
+
+def _same(seen: object, wanted: object) -> bool:
+    """But for an order, which a cloud does not keep."""
+    if isinstance(seen, list) and isinstance(wanted, list):
+        return sorted(seen) == sorted(wanted)
+    return seen == wanted
+
+
 def _restore_configs(
     state: State, workspace: Workspace, provider: Provider, vms: Sequence[VM]
-) -> None:
-    """What the spec's nodes are made from, with what it leaves open closed as these VMs show."""
+) -> NodeConfig:
+    """What the spec's nodes are made from, with what it leaves open closed as these VMs show.
+
+    Gives the scheduler's.
+    """
     assert workspace.spec is not None
     plugin = workspace.plugin(None)
     want, pins = pinned(workspace, plugin, provider, workspace.spec, state)
@@ -130,9 +156,10 @@ def _restore_configs(
         if "image" in chosen and config.group in images:
             chosen["image"] = images[config.group]  # that of today is another
     used = {record.config for record in state.nodes.values()}
-    wanted = configs_of(desired(workspace.spec, plugin, pins))
-    state.configs = {config.digest: config for config in wanted if config.digest in used}
+    wanted = desired(workspace.spec, plugin, pins)
+    state.configs = {c.digest: c for c in configs_of(wanted) if c.digest in used}
     state.pins = pins
+    return wanted.scheduler
 
 
 def _restore_scheduler(state: State, workspace: Workspace, provider: Provider) -> list[Diagnostic]:

@@ -1,6 +1,8 @@
 """The security group that is made for a cluster: its VMs among themselves, few others."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -19,12 +21,14 @@ from planapply_ec2.address import my_network
 from planapply_ec2.client import Client
 from planapply_ec2.find import tag_filters, tags_of
 from planapply_ec2.settings import ME, network
+from planapply_ec2.terminate import retag
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import IpPermissionTypeDef, SecurityGroupTypeDef, TagTypeDef
 
 NAME, KIND = "security-group", "security group"
 SSH = 22
+_NOT_USERS = (TAG_PREFIX, "aws:")
 Rule = tuple[str, int, int, str]
 """Protocol, first and last port, and who: a network or a group's id."""
 
@@ -36,7 +40,11 @@ def wanted(config: NodeConfig, allow_from: Iterable[str]) -> dict[str, Resource]
     ports = [config.options.get("port") or DEFAULT_PORT, _dashboard_port(config.options)]
     if config.provider.get("key_name"):
         ports.append(SSH)
-    detail = {"allow_from": list(allow_from), "ports": [port for port in ports if port]}
+    detail = {
+        "allow_from": list(allow_from),
+        "ports": [port for port in ports if port],
+        "tags": dict(config.tags),
+    }
     return {NAME: Resource(kind=KIND, detail=detail)}
 
 
@@ -48,21 +56,29 @@ def _dashboard_port(options: Mapping[str, Any]) -> int | None:
 
 
 def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-    """Make the group, or find the one with these tags, and let in who shall be.
+    """Make the group, or find the one with planapply's `tags`; let in who shall be, and tag it.
 
-    `detail["me"]` is kept once it is known, and so is what `allow` has added.
+    `detail["me"]` is kept once it is known, and so is what `allow` has added. `detail["tagged"]`
+    are the keys that were set: somebody else's tags stay.
     """
     detail = dict(resource.detail)
     if ME in detail["allow_from"] and "me" not in detail:
         detail["me"] = my_network()
     detail["vpc"] = vpc
-    found = _find(client, {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)})
+    ours = {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)}
+    found = _find(client, ours)
     if found:
         group, have = found[0]["GroupId"], _rules(found[0])
+        tagged = tags_of(found[0].get("Tags", []))
     else:
-        group, have = _make(client, vpc, tags), set()
+        tagged = {**detail["tags"], **ours}
+        group, have = _make(client, vpc, tagged), set()
     want = _wanted_rules(group, detail)
     _change(client, group, want - have, have - want)
+    more = {k: v for k, v in detail["tags"].items() if tagged.get(k) != v}
+    less = sorted({*detail.get("tagged", ())} & tagged.keys() - detail["tags"].keys())
+    retag(client, [group], more, less)
+    detail["tagged"] = sorted(detail["tags"])
     return Resource(kind=KIND, id=group, detail=detail)
 
 
@@ -82,13 +98,54 @@ def allow(client: Client, resource: Resource, who: str | None) -> Resource:
     return resource.model_copy(update={"detail": detail})
 
 
-def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resource]:
-    """The group with these tags; what the spec asked of it can't be told from it."""
+def find_resources(
+    client: Client, tags: Mapping[str, str], allow_from: Collection[str]
+) -> dict[str, Resource]:
+    """The group with these tags, and what its rules show of whom `allow_from` lets in."""
     found = _find(client, tags)
     if not found:
         return {}
-    detail = {"vpc": found[0].get("VpcId"), "allowed": sorted(_networks(_rules(found[0])))}
+    tags = tags_of(found[0].get("Tags", []))
+    users = {k: v for k, v in tags.items() if k != "Name" and not k.startswith(_NOT_USERS)}
+    detail = {
+        "vpc": found[0].get("VpcId"),
+        **_shown(_rules(found[0]), allow_from),
+        "tags": users,
+        "tagged": sorted(users),
+    }
     return {NAME: Resource(kind=KIND, id=found[0]["GroupId"], detail=detail)}
+
+
+def _shown(rules: Iterable[Rule], allow_from: Collection[str]) -> dict[str, Any]:
+    """What `prepare` was asked for, as far as these rules are what it makes.
+
+    Without a network in them, nothing of ports is known.
+    """
+    by_network: dict[str, set[int]] = {}
+    for protocol, first, last, who in rules:
+        if protocol == "tcp" and first == last and not who.startswith("sg-"):
+            by_network.setdefault(who, set()).add(first)
+    if not by_network:
+        return {"allow_from": []}
+    # Somebody's own rules, for another port, let nobody in to ours.
+    usual = Counter(map(frozenset, by_network.values()))
+    ports = max(usual, key=lambda ports: (usual[ports], len(ports)))
+    networks = {who for who, its in by_network.items() if its >= ports}
+    others = sorted(networks.difference(allow_from))
+    # Of several hosts any may have been me: each stays let in, this one until `allow_from` changes.
+    me = next((n for n in others if ME in allow_from and _is_host(n)), None)
+    detail: dict[str, Any] = {
+        "allow_from": [n for n in allow_from if n in networks or (n == ME and me)],
+        "ports": sorted(ports),
+    }
+    if me:
+        detail["me"] = me
+        others.remove(me)
+    return detail | ({"allowed": others} if others else {})
+
+
+def _is_host(network: str) -> bool:
+    return ip_network(network).num_addresses == 1
 
 
 def cleanup(client: Client, resource: Resource) -> None:
@@ -159,10 +216,6 @@ def _rules(group: "SecurityGroupTypeDef") -> set[Rule]:
         ports = rule.get("FromPort", -1), rule.get("ToPort", -1)
         rules |= {(rule["IpProtocol"], *ports, who) for who in whos}
     return rules
-
-
-def _networks(rules: Iterable[Rule]) -> set[str]:
-    return {who for _, _, _, who in rules if not who.startswith("sg-")}
 
 
 def _change(client: Client, group: str, more: Iterable[Rule], less: Iterable[Rule]) -> None:

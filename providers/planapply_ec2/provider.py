@@ -80,7 +80,7 @@ class EC2:
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
         """The cluster's own security group."""
-        return group.find_resources(self.client, tags)
+        return group.find_resources(self.client, tags, self.settings.allow_from)
 
     def cleanup(self, resource: Resource) -> None:
         """Remove the group."""

@@ -55,7 +55,13 @@ def test_members_among_themselves_and_me_to_the_scheduler(project: Project, aws:
     state = project.state()
     assert state.resources[GROUP].id == group["GroupId"]
     assert {k: v for k, v in state.resources[GROUP].detail.items() if k != "vpc"} == snapshot(
-        {"allow_from": ["me"], "ports": [8786, 8787], "me": "203.0.113.7/32"}
+        {
+            "allow_from": ["me"],
+            "ports": [8786, 8787],
+            "tags": {},
+            "me": "203.0.113.7/32",
+            "tagged": [],
+        }
     )
     tags = {tag["Key"]: tag["Value"] for tag in group["Tags"]}
     assert tags["planapply:lineage"] == state.lineage

@@ -79,11 +79,71 @@ def test_a_lost_state_is_rebuilt(
     assert after.nodes.keys() == before.nodes.keys()
     assert {n: r.vm for n, r in after.nodes.items()} == {n: r.vm for n, r in before.nodes.items()}
     assert after.tls == before.tls
-    assert after.resources["security-group"].id == before.resources["security-group"].id
+    assert after.resources == before.resources
+    assert project.plan().changes == ()
     project.destroy()
     assert aws.instances() == []
     groups = boto3.client("ec2").describe_security_groups()["SecurityGroups"]
     assert {group["GroupName"] for group in groups} == {"default"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        'key_name = "laptop"',
+        'allow_from = ["198.51.100.0/24", "me", "192.0.2.1/32"]',
+        'allow_from = ["198.51.100.0/24"]',
+    ],
+)
+def test_a_lost_state_is_rebuilt_with_who_is_let_in(
+    project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str], spec: str
+) -> None:
+    boto3.client("ec2").create_key_pair(KeyName="laptop")
+    project.say("provider", spec)
+    project.say("scheduler", "options = { port = 9000 }")
+    project.apply()
+    command(project, capsys, "allow", "192.0.2.0/24")
+    before = project.state()
+    Path(project.workspace().store.location).unlink()
+    assert command(project, capsys, "recover")[0] == 0
+    after = project.state().resources["security-group"]
+    assert after == before.resources["security-group"]
+    assert project.plan().changes == ()
+    aws.clear()
+    project.apply("workers.cpu.count=4")
+    assert aws.counts()["actions"].keys().isdisjoint({"RevokeSecurityGroupIngress", "CreateTags"})
+
+
+def test_what_a_group_lacks_is_seen_after_the_state_was_lost(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.say("provider", 'allow_from = ["198.51.100.0/24", "me"]')
+    project.apply()
+    group = project.state().resources["security-group"].id or ""
+
+    def rule(port: int, who: str) -> dict[str, Any]:
+        ranges = [{"CidrIp": who}]
+        return {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": ranges}
+
+    ec2: Any = boto3.client("ec2")
+    ec2.revoke_security_group_ingress(
+        GroupId=group, IpPermissions=[rule(8787, "198.51.100.0/24"), rule(8786, "198.51.100.0/24")]
+    )
+    # Of somebody's own, for what is none of ours: it lets nobody in to the scheduler.
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule(443, "192.0.2.0/24")])
+    Path(project.workspace().store.location).unlink()
+    assert command(project, capsys, "recover")[0] == 0
+    (change,) = project.plan().changes
+    assert [(f.path, f.before, f.after) for f in change.fields] == [
+        ("allow_from", ["me"], ["198.51.100.0/24", "me"])
+    ]
+    project.apply()
+    (found,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    assert {
+        (rule.get("FromPort"), r["CidrIp"])
+        for rule in found["IpPermissions"]
+        for r in rule["IpRanges"]
+    } == {(port, who) for port in (8786, 8787) for who in ("198.51.100.0/24", "203.0.113.7/32")}
 
 
 def test_every_cluster_is_listed(
@@ -110,12 +170,39 @@ def test_tags_change_in_place(project: Project, aws: Cloud) -> None:
     project.apply()
     aws.clear()
     made = project.apply("cluster.tags={team='geo'}").plan
-    assert made.summary == {"add": 0, "change": 4, "destroy": 0}
+    assert made.summary == {"add": 0, "change": 5, "destroy": 0}
     tags = [vm["tags"] for vm in aws.instances()]
     assert {(t["team"], t.get("stage"), t["planapply:cluster"]) for t in tags} == {
         ("geo", None, "genomics")
     }
-    assert aws.counts()["actions"]["CreateTags"] <= 2
+    assert aws.counts()["actions"]["CreateTags"] <= 3
+
+
+def test_tags_of_the_group_change_in_place(project: Project, aws: Cloud) -> None:
+    project.say("cluster", 'tags = { team = "bio", stage = "test" }')
+    project.apply()
+    group = project.state().resources["security-group"].id or ""
+    ec2: Any = boto3.client("ec2")
+    ec2.create_tags(Resources=[group], Tags=[{"Key": "audit", "Value": "somebody's own"}])
+
+    def tags() -> dict[str, str]:
+        (found,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+        return {
+            tag["Key"]: tag["Value"]
+            for tag in found["Tags"]
+            if not tag["Key"].startswith("planapply:") and tag["Key"] != "Name"
+        }
+
+    assert tags() == {"team": "bio", "stage": "test", "audit": "somebody's own"}
+    aws.fault("DeleteTags", lost="after")
+    (change, *_) = project.apply("cluster.tags={team='geo'}").plan.changes
+    assert (change.name, change.action, change.reason) == (
+        "security-group",
+        "update",
+        "tags changed",
+    )
+    assert tags() == {"team": "geo", "audit": "somebody's own"}
+    assert project.plan("cluster.tags={team='geo'}").changes == ()
 
 
 def test_ids_that_ec2_does_not_know_stop_nothing(project: Project, aws: Cloud) -> None:

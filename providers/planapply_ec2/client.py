@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from planapply_ec2 import errors
 
@@ -62,7 +63,10 @@ class Client:
     def _client(self, service: str) -> Any:
         make: Callable[..., Any] = self._session.client
         with self._lock, self._translated():  # a session is not for many threads
-            return make(service, config=CONFIG)
+            client = make(service, config=CONFIG)
+        # A page that happens to be XML would pass for an answer in which nothing is.
+        client.meta.events.register("after-call", errors.refuse_page)
+        return client
 
     @contextmanager
     def asking(self, *, writes: bool = False) -> Iterator[None]:
@@ -82,6 +86,8 @@ class Client:
             raise errors.of_sdk(
                 error, writes=writes, reached=self._reached, region=self._region
             ) from error
+        except ResponseParserError as error:
+            raise errors.of_page(str(error), writes=writes, region=self._region) from error
 
     def remember(self, what: str, ask: Callable[[], T]) -> T:
         """What `ask` gave the first time in this process, for facts that don't move in an apply."""

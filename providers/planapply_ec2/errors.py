@@ -2,9 +2,11 @@
 
 import re
 from difflib import get_close_matches
+from typing import Any
 
 from botocore import exceptions as aws
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from planapply.provider import ErrorKind, ProviderError
 
@@ -194,6 +196,27 @@ def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) ->
             f"AWS's answer was lost: {text}",
         )
     return ProviderError(ErrorKind.REJECTED, text)
+
+
+def refuse_page(http_response: Any, **_: object) -> None:
+    """Raise ResponseParserError for a web page, which no service of AWS's answers with."""
+    if "text/html" in http_response.headers.get("Content-Type", "").lower():
+        raise ResponseParserError(http_response.text)
+
+
+def of_page(text: str, *, writes: bool, region: str) -> ProviderError:
+    """Something has answered that is not AWS, or not as AWS does; `text` holds what it said."""
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    # botocore quotes it as bytes, behind words of its own.
+    page = text.rpartition("may succeed:\nb")[2].strip("'\"").replace(r"\n", " ")
+    said = " ".join(re.sub(r"<[^>]*>", " ", title[1] if title else page).split())
+    return ProviderError(
+        ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE,
+        f"what answered for AWS's region {region!r} is a proxy or another server, by its words: "
+        f"{said[:80]}",
+        "Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under "
+        "[provider] another one than you mean?",
+    )
 
 
 def _no_profile(text: str) -> ProviderError:

@@ -125,6 +125,44 @@ def test_a_connection_that_breaks_later_is_waited_for(project: Project, aws: Clo
     assert project.plan().summary["add"] == 5
 
 
+PAGES = {
+    "nginx": "<html>\n<head><title>502 Bad Gateway</title></head>\n<body><hr>nginx</body></html>",
+    "doctype": "<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body><hr></html>",
+    "xml": "<html><head><title>502 Bad Gateway</title></head><body/></html>",
+}
+
+
+@pytest.mark.parametrize("status", [200, 403, 502])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_proxy_that_answers_in_awss_place(
+    project: Project, aws: Cloud, page: str, status: int
+) -> None:
+    # For a moment: it is asked again, and what was launched unseen is not launched twice.
+    for action in ("DescribeInstanceTypes", "CreateSecurityGroup", "RunInstances"):
+        aws.fault(action, page=PAGES[page], status=status, lost="after")
+    assert project.apply().failures == {}
+    assert len(aws.instances()) == 4
+    assert project.plan().changes == ()
+    # For good.
+    aws.fault("DescribeInstances", page=PAGES[page], status=status, times=None)
+    assert project.refused() == snapshot("""\
+what answered for AWS's region 'eu-west-1' is a proxy or another server, by its words: 502 Bad Gateway
+Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under [provider] another one than you mean?\
+""")
+
+
+def test_a_proxy_that_lets_no_launch_through(project: Project, aws: Cloud) -> None:
+    aws.fault("RunInstances", page="<!DOCTYPE html><p>Log in & pay<br></p>", times=None)
+    failures = project.apply().failures
+    assert str(failures["scheduler"]) == snapshot("""\
+scheduler: what answered for AWS's region 'eu-west-1' is a proxy or another server, by its words: Log in & pay
+Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under [provider] another one than you mean?\
+""")
+    aws.clear()
+    assert project.apply().failures == {}
+    assert len(aws.instances()) == 4
+
+
 def test_an_image_that_does_not_exist(project: Project) -> None:
     assert project.refused("workers.cpu.image='ami-0123456789abcdef0'") == snapshot("""\
 there is no image ami-0123456789abcdef0 in eu-west-1 that this account may use

@@ -13,7 +13,7 @@ from typing import Literal
 class Fault:
     """One thing that goes wrong with calls of `action`, counted from when it was set.
 
-    With neither `error` nor `lost` it only delays.
+    With neither `error`, `page` nor `lost` it only delays.
     """
 
     action: str
@@ -22,6 +22,9 @@ class Fault:
     """AWS's error code: the call is answered with it and not carried out."""
     status: int = 400
     message: str = "set by the lab"
+    page: str = ""
+    """A web page, which a proxy answers with in AWS's place, with `status`: after the call was
+    carried out if `lost` is `after`, and else without."""
     delay: float = 0.0
     """Seconds before anything else happens to the call."""
     lost: Literal["", "before", "after"] = ""

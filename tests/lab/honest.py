@@ -189,6 +189,8 @@ class Cloud:
             if fault.lost == "before":
                 call.outcome = "lost"
                 drop(environ)
+            if fault.page and not fault.lost:
+                raise Refused("page", fault.page, fault.status)
             if fault.error:
                 raise Refused(fault.error, fault.message, fault.status)
             with self.lock:
@@ -203,6 +205,9 @@ class Cloud:
         except Refused as refused:
             call.outcome = refused.code
             answer = refusal(service, refused)
+        if fault.page:
+            call.outcome = "page"
+            return fault.status, [("Content-Type", "text/html")], fault.page.encode()
         if fault.lost == "after":
             call.outcome = "lost"
             drop(environ)

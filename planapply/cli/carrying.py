@@ -1,7 +1,7 @@
 """apply and destroy, as seen from the terminal: plan, question, progress, summary."""
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from planapply.cli.opening import can_ask
 from planapply.cli.plan import show_plan
 from planapply.cli.signals import asked_to_stop, gracefully, leave
 from planapply.fleet import Abandoned, Stopped
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.plan import Plan
@@ -55,11 +55,13 @@ class Carrying:
                     tell=self._display.tell,
                 )
         except Stopped as stopped:
-            code = self._stopped()
+            code = self._stopped(stopped.diagnostics)
             if isinstance(stopped, Abandoned):
                 leave(code)  # the calls that hang would be waited for
             return code
         except PlanapplyError as error:
+            if asked_to_stop() is not None:
+                return self._stopped(error.diagnostics)
             self._finish(
                 "failed", **self._counts(), diagnostics=diagnostics_document(error.diagnostics)
             )
@@ -99,15 +101,19 @@ class Carrying:
 
     def _stop(self) -> None:
         self.workspace.clock.stop()
+        self.workspace.store.hurry()
         self._display.stopping()
 
-    def _stopped(self) -> int:
-        self._finish("stopped", **self._counts())
+    def _stopped(self, problems: Sequence[Diagnostic]) -> int:
+        told = {"diagnostics": diagnostics_document(problems)} if problems else {}
+        self._finish("stopped", **self._counts(), **told)
+        recorded = " This is recorded; the next apply or destroy goes on from there."
         screen.tell(
             "",
-            f"{self._verb} stopped: {_told(self._verb, self._counts())}. This is recorded; the next "
-            "apply or destroy goes on from there.",
+            f"{self._verb} stopped: {_told(self._verb, self._counts())}."
+            + ("" if problems else recorded),
         )
+        screen.report(problems)
         return asked_to_stop() or 130
 
     def _done(self, report: Report) -> int:

@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from planapply.model.diagnostics import Diagnostic
 
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -23,6 +26,8 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         self.code = exit_code(number)
+        self.diagnostics: tuple[Diagnostic, ...] = ()
+        """What could not be undone."""
         super().__init__(number)
 
 
@@ -47,12 +52,19 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can, and a program that calls us elsewhere has its own way
         return
+    _stopping.asked = None
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _handle)
     try:
         yield
+    except Interrupted as interrupted:
+        if interrupted.diagnostics:
+            from planapply.cli import screen  # only now: the first import is made under `handled`
+
+            screen.report(interrupted.diagnostics)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -60,8 +72,10 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def gracefully(stop: Callable[[], None]) -> Iterator[None]:
-    """While this is open, the first signal calls `stop`, and nothing is torn down; a second SIGINT
-    or SIGTERM ends the process at once, which is safe, since intents are durable.
+    """While this is open, the first signal calls `stop`, and nothing is torn down.
+
+    Here as elsewhere, a second SIGINT or SIGTERM ends the process at once, which is safe, since
+    intents are durable.
     """
     _stopping.stop, _stopping.asked = stop, None
     try:
@@ -84,10 +98,10 @@ def leave(code: int) -> NoReturn:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if _stopping.stop is None:
-        raise Interrupted(number)
     if _stopping.asked is None:
         _stopping.asked = number
+        if _stopping.stop is None:
+            raise Interrupted(number)
         _stopping.stop()
     elif number in (signal.SIGINT, signal.SIGTERM):
         if sys.stderr.isatty():

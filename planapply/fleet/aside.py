@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from planapply.fleet.clock import Clock, Stopped
 from planapply.fleet.journal import Journal
+from planapply.model.diagnostics import PlanapplyError
 
 T = TypeVar("T")
 GRACE = 5.0  # seconds that calls under way have to answer once we are stopped
@@ -22,7 +23,8 @@ def aside(work: Callable[[], T], clock: Clock, journal: Journal) -> T:
     """What `work` gives, run in a thread of its own.
 
     Once the clock is stopped, it has a grace to record what was asked. Then it is left alone, and
-    Abandoned is raised: intents are in the state, to which nothing is written any more.
+    Abandoned is raised: intents are in the state, to which nothing is written any more. The
+    exception tells what the store said, should it have failed.
     """
     outcome: Future[T] = Future()
 
@@ -42,12 +44,19 @@ def aside(work: Callable[[], T], clock: Clock, journal: Journal) -> T:
                     raise  # it is the work's own
                 clock.check()
     except Stopped:
+        stopped: Stopped
         try:
             return outcome.result(GRACE)
         except NotYet:
             if outcome.done():
                 raise
-            raise Abandoned from None
+            stopped = Abandoned()
+        except Stopped as error:
+            stopped = error
+        failed = journal.close(stopped)
+        if isinstance(failed, PlanapplyError):
+            stopped.diagnostics = failed.diagnostics
+        raise stopped from None
     finally:
         if not outcome.done():
             journal.close(Stopped())

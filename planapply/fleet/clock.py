@@ -5,11 +5,16 @@ import threading
 import time
 from typing import Protocol
 
+from planapply.model.diagnostics import Diagnostic
+
 
 class Stopped(Exception):
     """The user asked us to stop: nothing more is asked of the provider; what is open stays an
     intent.
     """
+
+    diagnostics: tuple[Diagnostic, ...] = ()
+    """What could not be recorded or freed."""
 
 
 class Clock(Protocol):

@@ -70,10 +70,13 @@ class Journal:
         with self._write_lock:
             return look(self._state)
 
-    def close(self, reason: BaseException) -> None:
-        """Accept nothing more: every later update raises `reason`."""
+    def close(self, reason: BaseException) -> BaseException:
+        """Accept nothing more: every later update raises `reason`, or what the store has raised
+        before; gives which.
+        """
         with self._write_lock:
             self._broken = self._broken or reason
+            return self._broken
 
     def _raise_if_broken(self) -> None:
         if self._broken is not None:

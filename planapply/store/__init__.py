@@ -77,6 +77,12 @@ class Store(Protocol):
     def lock_info(self) -> LockInfo | None:
         """Who holds the lock now, as far as can be known from here."""
 
+    def hurry(self) -> None:
+        """The user wants to stop: from now on a bucket has some seconds, for all its answers together.
+
+        For a signal handler or another thread. The next `lock` waits as long as it takes again.
+        """
+
 
 def open_store(location: str) -> Store:
     """The store for a path, `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.

@@ -1,9 +1,15 @@
-"""Opening a bucket of S3, GCS or Azure, and saying what went wrong with one."""
+"""Opening a bucket of S3, GCS or Azure, asking it, and saying what went wrong with one."""
 
 import os
 import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from obstore.exceptions import InvalidPathError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store
@@ -13,7 +19,11 @@ from planapply.store.errors import StateError
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
+T = TypeVar("T")
 Bucket = S3Store | GCSStore | AzureStore
+GRACE = 4.0
+"""Seconds; less than an apply's, which so hears what became of a write."""
+_STEP = 0.1
 
 # An offline machine should hear of it in 20 s, and a large state still go through a thin line.
 _CLIENT: "ClientConfig" = {
@@ -29,6 +39,68 @@ _RETRY: "RetryConfig" = {
         "base": 2,
     },
 }
+
+
+class NoAnswer(Exception):
+    """The user wants to stop, and the bucket has not answered in time; it may still act."""
+
+
+class Line:
+    """Calls of a bucket in threads of their own, so that whoever waits for one hears signals."""
+
+    _left: float | None = None
+    """Seconds that may still be waited, once the user wants to stop."""
+
+    def hurry(self) -> None:
+        """From now on wait for GRACE seconds at most, for all calls together."""
+        if self._left is None:
+            self._left = GRACE
+
+    def calm(self) -> None:
+        """Wait as long as it takes again."""
+        self._left = None
+
+    def ask(self, call: Callable[[], T], *, changes: bool = False) -> T:
+        """What `call` gives; raises NoAnswer where we are in a hurry.
+
+        A signal that comes as an exception leaves the call alone, but for one that `changes`
+        something: what becomes of that is awaited, in a hurry.
+        """
+        if self._left is not None and self._left <= 0:
+            raise NoAnswer
+        outcome: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(call())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        try:
+            threading.Thread(target=run, name="planapply bucket", daemon=True).start()
+            return self._wait(outcome)
+        except Exception:
+            raise
+        except BaseException:
+            if changes:
+                self.hurry()
+                with suppress(Exception):
+                    self._wait(outcome)
+            raise
+
+    def _wait(self, outcome: Future[T]) -> T:
+        while True:
+            began = time.monotonic()
+            try:
+                return outcome.result(_STEP)
+            except NotYet:
+                if outcome.done():
+                    return outcome.result()
+            finally:
+                if self._left is not None:
+                    self._left -= time.monotonic() - began
+            if self._left is not None and self._left <= 0:
+                raise NoAnswer
 
 
 class Trouble(NamedTuple):
@@ -90,6 +162,8 @@ def trouble(error: Exception, location: str) -> Trouble:
     """What an error of obstore means to a person; its own text may hold secrets."""
     scheme, bucket = location.split("/")[0].rstrip(":"), "/".join(location.split("/")[:3])
     text = str(error).partition("\n\nDebug source")[0]
+    if isinstance(error, NoAnswer):
+        return Trouble(f"{bucket} has not answered", "Check the network, and try again.")
     status = _found(r"status code: (\d+)", text)
     code = _found(r"<Code>(\w+)</Code>", text) or _found(r"\(code: (\w+)\)", text)
     told = f" ({' '.join(filter(None, (status, code)))})" if status or code else ""

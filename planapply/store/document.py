@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 from planapply.store import codec
-from planapply.store.errors import StateConflict, StateError, StateWriteError, push_command
+from planapply.store.errors import (
+    StateConflict,
+    StateError,
+    StateWriteError,
+    push_command,
+    tell_too,
+)
 from planapply.store.lockinfo import LockInfo
 from planapply.store.rescue import save_beside
 from planapply.store.waiting import until_free
@@ -65,6 +70,9 @@ class Place(Protocol):
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
 
+    def hurry(self, on: bool) -> None:
+        """Whether to wait for answers for some seconds at most, all together."""
+
 
 class DocumentStore:
     """A `Store` in some place."""
@@ -111,6 +119,7 @@ class DocumentStore:
         on_wait: Callable[[LockInfo], None] | None = None,
     ) -> Iterator[LockInfo]:
         """See `Store.lock`."""
+        self._place.hurry(False)
         lock_id = os.urandom(4).hex()
         lock = until_free(
             lambda: self._place.acquire(lock_id, purpose), timeout, self._place.pause, wait, on_wait
@@ -120,12 +129,12 @@ class DocumentStore:
             yield lock.info
         except BaseException as error:
             self._held = None
+            if not isinstance(error, Exception):  # a signal
+                self.hurry()
             try:
                 _release(lock)
             except StateError as left:
-                # What went wrong first matters more; the other is said as well.
-                if isinstance(error, PlanapplyError):
-                    error.diagnostics += left.diagnostics
+                tell_too(error, left)
             raise
         self._held = None
         _release(lock)
@@ -137,6 +146,10 @@ class DocumentStore:
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
         return self._place.lock_info()
+
+    def hurry(self) -> None:
+        """See `Store.hurry`."""
+        self._place.hurry(True)
 
     def _replace(self, state: State, lock: Lock) -> None:
         data = codec.encode(state)

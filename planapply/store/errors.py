@@ -2,9 +2,23 @@
 
 import os
 import shlex
+from typing import Protocol, runtime_checkable
 
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.store.lockinfo import LockInfo
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """An exception, not always an error, that a person is told more of."""
+
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def tell_too(error: BaseException, problem: PlanapplyError) -> None:
+    """Let `error`, which came first and matters more, tell this as well."""
+    if isinstance(error, Tells):
+        error.diagnostics += problem.diagnostics
 
 
 class StateError(PlanapplyError):
@@ -29,6 +43,11 @@ class StateUnreadable(StateError):
 
 class StateWriteError(StateError):
     """The state could not be written; the old one is intact, the newer one saved elsewhere."""
+
+
+def not_locked(location: str) -> StateError:
+    """What is said where there is no lock to break."""
+    return StateError(f"the state {location} is not locked", "There is nothing to break.")
 
 
 def shown(path: str) -> str:

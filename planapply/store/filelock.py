@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from planapply.store.errors import StateError, StateLocked, shown, unlock_command
+from planapply.store.errors import StateError, StateLocked, not_locked, shown, unlock_command
 from planapply.store.lockinfo import LockInfo
 
 if sys.platform != "win32":
@@ -75,7 +75,7 @@ def break_lock(state: str, location: str, lock_id: str) -> LockInfo:
     """Removes the lock with this id, unless its holder is a living process of this machine."""
     path = state + ".lock"
     if not os.path.exists(path):
-        raise StateError(f"the state {location} is not locked", "There is nothing to break.")
+        raise not_locked(location)
     descriptor = _open(path, location, os.O_RDWR)
     try:
         free = _flock(descriptor, location)

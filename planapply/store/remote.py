@@ -4,7 +4,6 @@ Every write is conditional. One whose answer is lost, or that met its own first 
 real conflict by reading what is there.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +13,8 @@ from obstore.exceptions import BaseError
 
 from planapply.store.bucket import (
     Bucket,
+    Line,
+    NoAnswer,
     Trouble,
     bucket_is_missing,
     never_sent,
@@ -21,12 +22,12 @@ from planapply.store.bucket import (
     trouble,
 )
 from planapply.store.document import Conflict, Failed
-from planapply.store.errors import StateError, StateLocked, unlock_command
+from planapply.store.errors import StateError, StateLocked, not_locked, tell_too, unlock_command
 from planapply.store.lockinfo import LockInfo
 
 _TRIES = 3
 # A missing key and a missing bucket are FileNotFoundError, some impossible keys ValueError.
-_ERRORS = (BaseError, FileNotFoundError, ValueError)
+_ERRORS = (BaseError, FileNotFoundError, ValueError, NoAnswer)
 
 
 class RemotePlace:
@@ -40,6 +41,7 @@ class RemotePlace:
         self.name = key.rpartition("/")[2]
         self._scheme, self._bucket_name, self._key = scheme, bucket, key
         self._lock_key = f"{key}.lock"
+        self.line = Line()
         self._unconfirmed: set[bytes] = set()
         """What we tried to write without hearing that it was; it may arrive at any time."""
 
@@ -95,12 +97,13 @@ class RemotePlace:
             return self._acquire(lock_id, purpose)
         except Exception:
             raise
-        except BaseException:
-            # A signal, which is heard when a call has come back: it may have made the lock.
-            with suppress(StateError):
-                holder = self.holder()
-                if holder and holder.id == lock_id:
-                    self.remove_lock()
+        except BaseException as signal:
+            # The call that it came into may have made the lock.
+            self.line.hurry()
+            try:
+                RemoteLock(self, LockInfo.of_this_process(lock_id, purpose)).release()
+            except StateError as left:
+                tell_too(signal, left)
             raise
 
     def _acquire(self, lock_id: str, purpose: str) -> "RemoteLock":
@@ -125,7 +128,7 @@ class RemotePlace:
         """See `Store.unlock`."""
         holder = self.holder()
         if holder is None:
-            raise StateError(f"the state {self.location} is not locked", "There is nothing to do.")
+            raise not_locked(self.location)
         if holder.id != lock_id:
             raise StateError(f"the state {self.location} has no lock {lock_id}", holder.describe())
         self.remove_lock()
@@ -134,6 +137,13 @@ class RemotePlace:
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
         return self.holder()
+
+    def hurry(self, on: bool) -> None:
+        """See `Place.hurry`."""
+        if on:
+            self.line.hurry()
+        else:
+            self.line.calm()
 
     def holder(self) -> LockInfo | None:
         """What the lock's object says; raises StateError."""
@@ -150,25 +160,33 @@ class RemotePlace:
     def remove_lock(self) -> None:
         """Removes the lock's object, whosoever it is; raises StateError."""
         try:
-            obstore.delete(self._bucket, self._lock_key)
+            self.line.ask(lambda: obstore.delete(self._bucket, self._lock_key), changes=True)
         except FileNotFoundError:
             pass
-        except BaseError as error:
+        except (BaseError, NoAnswer) as error:
             raise self._unreachable(error) from None
 
     def _get(self, key: str) -> tuple[bytes, object] | None:
-        try:
+        def get() -> tuple[bytes, object]:
             result = obstore.get(self._bucket, key)
             return bytes(result.bytes()), _version(result.meta)
+
+        try:
+            return self.line.ask(get)
         except FileNotFoundError as error:
             if bucket_is_missing(error):
                 raise
             return None
 
     def _put(self, key: str, data: bytes, seen: Any) -> object:
-        # Never in parts: those know no conditions.
-        result = obstore.put(self._bucket, key, data, mode=seen or "create", use_multipart=False)
-        return _version(result)
+        def put() -> object:
+            # Never in parts: those know no conditions.
+            result = obstore.put(
+                self._bucket, key, data, mode=seen or "create", use_multipart=False
+            )
+            return _version(result)
+
+        return self.line.ask(put, changes=True)
 
     def trouble(self, error: Exception) -> Trouble:
         """What an error of obstore means here."""
@@ -179,12 +197,13 @@ class RemotePlace:
         return StateError(f"the state {self.location} can't be reached: {reason}", advice)
 
     def _locked(self, holder: LockInfo) -> StateLocked:
-        gone = " It seems to be gone." if holder.is_dead() else ""
+        way_out = (
+            "That process is gone. Break its lock:"
+            if holder.is_dead()
+            else "Wait for it (--lock-timeout), or, if it has died, break its lock:"
+        )
         return StateLocked(
-            self.location,
-            holder,
-            f"Wait for it (--lock-timeout), or, if it has died, break its lock:{gone}\n"
-            f"  {unlock_command(holder.id, self.location)}",
+            self.location, holder, f"{way_out}\n  {unlock_command(holder.id, self.location)}"
         )
 
 
@@ -205,15 +224,17 @@ class RemoteLock:
 
     def release(self) -> None:
         """See `Lock.release`; another's lock, should ours have been broken, stays."""
+        still = "may still be"
         try:
             holder = self.place.holder()
+            still = "is still"
             # Stores have no conditional delete in common; the moment in between remains.
             if holder and holder.id == self.info.id:
                 self.place.remove_lock()
         except StateError as error:
             problem = error.diagnostics[0]
             raise StateError(
-                f"the state {self.place.location} is still locked",
+                f"the state {self.place.location} {still} locked",
                 f"{problem.summary}\nWhen the cause is gone, free it:\n"
                 f"  {unlock_command(self.info.id, self.place.location)}",
             ) from error

@@ -132,3 +132,17 @@ def test_what_is_ignored_stays_ignored(environment: dict[str, str], folder: Path
         [COMMAND[0], "-c", script], env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+def test_a_second_one_does_not_wait_for_the_end_of_the_first(environment: dict[str, str]) -> None:
+    script = (
+        "import signal\n"
+        "from planapply.cli.signals import Interrupted, handled\n"
+        "with handled():\n"
+        "    try: signal.raise_signal(signal.SIGTERM)\n"
+        "    except Interrupted: signal.raise_signal(signal.SIGINT); print('still here')\n"
+    )
+    done = subprocess.run(
+        [COMMAND[0], "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -1,17 +1,20 @@
 """Signals end a real command within seconds, whatever the cloud does; the next one goes on."""
 
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crash.ground import Ground, local
 from lab.fixtures import aws  # noqa: F401
-from lab.honest import Cloud
+from lab.honest import Cloud, listen
 
 from planapply.model.state import State
 from planapply.store import open_store
@@ -247,4 +250,99 @@ def test_the_lock_of_a_bucket_does_not_outlive_a_signal(
         time.sleep(0.02)
     stop(process, "SIGTERM")
     assert open_store(site.state).lock_info() is None
+    site.settles()
+
+
+class Bucket:
+    """S3 as the lab plays it, which answers nothing any more from some call on."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+        self.silent_from: tuple[str, str, int] | None = None
+        """A method, how its path ends, and how many such calls are answered first."""
+        self.silent, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """WSGI."""
+        if self.silent_from:
+            method, end, left = self.silent_from
+            if environ["REQUEST_METHOD"] == method and environ["PATH_INFO"].endswith(end):
+                self.silent_from = method, end, left - 1
+                if not left:
+                    self.silent.set()
+        if self.silent.is_set():
+            self.over.wait()
+            start_response("503 too late", [])
+            return []
+        return self._app(environ, start_response)
+
+
+@pytest.fixture
+def bucket(ground: Ground, aws: Cloud) -> Iterator[Bucket]:  # noqa: F811
+    """All that the commands of a site know of S3."""
+    urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
+    bucket = Bucket(aws)
+    with listen(bucket, "127.0.0.1", 0) as port:
+        env = {**aws.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+        ground.env = {**ground.env, **env}
+        try:
+            yield bucket
+        finally:
+            bucket.over.set()
+
+
+def flat(text: str) -> str:
+    """As one line, without what differs each time."""
+    return " ".join(re.sub(r"(?<=unlock )\w+", "ID", text).split())
+
+
+@pytest.mark.parametrize(("command", "name"), [("apply", "SIGINT"), ("plan", "SIGTERM")])
+def test_a_bucket_that_is_read_and_does_not_answer(
+    new_site: Callable[[str], Site], bucket: Bucket, command: str, name: str
+) -> None:
+    bucket.silent_from = "GET", "signals.json", 0
+    process = new_site("s3://states/signals.json").start(command)
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, name)
+    # A plan holds no lock.
+    assert flat(err) == (
+        "Error: the state s3://states/signals.json may still be locked the state "
+        "s3://states/signals.json can't be reached: s3://states has not answered When the cause is "
+        "gone, free it: planapply unlock ID --state s3://states/signals.json"
+        if command == "apply"
+        else ""
+    )
+
+
+def test_a_bucket_that_does_not_answer_the_lock(
+    new_site: Callable[[str], Site], bucket: Bucket
+) -> None:
+    bucket.silent_from = "PUT", ".lock", 0
+    process = new_site("s3://states/signals.json").start("apply")
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, "SIGTERM")
+    assert "s3://states/signals.json may still be locked" in err
+
+
+@pytest.mark.parametrize("writes", range(1, 5))
+def test_a_bucket_that_does_not_answer_any_more(
+    new_site: Callable[[str], Site], bucket: Bucket, writes: int
+) -> None:
+    site = new_site("s3://states/signals.json")
+    bucket.silent_from = "PUT", "signals.json", writes
+    process = site.start("apply", "--auto-approve", "--no-wait")
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, "SIGTERM")
+    told = flat(err.partition("Apply stopped")[2])
+    assert "is recorded" not in told
+    assert "Error: the state s3://states/signals.json can't be written: s3://states has not" in told
+    assert "Error: the state s3://states/signals.json may still be locked" in told
+    saved = re.search(r"planapply state push (\S+) --state s3://states/signals.json", err)
+    lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
+    assert saved
+    assert lock
+    bucket.silent.clear()
+    site.run("unlock", lock[1])
+    site.run("state", "push", saved[1])
+    assert Path(saved[1]).name == f"signals.unsaved-{site.read().serial}.json"
     site.settles()

@@ -64,7 +64,8 @@ class Store(Protocol):
         What was read before may be old by now: read again.
 
         `timeout` in seconds is how long to wait for another holder, of whom `on_wait` hears; `wait`
-        is for tests. A lock that a dead process left is taken over: see `LockInfo.taken_over`.
+        is for tests. A file's lock that a dead process of this machine left is taken over: see
+        `LockInfo.taken_over`.
         Raises StateLocked when the time is up, StateError where locking is impossible.
         """
 

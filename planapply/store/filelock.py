@@ -2,7 +2,7 @@
 
 The lock is held on the inode that the path names, so a holder may unlink the file while it still
 holds it: whoever waits on the old inode sees that the path has moved on. A dead process's flock is
-gone at once, and the file that it leaves tells of it.
+gone at once, and the file that it leaves tells of it; one that another machine has left is a lock.
 """
 
 import errno
@@ -56,6 +56,9 @@ def acquire(state: str, location: str, lock_id: str, purpose: str) -> FileLock:
             elif _names(path, descriptor):
                 # First line first: a reader in between finds the old or the new holder whole.
                 previous = LockInfo.parse(os.pread(descriptor, _MOST, 0))
+                if previous and previous.host and not previous.is_local:
+                    # Not every shared folder has locks that other machines see.
+                    raise _locked(location, previous)
                 os.pwrite(descriptor, info.encode(), 0)
                 os.ftruncate(descriptor, len(info.encode()))
                 return FileLock(path, descriptor, info.model_copy(update={"taken_over": previous}))

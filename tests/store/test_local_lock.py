@@ -219,6 +219,24 @@ Wait for it (--lock-timeout), or, if that process is gone, break the lock:
     assert sorted(os.listdir()) == ["demo.json", "demo.unsaved-1.json"]
 
 
+def test_what_another_machine_has_left_is_not_taken_over(store: Store) -> None:
+    info = LockInfo.of_this_process("12ab", "apply")
+    there = info.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
+    Path("demo.json.lock").write_bytes(there.encode())
+    with pytest.raises(StateLocked) as caught, store.lock("apply"):
+        pass
+    assert told(caught.value, there) == snapshot("""\
+the state demo.json is locked
+WHO, process PID, has held it since SINCE for apply (lock ID).
+Wait for it (--lock-timeout), or, if that process is gone, break the lock:
+  planapply unlock ID --state demo.json\
+""")
+    assert store.lock_info() == there
+    store.unlock("12ab")
+    with store.lock("apply") as lock:
+        assert lock.taken_over is None
+
+
 def test_a_lock_taken_twice_by_one_store_is_an_error_not_a_deadlock(store: Store) -> None:
     with store.lock("apply"):
         with pytest.raises(StateLocked, match="this very process"), store.lock("apply"):

@@ -1,10 +1,12 @@
 """Every cloud that Apache Libcloud drives."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from planapply.model.diagnostics import PlanapplyError
 from planapply.provider import Plugin
-from planapply_libcloud.drivers import TABLE, driver_of
+from planapply_libcloud.drivers import TABLE, driver_of, unknown
 from planapply_libcloud.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,15 +21,18 @@ def _connect(settings: Settings) -> "Libcloud":
 
 def _starter(settings: Mapping[str, Any]) -> str:
     """The driver's own, or a plain one that says what is to be filled in."""
-    driver = driver_of(str(settings.get("driver", "openstack")))
-    if driver.starter:
-        return driver.starter
-    others = ", ".join(name for name in TABLE if name not in ("dummy", driver.name))
+    name = str(settings.get("driver", "openstack"))
+    if wrong := unknown(name):
+        raise PlanapplyError(*wrong)
+    driver = driver_of(name)
+    if driver.starter:  # which may call it by its other name
+        return re.sub(r'^driver = "\w+"', f'driver = "{name}"', driver.starter, flags=re.MULTILINE)
+    others = ", ".join(other for other in TABLE if other not in ("dummy", driver.name))
     zones = 'zones = ["..."]' if driver.needs_zone else '# zones = ["..."]'
     return f"""\
 # Others that planapply knows: {others}.
 [provider]
-driver = "{driver.name}"
+driver = "{name}"
 key = "env:LIBCLOUD_KEY"              # names of environment variables
 # secret = "env:LIBCLOUD_SECRET"      # where there is a second one
 # options = {{ region = "..." }}        # more arguments for Libcloud's driver

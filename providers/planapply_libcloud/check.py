@@ -1,6 +1,7 @@
 """What can be known to fail before anything is launched, all at once."""
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -10,6 +11,7 @@ from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud.catalog import Names, words
 from planapply_libcloud.launch import create_of
 from planapply_libcloud.nested import at
+from planapply_libcloud.settings import literal
 
 OWN = ("name", "size", "image")
 SHOWN = 5
@@ -58,8 +60,9 @@ def _found(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
     zone = config.zones[0] if config.zones else None
     tries += [(lambda size: names.size(size, zone), size) for size in config.size]
     tries += [(names.image, config.image)] if config.image else []
-    create, networks = create_of(config), names.client.driver.named_networks
-    tries += [(names.network, name) for name in create.get(networks, ())]
+    create = create_of(names.client, config)
+    networks = create.get(names.client.driver.named_networks, ())
+    tries += [(names.network, name) for name in networks if isinstance(networks, list)]
     for look, name in tries:
         try:
             look(name)
@@ -87,7 +90,14 @@ def _refused(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
 
 def _arguments(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
     """What `create` lacks, and what it may not have."""
-    driver, create = names.client.driver, create_of(config)
+    driver, create = names.client.driver, create_of(names.client, config)
+    if wrong := literal(config.create):
+        yield _error(*wrong)
+    for name in driver.lists:
+        if name in create and not isinstance(create[name], list):
+            yield _error(
+                f"`create.{name}` takes a list", f"Write {name} = [{json.dumps(create[name])}]."
+            )
     parameters = _parameters(names)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in create if not open_ended else ():

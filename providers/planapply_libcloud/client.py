@@ -3,15 +3,14 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from difflib import get_close_matches
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud import errors
-from planapply_libcloud.drivers import ALIASES, TABLE, driver_of
-from planapply_libcloud.settings import ENV, Settings
+from planapply_libcloud.drivers import driver_of
+from planapply_libcloud.settings import ENV, KEY_TEXT, Settings
 from planapply_libcloud.wire import Wire
 
 T = TypeVar("T")
@@ -38,20 +37,22 @@ class Client:
 
     def _constructor(self) -> Callable[[], Any]:
         settings, driver = self.settings, self.driver
-        options = {key: self._value(value) for key, value in settings.options.items()}
-        options = {**driver.options, **options}
-        given = [self._value(value) for value in (settings.key, settings.secret)]
-        if driver.secret_file and settings.secret and not str(given[1]).startswith("-----"):
-            given[1] = str(Path(str(given[1])).expanduser())
+        options = {**driver.options, **self.resolved(settings.options)}
+        given = [self.resolved(value) for value in (settings.key, settings.secret)]
+        if driver.secret_file and settings.secret:
+            given[1] = _key(str(given[1]), settings.secret)
         if driver.key_names:
             named = dict(zip(driver.key_names, given, strict=True))
             return lambda: self.make(**{k: v for k, v in named.items() if v is not None}, **options)
         return lambda: self.make(*[value for value in given if value is not None], **options)
 
-    def _value(self, value: Any) -> Any:
-        """With what the environment has in place of `env:NAME`, which is never shown."""
+    def resolved(self, value: Any) -> Any:
+        """With what the environment has in place of `env:NAME`, which is never shown; raises an
+        unauthorized ProviderError for a variable that is not set."""
         if isinstance(value, Mapping):
-            return {key: self._value(item) for key, item in value.items()}
+            return {key: self.resolved(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.resolved(item) for item in value]
         if not (isinstance(value, str) and value.startswith(ENV)):
             return value
         name = value.removeprefix(ENV)
@@ -62,13 +63,23 @@ class Client:
                 f"the environment variable {name} is not set",
                 f"[provider] names it for {self.cloud}'s credentials: set it, and repeat this.",
             )
-        if len(found) >= 4:
+        if len(found) >= 4 and found not in self._secrets:
             self._secrets.append(found)
         return found
 
     def plain(self, value: Any) -> str:
         """An option as it is sent, for one that is no secret."""
-        return str(self._value(value))
+        return str(self.resolved(value))
+
+    @property
+    def create(self) -> dict[str, Any]:
+        """The spec's, for all but a launch: the end of a cluster needs no variable that is only for
+        its beginning."""
+        found: dict[str, Any] = {}
+        for name, value in self.settings.create.items():
+            with suppress(ProviderError):
+                found[name] = self.resolved(value)
+        return found
 
     @contextmanager
     def asking(self, *, writes: bool = False) -> Iterator[Any]:
@@ -134,20 +145,27 @@ class Client:
             return value
 
 
-def _class_of(name: str) -> Callable[..., Any]:
-    """Libcloud's class; raises ProviderError, with near names, where there is none to use."""
-    from libcloud.compute.base import NodeDriver
-    from libcloud.compute.providers import DRIVERS, get_driver
+def _key(text: str, setting: str) -> str:
+    """A key, or the path of its file; raises ProviderError where there is no such file."""
+    if text.lstrip().startswith(KEY_TEXT):
+        return text
+    path = Path(text).expanduser()
+    if path.is_file():
+        return str(path)
+    raise ProviderError(
+        ErrorKind.UNAUTHORIZED,
+        f"{setting.removeprefix(ENV)} in the environment is no key, and no path of a file with one"
+        if setting.startswith(ENV)
+        else f"the key file {text} is not there",
+        "`secret` under [provider] names it; a path is relative to the current folder.",
+    )
 
-    if name not in DRIVERS:
-        near = get_close_matches(name, {*map(str, DRIVERS), *ALIASES}, 3)
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"Libcloud has no driver {name!r}",
-            f"Did you mean {', '.join(near)}?"
-            if near
-            else f"planapply knows {', '.join(TABLE)}; Libcloud's pages list those that it does not.",
-        )
+
+def _class_of(name: str) -> Callable[..., Any]:
+    """Libcloud's class; raises ProviderError where there is none to use."""
+    from libcloud.compute.base import NodeDriver
+    from libcloud.compute.providers import get_driver
+
     try:
         found: Any = get_driver(name)
     except Exception as error:  # some say so when asked for: no longer supported, or a missing SDK

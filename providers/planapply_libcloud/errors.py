@@ -96,7 +96,9 @@ def _answered(
 
 
 _ADDRESS = "Is the address right (`options` under [provider]), and does this network let you through to it?"
-_FAILED = "The fault is the cloud's, or that of a proxy on the way to it: repeat this once it is mended."
+_FAILED = (
+    "The fault is the cloud's, or that of a proxy on the way to it: repeat this once it is mended."
+)
 _EXPECTED = "Check `options` and `create` in the spec against Libcloud's page of this driver."
 
 

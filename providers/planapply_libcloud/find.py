@@ -1,11 +1,14 @@
 """What exists, in a number of calls that does not grow with the number of VMs."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
 from planapply.model.node import TAG_LINEAGE, VM
+from planapply.provider import ProviderError
 from planapply_libcloud import labels
+from planapply_libcloud.catalog import Names
 from planapply_libcloud.client import Client
 
 Status = Literal["pending", "running", "stopping", "stopped"]
@@ -39,11 +42,23 @@ def seen(client: Client, tags: Mapping[str, str]) -> list[tuple[Any, VM]]:
     if not driver.keeps_tags and TAG_LINEAGE in wanted:
         wanted[TAG_LINEAGE] = labels.lineage_digest(wanted[TAG_LINEAGE])
     with client.asking() as lib:
-        nodes = driver.nodes(lib, wanted if driver.keeps_tags else {}, client.settings.create)
+        nodes = driver.nodes(lib, wanted if driver.keeps_tags else {}, client.create)
         found = [(node, vm) for node in nodes if (vm := vm_of(client, node)) is not None]
     matching = [(node, vm) for node, vm in found if wanted.items() <= vm.tags.items()]
     whole = {TAG_LINEAGE: tags[TAG_LINEAGE]} if TAG_LINEAGE in tags else {}
-    return [(n, vm.model_copy(update={"tags": {**vm.tags, **whole}})) for n, vm in matching]
+    return [
+        (n, vm.model_copy(update={"tags": {**vm.tags, **whole}, "size": _name(client, vm.size)}))
+        for n, vm in matching
+    ]
+
+
+def _name(client: Client, size: str | None) -> str | None:
+    """What people call it; what the cloud does not tell of a size that it has is no reason to fail."""
+    if size is None or not client.driver.sizes_by_id:
+        return size
+    with suppress(ProviderError):
+        return str(Names(client).size(size).name)
+    return size
 
 
 def vm_of(client: Client, node: Any, tags: Mapping[str, str] | None = None) -> VM | None:

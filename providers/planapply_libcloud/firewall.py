@@ -49,7 +49,7 @@ def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
         found = next((group for group in driver.groups(lib) if group.name == name), None)
     if found is None:
         with client.asking(writes=True) as lib:
-            id = driver.make_group(lib, name, client.settings.create)
+            id = driver.make_group(lib, name, client.create)
         found = Group(id, name, frozenset())
     _change(client, found, _rules(resource.detail))
     _join(client, found.id, {key: tags[key] for key in (TAG_CLUSTER, TAG_LINEAGE)})
@@ -131,7 +131,7 @@ def _leave(client: Client, id: str) -> None:
 
     def leave(node: Any, vm: VM) -> None:
         with suppress(Gone), client.asking(writes=True) as lib:
-            driver.leave_group(lib, node, id, client.settings.create)
+            driver.leave_group(lib, node, id, client.create)
 
     if tags:
         _with_each(client, tags, leave)

@@ -60,7 +60,7 @@ def launch(client: Client, names: Names, request: LaunchRequest) -> LaunchResult
 
 def arguments_of(client: Client, names: Names, request: LaunchRequest) -> dict[str, Any]:
     """Of create_node, whole."""
-    driver, create = client.driver, create_of(request.config)
+    driver, create = client.driver, create_of(client, request.config)
     made = request.resources.get(GROUP)
     if made is not None and made.id and isinstance(driver, FullDriver):
         create = merged(create, driver.in_group(made.id, create))
@@ -75,9 +75,11 @@ def arguments_of(client: Client, names: Names, request: LaunchRequest) -> dict[s
     return arguments
 
 
-def create_of(config: NodeConfig) -> dict[str, Any]:
+def create_of(client: Client, config: NodeConfig) -> dict[str, Any]:
     """The spec's arguments for create_node: the provider's, and the node's own."""
-    return merged(config.provider.get("create", {}), config.create)
+    create = merged(config.provider.get("create", {}), config.create)
+    resolved: dict[str, Any] = client.resolved(create)
+    return resolved
 
 
 def _launched(client: Client, node: Any, request: LaunchRequest) -> VM:
@@ -95,6 +97,6 @@ def _launched(client: Client, node: Any, request: LaunchRequest) -> VM:
 def _clean_up(client: Client, name: str, request: LaunchRequest) -> None:
     try:
         with client.asking(writes=True) as lib:
-            client.driver.failed(lib, name, create_of(request.config))
+            client.driver.failed(lib, name, create_of(client, request.config))
     except ProviderError:
         return  # it costs nothing; the launch's own error is the one to be told

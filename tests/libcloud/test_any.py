@@ -95,6 +95,7 @@ def test_a_bare_exception_leaves_what_it_may_have_made_to_be_looked_for(run: Run
 
 WRONG = [
     ('driver = "acme"', 'driver = "opnstack"'),
+    ('driver = "acme"', 'driver = "GCE"'),
     ('driver = "acme"', 'driver = "qqqq"'),
     ('driver = "acme"', 'driver = "readonly"'),
     ('driver = "acme"', 'driver = "azure"'),
@@ -102,6 +103,10 @@ WRONG = [
     ('key = "env:ACME_KEY"', 'key = "s3cr3t"'),
     ('key = "env:ACME_KEY"', 'key = "env:ACME_KEY"\noptions = { password = "s3cr3t" }'),
     ('key = "env:ACME_KEY"', 'key = "env:ACME_KEY"\noptions = { regin = "mars" }'),
+    ('{ acme_network = "n-1" }', '{ acme_network = "n-1", ex_admin_pass = "s3cr3t" }'),
+    ('{ acme_network = "n-1" }', '{ acme_network = "n-1", more = { api_key = "s3cr3t" } }'),
+    ('{ acme_network = "n-1" }', '{ acme_network = "n-1", ex_rack = "env:ACME_KYE" }'),
+    ("create = { ex_rack = 7 }", 'create = { ex_rack = 7, acme_token = "s3cr3t" }'),
     ('create = { acme_network = "n-1" }', ""),
     ('create = { acme_network = "n-1" }', 'create = { acme_netwrk = "n-1" }'),
     ('create = { acme_network = "n-1" }', 'create = { acme_network = "n-1", name = "x" }'),
@@ -127,10 +132,25 @@ def test_what_is_wrong_is_said_once(run: Run) -> None:
         assert "s3cr3t" not in result.err
     assert "".join(said) == snapshot("""\
 --- driver = "opnstack"
-Error: Libcloud has no driver 'opnstack'
+Error: `provider.driver`: Libcloud has no driver 'opnstack'
+ --> planapply.toml:8:1
+  |
+8 | driver = …
+  | ^^^^^^
   Did you mean openstack, cloudstack?
+--- driver = "GCE"
+Error: `provider.driver`: Libcloud has no driver 'GCE'
+ --> planapply.toml:8:1
+  |
+8 | driver = …
+  | ^^^^^^
+  Did you mean gce?
 --- driver = "qqqq"
-Error: Libcloud has no driver 'qqqq'
+Error: `provider.driver`: Libcloud has no driver 'qqqq'
+ --> planapply.toml:8:1
+  |
+8 | driver = …
+  | ^^^^^^
   planapply knows openstack, gce, azure_arm, ec2, digitalocean, linode, vultr, scaleway,
   equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's pages list those
   that it does not.
@@ -163,6 +183,29 @@ Error: `provider`: `options.password` is a credential, and a spec holds none
 options = { regin = "mars" }
 Error: acme: its driver got an unexpected keyword argument 'regin'
   Check `options` and `create` in the spec against Libcloud's page of this driver.
+--- { acme_network = "n-1", ex_admin_pass = "s3cr3t" }
+Error: `provider`: `create.ex_admin_pass` is a credential, and a spec holds none
+ --> planapply.toml:7:2
+  |
+7 | [provider]
+  |  ^^^^^^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+--- { acme_network = "n-1", more = { api_key = "s3cr3t" } }
+Error: `provider`: `create.more.api_key` is a credential, and a spec holds none
+ --> planapply.toml:7:2
+  |
+7 | [provider]
+  |  ^^^^^^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+--- { acme_network = "n-1", ex_rack = "env:ACME_KYE" }
+Error: the environment variable ACME_KYE is not set
+  [provider] names it for acme's credentials: set it, and repeat this.
+--- create = { ex_rack = 7, acme_token = "s3cr3t" }
+Error: `create.acme_token` is a credential, and a spec holds none
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: create_node of 'acme' takes no argument 'acme_token'
+  It takes acme_network, ex_rack.
 --- without create = { acme_network = "n-1" }
 Error: create_node of 'acme' needs 'acme_network'
   Write acme_network = … under [provider.create].
@@ -222,6 +265,19 @@ Error: acme keeps no tags
 def test_sizes_are_chosen_by_what_they_must_have(run: Run) -> None:
     spec('size = "Acme 2"', 'cpus = 2\nmemory = "1 GiB"')
     assert "Acme 2" in run("plan").out
+
+
+def test_a_secret_of_create_comes_from_the_environment(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec("create = { ex_rack = 7 }", 'create = { ex_rack = "env:ACME_RACK" }')
+    monkeypatch.setenv("ACME_RACK", "s3cr3t")
+    assert run(*APPLY).code == 0
+    assert sorted(str(want["rack"]) for want in AcmeDriver.wants) == ["0", "s3cr3t", "s3cr3t"]
+    assert "s3cr3t" not in Path("planapply.state.json").read_text()
+    monkeypatch.delenv("ACME_RACK")
+    assert run("destroy", "--auto-approve").code == 0
+    assert AcmeDriver.nodes == {}
 
 
 def test_a_name_that_says_too_little(run: Run) -> None:

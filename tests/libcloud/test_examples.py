@@ -168,6 +168,9 @@ planapply will change cluster "gce-example" (libcloud, gce):
 Plan: 6 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> at least 0.03 USD/h (on demand, libcloud prices of 2025-03-02; no price is known of c2-standard-4)
 
+Warning: `max_cost` does not count all: no price is known of c2-standard-4
+  Only what is known is held to it.
+
 planapply will change cluster "digitalocean-example" (libcloud, digitalocean):
 
   +   scheduler          s-2vcpu-4gb

@@ -227,6 +227,15 @@ Error: there is no network 'privat'
 """)
 
 
+def test_a_text_in_place_of_a_list(nova: Cloud, run: Run) -> None:
+    text = nova.spec(0).replace('networks = ["private"]', 'networks = "private"')
+    Path("planapply.toml").write_text(text)
+    assert fixed(run("plan").err, nova) == snapshot("""\
+Error: `create.networks` takes a list
+  Write networks = ["private"].
+""")
+
+
 def test_a_security_group_of_its_own(nova: Cloud, run: Run) -> None:
     spec(nova, 1, allow_from='["203.0.113.0/24"]')
     assert run(*APPLY).code == 0
@@ -284,6 +293,11 @@ def test_a_lost_state_is_rebuilt(nova: Cloud, run: Run) -> None:
     assert run(*APPLY).code == 0
     Path("planapply.state.json").unlink()
     assert run("recover").code == 0
+    assert "m1.tiny" in run("status").out
+    spec(nova, 3)
+    assert run("plan").out.splitlines()[-1] == snapshot(
+        "Cost: unknown (no price is known of m1.tiny)"
+    )
     assert run("destroy", "--auto-approve").code == 0
     assert nova.settled() == []
 

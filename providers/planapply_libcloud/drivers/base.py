@@ -80,12 +80,16 @@ class Driver:
     always: Mapping[str, Any] = field(default_factory=dict)
     named_networks: str = ""
     """The argument of `create` that has names or ids of networks."""
+    lists: tuple[str, ...] = ()
+    """Arguments of `create` that take a list; of a text, the driver would take each letter."""
     requires: Mapping[str, str] = field(default_factory=dict)
     """What `create` must have, and an example."""
 
     seen_tags: str = "tags"
     seen_size: str = ""
     seen_zone: str = ""
+    sizes_by_id: bool = False
+    """A node tells its size's id only, which is not what people call it."""
     listing: tuple[str, ...] = ()
     """Arguments of `create` that `list_nodes` takes, too."""
     longest_name: int = 63

@@ -165,6 +165,7 @@ EC2_DRIVER = EC2(
     tags="ex_metadata",
     seen_size="instance_type",
     seen_zone="availability",
+    lists=("ex_security_groups", "ex_security_group_ids", "ex_blockdevicemappings"),
     spot={"ex_spot": True},
     token="ex_clienttoken",
     always={"ex_terminate_on_shutdown": True},

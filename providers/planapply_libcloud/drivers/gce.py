@@ -201,6 +201,7 @@ GCE_DRIVER = GCE(
         "ex_automatic_restart": False,
         "ex_on_host_maintenance": "TERMINATE",
     },
+    lists=("ex_tags",),
     disk="ex_disk_size",
     parallel=8,
     off_costs="costs its disk only",

@@ -59,7 +59,7 @@ class OpenStack(FullDriver):
 
     def size_of(self, node: Any) -> str | None:
         details = node.extra.get("flavor_details") or {}
-        found = details.get("original_name") or node.extra.get("flavorId")
+        found = node.extra.get("flavorId") or details.get("original_name")  # by the API's version
         return str(found) if found else None
 
     def console(self, lib: Any, id: str) -> str:
@@ -166,7 +166,9 @@ OPENSTACK = OpenStack(
     seen_tags="metadata",
     zone="ex_availability_zone",
     named_networks="networks",
+    lists=("networks", "ex_security_groups", "ex_blockdevicemappings"),
     seen_zone="availability_zone",
+    sizes_by_id=True,
     longest_name=63,
     parallel=8,
     settle=30.0,

@@ -9,7 +9,7 @@ from planapply.model.names import SCHEDULER, sort_key
 from planapply.model.state import NodeRecord, State
 from planapply.ops.applying import lock
 from planapply.ops.workspace import Workspace
-from planapply.store import StateError, check_push, open_store
+from planapply.store import NoState, StateError, check_push, open_store
 
 
 def remove(
@@ -46,7 +46,13 @@ def pull(workspace: Workspace, file: str) -> State:
     """
     state = workspace.read()
     target = open_store(file)
-    there = target.read()
+    try:
+        there = target.read()
+    except NoState as error:
+        raise StateError(
+            f"{target.location} is there already, and is no state",
+            "Only an older copy of this state is replaced. Name another file.",
+        ) from error
     if there == state:
         return state
     if there is not None and (there.lineage != state.lineage or there.serial >= state.serial):
@@ -75,7 +81,13 @@ def push(
     Raises PlanapplyError for another lineage, an older serial, and a file that is no state.
     """
     source = open_store(file)
-    state = source.read()
+    try:
+        state = source.read()
+    except NoState as error:
+        raise PlanapplyError(
+            f"{source.location} is no planapply state",
+            f"{error.reason}\nName a file that `planapply state pull` wrote.",
+        ) from error
     if state is None:
         raise PlanapplyError(
             f"there is no file {source.location}", "Name one that `planapply state pull` wrote."

@@ -7,6 +7,7 @@ from typing import Protocol
 from planapply.model.state import State
 from planapply.store.document import DocumentStore
 from planapply.store.errors import (
+    NoState,
     StateConflict,
     StateError,
     StateLocked,
@@ -18,6 +19,7 @@ from planapply.store.push import check_push
 
 __all__ = [
     "LockInfo",
+    "NoState",
     "StateConflict",
     "StateError",
     "StateLocked",

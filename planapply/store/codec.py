@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from planapply.model.state import FORMAT_VERSION, State
-from planapply.store.errors import StateUnreadable
+from planapply.store.errors import NoState, StateUnreadable
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -55,16 +55,16 @@ def _parse(data: bytes, location: str) -> dict[str, Any]:
         what = "It breaks off" if str(error).startswith("EOF") else "It is damaged, or no JSON"
         raise _unreadable(location, f"{what} ({len(data)} bytes): {error}.") from None
     if isinstance(document, dict) and "changes" in document:
-        raise StateUnreadable(
+        raise NoState(
             f"{location} is not a planapply state",
             f"It is a plan file: planapply apply {location}",
         )
     if not isinstance(document, dict) or type(document.get("format_version")) is not int:
         foreign = isinstance(document, dict) and "terraform_version" in document
-        raise StateUnreadable(
+        raise NoState(
             f"{location} is not a planapply state",
-            ("It is Terraform's." if foreign else "It is JSON, but has no format_version.")
-            + " Name another place for the state: `state` in the spec, or --state.",
+            "It is Terraform's." if foreign else "It is JSON, but has no format_version.",
+            " Name another place for the state: `state` in the spec, or --state.",
         )
     return document
 
@@ -99,9 +99,10 @@ def _problems(error: ValidationError) -> str:
     return "\n".join(["It is JSON, but not as planapply writes it:", *shown])
 
 
-def _unreadable(location: str, problem: str) -> StateUnreadable:
-    return StateUnreadable(
+def _unreadable(location: str, problem: str) -> NoState:
+    return NoState(
         f"the state {location} can't be read",
-        f"{problem}\nIt was left as it is. Put a good copy back in its place; or move it away and "
+        problem,
+        "\nIt was left as it is. Put a good copy back in its place; or move it away and "
         "rebuild it from the VMs' tags with `planapply recover`.",
     )

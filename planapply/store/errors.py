@@ -41,6 +41,14 @@ class StateUnreadable(StateError):
     """There is a state, and it can't be understood or read; it is never overwritten."""
 
 
+class NoState(StateUnreadable):
+    """What is there is no state, or a damaged one; `reason` says why."""
+
+    def __init__(self, summary: str, reason: str, advice: str = "") -> None:
+        self.reason = reason
+        super().__init__(summary, f"{reason}{advice}")
+
+
 class StateWriteError(StateError):
     """The state could not be written; the old one is intact, the newer one saved elsewhere."""
 

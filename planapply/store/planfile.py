@@ -20,6 +20,8 @@ def write_plan(path: str, plan: Plan) -> None:
 
     Raises PlanapplyError, and then what was there is intact.
     """
+    if not path:
+        raise PlanapplyError("the plan needs a file's name", "Name one with --out.")
     if Path(path).exists() and not _is_plan(path):
         raise PlanapplyError(
             f"{shown(path)} is there already, and is no plan file",

@@ -95,6 +95,13 @@ def test_a_plan_replaces_nothing_but_a_plan(run: Run, cloud: FakeCloud, place: s
     )
 
 
+def test_a_plan_needs_a_name(run: Run, cloud: FakeCloud) -> None:
+    assert run("plan", "--out", "").err == snapshot("""\
+Error: the plan needs a file's name
+  Name one with --out.
+""")
+
+
 def test_protect_in_the_spec_is_enough(run: Run, cloud: FakeCloud) -> None:
     run("apply", "--auto-approve", "--no-wait")
     spec = Path("planapply.toml").read_text()

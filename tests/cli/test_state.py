@@ -250,7 +250,19 @@ Error: there is no file none
 """),
     )
     Path("damaged").write_bytes(before[:-30])
-    assert run("state", "push", "damaged").err.startswith("Error: the state damaged can't be read")
+    assert run("state", "push", "damaged").err.startswith(
+        "Error: damaged is no planapply state\n  It breaks off ("
+    )
+    Path("rubbish").write_text("dear diary")
+    assert run("state", "push", "rubbish") == (
+        1,
+        "",
+        snapshot("""\
+Error: rubbish is no planapply state
+  It is damaged, or no JSON (10 bytes): expected value at line 1 column 1.
+  Name a file that `planapply state pull` wrote.
+"""),
+    )
     assert Path(STATE).read_bytes() == before
 
 
@@ -277,7 +289,14 @@ Error: newer holds a newer version of this state
   name another file.
 """)
     Path("notes").write_text("dear diary")
-    assert run("state", "pull", "notes").code == 1
+    assert run("state", "pull", "notes") == (
+        1,
+        "",
+        snapshot("""\
+Error: notes is there already, and is no state
+  Only an older copy of this state is replaced. Name another file.
+"""),
+    )
     assert Path("notes").read_text() == "dear diary"
     assert read("newer").serial == 99
 

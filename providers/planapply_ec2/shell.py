@@ -1,6 +1,8 @@
 """How to log in to a VM: by its key pair, or by EC2 Instance Connect."""
 
+import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 
 from planapply.model.node import NodeConfig
@@ -21,7 +23,8 @@ def shell(
     address = record.public_address or record.private_address
     if config.provider.get("key_name") and address:
         return ["ssh", f"{who}@{address}"]
-    if shutil.which("aws"):
+    if aws := shutil.which("aws"):
+        _check_version(aws)
         more = ["--profile", profile] if profile else []
         return [
             *("aws", "ec2-instance-connect", "ssh", "--instance-id", record.vm),
@@ -30,9 +33,24 @@ def shell(
     raise ProviderError(
         ErrorKind.REJECTED,
         "the VM was made without a key pair, and the `aws` command is not installed",
-        "Set `key_name` under [provider], which replaces the nodes, or install AWS's command line, "
+        "Set `key_name` under [provider], which replaces the nodes, or install AWS CLI 2, "
         "which logs in through EC2 Instance Connect where the image has that.",
     )
+
+
+def _check_version(aws: str) -> None:
+    """Version 1, which has no such command, would answer with pages on its usage."""
+    asked = subprocess.run([aws, "--version"], capture_output=True, text=True, check=False)
+    # Such as "aws-cli/2.15.30 Python/3.11.8 …"; on stderr with an old Python.
+    version = re.search(r"aws-cli/(\S+)", asked.stdout + asked.stderr)
+    if version and version[1].startswith("1."):
+        raise ProviderError(
+            ErrorKind.REJECTED,
+            f"the VM was made without a key pair, which needs AWS CLI 2, and `{aws}` is "
+            f"{version[1]}",
+            "Install AWS CLI 2, which logs in through EC2 Instance Connect where the image has "
+            "that, or set `key_name` under [provider], which replaces the nodes.",
+        )
 
 
 def _user(client: Client, config: NodeConfig) -> str:

@@ -240,14 +240,23 @@ def test_logging_in(
             1,
             """\
 Error: the VM was made without a key pair, and the `aws` command is not installed
-  Set `key_name` under [provider], which replaces the nodes, or install AWS's command line, which
-  logs in through EC2 Instance Connect where the image has that.
+  Set `key_name` under [provider], which replaces the nodes, or install AWS CLI 2, which logs in
+  through EC2 Instance Connect where the image has that.
 """,
         )
     )
     aws_command = tmp_path / "aws"
-    aws_command.write_text("#!/bin/sh\n")
-    aws_command.chmod(0o755)
+    for out in ("", " >&2"):
+        aws_command.write_text(f"#!/bin/sh\necho aws-cli/1.32.5 Python/3.11.7{out}\n")
+        aws_command.chmod(0o755)
+        code, text = command(project, capsys, "ssh", "cpu-1")
+        assert (code, " ".join(text.replace(str(tmp_path), "BIN").split())) == snapshot(
+            (
+                1,
+                "Error: the VM was made without a key pair, which needs AWS CLI 2, and `BIN/aws` is 1.32.5 Install AWS CLI 2, which logs in through EC2 Instance Connect where the image has that, or set `key_name` under [provider], which replaces the nodes.",
+            )
+        )
+    aws_command.write_text("#!/bin/sh\necho aws-cli/2.15.30 Python/3.11.8\n")
     code, text = command(project, capsys, "ssh", "cpu-1", "--print")
     assert (code, text.replace(project.state().nodes["cpu-1"].vm, "i-…")) == snapshot(
         (0, "aws ec2-instance-connect ssh --instance-id i-… --os-user admin --region eu-west-1\n")

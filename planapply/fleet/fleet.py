@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -101,10 +102,22 @@ class Fleet:
                     outcomes.update(part)
             finally:
                 self.journal.flush()
+        failed = {o.kind for o in outcomes.values() if isinstance(o, ProviderError)}
+        if ErrorKind.UNAVAILABLE in failed:
+            self._look_at_resources()
         for node in wanted:
             if node.scheduler is None and isinstance(outcomes[node.name], NodeRecord):
                 outcomes[node.name] = self._await_address(node.name)
         return outcomes
+
+    def _look_at_resources(self) -> None:
+        """What somebody removed by hand may be why launches failed for as long as we have patience.
+
+        Nobody looks before, since that would cost a call each time.
+        """
+        if self.journal.read(lambda state: bool(state.resources)):
+            with suppress(ProviderError):  # the launch's own error is told
+                self._resources().forget_gone()
 
     def _await_address(self, name: str) -> Outcome:
         """The record of a scheduler once it has an address, which some clouds give later."""

@@ -51,6 +51,20 @@ class Resources:
             message = f"{done} {made.kind} {made.id}"
             self.tell(Event(event="resource", names=(name,), message=message))
 
+    def forget_gone(self) -> None:
+        """Take the ids of those that are not there out of the state: the next plan makes them.
+
+        For use when they are old enough to be seen.
+        """
+        recorded = self.journal.read(lambda state: dict(state.resources))
+        tags = self.journal.read(cluster_tags)
+        found = self.patience.call(lambda: self.provider.find_resources(tags), also=UNKNOWN)
+        for name, resource in recorded.items():
+            if resource.id is not None and name not in found:
+                self._record(name, resource.model_copy(update={"id": None}))
+                message = f"the {resource.kind} {resource.id} is gone; the next apply makes another"
+                self.tell(Event(event="note", names=(name,), message=message))
+
     def cleanup(self) -> None:
         """Remove all, those too whose answer was never recorded."""
         recorded = self.journal.read(lambda state: dict(state.resources))

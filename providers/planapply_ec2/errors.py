@@ -82,6 +82,10 @@ _NO_KEYS = (
     "under [provider], and that the account has this region enabled."
 )
 _MORE = "Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`)."
+ELSEWHERE = (
+    "Try later, or name more sizes (`size` takes a list) or `zones`: a changed list replaces the "
+    "group's nodes that run."
+)
 DO: dict[str, str] = {
     "UnauthorizedOperation": "Somebody must allow it to your user or role; the policy that is "
     "enough stands in planapply's docs, docs/ec2-iam.md.",
@@ -104,12 +108,13 @@ DO: dict[str, str] = {
     "VcpuLimitExceeded": _MORE,
     "InstanceLimitExceeded": _MORE,
     "MaxSpotInstanceCountExceeded": f'{_MORE} With spot = "prefer" on-demand VMs are taken then.',
-    "InsufficientInstanceCapacity": "Name more sizes (`size` takes a list) or `zones`, or try "
-    "later.",
+    "InsufficientInstanceCapacity": ELSEWHERE,
     "InsufficientFreeAddressesInSubnet": "Name other `subnets` under [provider].",
-    "Unsupported": "Name other `zones` or another `size`.",
+    "Unsupported": "Name other `zones` or another `size`, which replaces the group's nodes that run.",
     "SpotMaxPriceTooLow": 'Try later, or set spot = "prefer" for on-demand VMs then.',
     "SecurityGroupLimitExceeded": "Remove some, or name one in `security_groups` under [provider].",
+    "InvalidGroup.NotFound": "One that planapply has made and somebody removed, the next apply makes "
+    "again.",
     "InvalidAMIID.NotFound": "Name an `image` of this region that your account may use.",
     "InvalidKeyPair.NotFound": "Name a `key_name` of this region, or leave it out.",
     "OperationNotPermitted": "Somebody has protected it from its end; take the protection off in "

@@ -9,6 +9,7 @@ from planapply.model.state import Choice
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, ProviderError
 from planapply_ec2 import image, sizes
 from planapply_ec2.client import Client
+from planapply_ec2.errors import ELSEWHERE
 from planapply_ec2.find import vm_of
 from planapply_ec2.group import NAME as GROUP
 from planapply_ec2.network import Network
@@ -142,5 +143,5 @@ def _shortfall(vms: Sequence[VM], request: LaunchRequest) -> ProviderError | Non
     return ProviderError(
         ErrorKind.CAPACITY,
         f"EC2 had {len(vms)} of {len(request.names)} {market} {choice.size} in {choice.zone}",
-        "Name more sizes (`size` takes a list) or `zones`, or try later.",
+        ELSEWHERE,
     )

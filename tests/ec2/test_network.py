@@ -213,6 +213,43 @@ def test_a_lost_answer_makes_no_second_group(
     assert len(rules()) == 3
 
 
+def test_a_group_that_somebody_removed_is_made_again(project: Project, aws: Cloud) -> None:
+    project.apply("workers.cpu.count=0")
+    ec2().terminate_instances(InstanceIds=[project.state().nodes["scheduler"].vm])
+    aws.advance(120)
+    project.clock.sleep(120)
+    gone = project.state().resources[GROUP].id or ""
+    ec2().delete_security_group(GroupId=gone)
+    assert project.plan().changes[0].name == "scheduler"
+    failures = project.apply().failures
+    assert str(failures["scheduler"]).replace(gone, "sg-…") == snapshot("""\
+scheduler: RunInstances: The security group 'sg-…' does not exist (InvalidGroup.NotFound)
+One that planapply has made and somebody removed, the next apply makes again.\
+""")
+    assert project.told[-1].message.replace(gone, "sg-…") == snapshot(
+        "the security group sg-… is gone; the next apply makes another"
+    )
+    assert project.plan().changes[0].name == GROUP
+    assert project.apply().failures == {}
+    (group,) = groups()
+    assert {vm["groups"][0] for vm in aws.instances()} == {group["GroupId"]}
+    assert project.plan().changes == ()
+
+
+def test_a_failed_launch_keeps_a_group_that_is_there(project: Project, aws: Cloud) -> None:
+    aws.fault("RunInstances", error="InvalidGroup.NotFound", times=None)
+    assert project.apply().failures != {}
+    (group,) = groups()
+    assert project.state().resources[GROUP].id == group["GroupId"]
+    aws.clear()
+    assert project.apply().failures == {}
+    # For want of capacity nobody looks at the group.
+    aws.clear()
+    aws.fault("RunInstances", error="InsufficientInstanceCapacity", times=None)
+    assert project.apply("workers.cpu.count=4").failures != {}
+    assert aws.counts()["actions"].get("DescribeSecurityGroups", 0) == 0
+
+
 def test_a_group_whose_tags_are_not_seen_yet_is_found_by_its_name(project: Project) -> None:
     project.apply("workers.cpu.count=0")
     (group,) = groups()

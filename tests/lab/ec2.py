@@ -165,6 +165,11 @@ class EC2:
 
     def _RunInstances(self, region: str, params: Params, moto: Callable[..., bytes]) -> bytes:
         check_request(params)
+        known = {id_ for groups in backend(region).groups.values() for id_ in groups}
+        for group in numbered(params, "NetworkInterface.1.SecurityGroupId"):
+            if group not in known:
+                text = f"The security group '{group}' does not exist"
+                raise Refused("InvalidGroup.NotFound", text)
         subnet = params.get("SubnetId") or params.get("NetworkInterface.1.SubnetId")
         zone = params.get("Placement.AvailabilityZone", "")
         if subnet:

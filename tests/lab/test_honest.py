@@ -167,6 +167,10 @@ def test_what_does_not_exist(aws: Cloud, ec2: Any) -> None:
     assert refused(run, ec2, KeyName="lost")[0] == "InvalidKeyPair.NotFound"
     assert refused(run, ec2, SubnetId="subnet-0")[0] == "InvalidSubnetID.NotFound"
     assert refused(run, ec2, SecurityGroupIds=["sg-0"])[0] == "InvalidGroup.NotFound"
+    nic = {"DeviceIndex": 0, "SubnetId": subnet(ec2), "Groups": ["sg-0"]}
+    how = {"ImageId": image(), "InstanceType": SIZE, "MinCount": 1, "MaxCount": 1}
+    asked = refused(ec2.run_instances, NetworkInterfaces=[nic], **how)
+    assert asked == ("InvalidGroup.NotFound", 400)
     gone = refused(ec2.terminate_instances, InstanceIds=[ids(run(ec2))[0], "i-0123456789abcdef0"])
     assert gone == ("InvalidInstanceID.NotFound", 400)
     assert len(aws.instances()) == 1
@@ -329,6 +333,16 @@ def test_faults_by_script_and_by_chance(aws: Cloud, ec2: Any) -> None:
             seen.append(error.response["Error"]["Code"])
     assert set(seen) == {"ok", "RequestLimitExceeded"}
     assert [call["outcome"] for call in aws.log() if call["action"] == "DescribeInstances"] == seen
+
+
+def test_a_page_in_place_of_an_answer(aws: Cloud, ec2: Any) -> None:
+    page = "<html><head><title>502 Bad Gateway</title></head><hr></html>"
+    aws.fault("RunInstances", page=page, status=502)
+    assert refused(run, ec2)[1] == 502
+    assert aws.instances() == []
+    aws.fault("RunInstances", page=page, status=502, lost="after")
+    assert refused(run, ec2)[1] == 502
+    assert len(aws.instances()) == 1
 
 
 def test_calls_are_counted(aws: Cloud, ec2: Any) -> None:

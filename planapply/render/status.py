@@ -123,7 +123,7 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
 def _remarks(status: Status) -> Iterator[str]:
     if status.drift:
         names = " ".join(to_ranges(status.drift))
-        yield f"Drift: {names} ended outside of planapply; `planapply plan` says what follows."
+        yield f"Drift: {names} ended or failed outside of planapply; `planapply plan` says what follows."
     if status.unknown_vms:
         yield (
             f"VMs that the state does not know: {' '.join(status.unknown_vms)}. "

@@ -54,7 +54,7 @@ Cluster "demo" (fake): the scheduler does not answer
 
 Scheduler:  tcp://127.0.0.1:1
 Cost:       3.10 USD/h, 0.00 USD so far (list prices of 2025-03-02)
-Drift: cpu-2 ended outside of planapply; `planapply plan` says what follows.
+Drift: cpu-2 ended or failed outside of planapply; `planapply plan` says what follows.
 """),
     )
     found = json.loads(run("status", "--json").out)

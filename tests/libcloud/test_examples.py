@@ -28,7 +28,7 @@ def credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(Path("key.pem").absolute()))
 
 
-@pytest.mark.parametrize("driver", [*NAMES, "ec2", "exoscale", "acme"])
+@pytest.mark.parametrize("driver", [*NAMES, "ec2", "exoscale", "vcloud"])
 def test_a_starter_is_valid_and_names_its_driver(run: Run, driver: str) -> None:
     begun = run("init", "--provider", "libcloud", "--set", f'provider.driver="{driver}"')
     assert begun.code == 0, begun.err

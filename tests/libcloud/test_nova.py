@@ -150,6 +150,9 @@ def test_a_server_that_nova_could_not_place_is_replaced(nova: Cloud, run: Run) -
     planned = run("plan")
     assert f"Plan: {len(failed)} to add, 0 to change, {len(failed)} to destroy." in planned.out
     assert "quota" in run("logs", failed[0]).out.lower()
+    status = run("status").out
+    assert len(re.findall(r"^\s*cpu-\d .*stopped", status, re.MULTILINE)) == len(failed)
+    assert "ended or failed outside of planapply; `planapply plan` says what follows." in status
     nova.quota(-1)
     assert run(*APPLY).code == 0
     assert [server["status"] for server in nova.settled()] == ["ACTIVE"] * 4

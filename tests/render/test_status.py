@@ -53,7 +53,7 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
-Drift: cpu-3 ended outside of planapply; `planapply plan` says what follows.
+Drift: cpu-3 ended or failed outside of planapply; `planapply plan` says what follows.
 VMs that the state does not know: i-stray. The next `planapply apply` takes them in, or ends what is
 one too many.
 Workers that are no node of this state: tcp://10.0.0.9:1234
@@ -73,7 +73,8 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
-Drift: cpu-3 ended outside of planapply; `planapply plan` says what follows.
+Drift: cpu-3 ended or failed outside of planapply; `planapply plan` says what
+follows.
 VMs that the state does not know: i-stray. The next `planapply apply` takes them
 in, or ends what is one too many.
 Workers that are no node of this state: tcp://10.0.0.9:1234

@@ -346,3 +346,24 @@ def test_a_bucket_that_does_not_answer_any_more(
     site.run("state", "push", saved[1])
     assert Path(saved[1]).name == f"signals.unsaved-{site.read().serial}.json"
     site.settles()
+
+
+def test_neither_the_cloud_nor_the_bucket_answers(
+    new_site: Callable[[str], Site], bucket: Bucket
+) -> None:
+    site = new_site("s3://states/signals.json")
+    process = site.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
+    site.hangs(process)
+    bucket.silent.set()
+    _, err = stop(process, "SIGTERM")
+    told = flat(err.partition("Apply stopped")[2])
+    assert told.startswith(
+        ": 1 added, 0 changed, 0 destroyed. Error: the state s3://states/signals.json may still be "
+        "locked"
+    )
+    lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
+    assert lock
+    bucket.silent.clear()
+    site.run("unlock", lock[1])
+    assert [intent.names for intent in site.read().intents.values()] == [["cpu-0"]]
+    site.settles()

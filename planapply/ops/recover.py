@@ -85,7 +85,7 @@ def recover(
 
 
 def _vms(workspace: Workspace, provider: Provider, cluster: str, lineage: str | None) -> list[VM]:
-    tags = {TAG_CLUSTER: cluster} | ({TAG_LINEAGE: lineage} if lineage else {})
+    tags = {TAG_CLUSTER: cluster}
     vms: list[VM] = asking(
         lambda: workspace.patience.call(
             lambda: provider.find(tags), also=frozenset({ErrorKind.UNKNOWN})
@@ -97,12 +97,18 @@ def _vms(workspace: Workspace, provider: Provider, cluster: str, lineage: str | 
             f"no VM carries the tags of a cluster {cluster!r}",
             "`planapply list` shows this account's clusters; look at the region or profile, too.",
         )
-    if len(lineages) > 1:
+    if lineage is None and len(lineages) > 1:
         raise PlanapplyError(
             f"there are {len(lineages)} clusters named {cluster!r}",
             f"Choose one with --lineage: {', '.join(lineages)}.",
         )
-    return [vm for vm in vms if vm.tags.get(TAG_LINEAGE) == lineages[0]]
+    chosen = lineage or lineages[0]
+    if chosen not in lineages:
+        raise PlanapplyError(
+            f"no cluster {cluster!r} has the lineage {chosen!r}",
+            f"There {'is' if len(lineages) == 1 else 'are'}: {', '.join(lineages)}.",
+        )
+    return [vm for vm in vms if vm.tags.get(TAG_LINEAGE) == chosen]
 
 
 def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:

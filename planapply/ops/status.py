@@ -114,5 +114,5 @@ def _cost(provider: Provider, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
     return {
         "usd_per_hour": round(sum(usd for _, usd in known), 6),
         "usd_so_far": round(sum(usd * (node.age or 0.0) / 3600 for node, usd in known), 6),
-        "price_source": next((p.source for _, p in prices if p.source), ""),
+        "price_source": "; ".join(sorted({p.source for _, p in prices if p.source})),
     }

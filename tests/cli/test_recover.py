@@ -157,6 +157,10 @@ def test_which_of_two_clusters(run: Run, cloud: FakeCloud, lost: State) -> None:
         1,
         snapshot("Error: there are 2 clusters named 'demo' Choose one with --lineage: BOTH."),
     )
+    short = run("recover", "--lineage", other[:8])
+    assert " ".join(short.err.split()).replace(both, "BOTH").replace(
+        other[:8], "SHORT"
+    ) == snapshot("Error: no cluster 'demo' has the lineage 'SHORT' There are: BOTH.")
     assert not Path(STATE).exists()
     assert run("recover", "--lineage", other).code == 0
     assert read().lineage == other

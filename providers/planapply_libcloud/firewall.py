@@ -118,7 +118,7 @@ def _join(client: Client, id: str, tags: Mapping[str, str]) -> None:
             with client.asking(writes=True) as lib:
                 driver.join_group(lib, node, id)
         except Gone as error:
-            if vm.status == "pending":  # it has no network interface yet
+            if vm.status != "stopped":  # no network interface yet, or gone since: look again
                 raise ProviderError(ErrorKind.UNAVAILABLE, error.summary) from error
 
     _with_each(client, tags, join)

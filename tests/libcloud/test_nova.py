@@ -264,6 +264,7 @@ def test_vms_that_run_join_and_leave_the_group(nova: Cloud, run: Run) -> None:
     spec(nova, 2)
     assert run(*APPLY).code == 0
     ids = {s["id"] for s in nova.settled()}
+    nova.fault("POST", "/action", status=404, message="no network interface yet")
     spec(nova, 3, allow_from='["203.0.113.0/24"]')
     assert run(*APPLY).code == 0
     [group] = [g["name"] for g in nova.groups() if g["name"] != "default"]

@@ -132,12 +132,26 @@ class DocumentStore:
             if not isinstance(error, Exception):  # a signal
                 self.hurry()
             try:
-                _release(lock)
+                self._release(lock)
             except StateError as left:
                 tell_too(error, left)
             raise
         self._held = None
-        _release(lock)
+        self._release(lock)
+
+    def _release(self, lock: Lock) -> None:
+        """Free it, also where a signal interrupts that."""
+        try:
+            lock.release()
+        except Exception:
+            raise
+        except BaseException as signal:
+            self.hurry()
+            try:
+                lock.release()
+            except StateError as left:
+                tell_too(signal, left)
+            raise
 
     def unlock(self, lock_id: str) -> LockInfo:
         """See `Store.unlock`."""
@@ -209,14 +223,3 @@ class DocumentStore:
                 os.unlink(self._rescued)
         self._rescued = saved or self._rescued
         return saved
-
-
-def _release(lock: Lock) -> None:
-    """Free it, also where a signal interrupts that."""
-    try:
-        lock.release()
-    except Exception:
-        raise
-    except BaseException:
-        lock.release()
-        raise

@@ -367,3 +367,19 @@ def test_neither_the_cloud_nor_the_bucket_answers(
     site.run("unlock", lock[1])
     assert [intent.names for intent in site.read().intents.values()] == [["cpu-0"]]
     site.settles()
+
+
+def test_a_bucket_that_does_not_answer_the_release(
+    new_site: Callable[[str], Site], bucket: Bucket
+) -> None:
+    site = new_site("s3://states/signals.json")
+    site.apply()
+    bucket.silent_from = "GET", ".lock", 1
+    process = site.start("state", "rm", "cpu-0")
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, "SIGTERM")
+    lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
+    assert lock
+    bucket.silent.clear()
+    site.run("unlock", lock[1])
+    site.settles()

@@ -5,6 +5,7 @@ The engine in one process: the real core, a fake cloud that answers at once, the
 """
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -129,6 +130,7 @@ def slope(few: tuple[float, ...], many: tuple[float, ...], more: int) -> list[fl
 
 
 def main() -> None:
+    gc.set_threshold(200_000)  # as the command does: planapply/cli/__init__.py
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ours(100, folder)  # imports and caches

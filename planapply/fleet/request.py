@@ -23,14 +23,13 @@ LONGEST_TAG = (
 
 def chunks(names: Sequence[str], most: int) -> Iterator[list[str]]:
     """Names in batches of at most `most`, each short enough to be written into one tag."""
-    batch: list[str] = []
-    for name in names:
-        if batch and (len(batch) == most or len(" ".join(to_ranges([*batch, name]))) > LONGEST_TAG):
-            yield batch
-            batch = []
-        batch.append(name)
-    if batch:
+    start = 0
+    while start < len(names):
+        batch = list(names[start : start + most])
+        while len(batch) > 1 and len(" ".join(to_ranges(batch))) > LONGEST_TAG:
+            del batch[-max(1, len(batch) // 8) :]  # in steps, for thousands of names
         yield batch
+        start += len(batch)
 
 
 def cluster_tags(state: State) -> dict[str, str]:

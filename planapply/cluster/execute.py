@@ -29,8 +29,8 @@ async def execute(
 ) -> dict[str, PlanapplyError]:
     """Carry out a plan; gives what could not be done, by node, the rest being done and recorded.
 
-    `resources` is what the provider needs beside VMs; without `wait` nothing is asked of the
-    scheduler
+    `resources` is what the provider needs beside VMs. With `wait`, which is for plans that leave
+    nodes, all that was ever launched is waited for; without, nothing is asked of the scheduler
     once it is launched. Raises Stopped when stopped, and PlanapplyError where nothing more can be
     done.
     """
@@ -43,7 +43,7 @@ async def execute(
         await run.open()
     await run.update_tags()
     await run.cleanup()
-    if wait and plan.spec_digest is not None:
+    if wait:
         await run.join()
     return run.failures
 

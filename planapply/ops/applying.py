@@ -98,15 +98,14 @@ def open_fleet(
     """The fleet of a locked state; what the plan says of the cluster as a whole is durable then."""
     state = planned.refreshed.state
     plan = planned.plan
-    # Where nothing is left, the next cluster may be in another account or region.
-    fresh = state.is_empty
-    kept = {} if fresh else state.cloud
-    cloud = kept or identity_of(planned.provider, workspace.patience)
     before = state.model_dump(include=WHOLE)
+    if state.is_empty:  # the next cluster may be in another account or region
+        state.cloud, state.pins = {}, {}
+    cloud = state.cloud or identity_of(planned.provider, workspace.patience)
     state.lineage = state.lineage or new_lineage()
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
-    state.pins = {**({} if fresh else state.pins), **plan.pins}
+    state.pins = {**state.pins, **plan.pins}
     if plan.spec_digest is not None:
         state.protect = plan.protect
     journal = Journal(workspace.store, state)
@@ -129,11 +128,12 @@ def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, Pl
     strays = [change.vm for change in plan.changes if change.kind == "stray" and change.vm]
     if strays:
         asking(lambda: fleet.end_strays(strays))
-    if plan.changes or (how.wait and fleet.journal.read(lambda state: _awaits(plan, state))):
+    wait = how.wait and plan.spec_digest is not None
+    if plan.changes or (wait and fleet.journal.read(_has_yet_to_join)):
         from planapply.cluster.execute import execute  # imports distributed
 
         try:
-            failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=how.wait))
+            failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=wait))
         except ProviderError as error:
             raise PlanapplyError(error.summary, error.detail) from error
     if fleet.journal.read(lambda state: state.is_empty and state.tls is not None):
@@ -141,10 +141,9 @@ def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, Pl
     return failures
 
 
-def _awaits(plan: Plan, state: State) -> bool:
-    """Whether an apply that was stopped, or that did not wait, left nodes that have yet to join."""
-    launched = any(record.status == "launched" for record in state.nodes.values())
-    return launched and plan.spec_digest is not None
+def _has_yet_to_join(state: State) -> bool:
+    """Whether an apply that was stopped, or that did not wait, left such nodes."""
+    return any(record.status == "launched" for record in state.nodes.values())
 
 
 def _drop_key(state: State) -> None:

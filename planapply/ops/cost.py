@@ -1,6 +1,7 @@
 """What the cluster costs an hour, before and after a plan."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from planapply.model.diagnostics import PlanapplyError, warning
 from planapply.model.plan import Action, Cost, Plan
@@ -44,7 +45,7 @@ def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None)
         before=_sum(Counter(have.values()), prices),
         after=_sum(Counter(then.values()), prices),
         unknown=tuple(unknown),
-        source="; ".join(sorted({price.source for price in prices.values() if price.source})),
+        source=sources(prices.values()),
     )
     if max_cost is not None and cost.after is not None and cost.after > max_cost:
         raise PlanapplyError(
@@ -55,6 +56,11 @@ def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None)
     if max_cost is None or not unknown:
         return plan
     return _unguarded(plan, f"no price is known of {', '.join(unknown)}")
+
+
+def sources(prices: Iterable[Price]) -> str:
+    """Whose prices these are, each named once."""
+    return "; ".join(sorted({price.source for price in prices if price.source}))
 
 
 def _unguarded(plan: Plan, why: str) -> Plan:

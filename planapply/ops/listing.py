@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.listing import ListedCluster, Listing
 from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
+from planapply.ops.cost import sources
 from planapply.ops.workspace import Workspace, asking, identity_of
-from planapply.provider import ErrorKind, Lists, Prices, Provider
+from planapply.provider import ErrorKind, Lists, Price, Prices, Provider
 from planapply.store import open_store
 
 
@@ -33,12 +34,13 @@ def listing(
     for vm in vms:
         key = (vm.tags.get(TAG_CLUSTER, ""), vm.tags.get(TAG_LINEAGE, ""))
         clusters.setdefault(key, []).append(vm)
-    source, now = "", workspace.clock.time()
+    prices: list[Price] = []
+    now = workspace.clock.time()
     listed = []
     for (cluster, lineage), members in sorted(clusters.items()):
         kept = [vm for vm in members if vm.status != "stopping"]
-        usd, unpriced, told = _cost(provider, kept)
-        source = source or told
+        usd, unpriced, its = _cost(provider, kept)
+        prices += its
         launched = [vm.launched_at for vm in members if vm.launched_at is not None]
         listed.append(
             ListedCluster(
@@ -57,7 +59,7 @@ def listing(
         cloud=identity_of(provider, workspace.patience),
         clusters=tuple(listed),
         looked_at=tuple(states.values()),
-        price_source=source,
+        price_source=sources(prices),
     ), warnings
 
 
@@ -77,13 +79,13 @@ def _states(places: Iterable[str]) -> tuple[dict[str, str], tuple[Diagnostic, ..
     return found, tuple(warnings)
 
 
-def _cost(provider: Provider, vms: Sequence[VM]) -> tuple[float | None, int, str]:
-    """USD an hour, how many have no known price, and whose prices these are."""
+def _cost(provider: Provider, vms: Sequence[VM]) -> tuple[float | None, int, list[Price]]:
+    """USD an hour, how many have no known price, and the prices."""
     if not isinstance(provider, Prices):
-        return None, 0, ""
+        return None, 0, []
     items = Counter((vm.size, vm.zone, vm.spot) for vm in vms)
     prices = [(provider.price(*item), number) for item, number in items.items()]
     known = [(p.usd_per_hour, number) for p, number in prices if p.usd_per_hour is not None]
     usd = round(sum(usd * number for usd, number in known), 6) if known else None
     unpriced = len(vms) - sum(number for _, number in known)
-    return usd, unpriced, next((price.source for price, _ in prices if price.source), "")
+    return usd, unpriced, [price for price, _ in prices]

@@ -7,6 +7,7 @@ from planapply.diff import Refreshed, refresh
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import NodeRecord, State
 from planapply.model.status import NodeStatus, Status
+from planapply.ops.cost import sources
 from planapply.ops.workspace import Workspace
 from planapply.provider import Price, Prices, Provider
 
@@ -114,5 +115,5 @@ def _cost(provider: Provider, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
     return {
         "usd_per_hour": round(sum(usd for _, usd in known), 6),
         "usd_so_far": round(sum(usd * (node.age or 0.0) / 3600 for node, usd in known), 6),
-        "price_source": "; ".join(sorted({p.source for _, p in prices if p.source})),
+        "price_source": sources(price for _, price in prices),
     }

@@ -48,15 +48,16 @@ def _zones(
 ) -> Iterator[ProviderError]:
     """Each size is to be had in a zone that it may be in; the scheduler's is everybody's."""
     here = list(network(client, settings).subnets)
+    unknown = dict.fromkeys(z for config in configs for z in config.zones if z not in here)
+    for zone in unknown:  # once, although `zones` under [defaults] is everybody's
+        groups = ", ".join(config.group for config in configs if zone in config.zones)
+        yield _rejected(
+            f"{groups}: there is no subnet in a zone {zone!r}",
+            f"Name in `zones` some that have subnets: {', '.join(here)}.",
+        )
     offered = offers(client, configs)
     for config in configs:
         sizes.known(client, config.size)
-        for zone in config.zones:
-            if zone not in here:
-                yield _rejected(
-                    f"{config.group}: there is no subnet in a zone {zone!r}",
-                    f"There are subnets in {', '.join(here)}.",
-                )
         zones = [zone for zone in config.zones or here if zone in here]
         if zones and not any(zone in offered[size] for size in config.size for zone in zones):
             yield _rejected(
@@ -67,9 +68,13 @@ def _zones(
     scheduler = [config for config in configs if config.group == SCHEDULER]
     together = [c for c in configs if not c.zones or c.group == SCHEDULER]
     zones = [z for z in (scheduler[0].zones if scheduler else ()) or here if z in here]
-    if scheduler and not any(
-        all(any(zone in offered[size] for size in config.size) for config in together)
-        for zone in zones
+    if (
+        scheduler
+        and zones
+        and not any(
+            all(any(zone in offered[size] for size in config.size) for config in together)
+            for zone in zones
+        )
     ):
         listed = "; ".join(f"{c.group}: {_listed(offered, c.size)}" for c in together)
         yield _rejected(

@@ -217,9 +217,16 @@ AWS's pages list the instance types.\
 def test_a_zone_that_does_not_exist(project: Project) -> None:
     assert project.refused("workers.cpu.zones=['eu-west-1d', 'us-east-1a']") == snapshot("""\
 cpu: there is no subnet in a zone 'eu-west-1d'
-There are subnets in eu-west-1a, eu-west-1b, eu-west-1c.
+Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.
 cpu: there is no subnet in a zone 'us-east-1a'
-There are subnets in eu-west-1a, eu-west-1b, eu-west-1c.\
+Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
+""")
+
+
+def test_a_zone_that_is_wrong_for_everybody_is_told_once(project: Project) -> None:
+    assert project.refused("defaults.zones=['eu-wset-1a']") == snapshot("""\
+scheduler, cpu: there is no subnet in a zone 'eu-wset-1a'
+Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
 """)
 
 

@@ -17,7 +17,7 @@ from strategies import DOCUMENTS
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.provider import Plugin
-from planapply.specfile import check_classes, json_schema, load, starter, state_of
+from planapply.specfile import json_schema, load, starter, state_of
 from planapply.specfile.locate import locate, nearest
 
 PLUGINS = [LOCAL, CLOUD, planapply_local.PLUGIN]
@@ -125,9 +125,14 @@ def test_classes_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mon
         "h": "dask.distributed.Worker",
     }
     groups = "".join(f'[workers.{k}]\ncount = 1\nclass = "{v}"\n' for k, v in classes.items())
-    spec, _ = load_text(tmp_path, f'[cluster]\nname = "x"\n{groups}')
-    found = check_classes(spec, tmp_path / "spec.toml")
-    assert "\n".join(said(d, tmp_path) for d in found) == snapshot("""\
+    load_text(tmp_path, f'[cluster]\nname = "x"\n{groups}')
+
+    def errors(*overrides: str) -> str:
+        with pytest.raises(PlanapplyError) as caught:
+            load(tmp_path / "spec.toml", plugins, overrides, import_classes=True)
+        return "\n".join(said(found, tmp_path) for found in caught.value.diagnostics)
+
+    assert errors() == snapshot("""\
 line 11, column 1: class = "mine_for_a_test.Spezial"
 the class `mine_for_a_test.Spezial` can't be imported: `mine_for_a_test` has nothing of that name
   Did you mean `mine_for_a_test.Special`?
@@ -148,9 +153,13 @@ line 23, column 1: class = "distributed.Nany"
 the class `distributed.Nany` can't be imported: `distributed` has nothing of that name
   Did you mean `distributed.Nanny`?
 """)
-    assert [d.source for d in check_classes(spec)] == [None] * len(found)
-    spec, _ = load(tmp_path / "spec.toml", plugins, ['workers.a.class="distributed.Nany"'])
-    assert check_classes(spec, tmp_path / "spec.toml")[0].source is None
+    keep = [f'workers.{k}.class="distributed.Worker"' for k in "cdefg"]
+    assert errors('workers.a.class="distributed.Nany"', *keep) == snapshot("""\
+--set workers.a.class="distributed.Nany": the class `distributed.Nany` can't be imported: `distributed` has nothing of that name
+  Did you mean `distributed.Nanny`?
+""")
+    elsewhere = 'cluster.provider="cloud"'
+    load(tmp_path / "spec.toml", plugins, [elsewhere], import_classes=True)
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=["local", "cloud", "planapply_local"])

@@ -8,17 +8,13 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.spec import state_location
 from planapply.ops.planning import PlanOptions
-from planapply.ops.validating import check_classes
 from planapply.ops.workspace import Workspace
 from planapply.render.progress import event_text
 
 
 def open_spec(file: str, sets: list[str] | None, state: str | None) -> Workspace:
     """For commands that need the spec; its classes are checked."""
-    workspace = Workspace.from_spec(file, sets or (), state)
-    assert workspace.spec is not None
-    check_classes(workspace.spec, file)
-    return workspace
+    return Workspace.from_spec(file, sets or (), state, import_classes=True)
 
 
 def open_state(file: str, sets: list[str] | None, state: str | None) -> Workspace:

@@ -7,22 +7,12 @@ from pathlib import Path
 
 from planapply import catalog, specfile
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
-from planapply.model.spec import Spec
 
 
 def validate(file: str, overrides: tuple[str, ...] = ()) -> list[Diagnostic]:
     """Warnings about the spec; raises PlanapplyError with everything that is wrong with it."""
-    spec, diagnostics = specfile.load(Path(file), catalog.plugin, overrides)
-    check_classes(spec, file)
+    _, diagnostics = specfile.load(Path(file), catalog.plugin, overrides, import_classes=True)
     return diagnostics
-
-
-def check_classes(spec: Spec, file: str) -> None:
-    """Raise PlanapplyError for classes that can't be imported, where the nodes run this Python."""
-    if spec.cluster.provider == "local":
-        errors = specfile.check_classes(spec, Path(file))
-        if errors:
-            raise PlanapplyError(diagnostics=tuple(errors))
 
 
 def begin(file: str, provider: str, overrides: Sequence[str] = ()) -> None:

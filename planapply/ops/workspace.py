@@ -37,10 +37,18 @@ class Workspace:
 
     @classmethod
     def from_spec(
-        cls, file: str, overrides: Sequence[str] = (), state: str | None = None
+        cls,
+        file: str,
+        overrides: Sequence[str] = (),
+        state: str | None = None,
+        *,
+        import_classes: bool = False,
     ) -> "Workspace":
-        """Raises PlanapplyError with everything that is wrong with the spec."""
-        spec, diagnostics = specfile.load(Path(file), catalog.plugin, overrides)
+        """Raises PlanapplyError with everything that is wrong with the spec; `import_classes` as
+        in `specfile.load`."""
+        spec, diagnostics = specfile.load(
+            Path(file), catalog.plugin, overrides, import_classes=import_classes
+        )
         location = spec.state_location(file) if state is None else state
         return cls(open_store(location), spec, diagnostics, overrides=overrides)
 

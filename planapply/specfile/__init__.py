@@ -1,12 +1,10 @@
 """The spec as a file: read, checked, explained, begun."""
 
-from planapply.specfile.classes import check_classes
 from planapply.specfile.loading import load, protects, state_of, without_file
 from planapply.specfile.schema import json_schema
 from planapply.specfile.starting import starter
 
 __all__ = [
-    "check_classes",
     "json_schema",
     "load",
     "protects",

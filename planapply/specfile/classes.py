@@ -1,13 +1,10 @@
 """Whether the classes that a spec names can be imported here; only `local` can know so early."""
 
 import importlib
-from collections.abc import Iterator
-from pathlib import Path as FilePath
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from planapply.model.diagnostics import Diagnostic, Severity
-from planapply.model.spec import Spec
-from planapply.specfile.locate import locate
-from planapply.specfile.reading import read_text, shown, source_at
+from planapply.model.diagnostics import Severity
 from planapply.specfile.words import Path, Problem, near
 
 # What comes with distributed itself, and takes longer to import than a plan takes.
@@ -22,32 +19,20 @@ _KNOWN = {
 _OTHERS = ("dask_cuda.CUDAWorker",)
 
 
-def check_classes(spec: Spec, file: FilePath | None = None) -> list[Diagnostic]:
-    """An error for each class that can't be imported, with its place in `file`, where that is
-    given.
+def unimportable(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """An error for each class that can't be imported.
 
     Use it where the nodes run this very Python. A class that is not distributed's own is imported,
     which runs its module.
     """
-    wrong = [(path, name, *said) for path, name in _classes(spec) if (said := _trouble(name))]
-    if not wrong:
-        return []
-    text = read_text(file, "the spec", "") if file else ""
-    places, lines = locate(text), text.split("\n")
-    found = []
-    for path, name, summary, detail in wrong:
-        place = places.get(path)
-        # One from --set, or a default, stands nowhere in the file.
-        source = None
-        if file and place and name in lines[place[0] - 1]:
-            source = source_at(lines, shown(file), place)
-        found.append(Diagnostic(summary=summary, detail=detail, source=source))
-    return found
+    for path, name in _classes(document):
+        if said := _trouble(name):
+            yield Problem(path, *said)
 
 
-def misspelt(spec: Spec) -> Iterator[Problem]:
+def misspelt(document: Mapping[str, Any]) -> Iterator[Problem]:
     """A warning for each class that is nearly one of distributed's own; nothing is imported."""
-    for path, name in _classes(spec):
+    for path, name in _classes(document):
         module, _, cls = name.rpartition(".")
         names = _KNOWN.get(module, ())
         if cls not in names and near(cls, names):
@@ -66,10 +51,15 @@ def suggestion(name: str) -> str:
     return said
 
 
-def _classes(spec: Spec) -> Iterator[tuple[Path, str]]:
-    yield ("scheduler", "class"), spec.scheduler.cls
-    for group, settings in spec.workers.items():
-        yield ("workers", group, "class"), settings.cls
+def _classes(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Those that are written; whatever else may be wrong with the document."""
+    workers = document.get("workers")
+    tables: list[tuple[Path, Any]] = [(("scheduler",), document.get("scheduler"))]
+    if isinstance(workers, Mapping):
+        tables += [(("workers", group), table) for group, table in workers.items()]
+    for path, table in tables:
+        if isinstance(table, Mapping) and isinstance(name := table.get("class"), str):
+            yield (*path, "class"), name
 
 
 def _trouble(name: str) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
 from planapply.model.keys import is_here_only
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.provider import Plugin
-from planapply.specfile.classes import misspelt
+from planapply.specfile.classes import misspelt, unimportable
 from planapply.specfile.explain import explain
 from planapply.specfile.locate import Place, locate, nearest
 from planapply.specfile.override import Override, apply
@@ -30,18 +30,23 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def load(
-    path: str | FilePath, plugins: Callable[[str], Plugin], overrides: Sequence[str] = ()
+    path: str | FilePath,
+    plugins: Callable[[str], Plugin],
+    overrides: Sequence[str] = (),
+    *,
+    import_classes: bool = False,
 ) -> tuple[Spec, list[Diagnostic]]:
     """The spec in the file at `path`, and warnings about it.
 
     `plugins` gives the plug-in of a name, or raises PlanapplyError; `overrides` are those of
-    `--set`. Raises PlanapplyError with a diagnostic for each thing that is wrong.
+    `--set`. With `import_classes`, a class that can't be imported is an error where the nodes run
+    this Python. Raises PlanapplyError with a diagnostic for each thing that is wrong.
     """
     path = FilePath(path)
     text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
     document = _parse(text, shown(path))
     applied, wrong = apply(document, tuple(overrides))
-    spec, problems = _check(document, path.parent, plugins)
+    spec, problems = _check(document, path.parent, plugins, import_classes)
     found = wrong + _place(problems, text, shown(path), applied)
     errors = tuple(d for d in found if d.severity is Severity.ERROR)
     if errors or spec is None:
@@ -94,13 +99,19 @@ def _parse(text: str, file: str) -> dict[str, Any]:
 
 
 def _check(
-    document: dict[str, Any], folder: FilePath, plugins: Callable[[str], Plugin]
+    document: dict[str, Any],
+    folder: FilePath,
+    plugins: Callable[[str], Plugin],
+    import_classes: bool = False,
 ) -> tuple[Spec | None, list[Problem]]:
     """The spec, if there are no errors among the problems."""
     unfit: list[Problem] = []
     document = _fit(document, (), unfit)
     spec, problems = _problems(document, folder, plugins)
     said = {problem.path for problem in unfit}
+    if import_classes and _provider(document) == "local":
+        ill_formed = {p.path for p in problems if p.severity is Severity.ERROR}
+        problems += [p for p in unimportable(document) if p.path not in ill_formed]
     return (None if unfit else spec), unfit + [p for p in problems if p.path not in said]
 
 
@@ -143,7 +154,7 @@ def _problems(
     if spec is None or settings is None or environment is None:
         return None, problems
     problems += _ignored(document, plugin)
-    problems += misspelt(spec)
+    problems += misspelt(document)
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return spec.model_copy(update={"provider": values, "environment": environment}), problems
 
@@ -159,8 +170,7 @@ def _validated(model: type[M], document: Any, above: Path) -> tuple[M | None, li
 def _plugin(
     document: Mapping[str, Any], plugins: Callable[[str], Plugin]
 ) -> tuple[Plugin | None, list[Problem]]:
-    cluster = document.get("cluster", {})
-    name = cluster.get("provider", "local") if isinstance(cluster, Mapping) else "local"
+    name = _provider(document)
     if not isinstance(name, str):
         return None, []  # what is wrong with it is said already
     try:
@@ -168,6 +178,12 @@ def _plugin(
     except PlanapplyError as error:
         path = ("cluster", "provider")
         return None, [Problem(path, d.summary, d.detail, d.severity) for d in error.diagnostics]
+
+
+def _provider(document: Mapping[str, Any]) -> Any:
+    """What the document says, of whatever type."""
+    cluster = document.get("cluster", {})
+    return cluster.get("provider", "local") if isinstance(cluster, Mapping) else "local"
 
 
 def _ignored(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:

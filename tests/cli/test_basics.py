@@ -176,6 +176,45 @@ Error: the class `distributed.Nany` can't be imported: `distributed` has nothing
   Did you mean `distributed.Nanny`?
 """),
     )
+    Path("wrong.toml").write_text(
+        '[cluster]\nname = "x"\n[provider]\nfoldr = "logs"\n[scheduler]\nclass = "Scheduler"\n'
+        '[workers.cpu]\ncount = -1\nclass = "not_there.Worker"\n'
+    )
+    wrong = run("validate", "-f", "wrong.toml")
+    assert wrong == (
+        1,
+        "",
+        snapshot("""\
+Error: [provider] has no key `foldr`
+ --> wrong.toml:4:1
+  |
+4 | foldr = "logs"
+  | ^^^^^
+  Did you mean `folder`?
+
+Error: `scheduler.class` can't be "Scheduler": this is not a class in dotted form
+ --> wrong.toml:6:1
+  |
+6 | class = "Scheduler"
+  | ^^^^^
+  Did you mean `distributed.Scheduler`? Write its module and its name, such as "distributed.Nanny".
+
+Error: `workers.cpu.count` must be at least 0, not -1
+ --> wrong.toml:8:1
+  |
+8 | count = -1
+  | ^^^^^
+  Write for example count = 20.
+
+Error: the class `not_there.Worker` can't be imported: there is no module `not_there`
+ --> wrong.toml:9:1
+  |
+9 | class = "not_there.Worker"
+  | ^^^^^
+  Install it, or put its folder on PYTHONPATH.
+"""),
+    )
+    assert run("plan", "-f", "wrong.toml") == wrong
     result = run("validate", "-f", "local.toml", "--set", 'workers.cpu.class="distributed.Worker"')
     assert result == (
         0,

@@ -1,7 +1,9 @@
 """The rules: what is created, destroyed, replaced or updated, and why."""
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 from planapply.diff.fields import changed_fields, changed_tags
 from planapply.diff.refresh import Refreshed
@@ -30,8 +32,8 @@ class Options:
 def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options()) -> Plan:
     """The changes that take what exists to the spec.
 
-    Raises PlanapplyError for a target that is neither wanted nor there, and where `protect`
-    forbids it.
+    Raises PlanapplyError for a target that is neither wanted nor there, for a node to replace that
+    no target means, and where `protect` forbids it.
     """
     state = refreshed.state
     wanted = wanted_nodes(desired, state, refreshed.gone)
@@ -42,6 +44,8 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
             chosen.add(SCHEDULER)  # no worker can start without it
         if any(c.name == SCHEDULER and c.name in chosen for c in changes):
             chosen.update(c.name for c in changes if c.action is Action.REPLACE)
+        if outside := select(options.replace, {*wanted, *state.nodes}) - chosen:
+            _refuse_replacement(outside)
         changes = [change for change in changes if change.name in chosen]
     resources = _resource_changes(options.resources or {}, state)
     changes = [
@@ -314,6 +318,15 @@ def select(targets: Collection[str], names: Collection[str]) -> set[str]:
             )
         chosen |= found
     return chosen
+
+
+def _refuse_replacement(outside: Collection[str]) -> NoReturn:
+    names = to_ranges(sorted(outside, key=sort_key))
+    targets = " ".join(f"--target {shlex.quote(name)}" for name in names)
+    raise PlanapplyError(
+        f"--replace names {' '.join(names)}, and --target does not",
+        f"Add {targets}, or leave out one of the two options.",
+    )
 
 
 def _refuse_destruction(changes: Collection[Change]) -> None:

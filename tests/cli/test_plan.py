@@ -233,6 +233,43 @@ def test_what_a_plan_refuses(run: Run, cloud: FakeCloud, arguments: list[str], s
     assert result.err.count("Error:") == 1
 
 
+def test_what_is_to_be_replaced_has_to_be_a_target(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    refused = run("plan", "--replace", "cpu", "--replace", "scheduler", "--target", "cpu-1")
+    assert refused == (
+        1,
+        "",
+        snapshot("""\
+Error: --replace names scheduler cpu-0 cpu-2, and --target does not
+  Add --target scheduler --target cpu-0 --target cpu-2, or leave out one of the two options.
+"""),
+    )
+    arguments = ("--replace", "cpu-0", "--target", "cpu-1")
+    refused = run("plan", *arguments)
+    assert refused == (
+        1,
+        "",
+        snapshot("""\
+Error: --replace names cpu-0, and --target does not
+  Add --target cpu-0, or leave out one of the two options.
+"""),
+    )
+    assert run("apply", "--auto-approve", *arguments) == refused
+    assert run("plan", "--replace", "cpu-0", "--target", "cpu") == (
+        0,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  -/+ cpu-0   large
+        (asked for with --replace)
+
+Plan: 1 to add, 0 to change, 1 to destroy.
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+
+
 def test_everything_that_is_wrong_with_a_spec_is_told_at_once(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").write_text(
         '[cluster]\nname = "demo"\nprovider = "fakee"\nttl = "soon"\n\n[workers.cpu]\ncuont = 3\n'

@@ -242,7 +242,10 @@ class Allows(Protocol):
     """A provider that keeps a resource through which networks reach the scheduler."""
 
     def allow(self, resource: Resource, network: str | None) -> Resource:
-        """Let one more network in, None for this machine; the resource as it is then."""
+        """Let one more network in, None for this machine; the resource as it is then.
+
+        One that somebody has removed comes back without its id: `prepare` makes it again.
+        """
 
 
 @runtime_checkable

@@ -34,14 +34,14 @@ class Resources:
         """
         for name, wanted in needed.items():
             recorded = self.journal.read(lambda state, name=name: state.resources.get(name))  # type: ignore[misc]
+            if recorded is not None and recorded.id is not None and not recorded.lacks(wanted):
+                continue
             resource = wanted
-            if recorded is not None and recorded.id is not None:
-                if not recorded.lacks(wanted):
-                    continue
+            if recorded is not None:  # with what it has besides, though it has to be made again
                 detail = {**recorded.detail, **wanted.detail}
                 resource = recorded.model_copy(update={"detail": detail})
-            else:
-                self._record(name, wanted)
+            if resource.id is None:
+                self._record(name, resource)
             all_tags = {**tags, **self.journal.read(cluster_tags)}
             made = self.patience.call(
                 partial(self.provider.prepare, name, resource, all_tags), also=UNKNOWN

@@ -21,12 +21,13 @@ def allow(
 ) -> dict[str, Resource]:
     """Let one more network (None: this machine) reach the scheduler, as long as the cluster lasts.
 
-    Gives the resources that let it in. Raises PlanapplyError where the provider has none.
+    Gives the resources that let it in. Raises PlanapplyError where the provider has none, and for
+    those that are gone, after the network is recorded for the apply that makes them again.
     """
     with lock(workspace, "allow", lock_timeout, tell):
         state = workspace.read()
         provider = workspace.connect(state)
-        resources = {n: r for n, r in state.resources.items() if r.id is not None}
+        resources = dict(state.resources)
         if not isinstance(provider, Allows) or not resources:
             raise PlanapplyError(
                 f"cluster {state.cluster!r} has nothing of its own through which networks are "
@@ -34,6 +35,12 @@ def allow(
                 "Change who may reach its scheduler where that is kept: in the security groups or "
                 "the firewall that it was given.",
             )
+        for resource in resources.values():
+            if resource.id is None:
+                raise PlanapplyError(
+                    f"the {resource.kind} of cluster {state.cluster!r} is not there",
+                    "`planapply apply` makes it; repeat this then.",
+                )
         # First the cloud, then the state: what is written as allowed is never asked for again.
         changed = {
             name: asking(
@@ -50,6 +57,12 @@ def allow(
 
         if changed != resources:
             Journal(workspace.store, state).update(record)
+        for name, resource in changed.items():
+            if resource.id is None:
+                raise PlanapplyError(
+                    f"the {resource.kind} {resources[name].id} is gone: somebody has removed it",
+                    "`planapply apply` makes another, which lets this network in, too.",
+                )
         return changed
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME, KIND = "security-group", "security group"
 SSH = 22
+_GONE = "InvalidGroup.NotFound"
 _NOT_USERS = (TAG_PREFIX, "aws:")
 Rule = tuple[str, int, int, str]
 """Protocol, first and last port, and who: a network or a group's id."""
@@ -62,7 +63,7 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
     are the keys that were set: somebody else's tags stay.
     """
     detail = dict(resource.detail)
-    if ME in detail["allow_from"] and "me" not in detail:
+    if ME in detail["allow_from"] and ("me" not in detail or resource.id is None):
         detail["me"] = my_network()
     detail["vpc"] = vpc
     ours = {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)}
@@ -83,7 +84,10 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
 
 
 def allow(client: Client, resource: Resource, who: str | None) -> Resource:
-    """Let one more network in, by default this machine, as long as the cluster lasts."""
+    """Let one more network in, by default this machine, as long as the cluster lasts.
+
+    One that is gone comes back without its id, for `prepare` to make again and let all of them in.
+    """
     try:
         added = my_network() if who in (None, ME) else network(who)
     except ValueError as error:
@@ -94,7 +98,13 @@ def allow(client: Client, resource: Resource, who: str | None) -> Resource:
         allowed.append(added)
     detail = {**resource.detail, "allowed": allowed}
     group = str(resource.id)
-    _change(client, group, _wanted_rules(group, detail) - _wanted_rules(group, resource.detail), ())
+    try:
+        rules = _wanted_rules(group, detail) - _wanted_rules(group, resource.detail)
+        _change(client, group, rules, ())
+    except ProviderError as error:
+        if _GONE not in error.summary:
+            raise
+        return Resource(kind=KIND, detail=detail)
     return resource.model_copy(update={"detail": detail})
 
 
@@ -154,7 +164,7 @@ def cleanup(client: Client, resource: Resource) -> None:
         try:
             client.ec2.delete_security_group(GroupId=str(resource.id))
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "InvalidGroup.NotFound":
+            if error.response.get("Error", {}).get("Code") != _GONE:
                 raise
 
 

@@ -57,7 +57,7 @@ def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
 
 
 def allow(client: Client, resource: Resource, network: str | None) -> Resource:
-    """One more network."""
+    """One more network; a group that is gone comes back without its id, to be made again."""
     if network is None:
         raise ProviderError(
             ErrorKind.REJECTED,
@@ -75,7 +75,7 @@ def allow(client: Client, resource: Resource, network: str | None) -> Resource:
     with client.asking() as lib:
         found = next((g for g in _driver(client).groups(lib) if g.id == resource.id), None)
     if found is None:
-        raise ProviderError(ErrorKind.REJECTED, f"the {resource.kind} {resource.id} is gone")
+        return Resource(kind=resource.kind, detail=detail)
     _change(client, found, found.rules | _rules(detail))
     return resource.model_copy(update={"detail": detail})
 

@@ -12,6 +12,7 @@ from planapply_ec2.address import VARIABLE
 from planapply_ec2.settings import Settings
 
 from planapply.model.diagnostics import PlanapplyError
+from planapply.ops.reaching import allow
 from planapply.provider import Allows, ErrorKind, ProviderError
 
 GROUP = "security-group"
@@ -234,6 +235,40 @@ One that planapply has made and somebody removed, the next apply makes again.\
     (group,) = groups()
     assert {vm["groups"][0] for vm in aws.instances()} == {group["GroupId"]}
     assert project.plan().changes == ()
+
+
+def test_allow_says_at_once_that_the_group_is_gone_and_the_next_apply_lets_all_in(
+    project: Project, aws: Cloud
+) -> None:
+    project.apply("workers.cpu.count=0")
+    allow(project.workspace(), "192.0.2.0/24")
+    ec2().terminate_instances(InstanceIds=[project.state().nodes["scheduler"].vm])
+    project.clock.sleep(120)
+    gone = project.state().resources[GROUP].id or ""
+    ec2().delete_security_group(GroupId=gone)
+    before = project.clock.monotonic()
+    with pytest.raises(PlanapplyError) as caught:
+        allow(project.workspace(), "198.51.100.0/24")
+    assert project.clock.monotonic() == before
+    assert str(caught.value).replace(gone, "sg-…") == snapshot("""\
+the security group sg-… is gone: somebody has removed it
+`planapply apply` makes another, which lets this network in, too.\
+""")
+    with pytest.raises(PlanapplyError) as caught:
+        allow(project.workspace(), "198.51.100.77")
+    assert str(caught.value) == snapshot("""\
+the security group of cluster 'genomics' is not there
+`planapply apply` makes it; repeat this then.\
+""")
+    # Made again, it is for the machine that makes it, too.
+    aws.configure(address="203.0.113.8")
+    assert project.apply().failures == {}
+    networks = {"192.0.2.0/24", "198.51.100.0/24", "203.0.113.8/32"}
+    assert {who for _, _, who in rules()} == {"itself", *networks}
+    assert project.plan().changes == ()
+    changed = allow(project.workspace(), "198.51.100.77")
+    assert {who for _, _, who in rules()} == {"itself", *networks, "198.51.100.77/32"}
+    assert changed == project.state().resources
 
 
 def test_a_failed_launch_keeps_a_group_that_is_there(project: Project, aws: Cloud) -> None:

@@ -31,6 +31,8 @@ def test_vms_that_run_join_and_leave_the_group(tmp_path: Path) -> None:
         assert raised.value.kind is ErrorKind.UNAVAILABLE
         assert groups() == ["default"]
         account.provider.cleanup(made)
+        gone = account.provider.allow(made, "192.0.2.0/24")
+        assert (gone.id, gone.detail["allowed"]) == (None, ["192.0.2.0/24"])
 
         account.state.resources = {name: account.provider.prepare(name, wanted, tags)}
         [vm] = account.launch("cpu-1").vms

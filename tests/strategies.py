@@ -61,6 +61,7 @@ CLUSTERS = st.fixed_dictionaries(
         "protect": st.booleans(),
     },
 )
+IMAGES = st.sampled_from(["x", "daskdev/dask:2026.8.0-py3.12", f"r.io:5000/a@sha256:{'0' * 64}"])
 _SOME = st.lists(WORDS, min_size=1, max_size=3, unique=True)
 _SIZED = table(size=WORDS | _SOME)
 _REQUIRED = table(
@@ -99,7 +100,7 @@ ENVIRONMENTS = _joined(
             {"packages": st.lists(NAMES, min_size=1, max_size=3, unique=True)},
             optional={"python": st.sampled_from(["3.11", "3.12.4"])},
         ),
-        table(docker=WORDS),
+        table(docker=IMAGES),
     ),
     table(env=st.dictionaries(NAMES, WORDS, max_size=2), setup=_COMMANDS),
 )

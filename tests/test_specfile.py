@@ -369,6 +369,7 @@ line 3, column 3: [[cluster]]
         ('environment.packages = ["--index-url"]', "is not a package"),
         ('environment.packages = ["a", 1]', "`environment.packages[1]` must be a string, not 1"),
         ('environment.setup = ["a", " "]', "an empty command"),
+        ('environment.docker = "daskdev/Dask"', "this can't be the name of a container image"),
         ('environment.env = { a = "\\u0000" }', "a zero byte"),
         ("environment.python = 3.12", "`environment.python` must be a string, not 3.12"),
         ('environment.python = "3.12"', "and there are none"),

@@ -12,10 +12,12 @@ import pytest
 import tomli
 from hypothesis import given
 from inline_snapshot import snapshot
+from pydantic import ValidationError
 from specs import CLOUD, LOCAL, Settings, load_text, plugins, said
 from strategies import DOCUMENTS
 
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.spec import EnvironmentSettings
 from planapply.provider import Plugin
 from planapply.specfile import json_schema, load, starter, state_of
 from planapply.specfile.locate import locate, nearest
@@ -160,6 +162,48 @@ the class `distributed.Nany` can't be imported: `distributed` has nothing of tha
 """)
     elsewhere = 'cluster.provider="cloud"'
     load(tmp_path / "spec.toml", plugins, [elsewhere], import_classes=True)
+
+
+# By the examples of github.com/distribution/reference.
+IMAGES = [
+    *(
+        "x",
+        "daskdev/dask",
+        "daskdev/dask:latest",
+        "a__b/c.d-e--f:V1_2.3-x",
+        "localhost/x",
+        "UPPER/x",
+    ),
+    *("localhost:5000/x:1", "registry.example.com:443/team/sub/dask", "10.0.0.1/x", "[::1]:5000/x"),
+    *(f"x@sha256:{'0' * 64}", f"r.io/a:1@sha512+b64:{'f' * 64}", "x:" + "t" * 128),
+]
+NO_IMAGES = [
+    *("Dask", "daskdev/Dask", "daskdev/dask:", "daskdev/dask:a:b", ":latest", "/x", "x/", "a//b"),
+    *(
+        "-x",
+        "x-",
+        "a..b",
+        "a___b",
+        "daskdev /dask",
+        "x ",
+        "x\n",
+        "",
+        "https://r.io/x",
+        "docker://x",
+    ),
+    *("x:-1", "x@sha256:00", "x@0123456789abcdef0123456789abcdef", "r.io:port/x", "r..io/X/y"),
+    *("x:" + "t" * 129, "é", "$(reboot)"),
+]
+
+
+@pytest.mark.parametrize("name", [*IMAGES, *NO_IMAGES])
+def test_names_of_container_images(name: str) -> None:
+    settings = {"docker": name}
+    if name in IMAGES:
+        assert EnvironmentSettings.model_validate(settings).docker == name
+    else:
+        with pytest.raises(ValidationError, match="can't be the name of a container image"):
+            EnvironmentSettings.model_validate(settings)
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=["local", "cloud", "planapply_local"])

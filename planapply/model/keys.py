@@ -200,6 +200,21 @@ PythonVersion = Annotated[
         'Write for example python = "3.12".',
     ),
 ]
+# "[registry/]name[:tag][@digest]", by the grammar of github.com/distribution/reference.
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\]"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_TAG = r"\w[\w.-]{0,127}"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[+._-][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+ContainerImage = Annotated[
+    str,
+    _matches(
+        rf"(?:(?:{_HOST})(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::{_TAG})?(?:@{_DIGEST})?",
+        "this can't be the name of a container image",
+        'Write it as `docker pull` takes it, such as "daskdev/dask:latest" or '
+        '"registry.example.com:5000/team/dask:1.0": names in small letters.',
+    ),
+]
 Packages = Annotated[
     tuple[str, ...] | Literal["client"],
     BeforeValidator(_packages),

@@ -19,6 +19,7 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.keys import (
     ClusterName,
     Commands,
+    ContainerImage,
     DottedClass,
     GroupName,
     Packages,
@@ -125,8 +126,8 @@ class EnvironmentSettings(Model):
     requirements: Annotated[Text | None, key("replacement", "requirements.txt")] = None
     """A file of what to install, as pip takes it, relative to the spec's folder. A change of what
     is in it is the change that counts."""
-    docker: Annotated[Text | None, key("replacement", "daskdev/dask:latest")] = None
-    """A container image in which the Dask processes run."""
+    docker: Annotated[ContainerImage | None, key("replacement", "daskdev/dask:latest")] = None
+    """A container image in which the Dask processes run, as `docker pull` takes it."""
     env: Annotated[Variables, key("replacement", {"OMP_NUM_THREADS": "1"})] = {}
     """Environment variables of the Dask processes."""
     setup: Annotated[Commands, key("replacement", ["apt-get install -y graphviz"])] = ()
@@ -208,10 +209,12 @@ class Spec(Model):
 def state_location(state: str | None, spec_path: str | Path) -> str:
     """As `Spec.state_location`, for a `state` that may come from elsewhere.
 
-    Raises PlanapplyError for an address of no known kind.
+    Raises PlanapplyError for an address of no known kind, and for a spec that is a folder.
     """
     spec_path = Path(spec_path)
     if state is None:
+        if not spec_path.name:
+            raise PlanapplyError(f"the spec {spec_path} is a folder", "Name a file.")
         return str(spec_path.with_name(f"{spec_path.stem}.state.json"))
     try:
         state_place(state)

@@ -17,6 +17,8 @@ from planapply_ec2.settings import Settings
 MOST_TAGS = 50
 OWN_TAGS = 8
 """What planapply itself puts on a VM."""
+LARGEST_DISK = 64 << 40
+"""Bytes; what EBS takes at most, from its page "volume constraints"."""
 ANYBODY = 1 << 24
 """Addresses; a network with more is a large part of the internet."""
 
@@ -117,6 +119,11 @@ def _image(client: Client, config: NodeConfig) -> Iterator[ProviderError]:
         yield _rejected(
             f"{config.group}: the image {found.id} needs a disk of {found.disk // GIB} GiB",
             f'Write disk = "{found.disk // GIB} GiB", or more, or leave it out.',
+        )
+    if config.disk and config.disk > LARGEST_DISK:
+        yield _rejected(
+            f"{config.group}: EC2 has no disk larger than {LARGEST_DISK // GIB:,} GiB",
+            "Write a smaller `disk`, or leave it out: it is the image's then.",
         )
 
 

@@ -192,6 +192,14 @@ Write disk = "15 GiB", or more, or leave it out.\
 """)
 
 
+def test_a_disk_that_is_too_large(project: Project) -> None:
+    assert project.refused("workers.cpu.disk='65 TiB'") == snapshot("""\
+cpu: EC2 has no disk larger than 65,536 GiB
+Write a smaller `disk`, or leave it out: it is the image's then.\
+""")
+    assert project.plan("workers.cpu.disk='64 TiB'").summary["add"] == 5
+
+
 def test_an_image_with_no_dask(project: Project) -> None:
     text = project.spec.read_text().replace('packages = ["dask[distributed]"]', "")
     project.write(text)

@@ -13,6 +13,7 @@ from planapply.cli.options import (
     LockTimeout,
     NoRefresh,
     Parallelism,
+    PlanFile,
     RefreshOnly,
     Replace,
     Sets,
@@ -25,9 +26,7 @@ from planapply.ops.planning import PlanOptions
 
 
 def command(
-    planfile: Annotated[
-        str | None, typer.Argument(metavar="[PLANFILE]", help="A plan that `plan --out` saved.")
-    ] = None,
+    planfile: PlanFile = None,
     file: File = DEFAULT_FILE,
     auto_approve: AutoApprove = False,
     no_wait: Annotated[

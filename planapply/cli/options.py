@@ -18,8 +18,26 @@ def _duration(text: str | float) -> float:
         raise typer.BadParameter(". ".join(str(error).split("\n"))) from None
 
 
+def a_file(text: str | None) -> str | None:
+    """The name of a file, before anything is done; an empty one would mean this folder."""
+    if text == "":
+        raise typer.BadParameter("'' names no file.")
+    return text
+
+
 File = Annotated[
-    str, typer.Option("--file", "-f", metavar="SPEC", help="The spec file, or a state file.")
+    str,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="SPEC",
+        help="The spec file, or a state file.",
+        callback=a_file,
+    ),
+]
+PlanFile = Annotated[
+    str | None,
+    typer.Argument(metavar="[PLANFILE]", help="A plan that `plan --out` saved.", callback=a_file),
 ]
 State = Annotated[
     str | None,

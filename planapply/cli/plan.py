@@ -20,6 +20,7 @@ from planapply.cli.options import (
     Sets,
     State,
     Targets,
+    a_file,
 )
 from planapply.model.plan import Plan
 from planapply.ops.planning import Planned, plan
@@ -31,7 +32,10 @@ from planapply.render.plan import plan_lines
 def command(
     file: File = DEFAULT_FILE,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="Save the plan, for `apply FILE`.")
+        str | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Save the plan, for `apply FILE`.", callback=a_file
+        ),
     ] = None,
     destroy: Destroy = False,
     no_refresh: NoRefresh = False,
@@ -48,6 +52,10 @@ def command(
 ) -> int:
     """Show what apply would do; nothing is changed, in the cloud or in the state."""
     options = plan_options(destroy, no_refresh, refresh_only, target, replace)
+    if out is not None:
+        from planapply.store.planfile import check_place, write_plan
+
+        check_place(out)
     workspace = open_for_plan(file, sets, state, options)
     with reading(workspace, "plan", lock_timeout, tell):
         planned = plan(workspace, options)
@@ -56,8 +64,6 @@ def command(
     else:
         show_plan(planned.plan, drift=has_drift(planned))
     if out is not None:
-        from planapply.store.planfile import write_plan
-
         write_plan(out, planned.plan)
         screen.tell("", f"The plan is saved. To carry it out: planapply apply {shlex.quote(out)}")
     changes = bool(planned.plan.changes) or (refresh_only and has_drift(planned))

@@ -1,13 +1,18 @@
 """planapply show"""
 
 import sys
-from typing import Annotated
-
-import typer
 
 from planapply.cli import screen
 from planapply.cli.opening import open_state, tell
-from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
+from planapply.cli.options import (
+    DEFAULT_FILE,
+    File,
+    Json,
+    LockTimeout,
+    PlanFile,
+    Sets,
+    State,
+)
 from planapply.ops.reading import reading
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
@@ -15,9 +20,7 @@ from planapply.render.state import state_document, state_lines
 
 
 def command(
-    planfile: Annotated[
-        str | None, typer.Argument(metavar="[PLANFILE]", help="A plan that `plan --out` saved.")
-    ] = None,
+    planfile: PlanFile = None,
     file: File = DEFAULT_FILE,
     json: Json = False,
     sets: Sets = None,

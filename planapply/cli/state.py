@@ -6,7 +6,7 @@ import typer
 
 from planapply.cli import screen
 from planapply.cli.opening import open_state, tell
-from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
+from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State, a_file
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.state import State as Found
 from planapply.ops.reading import node_of, reading
@@ -90,7 +90,10 @@ def rm(
 @app.command(short_help="Copy the state to a file.")
 def pull(
     target: Annotated[
-        str, typer.Argument(metavar="FILE", help="A new file, or an older copy of this state.")
+        str,
+        typer.Argument(
+            metavar="FILE", help="A new file, or an older copy of this state.", callback=a_file
+        ),
     ],
     file: File = DEFAULT_FILE,
     json: Json = False,
@@ -110,7 +113,10 @@ def pull(
 @app.command(short_help="Make a file the state.")
 def push(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="As `state pull` wrote it, or a saved state.")
+        str,
+        typer.Argument(
+            metavar="FILE", help="As `state pull` wrote it, or a saved state.", callback=a_file
+        ),
     ],
     file: File = DEFAULT_FILE,
     json: Json = False,

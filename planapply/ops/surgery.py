@@ -1,6 +1,7 @@
 """state list, show, rm, pull and push: the state itself, by hand."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from planapply.diff import select
 from planapply.fleet import Journal, Listener
@@ -9,7 +10,7 @@ from planapply.model.names import SCHEDULER, sort_key
 from planapply.model.state import NodeRecord, State
 from planapply.ops.applying import lock
 from planapply.ops.workspace import Workspace
-from planapply.store import NoState, StateError, check_push, open_store
+from planapply.store import NoState, StateError, Store, check_push, open_store
 
 
 def remove(
@@ -44,8 +45,8 @@ def pull(workspace: Workspace, file: str) -> State:
 
     Raises PlanapplyError where `file` holds anything but an older version of the same state.
     """
+    target = _copy(file)
     state = workspace.read()
-    target = open_store(file)
     try:
         there = target.read()
     except NoState as error:
@@ -80,7 +81,7 @@ def push(
 
     Raises PlanapplyError for another lineage, an older serial, and a file that is no state.
     """
-    source = open_store(file)
+    source = _copy(file)
     try:
         state = source.read()
     except NoState as error:
@@ -98,3 +99,10 @@ def push(
         if there != state:
             workspace.store.write(state)
     return state
+
+
+def _copy(file: str) -> Store:
+    """A copy of a state, which may have yet to be made; raises PlanapplyError for a folder."""
+    if Path(file).expanduser().is_dir():
+        raise PlanapplyError(f"{file} is a folder", "Name a file.")
+    return open_store(file)

@@ -1,6 +1,8 @@
 """A saved plan: the model as JSON, and nothing that it can't be trusted to be."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,20 +22,24 @@ def write_plan(path: str, plan: Plan) -> None:
 
     Raises PlanapplyError, and then what was there is intact.
     """
-    if not path:
-        raise PlanapplyError("the plan needs a file's name", "Name one with --out.")
+    check_place(path)
+    try:
+        write_private(path, plan.model_dump_json(indent=1).encode() + b"\n")
+    except OSError as error:
+        raise _not_saved(path, error.strerror or str(error)) from error
+
+
+def check_place(path: str) -> None:
+    """Raise PlanapplyError where no plan can be saved, as far as that is known before there is one."""
     if Path(path).exists() and not _is_plan(path):
         raise PlanapplyError(
             f"{shown(path)} is there already, and is no plan file",
             "Only a plan is replaced by a plan. Name another file with --out.",
         )
-    try:
-        write_private(path, plan.model_dump_json(indent=1).encode() + b"\n")
-    except OSError as error:
-        raise PlanapplyError(
-            f"the plan can't be saved to {shown(path)}: {error.strerror or error}",
-            "Name another file with --out.",
-        ) from error
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        reason = errno.EACCES if os.path.isdir(folder) else errno.ENOENT
+        raise _not_saved(path, os.strerror(reason))
 
 
 def read_plan(path: str) -> Plan:
@@ -63,6 +69,8 @@ def read_plan(path: str) -> Plan:
 
 def _is_plan(path: str) -> bool:
     """Whether it can be replaced: a plan of any version, or an empty file."""
+    if not Path(path).is_file():  # a pipe would never end
+        return False
     try:
         data = Path(path).read_bytes()
         document = from_json(data) if data.strip() else {"changes": []}
@@ -90,6 +98,12 @@ def _check_kind(path: str, data: bytes) -> None:
             f"It has format {json.dumps(version)}, and this planapply reads format "
             f"{FORMAT_VERSION}. {_AGAIN}",
         )
+
+
+def _not_saved(path: str, reason: str) -> PlanapplyError:
+    return PlanapplyError(
+        f"the plan can't be saved to {shown(path)}: {reason}", "Name another file with --out."
+    )
 
 
 def _damaged(path: str, why: str) -> PlanapplyError:

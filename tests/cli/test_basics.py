@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,83 @@ def test_usage_errors(run: Run, arguments: str, said: str) -> None:
     result = run(*arguments.split())
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("init", "validate", "plan", "apply", "destroy", "status", "output", "env", "show"),
+        *("state list", "list", "recover", "logs x", "ssh x", "allow", "unlock x"),
+    ],
+)
+def test_a_spec_without_a_name(run: Run, command: str) -> None:
+    assert run(*command.split(), "-f", "") == (
+        1,
+        "",
+        "Error: Invalid value for '--file' / '-f': '' names no file.\n"
+        f"  See planapply {command.removesuffix(' x')} --help\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["show", "apply", "state pull", "state push"])
+def test_a_file_without_a_name(run: Run, cloud: FakeCloud, command: str) -> None:
+    result = run(*command.split(), "")
+    argument = "[PLANFILE]" if "state" not in command else "FILE"
+    assert result == (
+        1,
+        "",
+        f"Error: Invalid value for '{argument}': '' names no file.\n"
+        f"  See planapply {command} --help\n",
+    )
+
+
+def test_a_folder_is_no_file(run: Run, cloud: FakeCloud, folder: Path) -> None:
+    commands = (
+        "status -f .",
+        "plan -f /",
+        "recover x --provider fake -f .",
+        "state pull .",
+        "state push .",
+        "show .",
+        "plan --state .",
+        "plan --state ''",
+    )
+    said = {command: run(*shlex.split(command)) for command in commands}
+    assert {result[:2] for result in said.values()} == {(1, "")}
+    assert "\n".join(f"{c}\n{result.err}" for c, result in said.items()) == snapshot("""\
+status -f .
+Error: the spec . is a folder
+  Name a file.
+
+plan -f /
+Error: the spec / is a folder
+  Name a file.
+
+recover x --provider fake -f .
+Error: the spec . is a folder
+  Name a file.
+
+state pull .
+Error: . is a folder
+  Name a file.
+
+state push .
+Error: . is a folder
+  Name a file.
+
+show .
+Error: the plan file . can't be read: Is a directory
+  `planapply plan --out FILE` makes one.
+
+plan --state .
+Error: the state . can't be read
+  It is not a file. Name another place: `state` in the spec, or --state.
+
+plan --state ''
+Error: '' is no place for a state
+  Give a path, s3://bucket/key, gs://bucket/key or az://container/key.
+""")
+    assert not cloud.calls
 
 
 def test_init_writes_a_spec_that_is_valid_and_never_overwrites(run: Run, cloud: FakeCloud) -> None:

@@ -221,7 +221,7 @@ Warning: cpu-1: its VM i-0002 is gone
         (["--file", "none.toml"], "the spec none.toml does not exist"),
         (["--state", "ftp://x/y"], "is no place for a state"),
         (["--out", "none/plan"], "the plan can't be saved to none/plan: No such file or directory"),
-        (["--out", "/dev/null"], "the plan can't be saved to /dev/null: there is something"),
+        (["--out", "/dev/null"], "/dev/null is there already, and is no plan file"),
         (["--destroy"], "there is no state at planapply.state.json"),
     ],
 )

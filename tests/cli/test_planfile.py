@@ -1,6 +1,7 @@
 """A plan file that is not what `plan --out` wrote is refused, with one clear error."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,25 @@ def test_a_plan_replaces_nothing_but_a_plan(run: Run, cloud: FakeCloud, place: s
     )
 
 
-def test_a_plan_needs_a_name(run: Run, cloud: FakeCloud) -> None:
-    assert run("plan", "--out", "").err == snapshot("""\
-Error: the plan needs a file's name
-  Name one with --out.
+def test_where_no_plan_can_be_saved_none_is_made(run: Run, cloud: FakeCloud, folder: Path) -> None:
+    os.mkdir("folder")
+    os.mkfifo("pipe")
+    said = {place: run("plan", "--out", place) for place in ("", "folder", "pipe", "none/plan")}
+    assert {result[:2] for result in said.values()} == {(1, "")}
+    assert "\n".join(result.err for result in said.values()) == snapshot("""\
+Error: Invalid value for '--out': '' names no file.
+  See planapply plan --help
+
+Error: folder is there already, and is no plan file
+  Only a plan is replaced by a plan. Name another file with --out.
+
+Error: pipe is there already, and is no plan file
+  Only a plan is replaced by a plan. Name another file with --out.
+
+Error: the plan can't be saved to none/plan: No such file or directory
+  Name another file with --out.
 """)
+    assert sorted(os.listdir()) == ["folder", "pipe", "planapply.toml"]
 
 
 def test_protect_in_the_spec_is_enough(run: Run, cloud: FakeCloud) -> None:

@@ -249,8 +249,12 @@ class MendedSpecCluster(SpecCluster):
         # The scheduler tells its news to one cluster object only, the last that came.
         while self._watching:
             await asyncio.sleep(POLL * self._sync_interval)
+            before = {*self.scheduler_info["workers"]}
             try:
                 identity = await self.scheduler_comm.identity()
+                now = self.scheduler_info["workers"]
+                # Who came while we asked may not be in the answer, and has not left.
+                identity["workers"] |= {a: now[a] for a in now.keys() - before}
                 if self._watching:
                     await self._see(identity)
             except Exception as error:  # whatever it was, there is a next time

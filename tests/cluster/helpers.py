@@ -1,5 +1,6 @@
 """What the tests of clusters share."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from planapply.fleet import Journal
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
 
+PATIENCE = 120.0
+"""Seconds, for what takes a tenth of one: a busy machine is no defect."""
+
 
 def settle(cluster: Cluster) -> None:
     """Wait until what was asked of the cluster is done; raises what failed."""
@@ -19,12 +23,19 @@ def settle(cluster: Cluster) -> None:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for something that will come; the test ends here if it does not."""
-    for _ in range(1000):
-        if condition():
-            return
+    """Wait for something that will come; the limit only ends a broken test."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
         time.sleep(0.01)
-    raise AssertionError("it did not come")
+
+
+async def alone() -> None:
+    """Wait until no other task is left in this event loop: what was closed ends in a few turns."""
+    end = time.monotonic() + PATIENCE
+    while (tasks := asyncio.all_tasks()) != {asyncio.current_task()}:
+        assert time.monotonic() < end, tasks
+        await asyncio.sleep(0.01)
 
 
 def change_state(workspace: Workspace, change: Callable[[State], None]) -> None:
@@ -55,4 +66,4 @@ EVENTS: dict[str, threading.Event] = {}
 
 def wait_for(event: str) -> bool:
     """A task that is busy until the event comes; its worker is in this process."""
-    return EVENTS[event].wait(30)
+    return EVENTS[event].wait(PATIENCE)

@@ -10,11 +10,14 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-# No deadline: a busy machine is no defect.
-settings.register_profile("few", max_examples=300, deadline=None)
-settings.register_profile(
-    "many", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+# No deadline, and no limit to how long examples take to make: a busy machine is no defect.
+for name, examples in {"few": 300, "many": 10_000}.items():
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 settings.load_profile("few")
 
 # A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and stop.

@@ -19,7 +19,6 @@ SPEC = """\
 [cluster]
 name = "NAME"
 security = "tls"
-join_timeout = "60 s"
 
 [scheduler]
 options = { dashboard = false }

@@ -38,7 +38,7 @@ def quick() -> Iterator[None]:
     """Nobody waits for what never comes."""
     with dask.config.set(
         {
-            "distributed.comm.timeouts.connect": "2s",
+            "distributed.comm.timeouts.connect": "20s",
             "distributed.deploy.lost-worker-timeout": "50ms",
             "distributed.scheduler.active-memory-manager.start": False,
             "distributed.worker.profile.enabled": False,

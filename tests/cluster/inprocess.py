@@ -102,7 +102,7 @@ class Cloud:
         if self.stuck:
             raise ProviderError(ErrorKind.UNAUTHORIZED, "you may not end VMs", "Ask for it.")
         if self.gate is not None:
-            assert self.gate.wait(30)
+            assert self.gate.wait(120)
         for id in ids:
             if id in self.servers:
                 self.run(self._stop(id))
@@ -134,7 +134,7 @@ class Cloud:
         return scheduler
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(120)
 
     def close(self) -> None:
         for vm in sorted(self.vms.values(), key=lambda vm: vm.name == SCHEDULER):

@@ -43,8 +43,10 @@ async def adaptive(
 @contextmanager
 def busy() -> Iterator[str]:
     EVENTS["busy"] = threading.Event()
-    yield "busy"
-    EVENTS["busy"].set()
+    try:
+        yield "busy"
+    finally:
+        EVENTS["busy"].set()
 
 
 def test_load_makes_nodes_and_idleness_ends_them(
@@ -53,9 +55,10 @@ def test_load_makes_nodes_and_idleness_ends_them(
     with Cluster.adopt(applied()) as cluster, Client(cluster) as client:
         cluster.adapt(minimum=1, maximum=3, interval="20ms", target_duration="1ms")
         until(lambda: [*cluster.workers] == ["cpu-0"])
-        futures = client.map(lambda x: x + 1, range(300), pure=False)
-        client.gather(futures)
-        until(lambda: len(cluster.workers) > 1)
+        with busy() as event:
+            futures = client.map(wait_for, [event] * 10, pure=False)
+            until(lambda: len(cluster.workers) > 1)
+        assert client.gather(futures) == [True] * 10
         del futures
         until(lambda: len(cluster.workers) == 1)
     assert len(cloud.names()) == 2

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import settle, until
+from cluster.helpers import alone, settle, until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Client
 from distributed.core import Status
@@ -95,8 +95,7 @@ def test_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
         first, second = await asyncio.gather(cluster, cluster)
         assert first is second
         await asyncio.gather(cluster.close(), cluster.close())
-        # All that is left is this.
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await alone()
 
     applied_spec = applied(MIXED)
     asyncio.run(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster.conftest import Open
-from cluster.helpers import change_state
+from cluster.helpers import alone, change_state
 from cluster.inprocess import Cloud
 from distributed import Client, Scheduler
 
@@ -46,7 +46,7 @@ def test_in_an_event_loop(cloud: Cloud, applied: Open, tmp_path: Path) -> None:
         async with planapply.connect(tmp_path / "zoo.toml", asynchronous=True) as client:
             assert await client.run_on_scheduler(lambda: 1) == 1
         assert client.status == "closed"
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await alone()
 
     applied()
     asyncio.run(main())
@@ -123,7 +123,7 @@ def test_nobody_answers(cloud: Cloud, applied: Open, workspace: Open, tmp_path: 
     async def main() -> None:
         with pytest.raises(PlanapplyError, match=told):
             await planapply.connect(tmp_path / "zoo.toml", timeout=0.2, asynchronous=True)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await alone()
 
     asyncio.run(main())
 

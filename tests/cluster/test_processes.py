@@ -97,7 +97,7 @@ def session(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
 def run(code: str, *args: object) -> tuple[str, str]:
     """What a whole session printed, to stdout and to stderr."""
     with session(code, *args) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         return out, err
 
@@ -118,11 +118,11 @@ if __name__ == "__main__":
         assert client.submit(work, 0).result() == 0
     with planapply.Cluster.from_spec(path) as cluster, cluster.get_client() as client:
         cluster.scale(2)
-        cluster.wait_for_workers(2, timeout=30)
+        cluster.wait_for_workers(2, timeout=120)
         futures = client.map(work, range(1, 11))
         client.gather(futures)
         cluster.scale(4)
-        cluster.wait_for_workers(4, timeout=30)
+        cluster.wait_for_workers(4, timeout=120)
         futures += client.map(work, range(11, 31))
         client.gather(futures)
         cluster.scale(2)
@@ -143,7 +143,7 @@ def test_a_session_elsewhere_scales_and_leaves(spec: Path, tmp_path: Path) -> No
     assert nodes(spec) == sorted([*first, "scheduler"])
     assert no_changes(spec)
     with planapply.connect(spec) as client:
-        assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+        assert client.submit(sum, [1, 2]).result(timeout=120) == 3
 
 
 def test_by_name(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

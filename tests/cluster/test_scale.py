@@ -40,11 +40,11 @@ def test_from_2_to_4_and_back_no_task_runs_twice(
     with Cluster.adopt(applied()) as cluster, Client(cluster) as client:
         cluster.scale(2)
         assert [*cluster.worker_spec] == ["cpu-0", "cpu-1"]  # at once, as in SpecCluster
-        cluster.wait_for_workers(2, timeout=10)
+        cluster.wait_for_workers(2, timeout=120)
         futures = count_runs(client, tmp_path / "log", 20)
         client.gather(futures)
         cluster.scale(4)
-        cluster.wait_for_workers(4, timeout=10)
+        cluster.wait_for_workers(4, timeout=120)
         futures += count_runs(client, tmp_path / "log", 20)
         client.gather(futures)
         cluster.scale(2)
@@ -240,7 +240,7 @@ def test_cores_and_memory_as_the_first_node_says(cloud: Cloud, applied: Open) ->
             with pytest.raises(ValueError, match="not known before one has joined"):
                 cluster.scale(**asked)
         cluster.scale(1)
-        cluster.wait_for_workers(1, timeout=10)
+        cluster.wait_for_workers(1, timeout=120)
         [worker] = cluster.scheduler_info["workers"].values()
         cluster.scale(memory=worker["memory_limit"] * 3)
         assert len(cluster.worker_spec) == 3
@@ -364,7 +364,7 @@ def test_a_scheduler_that_ended_gets_no_more_workers(cloud: Cloud, applied: Open
 def test_scale_down_by_any_name(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(PAIRS)) as cluster:
         cluster.scale(4)
-        cluster.wait_for_workers(8, timeout=10)
+        cluster.wait_for_workers(8, timeout=120)
         address = next(
             a for a, w in cluster.scheduler_info["workers"].items() if w["name"] == "cpu-2-1"
         )

@@ -1,6 +1,7 @@
 """Updates that wait for one write share the next one."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,7 +22,7 @@ class SlowStore(SimStore):
 
     def write(self, state: State) -> None:
         self.writing.set()
-        self.go_on.wait(10)
+        self.go_on.wait(120)
         super().write(state)
 
 
@@ -30,16 +31,16 @@ def test_a_hundred_updates_during_one_write_are_one_more() -> None:
     journal = Journal(store, State(lineage="l", cluster="c", provider="p"))
     with ThreadPoolExecutor(101) as pool:
         first = pool.submit(journal.update, lambda state: None)
-        store.writing.wait(10)
+        store.writing.wait(120)
         rest = [
             pool.submit(journal.update, lambda state, i=i: state.pins.update({str(i): i}))
             for i in range(100)
         ]
         while len(journal._queue) < 100:
-            pass
+            time.sleep(0.001)
         store.go_on.set()
         for future in (first, *rest):
-            future.result(10)
+            future.result(120)
     assert journal.writes == 2
     durable = store.read()
     assert durable is not None

@@ -11,6 +11,9 @@ from planapply.provider import LaunchResult
 
 pytestmark = pytest.mark.slow
 
+PATIENCE = 300
+"""Seconds, for what takes two: a scheduler and some nannies start side by side, on a busy machine too."""
+
 
 def scheduler(account: Account, **changes: object) -> VM:
     settings = {"group": "scheduler", "cls": "distributed.Scheduler", **changes}
@@ -31,9 +34,9 @@ def test_a_cluster_computes_and_its_workers_end_with_the_scheduler(account: Acco
     single = nannies(account, address(vm), "cpu-0").vms[0]
     double = nannies(account, address(vm), "big-0", processes=2, options={}, group="big").vms[0]
     with Client(  # type: ignore[no-untyped-call]
-        address(vm)
+        address(vm), timeout=PATIENCE
     ) as client:
-        client.wait_for_workers(3, timeout=60)
+        client.wait_for_workers(3, timeout=PATIENCE)
         assert client.submit(sum, [1, 2]).result() == 3
         workers = client.scheduler_info()["workers"].values()
         assert {worker["name"] for worker in workers} == {"cpu-0", "big-0-0", "big-0-1"}
@@ -59,9 +62,9 @@ def test_a_tls_cluster(account: Account, folder: Path) -> None:
         require_encryption=True,
     )
     with Client(  # type: ignore[no-untyped-call]
-        address(vm, "tls"), security=security
+        address(vm, "tls"), timeout=PATIENCE, security=security
     ) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=PATIENCE)
         assert client.submit(sum, [1, 2]).result() == 3
 
 
@@ -84,9 +87,9 @@ def test_a_killed_scheduler_ends_its_workers(account: Account) -> None:
     vm = scheduler(account)
     worker = nannies(account, address(vm), "cpu-0").vms[0]
     with Client(  # type: ignore[no-untyped-call]
-        address(vm)
+        address(vm), timeout=PATIENCE
     ) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=PATIENCE)
     kill(vm.id)
     account.eventually(lambda: account.find() == [])
     account.provider.terminate([vm.id, worker.id])

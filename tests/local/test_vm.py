@@ -83,8 +83,11 @@ def test_its_own_end_leaves_no_process(account: Account, run: Run) -> None:
 def test_one_that_will_not_end_is_killed_after_a_grace(account: Account, run: Run) -> None:
     vm = run(DEAF)
     _up(account, vm)
+    keeper = _keeper(vm)
+    keeper.suspend()  # the grace does not begin before we have looked
     account.provider.terminate([vm.id])
     assert [vm.status for vm in account.find()] == ["stopping"]
+    keeper.resume()
     account.eventually(lambda: account.find() == [])
 
 

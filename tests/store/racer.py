@@ -15,7 +15,7 @@ def count(location: str, times: str) -> None:
     """Adds `times` to the state's pin `n`, one write at a time."""
     store = open_store(location)
     for _ in range(int(times)):
-        with store.lock("count", timeout=120):
+        with store.lock("count", timeout=600):
             state = store.read() or State(lineage="l", cluster="demo", provider="local")
             state.serial += 1
             state.pins["n"] = state.pins.get("n", 0) + 1
@@ -32,7 +32,7 @@ def hold(location: str) -> None:
 def write(location: str) -> None:
     """Writes ever new states, large enough to be met in the middle."""
     store = open_store(location)
-    with store.lock("apply", timeout=10):
+    with store.lock("apply", timeout=60):
         state = store.read() or State(lineage="l", cluster="demo", provider="local")
         while True:
             state.serial += 1

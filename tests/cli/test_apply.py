@@ -312,8 +312,8 @@ def test_a_state_that_somebody_else_holds(run: Run, cloud: FakeCloud) -> None:
     with open_store("planapply.state.json").lock("a test"):
         for arguments in (
             ["apply"],
-            ["apply", "--lock-timeout", "0.3 s"],
-            ["plan", "--lock-timeout=0.1"],
+            ["apply", "--lock-timeout", "3 s"],
+            ["plan", "--lock-timeout=3"],
         ):
             result = run(*arguments)
             assert (result.code, result.out) == (1, "")

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import string
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from planapply_local.provider import LocalProvider
 from planapply_local.vm import kill
 
 from planapply.fleet.request import launch_request
+from planapply.model.names import from_ranges, sort_key, to_ranges
 from planapply.model.node import VM
 from planapply.model.state import Choice, Intent, State
 from planapply.store import open_store
@@ -45,9 +47,17 @@ def read() -> State:
 def fixed(text: str) -> str:
     """Without what no two runs share."""
     text = re.sub(r"^ *\d+:\d\d  ", "", text, flags=re.MULTILINE)
+    text = re.sub(r"(?:^[\w.\[\] -]+: ended\n)+", together, text, flags=re.MULTILINE)
     text = re.sub(rf"\b{NAME}\b", "demo", text)
     text = re.sub(r"vm-[0-9a-f]{20}-\d+", "VM", text)
     return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
+
+
+def together(lines: re.Match[str]) -> str:
+    """Nodes that were asked to end at once, which some looks see end one by one."""
+    ranges = [line.removesuffix(": ended") for line in lines[0].splitlines()]
+    names = from_ranges(" ".join(ranges).split())
+    return f"{' '.join(to_ranges(sorted(names, key=sort_key)))}: ended\n"
 
 
 class Site:
@@ -70,10 +80,12 @@ class Site:
         return sorted(str(vm.name) for vm in self.ground.alive(read().lineage))
 
     def crash(self, name: str) -> None:
-        """All of a node's processes are killed."""
-        id = read().nodes[name].vm
-        kill(id)
-        shutil.rmtree(self.folder / "local" / id, ignore_errors=True)
+        """All of a node's processes are killed, and it is old enough for that to be believed."""
+        record = read().nodes[name]
+        kill(record.vm)
+        shutil.rmtree(self.folder / "local" / record.vm, ignore_errors=True)
+        while not record.must_show(time.time(), self.provider.limits.settle):
+            time.sleep(0.05)
 
     def launch(self, name: str) -> VM:
         """A VM of this cluster that no state knows."""

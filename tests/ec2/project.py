@@ -53,8 +53,9 @@ class LabClock(SystemClock):
     def sleep(self, seconds: float) -> None:
         self.check()
         with self._lock:
-            self._passed += seconds
+            # The cloud's first: whoever looks in between must not be ahead of its limits.
             self._cloud.advance(seconds)
+            self._passed += seconds
 
 
 class Project:

@@ -24,6 +24,9 @@ size = "large"
 COMMAND = [sys.executable, "-m", "planapply"]
 """For a process of its own."""
 
+AGE = 3 * 3600 + 20 * 60 + 1.0
+"""Seconds, which are "3 h 20 min" for as long as a test may take."""
+
 
 class Result(NamedTuple):
     """What a command gave."""

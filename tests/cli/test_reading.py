@@ -7,10 +7,11 @@ import shlex
 import socket
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from cli.commands import COMMAND, Run
+from cli.commands import AGE, COMMAND, Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
@@ -41,19 +42,22 @@ def change(**values: object) -> State:
 
 def test_status_of_what_the_cloud_shows(run: Run, applied: FakeCloud) -> None:
     applied.end("i-0003")
+    old = {"launched_at": time.time() - AGE}
+    nodes = open_store(STATE).read().nodes  # type: ignore[union-attr]
+    change(nodes={name: record.model_copy(update=old) for name, record in nodes.items()})
     result = run("status")
-    assert (result.code, re.sub(r"[0-9] s ", "0 s ", result.out)) == (
+    assert (result.code, re.sub(r"[0-9.]+ USD so far", "10.33 USD so far", result.out)) == (
         0,
         snapshot("""\
 Cluster "demo" (fake): the scheduler does not answer
 
-  scheduler   running   0 s   127.0.0.1   small   i-0000
-  cpu-0       running   0 s   127.0.0.2   large   i-0001
-  cpu-1       running   0 s   127.0.0.3   large   i-0002
-  cpu-2       gone      0 s   127.0.0.4   large   i-0003
+  scheduler   running   3 h 20 min   127.0.0.1   small   i-0000
+  cpu-0       running   3 h 20 min   127.0.0.2   large   i-0001
+  cpu-1       running   3 h 20 min   127.0.0.3   large   i-0002
+  cpu-2       gone      3 h 20 min   127.0.0.4   large   i-0003
 
 Scheduler:  tcp://127.0.0.1:1
-Cost:       3.10 USD/h, 0.00 USD so far (list prices of 2025-03-02)
+Cost:       3.10 USD/h, 10.33 USD so far (list prices of 2025-03-02)
 Drift: cpu-2 ended or failed outside of planapply; `planapply plan` says what follows.
 """),
     )
@@ -69,6 +73,7 @@ Drift: cpu-2 ended or failed outside of planapply; `planapply plan` says what fo
     assert found["drift"] == ["cpu-2"]
     assert found["scheduler_answers"] is False
     assert found["usd_per_hour"] == 3.1
+    assert found["usd_so_far"] == pytest.approx(3.1 * AGE / 3600, rel=0.01)
 
 
 def test_status_of_nothing(run: Run, applied: FakeCloud) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from planapply.diff.fields import changed_fields, changed_tags
+from planapply.diff.fields import changed_fields, changed_tags, is_kept
 from planapply.diff.refresh import Refreshed
 from planapply.diff.wanted import known_names, next_indexes, wanted_nodes
 from planapply.model.desired import Desired
@@ -216,7 +216,7 @@ def _compare(
         key = (record.config, config.digest)
         if key not in cache:
             cache[key] = changed_fields(before, config)
-        if cache[key]:
+        if not is_kept(record, cache[key], config):
             return _replace(name, config, record, _because(cache[key]), cache[key])
     current = record.tags
     if vm is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from planapply.model.node import NodeConfig
 from planapply.model.plan import FieldChange
+from planapply.model.state import NodeRecord
 
 SPEC_NAMES = {"cls": "class"}
 DICTS = frozenset(
@@ -33,6 +34,22 @@ def changed_fields(before: NodeConfig, after: NodeConfig) -> tuple[FieldChange, 
         for path in {**old, **new}
         if old.get(path) != new.get(path)
     )
+
+
+def is_kept(record: NodeRecord, fields: tuple[FieldChange, ...], after: NodeConfig) -> bool:
+    """Whether its VM is one that `after` may have given, though `fields` differ: the list of sizes
+    does, and the VM's own is on it."""
+    return all(field.path == "size" for field in fields) and (
+        not fields or record.size in after.size
+    )
+
+
+def is_current(record: NodeRecord, config: NodeConfig, configs: Mapping[str, NodeConfig]) -> bool:
+    """Whether a node needs no other VM for this config; `configs` has the one it was made from."""
+    if record.config == config.digest:
+        return True
+    before = configs.get(record.config)
+    return before is not None and is_kept(record, changed_fields(before, config), config)
 
 
 def _spec_path(path: str) -> str:

@@ -83,7 +83,7 @@ class NodeSettings(Model):
 
     size: Annotated[TextOrTexts, key("replacement", "m7i.large", ["m7i.large", "m6i.large"])] = ()
     """The cloud's name for the VM's type, or a list of such, tried in this order where the cloud
-    has no more of one. Default: the provider's."""
+    has no more of one. A VM whose size is on the changed list stays. Default: the provider's."""
     cpus: Annotated[int | None, key("replacement", 8, ge=1, le=10_000)] = None
     """In place of `size`: the fewest virtual CPUs. The cheapest sizes that have what `cpus`,
     `memory`, `gpus` and `arch` ask for are chosen when planned, and then kept."""

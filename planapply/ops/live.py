@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from planapply.diff import Refreshed, refresh
+from planapply.diff import Refreshed, is_current, refresh
 from planapply.diff.wanted import known_names
 from planapply.fleet import Fleet, Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
@@ -79,7 +79,7 @@ def grow(
     plugin = workspace.plugin(state)
     want, pins = pinned(workspace, plugin, fleet.provider, workspace.spec, state)
     check_same_cluster(want, state, plugin)
-    if state.scheduler is None or state.scheduler.config != want.scheduler.digest:
+    if state.scheduler is None or not is_current(state.scheduler, want.scheduler, state.configs):
         raise PlanapplyError(
             "the spec of the scheduler has changed since it was applied",
             "Nodes that were launched now would be replaced: run `planapply apply` first.",

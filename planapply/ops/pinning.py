@@ -1,5 +1,6 @@
 """What the spec leaves to the provider is chosen once, and kept while the cluster exists."""
 
+from collections.abc import Callable
 from typing import Any
 
 from planapply.model.desired import Desired, desired, requirements_key
@@ -39,9 +40,25 @@ def pinned(
         for config in configs_of(desired(spec, plugin, {"sizes": sizes})):
             key = ",".join(config.size)
             if config.image is None and key not in defaults:
-                defaults[key] = known.get("defaults", {}).get(key) or ask(provider.pins, config)
+                earlier = known.get("defaults", {})
+                defaults[key] = earlier.get(key) or _default(
+                    config, earlier, lambda config: ask(provider.pins, config)
+                )
     pins = {key: value for key, value in (("sizes", sizes), ("defaults", defaults)) if value}
     return desired(spec, plugin, pins), pins
+
+
+def _default(
+    config: NodeConfig, earlier: dict[str, Any], ask: Callable[[NodeConfig], dict[str, Any]]
+) -> dict[str, Any]:
+    """What was chosen for another list with some of these sizes, if it would be the same today:
+    nodes stay when a list of sizes is changed."""
+    chosen = ask(config)
+    for key, kept in earlier.items():
+        sizes = tuple(key.split(","))
+        if {*sizes} & {*config.size} and ask(config.model_copy(update={"size": sizes})) == chosen:
+            return dict(kept)
+    return chosen
 
 
 def configs_of(want: Desired) -> list[NodeConfig]:

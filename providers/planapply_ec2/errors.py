@@ -83,8 +83,8 @@ _NO_KEYS = (
 )
 _MORE = "Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`)."
 ELSEWHERE = (
-    "Try later, or name more sizes (`size` takes a list) or `zones`: a changed list replaces the "
-    "group's nodes that run."
+    "Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more "
+    "`zones`, which replaces the group's nodes that run."
 )
 DO: dict[str, str] = {
     "UnauthorizedOperation": "Somebody must allow it to your user or role; the policy that is "

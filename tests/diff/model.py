@@ -31,7 +31,12 @@ def carry_out(plan: Plan, refreshed: Refreshed) -> State:
             )
             config = plan.configs[change.after]
             state.nodes[change.name] = NodeRecord(
-                vm=vm, config=change.after, batch="b", tags=config.tags, launched_at=0.0
+                vm=vm,
+                config=change.after,
+                batch="b",
+                size=config.size[0] if config.size else None,
+                tags=config.tags,
+                launched_at=0.0,
             )
     state.serial += 1
     return state

@@ -4,7 +4,7 @@ from diff.model import blank, carry_out, vms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planapply.diff import Options, destroy_plan, make_plan, refresh
+from planapply.diff import Options, destroy_plan, is_current, make_plan, refresh
 from planapply.model.desired import Desired, Group
 from planapply.model.names import SCHEDULER
 from planapply.model.node import NodeConfig
@@ -18,6 +18,7 @@ configs = st.builds(
     group=st.just("g"),
     cls=st.just("distributed.Nanny"),
     options=st.dictionaries(st.sampled_from(["nthreads", "name2"]), st.integers(1, 2), max_size=1),
+    size=st.lists(st.sampled_from("mno"), unique=True, max_size=3).map(tuple),
     tags=tags,
 )
 
@@ -75,6 +76,30 @@ def test_a_replaced_scheduler_replaces_every_worker_that_stays(a: Desired, b: De
     actions = {change.name: change.action for change in plan.changes}
     if actions.get(SCHEDULER) is Action.REPLACE:
         assert all(actions[name] in (Action.REPLACE, Action.DESTROY) for name in state.nodes)
+
+
+@given(desireds(), st.permutations("mno"), st.integers(1, 3), st.booleans())
+def test_nodes_of_a_size_that_is_on_the_changed_list_stay(
+    spec: Desired, order: list[str], most: int, more: bool
+) -> None:
+    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
+    sizes = tuple(order[:most])
+
+    def with_sizes(config: NodeConfig) -> NodeConfig:
+        # Not a copy, which would have the digest of the first.
+        own = config.model_dump() | {"size": sizes} | ({"processes": 2} if more else {})
+        return NodeConfig.model_validate(own)
+
+    groups = [g.model_copy(update={"config": with_sizes(g.config)}) for g in spec.groups]
+    update = {"scheduler": with_sizes(spec.scheduler), "groups": tuple(groups)}
+    changed = make_plan(spec.model_copy(update=update), seen(state))
+    lose = {name for name, record in state.nodes.items() if more or record.size not in sizes}
+    scheduler, wanted = state.nodes[SCHEDULER], with_sizes(spec.scheduler)
+    assert is_current(scheduler, wanted, state.configs) is (SCHEDULER not in lose)
+    if SCHEDULER in lose:
+        lose = {*state.nodes}
+    assert {c.name for c in changed.changes if c.action is Action.REPLACE} == lose
+    assert {c.name for c in changed.changes} == lose
 
 
 @given(desireds())

@@ -7,6 +7,7 @@ from ec2.project import Project
 from inline_snapshot import snapshot
 from lab.honest import Cloud
 from moto.ec2.models import ec2_backends
+from moto.ssm.models import ssm_backends
 from planapply_ec2 import PLUGIN
 from planapply_ec2.price import on_demand
 from planapply_ec2.settings import Settings
@@ -140,6 +141,29 @@ def test_what_is_chosen_is_kept(project: Project, aws: Cloud) -> None:
     changed = project.plan("defaults.cpus=4")
     assert list(changed.pins["sizes"]) == ["cpus=4"]
     assert changed.summary["destroy"] == 4
+
+
+def test_nodes_of_a_size_that_is_on_the_changed_list_stay(project: Project, aws: Cloud) -> None:
+    aws.configure(capacity={"m6i.large/*": 3})
+    sizes = ["m6i.large", "m5.large"]
+    project.apply(f"workers.cpu.size={sizes}")
+    old = [name for name, vm in project.launched().items() if vm["size"] == "m5.large"]
+    assert len(old) == 1
+    # A new Debian is for clusters yet to come.
+    image = used(project)
+    parameters = ssm_backends["123456789012"]["eu-west-1"]._parameters
+    debian = "/aws/service/debian/release/{}/latest/amd64"
+    parameters[debian.format(12)][-1].value = parameters[debian.format(13)][-1].value
+    longer = f"workers.cpu.size={[*sizes, 'c5.large']}"
+    assert project.plan(longer).changes == ()
+    assert project.apply(longer, "workers.cpu.count=4").failures == {}
+    assert len(project.calls("TerminateInstances")) == 0
+    assert used(project) == image
+    shorter = project.plan("workers.cpu.count=4", "workers.cpu.size='m6i.large'").changes
+    assert [change.name for change in shorter if change.action == "replace"] == [*old, "cpu-3"]
+    # An image for other sizes is another one, and so is the VM.
+    gpus = project.plan("workers.cpu.size=['m6i.large', 'm5.large', 'g5.xlarge']")
+    assert [f.path for f in gpus.changes[0].fields] == ["size", "image"]
 
 
 def test_no_size_at_all_is_a_common_one_of_known_price(project: Project) -> None:

@@ -100,7 +100,7 @@ def test_workers_stay_in_their_schedulers_zone(project: Project, aws: Cloud) -> 
     assert len(failures) == 5
     assert str(next(iter(failures.values()))).partition(": ")[2] == snapshot("""\
 EC2 had 1 of 6 on-demand m6i.large in eu-west-1b
-Try later, or name more sizes (`size` takes a list) or `zones`: a changed list replaces the group's nodes that run.\
+Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more `zones`, which replaces the group's nodes that run.\
 """)
     assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
     aws.configure(capacity={})

@@ -69,6 +69,9 @@ Warning: on acme, a VM that switches itself off is paid for like one that runs
     assert sorted(want["rack"] for want in AcmeDriver.wants) == [0, 7, 7]
     assert {want["network"] for want in AcmeDriver.wants} == {"n-1"}
     assert run("plan", "--detailed-exitcode").code == 0
+    spec('size = "Acme 2"', 'size = ["Acme 1", "Acme 2"]')
+    assert run("plan", "--detailed-exitcode").code == 0
+    spec()
     Path("planapply.state.json").unlink()
     assert run("recover").code == 0
     assert run("destroy", "--auto-approve").code == 0

@@ -65,6 +65,7 @@ class Story:
         pick = self.random.choice
         document = {
             "cluster": {"name": "sim", "provider": "fake", "tags": pick([{}, {"team": "bio"}])},
+            "defaults": {"size": pick(["m", ["m", "n"], ["n"]])},
             "scheduler": {"options": {"port": pick([8786, 8786, 8786, 9000])}},
             "workers": {
                 "cpu": {"count": pick([0, 1, 4, 7]), "options": {"nthreads": pick([1, 1, 2])}},

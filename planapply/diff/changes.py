@@ -37,7 +37,8 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
     """
     state = refreshed.state
     wanted = wanted_nodes(desired, state, refreshed.gone)
-    changes = _node_changes(wanted, refreshed, options)
+    most = {group.name: group.max for group in desired.groups}
+    changes = _node_changes(wanted, most, refreshed, options)
     if options.targets:
         chosen = select(options.targets, {*wanted, *known_names(state)})
         if any(c.name == SCHEDULER and c.action is Action.CREATE for c in changes):
@@ -130,7 +131,10 @@ def destroy_plan(
 
 
 def _node_changes(
-    wanted: Mapping[str, NodeConfig], refreshed: Refreshed, options: Options
+    wanted: Mapping[str, NodeConfig],
+    most: Mapping[str, int | None],
+    refreshed: Refreshed,
+    options: Options,
 ) -> list[Change]:
     state = refreshed.state
     asked = select(options.replace, {*wanted, *state.nodes}) if options.replace else set()
@@ -153,10 +157,16 @@ def _node_changes(
             rebuilt = rebuilt or (name == SCHEDULER and change.action is not Action.UPDATE)
     unwanted = sorted(known_names(state) - wanted.keys(), key=sort_key)
     changes += [
-        _destroy(name, state, "its VM is gone" if name in refreshed.gone else "not in the spec")
+        _destroy(name, state, _why_unwanted(name, refreshed, most.get(split_name(name)[0])))
         for name in unwanted
     ]
     return changes
+
+
+def _why_unwanted(name: str, refreshed: Refreshed, most: int | None) -> str:
+    if name in refreshed.gone:
+        return "its VM is gone"
+    return "not in the spec" if most is None else f"max of its group is {most}"
 
 
 def _create(name: str, config: NodeConfig, record: NodeRecord | None, requested: bool) -> Change:

@@ -270,6 +270,39 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
     )
 
 
+@pytest.mark.parametrize("most", [0, 1])
+def test_why_nodes_of_an_elastic_group_go(run: Run, cloud: FakeCloud, most: int) -> None:
+    group = "workers.elastic={{ min = {}, max = {}, size = 'small' }}"
+    assert run("apply", "--auto-approve", "--no-wait", "--set", group.format(2, 4)).code == 0
+    result = run("plan", "--set", group.format(0, most))
+    assert result == (
+        0,
+        {
+            0: snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  -   elastic-[0..1]   (2)   small
+        (max of its group is 0)
+
+Plan: 0 to add, 0 to change, 2 to destroy.
+Cost: 4.80 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+Elastic: elastic has no nodes (min 0, max 0); its size moves only under `scale` and `adapt`.
+"""),
+            1: snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  -   elastic-1   small
+        (max of its group is 1)
+
+Plan: 0 to add, 0 to change, 1 to destroy.
+Cost: 4.80 USD/h -> 4.70 USD/h (list prices of 2025-03-02)
+Elastic: elastic has 1 node (min 0, max 1); its size moves only under `scale` and `adapt`.
+"""),
+        }[most],
+        "",
+    )
+
+
 def test_everything_that_is_wrong_with_a_spec_is_told_at_once(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").write_text(
         '[cluster]\nname = "demo"\nprovider = "fakee"\nttl = "soon"\n\n[workers.cpu]\ncuont = 3\n'

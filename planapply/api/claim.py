@@ -22,6 +22,12 @@ class Claim:
         try:
             self._held.enter_context(open_store(self._place).lock("adapt"))
         except StateLocked as locked:
+            if locked.holder.is_ours:
+                raise PlanapplyError(
+                    "this process scales this cluster adaptively already",
+                    "Another Cluster object does: call adapt() on that one, or close it first. Two "
+                    "of them would undo each other's changes.",
+                ) from locked
             raise PlanapplyError(
                 "another process scales this cluster adaptively",
                 f"{locked.diagnostics[0].detail}\nTwo of them would undo each other's changes.",

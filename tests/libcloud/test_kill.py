@@ -59,8 +59,11 @@ def _killed_at(
         stderr=subprocess.DEVNULL,
     )
     try:
-        while cloud.calls(method, path) < count:
-            assert process.poll() is None, "it ended before it could be killed"
+        while True:
+            ended = process.poll() is not None
+            if cloud.calls(method, path) >= count:
+                break
+            assert not ended, "it ended before it could be killed"
             sleep(0.01)
     finally:
         process.kill()

@@ -30,7 +30,8 @@ _GONE = re.compile(r"NotFound|not be found|InvalidInstanceID")
 _RATE = re.compile(r"rate ?limit|too many requests|throttl", re.IGNORECASE)
 _DO: Mapping[ErrorKind, str] = {
     ErrorKind.QUOTA: "Ask the cloud for more, or take another size or zone.",
-    ErrorKind.CAPACITY: "Name more sizes (`size` takes a list) or `zones`, or try later.",
+    ErrorKind.CAPACITY: "Try later, or name more sizes (`size` takes a list; nodes of a size on it "
+    "stay), or more `zones`, which replaces the group's nodes that run.",
     ErrorKind.UNAUTHORIZED: "Check `key` and `secret` under [provider] and what they may do; a "
     "token that has expired has to be replaced.",
 }

@@ -53,6 +53,10 @@ def test_creates(ocean: Caught) -> None:
         assert raised.value.kind is kind, reply
         assert "the-key" not in str(raised.value)
         said.append(f"{kind}: {raised.value.summary}")
+        if kind is ErrorKind.CAPACITY:
+            assert raised.value.detail == snapshot(
+                "Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more `zones`, which replaces the group's nodes that run."
+            )
     assert "\n".join(said) == snapshot("""\
 throttled: DigitalOcean wants fewer requests: 429 Rate limit exceeded
 unauthorized: DigitalOcean: Unable to authenticate you

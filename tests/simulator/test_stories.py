@@ -34,6 +34,7 @@ def live(request: pytest.FixtureRequest) -> Tell:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_whatever_dies_whenever_nothing_is_lost(chunk: int, live: Tell) -> None:
     for seed in range(chunk, SEEDS, CHUNKS):

@@ -100,7 +100,9 @@ class Client:
             raise
         except Exception as error:
             raise self._understood(error, lib, wire, writes, fresh) from error
-        self._reached = True
+        # A call that needs no request, such as for an identity, says nothing of the cloud.
+        if wire.answered or not wire.watched:
+            self._reached = True
         self._put_back(lib, wire)
 
     def make_driver(self, wire: Wire) -> Any:

@@ -119,11 +119,12 @@ def _unanswered(
         sent = wire.last is not None and not _not_sent(error)
         if sent and writes:
             return ProviderError(ErrorKind.UNKNOWN, f"the answer of {cloud} was lost: {text}")
+        unreached = f"{cloud} can't be reached{_why(error, text)}"
         if sent or reached:
-            return ProviderError(ErrorKind.UNAVAILABLE, f"{cloud} can't be reached: {text}")
+            return ProviderError(ErrorKind.UNAVAILABLE, unreached)
         return ProviderError(
             ErrorKind.REJECTED,
-            f"{cloud} can't be reached: {text}",
+            unreached,
             "Is this machine online, and the address right (`options` under [provider])?",
         )
     if writes and not wire.watched and not isinstance(error, TypeError | ValueError):
@@ -141,6 +142,15 @@ def _unanswered(
 def _not_sent(error: OSError) -> bool:
     words = ("NewConnectionError", "ConnectTimeout", "NameResolution", "Connection refused")
     return any(word in f"{type(error).__name__} {error}" for word in words)
+
+
+def _why(error: OSError, text: str) -> str:
+    """At what address, and for what reason, as far as they stand in urllib3's long sentence."""
+    where = re.search(r"host='([^']+)', port=(\d+)", str(error))
+    reason = re.findall(r"\[Errno -?\d+\] ([\w ]+)|\((connect timeout=[\d.]+)", str(error))
+    if not where or not reason:
+        return f": {text}"
+    return f" at {where[1]}:{where[2]}: {''.join(reason[-1])}"
 
 
 def _told(kind: ErrorKind, text: str, cloud: str) -> ProviderError:

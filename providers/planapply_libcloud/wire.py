@@ -83,6 +83,11 @@ class Wire:
         )
 
     @property
+    def answered(self) -> bool:
+        """Whether anything was."""
+        return any(e.status is not None for e in self.exchanges)
+
+    @property
     def last(self) -> Exchange | None:
         """The latest."""
         return self.exchanges[-1] if self.exchanges else None

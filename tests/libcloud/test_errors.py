@@ -1,6 +1,8 @@
 """What a cloud's failures mean, by what was on the wire: DigitalOcean's driver, as one that raises
 bare exceptions for most of them."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -115,9 +117,65 @@ def test_a_cloud_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProviderError) as raised:
         provider.find({})
     assert raised.value.kind is ErrorKind.REJECTED
-    assert raised.value.detail == snapshot(
-        "Is this machine online, and the address right (`options` under [provider])?"
+    assert str(raised.value) == snapshot("""\
+Amazon EC2 can't be reached at 127.0.0.1:9: Connection refused
+Is this machine online, and the address right (`options` under [provider])?\
+""")
+
+
+@pytest.mark.parametrize("driver", ["openstack", "cloudstack", "linode"])
+def test_a_cloud_that_is_not_there_is_told_of_at_once(
+    monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    """Although its identity could be told without it; once it has answered, it is waited for."""
+    monkeypatch.setenv("CLOUD_KEY", "the-key")
+    here = {"host": "127.0.0.1", "port": 9, "secure": False}
+    options = {
+        "openstack": {"ex_force_auth_url": "http://127.0.0.1:9", "ex_tenant_name": "x"},
+        "cloudstack": {**here, "path": "/client"},
+        "linode": here,
+    }
+    settings = {"driver": driver, "key": "env:CLOUD_KEY", "options": options[driver]}
+    if driver != "linode":
+        settings["secret"] = "env:CLOUD_KEY"
+    provider = libcloud_provider(settings)
+    assert provider.identity()["driver"] == driver
+    with pytest.raises(ProviderError) as raised:
+        provider.find({})
+    assert raised.value.kind is ErrorKind.REJECTED
+    assert raised.value.summary.partition(" can't ")[2] == (
+        "be reached at 127.0.0.1:9: Connection refused"
     )
+
+
+class Empty(BaseHTTPRequestHandler):
+    """A cloud without VMs."""
+
+    def do_GET(self) -> None:
+        body = b'{"data": [], "page": 1, "pages": 1, "results": 0}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_a_cloud_that_has_answered_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_KEY", "the-key")
+    with HTTPServer(("127.0.0.1", 0), Empty) as server:
+        here = {"host": "127.0.0.1", "port": server.server_port, "secure": False}
+        settings = {"driver": "linode", "key": "env:CLOUD_KEY", "options": here}
+        provider = libcloud_provider(settings)
+        once = threading.Thread(target=server.handle_request)
+        once.start()
+        assert provider.find({}) == []
+        once.join()
+    with pytest.raises(ProviderError, match=r"at 127\.0\.0\.1:\d+: Connection refused") as raised:
+        provider.find({})
+    assert raised.value.kind is ErrorKind.UNAVAILABLE
 
 
 def test_a_name_is_looked_for_before_it_is_asked_for_again(ocean: Caught) -> None:

@@ -16,9 +16,9 @@ class Tells(Protocol):
 
 
 def tell_too(error: BaseException, problem: PlanapplyError) -> None:
-    """Let `error`, which came first and matters more, tell this as well."""
+    """Let `error` tell of a lock that was left as well, and first: what it advises needs the lock."""
     if isinstance(error, Tells):
-        error.diagnostics += problem.diagnostics
+        error.diagnostics = problem.diagnostics + error.diagnostics
 
 
 class StateError(PlanapplyError):

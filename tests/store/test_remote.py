@@ -364,19 +364,27 @@ When the cause is gone, free it:
     store.unlock(lock.id)
 
 
-def test_it_is_said_after_what_went_wrong_first(aws: Cloud, store: Store) -> None:
-    obstore.put(bucket(), "team/demo.json", b"another's")
+def test_what_frees_it_is_said_before_what_needs_it_free(aws: Cloud, store: Store) -> None:
+    store.write(state(1))
     aws.fault("s3:POST", error="AccessDenied", status=403)
-    with pytest.raises(StateConflict) as caught, store.lock("apply"):
-        store.write(state(1))
-    assert [problem.summary for problem in caught.value.diagnostics] == snapshot(
-        [
-            "the state s3://states/team/demo.json is no longer ours to write",
-            "the state s3://states/team/demo.json is still locked",
-        ]
-    )
+    aws.fault("s3:PutObject", error="AccessDenied", status=403, at=2)  # the first makes the lock
+    with pytest.raises(StateWriteError) as caught, store.lock("apply"):
+        store.write(state(2))
     lock = store.lock_info()
     assert lock
+    said = StateError(diagnostics=caught.value.diagnostics)
+    assert wrapped(said, ID=lock.id, HERE=os.getcwd()) == snapshot("""\
+the state s3://states/team/demo.json is still locked
+the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
+When the cause is gone, free it:
+  planapply unlock ID --state s3://states/team/demo.json
+the state s3://states/team/demo.json can't be written: access is denied (403 AccessDenied)
+Check whose credentials are in use, and that they may read, write and delete
+s3://states/team/demo.json and s3://states/team/demo.json.lock.
+The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
+When the cause is gone, put it in place:
+  planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
+""")
     store.unlock(lock.id)
 
 

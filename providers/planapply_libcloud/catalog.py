@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from types import SimpleNamespace
 from typing import Any
 
 from planapply.provider import ErrorKind, ProviderError
@@ -37,6 +38,20 @@ class Names:
     def location(self, name: str) -> Any:
         """By id or name; raises ProviderError with near ones."""
         return _pick("zone", name, self._list("locations", lambda lib: lib.list_locations()))
+
+    def zone(self, name: str) -> None:
+        """Raises ProviderError with near ones for one that is not there, as far as the cloud tells."""
+        if self.client.driver.zone == "location":
+            self.location(name)
+            return
+        try:
+            found = self._list("zones", self.client.driver.zones)
+        except ProviderError as error:
+            if error.kind not in (ErrorKind.REJECTED, ErrorKind.UNAUTHORIZED):
+                raise
+            return  # not everybody may ask
+        if found:
+            _pick("zone", name, [SimpleNamespace(id=zone, name=zone) for zone in found])
 
     def network(self, name: str) -> Any:
         """By id or name; raises ProviderError with near ones."""

@@ -54,22 +54,28 @@ def _missing(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
 
 def _found(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
     """Sizes, images, zones and networks that the cloud does not have."""
+    driver = names.client.driver
+    wrong = {z: e for z in config.zones if driver.zone and (e := _missed(names.zone, z))}
+    yield from wrong.values()
+    zone = next((zone for zone in config.zones if zone not in wrong), None)
     tries: list[tuple[Callable[[str], Any], str]] = []
-    if names.client.driver.zone == "location":
-        tries += [(names.location, zone) for zone in config.zones]
-    zone = config.zones[0] if config.zones else None
-    tries += [(lambda size: names.size(size, zone), size) for size in config.size]
+    if zone or not config.zones or driver.zone != "location":  # Azure has other sizes elsewhere
+        tries += [(lambda size: names.size(size, zone), size) for size in config.size]
     tries += [(names.image, config.image)] if config.image else []
     create = create_of(names.client, config)
-    networks = create.get(names.client.driver.named_networks, ())
+    networks = create.get(driver.named_networks, ())
     tries += [(names.network, name) for name in networks if isinstance(networks, list)]
-    for look, name in tries:
-        try:
-            look(name)
-        except ProviderError as error:
-            if error.kind is not ErrorKind.REJECTED:
-                raise
-            yield error
+    yield from (error for look, name in tries if (error := _missed(look, name)))
+
+
+def _missed(look: Callable[[str], Any], name: str) -> ProviderError | None:
+    try:
+        look(name)
+    except ProviderError as error:
+        if error.kind is not ErrorKind.REJECTED:
+            raise
+        return error
+    return None
 
 
 def _refused(names: Names, config: NodeConfig) -> Iterator[ProviderError]:

@@ -178,6 +178,22 @@ def test_a_cloud_that_has_answered_is_waited_for(monkeypatch: pytest.MonkeyPatch
     assert raised.value.kind is ErrorKind.UNAVAILABLE
 
 
+def test_a_zone_that_is_not_there(ocean: Caught) -> None:
+    provider = account().provider
+    wrong = [
+        WORKER.model_copy(update={"zones": zones, "size": ("64gb", "512mb")})
+        for zones in (("nyc9",), ("nyc9", "nyc1"))
+    ]
+    assert [error.summary for error in provider.check(wrong[:1])] == ["there is no zone 'nyc9'"]
+    assert "\n".join(str(error) for error in provider.check(wrong)) == snapshot("""\
+there is no zone 'nyc9'
+Did you mean nyc1?
+there is no size '64gb'
+There are 1gb, 512mb.\
+""")
+    assert provider.check([WORKER]) == []
+
+
 def test_a_name_is_looked_for_before_it_is_asked_for_again(ocean: Caught) -> None:
     """Throttled means that nothing was done; a cloud that says so may have done it all the same."""
     ocean.on("POST", "/v2/droplets", told(429, "API Rate limit exceeded."))

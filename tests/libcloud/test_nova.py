@@ -219,8 +219,12 @@ Error: scheduler: OpenStack failed (502): 502 Bad Gateway
 
 def test_names_that_the_cloud_does_not_have(nova: Cloud, run: Run) -> None:
     text = nova.spec(1).replace("m1.tiny", "m1.tny").replace("fakeimage7", "fakimage7")
+    text = text.replace("[defaults]", '[defaults]\nzones = ["nvoa"]')
     Path("planapply.toml").write_text(text.replace("private", "privat"))
     assert fixed(run("plan").err, nova) == snapshot("""\
+Error: there is no zone 'nvoa'
+  Did you mean nova?
+
 Error: there is no size 'm1.tny'
   Did you mean m1.tiny, m1.tiny.specs?
 

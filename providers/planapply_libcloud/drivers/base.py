@@ -210,6 +210,10 @@ class Driver:
         sizes: Sequence[Any] = lib.list_sizes()
         return sizes
 
+    def zones(self, lib: Any) -> Sequence[str]:
+        """Those that may be named where a name is taken; empty: there is no telling."""
+        return ()
+
     def networks(self, lib: Any) -> Sequence[Any]:
         """Those that names in `create` may stand for."""
         return ()

@@ -49,6 +49,11 @@ class OpenStack(FullDriver):
             create["ex_security_groups"] = [_named(n) for n in create["ex_security_groups"]]
         return super().arguments(request, create, catalog)
 
+    def zones(self, lib: Any) -> Sequence[str]:
+        # The driver has no method for it.
+        zones = lib.connection.request("/os-availability-zone").object["availabilityZoneInfo"]
+        return [zone["zoneName"] for zone in zones]
+
     def networks(self, lib: Any) -> Sequence[Any]:
         networks: Sequence[Any] = lib.ex_list_networks()
         return networks

@@ -127,8 +127,13 @@ def site(new_site: Callable[[str], Site], tmp_path: Path) -> Site:
 
 
 def stop(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
-    """Send the signal; it ends by itself, with the code that shells expect."""
+    """Send the signal, and see it end."""
     process.send_signal(signal.Signals[name])
+    return ends(process, name)
+
+
+def ends(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
+    """It ends by itself, with the code that shells expect after that signal."""
     out, err = process.communicate(timeout=LONGEST)
     assert process.returncode == CODES[name], err
     assert "Traceback" not in err
@@ -243,12 +248,16 @@ def test_the_lock_of_a_bucket_does_not_outlive_a_signal(
     site = new_site("s3://states/signals.json")
     site.apply()
     aws.clear()
-    aws.fault(call, delay=2.0, at=at)
+    held = threading.Event()
+    aws.fault(call, held=held, at=at)
     process = site.start(*command.split())
     while aws.counts()["actions"].get(call, 0) < at:
         assert process.poll() is None
         time.sleep(0.02)
-    stop(process, "SIGTERM")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.0)  # it hears that while the call is under way
+    held.set()
+    ends(process, "SIGTERM")
     assert open_store(site.state).lock_info() is None
     site.settles()
 

@@ -13,7 +13,7 @@ from typing import Literal
 class Fault:
     """One thing that goes wrong with calls of `action`, counted from when it was set.
 
-    With neither `error`, `page` nor `lost` it only delays.
+    With neither `error`, `page` nor `lost` it only delays or holds.
     """
 
     action: str
@@ -27,6 +27,8 @@ class Fault:
     carried out if `lost` is `after`, and else without."""
     delay: float = 0.0
     """Seconds before anything else happens to the call."""
+    held: threading.Event | None = None
+    """Likewise, until this comes; in the cloud's own process only."""
     lost: Literal["", "before", "after"] = ""
     """The connection is dropped: before the call was carried out, or after it."""
     at: int = 1

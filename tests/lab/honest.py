@@ -185,6 +185,8 @@ class Cloud:
         self.calls.append(call)
         fault = self.faults.strike(call.action) or Fault("")
         time.sleep(fault.delay)
+        if fault.held:
+            fault.held.wait()
         try:
             if fault.lost == "before":
                 call.outcome = "lost"

@@ -19,6 +19,10 @@ def test_importing_it_imports_nothing() -> None:
     assert imported("import planapply; planapply.__version__") == set()
 
 
+def test_listing_it_imports_nothing() -> None:
+    assert imported("import planapply; dir(planapply)") == set()
+
+
 def test_a_spec_needs_no_dask() -> None:
     assert imported("from planapply import load_spec") & {"distributed", "boto3"} == set()
 
@@ -32,7 +36,7 @@ def test_everything_is_there() -> None:
         "connect",
         "load_spec",
     ]
-    assert {*planapply.__all__} <= {*dir(planapply)}
+    assert dir(planapply) == planapply.__all__
     for name in planapply.__all__:
         assert getattr(planapply, name)
 

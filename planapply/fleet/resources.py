@@ -10,7 +10,7 @@ from planapply.fleet.patience import Patience
 from planapply.fleet.request import cluster_tags
 from planapply.model.event import Event
 from planapply.model.state import Resource, State
-from planapply.provider import ErrorKind, Prepares
+from planapply.provider import ErrorKind, Prepares, ProviderError
 
 UNKNOWN = frozenset({ErrorKind.UNKNOWN})
 LONGEST_END = (
@@ -75,11 +75,26 @@ class Resources:
         for name, resource in recorded.items():
             existing = found.get(name, resource)
             if existing.id is not None:
-                self.patience.call(
-                    partial(self.provider.cleanup, existing), also=UNKNOWN, limit=LONGEST_END
-                )
+                self._remove(name, existing)
             self.journal.update(lambda state, name=name: _forget(state, name))  # type: ignore[misc]
             self.tell(Event(event="resource", names=(name,), message=f"removed {existing.kind}"))
+
+    def _remove(self, name: str, resource: Resource) -> None:
+        failed = 0
+
+        def cleanup() -> None:
+            nonlocal failed
+            try:
+                self.provider.cleanup(resource)
+            except ProviderError as error:
+                failed += 1
+                # At first it may be that VMs of ours are only just leaving it.
+                if failed == 2 and error.kind is ErrorKind.UNAVAILABLE:
+                    message = f"to remove the {resource.kind}: {error.summary}"
+                    self.tell(Event(event="waiting", names=(name,), message=message))
+                raise
+
+        self.patience.call(cleanup, also=UNKNOWN, limit=LONGEST_END)
 
     def _record(self, name: str, resource: Resource) -> None:
         def record(state: State) -> None:

@@ -115,6 +115,8 @@ DO: dict[str, str] = {
     "SecurityGroupLimitExceeded": "Remove some, or name one in `security_groups` under [provider].",
     "InvalidGroup.NotFound": "One that planapply has made and somebody removed, the next apply makes "
     "again.",
+    "DependencyViolation": "A VM or a network interface that planapply has not made is in it: take it "
+    "out in AWS's console, then repeat this.",
     "InvalidAMIID.NotFound": "Name an `image` of this region that your account may use.",
     "InvalidKeyPair.NotFound": "Name a `key_name` of this region, or leave it out.",
     "OperationNotPermitted": "Somebody has protected it from its end; take the protection off in "

@@ -73,7 +73,7 @@ def allow(client: Client, resource: Resource, network: str | None) -> Resource:
     allowed = [*resource.detail.get("allowed", ())]
     detail = {**resource.detail, "allowed": sorted({*allowed, added})}
     with client.asking() as lib:
-        found = next((g for g in _driver(client).groups(lib) if g.id == resource.id), None)
+        found = _group(client, lib, str(resource.id))
     if found is None:
         return Resource(kind=resource.kind, detail=detail)
     _change(client, found, found.rules | _rules(detail))
@@ -106,8 +106,21 @@ def cleanup(client: Client, resource: Resource) -> None:
             return
         if "in use" in error.summary.lower() or "DependencyViolation" in error.summary:
             _leave(client, str(resource.id))
-            raise ProviderError(ErrorKind.UNAVAILABLE, error.summary) from error
+            raise _in_use(client, resource, error.summary) from error
         raise
+
+
+def _in_use(client: Client, resource: Resource, said: str) -> ProviderError:
+    """With the VMs that are in it, as far as the cloud tells."""
+    with suppress(ProviderError), client.asking() as lib:
+        group = _group(client, lib, str(resource.id))
+        if group and (names := _driver(client).members(lib, group)):
+            said = f"the {resource.kind} {resource.id} is in use by {', '.join(names)}"
+    return ProviderError(
+        ErrorKind.UNAVAILABLE,
+        said,
+        "Take out of it what planapply has not made, then repeat this.",
+    )
 
 
 def _join(client: Client, id: str, tags: Mapping[str, str]) -> None:
@@ -127,7 +140,8 @@ def _join(client: Client, id: str, tags: Mapping[str, str]) -> None:
 def _leave(client: Client, id: str) -> None:
     driver = _driver(client)
     with client.asking() as lib:
-        tags = next((_whose(group) for group in driver.groups(lib) if group.id == id), {})
+        group = _group(client, lib, id)
+    tags = _whose(group) if group else {}
 
     def leave(node: Any, vm: VM) -> None:
         with suppress(Gone), client.asking(writes=True) as lib:
@@ -142,6 +156,10 @@ def _with_each(client: Client, tags: Mapping[str, str], do: Callable[[Any, VM], 
     found = [(node, vm) for node, vm in seen(client, tags) if vm.status != "stopping"]
     with ThreadPoolExecutor(client.driver.parallel, thread_name_prefix="planapply") as pool:
         list(pool.map(lambda pair: do(*pair), found))
+
+
+def _group(client: Client, lib: Any, id: str) -> Group | None:
+    return next((group for group in _driver(client).groups(lib) if group.id == id), None)
 
 
 def _whose(group: Group) -> dict[str, str]:

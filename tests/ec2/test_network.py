@@ -190,6 +190,10 @@ def test_destroy_waits_until_the_group_is_not_in_use(project: Project, aws: Clou
     assert groups() == []
     assert aws.instances() == []
     assert aws.counts()["actions"]["DeleteSecurityGroup"] == 4
+    said = [e.message for e in project.told if e.message.startswith("to remove")]
+    assert said == snapshot(
+        ["to remove the security group: DeleteSecurityGroup: set by the lab (DependencyViolation)"]
+    )
     assert project.state().is_empty
 
 

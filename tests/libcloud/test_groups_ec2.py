@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import boto3
 import pytest
 from conformance.subjects import Account, libcloud_ec2
+from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, ProviderError
 
@@ -41,4 +43,26 @@ def test_vms_that_run_join_and_leave_the_group(tmp_path: Path) -> None:
         with pytest.raises(ProviderError):
             account.provider.cleanup(account.state.resources[name])
         assert groups() == ["default"]
+        # Somebody else's VM in it is named.
+        group = account.state.resources[name].id or ""
+        ec2 = boto3.client("ec2")
+        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        [box] = ec2.run_instances(
+            ImageId=image,
+            InstanceType="m6i.large",
+            SecurityGroupIds=[group],
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[
+                {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "box"}]}
+            ],
+        )["Instances"]
+        with pytest.raises(ProviderError) as raised:
+            account.provider.cleanup(account.state.resources[name])
+        said = str(raised.value).replace(group, "sg-…").replace(box["InstanceId"], "i-…")
+        assert said == snapshot("""\
+the security group sg-… is in use by box (i-…)
+Take out of it what planapply has not made, then repeat this.\
+""")
+        ec2.terminate_instances(InstanceIds=[box["InstanceId"]])
         account.end()

@@ -5,11 +5,15 @@ import gzip
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cli.commands import Run
+from conformance.subjects import libcloud_provider
 from inline_snapshot import snapshot
 from novalab.cloud import Cloud
+
+from planapply.provider import ErrorKind, ProviderError
 
 pytestmark = pytest.mark.slow
 
@@ -264,6 +268,37 @@ def test_a_security_group_of_its_own(nova: Cloud, run: Run) -> None:
     assert {g["name"] for s in nova.settled() for g in s["security_groups"]} == {group["name"]}
     assert run("destroy", "--auto-approve").code == 0
     assert [g["name"] for g in nova.groups()] == ["default"]
+
+
+def test_somebody_elses_server_in_the_group_is_named(nova: Cloud, run: Run) -> None:
+    spec(nova, 0, allow_from='["203.0.113.0/24"]')
+    assert run(*APPLY).code == 0
+    [group] = [g for g in nova.groups() if g["name"] != "default"]
+    settings = {
+        "driver": "openstack",
+        "key": "env:OS_USERNAME",
+        "secret": "env:OS_PASSWORD",
+        "options": nova.settings["options"],
+    }
+    provider = libcloud_provider(settings)
+    names = provider.names
+    with provider.client.asking() as lib:
+        box = lib.create_node(
+            name="box",
+            size=names.size("m1.tiny"),
+            image=names.image("fakeimage7"),
+            networks=[names.network("private")],
+            ex_security_groups=[SimpleNamespace(name=group["id"])],
+        )
+    nova.settled()
+    [resource] = provider.find_resources({"planapply:cluster": "genomics"}).values()
+    with pytest.raises(ProviderError) as raised:
+        provider.cleanup(resource)
+    assert raised.value.kind is ErrorKind.UNAVAILABLE
+    said = raised.value.summary.replace(group["id"], "GROUP").replace(box.id, "ID")
+    assert said == "the security group GROUP is in use by box (ID)"
+    nova.remove_all()
+    provider.cleanup(resource)
 
 
 def test_vms_that_run_join_and_leave_the_group(nova: Cloud, run: Run) -> None:

@@ -106,6 +106,10 @@ class EC2(FullDriver):
     def remove_group(self, lib: Any, id: str) -> None:
         lib.ex_delete_security_group_by_id(id)
 
+    def members(self, lib: Any, group: Group) -> Sequence[str]:
+        nodes = lib.list_nodes(ex_filters={"instance.group-id": group.id})
+        return [node.id if node.name == node.id else f"{node.name} ({node.id})" for node in nodes]
+
     def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_security_group_ids": [id]}
 

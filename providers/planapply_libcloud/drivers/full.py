@@ -53,6 +53,11 @@ class FullDriver(Driver):
         """Raises what the driver raises where it is in use."""
         raise NotImplementedError
 
+    def members(self, lib: Any, group: Group) -> Sequence[str]:
+        """What the VMs in it are called, whoever's they are; empty where that keeps nobody from
+        removing it."""
+        return ()
+
     def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `create_node` that put a VM into it."""
         raise NotImplementedError

@@ -109,6 +109,15 @@ class OpenStack(FullDriver):
     def remove_group(self, lib: Any, id: str) -> None:
         lib.ex_delete_security_group(SimpleNamespace(id=id))
 
+    def members(self, lib: Any, group: Group) -> Sequence[str]:
+        # The driver's nodes don't say, and asking for each is a call a server.
+        servers = lib.connection.request("/servers/detail").object["servers"]
+        return [
+            f"{server['name']} ({server['id']})"
+            for server in servers
+            if any(its["name"] == group.name for its in server.get("security_groups", ()))
+        ]
+
     def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_security_groups": [id]}
 

@@ -4,22 +4,24 @@ import sys
 from pathlib import Path
 
 from planapply.cli import screen
+from planapply.cli.signals import ends_with
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.spec import state_location
 from planapply.ops.planning import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.progress import event_text
+from planapply.render.text import printable
 
 
 def open_spec(file: str, sets: list[str] | None, state: str | None) -> Workspace:
     """For commands that need the spec; its classes are checked."""
-    return Workspace.from_spec(file, sets or (), state, import_classes=True)
+    return _opened(Workspace.from_spec(file, sets or (), state, import_classes=True))
 
 
 def open_state(file: str, sets: list[str] | None, state: str | None) -> Workspace:
     """For commands that a state will do for."""
-    return Workspace.from_state(file, sets or (), state)
+    return _opened(Workspace.from_state(file, sets or (), state))
 
 
 def open_cloud(
@@ -28,7 +30,9 @@ def open_cloud(
     """For commands that need a provider and no more: with the spec, or what the options say."""
     if provider is not None:
         place = state_location(None, file) if state is None else state
-        return Workspace.from_options(cluster or "unnamed", provider, sets or (), state=place)
+        return _opened(
+            Workspace.from_options(cluster or "unnamed", provider, sets or (), state=place)
+        )
     if not Path(file).exists():
         raise PlanapplyError(
             f"the spec {file} does not exist",
@@ -42,6 +46,11 @@ def open_cloud(
             f"the spec {file} is of cluster {workspace.spec.cluster.name!r}, not {cluster!r}",
             "Name its own spec with --file, or do without one: --provider NAME.",
         )
+    return _opened(workspace)
+
+
+def _opened(workspace: Workspace) -> Workspace:
+    ends_with(lambda: printable(workspace.store.leaves()))
     return workspace
 
 

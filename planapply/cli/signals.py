@@ -1,6 +1,7 @@
 """Ctrl-C and its relatives: at any time the end, while VMs are launched a wish to stop."""
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -41,6 +42,8 @@ class _Stopping:
 
     stop: Callable[[], None] | None = None
     asked: int | None = None
+    leaves: Callable[[], str] = str
+    """What is said where the process ends at once; it must wait for nothing."""
 
 
 _stopping = _Stopping()
@@ -52,7 +55,7 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can, and a program that calls us elsewhere has its own way
         return
-    _stopping.asked = None
+    _stopping.asked, _stopping.leaves = None, str
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -84,6 +87,11 @@ def gracefully(stop: Callable[[], None]) -> Iterator[None]:
         _stopping.stop = None
 
 
+def ends_with(leaves: Callable[[], str]) -> None:
+    """What a process that ends at once says last: what it leaves behind, if anything."""
+    _stopping.leaves = leaves
+
+
 def asked_to_stop() -> int | None:
     """The exit code for the signal that `gracefully` has heard."""
     return None if _stopping.asked is None else exit_code(_stopping.asked)
@@ -104,6 +112,16 @@ def _handle(number: int, frame: FrameType | None) -> None:
             raise Interrupted(number)
         _stopping.stop()
     elif number in (signal.SIGINT, signal.SIGTERM):
-        if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
-        os._exit(exit_code(number))
+        try:
+            _say_last()
+        finally:
+            os._exit(exit_code(number))
+
+
+def _say_last() -> None:
+    left = _stopping.leaves()
+    text = f"Ended at once. {left}\n".encode(errors="replace") if left else b""
+    stream = sys.stderr.fileno()
+    # A reader that has stopped reading must not keep us here.
+    if select.select([], [stream], [], 0)[1]:
+        os.write(stream, (_SHOW_CURSOR if sys.stderr.isatty() else b"") + text)

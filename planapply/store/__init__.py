@@ -80,6 +80,12 @@ class Store(Protocol):
     def lock_info(self) -> LockInfo | None:
         """Who holds the lock now, as far as can be known from here."""
 
+    def leaves(self) -> str:
+        """Of the lock, should the process end now: a sentence that says how it is freed, or nothing.
+
+        For a signal handler: nobody is asked.
+        """
+
     def hurry(self) -> None:
         """The user wants to stop: from now on a bucket has some seconds, for all its answers together.
 

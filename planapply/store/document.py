@@ -70,6 +70,9 @@ class Place(Protocol):
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
 
+    def leaves(self, lock_id: str) -> str:
+        """See `Store.leaves`."""
+
     def hurry(self, on: bool) -> None:
         """Whether to wait for answers for some seconds at most, all together."""
 
@@ -80,6 +83,8 @@ class DocumentStore:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._held: Lock | None = None
+        self._lock_id: str | None = None
+        """That of the lock that may be there: from before it is asked for, until it is freed."""
         self._seen: object | None = None
         self._rescued: str | None = None
 
@@ -122,7 +127,7 @@ class DocumentStore:
         self._place.hurry(False)
         lock_id = os.urandom(4).hex()
         lock = until_free(
-            lambda: self._place.acquire(lock_id, purpose), timeout, self._place.pause, wait, on_wait
+            lambda: self._acquire(lock_id, purpose), timeout, self._place.pause, wait, on_wait
         )
         self._held = lock
         try:
@@ -139,6 +144,14 @@ class DocumentStore:
         self._held = None
         self._release(lock)
 
+    def _acquire(self, lock_id: str, purpose: str) -> Lock:
+        self._lock_id = lock_id
+        try:
+            return self._place.acquire(lock_id, purpose)
+        except BaseException:
+            self._lock_id = None
+            raise
+
     def _release(self, lock: Lock) -> None:
         """Free it, also where a signal interrupts that."""
         try:
@@ -152,6 +165,8 @@ class DocumentStore:
             except StateError as left:
                 tell_too(signal, left)
             raise
+        finally:
+            self._lock_id = None
 
     def unlock(self, lock_id: str) -> LockInfo:
         """See `Store.unlock`."""
@@ -160,6 +175,10 @@ class DocumentStore:
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
         return self._place.lock_info()
+
+    def leaves(self) -> str:
+        """See `Store.leaves`."""
+        return self._place.leaves(self._lock_id) if self._lock_id else ""
 
     def hurry(self) -> None:
         """See `Store.hurry`."""

@@ -91,6 +91,13 @@ class LocalPlace:
         """See `Store.lock_info`."""
         return filelock.holder(self._path, self.location)
 
+    def leaves(self, lock_id: str) -> str:
+        """See `Store.leaves`; a dead process's lock is free."""
+        return (
+            f"The lock {lock_id} on {self.location} stays; the next run on this machine takes it "
+            "over by itself."
+        )
+
     def hurry(self, on: bool) -> None:
         """See `Place.hurry`; a file answers."""
 

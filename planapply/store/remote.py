@@ -138,6 +138,11 @@ class RemotePlace:
         """See `Store.lock_info`."""
         return self.holder()
 
+    def leaves(self, lock_id: str) -> str:
+        """See `Store.leaves`."""
+        command = unlock_command(lock_id, self.location)
+        return f"The lock {lock_id} on {self.location} may stay; before the next run: {command}"
+
     def hurry(self, on: bool) -> None:
         """See `Place.hurry`."""
         if on:

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from cli.commands import COMMAND, SPEC
+from inline_snapshot import snapshot
 
 from planapply.model.state import State
 from planapply.store import open_store
@@ -24,7 +25,9 @@ def state() -> State:
 
 
 @contextmanager
-def started(environment: dict[str, str], *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def started(
+    environment: dict[str, str], *arguments: str, stderr: int = subprocess.PIPE
+) -> Iterator["subprocess.Popen[str]"]:
     """One command, which does not outlive the test."""
     Path("planapply.toml").write_text(SPEC)
     process = subprocess.Popen(
@@ -32,7 +35,7 @@ def started(environment: dict[str, str], *arguments: str) -> Iterator["subproces
         env={**environment, "FAKE_FOLDER": os.getcwd()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
     with process:
@@ -81,11 +84,44 @@ def test_a_second_one_ends_at_once_and_the_request_is_remembered(
         assert process.stderr is not None
         while not process.stderr.readline().startswith("Stopping:"):
             pass
+        held = open_store("planapply.state.json").lock_info()
+        assert held is not None
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-        assert (process.returncode, err) == (130, "")
+        assert process.returncode == 130
+    assert err.replace(held.id, "LOCK") == snapshot(
+        "Ended at once. The lock LOCK on planapply.state.json stays; the next run on this machine takes it over by itself.\n"
+    )
     assert not state().nodes
     assert [intent.names for intent in state().intents.values()] == [["scheduler"]]
+    Path("answer").touch()
+    with started(environment, "apply", "--auto-approve", "--no-wait") as process:
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    assert f"(lock {held.id})" in " ".join(err.split())
+
+
+def test_a_second_one_ends_at_once_though_nobody_reads(
+    environment: dict[str, str], folder: Path
+) -> None:
+    reader, writer = os.pipe()
+    command = ("apply", "--auto-approve", "--no-wait")
+    with (
+        open(reader) as stderr,
+        open(writer, "wb"),
+        started(environment, *command, stderr=writer) as process,
+    ):
+        has_asked(process)
+        process.send_signal(signal.SIGINT)
+        while not stderr.readline().startswith("Stopping:"):
+            pass
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x")
+        os.set_blocking(writer, True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60.0) == 130
 
 
 def test_json_ends_with_what_was_done(environment: dict[str, str], folder: Path) -> None:

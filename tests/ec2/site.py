@@ -19,7 +19,7 @@ SPEC = """\
 [cluster]
 name = "genomics"
 provider = "ec2"
-join_timeout = "3 min"
+join_timeout = "10 min"
 
 [provider]
 region = "eu-west-1"
@@ -70,6 +70,11 @@ class Site:
     def apply(self, *words: str, code: int = 0) -> str:
         return self.run("apply", "--auto-approve", *words, code=code)
 
+    def joined(self) -> set[str]:
+        """The nodes that the scheduler knows, and itself."""
+        nodes = json.loads(self.run("status", "--json"))["nodes"]
+        return {node["name"] for node in nodes if node["joined"]}
+
     def vms(self) -> dict[str, str]:
         """The ids of live VMs by node."""
         nodes = json.loads(self.run("show", "--json"))["nodes"]
@@ -94,7 +99,7 @@ class Site:
             yield client
 
 
-def until(happens: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
+def until(happens: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
     """Wait for it; the limit only ends a broken test."""
     end = time.monotonic() + seconds
     while not (got := happens()):

@@ -26,7 +26,7 @@ FACTS = "PLANAPPLY_TAGS"
 KEEPER = "PLANAPPLY_KEEPER"
 """In the environment of the keeper only."""
 LOG, STOPPING = "log", "stopping"
-"""Files of the VM's folder; `stopping` is there once its end was asked for."""
+"""Files of the VM's folder; `stopping` is there once its end was asked for, or has come."""
 GRACE = 3.0
 """Seconds that a Dask process has between SIGTERM and SIGKILL."""
 LONGEST_SELECT = 86400.0
@@ -105,9 +105,20 @@ def main() -> None:
     try:
         kill(os.environ[ID])
     finally:
-        if os.path.exists(STOPPING):
+        if not _first():
             shutil.rmtree(order["folder"], ignore_errors=True)
             os._exit(0)  # at once: without its folder it would pass for one that runs
+
+
+def _first() -> bool:
+    """Whether it ends before its end is asked for: who asks from now on removes the folder."""
+    try:
+        os.close(os.open(STOPPING, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return False
+    except OSError:  # a full disk
+        return True
+    return True
 
 
 def _prepare(folder: str, files: dict[str, str]) -> int:

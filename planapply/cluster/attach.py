@@ -1,7 +1,8 @@
 """Talking to the scheduler: who has joined, who shall leave."""
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 
 from distributed.core import rpc
@@ -10,7 +11,10 @@ from distributed.security import Security
 from planapply.model.names import worker_names
 from planapply.model.state import TLS, Endpoint
 
-CONNECT = 2.0  # seconds for one try to reach a scheduler
+CONNECT = 2.0
+"""Seconds for one try to reach a scheduler."""
+BUSY = 10.0
+"""Seconds for another, where data would be lost without it: a scheduler may hang in a large graph."""
 
 
 def security_of(tls: TLS | None) -> Security:
@@ -35,13 +39,17 @@ def addresses(endpoint: Endpoint) -> list[str]:
 
 
 @asynccontextmanager
-async def scheduler_rpc(endpoint: Endpoint, tls: TLS | None) -> AsyncIterator[Any]:
-    """An rpc to the first address that answers; raises OSError when none does."""
+async def scheduler_rpc(
+    endpoint: Endpoint, tls: TLS | None, tries: Sequence[float] = (CONNECT,)
+) -> AsyncIterator[Any]:
+    """An rpc to the first address that answers; raises OSError when none does.
+
+    Each address is tried for so many seconds, one after the other, once for each of `tries`.
+    """
     last: Exception = OSError("the scheduler has no address")
-    for address in addresses(endpoint):
-        remote = rpc(
-            address, timeout=CONNECT, connection_args=security_of(tls).get_connection_args("client")
-        )
+    arguments = security_of(tls).get_connection_args("client")
+    for seconds, address in product(tries, addresses(endpoint)):
+        remote = rpc(address, timeout=seconds, connection_args=arguments)
         try:
             await remote.live_comm()
         except Exception as error:  # whatever answers there may be no Dask scheduler at all

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from planapply.cluster.attach import retire, scheduler_rpc
+from planapply.cluster.attach import BUSY, CONNECT, retire, scheduler_rpc
 from planapply.cluster.handles import VMProcess, VMScheduler, VMWorker
 from planapply.cluster.joins import await_joins
 from planapply.cluster.queue import Queue
@@ -122,7 +122,10 @@ class _Execution:
         ]
         self.fleet.tell(Event(event="retiring", names=tuple(leaving)))
         try:
-            async with asyncio.timeout(RETIRE), scheduler_rpc(where, tls) as remote:
+            async with (
+                asyncio.timeout(RETIRE),
+                scheduler_rpc(where, tls, (CONNECT, BUSY)) as remote,
+            ):
                 await retire(remote, names)
         except (OSError, TimeoutError) as error:
             why = str(error) or "too slow"

@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli.commands import COMMAND
+from distributed import wait
 from planapply_local.provider import LocalProvider
+from planapply_local.vm import processes
 
+import planapply
 from planapply.model.node import TAG_CLUSTER
 
 pytestmark = pytest.mark.slow
@@ -132,4 +136,32 @@ def test_an_apply_waits_for_what_an_earlier_one_only_launched(local: dict[str, s
     third = command(local, "apply")
     assert (third.returncode, third.stderr) == (0, "")
     assert "Apply complete" not in third.stdout
+    assert command(local, "destroy", "--auto-approve").returncode == 0
+
+
+def test_a_scheduler_that_hangs_for_a_while_still_saves_what_a_leaving_worker_holds(
+    local: dict[str, str],
+) -> None:
+    assert command(local, "apply", "--auto-approve").returncode == 0
+    state = json.loads(Path("planapply.state.json").read_text())
+    [members] = [m for id, m in processes().items() if id == state["nodes"]["scheduler"]["vm"]]
+    with planapply.connect() as client:
+        held = client.submit(sum, range(10), workers=["cpu-1"], pure=False)
+        wait(held)
+        smaller = [*COMMAND, "apply", "--auto-approve", "--set", "workers.cpu.count=1"]
+        for process, _ in members:
+            process.suspend()
+        try:
+            with subprocess.Popen(smaller, env=local, stderr=subprocess.PIPE, text=True) as apply:
+                assert apply.stderr
+                assert any("handing over" in line for line in apply.stderr)
+                time.sleep(4.0)  # the first try to reach it is over by now
+                for process, _ in members:
+                    process.resume()
+                assert "could not retire" not in apply.stderr.read()
+            assert apply.returncode == 0
+        finally:
+            for process, _ in members:
+                process.resume()
+        assert held.result(timeout=120) == 45  # it may run nowhere else
     assert command(local, "destroy", "--auto-approve").returncode == 0

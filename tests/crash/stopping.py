@@ -1,0 +1,96 @@
+"""A cluster whose provider and whose bucket may hang, and commands on it that signals end."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from crash.ground import Ground
+
+from planapply.model.state import State
+from planapply.store import open_store
+
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+LONGEST = 60.0
+"""Seconds; far more than is promised, for a busy machine: what hangs, hangs for ever."""
+SPEC = """\
+[cluster]
+name = "signals"
+join_timeout = "1 h"
+{ground}
+[workers.cpu]
+count = 1
+options = {{ nthreads = 1, {options} }}
+"""
+
+
+class Site:
+    """A spec in a folder, and commands on it, none of which outlives the test."""
+
+    def __init__(self, ground: Ground, folder: Path, state: str) -> None:
+        self.ground, self.folder, self.state = ground, folder, state
+        self.started: list[subprocess.Popen[str]] = []
+        spec = ground.spec.replace('"local"', '"hanging"', 1)
+        (folder / "planapply.toml").write_text(SPEC.format(ground=spec, options=ground.options))
+
+    def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
+        """Start one."""
+        (self.folder / "hanging").unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "planapply", *arguments, "--state", self.state],
+            cwd=self.folder,
+            env={**self.ground.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str) -> str:
+        """One that succeeds; what it prints as its result."""
+        process = self.start(*arguments)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        return out
+
+    def apply(self, *arguments: str) -> str:
+        return self.run("apply", "--auto-approve", "--no-wait", *arguments)
+
+    def hangs(self, process: "subprocess.Popen[str]") -> None:
+        """Wait until the cloud does not answer."""
+        while not (self.folder / "hanging").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+
+    def read(self) -> State:
+        state = open_store(self.state).read()
+        assert state is not None
+        return state
+
+    def settles(self) -> None:
+        """The next apply makes it as the spec says, each node once, and destroy leaves nothing."""
+        self.apply()
+        lineage = self.read().lineage
+        names = sorted(str(vm.name) for vm in self.ground.alive(lineage))
+        assert names == ["cpu-0", "scheduler"]
+        assert self.run("plan").startswith("No changes.")
+        self.run("destroy", "--auto-approve")
+        assert self.ground.alive(lineage) == []
+        assert self.ground.leftovers(lineage) == []
+
+
+def stop(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
+    """Send the signal, and see it end."""
+    process.send_signal(signal.Signals[name])
+    return ends(process, name)
+
+
+def ends(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
+    """It ends by itself, with the code that shells expect after that signal."""
+    out, err = process.communicate(timeout=LONGEST)
+    assert process.returncode == CODES[name], err
+    assert "Traceback" not in err
+    return out, err

@@ -1,0 +1,175 @@
+"""Signals end a real command within seconds, also where the bucket of its state does not answer."""
+
+import re
+import signal
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash.ground import Ground
+from crash.stopping import LONGEST, Site, stop
+from lab.honest import Cloud, listen
+
+pytestmark = pytest.mark.slow
+
+
+class Bucket:
+    """S3 as the lab plays it, which answers nothing any more from some call on."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+        self.silent_from: tuple[str, str, int] | None = None
+        """A method, how its path ends, and how many such calls are answered first."""
+        self.silent, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """WSGI."""
+        if self.silent_from:
+            method, end, left = self.silent_from
+            if environ["REQUEST_METHOD"] == method and environ["PATH_INFO"].endswith(end):
+                self.silent_from = method, end, left - 1
+                if not left:
+                    self.silent.set()
+        if self.silent.is_set():
+            self.over.wait()
+            start_response("503 too late", [])
+            return []
+        return self._app(environ, start_response)
+
+
+@pytest.fixture
+def bucket(ground: Ground, aws: Cloud) -> Iterator[Bucket]:
+    """All that the commands of a site know of S3."""
+    urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
+    bucket = Bucket(aws)
+    with listen(bucket, "127.0.0.1", 0) as port:
+        env = {**aws.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+        ground.env = {**ground.env, **env}
+        try:
+            yield bucket
+        finally:
+            bucket.over.set()
+
+
+def flat(text: str) -> str:
+    """As one line, without what differs each time."""
+    return " ".join(re.sub(r"(?<=unlock )\w+", "ID", text).split())
+
+
+@pytest.mark.parametrize(("command", "name"), [("apply", "SIGINT"), ("plan", "SIGTERM")])
+def test_a_bucket_that_is_read_and_does_not_answer(
+    new_site: Callable[[str], Site], bucket: Bucket, command: str, name: str
+) -> None:
+    bucket.silent_from = "GET", "signals.json", 0
+    process = new_site("s3://states/signals.json").start(command)
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, name)
+    # A plan holds no lock.
+    assert flat(err) == (
+        "Error: the state s3://states/signals.json may still be locked the state "
+        "s3://states/signals.json can't be reached: s3://states has not answered When the cause is "
+        "gone, free it: planapply unlock ID --state s3://states/signals.json"
+        if command == "apply"
+        else ""
+    )
+
+
+def test_a_bucket_that_does_not_answer_the_lock(
+    new_site: Callable[[str], Site], bucket: Bucket
+) -> None:
+    bucket.silent_from = "PUT", ".lock", 0
+    process = new_site("s3://states/signals.json").start("apply")
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, "SIGTERM")
+    assert "s3://states/signals.json may still be locked" in err
+
+
+@pytest.mark.parametrize("writes", range(1, 5))
+def test_a_bucket_that_does_not_answer_any_more(
+    new_site: Callable[[str], Site], bucket: Bucket, writes: int
+) -> None:
+    site = new_site("s3://states/signals.json")
+    bucket.silent_from = "PUT", "signals.json", writes
+    process = site.start("apply", "--auto-approve", "--no-wait")
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, "SIGTERM")
+    told = flat(err.partition("Apply stopped")[2])
+    assert "is recorded" not in told
+    assert "Error: the state s3://states/signals.json can't be written: s3://states has not" in told
+    assert "Error: the state s3://states/signals.json may still be locked" in told
+    saved = re.search(r"planapply state push (\S+) --state s3://states/signals.json", err)
+    lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
+    assert saved
+    assert lock
+    assert lock.start() < saved.start()  # in the order in which they are to be carried out
+    bucket.silent.clear()
+    site.run("unlock", lock[1])
+    site.run("state", "push", saved[1])
+    assert Path(saved[1]).name == f"signals.unsaved-{site.read().serial}.json"
+    site.settles()
+
+
+def test_neither_the_cloud_nor_the_bucket_answers(
+    new_site: Callable[[str], Site], bucket: Bucket
+) -> None:
+    site = new_site("s3://states/signals.json")
+    process = site.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
+    site.hangs(process)
+    bucket.silent.set()
+    _, err = stop(process, "SIGTERM")
+    told = flat(err.partition("Apply stopped")[2])
+    assert told.startswith(
+        ": 1 added, 0 changed, 0 destroyed. Error: the state s3://states/signals.json may still be "
+        "locked"
+    )
+    lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
+    assert lock
+    bucket.silent.clear()
+    site.run("unlock", lock[1])
+    assert [intent.names for intent in site.read().intents.values()] == [["cpu-0"]]
+    site.settles()
+
+
+def test_a_bucket_that_does_not_answer_the_release(
+    new_site: Callable[[str], Site], bucket: Bucket
+) -> None:
+    site = new_site("s3://states/signals.json")
+    site.apply()
+    bucket.silent_from = "GET", ".lock", 1
+    process = site.start("state", "rm", "cpu-0")
+    assert bucket.silent.wait(LONGEST)
+    _, err = stop(process, "SIGTERM")
+    lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
+    assert lock
+    bucket.silent.clear()
+    site.run("unlock", lock[1])
+    site.settles()
+
+
+@pytest.mark.parametrize("call", ["PUT", "GET"])
+def test_a_second_signal_while_a_bucket_does_not_answer(
+    new_site: Callable[[str], Site], bucket: Bucket, call: str
+) -> None:
+    site = new_site("s3://states/signals.json")
+    site.apply()
+    bucket.silent_from = call, ".lock", int(call == "GET")  # the lock is being made, or released
+    process = site.start("state", "rm", "cpu-0")
+    assert bucket.silent.wait(LONGEST)
+    # Stopped meanwhile, so that it is not done with the first before the second is there.
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+        process.send_signal(number)
+    _, err = process.communicate(timeout=LONGEST)
+    assert process.returncode in (130, 143)
+    lock = re.search(r"(?<=unlock )\w+", err)
+    assert lock
+    assert err == (
+        f"Ended at once. The lock {lock[0]} on s3://states/signals.json may stay; before the next run: "
+        f"planapply unlock {lock[0]} --state s3://states/signals.json\n"
+    )
+    bucket.silent.clear()
+    if call == "GET":
+        site.run("unlock", lock[0])
+    site.settles()

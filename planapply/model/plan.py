@@ -95,7 +95,7 @@ class Plan(Model):
     """Only what the cloud has changed is recorded."""
     next_index: dict[str, int] = {}
     elastic: dict[str, Elastic] = {}
-    """By group: `scale`, `adapt` and `watch` move their size, not a plan, and the plan says so."""
+    """By group: `scale` and `adapt` move their size, not a plan, and the plan says so."""
     pins: dict[str, Any] = {}
     cost: Cost | None = None
     diagnostics: tuple[Diagnostic, ...] = ()

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from planapply.cli import screen
-from planapply.cli.opening import open_state
-from planapply.cli.options import DEFAULT_FILE, File, Sets, State
+from planapply.cli.opening import open_state, tell
+from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.reaching import shell
+from planapply.ops.reading import reading
 from planapply.render.text import line
 
 
@@ -25,9 +26,12 @@ def command(
     file: File = DEFAULT_FILE,
     sets: Sets = None,
     state: State = None,
+    lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Log in to a node."""
-    words = list(shell(open_state(file, sets, state), node, user))
+    workspace = open_state(file, sets, state)
+    with reading(workspace, "ssh", lock_timeout, tell):
+        words = list(shell(workspace, node, user))
     if show:
         import shlex
 

@@ -314,6 +314,7 @@ def test_a_state_that_somebody_else_holds(run: Run, cloud: FakeCloud) -> None:
             ["apply"],
             ["apply", "--lock-timeout", "3 s"],
             ["plan", "--lock-timeout=3"],
+            ["ssh", "cpu-0", "--lock-timeout=0.2"],
         ):
             result = run(*arguments)
             assert (result.code, result.out) == (1, "")

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from planapply.cli import screen
-from planapply.cli.options import DEFAULT_FILE, a_file
+from planapply.cli.options import DEFAULT_FILE, a_spec
 from planapply.ops.validating import begin
 
 
 def command(
     file: Annotated[
         str,
-        typer.Option("--file", "-f", metavar="SPEC", help="The file to write.", callback=a_file),
+        typer.Option("--file", "-f", metavar="SPEC", help="The file to write.", callback=a_spec),
     ] = DEFAULT_FILE,
     provider: Annotated[
         str,

@@ -25,6 +25,16 @@ def a_file(text: str | None) -> str | None:
     return text
 
 
+def a_spec(text: str) -> str:
+    """The name of a spec, which has no address; a state may have one."""
+    if "://" in text:
+        raise typer.BadParameter(
+            f"{text!r} is an address, and a spec is a file. A state is named with --state."
+        )
+    a_file(text)
+    return text
+
+
 File = Annotated[
     str,
     typer.Option(
@@ -32,7 +42,7 @@ File = Annotated[
         "-f",
         metavar="SPEC",
         help="The spec file, or a state file.",
-        callback=a_file,
+        callback=a_spec,
     ),
 ]
 PlanFile = Annotated[

@@ -136,12 +136,18 @@ def test_usage_errors(run: Run, arguments: str, said: str) -> None:
         *("state list", "list", "recover", "logs x", "ssh x", "allow", "unlock x"),
     ],
 )
-def test_a_spec_without_a_name(run: Run, command: str) -> None:
-    assert run(*command.split(), "-f", "") == (
-        1,
-        "",
-        "Error: Invalid value for '--file' / '-f': '' names no file.\n"
-        f"  See planapply {command.removesuffix(' x')} --help\n",
+def test_a_spec_is_a_file(run: Run, command: str) -> None:
+    said = {name: run(*command.split(), "-f", name) for name in ("", "s3://states/x.json")}
+    assert {result[:2] for result in said.values()} == {(1, "")}
+    help = f"  See planapply {command.removesuffix(' x')} --help\n"
+    assert {name: result.err.removesuffix(help) for name, result in said.items()} == snapshot(
+        {
+            "": "Error: Invalid value for '--file' / '-f': '' names no file.\n",
+            "s3://states/x.json": """\
+Error: Invalid value for '--file' / '-f': 's3://states/x.json' is an address, and a spec is a file.
+A state is named with --state.
+""",
+        }
     )
 
 

@@ -54,7 +54,9 @@ class Cost(Model):
     before: float | None = None
     after: float | None = None
     unknown: tuple[str, ...] = ()
-    """What has no price, such as sizes."""
+    """What has no price, such as sizes, and is not in `after`."""
+    unknown_before: tuple[str, ...] = ()
+    """What has no price, and is not in `before`."""
     source: str = ""
     """Whose prices, and of which day."""
 

@@ -45,6 +45,8 @@ class Status(Model):
     usd_so_far: float | None = None
     """What these VMs have cost since they were launched; those that have ended are not in it."""
     price_source: str = ""
+    unknown_prices: tuple[str, ...] = ()
+    """Sizes of VMs that run and have no known price: they are in neither sum."""
     lock: str | None = None
     """Who holds the state's lock now."""
 

@@ -34,17 +34,12 @@ def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None)
     prices: dict[Item, Price] = {
         item: provider.price(*item) for item in {*have.values(), *then.values()}
     }
-    unknown = sorted(
-        {
-            item[0] or "the default size"
-            for item in then.values()
-            if prices[item].usd_per_hour is None
-        }
-    )
+    unknown = unpriced((item[0], prices[item]) for item in then.values())
     cost = Cost(
         before=_sum(Counter(have.values()), prices),
         after=_sum(Counter(then.values()), prices),
-        unknown=tuple(unknown),
+        unknown=unknown,
+        unknown_before=unpriced((item[0], prices[item]) for item in have.values()),
         source=sources(prices.values()),
     )
     if max_cost is not None and cost.after is not None and cost.after > max_cost:
@@ -61,6 +56,13 @@ def priced(plan: Plan, state: State, provider: Provider, max_cost: float | None)
 def sources(prices: Iterable[Price]) -> str:
     """Whose prices these are, each named once."""
     return "; ".join(sorted({price.source for price in prices if price.source}))
+
+
+def unpriced(prices: Iterable[tuple[str | None, Price]]) -> tuple[str, ...]:
+    """Those sizes whose price is not known, each named once."""
+    return tuple(
+        sorted({size or "the default size" for size, p in prices if p.usd_per_hour is None})
+    )
 
 
 def _unguarded(plan: Plan, why: str) -> Plan:

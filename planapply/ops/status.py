@@ -7,7 +7,7 @@ from planapply.diff import Refreshed, refresh
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import NodeRecord, State
 from planapply.model.status import NodeStatus, Status
-from planapply.ops.cost import sources
+from planapply.ops.cost import sources, unpriced
 from planapply.ops.workspace import Workspace
 from planapply.provider import Price, Prices, Provider
 
@@ -110,10 +110,12 @@ def _cost(provider: Provider, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
         (node, provider.price(node.size, node.zone, node.spot)) for node in running
     ]
     known = [(node, p.usd_per_hour) for node, p in prices if p.usd_per_hour is not None]
+    unknown = unpriced((node.size, price) for node, price in prices)
     if not known:
-        return {}
+        return {"unknown_prices": unknown}
     return {
         "usd_per_hour": round(sum(usd for _, usd in known), 6),
         "usd_so_far": round(sum(usd * (node.age or 0.0) / 3600 for node, usd in known), 6),
         "price_source": sources(price for _, price in prices),
+        "unknown_prices": unknown,
     }

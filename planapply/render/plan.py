@@ -7,7 +7,7 @@ from planapply.model.names import SCHEDULER, split_name, to_ranges
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Cost, Elastic, FieldChange, Plan
 from planapply.render.text import BLANK, Line, Span, columns, elide, line, wrap
-from planapply.render.values import items, place, size, value
+from planapply.render.values import items, place, price_notes, size, usd, value
 
 STYLES = {
     Action.CREATE: "green",
@@ -221,19 +221,10 @@ def _elastic_text(name: str, group: Elastic) -> str:
 
 def cost_text(cost: Cost) -> str:
     """USD an hour, before and after, and what is not known of it."""
-    before, after = _usd(cost.before), _usd(cost.after, at_least=bool(cost.unknown))
-    notes = [cost.source] if cost.source else []
-    if cost.unknown:
-        notes.append(f"no price is known of {', '.join(cost.unknown)}")
-    return (after if before == after else f"{before} -> {after}") + (
-        f" ({'; '.join(notes)})" if notes else ""
-    )
-
-
-def _usd(amount: float | None, *, at_least: bool = False) -> str:
-    if amount is None:
-        return "unknown"
-    return f"{'at least ' if at_least else ''}{amount:.2f} USD/h"
+    before = usd(cost.before, cost.unknown_before)
+    after = usd(cost.after, cost.unknown)
+    notes = price_notes(cost.source, {*cost.unknown_before, *cost.unknown})
+    return (after if before == after else f"{before} -> {after}") + notes
 
 
 def _prose(text: str, width: int) -> Iterator[Line]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from planapply.model.names import SCHEDULER, split_name, to_ranges
 from planapply.model.status import NodeStatus, Status
 from planapply.render.text import BLANK, PROSE, Line, Span, columns, line, wrap
-from planapply.render.values import duration, place
+from planapply.render.values import duration, place, price_notes, usd
 
 MOST_ROWS = 40
 """With more nodes than this, those that are alike share a row."""
@@ -111,10 +111,12 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
         yield line(f"Scheduler:  {status.scheduler_address}")
     if status.dashboard_url:
         yield line(f"Dashboard:  {status.dashboard_url}")
-    if status.usd_per_hour is not None:
-        so_far = "" if status.usd_so_far is None else f", {status.usd_so_far:.2f} USD so far"
-        source = f" ({status.price_source})" if status.price_source else ""
-        yield line(f"Cost:       {status.usd_per_hour:.2f} USD/h{so_far}{source}")
+    unknown = status.unknown_prices
+    if status.usd_per_hour is not None or unknown:
+        cost = usd(status.usd_per_hour, unknown)
+        if status.usd_so_far is not None:
+            cost += f", {usd(status.usd_so_far, unknown, 'USD so far')}"
+        yield line(f"Cost:       {cost}{price_notes(status.price_source, unknown)}")
     for text in _remarks(status):
         for part in wrap(text, width):
             yield line((part, "yellow"))

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,6 +77,21 @@ def elapsed(of: float) -> str:
     minutes, seconds = divmod(int(of), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def usd(amount: float | None, unknown: Collection[str], unit: str = "USD/h") -> str:
+    """A sum of prices; "at least" where some are `unknown`."""
+    if amount is None:
+        return "unknown"
+    return f"{'at least ' if unknown else ''}{amount:.2f} {unit}"
+
+
+def price_notes(source: str, unknown: Collection[str]) -> str:
+    """Whose prices they are and which are missing, in parentheses."""
+    notes = [source] if source else []
+    if unknown:
+        notes.append(f"no price is known of {', '.join(sorted(unknown))}")
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def place(provider: str, cloud: Mapping[str, object]) -> str:

@@ -118,6 +118,7 @@ def test_json_is_the_promised_document(run: Run, cloud: FakeCloud) -> None:
                 "before": 4.6,
                 "after": 4.6,
                 "unknown": [],
+                "unknown_before": [],
                 "source": "list prices of 2025-03-02",
             },
             "diagnostics": [],

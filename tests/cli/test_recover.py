@@ -69,7 +69,7 @@ Warning: there is no state, and 6 VMs already belong to a cluster named 'demo'
         0,
         snapshot("""\
 No changes. Cluster "demo" is as its spec says.
-Cost: 4.60 USD/h -> at least 4.60 USD/h (list prices of 2025-03-02; no price is known of the default size)
+Cost: at least 4.60 USD/h (list prices of 2025-03-02; no price is known of the default size)
 Elastic: elastic has 2 nodes (min 2, max 4); its size moves only under `scale` and `adapt`.
 """),
         "",

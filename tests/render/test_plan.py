@@ -320,6 +320,14 @@ changed in the cloud is recorded; no VM is launched or ended.
             "1.50 USD/h -> at least 1.50 USD/h "
             "(list prices; no price is known of g5.xlarge, p5.48xlarge)",
         ),
+        (
+            Cost(before=1.5, after=0.0, unknown_before=("g5.xlarge",)),
+            "at least 1.50 USD/h -> 0.00 USD/h (no price is known of g5.xlarge)",
+        ),
+        (
+            Cost(before=1.5, after=1.5, unknown=("a",), unknown_before=("b",)),
+            "at least 1.50 USD/h (no price is known of a, b)",
+        ),
     ],
 )
 def test_cost(cost: Cost, said: str) -> None:

@@ -116,13 +116,15 @@ class Cluster(AdoptedCluster):
     def destroy(self) -> Awaitable[None] | None:
         """End the cluster with all that was launched for it, as `planapply destroy` does.
 
-        One that was made by the constructor is closed. Raises PlanapplyError naming what is left.
+        One that was made by the constructor is closed. Raises PlanapplyError naming what is left, and
+        where `protect` forbids it: then this object is as it was.
         """
         if self._live is None:
             closed: Awaitable[None] | None = self.close()
             return closed
         if self.asynchronous:
             return self._destroy(self._live)
+        self._live.check_destroy()
         self.close()
         # In a thread, for a notebook has a loop running in this one.
         with ThreadPoolExecutor(1) as pool:
@@ -130,6 +132,7 @@ class Cluster(AdoptedCluster):
         return None
 
     async def _destroy(self, live: Live) -> None:
+        await asyncio.to_thread(live.check_destroy)
         await self._close()
         await asyncio.to_thread(_destroy, live.workspace, live.lock_timeout)
 

@@ -18,6 +18,7 @@ from planapply.model.node import NodeConfig
 from planapply.model.spec import WorkerGroup
 from planapply.model.state import NodeRecord, State
 from planapply.ops.live import changing, look
+from planapply.ops.planning import PlanOptions, plan
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
@@ -48,13 +49,21 @@ class Live:
         """Nodes that `scale_down` named."""
         self._not_before: dict[str, float] = {}
 
+    def _beside(self) -> Workspace:
+        """Without the lock; a store of its own, for a change may be under way."""
+        return replace(self.workspace, store=open_store(self.workspace.store.location))
+
     def look(self) -> Refreshed:
-        """What runs, without the lock; a store of its own, for a change may be under way."""
-        return look(replace(self.workspace, store=open_store(self.workspace.store.location)))
+        """What runs."""
+        return look(self._beside())
 
     def read(self) -> State:
         """As the state has it, the cloud not being asked."""
-        return replace(self.workspace, store=open_store(self.workspace.store.location)).read()
+        return self._beside().read()
+
+    def check_destroy(self) -> None:
+        """Raises PlanapplyError where `protect` forbids to end the cluster; changes nothing."""
+        plan(self._beside(), PlanOptions(destroy=True, refresh=False))
 
     def entry(
         self, name: str, config: NodeConfig, record: NodeRecord | None = None

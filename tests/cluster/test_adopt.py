@@ -225,11 +225,29 @@ def test_destroy_says_what_it_could_not_end(cloud: Cloud, applied: Open) -> None
     assert cloud.names() == NODES
 
 
+PROTECTED = SPEC.replace("[workers", "protect = true\n[workers", 1)
+
+
 def test_a_protected_cluster_is_not_destroyed(cloud: Cloud, applied: Open) -> None:
-    cluster = Cluster.adopt(applied(SPEC.replace("[workers", "protect = true\n[workers", 1)))
-    with pytest.raises(PlanapplyError, match="protected"):
-        cluster.destroy()
-    assert cloud.names() == ["scheduler"]
+    with Cluster.adopt(applied(PROTECTED)) as cluster:
+        with pytest.raises(PlanapplyError, match="protected"):
+            cluster.destroy()
+        cluster.scale(2)  # as if nobody had asked
+        settle(cluster)
+        assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
+
+
+def test_a_protected_cluster_is_not_destroyed_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
+    async def main() -> None:
+        async with Cluster.adopt(workspace, asynchronous=True) as cluster:
+            with pytest.raises(PlanapplyError, match="protected"):
+                await cluster.destroy()
+            cluster.scale(1)
+            await cluster
+            assert cloud.names() == ["cpu-0", "scheduler"]
+
+    workspace = applied(PROTECTED)
+    asyncio.run(main())
 
 
 def test_from_a_state_alone(

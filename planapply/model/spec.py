@@ -75,7 +75,12 @@ class ClusterSettings(Model):
     tags: Annotated[Tags, key("update", {"team": "bio"})] = {}
     """On every VM and supporting resource."""
     protect: Annotated[bool, key("nothing", True)] = False
-    """A plan that would destroy or replace anything is refused. Default: `false`."""
+    """A plan that would destroy or replace anything is refused. Default: `false`.
+
+    An elastic group still shrinks under `scale` and `adapt`, within `min` and `max`: that is what it is
+    for. An `apply` that would shrink it, since `max` was lowered, is refused: there it would be the
+    side effect of an edit, which `protect` is against.
+    """
 
 
 class NodeSettings(Model):

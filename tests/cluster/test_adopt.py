@@ -250,6 +250,19 @@ def test_a_protected_cluster_is_not_destroyed_in_an_event_loop(cloud: Cloud, app
     asyncio.run(main())
 
 
+def test_protect_leaves_an_elastic_group_to_scale_and_not_to_a_plan(
+    cloud: Cloud, applied: Open, workspace: Open
+) -> None:
+    with Cluster.adopt(applied(PROTECTED)) as cluster:
+        cluster.scale(3)
+        settle(cluster)
+        cluster.scale(2)
+        settle(cluster)
+        assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
+    with pytest.raises(PlanapplyError, match="protected, and this would end cpu-1"):
+        plan(workspace(PROTECTED.replace("max = 8", "max = 1")))
+
+
 def test_from_a_state_alone(
     cloud: Cloud, applied: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

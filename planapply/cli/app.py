@@ -10,8 +10,8 @@ from typer.core import TyperGroup
 
 import planapply
 from planapply.cli import screen
+from planapply.cli.failing import diagnostics_of, known
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
-from planapply.provider import ProviderError
 
 # The module has the name of the command, and in it the function `command`, or, for a group of
 # commands, `app`.
@@ -113,40 +113,9 @@ def _usage(error: typer.TyperException) -> int:
 
 
 def _fail(error: Exception) -> int:
-    if isinstance(error, PlanapplyError):
-        screen.report(error.diagnostics)
-        return 1
-    known = _known(error)
-    if known is not None:
-        screen.report([known])
-        return 1
-    import traceback
+    if not known(error):
+        import traceback
 
-    screen.tell("".join(traceback.format_exception(error)).rstrip())
-    screen.report(
-        [
-            Diagnostic(
-                summary=f"this is a bug in planapply {planapply.__version__}: {error!r}",
-                detail="What was launched is recorded in the state. Please report it, with what "
-                "stands above.",
-            )
-        ]
-    )
+        screen.tell("".join(traceback.format_exception(error)).rstrip())
+    screen.report(diagnostics_of(error))
     return 1
-
-
-def _known(error: Exception) -> Diagnostic | None:
-    """What a provider, the machine or the input can do to us at any place."""
-    match error:
-        case ProviderError():
-            return Diagnostic(summary=error.summary, detail=error.detail)
-        case OSError():
-            file = f"{error.filename}: " if error.filename else ""
-            return Diagnostic(summary=f"{file}{error.strerror or error}")
-        case UnicodeError():
-            return Diagnostic(summary=f"this is not text in the encoding that is needed: {error}")
-        case RecursionError():
-            return Diagnostic(summary="the input is nested too deeply")
-        case MemoryError():
-            return Diagnostic(summary="there is not enough memory")
-    return None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli.opening import open_for_plan, plan_options
+from planapply.cli.opening import finishing, open_for_plan, plan_options
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
@@ -48,13 +48,16 @@ def command(
     What could not be done is told, and the next apply does it. Ctrl-C stops asking for more, records
     what was done, and exits with 130.
     """
-    options = plan_options(destroy, no_refresh, refresh_only, target, replace)
     saved = None
-    if planfile is not None:
-        saved = _read(planfile, options)
-        sets = sets or list(saved.overrides)
-        options = PlanOptions(destroy=saved.spec_digest is None, refresh_only=saved.refresh_only)
-    workspace = open_for_plan(file, sets, state, options)
+    with finishing(json):
+        options = plan_options(destroy, no_refresh, refresh_only, target, replace)
+        if planfile is not None:
+            saved = _read(planfile, options)
+            sets = sets or list(saved.overrides)
+            options = PlanOptions(
+                destroy=saved.spec_digest is None, refresh_only=saved.refresh_only
+            )
+        workspace = open_for_plan(file, sets, state, options)
     # After the checks: these import asyncio.
     from planapply.cli.carrying import Carrying
     from planapply.ops.applying import ApplyOptions

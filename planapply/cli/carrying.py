@@ -8,9 +8,9 @@ from typing import Any
 
 from planapply.cli import screen
 from planapply.cli.display import Display
-from planapply.cli.opening import can_ask
+from planapply.cli.opening import can_ask, finished_by
 from planapply.cli.plan import show_plan
-from planapply.cli.signals import asked_to_stop, gracefully, leave
+from planapply.cli.signals import Interrupted, asked_to_stop, gracefully, leave
 from planapply.fleet import Abandoned, Stopped
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
@@ -38,6 +38,7 @@ class Carrying:
     json: bool
     saved: Plan | None = None
     _plan: Plan | None = None
+    _ended: bool = False
     _signals: ExitStack = field(default_factory=ExitStack)
 
     def run(self) -> int:
@@ -54,26 +55,24 @@ class Carrying:
                     saved=self.saved,
                     tell=self._display.tell,
                 )
+            return self._done(report) if report.confirmed else self._cancelled()
         except Stopped as stopped:
             code = self._stopped(stopped.diagnostics)
             if isinstance(stopped, Abandoned):
                 leave(code)  # the calls that hang would be waited for
             return code
-        except PlanapplyError as error:
-            if asked_to_stop() is not None:
+        except Interrupted as interrupted:
+            self._end(finished_by(interrupted, self._counts()))
+            raise
+        except Exception as error:
+            if isinstance(error, PlanapplyError) and asked_to_stop() is not None:
                 return self._stopped(error.diagnostics)
-            self._finish(
-                "failed", **self._counts(), diagnostics=diagnostics_document(error.diagnostics)
-            )
+            self._end(finished_by(error, self._counts()))
             if any(self._counts().values()):
                 screen.tell(
                     "", f"{self._verb} failed; before that: {_told(self._verb, self._counts())}."
                 )
             raise
-        if not report.confirmed:
-            screen.tell(f"{self._verb} cancelled; nothing was changed.")
-            return 1
-        return self._done(report)
 
     @property
     def _verb(self) -> str:
@@ -98,6 +97,10 @@ class Carrying:
             self._display.begin(plan)
         self._signals.enter_context(gracefully(self._stop))
         return True
+
+    def _cancelled(self) -> int:
+        screen.tell(f"{self._verb} cancelled; nothing was changed.")
+        return 1
 
     def _stop(self) -> None:
         self.workspace.clock.stop()
@@ -158,8 +161,12 @@ class Carrying:
         return {"added": added, "changed": changed, "destroyed": destroyed}
 
     def _finish(self, outcome: str, **data: Any) -> None:
-        if self.json:
-            self._display.tell(Event(event="finished", data={"outcome": outcome, **data}))
+        self._end(Event(event="finished", data={"outcome": outcome, **data}))
+
+    def _end(self, last: Event) -> None:
+        if self.json and not self._ended:
+            self._display.tell(last)
+        self._ended = True
 
 
 def _missing(verb: str, failed: Collection[str], launched: Collection[str]) -> Iterator[str]:

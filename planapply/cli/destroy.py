@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli.opening import open_for_plan
+from planapply.cli.opening import finishing, open_for_plan
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
@@ -30,7 +30,8 @@ def command(
 ) -> int:
     """Remove everything that planapply launched for this cluster; a state is all that it needs."""
     options = PlanOptions(destroy=True, targets=tuple(target or ()))
-    workspace = open_for_plan(file, sets, state, options)
+    with finishing(json):
+        workspace = open_for_plan(file, sets, state, options)
     from planapply.cli.carrying import Carrying
     from planapply.ops.applying import ApplyOptions
 

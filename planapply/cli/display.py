@@ -61,7 +61,7 @@ class Display:
             now = self._now()
             self.progress.take(event, now)
             if self._json:
-                screen.show_json(event.model_dump(mode="json", exclude_defaults=True), indent=None)
+                screen.show_event(event)
             elif self._live is None:
                 since = now if self.progress.began is None else self.progress.began
                 screen.tell(f"{elapsed(now - since):>7}  {event_text(event)}")

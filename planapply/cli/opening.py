@@ -1,15 +1,19 @@
 """What a command works on, from the options that it was given."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from planapply.cli import screen
-from planapply.cli.signals import ends_with
+from planapply.cli.failing import diagnostics_of
+from planapply.cli.signals import Interrupted, ends_with
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.spec import state_location
 from planapply.ops.planning import PlanOptions
 from planapply.ops.workspace import Workspace
+from planapply.render.document import diagnostics_document
 from planapply.render.progress import event_text
 from planapply.render.text import printable
 
@@ -102,3 +106,24 @@ def can_ask() -> bool:
 def tell(event: Event) -> None:
     """An event of a command that has no display."""
     screen.tell(event_text(event))
+
+
+@contextmanager
+def finishing(json: bool) -> Iterator[None]:
+    """With `json`, what ends an apply before it has begun is told by its last event, too."""
+    try:
+        yield
+    except (Exception, Interrupted) as error:
+        if json:
+            screen.show_event(finished_by(error, {"added": 0, "changed": 0, "destroyed": 0}))
+        raise
+
+
+def finished_by(error: Exception | Interrupted, counts: Mapping[str, int]) -> Event:
+    """The last event of an apply that an error or a signal has ended; `counts` is what was done."""
+    if isinstance(error, Interrupted):
+        outcome, problems = "stopped", error.diagnostics
+    else:
+        outcome, problems = "failed", diagnostics_of(error)
+    told = {"diagnostics": diagnostics_document(problems)} if problems else {}
+    return Event(event="finished", data={"outcome": outcome, **counts, **told})

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from planapply.model.diagnostics import Diagnostic
+from planapply.model.event import Event
 from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.text import PROSE, Line, line, plain, printable, wrap
 
@@ -37,6 +38,11 @@ def report(diagnostics: Sequence[Diagnostic]) -> None:
 def show_json(document: Any, *, indent: int | None = 2) -> None:
     """A command's result for programs; ASCII, so that any locale will do."""
     _write_text(sys.stdout, json.dumps(document, indent=indent) + "\n")
+
+
+def show_event(event: Event) -> None:
+    """One line of a result that goes on."""
+    show_json(event.model_dump(mode="json", exclude_defaults=True), indent=None)
 
 
 def show_raw(text: str) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from cli import fake_plugin
-from cli.commands import Run
+from cli.commands import SPEC, Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
+from planapply import __version__
 from planapply.model.state import Resource, State
 from planapply.provider import ErrorKind
 from planapply.store import open_store
@@ -104,6 +105,56 @@ Error: there is nobody to ask whether to do this
     )
     assert not cloud.machines
     assert not Path("planapply.state.json").exists()
+
+
+def test_json_ends_with_the_error_whatever_it_is(run: Run, cloud: FakeCloud) -> None:
+    def last(*arguments: str) -> str:
+        result = run(*arguments, "--json", "--auto-approve")
+        assert result.code == 1
+        [event] = [json.loads(line) for line in result.out.splitlines()]
+        [diagnostic] = event["data"].pop("diagnostics")
+        nothing = {"outcome": "failed", "added": 0, "changed": 0, "destroyed": 0}
+        assert event == {"event": "finished", "data": nothing}
+        assert f"Error: {diagnostic['summary']}\n" in result.err
+        return str(diagnostic["summary"])
+
+    spec, place = Path("planapply.toml"), Path("planapply.state.json")
+    said = {
+        "options": last("apply", "--refresh-only", "--destroy"),
+        "no plan": last("apply", "plan"),
+        "no state": last("destroy"),
+    }
+    spec.write_text(SPEC.replace("count = 3", "count = -1"))
+    said["spec"] = last("apply")
+    spec.write_text(SPEC)
+    with open_store(str(place)).lock("a test"):
+        said["lock"] = last("apply")
+    cloud.fail("find", ErrorKind.UNAUTHORIZED)
+    said["provider"] = last("apply")
+    cloud.wanted = None  # type: ignore[assignment]
+    said["bug"] = last("apply").replace(__version__, "VERSION")
+    place.write_text("[]")
+    said |= {"state": last("apply"), "its end": last("destroy")}
+    assert said == snapshot(
+        {
+            "options": "--refresh-only changes no node and asks the cloud",
+            "no plan": "the plan file plan can't be read: No such file or directory",
+            "no state": "there is no state at planapply.state.json",
+            "spec": "`workers.cpu.count` must be at least 0, not -1",
+            "lock": "the state planapply.state.json is locked",
+            "provider": "find: unauthorized",
+            "bug": "this is a bug in planapply VERSION: TypeError(\"'NoneType' object is not iterable\")",
+            "state": "planapply.state.json is not a planapply state",
+            "its end": "planapply.state.json is not a planapply state",
+        }
+    )
+
+
+def test_json_has_the_place_of_what_is_wrong(run: Run, cloud: FakeCloud) -> None:
+    Path("planapply.toml").write_text(SPEC.replace("count = 3", "count = -1"))
+    assert run("apply", "--json").out == snapshot(
+        '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, "destroyed": 0, "diagnostics": [{"severity": "error", "summary": "`workers.cpu.count` must be at least 0, not -1", "detail": "Write for example count = 20.", "source": {"file": "planapply.toml", "line": 12, "column": 1, "text": "count = -1"}}]}}\n'
+    )
 
 
 def test_json_prints_one_event_a_line(run: Run, cloud: FakeCloud) -> None:

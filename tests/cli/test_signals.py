@@ -140,18 +140,24 @@ def test_json_ends_with_what_was_done(environment: dict[str, str], folder: Path)
 
 
 @pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize("command", ["apply", "plan"])
+@pytest.mark.parametrize("command", ["apply", "apply --json", "plan"])
 def test_at_any_other_time_it_is_the_end(
     environment: dict[str, str], folder: Path, name: str, command: str
 ) -> None:
     with (
         open_store("planapply.state.json").lock("a test"),
-        started(environment, command, "--lock-timeout", "1 h") as process,
+        started(environment, *command.split(), "--lock-timeout", "1 h") as process,
     ):
-        assert process.stderr is not None
-        assert "waiting for the state's lock: " in process.stderr.readline()
+        is_json = "--json" in command
+        told = process.stdout if is_json else process.stderr
+        assert told is not None
+        assert "for the state's lock: " in told.readline()
         process.send_signal(signal.Signals[name])
-        assert process.communicate() == ("", "")
+        last = (
+            '{"event": "finished", "data": {"outcome": "stopped", "added": 0, "changed": 0, '
+            '"destroyed": 0}}\n'
+        )
+        assert process.communicate() == (last if is_json else "", "")
         assert process.returncode == CODES[name]
 
 

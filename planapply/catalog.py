@@ -1,13 +1,26 @@
 """Entry points -> provider plug-ins, loaded on first use."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, TypeVar
 
+from planapply import provider as port
 from planapply.model.diagnostics import PlanapplyError
-from planapply.provider import Plugin
+from planapply.provider import Limits, Plugin, PluginBug, ProviderError
 
+T = TypeVar("T")
 GROUP = "planapply.providers"
+CALLS = {
+    name
+    for kind in vars(port).values()
+    if Protocol in getattr(kind, "__mro__", ())
+    for name in vars(kind)
+    if not name.startswith("_")
+} - {"limits"}
+"""All that can be asked of a provider."""
 
 
 @cache
@@ -51,7 +64,51 @@ def plugin(name: str) -> Plugin:
             f"the provider {name!r} is no planapply plug-in",
             f"{entry.value} of the package {_package(entry)} must be a planapply.provider.Plugin.",
         )
-    return loaded
+    # A bug in one of ours is a bug in planapply.
+    return loaded if _package(entry) == "planapply" else _watched(loaded, entry)
+
+
+def _watched(plugin: Plugin, entry: EntryPoint) -> Plugin:
+    """The plug-in, which raises a PluginBug in place of what it should not raise."""
+    who = f"the provider {entry.name!r} ({entry.value} of the package {_package(entry)})"
+
+    def watch(call: Callable[..., T], name: str) -> Callable[..., T]:
+        @wraps(call)
+        def watched(*arguments: Any, **options: Any) -> T:
+            try:
+                return call(*arguments, **options)
+            except (ProviderError, PlanapplyError):
+                raise
+            except Exception as error:
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                raise PluginBug(f"{who} failed in `{name}`: {text.rstrip(':')}") from error
+
+        return watched
+
+    def connect(settings: Any) -> Any:
+        return _Watched(watch(plugin.connect, "connect")(settings), watch)
+
+    starter = plugin.starter
+    return replace(
+        plugin,
+        connect=connect,
+        starter=watch(starter, "starter") if callable(starter) else starter,
+    )
+
+
+class _Watched:
+    """A provider with each of its calls watched; it has the capabilities that the provider has."""
+
+    def __init__(self, provider: Any, watch: Callable[..., Callable[..., Any]]) -> None:
+        self._provider = provider
+        for name in CALLS:
+            if hasattr(provider, name):
+                setattr(self, name, watch(getattr(provider, name), name))
+
+    @property
+    def limits(self) -> Limits:
+        limits: Limits = self._provider.limits
+        return limits
 
 
 def _package(entry: EntryPoint) -> str:

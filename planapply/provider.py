@@ -1,6 +1,7 @@
 """The contract between planapply and a provider plug-in.
 
 A provider's calls are blocking, short and batched; they never sleep, poll or retry: the fleet does.
+They fail with a ProviderError; any other exception is told as a bug of the plug-in.
 A plug-in is a `Plugin` object that an entry point of the group `planapply.providers` names;
 importing
 it must import no cloud SDK.
@@ -50,6 +51,17 @@ class ProviderError(Exception):
     def __init__(self, kind: ErrorKind, summary: str, detail: str = "") -> None:
         self.kind, self.summary, self.detail = kind, summary, detail
         super().__init__(f"{summary}\n{detail}".rstrip("\n"))
+
+
+class PluginBug(ProviderError):
+    """What a plug-in should not have raised: it may have done what was asked, and will hardly do
+    better when asked again. planapply makes it of any other exception.
+    """
+
+    def __init__(self, summary: str) -> None:
+        super().__init__(
+            ErrorKind.UNKNOWN, summary, "This is a bug in that package: tell those who make it."
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from planapply.fleet.request import launch_request
 from planapply.model.event import Event
 from planapply.model.node import TAG_BATCH, VM, NodeConfig
 from planapply.model.state import Choice, Intent, NodeRecord, State
-from planapply.provider import ErrorKind, LaunchResult, Provider, ProviderError
+from planapply.provider import ErrorKind, LaunchResult, PluginBug, Provider, ProviderError
 
 ELSEWHERE = frozenset({ErrorKind.CAPACITY, ErrorKind.QUOTA})
 NEW_TOKENS = 3  # for one choice, when the cloud says that a token is spent
@@ -131,6 +131,8 @@ class Launcher:
         try:
             also = frozenset({ErrorKind.UNKNOWN}) if limits.tokens else frozenset[ErrorKind]()
             return self.patience.call(once, also=also)
+        except PluginBug:
+            raise  # a new token would bring the same
         except ProviderError as error:
             # A later "throttled" or "refused" says nothing of the call whose answer was lost.
             if not lost and error.kind is not ErrorKind.SPENT:

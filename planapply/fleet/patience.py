@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from planapply.fleet.clock import Clock
-from planapply.provider import ErrorKind, ProviderError
+from planapply.provider import ErrorKind, PluginBug, ProviderError
 
 T = TypeVar("T")
 
@@ -40,6 +40,8 @@ class Patience:
             self.clock.check()
             try:
                 return function()
+            except PluginBug:
+                raise
             except ProviderError as error:
                 if error.kind not in RETRIED | also or self.clock.monotonic() + delay > deadline:
                     raise

@@ -358,7 +358,20 @@ def test_the_module_runs_too(environment: dict[str, str]) -> None:
     assert (done.returncode, done.stdout) == (0, f"planapply {planapply.__version__}\n")
 
 
-def test_a_bug_is_told_as_one(environment: dict[str, str], site: Path, folder: Path) -> None:
+def test_a_bug_is_told_as_one(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planapply.ops.planning.priced", lambda *arguments: 1 / 0)
+    result = run("plan")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("Traceback (most recent call last):")
+    assert result.err.split("ZeroDivisionError: division by zero\n")[1] == snapshot("""\
+Error: this is a bug in planapply 0.1.0: ZeroDivisionError('division by zero')
+  What was launched is recorded in the state. Please report it, with what stands above.
+""")
+
+
+def test_a_bug_of_a_plug_in_is_told_as_its_own(
+    environment: dict[str, str], site: Path, folder: Path
+) -> None:
     (site / "buggy.py").write_text(
         "from cli.fake_plugin import PLUGIN, Settings\n"
         "from planapply.provider import Plugin\n"
@@ -368,11 +381,11 @@ def test_a_bug_is_told_as_one(environment: dict[str, str], site: Path, folder: P
     entries.write_text("[planapply.providers]\nbuggy = buggy:PLUGIN\n")
     Path("planapply.toml").write_text(SPEC.replace('"fake"', '"buggy"'))
     done = subprocess.run([*COMMAND, "plan"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("Traceback (most recent call last):")
-    assert done.stderr.split("ZeroDivisionError: division by zero\n")[1] == snapshot("""\
-Error: this is a bug in planapply 0.1.0: ZeroDivisionError('division by zero')
-  What was launched is recorded in the state. Please report it, with what stands above.
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == snapshot("""\
+Error: the provider 'buggy' (buggy:PLUGIN of the package fake-planapply) failed in `connect`:
+ZeroDivisionError: division by zero
+  This is a bug in that package: tell those who make it.
 """)
 
 

@@ -1,0 +1,89 @@
+"""An outside plug-in that raises what it should not: one error that names it, and a right state."""
+
+from typing import Any, NoReturn
+
+import pytest
+from cli import fake_plugin
+from cli.commands import Run
+from fake_provider import FakeCloud
+from inline_snapshot import snapshot
+
+from planapply.model.names import from_ranges
+from planapply.model.state import State
+from planapply.provider import LaunchRequest, LaunchResult
+from planapply.store import open_store
+
+APPLY = ("apply", "--auto-approve", "--no-wait")
+NODES = from_ranges(["cpu-[0..2]", "scheduler"])
+
+
+def state() -> State:
+    found = open_store("planapply.state.json").read()
+    assert found is not None
+    return found
+
+
+def fails(*arguments: Any) -> NoReturn:
+    raise RuntimeError("boom")
+
+
+def test_a_launch_that_may_have_been_carried_out(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = fake_plugin.Provider.launch
+
+    def done_and_lost(self: fake_plugin.Provider, request: LaunchRequest) -> LaunchResult:
+        result = launch(self, request)
+        if "cpu-0" in request.names:
+            raise RuntimeError("boom")
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_plugin.Provider, "launch", done_and_lost)
+        result = run(*APPLY)
+    assert (result.code, result.err.partition("\n\n")[2]) == (
+        1,
+        snapshot("""\
+Error: cpu-[0..2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package fake-planapply) failed
+in `launch`: RuntimeError: boom
+  It may have been carried out; the state remembers the request, and the next apply or destroy
+  settles it first.
+"""),
+    )
+    assert cloud.calls["launch"] == 2  # it is asked once only
+    assert [*state().nodes] == ["scheduler"]
+    assert [intent.names for intent in state().intents.values()] == [NODES[:3]]
+    assert run(*APPLY).code == 0
+    assert sorted(state().nodes) == NODES
+    assert not state().intents
+    assert len(cloud.alive()) == 4
+
+
+def test_nothing_can_be_ended(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(*APPLY).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_plugin.Provider, "terminate", fails)
+        result = run("destroy", "--auto-approve")
+    assert (result.code, result.err.partition("\n\n")[2]) == (
+        1,
+        snapshot("""\
+Error: scheduler cpu-[0..2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package
+fake-planapply) failed in `terminate`: RuntimeError: boom
+  This is a bug in that package: tell those who make it.
+"""),
+    )
+    assert sorted(state().nodes) == NODES
+    assert run("destroy", "--auto-approve").code == 0
+    assert not cloud.alive()
+
+
+@pytest.mark.parametrize("call", ["find", "price", "identity", "wanted", "alternatives"])
+def test_whatever_is_asked(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    assert run(*APPLY, "--target", "scheduler").code == 0
+    monkeypatch.setattr(fake_plugin.Provider, call, fails)
+    result = run(*APPLY)
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    assert f"failed in `{call}`: RuntimeError: boom" in " ".join(result.err.split())

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from planapply.model.names import from_ranges, name_at, node_name, to_ranges
 
 NAMES = st.lists(
-    st.builds(node_name, st.sampled_from(["cpu", "gpu-a"]), st.integers(0, 12))
+    st.builds(node_name, st.sampled_from(["cpu", "gpu-a", "a-"]), st.integers(0, 12))
     | st.just("scheduler"),
     unique=True,
 )

@@ -313,6 +313,8 @@ class Plugin:
     """The default of `cluster.security`."""
     ignores: frozenset[str] = frozenset()
     """Node settings that mean nothing to it; the user is warned."""
+    also_of_nodes: frozenset[str] = frozenset()
+    """Settings of its own that a node has too: there, too, it is its model that checks them."""
     starter: str | Callable[[Mapping[str, Any]], str] = ""
     """The provider's part of the spec that `init` writes, TOML with comments; or what makes it from
     the settings that the user gave with --set."""

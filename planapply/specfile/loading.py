@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
@@ -151,6 +151,7 @@ def _problems(
         return None, problems
     settings, found = _validated(plugin.settings, document.get("provider", {}), ("provider",))
     problems += found
+    problems += _of_nodes(document, plugin, {problem.path for problem in problems})
     if spec is None or settings is None or environment is None:
         return None, problems
     problems += _ignored(document, plugin)
@@ -186,16 +187,36 @@ def _provider(document: Mapping[str, Any]) -> Any:
     return cluster.get("provider", "local") if isinstance(cluster, Mapping) else "local"
 
 
+def _nodes(document: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Each table of node settings."""
+    workers = document.get("workers", {})
+    groups = workers.items() if isinstance(workers, Mapping) else ()
+    for path, table in (
+        *(((name,), document.get(name)) for name in ("defaults", "scheduler")),
+        *((("workers", name), group) for name, group in groups),
+    ):
+        if isinstance(table, Mapping):
+            yield path, table
+
+
+def _of_nodes(
+    document: Mapping[str, Any], plugin: Plugin, said: Collection[Path]
+) -> Iterator[Problem]:
+    """What the provider has to say of its settings where they are a node's."""
+    provider = document.get("provider")
+    provider = provider if isinstance(provider, Mapping) else {}
+    for path, table in _nodes(document):
+        for key in plugin.also_of_nodes & table.keys():
+            _, found = _validated(plugin.settings, {**provider, key: table[key]}, path)
+            place = (*path, key)
+            yield from (p for p in found if p.path[: len(place)] == place and p.path not in said)
+
+
 def _ignored(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:
     """A warning for each key that means nothing to this provider."""
-    tables: list[tuple[Path, Any]] = [
-        *(((name,), document.get(name)) for name in ("defaults", "scheduler")),
-        *((("workers", name), group) for name, group in document.get("workers", {}).items()),
-    ]
     ignored = [
         (*path, key)
-        for path, table in tables
-        if isinstance(table, Mapping)
+        for path, table in _nodes(document)
         for key in table
         if key in plugin.ignores and key in NodeSettings.model_fields
     ]
@@ -256,15 +277,18 @@ def _place(
     """The problems in the order of the file; one in a value from `--set` names the option instead."""
     places = locate(text) if problems else {}
     lines = text.split("\n")
+    where = [(_override(p.path, places, applied), nearest(places, p.path)) for p in problems]
+    # A credential must not be shown by what else is wrong on its line, or in its option.
+    secret = {o or place[0] for p, (o, place) in zip(problems, where, strict=True) if p.hidden}
     found = []
-    for problem in problems:
-        override = _override(problem.path, places, applied)
+    for problem, (override, place) in zip(problems, where, strict=True):
         source, summary = None, problem.summary
+        is_secret = (override or place[0]) in secret
         if override is None:
-            source = source_at(lines, file, nearest(places, problem.path))
-            source = without_values(source) if problem.hidden else source
+            source = source_at(lines, file, place)
+            source = without_values(source) if is_secret else source
         else:
-            option = dotted(override.path) if problem.hidden else override.option
+            option = dotted(override.path) if is_secret else override.option
             summary = f"--set {option}: {summary}"
         found.append(
             Diagnostic(

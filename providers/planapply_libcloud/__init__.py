@@ -50,5 +50,6 @@ PLUGIN = Plugin(
     summary="OpenStack, GCE, DigitalOcean, Azure and whatever else Apache Libcloud drives",
     settings=Settings,
     connect=_connect,
+    also_of_nodes=frozenset({"create"}),
     starter=_starter,
 )

@@ -11,7 +11,6 @@ from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud.catalog import Names, words
 from planapply_libcloud.launch import create_of
 from planapply_libcloud.nested import at
-from planapply_libcloud.settings import literal
 
 OWN = ("name", "size", "image")
 SHOWN = 5
@@ -97,8 +96,6 @@ def _refused(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
 def _arguments(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
     """What `create` lacks, and what it may not have."""
     driver, create = names.client.driver, create_of(names.client, config)
-    if wrong := literal(config.create):
-        yield _error(*wrong)
     for name in driver.lists:
         if name in create and not isinstance(create[name], list):
             yield _error(

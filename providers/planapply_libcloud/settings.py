@@ -2,10 +2,11 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from planapply.model.base import Model
 from planapply.model.keys import Text, Texts
@@ -21,7 +22,10 @@ _SECRET = re.compile(
 _NO_SECRET = frozenset({"credential_file", "ex_token_scope"})
 KEY_TEXT = ("-----", "{")
 """How a key begins that is no path: PEM, or a service account's JSON."""
-_WRITE = 'Write "env:NAME": the environment variable NAME is read when it is needed.'
+_HOLDS_NONE = (
+    "this is a credential, and a spec holds none\n"
+    'Write "env:NAME": the environment variable NAME is read when it is needed.'
+)
 
 
 def _network(value: str) -> str:
@@ -40,26 +44,45 @@ def _driver(value: str) -> str:
     return value
 
 
-def literal(create: Mapping[str, Any], above: str = "create.") -> tuple[str, str] | None:
-    """What is wrong with `create` where a credential stands in it, and what to do; else None."""
-    for name, value in create.items():
-        if isinstance(value, Mapping):
-            found = literal(value, f"{above}{name}.")
-            if found:
-                return found
-        elif _is_secret(name) and isinstance(value, str | int | float | list | tuple):
-            is_named = isinstance(value, str) and _VARIABLE.fullmatch(value)
-            if not is_named and not isinstance(value, bool):
-                return _holds_none(f"{above}{name}")
-    return None
-
-
 def _is_secret(name: str) -> bool:
     return bool(_SECRET.search(name.lower())) and name not in _NO_SECRET
 
 
-def _holds_none(where: str) -> tuple[str, str]:
-    return f"`{where}` is a credential, and a spec holds none", _WRITE
+def _is_named(value: object) -> bool:
+    return isinstance(value, str) and _VARIABLE.fullmatch(value) is not None
+
+
+def _literal(value: Any, name: str = "") -> Iterator[tuple[str | int, ...]]:
+    """Where in a value, whose key is `name`, credentials themselves stand."""
+    if _is_secret(name) and not isinstance(value, Mapping | bool):
+        if not _is_named(value):
+            yield ()
+        return
+    items: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, item in items:
+        for path in _literal(item, key if isinstance(key, str) else ""):
+            yield (key, *path)
+
+
+def _no_credentials(table: dict[str, Any], *, also: tuple[str, ...] = ()) -> dict[str, Any]:
+    found = [*_literal(table), *((n,) for n in also if n in table and not _is_named(table[n]))]
+    if found:
+        raise ValidationError.from_exception_data(
+            "credentials",
+            [
+                {
+                    "type": PydanticCustomError("value_error", "{error}", {"error": _HOLDS_NONE}),
+                    "loc": path,
+                    "input": None,
+                }
+                for path in found
+            ],
+        )
+    return table
 
 
 class Settings(Model):
@@ -78,10 +101,15 @@ class Settings(Model):
     """The driver's second credential."""
     options: Annotated[
         dict[str, Any],
+        AfterValidator(lambda table: _no_credentials(table, also=("key",))),
         described("nothing", {"ex_tenant_name": "my-project", "region": "eu-west-1"}),
     ] = {}
     """More arguments for the driver: region, project, addresses, … Secrets as `"env:NAME"`."""
-    create: Annotated[dict[str, Any], described("replacement", {"networks": ["private"]})] = {}
+    create: Annotated[
+        dict[str, Any],
+        AfterValidator(_no_credentials),
+        described("replacement", {"networks": ["private"]}),
+    ] = {}
     """More arguments for the driver's `create_node`, for every node; a node's own `create` adds to
     it. Secrets as `"env:NAME"`."""
     allow_from: Annotated[
@@ -93,20 +121,13 @@ class Settings(Model):
     security group, or firewall rules, are made for the cluster and removed with it. Default: none
     are made, and the cloud's own rules are those of the account."""
 
-    # Of the table as a whole: what is wrong with one value is said with it, and it is a secret.
-    @model_validator(mode="after")
-    def _no_credentials(self) -> "Settings":
-        driver = driver_of(self.driver)
-        plain = {"key": driver.public_key, "secret": driver.secret_file}
-        values = {"key": self.key, "secret": self.secret, **self.options}
-        for name, value in values.items():
-            wants = name in plain or _is_secret(name)
-            is_plain = plain.get(name) and not str(value).lstrip().startswith((ENV, *KEY_TEXT))
-            if value is None or not wants or is_plain:
-                continue
-            if not (isinstance(value, str) and _VARIABLE.fullmatch(value)):
-                where = name if name in plain else f"options.{name}"
-                raise ValueError("\n".join(_holds_none(where)))
-        if wrong := literal(self.create):
-            raise ValueError("\n".join(wrong))
-        return self
+    @field_validator("key", "secret")
+    @classmethod
+    def _is_no_credential(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or _is_named(value) or "driver" not in info.data:
+            return value
+        driver = driver_of(info.data["driver"])
+        may_stand = driver.public_key if info.field_name == "key" else driver.secret_file
+        if not may_stand or value.lstrip().startswith((ENV, *KEY_TEXT)):
+            raise ValueError(_HOLDS_NONE)
+        return value

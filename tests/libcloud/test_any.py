@@ -168,47 +168,48 @@ Error: Microsoft Azure: its driver missing 3 required positional arguments: 'ten
 Error: the environment variable ACME_KYE is not set
   [provider] names it for acme's credentials: set it, and repeat this.
 --- key = "s3cr3t"
-Error: `provider`: `key` is a credential, and a spec holds none
- --> planapply.toml:7:2
+Error: `provider.key`: this is a credential, and a spec holds none
+ --> planapply.toml:9:1
   |
-7 | [provider]
-  |  ^^^^^^^^
+9 | key = …
+  | ^^^
   Write "env:NAME": the environment variable NAME is read when it is needed.
 --- key = "env:ACME_KEY"
 options = { password = "s3cr3t" }
-Error: `provider`: `options.password` is a credential, and a spec holds none
- --> planapply.toml:7:2
-  |
-7 | [provider]
-  |  ^^^^^^^^
+Error: `provider.options.password`: this is a credential, and a spec holds none
+  --> planapply.toml:10:11
+   |
+10 | options = …
+   |           ^
   Write "env:NAME": the environment variable NAME is read when it is needed.
 --- key = "env:ACME_KEY"
 options = { regin = "mars" }
 Error: acme: its driver got an unexpected keyword argument 'regin'
   Check `options` and `create` in the spec against Libcloud's page of this driver.
 --- { acme_network = "n-1", ex_admin_pass = "s3cr3t" }
-Error: `provider`: `create.ex_admin_pass` is a credential, and a spec holds none
- --> planapply.toml:7:2
-  |
-7 | [provider]
-  |  ^^^^^^^^
+Error: `provider.create.ex_admin_pass`: this is a credential, and a spec holds none
+  --> planapply.toml:10:10
+   |
+10 | create = …
+   |          ^
   Write "env:NAME": the environment variable NAME is read when it is needed.
 --- { acme_network = "n-1", more = { api_key = "s3cr3t" } }
-Error: `provider`: `create.more.api_key` is a credential, and a spec holds none
- --> planapply.toml:7:2
-  |
-7 | [provider]
-  |  ^^^^^^^^
+Error: `provider.create.more.api_key`: this is a credential, and a spec holds none
+  --> planapply.toml:10:10
+   |
+10 | create = …
+   |          ^
   Write "env:NAME": the environment variable NAME is read when it is needed.
 --- { acme_network = "n-1", ex_rack = "env:ACME_KYE" }
 Error: the environment variable ACME_KYE is not set
   [provider] names it for acme's credentials: set it, and repeat this.
 --- create = { ex_rack = 7, acme_token = "s3cr3t" }
-Error: `create.acme_token` is a credential, and a spec holds none
+Error: `workers.cpu.create.acme_token`: this is a credential, and a spec holds none
+  --> planapply.toml:18:10
+   |
+18 | create = …
+   |          ^
   Write "env:NAME": the environment variable NAME is read when it is needed.
-
-Error: create_node of 'acme' takes no argument 'acme_token'
-  It takes acme_network, ex_rack.
 --- without create = { acme_network = "n-1" }
 Error: create_node of 'acme' needs 'acme_network'
   Write acme_network = … under [provider.create].

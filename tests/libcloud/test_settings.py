@@ -1,5 +1,6 @@
 """What is wrong with `[provider]`, known before any cloud is asked."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,167 @@ Error: GCE_KEY in the environment is no key, and no path of a file with one
 def test_a_key_in_the_spec(run: Run) -> None:
     Path("planapply.toml").write_text(GCE.replace("service-account.json", "-----BEGIN s3cr3t"))
     assert run("validate").err == snapshot("""\
-Error: `provider`: `secret` is a credential, and a spec holds none
- --> planapply.toml:5:2
+Error: `provider.secret`: this is a credential, and a spec holds none
+ --> planapply.toml:8:1
   |
-5 | [provider]
-  |  ^^^^^^^^
+8 | secret = …
+  | ^^^^^^
   Write "env:NAME": the environment variable NAME is read when it is needed.
 """)
+
+
+SECRETS = """\
+[cluster]
+name = "genomics"
+provider = "libcloud"
+
+[provider]
+driver = "linode"
+key = "s3cr3t-1"
+secret = "s3cr3t-2"
+options = { region = "eu", ex_password = "s3cr3t-3" }
+
+[provider.create]
+ex_disks = [
+    { size = 1 },
+    { size = 2, ex_token = "s3cr3t-4" },
+]
+ex_auth.password = "s3cr3t-5"
+
+[defaults]
+create = { password = "s3cr3t-6", born = 1979-05-27 }
+
+[scheduler.create]
+api_key = ["s3cr3t-7"]
+ex_credential_check = true
+
+[workers.cpu]
+count = 1
+create = { ex_password="s3cr3t-8" }
+zone = "eu"
+"""
+
+
+def test_every_credential_in_the_spec_is_told_at_its_place(run: Run) -> None:
+    Path("planapply.toml").write_text(SECRETS)
+    result = run("validate")
+    assert (result.code, result.out) == (1, "")
+    assert "s3cr3t" not in result.err
+    assert result.err == snapshot("""\
+Error: `provider.key`: this is a credential, and a spec holds none
+ --> planapply.toml:7:1
+  |
+7 | key = …
+  | ^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: `provider.secret`: this is a credential, and a spec holds none
+ --> planapply.toml:8:1
+  |
+8 | secret = …
+  | ^^^^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: `provider.options.ex_password`: this is a credential, and a spec holds none
+ --> planapply.toml:9:11
+  |
+9 | options = …
+  |           ^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: `provider.create.ex_disks[1].ex_token`: this is a credential, and a spec holds none
+  --> planapply.toml:14:14
+   |
+14 |     { size = …
+   |              ^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: `provider.create.ex_auth.password`: this is a credential, and a spec holds none
+  --> planapply.toml:16:9
+   |
+16 | ex_auth.password = …
+   |         ^^^^^^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: `defaults.create.born` is a date or a time
+  --> planapply.toml:19:10
+   |
+19 | create = …
+   |          ^
+  Quote it: "1979-05-27".
+
+Error: `defaults.create.password`: this is a credential, and a spec holds none
+  --> planapply.toml:19:10
+   |
+19 | create = …
+   |          ^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: `scheduler.create.api_key`: this is a credential, and a spec holds none
+  --> planapply.toml:22:1
+   |
+22 | api_key = …
+   | ^^^^^^^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: `workers.cpu.create.ex_password`: this is a credential, and a spec holds none
+  --> planapply.toml:27:10
+   |
+27 | create = …
+   |          ^
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: [workers.cpu] has no key `zone`
+  --> planapply.toml:28:1
+   |
+28 | zone = "eu"
+   | ^^^^
+  Did you mean `zones`?
+""")
+    assert run("plan") == result
+
+
+def test_every_credential_of_the_command_line_is_told_at_its_option(run: Run) -> None:
+    Path("planapply.toml").write_text(GCE.replace("gce", "linode").replace("service-", "env:"))
+    given = (
+        'provider.key="s3cr3t-1"',
+        'provider.secret="s3cr3t-2"',
+        'provider.options={ex_password="s3cr3t-3", key="s3cr3t-4"}',
+        'defaults.create={password="s3cr3t-5", born=1979-05-27}',
+        "workers.cpu.create.ex_password='s3cr3t-6'",
+    )
+    result = run("validate", *(word for option in given for word in ("--set", option)))
+    assert (result.code, result.out) == (1, "")
+    assert "s3cr3t" not in result.err
+    assert result.err == snapshot("""\
+Error: --set defaults.create: `defaults.create.born` is a date or a time
+  Quote it: "1979-05-27".
+
+Error: --set provider.key: `provider.key`: this is a credential, and a spec holds none
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: --set provider.secret: `provider.secret`: this is a credential, and a spec holds none
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: --set provider.options: `provider.options.ex_password`: this is a credential, and a spec
+holds none
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: --set provider.options: `provider.options.key`: this is a credential, and a spec holds none
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: --set defaults.create: `defaults.create.password`: this is a credential, and a spec holds
+none
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+
+Error: --set workers.cpu.create.ex_password: `workers.cpu.create.ex_password`: this is a credential,
+and a spec holds none
+  Write "env:NAME": the environment variable NAME is read when it is needed.
+""")
+
+
+def test_the_environment_has_the_credentials(run: Run) -> None:
+    text = re.sub(r'\[?"s3cr3t-."\]?', '"env:ACME"', SECRETS)
+    text = text.replace(", born = 1979-05-27", "").replace('zone = "eu"\n', "")
+    Path("planapply.toml").write_text(text)
+    assert run("validate") == (0, "Success! The spec planapply.toml is valid.\n", "")

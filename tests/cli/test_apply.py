@@ -107,7 +107,9 @@ Error: there is nobody to ask whether to do this
     assert not Path("planapply.state.json").exists()
 
 
-def test_json_ends_with_the_error_whatever_it_is(run: Run, cloud: FakeCloud) -> None:
+def test_json_ends_with_the_error_whatever_it_is(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def last(*arguments: str) -> str:
         result = run(*arguments, "--json", "--auto-approve")
         assert result.code == 1
@@ -131,8 +133,9 @@ def test_json_ends_with_the_error_whatever_it_is(run: Run, cloud: FakeCloud) -> 
         said["lock"] = last("apply")
     cloud.fail("find", ErrorKind.UNAUTHORIZED)
     said["provider"] = last("apply")
-    cloud.wanted = None  # type: ignore[assignment]
-    said["bug"] = last("apply").replace(__version__, "VERSION")
+    with monkeypatch.context() as patch:
+        patch.setattr("planapply.ops.planning.priced", lambda *arguments: 1 / 0)
+        said["bug"] = last("apply").replace(__version__, "VERSION")
     place.write_text("[]")
     said |= {"state": last("apply"), "its end": last("destroy")}
     assert said == snapshot(
@@ -143,7 +146,7 @@ def test_json_ends_with_the_error_whatever_it_is(run: Run, cloud: FakeCloud) -> 
             "spec": "`workers.cpu.count` must be at least 0, not -1",
             "lock": "the state planapply.state.json is locked",
             "provider": "find: unauthorized",
-            "bug": "this is a bug in planapply VERSION: TypeError(\"'NoneType' object is not iterable\")",
+            "bug": "this is a bug in planapply VERSION: ZeroDivisionError('division by zero')",
             "state": "planapply.state.json is not a planapply state",
             "its end": "planapply.state.json is not a planapply state",
         }

@@ -3,8 +3,7 @@
 A provider's calls are blocking, short and batched; they never sleep, poll or retry: the fleet does.
 They fail with a ProviderError; any other exception is told as a bug of the plug-in.
 A plug-in is a `Plugin` object that an entry point of the group `planapply.providers` names;
-importing
-it must import no cloud SDK.
+importing it must import no cloud SDK.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Talking to the scheduler: who has joined, who shall leave."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
-from itertools import product
 from typing import Any
 
 from distributed.core import rpc
@@ -40,28 +40,36 @@ def addresses(endpoint: Endpoint) -> list[str]:
 
 @asynccontextmanager
 async def scheduler_rpc(
-    endpoint: Endpoint, tls: TLS | None, tries: Sequence[float] = (CONNECT,)
+    endpoint: Endpoint, tls: TLS | None, *, busy: bool = False
 ) -> AsyncIterator[Any]:
     """An rpc to the first address that answers; raises OSError when none does.
 
-    Each address is tried for so many seconds, one after the other, once for each of `tries`.
+    With `busy` those that are slow to are tried again, for longer, when none has.
     """
     last: Exception = OSError("the scheduler has no address")
     arguments = security_of(tls).get_connection_args("client")
-    for seconds, address in product(tries, addresses(endpoint)):
-        remote = rpc(address, timeout=seconds, connection_args=arguments)
-        try:
-            await remote.live_comm()
-        except Exception as error:  # whatever answers there may be no Dask scheduler at all
-            last = error
-            await remote.close_rpc()
-            continue
-        try:
-            yield remote
-        finally:
-            await remote.close_rpc()
-        return
-    raise OSError(str(last)) from last
+    left = addresses(endpoint)
+    for seconds in (CONNECT, BUSY) if busy else (CONNECT,):
+        slow = []
+        for address in left:
+            remote = rpc(address, timeout=seconds, connection_args=arguments)
+            try:
+                # Once connected, distributed waits for a handshake for ever.
+                async with asyncio.timeout(seconds + 1.0):
+                    await remote.live_comm()
+            except Exception as error:  # whatever answers there may be no Dask scheduler at all
+                last = error
+                if TimeoutError in (type(error), type(error.__cause__)):
+                    slow.append(address)
+                await remote.close_rpc()
+                continue
+            try:
+                yield remote
+            finally:
+                await remote.close_rpc()
+            return
+        left = slow
+    raise OSError(str(last) or "it does not answer") from last
 
 
 def joined_names(identity: dict[str, Any]) -> set[str]:

@@ -1,23 +1,23 @@
 """The one executor: a plan becomes handles, and the handles are awaited."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from planapply.cluster.attach import BUSY, CONNECT, retire, scheduler_rpc
+from planapply.cluster.attach import retire, scheduler_rpc
 from planapply.cluster.handles import VMProcess, VMScheduler, VMWorker
 from planapply.cluster.joins import await_joins
 from planapply.cluster.queue import Queue
 from planapply.fleet import Fleet
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import endpoint
+from planapply.model.endpoint import locate, located
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
-from planapply.model.state import Endpoint, NodeRecord, Resource, State
+from planapply.model.state import NodeRecord, Resource, State
 from planapply.provider import ProviderError, Retags
 from planapply.store import StateError
 
@@ -94,6 +94,12 @@ class _Execution:
                 self.opening[change.name] = change
             if record is not None:
                 self.leaving[change.name] = record
+        if SCHEDULER in self.opened:
+            await self._locate()
+
+    async def _locate(self) -> None:
+        if self.fleet.journal.read(lambda state: state.endpoint != located(state)):
+            await asyncio.to_thread(self.fleet.journal.update, locate)
 
     async def close_leaving(self) -> None:
         """Workers hand over their data and end, then the scheduler."""
@@ -102,7 +108,7 @@ class _Execution:
         await self._close(workers)
         if SCHEDULER in self.leaving:
             await self._close([SCHEDULER])
-            await asyncio.to_thread(self.fleet.journal.update, _set_endpoint(None))
+            await asyncio.to_thread(self.fleet.journal.update, _forget_endpoint)
         for name in self.failures:
             self.opening.pop(name, None)  # its old VM may still be there
 
@@ -124,7 +130,7 @@ class _Execution:
         try:
             async with (
                 asyncio.timeout(RETIRE),
-                scheduler_rpc(where, tls, (CONNECT, BUSY)) as remote,
+                scheduler_rpc(where, tls, busy=True) as remote,
             ):
                 await retire(remote, names)
         except (OSError, TimeoutError) as error:
@@ -171,9 +177,7 @@ class _Execution:
         scheduler = self._handle(SCHEDULER, record)
         await scheduler
         assert isinstance(scheduler, VMScheduler)
-        if SCHEDULER in self.opening:
-            where = endpoint(record, scheduler.config)
-            await asyncio.to_thread(self.fleet.journal.update, _set_endpoint(where))
+        await self._locate()
         told = scheduler.contact_address or ""
         await self._gather({name: _start(self._handle(name, None, told)) for name in workers})
         self.opened += [name for name in self.opening if name not in self.failures]
@@ -221,5 +225,5 @@ async def _start(handle: VMProcess) -> None:
     await handle
 
 
-def _set_endpoint(where: Endpoint | None) -> Callable[[State], None]:
-    return lambda state: setattr(state, "endpoint", where)
+def _forget_endpoint(state: State) -> None:
+    state.endpoint = None

@@ -14,6 +14,7 @@ from planapply.model.state import State
 
 LOOK = 0.25  # seconds between two looks at the scheduler, at first
 SLOWEST_LOOK = 2.0
+ANSWER = 30.0  # seconds for one answer of a scheduler, which may hang
 LINES = 6  # of what a failed node printed
 ENDED = 10.0  # most seconds between two looks whether a VM has ended
 
@@ -59,7 +60,7 @@ class _Wait:
         if where is None:
             return None
         try:
-            async with scheduler_rpc(where, tls) as remote:
+            async with asyncio.timeout(ANSWER), scheduler_rpc(where, tls) as remote:
                 if not self.reached:
                     await introduce(remote, cluster)
                 identity: dict[str, Any] = await remote.identity()

@@ -1,7 +1,7 @@
 """Where a scheduler answers, from what is known of its VM."""
 
 from planapply.model.node import DEFAULT_PORT, NodeConfig
-from planapply.model.state import Endpoint, NodeRecord
+from planapply.model.state import Endpoint, NodeRecord, State
 
 
 def scheduler_address(record: NodeRecord, config: NodeConfig, *, public: bool) -> str:
@@ -19,3 +19,23 @@ def endpoint(record: NodeRecord, config: NodeConfig, dashboard_port: int | None 
         public=scheduler_address(record, config, public=True) if record.public_address else None,
         dashboard=f"http://{host}:{dashboard_port}/status" if dashboard_port else None,
     )
+
+
+def located(state: State) -> Endpoint | None:
+    """Where the scheduler is by its VM's record: an apply may have died before it noted that.
+
+    What the state says already stays while its addresses are the same, with the dashboard's port.
+    """
+    record, known = state.scheduler, state.endpoint
+    if record is None:
+        return None
+    if not record.private_address or record.config not in state.configs:
+        return known
+    now = endpoint(record, state.configs[record.config])
+    same = known is not None and (known.private, known.public) == (now.private, now.public)
+    return known if same else now
+
+
+def locate(state: State) -> None:
+    """Have the state say where its scheduler is."""
+    state.endpoint = located(state)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from planapply.diff import Refreshed
 from planapply.fleet import Fleet, Journal, Listener, aside
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.endpoint import locate
 from planapply.model.event import Event
 from planapply.model.plan import Plan
 from planapply.model.state import State
@@ -108,6 +109,7 @@ def open_fleet(
     state.pins = {**state.pins, **plan.pins}
     if plan.spec_digest is not None:
         state.protect = plan.protect
+    locate(state)
     journal = Journal(workspace.store, state)
     changed = before != state.model_dump(include=WHOLE)
     if changed or plan.changes or planned.refreshed.adopted:
@@ -115,7 +117,17 @@ def open_fleet(
     return Fleet(planned.provider, journal, workspace.clock, tell=tell, parallel=parallel)
 
 
-WHOLE = {"lineage", "cluster", "provider", "cloud", "settings", "next_index", "pins", "protect"}
+WHOLE = {
+    "cloud",
+    "cluster",
+    "endpoint",
+    "lineage",
+    "next_index",
+    "pins",
+    "protect",
+    "provider",
+    "settings",
+}
 
 
 def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, PlanapplyError]:

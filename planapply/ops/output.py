@@ -35,8 +35,11 @@ def output(state: State, name: str) -> str:
         raise PlanapplyError(f"there is no output {name!r}", f"Outputs: {', '.join(values)}.")
     value = values[name]
     if value is None:
+        known = ", ".join(key for key, value in values.items() if value)
         raise PlanapplyError(
             f"the output {name!r} has no value",
-            f"With a value: {', '.join(key for key, value in values.items() if value)}.",
+            "It is known once an apply has waited for the scheduler (without --no-wait)."
+            if name == "dashboard_url"
+            else f"With a value: {known}.",
         )
     return value

@@ -116,7 +116,19 @@ Error: there is no output 'dashbord'
     change(endpoint=Endpoint(private="tcp://10.0.0.1:8786"))
     assert run("output", "scheduler_address") == (0, "tcp://10.0.0.1:8786\n", "")
     assert json.loads(run("output", "--json").out)["scheduler_address_public"] is None
-    assert "the output 'dashboard_url' has no value" in run("output", "dashboard_url").err
+    assert run("output", "dashboard_url").err == snapshot("""\
+Error: the output 'dashboard_url' has no value
+  It is known once an apply has waited for the scheduler (without --no-wait).
+""")
+
+
+def test_an_apply_says_where_its_scheduler_is_though_an_earlier_one_died(
+    run: Run, applied: FakeCloud
+) -> None:
+    change(endpoint=None)
+    assert run("output", "scheduler_address").code == 1
+    assert run("apply", "--auto-approve", "--no-wait").out.startswith("No changes.")
+    assert run("output", "scheduler_address") == (0, "tcp://127.0.0.1:1\n", "")
 
 
 def test_without_a_scheduler_there_is_nothing_to_connect_to(run: Run, applied: FakeCloud) -> None:

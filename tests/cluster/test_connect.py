@@ -1,6 +1,7 @@
 """A client, from a spec or from a state."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from cluster.inprocess import Cloud
 from distributed import Client, Scheduler
 
 import planapply
+from planapply.cluster import attach
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import Endpoint, State
 
@@ -131,3 +133,19 @@ def test_nobody_answers(cloud: Cloud, applied: Open, workspace: Open, tmp_path: 
 def test_the_key_is_the_state_s(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="takes no `security`"):
         planapply.connect(tmp_path / "zoo.toml", security=None)
+
+
+def test_what_takes_connections_and_says_nothing_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attach, "CONNECT", 0.2)
+    monkeypatch.setattr(attach, "BUSY", 0.4)
+
+    async def main(where: Endpoint) -> None:
+        async with asyncio.timeout(120), attach.scheduler_rpc(where, None, busy=True):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = Endpoint(private=f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(OSError, match="it does not answer"):
+            asyncio.run(main(where))

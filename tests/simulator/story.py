@@ -18,7 +18,7 @@ from planapply.ops.planning import PlanOptions, plan
 from planapply.provider import Limits
 
 # The scheduler's address refuses at once; nobody shall wait for it as for a real one.
-attach.CONNECT = 0.01
+attach.CONNECT = attach.BUSY = 0.01
 LAG, SETTLE = 20.0, 30.0
 PATIENTLY = ApplyOptions(wait=False, parallel=0)
 
@@ -155,6 +155,11 @@ class Story:
         low, high = spec.workers["elastic"].min or 0, spec.workers["elastic"].max or 0
         if not low <= len(elastic) <= high:
             raise Violation(f"an elastic group out of its bounds: {sorted(elastic)}")
+        state = self.store.read()
+        [scheduler] = [vm for vm in self.cloud.alive() if vm.name == "scheduler" and vm.runs]
+        where = state.endpoint.private if state and state.endpoint else None
+        if f"//{scheduler.private_address}:" not in str(where):
+            raise Violation(f"the scheduler is at {scheduler.private_address}, and not {where}")
 
     def steps(self) -> list[tuple[Spec, PlanOptions]]:
         """A few changes of mind, the last of which is to be carried out in full."""

@@ -36,7 +36,6 @@ from nova.scheduler.client import report
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures.nova import PROJECT_ID
 
-# Else it waits at the end for threads that look once an hour whether to end: see `Run.setUp`.
 atexit.unregister(_thread._clean_up)
 
 USER, PASSWORD, PROJECT, REGION = "dask", "correct horse", "research", "RegionOne"
@@ -434,8 +433,9 @@ class Run(integrated_helpers._IntegratedTestBase):
         # upgrade of Nova makes use of: all servers of this cloud are on one compute.
         report.SchedulerReportClient.get_allocations_for_provider_tree = lambda *_: {}
         super().setUp()
-        # A test of Nova's makes it 0.01 s: a hundred threads that look so often cost a quarter of a core.
-        _thread.ThreadWorker.MAX_IDLE_FOR = 3600
+        # The default. A test of Nova's makes it 0.01 s, which costs a hundred threads a quarter of a
+        # core; at the end each is waited for until it has looked.
+        _thread.ThreadWorker.MAX_IDLE_FOR = 1
 
     def test_serve(self):
         warnings.simplefilter("ignore")  # which a test of Nova's takes for errors

@@ -277,7 +277,7 @@ def test_a_failure_that_nobody_awaits_is_logged(
     cloud.refused = {"cpu-0"}
     with Cluster.adopt(applied()) as cluster:
         cluster.scale(2)
-        until(lambda: cluster.failures)
+        until(lambda: cluster.failures and "no room" in caplog.text)  # noted first, then told
         assert "cpu-0: there is no room for it\nWait." in caplog.text
         assert [*cluster.workers] == ["cpu-1"]
 

@@ -12,7 +12,6 @@ from planapply.cluster.queue import Queue
 from planapply.fleet import Fleet
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import locate, located
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
@@ -95,11 +94,7 @@ class _Execution:
             if record is not None:
                 self.leaving[change.name] = record
         if SCHEDULER in self.opened:
-            await self._locate()
-
-    async def _locate(self) -> None:
-        if self.fleet.journal.read(lambda state: state.endpoint != located(state)):
-            await asyncio.to_thread(self.fleet.journal.update, locate)
+            await asyncio.to_thread(self.fleet.locate)
 
     async def close_leaving(self) -> None:
         """Workers hand over their data and end, then the scheduler."""
@@ -177,7 +172,7 @@ class _Execution:
         scheduler = self._handle(SCHEDULER, record)
         await scheduler
         assert isinstance(scheduler, VMScheduler)
-        await self._locate()
+        await asyncio.to_thread(self.fleet.locate)
         told = scheduler.contact_address or ""
         await self._gather({name: _start(self._handle(name, None, told)) for name in workers})
         self.opened += [name for name in self.opening if name not in self.failures]

@@ -7,7 +7,7 @@ from typing import Any
 from planapply.cluster.attach import has_joined, introduce, joined_names, scheduler_rpc
 from planapply.fleet import Fleet
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import endpoint
+from planapply.model.endpoint import endpoint, located
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER
 from planapply.model.state import State
@@ -55,7 +55,7 @@ class _Wait:
 
     async def _identity(self) -> dict[str, Any] | None:
         cluster, tls, where = self.fleet.journal.read(
-            lambda state: (state.cluster, state.tls, _endpoint(state))
+            lambda state: (state.cluster, state.tls, located(state))
         )
         if where is None:
             return None
@@ -128,13 +128,6 @@ def causes(output: str) -> str:
             if line.strip() and not line.startswith(("The above exception", "During handling")):
                 kept.append(line)
     return "\n".join(kept[-LINES:])
-
-
-def _endpoint(state: State) -> Any:
-    scheduler = state.nodes.get(SCHEDULER)
-    if scheduler is None or scheduler.private_address is None:
-        return None
-    return endpoint(scheduler, state.configs[scheduler.config])
 
 
 async def await_joins(

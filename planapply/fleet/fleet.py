@@ -15,6 +15,7 @@ from planapply.fleet.patience import Bucket, Patience
 from planapply.fleet.request import chunks, cluster_tags, near
 from planapply.fleet.resources import Resources
 from planapply.fleet.terminate import Terminator
+from planapply.model.endpoint import located
 from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig
 from planapply.model.state import Intent, NodeRecord, Resource, State
@@ -206,6 +207,11 @@ class Fleet:
         Raises PlanapplyError naming those whose end could not be confirmed; they stay in the state.
         """
         self._terminator.terminate(list(names))
+
+    def locate(self) -> None:
+        """Have the state say where its scheduler is, if it does not."""
+        if self.journal.read(lambda state: state.endpoint != located(state)):
+            self.journal.update(lambda state: setattr(state, "endpoint", located(state)))
 
     def forget(self, names: Sequence[str]) -> None:
         """Take nodes out of the state whose VM a second look does not show either.

@@ -34,8 +34,3 @@ def located(state: State) -> Endpoint | None:
     now = endpoint(record, state.configs[record.config])
     same = known is not None and (known.private, known.public) == (now.private, now.public)
     return known if same else now
-
-
-def locate(state: State) -> None:
-    """Have the state say where its scheduler is."""
-    state.endpoint = located(state)

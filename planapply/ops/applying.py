@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from planapply.diff import Refreshed
 from planapply.fleet import Fleet, Journal, Listener, aside
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import locate
+from planapply.model.endpoint import located
 from planapply.model.event import Event
 from planapply.model.plan import Plan
 from planapply.model.state import State
@@ -109,7 +109,7 @@ def open_fleet(
     state.pins = {**state.pins, **plan.pins}
     if plan.spec_digest is not None:
         state.protect = plan.protect
-    locate(state)
+    state.endpoint = located(state)
     journal = Journal(workspace.store, state)
     changed = before != state.model_dump(include=WHOLE)
     if changed or plan.changes or planned.refreshed.adopted:

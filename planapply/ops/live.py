@@ -8,7 +8,6 @@ from planapply.diff import Refreshed, is_current, refresh
 from planapply.diff.wanted import known_names
 from planapply.fleet import Fleet, Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import locate, located
 from planapply.model.names import node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
@@ -143,8 +142,7 @@ def _begin(workspace: Workspace, state: State | None, tls: TLS | None, tell: Lis
 
 def _conclude(fleet: Fleet) -> None:
     """The endpoint is where the scheduler is, and nothing is left of a cluster without nodes."""
-    if fleet.journal.read(lambda state: state.endpoint != located(state)):
-        fleet.journal.update(locate)
+    fleet.locate()
     if fleet.journal.read(lambda state: not (state.nodes or state.intents)):
         asking(fleet.cleanup)
         if fleet.journal.read(lambda state: state.tls is not None):

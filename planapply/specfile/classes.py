@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from planapply.model.diagnostics import Severity
-from planapply.specfile.words import Path, Problem, near
+from planapply.specfile.words import Path, Problem, near, nodes
 
 # What comes with distributed itself, and takes longer to import than a plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")
@@ -53,12 +53,8 @@ def suggestion(name: str) -> str:
 
 def _classes(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """Those that are written; whatever else may be wrong with the document."""
-    workers = document.get("workers")
-    tables: list[tuple[Path, Any]] = [(("scheduler",), document.get("scheduler"))]
-    if isinstance(workers, Mapping):
-        tables += [(("workers", group), table) for group, table in workers.items()]
-    for path, table in tables:
-        if isinstance(table, Mapping) and isinstance(name := table.get("class"), str):
+    for path, table in nodes(document):
+        if path != ("defaults",) and isinstance(name := table.get("class"), str):
             yield (*path, "class"), name
 
 

@@ -20,7 +20,7 @@ from planapply.specfile.locate import Place, locate, nearest
 from planapply.specfile.override import Override, apply
 from planapply.specfile.reading import read_text, shown, source_at, without_values
 from planapply.specfile.rules import conflicts
-from planapply.specfile.words import Path, Problem, brief, dotted
+from planapply.specfile.words import Path, Problem, brief, dotted, nodes
 
 _DEEPEST = 50
 _CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)
@@ -187,25 +187,13 @@ def _provider(document: Mapping[str, Any]) -> Any:
     return cluster.get("provider", "local") if isinstance(cluster, Mapping) else "local"
 
 
-def _nodes(document: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Each table of node settings."""
-    workers = document.get("workers", {})
-    groups = workers.items() if isinstance(workers, Mapping) else ()
-    for path, table in (
-        *(((name,), document.get(name)) for name in ("defaults", "scheduler")),
-        *((("workers", name), group) for name, group in groups),
-    ):
-        if isinstance(table, Mapping):
-            yield path, table
-
-
 def _of_nodes(
     document: Mapping[str, Any], plugin: Plugin, said: Collection[Path]
 ) -> Iterator[Problem]:
     """What the provider has to say of its settings where they are a node's."""
     provider = document.get("provider")
     provider = provider if isinstance(provider, Mapping) else {}
-    for path, table in _nodes(document):
+    for path, table in nodes(document):
         for key in plugin.also_of_nodes & table.keys():
             _, found = _validated(plugin.settings, {**provider, key: table[key]}, path)
             place = (*path, key)
@@ -216,7 +204,7 @@ def _ignored(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:
     """A warning for each key that means nothing to this provider."""
     ignored = [
         (*path, key)
-        for path, table in _nodes(document)
+        for path, table in nodes(document)
         for key in table
         if key in plugin.ignores and key in NodeSettings.model_fields
     ]

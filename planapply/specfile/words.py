@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from planapply.model.diagnostics import Severity
@@ -22,6 +22,18 @@ class Problem(NamedTuple):
 
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def nodes(document: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Each table of node settings."""
+    workers = document.get("workers", {})
+    groups = workers.items() if isinstance(workers, Mapping) else ()
+    for path, table in (
+        *(((name,), document.get(name)) for name in ("defaults", "scheduler")),
+        *((("workers", name), group) for name, group in groups),
+    ):
+        if isinstance(table, Mapping):
+            yield path, table
 
 
 def dotted(path: Path) -> str:

@@ -1,11 +1,11 @@
 """The only place that batches, waits, retries and backs off, and that writes intents."""
 
-from planapply.fleet.aside import Abandoned, aside
+from planapply.fleet.interruptible import Abandoned, aside
 from planapply.fleet.clock import Clock, Stopped, SystemClock
 from planapply.fleet.fleet import Fleet, Wanted
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener, Outcome
-from planapply.fleet.patience import Patience
+from planapply.fleet.retry import Patience
 
 __all__ = [
     "Abandoned",

@@ -6,7 +6,7 @@ from functools import partial
 
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
-from planapply.fleet.patience import Bucket, Patience
+from planapply.fleet.retry import Bucket, Patience
 from planapply.fleet.request import cluster_tags
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event

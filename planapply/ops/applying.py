@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from planapply.diff import Refreshed
-from planapply.fleet import Fleet, Journal, Listener, aside
+from planapply.fleet import Fleet, Journal, Listener, interruptible
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import located
 from planapply.model.event import Event

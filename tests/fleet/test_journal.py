@@ -9,7 +9,7 @@ from simulator.world import Fuse, SimStore
 
 from planapply.fleet.clock import Stopped, SystemClock
 from planapply.fleet.journal import Journal
-from planapply.fleet.patience import Bucket
+from planapply.fleet.retry import Bucket
 from planapply.model.state import State
 
 

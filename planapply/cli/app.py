@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 import planapply
-from planapply.cli import screen
-from planapply.cli.failing import diagnostics_of, known
+from planapply.cli import terminal
+from planapply.cli.errors import diagnostics_of, known
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 
 # The module has the name of the command, and in it the function `command`, or, for a group of

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli.opening import finishing, open_for_plan, plan_options
+from planapply.cli.open_workspace import finishing, open_for_plan, plan_options
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
@@ -59,7 +59,7 @@ def command(
             )
         workspace = open_for_plan(file, sets, state, options)
     # After the checks: these import asyncio.
-    from planapply.cli.carrying import Carrying
+    from planapply.cli.run_apply import Carrying
     from planapply.ops.applying import ApplyOptions
 
     how = ApplyOptions(wait=not no_wait, parallel=parallelism, lock_timeout=lock_timeout)

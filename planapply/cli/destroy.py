@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli.opening import finishing, open_for_plan
+from planapply.cli.open_workspace import finishing, open_for_plan
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
@@ -32,7 +32,7 @@ def command(
     options = PlanOptions(destroy=True, targets=tuple(target or ()))
     with finishing(json):
         workspace = open_for_plan(file, sets, state, options)
-    from planapply.cli.carrying import Carrying
+    from planapply.cli.run_apply import Carrying
     from planapply.ops.applying import ApplyOptions
 
     how = ApplyOptions(parallel=parallelism, lock_timeout=lock_timeout)

@@ -2,8 +2,8 @@
 
 import shlex
 
-from planapply.cli import screen
-from planapply.cli.opening import open_state, tell
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
 from planapply.ops.env import environment
 from planapply.ops.reading import reading

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import screen
+from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, a_spec
 from planapply.ops.validating import begin
 

@@ -1,7 +1,7 @@
 """planapply list"""
 
-from planapply.cli import screen
-from planapply.cli.opening import open_cloud, states_beside
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_cloud, states_beside
 from planapply.cli.options import DEFAULT_FILE, AnyProvider, File, Json, Sets, State
 from planapply.ops.listing import listing
 from planapply.render.document import diagnostics_document

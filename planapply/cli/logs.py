@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import screen
-from planapply.cli.opening import open_state, tell
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
 from planapply.ops.reading import console, reading
 

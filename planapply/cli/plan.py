@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import screen
-from planapply.cli.opening import open_for_plan, plan_options, tell
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_for_plan, plan_options, tell
 from planapply.cli.options import (
     DEFAULT_FILE,
     Destroy,

@@ -1,6 +1,6 @@
 """planapply providers"""
 
-from planapply.cli import screen
+from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, File
 from planapply.ops.plugins import installed
 from planapply.render.text import Line, columns, line

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import screen
-from planapply.cli.opening import open_cloud, tell
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_cloud, tell
 from planapply.cli.options import (
     DEFAULT_FILE,
     AnyProvider,

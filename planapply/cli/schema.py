@@ -1,7 +1,7 @@
 """planapply schema"""
 
 from planapply import specfile
-from planapply.cli import screen
+from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, File
 from planapply.ops.plugins import installed
 

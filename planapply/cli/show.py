@@ -2,8 +2,8 @@
 
 import sys
 
-from planapply.cli import screen
-from planapply.cli.opening import open_state, tell
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import (
     DEFAULT_FILE,
     File,

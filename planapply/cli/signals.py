@@ -64,7 +64,7 @@ def handled() -> Iterator[None]:
         yield
     except Interrupted as interrupted:
         if interrupted.diagnostics:
-            from planapply.cli import screen  # only now: the first import is made under `handled`
+            from planapply.cli import terminal  # only now: the first import is made under `handled`
 
             screen.report(interrupted.diagnostics)
         raise

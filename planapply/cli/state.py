@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import screen
-from planapply.cli.opening import open_state, tell
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State, a_file
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.state import State as Found

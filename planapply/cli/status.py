@@ -1,7 +1,7 @@
 """planapply status"""
 
-from planapply.cli import screen
-from planapply.cli.opening import open_state, tell
+from planapply.cli import terminal
+from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
 from planapply.ops.reading import reading
 from planapply.ops.status import status

@@ -1,6 +1,6 @@
 """planapply validate"""
 
-from planapply.cli import screen
+from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, File, Sets
 from planapply.ops.validating import validate
 from planapply.render.text import line

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from planapply.cli import screen
-from planapply.cli.failing import diagnostics_of
+from planapply.cli import terminal
+from planapply.cli.errors import diagnostics_of
 from planapply.cli.signals import Interrupted, ends_with
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from planapply.cli import screen
-from planapply.cli.display import Display
-from planapply.cli.opening import can_ask, finished_by
+from planapply.cli import terminal
+from planapply.cli.progress import Display
+from planapply.cli.open_workspace import can_ask, finished_by
 from planapply.cli.plan import show_plan
 from planapply.cli.signals import Interrupted, asked_to_stop, gracefully, leave
 from planapply.fleet import Abandoned, Stopped

@@ -21,7 +21,7 @@ from planapply.model.event import Event
 from planapply.model.names import SCHEDULER, node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord, State
-from planapply.ops.live import Opened, grow
+from planapply.ops.scale import Opened, grow
 from planapply.ops.workspace import asking
 
 logger = logging.getLogger("planapply")

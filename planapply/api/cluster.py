@@ -23,8 +23,8 @@ from planapply.api.reach import ANSWER
 from planapply.cluster.mended import together
 from planapply.model.names import split_name
 from planapply.model.spec import WorkerGroup
-from planapply.ops.applying import ApplyOptions, apply
-from planapply.ops.planning import PlanOptions
+from planapply.ops.apply import ApplyOptions, apply
+from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 

@@ -17,8 +17,8 @@ from planapply.model.names import split_name, to_ranges
 from planapply.model.node import NodeConfig
 from planapply.model.spec import WorkerGroup
 from planapply.model.state import NodeRecord, State
-from planapply.ops.live import changing, look
-from planapply.ops.planning import PlanOptions, plan
+from planapply.ops.scale import changing, look
+from planapply.ops.plan import PlanOptions, plan
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 

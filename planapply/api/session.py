@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 
 from planapply.fleet import Fleet
-from planapply.ops.live import Opened
+from planapply.ops.scale import Opened
 
 
 class Session:

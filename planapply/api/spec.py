@@ -50,8 +50,8 @@ class LoadedSpec(Spec):
         from planapply.cluster.handles import VMScheduler
         from planapply.cluster.queue import Queue
         from planapply.fleet.tls import make_tls
-        from planapply.ops.live import owning
-        from planapply.ops.planning import plan
+        from planapply.ops.scale import owning
+        from planapply.ops.plan import plan
 
         store = open_store(self._workspace.store.location)
         workspace = replace(self._workspace, spec=self, store=store)

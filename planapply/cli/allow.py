@@ -7,7 +7,7 @@ import typer
 from planapply.cli import terminal
 from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
-from planapply.ops.reaching import allow
+from planapply.ops.access import allow
 from planapply.render.text import line
 
 

@@ -22,7 +22,7 @@ from planapply.cli.options import (
 )
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
-from planapply.ops.planning import PlanOptions
+from planapply.ops.plan import PlanOptions
 
 
 def command(
@@ -60,7 +60,7 @@ def command(
         workspace = open_for_plan(file, sets, state, options)
     # After the checks: these import asyncio.
     from planapply.cli.run_apply import Carrying
-    from planapply.ops.applying import ApplyOptions
+    from planapply.ops.apply import ApplyOptions
 
     how = ApplyOptions(wait=not no_wait, parallel=parallelism, lock_timeout=lock_timeout)
     return Carrying(workspace, options, how, auto_approve, json, saved).run()

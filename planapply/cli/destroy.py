@@ -15,7 +15,7 @@ from planapply.cli.options import (
     State,
     Targets,
 )
-from planapply.ops.planning import PlanOptions
+from planapply.ops.plan import PlanOptions
 
 
 def command(
@@ -33,7 +33,7 @@ def command(
     with finishing(json):
         workspace = open_for_plan(file, sets, state, options)
     from planapply.cli.run_apply import Carrying
-    from planapply.ops.applying import ApplyOptions
+    from planapply.ops.apply import ApplyOptions
 
     how = ApplyOptions(parallel=parallelism, lock_timeout=lock_timeout)
     return Carrying(workspace, options, how, auto_approve, json).run()

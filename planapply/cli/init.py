@@ -6,7 +6,7 @@ import typer
 
 from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, a_spec
-from planapply.ops.validating import begin
+from planapply.ops.validate import begin
 
 
 def command(

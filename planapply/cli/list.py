@@ -3,7 +3,7 @@
 from planapply.cli import terminal
 from planapply.cli.open_workspace import open_cloud, states_beside
 from planapply.cli.options import DEFAULT_FILE, AnyProvider, File, Json, Sets, State
-from planapply.ops.listing import listing
+from planapply.ops.list import listing
 from planapply.render.document import diagnostics_document
 from planapply.render.listing import listing_lines
 

@@ -11,7 +11,7 @@ from planapply.cli.signals import Interrupted, ends_with
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.spec import state_location
-from planapply.ops.planning import PlanOptions
+from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
 from planapply.render.progress import event_text

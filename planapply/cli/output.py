@@ -8,7 +8,7 @@ from planapply.cli import terminal
 from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
 from planapply.ops.output import output, outputs
-from planapply.ops.reading import reading
+from planapply.ops.logs import reading
 from planapply.render.text import columns, line
 
 

@@ -23,8 +23,8 @@ from planapply.cli.options import (
     a_file,
 )
 from planapply.model.plan import Plan
-from planapply.ops.planning import Planned, plan
-from planapply.ops.reading import reading
+from planapply.ops.plan import Planned, plan
+from planapply.ops.logs import reading
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 

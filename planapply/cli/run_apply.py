@@ -17,9 +17,9 @@ from planapply.model.event import Event
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.plan import Plan
 from planapply.model.state import State
-from planapply.ops.applying import ApplyOptions, Report, apply
+from planapply.ops.apply import ApplyOptions, Report, apply
 from planapply.ops.output import outputs
-from planapply.ops.planning import PlanOptions
+from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
 from planapply.render.failures import failure_diagnostics

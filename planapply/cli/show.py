@@ -13,7 +13,7 @@ from planapply.cli.options import (
     Sets,
     State,
 )
-from planapply.ops.reading import reading
+from planapply.ops.logs import reading
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 from planapply.render.state import state_document, state_lines

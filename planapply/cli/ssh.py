@@ -9,8 +9,8 @@ from planapply.cli import terminal
 from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
 from planapply.model.diagnostics import PlanapplyError
-from planapply.ops.reaching import shell
-from planapply.ops.reading import reading
+from planapply.ops.access import shell
+from planapply.ops.logs import reading
 from planapply.render.text import line
 
 

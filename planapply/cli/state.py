@@ -9,7 +9,7 @@ from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State, a_file
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.state import State as Found
-from planapply.ops.reading import node_of, reading
+from planapply.ops.logs import node_of, reading
 from planapply.render.surgery import node_document, node_lines, place_document, place_line
 from planapply.render.text import line
 
@@ -73,7 +73,7 @@ def rm(
 
     A VM that runs on is found by its tags, and taken in again by the next plan.
     """
-    from planapply.ops.surgery import remove
+    from planapply.ops.state import remove
 
     forgotten = remove(open_state(file, sets, state), nodes, lock_timeout, tell=tell)
     if json:
@@ -102,7 +102,7 @@ def pull(
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Copy the state to a file of mode 0600; the cluster's TLS key is in it."""
-    from planapply.ops import surgery
+    from planapply.ops import state
 
     workspace = open_state(file, sets, state)
     with reading(workspace, "state pull", lock_timeout, tell):
@@ -125,7 +125,7 @@ def push(
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Make a file the state; refused for another cluster's, and for an older one."""
-    from planapply.ops import surgery
+    from planapply.ops import state
 
     workspace = open_state(file, sets, state)
     pushed = surgery.push(workspace, source, lock_timeout, tell=tell)

@@ -3,7 +3,7 @@
 from planapply.cli import terminal
 from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
-from planapply.ops.reading import reading
+from planapply.ops.logs import reading
 from planapply.ops.status import status
 from planapply.render.status import status_lines
 

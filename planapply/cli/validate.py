@@ -2,7 +2,7 @@
 
 from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, File, Sets
-from planapply.ops.validating import validate
+from planapply.ops.validate import validate
 from planapply.render.text import line
 
 

@@ -22,8 +22,8 @@ from planapply.model.names import (
 )
 from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
 from planapply.model.state import TLS, Resource, State
-from planapply.ops.applying import lock
-from planapply.ops.pinning import configs_of, pinned
+from planapply.ops.apply import lock
+from planapply.ops.resolve import configs_of, pinned
 from planapply.ops.workspace import Workspace, asking, identity_of
 from planapply.provider import ErrorKind, Prepares, Provider, ProviderError, Secrets
 

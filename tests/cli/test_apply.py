@@ -134,7 +134,7 @@ def test_json_ends_with_the_error_whatever_it_is(
     cloud.fail("find", ErrorKind.UNAUTHORIZED)
     said["provider"] = last("apply")
     with monkeypatch.context() as patch:
-        patch.setattr("planapply.ops.planning.priced", lambda *arguments: 1 / 0)
+        patch.setattr("planapply.ops.plan.priced", lambda *arguments: 1 / 0)
         said["bug"] = last("apply").replace(__version__, "VERSION")
     place.write_text("[]")
     said |= {"state": last("apply"), "its end": last("destroy")}

@@ -359,7 +359,7 @@ def test_the_module_runs_too(environment: dict[str, str]) -> None:
 
 
 def test_a_bug_is_told_as_one(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("planapply.ops.planning.priced", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("planapply.ops.plan.priced", lambda *arguments: 1 / 0)
     result = run("plan")
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("Traceback (most recent call last):")

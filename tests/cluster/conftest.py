@@ -8,7 +8,7 @@ import dask
 import pytest
 from cluster.inprocess import Cloud, CloudWorkspace, plugin
 
-from planapply.ops.applying import apply
+from planapply.ops.apply import apply
 from planapply.specfile import load
 from planapply.store import open_store
 

@@ -17,7 +17,7 @@ from inline_snapshot import snapshot
 from planapply import Cluster
 from planapply.api.adaptive import GroupAdaptive
 from planapply.model.diagnostics import PlanapplyError
-from planapply.ops.planning import plan
+from planapply.ops.plan import plan
 
 PAIRS = SPEC.replace("max = 8", "max = 8\nprocesses = 2")
 MIXED = PAIRS + '[workers.io]\ncount = 2\nclass = "distributed.Worker"\n'

@@ -14,7 +14,7 @@ from distributed.deploy.spec import close_clusters
 
 from planapply import Cluster
 from planapply.model.diagnostics import PlanapplyError
-from planapply.ops.planning import plan
+from planapply.ops.plan import plan
 
 MIXED = (
     SPEC.replace("min = 0", "min = 1") + '[workers.io]\ncount = 1\nclass = "distributed.Worker"\n'

@@ -5,7 +5,7 @@ from cluster.helpers import settle
 from cluster.inprocess import HANDLE_ONLY, Cloud
 
 from planapply import Cluster
-from planapply.ops.planning import plan
+from planapply.ops.plan import plan
 
 MANY = SPEC.replace("max = 8", "max = 5000").replace("distributed.Worker", HANDLE_ONLY)
 

@@ -12,7 +12,7 @@ from planapply import VMScheduler, VMWorker
 from planapply.api.spec import LoadedSpec
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import Resource
-from planapply.ops.planning import plan
+from planapply.ops.plan import plan
 
 TEXT = (
     SPEC.replace("min = 0", "min = 1")

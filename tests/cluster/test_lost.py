@@ -14,8 +14,8 @@ from planapply.api.session import Session
 from planapply.cluster.handles import VMScheduler
 from planapply.cluster.queue import Queue
 from planapply.model.names import SCHEDULER
-from planapply.ops.live import owning
-from planapply.ops.planning import plan
+from planapply.ops.scale import owning
+from planapply.ops.plan import plan
 
 FIXED = SPEC.replace("min = 0\nmax = 8", "count = 2")
 

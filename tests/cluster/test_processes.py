@@ -15,8 +15,8 @@ from cluster.helpers import settle, until
 import planapply
 from planapply import Cluster
 from planapply.model.diagnostics import PlanapplyError
-from planapply.ops.applying import apply
-from planapply.ops.planning import PlanOptions, plan
+from planapply.ops.apply import apply
+from planapply.ops.plan import PlanOptions, plan
 from planapply.ops.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from planapply import Cluster
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import from_ranges
 from planapply.model.state import Choice, Intent, State
-from planapply.ops.planning import plan
+from planapply.ops.plan import plan
 from planapply.provider import Price
 from planapply.store import StateLocked
 

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from planapply.api.session import Session
-from planapply.ops.live import Opened
+from planapply.ops.scale import Opened
 
 
 class Door:

@@ -13,8 +13,8 @@ from planapply.model.event import Event
 from planapply.model.names import sort_key
 from planapply.model.plan import Plan
 from planapply.model.state import State
-from planapply.ops.applying import ApplyOptions, Report, apply
-from planapply.ops.planning import PlanOptions, plan
+from planapply.ops.apply import ApplyOptions, Report, apply
+from planapply.ops.plan import PlanOptions, plan
 from planapply.ops.workspace import Workspace
 
 SPEC = """\

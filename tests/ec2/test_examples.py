@@ -11,7 +11,7 @@ from planapply_ec2.settings import Settings
 
 from planapply.cli import main
 from planapply.model.plan import Plan
-from planapply.ops.planning import plan
+from planapply.ops.plan import plan
 from planapply.ops.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

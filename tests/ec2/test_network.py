@@ -12,7 +12,7 @@ from planapply_ec2.address import VARIABLE
 from planapply_ec2.settings import Settings
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.ops.reaching import allow
+from planapply.ops.access import allow
 from planapply.provider import Allows, ErrorKind, ProviderError
 
 GROUP = "security-group"

@@ -13,8 +13,8 @@ from planapply.model.names import node_name
 from planapply.model.plan import Plan
 from planapply.model.spec import Spec
 from planapply.model.state import Choice, Resource
-from planapply.ops.applying import ApplyOptions, apply
-from planapply.ops.planning import PlanOptions, plan
+from planapply.ops.apply import ApplyOptions, apply
+from planapply.ops.plan import PlanOptions, plan
 from planapply.provider import Limits
 
 # The scheduler's address refuses at once; nobody shall wait for it as for a real one.

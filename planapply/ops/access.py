@@ -6,8 +6,8 @@ from planapply.fleet import Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.node import NodeConfig
 from planapply.model.state import Resource, State
-from planapply.ops.applying import lock
-from planapply.ops.reading import node_of
+from planapply.ops.apply import lock
+from planapply.ops.logs import node_of
 from planapply.ops.workspace import Workspace, asking
 from planapply.provider import Allows, ErrorKind, Provider, Shells
 

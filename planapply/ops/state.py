@@ -8,7 +8,7 @@ from planapply.fleet import Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import SCHEDULER, sort_key
 from planapply.model.state import NodeRecord, State
-from planapply.ops.applying import lock
+from planapply.ops.apply import lock
 from planapply.ops.workspace import Workspace
 from planapply.store import NoState, StateError, Store, check_push, open_store
 

@@ -12,11 +12,11 @@ from planapply.model.names import node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import TLS, State
-from planapply.ops.applying import lock, open_fleet
-from planapply.ops.checking import check
+from planapply.ops.apply import lock, open_fleet
+from planapply.ops.preflight import check
 from planapply.ops.cost import priced
-from planapply.ops.pinning import pinned
-from planapply.ops.planning import PlanOptions, check_same_cluster, plan_from
+from planapply.ops.resolve import pinned
+from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.workspace import Workspace, asking
 from planapply.provider import Provider
 

@@ -12,7 +12,7 @@ from planapply.model.endpoint import located
 from planapply.model.event import Event
 from planapply.model.plan import Plan
 from planapply.model.state import State
-from planapply.ops.planning import Planned, PlanOptions, new_lineage, plan_from
+from planapply.ops.plan import Planned, PlanOptions, new_lineage, plan_from
 from planapply.ops.workspace import Workspace, asking, identity_of
 from planapply.provider import ProviderError
 from planapply.store import LockInfo

@@ -20,7 +20,7 @@ def reading(
     """
     if not timeout:
         return nullcontext()
-    from planapply.ops.applying import lock  # imports asyncio, which `plan` can't afford
+    from planapply.ops.apply import lock  # imports asyncio, which `plan` can't afford
 
     return lock(workspace, purpose, timeout, tell)
 

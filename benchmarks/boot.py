@@ -60,7 +60,7 @@ def boot(site: Site, state: State) -> float:
     """Seconds of the same machines at their old addresses, once the first ones are gone."""
     from distributed import Client
 
-    from planapply.cluster.attach import security_of
+    from planapply.dask.scheduler import security_of
 
     ec2: Any = boto3.client("ec2")
     vms = {vm["id"]: vm for vm in site.cloud.instances()}

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from planapply.cluster.execute import execute
+from planapply.dask.execute import execute
 from planapply.diff import destroy_plan, make_plan, refresh
 from planapply.fleet import Fleet, Journal, SystemClock
 from planapply.model.desired import Desired, Group

@@ -9,7 +9,7 @@ from typing import Any
 from distributed import Scheduler, SpecCluster
 
 import planapply
-from planapply.cluster.queue import Queue
+from planapply.dask.batching import Queue
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord
 

@@ -7,16 +7,16 @@ if TYPE_CHECKING:
     from planapply.api.cluster import Cluster as Cluster
     from planapply.api.connect import connect as connect
     from planapply.api.spec import load_spec as load_spec
-    from planapply.cluster.handles import VMScheduler as VMScheduler
-    from planapply.cluster.handles import VMWorker as VMWorker
+    from planapply.dask.handles import VMScheduler as VMScheduler
+    from planapply.dask.handles import VMWorker as VMWorker
 
 __version__ = "0.1.0"
 
 # Imported when asked for: the command line imports this package too, and has no time for distributed.
 _HOME = {
     "Cluster": "planapply.api.cluster",
-    "VMScheduler": "planapply.cluster.handles",
-    "VMWorker": "planapply.cluster.handles",
+    "VMScheduler": "planapply.dask.handles",
+    "VMWorker": "planapply.dask.handles",
     "connect": "planapply.api.connect",
     "load_spec": "planapply.api.spec",
 }

@@ -12,9 +12,9 @@ from distributed.deploy.cluster import Cluster as DaskCluster
 
 from planapply.api.live import Live, members, say
 from planapply.api.reach import answering
-from planapply.cluster.attach import security_of
-from planapply.cluster.handles import VMProcess, VMScheduler
-from planapply.cluster.mended import MendedSpecCluster, together
+from planapply.dask.scheduler import security_of
+from planapply.dask.handles import VMProcess, VMScheduler
+from planapply.dask.speccluster import MendedSpecCluster, together
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import endpoint
 from planapply.model.event import Event

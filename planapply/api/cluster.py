@@ -20,7 +20,7 @@ from planapply.api.adaptive import GroupAdaptive
 from planapply.api.adopted import AdoptedCluster
 from planapply.api.live import Live, members
 from planapply.api.reach import ANSWER
-from planapply.cluster.mended import together
+from planapply.dask.speccluster import together
 from planapply.model.names import split_name
 from planapply.model.spec import WorkerGroup
 from planapply.ops.apply import ApplyOptions, apply

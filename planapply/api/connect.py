@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from distributed import Client
 
 from planapply.api.reach import ANSWER, answering
-from planapply.cluster.attach import security_of
+from planapply.dask.scheduler import security_of
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace

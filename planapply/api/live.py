@@ -8,8 +8,8 @@ from typing import Any
 
 from planapply.api.claim import Claim
 from planapply.api.session import Session
-from planapply.cluster.handles import VMWorker
-from planapply.cluster.queue import Queue
+from planapply.dask.handles import VMWorker
+from planapply.dask.batching import Queue
 from planapply.diff import Refreshed
 from planapply.fleet import Listener
 from planapply.model.event import Event

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from planapply.cluster.attach import addresses, scheduler_rpc
+from planapply.dask.scheduler import addresses, scheduler_rpc
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import TLS, Endpoint
 

@@ -46,9 +46,9 @@ class LoadedSpec(Spec):
         """
         from planapply.api.live import node_entry, say
         from planapply.api.session import Session
-        from planapply.cluster.attach import security_of
-        from planapply.cluster.handles import VMScheduler
-        from planapply.cluster.queue import Queue
+        from planapply.dask.scheduler import security_of
+        from planapply.dask.handles import VMScheduler
+        from planapply.dask.batching import Queue
         from planapply.fleet.tls import make_tls
         from planapply.ops.scale import owning
         from planapply.ops.plan import plan

@@ -142,7 +142,7 @@ def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, Pl
         asking(lambda: fleet.end_strays(strays))
     wait = how.wait and plan.spec_digest is not None
     if plan.changes or (wait and fleet.journal.read(_has_yet_to_join)):
-        from planapply.cluster.execute import execute  # imports distributed
+        from planapply.dask.execute import execute  # imports distributed
 
         try:
             failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=wait))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from planapply.cluster.look import look
+from planapply.dask.look import look
 from planapply.diff import refresh
 from planapply.fleet import Journal, Listener
 from planapply.model.desired import desired

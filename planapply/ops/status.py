@@ -58,7 +58,7 @@ def _joined(state: State) -> tuple[str | None, set[str] | None]:
     """The scheduler's address that answers, and the Dask workers that it knows."""
     if state.endpoint is None:
         return None, None
-    from planapply.cluster.look import look  # imports distributed
+    from planapply.dask.look import look  # imports distributed
 
     return look(state.endpoint, state.tls)[:2]
 

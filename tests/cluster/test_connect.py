@@ -13,7 +13,7 @@ from cluster.inprocess import Cloud
 from distributed import Client, Scheduler
 
 import planapply
-from planapply.cluster import attach
+from planapply.dask import scheduler
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import Endpoint, State
 

@@ -11,8 +11,8 @@ from distributed.core import Status
 from planapply import Cluster
 from planapply.api.live import node_entry
 from planapply.api.session import Session
-from planapply.cluster.handles import VMScheduler
-from planapply.cluster.queue import Queue
+from planapply.dask.handles import VMScheduler
+from planapply.dask.batching import Queue
 from planapply.model.names import SCHEDULER
 from planapply.ops.scale import owning
 from planapply.ops.plan import plan

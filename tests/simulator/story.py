@@ -7,7 +7,7 @@ from dataclasses import replace
 from fake_provider import FakeCloud, Faults
 from simulator.world import Crash, Fuse, FusedProvider, SimClock, SimStore, SimWorkspace, TrueTime
 
-from planapply.cluster import attach
+from planapply.dask import scheduler
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name
 from planapply.model.plan import Plan

@@ -5,7 +5,7 @@ from typing import Any
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
-from planapply.cluster.queue import Queue
+from planapply.dask.batching import Queue
 from planapply.fleet import Wanted
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import scheduler_address

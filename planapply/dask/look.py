@@ -3,7 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
-from planapply.cluster.attach import joined_names, scheduler_rpc
+from planapply.dask.scheduler import joined_names, scheduler_rpc
 from planapply.model.state import TLS, Endpoint
 
 LONGEST = 6.0  # seconds

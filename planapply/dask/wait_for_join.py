@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from planapply.cluster.attach import has_joined, introduce, joined_names, scheduler_rpc
+from planapply.dask.scheduler import has_joined, introduce, joined_names, scheduler_rpc
 from planapply.fleet import Fleet
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import endpoint, located

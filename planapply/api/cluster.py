@@ -17,8 +17,8 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
-from planapply.api.adopted import AdoptedCluster
-from planapply.api.live import Live, members
+from planapply.api.state_cluster import AdoptedCluster
+from planapply.api.context import Live, members
 from planapply.api.reach import ANSWER
 from planapply.dask.speccluster import together
 from planapply.model.names import split_name

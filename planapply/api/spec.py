@@ -44,8 +44,8 @@ class LoadedSpec(Spec):
         while, so that `planapply destroy` ends what a process left behind that was killed. Raises
         PlanapplyError where the cluster exists already, and for all that `planapply plan` refuses.
         """
-        from planapply.api.live import node_entry, say
-        from planapply.api.session import Session
+        from planapply.api.context import node_entry, say
+        from planapply.api.state_session import Session
         from planapply.dask.scheduler import security_of
         from planapply.dask.handles import VMScheduler
         from planapply.dask.batching import Queue

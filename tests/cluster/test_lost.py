@@ -9,8 +9,8 @@ from cluster.inprocess import Cloud
 from distributed.core import Status
 
 from planapply import Cluster
-from planapply.api.live import node_entry
-from planapply.api.session import Session
+from planapply.api.context import node_entry
+from planapply.api.state_session import Session
 from planapply.dask.handles import VMScheduler
 from planapply.dask.batching import Queue
 from planapply.model.names import SCHEDULER

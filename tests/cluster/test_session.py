@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from planapply.api.session import Session
+from planapply.api.state_session import Session
 from planapply.ops.scale import Opened
 
 

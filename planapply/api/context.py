@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from planapply.api.claim import Claim
-from planapply.api.session import Session
+from planapply.api.adaptive_lock import Claim
+from planapply.api.state_session import Session
 from planapply.dask.handles import VMWorker
 from planapply.dask.batching import Queue
 from planapply.diff import Refreshed

@@ -10,7 +10,7 @@ from typing import Any
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster as DaskCluster
 
-from planapply.api.live import Live, members, say
+from planapply.api.context import Live, members, say
 from planapply.api.reach import answering
 from planapply.dask.scheduler import security_of
 from planapply.dask.handles import VMProcess, VMScheduler

@@ -16,9 +16,9 @@ from planapply.model.spec import (
 )
 from planapply.provider import Plugin
 from planapply.specfile.docstrings import describe_models
-from planapply.specfile.explain import keys_of
+from planapply.specfile.errors import keys_of
 from planapply.specfile.schema import paragraphs
-from planapply.specfile.words import key, toml
+from planapply.specfile.toml_format import key, toml
 
 EMBEDDED = ("local", "ec2", "libcloud")
 PAGE = Path(__file__).with_name("spec.md")

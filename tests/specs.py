@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
-from planapply.model.keys import key
+from planapply.model.field_types import key
 from planapply.model.spec import Spec
 from planapply.provider import Plugin, Provider
 from planapply.specfile import load

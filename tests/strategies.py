@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from planapply.specfile.words import key, toml
+from planapply.specfile.toml_format import key, toml
 
 LETTERS = "abcxyzABC"
 NAMES = st.builds(

@@ -15,8 +15,8 @@ from planapply.diff import Options, make_plan, refresh
 from planapply.model.desired import Desired, desired
 from planapply.model.diagnostics import PlanapplyError, Severity
 from planapply.specfile.locate import locate
-from planapply.specfile.words import Path as KeyPath
-from planapply.specfile.words import toml
+from planapply.specfile.toml_format import Path as KeyPath
+from planapply.specfile.toml_format import toml
 
 LATER = 1e6
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.keys import (
+from planapply.model.field_types import (
     ClusterName,
     Commands,
     ContainerImage,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from planapply.diff import Refreshed, is_current, refresh
-from planapply.diff.wanted import known_names
+from planapply.diff.desired_nodes import known_names
 from planapply.fleet import Fleet, Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name, split_name

@@ -2,7 +2,7 @@
 
 from planapply.specfile.loading import load, protects, state_of, without_file
 from planapply.specfile.schema import json_schema
-from planapply.specfile.starting import starter
+from planapply.specfile.template import starter
 
 __all__ = [
     "json_schema",

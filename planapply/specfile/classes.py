@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from planapply.model.diagnostics import Severity
-from planapply.specfile.words import Path, Problem, near, nodes
+from planapply.specfile.toml_format import Path, Problem, near, nodes
 
 # What comes with distributed itself, and takes longer to import than a plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")

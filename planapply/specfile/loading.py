@@ -11,16 +11,16 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
-from planapply.model.keys import is_here_only
+from planapply.model.field_types import is_here_only
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.provider import Plugin
 from planapply.specfile.classes import misspelt, unimportable
-from planapply.specfile.explain import explain
+from planapply.specfile.errors import explain
 from planapply.specfile.locate import Place, locate, nearest
 from planapply.specfile.override import Override, apply
-from planapply.specfile.reading import read_text, shown, source_at, without_values
-from planapply.specfile.rules import conflicts
-from planapply.specfile.words import Path, Problem, brief, dotted, nodes
+from planapply.specfile.textfile import read_text, shown, source_at, without_values
+from planapply.specfile.constraints import conflicts
+from planapply.specfile.toml_format import Path, Problem, brief, dotted, nodes
 
 _DEEPEST = 50
 _CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)
@@ -246,7 +246,7 @@ def _environment(table: Any, folder: FilePath) -> tuple[EnvironmentSettings | No
         return settings.model_copy(update={"requirements": text}), out_of_reach
     if settings.packages != "client":
         return settings, []
-    from planapply.specfile.client import client_packages, client_python
+    from planapply.specfile.client_packages import client_packages, client_python
 
     packages, local = client_packages()
     update = {"packages": packages, "python": settings.python or client_python()}

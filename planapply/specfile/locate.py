@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import tomli
 
-from planapply.specfile.words import Path
+from planapply.specfile.toml_format import Path
 
 Place = tuple[int, int]
 """Line and column, from 1."""

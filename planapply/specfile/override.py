@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import tomli
 
 from planapply.model.diagnostics import Diagnostic
-from planapply.specfile.words import Path, brief, dotted, toml
+from planapply.specfile.toml_format import Path, brief, dotted, toml
 
 _HELP = "Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'."
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from planapply.model.base import Model
-from planapply.model.keys import Text, Texts, key
+from planapply.model.field_types import Text, Texts, key
 
 ME = "me"
 

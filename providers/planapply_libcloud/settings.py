@@ -9,8 +9,8 @@ from pydantic import AfterValidator, ValidationError, ValidationInfo, field_vali
 from pydantic_core import PydanticCustomError
 
 from planapply.model.base import Model
-from planapply.model.keys import Text, Texts
-from planapply.model.keys import key as described
+from planapply.model.field_types import Text, Texts
+from planapply.model.field_types import key as described
 from planapply_libcloud.drivers import driver_of, unknown
 
 ENV = "env:"

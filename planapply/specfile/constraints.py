@@ -9,7 +9,7 @@ from typing import Any
 
 from planapply.model.diagnostics import Severity
 from planapply.model.spec import REQUIREMENTS
-from planapply.specfile.words import Path, Problem, dotted
+from planapply.specfile.toml_format import Path, Problem, dotted
 
 # Given to the processes by planapply itself; the value says what to write instead.
 _OWN_SCHEDULER_OPTIONS = {

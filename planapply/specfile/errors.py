@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from planapply.model.spec import Spec
 from planapply.specfile.classes import suggestion
-from planapply.specfile.words import Path, Problem, brief, dotted, key, near, toml
+from planapply.specfile.toml_format import Path, Problem, brief, dotted, key, near, toml
 
 _KINDS = {
     "string_type": "a string",

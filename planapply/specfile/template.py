@@ -8,7 +8,7 @@ import tomli
 from planapply.model.diagnostics import PlanapplyError
 from planapply.provider import Plugin
 from planapply.specfile.override import apply
-from planapply.specfile.words import Path
+from planapply.specfile.toml_format import Path
 
 _COMMENTS = 38
 _CLUSTER = """\

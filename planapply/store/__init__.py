@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from planapply.model.state import State
-from planapply.store.document import DocumentStore
+from planapply.store.state_store import DocumentStore
 from planapply.store.errors import (
     NoState,
     StateConflict,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from planapply.store import filelock
-from planapply.store.document import Conflict, Failed
+from planapply.store.state_store import Conflict, Failed
 from planapply.store.errors import StateUnreadable, shown
 from planapply.store.lockinfo import LockInfo
 from planapply.store.rescue import create

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
 from planapply.store.errors import shown
-from planapply.store.private import write_private
+from planapply.store.files import write_private
 
 FORMAT_VERSION: int = Plan.model_fields["format_version"].default
 _AGAIN = "Plan again: planapply plan --out FILE"

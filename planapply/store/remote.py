@@ -21,7 +21,7 @@ from planapply.store.bucket import (
     open_bucket,
     trouble,
 )
-from planapply.store.document import Conflict, Failed
+from planapply.store.state_store import Conflict, Failed
 from planapply.store.errors import StateError, StateLocked, not_locked, tell_too, unlock_command
 from planapply.store.lockinfo import LockInfo
 

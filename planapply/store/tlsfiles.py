@@ -6,7 +6,7 @@ from pathlib import Path
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import TLS
-from planapply.store.private import write_private
+from planapply.store.files import write_private
 
 
 def write(lineage: str, tls: TLS) -> tuple[str, str]:

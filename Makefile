@@ -59,7 +59,7 @@ bench-nova: venv
 
 # One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
 story: venv
-	cd tests && ../$(BIN)/python -m simulator.story $(SEED)
+	cd tests && ../$(BIN)/python -m simulator.scenario $(SEED)
 
 # The cloud on one machine: honest EC2, and every instance a real machine. Root on Debian.
 lab: venv

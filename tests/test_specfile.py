@@ -432,9 +432,9 @@ spec.toml is empty
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     def trouble(path: Path) -> str:
-        with pytest.raises(PlanapplyError) as caught:
+        with pytest.raises(PlanapplyError) as httpstub:
             load(path, plugins)
-        return "\n".join(said(d, tmp_path) for d in caught.value.diagnostics)
+        return "\n".join(said(d, tmp_path) for d in httpstub.value.diagnostics)
 
     path = tmp_path / "spec.toml"
     assert trouble(path) == snapshot("""\

@@ -105,9 +105,9 @@ def test_a_place_where_no_state_can_be(tmp_path: Path, state: str) -> None:
     spec = tmp_path / "spec.toml"
     spec.write_text(f'[cluster]\nname = "a"\nstate = {state}\n')
     for read in (state_of, lambda path: load(path, plugins)):
-        with pytest.raises(PlanapplyError, match=r"cluster\.state") as caught:
+        with pytest.raises(PlanapplyError, match=r"cluster\.state") as httpstub:
             read(spec)
-        [found] = caught.value.diagnostics
+        [found] = httpstub.value.diagnostics
         assert found.source is not None
         assert found.source.line == 3
 
@@ -130,9 +130,9 @@ def test_classes_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mon
     load_text(tmp_path, f'[cluster]\nname = "x"\n{groups}')
 
     def errors(*overrides: str) -> str:
-        with pytest.raises(PlanapplyError) as caught:
+        with pytest.raises(PlanapplyError) as httpstub:
             load(tmp_path / "spec.toml", plugins, overrides, import_classes=True)
-        return "\n".join(said(found, tmp_path) for found in caught.value.diagnostics)
+        return "\n".join(said(found, tmp_path) for found in httpstub.value.diagnostics)
 
     assert errors() == snapshot("""\
 line 11, column 1: class = "mine_for_a_test.Spezial"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from cli.commands import Run
-from crash.ground import Ground
-from crash.ground import local as local_ground
+from crash.environment import Ground
+from crash.environment import local as local_ground
 from inline_snapshot import snapshot
 from planapply_local.provider import LocalProvider
 from planapply_local.vm import kill

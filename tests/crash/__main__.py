@@ -4,9 +4,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crash.ground import GROUNDS, environment
-from crash.life import Figures, Life, Violation
-from crash.zygote import Zygote
+from crash.environment import GROUNDS, environment
+from crash.scenario import Figures, Life, Violation
+from crash.forkserver import Zygote
 
 WAYS = {
     "local": ("point", "time", "point", "point"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash.ground import Ground, local
+from crash.environment import Ground, local
 from crash.stopping import Site
 from lab.fixtures import aws
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from crash.ground import Ground
+from crash.environment import Ground
 
 from planapply.model.state import State
 from planapply.store import open_store

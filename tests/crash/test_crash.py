@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash.ground import GROUNDS, environment
-from crash.life import Figures, Life, Pace
-from crash.zygote import Zygote
+from crash.environment import GROUNDS, environment
+from crash.scenario import Figures, Life, Pace
+from crash.forkserver import Zygote
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash.ground import Ground, local
+from crash.environment import Ground, local
 from lab.fixtures import aws  # noqa: F401
 from lab.honest import Cloud
 

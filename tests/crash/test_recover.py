@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash.ground import Ground, environment, local
-from crash.zygote import Ended, Zygote
+from crash.environment import Ground, environment, local
+from crash.forkserver import Ended, Zygote
 
 from planapply.model.state import State
 from planapply.store import open_store

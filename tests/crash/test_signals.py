@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash.ground import Ground
+from crash.environment import Ground
 from crash.stopping import CODES, LONGEST, Site, ends, stop
 from lab.honest import Cloud
 

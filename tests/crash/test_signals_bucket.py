@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash.ground import Ground
+from crash.environment import Ground
 from crash.stopping import LONGEST, Site, stop
 from lab.honest import Cloud, listen
 

@@ -338,9 +338,9 @@ Somebody must allow it to your user or role; the policy that is enough stands in
 
 def test_no_permission_to_make_a_group(project: Project, aws: Cloud) -> None:
     aws.fault("CreateSecurityGroup", error="UnauthorizedOperation", status=403)
-    with pytest.raises(PlanapplyError) as caught:
+    with pytest.raises(PlanapplyError) as httpstub:
         project.apply()
-    assert str(caught.value) == snapshot("""\
+    assert str(httpstub.value) == snapshot("""\
 CreateSecurityGroup: set by the lab (UnauthorizedOperation)
 Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
 """)
@@ -364,9 +364,9 @@ def test_the_state_of_another_account(project: Project, aws: Cloud) -> None:
     state = project.state()
     path = Path(project.workspace().store.location)
     path.write_text(path.read_text().replace(state.cloud["account"], "999999999999"))
-    with pytest.raises(PlanapplyError) as caught:
+    with pytest.raises(PlanapplyError) as httpstub:
         project.plan()
-    assert str(caught.value) == snapshot("""\
+    assert str(httpstub.value) == snapshot("""\
 the state of cluster 'genomics' is about another cloud
 account: the state is about 999999999999, this is 123456789012. Use the account, region or machine that it was made in.\
 """)

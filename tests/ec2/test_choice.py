@@ -117,10 +117,10 @@ def test_the_cheapest_that_fit(project: Project) -> None:
 
 
 def test_nothing_fits(project: Project, aws: Cloud) -> None:
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(ProviderError) as httpstub:
         provider().choose(Requirements(cpus=96, memory=30_000 * GIB, gpus=4, arch="arm64"))
-    assert caught.value.kind is ErrorKind.REJECTED
-    assert str(caught.value) == snapshot("""\
+    assert httpstub.value.kind is ErrorKind.REJECTED
+    assert str(httpstub.value) == snapshot("""\
 no size in eu-west-1 has 96 CPUs, 30000 GiB of memory, 4 NVIDIA GPUs, the architecture arm64
 Ask for less, or name a `size`.\
 """)

@@ -253,10 +253,10 @@ def test_limits_of_ec2_are_kept(project: Project, aws: Cloud) -> None:
 
 def test_user_data_that_is_too_large_is_not_asked(project: Project, aws: Cloud) -> None:
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(ProviderError) as httpstub:
         launch(provider.client, request(user_data=b"x" * 16385), WHERE)  # type: ignore[attr-defined]
-    assert caught.value.kind is ErrorKind.REJECTED
-    assert str(caught.value) == snapshot("""\
+    assert httpstub.value.kind is ErrorKind.REJECTED
+    assert str(httpstub.value) == snapshot("""\
 the user data of cpu has 16,385 bytes, compressed, and EC2 takes 16,384
 Shorten `requirements`, `packages`, `setup` or `options`, or use a container or image that has them.\
 """)
@@ -309,10 +309,10 @@ def test_every_code_has_its_class(project: Project, aws: Cloud) -> None:
     for kind, codes in KINDS.items():
         for code in codes:
             aws.fault("RunInstances", error=code, status=500 if "Capacity" in code else 400)
-            with pytest.raises(ProviderError) as caught:
+            with pytest.raises(ProviderError) as httpstub:
                 provider.launch(request())
-            seen.setdefault(caught.value.kind, set()).add(code)
-            assert code in caught.value.summary or kind is ErrorKind.CAPACITY
+            seen.setdefault(httpstub.value.kind, set()).add(code)
+            assert code in httpstub.value.summary or kind is ErrorKind.CAPACITY
     assert seen == KINDS
 
 
@@ -320,24 +320,24 @@ def test_codes_that_nobody_knows(project: Project, aws: Cloud) -> None:
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
     for status, kind in ((400, ErrorKind.REJECTED), (500, ErrorKind.UNKNOWN)):
         aws.fault("RunInstances", error="NewInWinter", status=status)
-        with pytest.raises(ProviderError) as caught:
+        with pytest.raises(ProviderError) as httpstub:
             provider.launch(request())
-        assert caught.value.kind is kind
-        assert str(caught.value) == "RunInstances: set by the lab (NewInWinter)"
+        assert httpstub.value.kind is kind
+        assert str(httpstub.value) == "RunInstances: set by the lab (NewInWinter)"
     # Nothing can have been changed by what only reads.
     aws.fault("DescribeInstances", error="NewInWinter", status=500)
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(ProviderError) as httpstub:
         provider.find({})
-    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    assert httpstub.value.kind is ErrorKind.UNAVAILABLE
 
 
 def test_a_secret_part_of_a_refusal_is_left_out(project: Project, aws: Cloud) -> None:
     message = "You may not. Encoded authorization failure message: AbC123-very-long"
     aws.fault("RunInstances", error="UnauthorizedOperation", status=403, message=message)
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(ProviderError) as httpstub:
         provider.launch(request())
-    assert str(caught.value) == snapshot("""\
+    assert str(httpstub.value) == snapshot("""\
 RunInstances: You may not (UnauthorizedOperation)
 Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
 """)

@@ -108,9 +108,9 @@ def test_offline_me_can_not_be_known(
     project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
 ) -> None:
     monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1/")
-    with pytest.raises(PlanapplyError) as caught:
+    with pytest.raises(PlanapplyError) as httpstub:
         project.apply()
-    assert str(caught.value) == snapshot("""\
+    assert str(httpstub.value) == snapshot("""\
 this machine's public address can't be found: http://127.0.0.1:1/: <urlopen error [Errno 111] Connection refused>
 Is it online? Otherwise write in place of "me" the network that shall reach the scheduler, such as allow_from = ["203.0.113.0/24"] under [provider].\
 """)
@@ -172,9 +172,9 @@ def test_one_more_network_is_allowed_and_stays(project: Project, aws: Cloud) -> 
             ("tcp", 8787, "203.0.113.7/32"),
         ]
     )
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(ProviderError) as httpstub:
         provider.allow(resource, "the office")
-    assert str(caught.value) == snapshot("""\
+    assert str(httpstub.value) == snapshot("""\
 `the office` is no network
 Write an address, a network such as "203.0.113.0/24", or "me" for this machine.\
 """)
@@ -201,9 +201,9 @@ def test_a_group_that_is_gone_already_is_no_error(project: Project) -> None:
     project.apply("workers.cpu.count=0")
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
     resource = project.state().resources[GROUP]
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(ProviderError) as httpstub:
         provider.cleanup(resource)  # type: ignore[attr-defined]
-    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    assert httpstub.value.kind is ErrorKind.UNAVAILABLE
     project.destroy()
     provider.cleanup(resource)  # type: ignore[attr-defined]
 
@@ -251,16 +251,16 @@ def test_allow_says_at_once_that_the_group_is_gone_and_the_next_apply_lets_all_i
     gone = project.state().resources[GROUP].id or ""
     ec2().delete_security_group(GroupId=gone)
     before = project.clock.monotonic()
-    with pytest.raises(PlanapplyError) as caught:
+    with pytest.raises(PlanapplyError) as httpstub:
         allow(project.workspace(), "198.51.100.0/24")
     assert project.clock.monotonic() == before
-    assert str(caught.value).replace(gone, "sg-…") == snapshot("""\
+    assert str(httpstub.value).replace(gone, "sg-…") == snapshot("""\
 the security group sg-… is gone: somebody has removed it
 `planapply apply` makes another, which lets this network in, too.\
 """)
-    with pytest.raises(PlanapplyError) as caught:
+    with pytest.raises(PlanapplyError) as httpstub:
         allow(project.workspace(), "198.51.100.77")
-    assert str(caught.value) == snapshot("""\
+    assert str(httpstub.value) == snapshot("""\
 the security group of cluster 'genomics' is not there
 `planapply apply` makes it; repeat this then.\
 """)
@@ -447,9 +447,9 @@ Write security = "tls" under [cluster], or smaller networks.\
 def test_names_of_rules_in_the_spec(project: Project) -> None:
     """What is no network is told with its place, by the spec alone."""
     project.say("provider", 'allow_from = ["me", "203.0.113.1/24"]')
-    with pytest.raises(PlanapplyError) as caught:
+    with pytest.raises(PlanapplyError) as httpstub:
         project.workspace()
-    place, _, said = str(caught.value).partition(": ")
+    place, _, said = str(httpstub.value).partition(": ")
     assert place.endswith("planapply.toml:6:1")
     assert said == snapshot("""\
 `provider.allow_from` can't be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is no network

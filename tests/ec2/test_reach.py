@@ -51,9 +51,9 @@ def test_latest_is_not_for_every_vm(project: Project, aws: Cloud) -> None:
     first, second = project.calls("GetConsoleOutput")
     assert (first["Latest"], second["Latest"]) == ("true", "false")
     aws.fault("GetConsoleOutput", error="UnauthorizedOperation", status=403, times=2)
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(ProviderError) as httpstub:
         provider().console(vm, 5)
-    assert caught.value.kind is ErrorKind.UNAUTHORIZED
+    assert httpstub.value.kind is ErrorKind.UNAUTHORIZED
 
 
 def test_what_a_vm_was_told(project: Project) -> None:

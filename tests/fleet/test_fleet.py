@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fake_provider import FakeCloud, FakeProvider
-from simulator.world import Fuse, SimClock, SimStore
+from simulator.simulated import Fuse, SimClock, SimStore
 
 from planapply.fleet import Fleet, Journal, Wanted
 from planapply.model.diagnostics import PlanapplyError

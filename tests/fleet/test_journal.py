@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from simulator.world import Fuse, SimStore
+from simulator.simulated import Fuse, SimStore
 
 from planapply.fleet.clock import Stopped, SystemClock
 from planapply.fleet.journal import Journal

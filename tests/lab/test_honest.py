@@ -42,9 +42,9 @@ def run(ec2: Any, most: int = 1, least: int = 1, **more: Any) -> list[dict[str, 
 
 
 def refused(call: Callable[..., Any], *args: Any, **how: Any) -> tuple[str, int]:
-    with pytest.raises(ClientError) as caught:
+    with pytest.raises(ClientError) as httpstub:
         call(*args, **how)
-    response = caught.value.response
+    response = httpstub.value.response
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import caught
+import httpstub
 import pytest
-from caught import Serve
+from httpstub import Serve
 from cli.commands import Result, Run
 from novalab.cloud import Cloud, serve
 from planapply_libcloud.drivers import TABLE
@@ -46,11 +46,11 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Every host is this machine: see `caught`."""
+    """Every host is this machine: see `httpstub`."""
     monkeypatch.setenv("CLOUD_KEY", "the-key")
     monkeypatch.setenv("CLOUD_SECRET", "the-secret")
     with ExitStack() as stack:
-        yield lambda folder: stack.enter_context(caught.serve(folder))
+        yield lambda folder: stack.enter_context(httpstub.serve(folder))
 
 
 @pytest.fixture(scope="session")

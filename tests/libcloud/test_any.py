@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from caught.own import AcmeDriver, install
+from httpstub.own import AcmeDriver, install
 from cli.commands import Run
 from conformance.subjects import Account, Subject, libcloud_provider
 from inline_snapshot import snapshot

@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from caught import Caught, Serve
-from caught.launching import config
+from httpstub import Caught, Serve
+from httpstub.launching import config
 from conformance.subjects import Account, Subject, libcloud_provider
 from inline_snapshot import snapshot
 
@@ -19,11 +19,11 @@ HTML = "<html><head><title>502 Bad Gateway</title></head><body>secret: the-key</
 
 @pytest.fixture
 def ocean(cloud: Serve) -> Caught:
-    caught = cloud("digitalocean_v2")
+    httpstub = cloud("digitalocean_v2")
     for path, name in (("sizes", "sizes"), ("images", "images"), ("regions", "locations")):
-        caught.on("GET", f"/v2/{path}", f"list_{name}.json")
-    caught.on("GET", "/v2/droplets", "list_nodes_empty.json")
-    return caught
+        httpstub.on("GET", f"/v2/{path}", f"list_{name}.json")
+    httpstub.on("GET", "/v2/droplets", "list_nodes_empty.json")
+    return httpstub
 
 
 def told(status: int, message: str, **more: Any) -> Any:

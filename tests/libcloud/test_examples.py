@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import tomli
-from caught import Caught, Serve
-from caught.launching import rsa_key
+from httpstub import Caught, Serve
+from httpstub.launching import rsa_key
 from cli.commands import Run
 from inline_snapshot import snapshot
 from novalab.cloud import Cloud
@@ -62,9 +62,9 @@ def test_an_example_is_valid(run: Run, name: str) -> None:
     assert result.code == 0, result.err
 
 
-def has(caught: Caught, file: str, where: str, **values: list[Any]) -> Any:
+def has(httpstub: Caught, file: str, where: str, **values: list[Any]) -> Any:
     """A list of Libcloud's files, with entries of these values."""
-    document = caught.file(file)
+    document = httpstub.file(file)
     entries = document[where]
     count = max(map(len, values.values()))
     document[where] = [
@@ -75,69 +75,69 @@ def has(caught: Caught, file: str, where: str, **values: list[Any]) -> Any:
 
 
 def digitalocean(cloud: Serve) -> None:
-    caught = cloud("digitalocean_v2")
+    httpstub = cloud("digitalocean_v2")
     slugs = ["s-2vcpu-4gb", "c-4", "s-4vcpu-8gb"]
-    caught.on("GET", "/v2/sizes", has(caught, "list_sizes.json", "sizes", slug=slugs))
-    images = has(caught, "list_images.json", "images", slug=["debian-12-x64"])
-    caught.on("GET", "/v2/images", images)
-    caught.on("GET", "/v2/regions", has(caught, "list_locations.json", "regions", slug=["fra1"]))
-    caught.on("GET", "/v2/account", {"account": {"uuid": "1"}})
-    caught.on("GET", "/v2/droplets", "list_nodes_empty.json")
+    httpstub.on("GET", "/v2/sizes", has(httpstub, "list_sizes.json", "sizes", slug=slugs))
+    images = has(httpstub, "list_images.json", "images", slug=["debian-12-x64"])
+    httpstub.on("GET", "/v2/images", images)
+    httpstub.on("GET", "/v2/regions", has(httpstub, "list_locations.json", "regions", slug=["fra1"]))
+    httpstub.on("GET", "/v2/account", {"account": {"uuid": "1"}})
+    httpstub.on("GET", "/v2/droplets", "list_nodes_empty.json")
 
 
 def linode(cloud: Serve) -> None:
-    caught = cloud("linode_v4")
-    types = has(caught, "list_types.json", "data", id=["g6-standard-2", "g6-dedicated-4"])
-    caught.on("GET", "/v4/linode/types", types)
-    caught.on("GET", "/v4/images", has(caught, "list_images.json", "data", id=["linode/debian12"]))
-    caught.on("GET", "/v4/regions", has(caught, "list_locations.json", "data", id=["eu-central"]))
-    caught.on("GET", "/v4/linode/instances", {"data": [], "page": 1, "pages": 1})
+    httpstub = cloud("linode_v4")
+    types = has(httpstub, "list_types.json", "data", id=["g6-standard-2", "g6-dedicated-4"])
+    httpstub.on("GET", "/v4/linode/types", types)
+    httpstub.on("GET", "/v4/images", has(httpstub, "list_images.json", "data", id=["linode/debian12"]))
+    httpstub.on("GET", "/v4/regions", has(httpstub, "list_locations.json", "data", id=["eu-central"]))
+    httpstub.on("GET", "/v4/linode/instances", {"data": [], "page": 1, "pages": 1})
 
 
 def vultr(cloud: Serve) -> None:
-    caught = cloud("vultr_v2")
-    plans = has(caught, "list_sizes.json", "plans", id=["vc2-2c-4gb", "vc2-4c-8gb"])
-    systems = has(caught, "list_images.json", "os", name=["Debian 12 x64 (bookworm)"])
+    httpstub = cloud("vultr_v2")
+    plans = has(httpstub, "list_sizes.json", "plans", id=["vc2-2c-4gb", "vc2-4c-8gb"])
+    systems = has(httpstub, "list_images.json", "os", name=["Debian 12 x64 (bookworm)"])
     end = {"links": {"next": "", "prev": ""}}
-    caught.on("GET", "/v2/plans", plans)
-    caught.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
-    caught.on("GET", "/v2/os", systems)
-    caught.on("GET", "/v2/regions", has(caught, "list_locations.json", "regions", id=["fra"]))
-    caught.on("GET", "/v2/instances", {"instances": [], "meta": end})
-    caught.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": end})
+    httpstub.on("GET", "/v2/plans", plans)
+    httpstub.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
+    httpstub.on("GET", "/v2/os", systems)
+    httpstub.on("GET", "/v2/regions", has(httpstub, "list_locations.json", "regions", id=["fra"]))
+    httpstub.on("GET", "/v2/instances", {"instances": [], "meta": end})
+    httpstub.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": end})
 
 
 def gce(cloud: Serve) -> None:
-    caught = cloud("gce")
+    httpstub = cloud("gce")
     compute, zone = "/compute/v1/projects/my-project", "europe-west1-b"
     sizes = ["e2-standard-2", "c2-standard-4", "n2-standard-4"]
-    types = has(caught, "zones_us-central1-a_machineTypes.json", "items", name=sizes)
+    types = has(httpstub, "zones_us-central1-a_machineTypes.json", "items", name=sizes)
     link = f"https://www.googleapis.com{compute}/zones/{zone}"
-    zones = has(caught, "zones.json", "items", name=[zone], selfLink=[link])
+    zones = has(httpstub, "zones.json", "items", name=[zone], selfLink=[link])
     for entry in types["items"]:
         entry["zone"] = zone
-    caught.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
-    caught.on("GET", f"{compute}/zones", zones)
-    regions = has(caught, "regions.json", "items", name=["europe-west1"], zones=[[link]])
-    caught.on("GET", f"{compute}/regions", regions)
-    caught.on("GET", f"{compute}/zones/{zone}/machineTypes", types)
-    caught.on("GET", ".*/images/family/debian-12", caught.file("global_images.json")["items"][0])
-    caught.on("GET", f"{compute}/aggregated/instances", {"items": {}})
-    caught.on("GET", f"{compute}/aggregated/disks", {"items": {}})
+    httpstub.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
+    httpstub.on("GET", f"{compute}/zones", zones)
+    regions = has(httpstub, "regions.json", "items", name=["europe-west1"], zones=[[link]])
+    httpstub.on("GET", f"{compute}/regions", regions)
+    httpstub.on("GET", f"{compute}/zones/{zone}/machineTypes", types)
+    httpstub.on("GET", ".*/images/family/debian-12", httpstub.file("global_images.json")["items"][0])
+    httpstub.on("GET", f"{compute}/aggregated/instances", {"items": {}})
+    httpstub.on("GET", f"{compute}/aggregated/disks", {"items": {}})
 
 
 def azure(cloud: Serve) -> None:
-    caught = cloud("azure_arm")
+    httpstub = cloud("azure_arm")
     compute = "/subscriptions/the-azure_subscription_id/providers/Microsoft.Compute"
     group = "/subscriptions/the-azure_subscription_id/resourceGroups/dask/providers"
     file = "_subscriptions_99999999_providers_Microsoft_Compute_locations_eastus_vmSizes.json"
     sizes = ["Standard_D2s_v5", "Standard_F4s_v2", "Standard_D4s_v5"]
     token = {"access_token": "t", "expires_on": "9999999999"}
-    caught.on("POST", "/the-azure_tenant_id/oauth2/token", token)
-    caught.on(
-        "GET", f"{compute}/locations/westeurope/vmSizes", has(caught, file, "value", name=sizes)
+    httpstub.on("POST", "/the-azure_tenant_id/oauth2/token", token)
+    httpstub.on(
+        "GET", f"{compute}/locations/westeurope/vmSizes", has(httpstub, file, "value", name=sizes)
     )
-    caught.on("GET", f"{group}/Microsoft.Compute/virtualMachines", {"value": []})
+    httpstub.on("GET", f"{group}/Microsoft.Compute/virtualMachines", {"value": []})
 
 
 CLOUDS: dict[str, Callable[[Serve], None]] = {

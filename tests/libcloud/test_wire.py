@@ -6,8 +6,8 @@ Every cloud here keeps what it was sent, so that a VM can be found again by it.
 from typing import Any
 
 import pytest
-from caught import Sent, Serve
-from caught.launching import config, found, launched, named, scripts, shown
+from httpstub import Sent, Serve
+from httpstub.launching import config, found, launched, named, scripts, shown
 from inline_snapshot import snapshot
 
 from planapply.provider import Price
@@ -17,29 +17,29 @@ END = {"links": {"next": "", "prev": ""}}  # of a list on one page
 
 def test_digitalocean(cloud: Serve) -> None:
     """https://docs.digitalocean.com/reference/api/digitalocean/#tag/Droplets/operation/droplets_create"""
-    caught = cloud("digitalocean_v2")
+    httpstub = cloud("digitalocean_v2")
     droplets: list[dict[str, Any]] = []
 
     def create(sent: Sent) -> Any:
-        droplet = caught.file("list_nodes.json")["droplets"][0]
+        droplet = httpstub.file("list_nodes.json")["droplets"][0]
         droplets.append(droplet | {key: sent.body[key] for key in ("name", "tags")})
         return 202, {"droplet": droplets[-1]}
 
-    caught.on("GET", "/v2/sizes", "list_sizes.json")
-    caught.on("GET", "/v2/images", "list_images.json")
-    caught.on("GET", "/v2/regions", "list_locations.json")
-    caught.on("GET", "/v2/account", {"account": {"uuid": "b6fr89dbf6d9156cace5f3c78dc9851d"}})
-    caught.on("POST", "/v2/droplets", create)
-    caught.on(
+    httpstub.on("GET", "/v2/sizes", "list_sizes.json")
+    httpstub.on("GET", "/v2/images", "list_images.json")
+    httpstub.on("GET", "/v2/regions", "list_locations.json")
+    httpstub.on("GET", "/v2/account", {"account": {"uuid": "b6fr89dbf6d9156cace5f3c78dc9851d"}})
+    httpstub.on("POST", "/v2/droplets", create)
+    httpstub.on(
         "GET",
         "/v2/droplets",
         lambda sent: {"droplets": droplets, "links": {}, "meta": {"total": 1}},
     )
-    caught.on("DELETE", "/v2/droplets/3164444", (204, None))
+    httpstub.on("DELETE", "/v2/droplets/3164444", (204, None))
     account, provider, vm = launched(
         "digitalocean", config(size=("512mb",), image="ubuntu-14-04-x64", zones=("nyc1",))
     )
-    [sent] = caught.writes()
+    [sent] = httpstub.writes()
     assert shown(sent) == snapshot("""\
 POST https://api.digitalocean.com/v2/droplets
 {
@@ -71,24 +71,24 @@ POST https://api.digitalocean.com/v2/droplets
 
 def test_linode(cloud: Serve) -> None:
     """https://techdocs.akamai.com/linode-api/reference/post-linode-instance"""
-    caught = cloud("linode_v4")
+    httpstub = cloud("linode_v4")
     linodes: list[dict[str, Any]] = []
 
     def create(sent: Sent) -> Any:
-        linode = caught.file("create_node.json")
+        linode = httpstub.file("create_node.json")
         linodes.append(linode | {key: sent.body[key] for key in ("label", "tags")})
         return linodes[-1]
 
-    caught.on("GET", "/v4/linode/types", "list_types.json")
-    caught.on("GET", "/v4/images", "list_images.json")
-    caught.on("GET", "/v4/regions", "list_locations.json")
-    caught.on("POST", "/v4/linode/instances", create)
-    caught.on("GET", "/v4/linode/instances", lambda sent: {"data": linodes, "page": 1, "pages": 1})
-    caught.on("DELETE", "/v4/linode/instances/45501392", {})
+    httpstub.on("GET", "/v4/linode/types", "list_types.json")
+    httpstub.on("GET", "/v4/images", "list_images.json")
+    httpstub.on("GET", "/v4/regions", "list_locations.json")
+    httpstub.on("POST", "/v4/linode/instances", create)
+    httpstub.on("GET", "/v4/linode/instances", lambda sent: {"data": linodes, "page": 1, "pages": 1})
+    httpstub.on("DELETE", "/v4/linode/instances/45501392", {})
     account, provider, vm = launched(
         "linode", config(size=("g6-nanode-1",), image="linode/debian10", zones=("eu-west",))
     )
-    [sent] = caught.writes()
+    [sent] = httpstub.writes()
     password = sent.body.pop("root_pass")
     assert len(password) > 30  # of nobody's, and nowhere kept
     assert password not in repr(vm)
@@ -124,27 +124,27 @@ POST https://api.linode.com/v4/linode/instances
 
 def test_vultr(cloud: Serve) -> None:
     """https://www.vultr.com/api/#tag/instances/operation/create-instance"""
-    caught = cloud("vultr_v2")
+    httpstub = cloud("vultr_v2")
     instances: list[dict[str, Any]] = []
 
     def create(sent: Sent) -> Any:
         instances.append(
-            caught.file("create_node.json")["instance"] | {"label": sent.body["label"]}
+            httpstub.file("create_node.json")["instance"] | {"label": sent.body["label"]}
         )
         return 202, {"instance": instances[-1]}
 
-    caught.on("GET", "/v2/plans", "list_sizes.json")
-    caught.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
-    caught.on("GET", "/v2/os", "list_images.json")
-    caught.on("GET", "/v2/regions", "list_locations.json")
-    caught.on("POST", "/v2/instances", create)
-    caught.on("GET", "/v2/instances", lambda sent: {"instances": instances, "meta": END})
-    caught.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": END})
-    caught.on("DELETE", "/v2/instances/123", (204, None))
+    httpstub.on("GET", "/v2/plans", "list_sizes.json")
+    httpstub.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
+    httpstub.on("GET", "/v2/os", "list_images.json")
+    httpstub.on("GET", "/v2/regions", "list_locations.json")
+    httpstub.on("POST", "/v2/instances", create)
+    httpstub.on("GET", "/v2/instances", lambda sent: {"instances": instances, "meta": END})
+    httpstub.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": END})
+    httpstub.on("DELETE", "/v2/instances/123", (204, None))
     account, provider, vm = launched(
         "vultr", config(size=("vc2-1c-1gb",), image="CentOS 7 x64", zones=("ams",))
     )
-    [sent] = caught.writes()
+    [sent] = httpstub.writes()
     assert shown(sent) == snapshot("""\
 POST https://api.vultr.com/v2/instances
 {
@@ -166,24 +166,24 @@ POST https://api.vultr.com/v2/instances
 
 def test_scaleway(cloud: Serve) -> None:
     """https://www.scaleway.com/en/developers/api/instances/#path-instances-create-an-instance"""
-    caught = cloud("scaleway")
+    httpstub = cloud("scaleway")
     servers: list[dict[str, Any]] = []
 
     def create(sent: Sent) -> Any:
-        server = caught.file("create_node.json")["server"]
+        server = httpstub.file("create_node.json")["server"]
         servers.append(server | {key: sent.body[key] for key in ("name", "tags")})
         return 201, {"server": servers[-1]}
 
-    caught.on("GET", "/products/servers", "list_sizes.json")
-    caught.on("GET", "/products/servers/availability", "list_availability.json")
-    caught.on("GET", "/images", "list_images.json")
-    caught.on("POST", "/servers", create)
-    caught.on("POST", "/servers/741db378/action", (202, {"task": {}}))
-    caught.on("GET", "/servers", lambda sent: {"servers": servers})
+    httpstub.on("GET", "/products/servers", "list_sizes.json")
+    httpstub.on("GET", "/products/servers/availability", "list_availability.json")
+    httpstub.on("GET", "/images", "list_images.json")
+    httpstub.on("POST", "/servers", create)
+    httpstub.on("POST", "/servers/741db378/action", (202, {"task": {}}))
+    httpstub.on("GET", "/servers", lambda sent: {"servers": servers})
     account, provider, vm = launched(
         "scaleway", config(size=("ARM64-4GB",), image="12345"), secret="env:CLOUD_SECRET"
     )
-    assert "\n".join(map(shown, caught.writes())) == snapshot("""\
+    assert "\n".join(map(shown, httpstub.writes())) == snapshot("""\
 POST https://cp-par1.scaleway.com/servers
 {
  "name": "genomics-cpu-7-0123456789abcdef0123",
@@ -215,7 +215,7 @@ POST https://cp-par1.scaleway.com/servers/741db378/action
 """)
     assert found(account) == vm.tags
     assert list(provider.terminate([vm.id])) == []
-    assert shown(caught.writes()[-1]) == snapshot("""\
+    assert shown(httpstub.writes()[-1]) == snapshot("""\
 POST https://cp-par1.scaleway.com/servers/741db378/action
 {
  "action": "terminate"
@@ -225,27 +225,27 @@ POST https://cp-par1.scaleway.com/servers/741db378/action
 
 def test_equinix_metal(cloud: Serve) -> None:
     """https://deploy.equinix.com/developers/api/metal/#tag/Devices/operation/createDevice"""
-    caught = cloud("equinixmetal")
+    httpstub = cloud("equinixmetal")
     project = "3d27fd13-0466-4878-be22-9a4b5595a3df"
     devices: list[dict[str, Any]] = []
 
     def create(sent: Sent) -> Any:
-        device = caught.file("device_create.json")
+        device = httpstub.file("device_create.json")
         devices.append(device | {"hostname": sent.body["hostname"]})
         return 201, devices[-1]
 
-    caught.on("GET", f"/metal/v1/projects/{project}/plans", "plans.json")
-    caught.on("GET", "/metal/v1/projects", "projects.json")
-    caught.on("GET", "/metal/v1/operating-systems", "operatingsystems.json")
-    caught.on("GET", "/metal/v1/locations/metros", "metros.json")
-    caught.on("POST", f"/metal/v1/projects/{project}/devices", create)
-    caught.on("GET", f"/metal/v1/projects/{project}/devices", lambda sent: {"devices": devices})
+    httpstub.on("GET", f"/metal/v1/projects/{project}/plans", "plans.json")
+    httpstub.on("GET", "/metal/v1/projects", "projects.json")
+    httpstub.on("GET", "/metal/v1/operating-systems", "operatingsystems.json")
+    httpstub.on("GET", "/metal/v1/locations/metros", "metros.json")
+    httpstub.on("POST", f"/metal/v1/projects/{project}/devices", create)
+    httpstub.on("GET", f"/metal/v1/projects/{project}/devices", lambda sent: {"devices": devices})
     account, _, vm = launched(
         "equinixmetal",
         config(size=("baremetal_1",), image="ubuntu_14_04", zones=("Dallas",)),
         create={"ex_project_id": project},
     )
-    [sent] = caught.writes()
+    [sent] = httpstub.writes()
     assert shown(sent) == snapshot("""\
 POST https://api.equinix.com/metal/v1/projects/3d27fd13-0466-4878-be22-9a4b5595a3df/devices
 {
@@ -264,7 +264,7 @@ POST https://api.equinix.com/metal/v1/projects/3d27fd13-0466-4878-be22-9a4b5595a
 @pytest.mark.parametrize("driver", ["exoscale", "cloudstack"])
 def test_cloudstack(cloud: Serve, driver: str) -> None:
     """https://cloudstack.apache.org/api/apidocs-4.19/apis/deployVirtualMachine.html"""
-    caught = cloud("cloudstack")
+    httpstub = cloud("cloudstack")
     machines: list[dict[str, Any]] = []
 
     def api(sent: Sent) -> Any:
@@ -279,12 +279,12 @@ def test_cloudstack(cloud: Serve, driver: str) -> None:
                 }
             }
         if command == "deployVirtualMachine":
-            known = caught.file("listVirtualMachines_default.json")
+            known = httpstub.file("listVirtualMachines_default.json")
             machine = known["listvirtualmachinesresponse"]["virtualmachine"][0]
             machines.append(machine | {"name": sent.query["name"][0]})
         return f"{command}_default.json"
 
-    caught.on("GET", ".*", api)
+    httpstub.on("GET", ".*", api)
     options = {"url": "https://cloud.example.com/client/api"} if driver == "cloudstack" else {}
     account, _, vm = launched(
         driver,
@@ -292,7 +292,7 @@ def test_cloudstack(cloud: Serve, driver: str) -> None:
         secret="env:CLOUD_SECRET",
         options=options,
     )
-    sent = next(s for s in caught.sent if s.query["command"] == ["deployVirtualMachine"])
+    sent = next(s for s in httpstub.sent if s.query["command"] == ["deployVirtualMachine"])
     asked = {k: v[0] for k, v in sent.query.items() if k not in ("signature", "response", "apiKey")}
     assert scripts(asked.pop("userdata")) == "<the script, compressed, as base64>"
     assert asked == snapshot(
@@ -310,28 +310,28 @@ def test_cloudstack(cloud: Serve, driver: str) -> None:
 
 def test_ovh(cloud: Serve) -> None:
     """https://eu.api.ovh.com/console/?section=%2Fcloud&branch=v1#post-/cloud/project/-serviceName-/instance"""
-    caught = cloud("ovh")
+    httpstub = cloud("ovh")
     instances: list[dict[str, Any]] = []
     prefix = "/1.0/cloud/project/project-id"
 
     def create(sent: Sent) -> Any:
-        known = caught.file("instance_get.json")[0]
+        known = httpstub.file("instance_get.json")[0]
         instances.append(known | {"name": sent.body["name"]})
         return instances[-1]
 
-    caught.on("GET", "/1.0/auth/time", "auth_time_get.json")
-    caught.on("GET", f"{prefix}/flavor", "flavor_get.json")
-    caught.on("GET", f"{prefix}/image", "image_get.json")
-    caught.on("GET", f"{prefix}/region", "region_get.json")
-    caught.on("POST", f"{prefix}/instance", create)
-    caught.on("GET", f"{prefix}/instance", lambda sent: instances)
+    httpstub.on("GET", "/1.0/auth/time", "auth_time_get.json")
+    httpstub.on("GET", f"{prefix}/flavor", "flavor_get.json")
+    httpstub.on("GET", f"{prefix}/image", "image_get.json")
+    httpstub.on("GET", f"{prefix}/region", "region_get.json")
+    httpstub.on("POST", f"{prefix}/instance", create)
+    httpstub.on("GET", f"{prefix}/instance", lambda sent: instances)
     account, provider, vm = launched(
         "ovh",
         config(size=("foo-id",), image="foo-id", zones=("SBG1",)),
         secret="env:CLOUD_SECRET",
         options={"ex_project_id": "project-id", "ex_consumer_key": "env:CLOUD_KEY"},
     )
-    [sent] = caught.writes()
+    [sent] = httpstub.writes()
     assert shown(sent) == snapshot("""\
 POST https://api.ovh.com/1.0/cloud/project/project-id/instance
 {
@@ -347,22 +347,22 @@ POST https://api.ovh.com/1.0/cloud/project/project-id/instance
 
 def test_upcloud(cloud: Serve) -> None:
     """https://developers.upcloud.com/1.3/8-servers/#create-server"""
-    caught = cloud("upcloud")
+    httpstub = cloud("upcloud")
     servers: list[dict[str, Any]] = []
 
     def create(sent: Sent) -> Any:
-        known = caught.file("api_1_2_server_from_template.json")["server"]
+        known = httpstub.file("api_1_2_server_from_template.json")["server"]
         servers.append(known | {"title": sent.body["server"]["title"]})
         return 202, {"server": servers[-1]}
 
-    caught.on("GET", "/1.2/plan", "api_1_2_plan.json")
-    caught.on("GET", "/1.2/price", "api_1_2_price.json")
-    caught.on("GET", "/1.2/zone", "api_1_2_zone.json")
-    caught.on("GET", "/1.2/storage/template", "api_1_2_storage_template.json")
-    caught.on("GET", "/1.2/storage/cdrom", "api_1_2_storage_cdrom.json")
-    caught.on("POST", "/1.2/server", create)
-    caught.on("GET", "/1.2/server", lambda sent: {"servers": {"server": servers}})
-    caught.on("GET", "/1.2/server/.*", lambda sent: {"server": servers[0]})
+    httpstub.on("GET", "/1.2/plan", "api_1_2_plan.json")
+    httpstub.on("GET", "/1.2/price", "api_1_2_price.json")
+    httpstub.on("GET", "/1.2/zone", "api_1_2_zone.json")
+    httpstub.on("GET", "/1.2/storage/template", "api_1_2_storage_template.json")
+    httpstub.on("GET", "/1.2/storage/cdrom", "api_1_2_storage_cdrom.json")
+    httpstub.on("POST", "/1.2/server", create)
+    httpstub.on("GET", "/1.2/server", lambda sent: {"servers": {"server": servers}})
+    httpstub.on("GET", "/1.2/server/.*", lambda sent: {"server": servers[0]})
     account, _, vm = launched(
         "upcloud",
         config(
@@ -370,7 +370,7 @@ def test_upcloud(cloud: Serve) -> None:
         ),
         secret="env:CLOUD_SECRET",
     )
-    [sent] = caught.writes()
+    [sent] = httpstub.writes()
     assert shown(sent) == snapshot("""\
 POST https://api.upcloud.com/1.2/server
 {

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from caught import Caught, Sent, Serve
-from caught.launching import config, found, launched, shown
+from httpstub import Caught, Sent, Serve
+from httpstub.launching import config, found, launched, shown
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, ProviderError
@@ -31,29 +31,29 @@ SETTINGS: dict[str, Any] = {
 class Azure:
     """A resource group that keeps what it was sent."""
 
-    def __init__(self, caught: Caught) -> None:
-        self.caught = caught
+    def __init__(self, httpstub: Caught) -> None:
+        self.caught = httpstub
         self.machines: dict[str, dict[str, Any]] = {}
         self.interfaces: list[str] = []
-        caught.on(
+        httpstub.on(
             "POST",
             "/77777777-7777-7777-7777-777777777777/oauth2/token",
             {"access_token": "t", "expires_on": "9999999999"},
         )
         compute = "_subscriptions_99999999_providers_Microsoft_Compute"
-        caught.on(
+        httpstub.on(
             "GET",
             "/subscriptions/99999999/providers/Microsoft.Compute/locations/eastus/vmSizes",
             f"{compute}_locations_eastus_vmSizes.json",
         )
-        caught.on("GET", "/subscriptions/99999999/providers/Microsoft.Compute", f"{compute}.json")
-        caught.on("PUT", f"{INTERFACES}/.*", self.make_interface)
-        caught.on("DELETE", f"{INTERFACES}/.*", self.delete_interface)
-        caught.on("GET", f"{INTERFACES}/.*", self.interface)
-        caught.on("PUT", f"{MACHINES}/.*", self.make_machine)
-        caught.on("GET", f"{MACHINES}/.*/InstanceView", {"statuses": []})
-        caught.on("DELETE", f"{MACHINES}/.*", (202, None))
-        caught.on("GET", MACHINES, lambda sent: {"value": [*self.machines.values()]})
+        httpstub.on("GET", "/subscriptions/99999999/providers/Microsoft.Compute", f"{compute}.json")
+        httpstub.on("PUT", f"{INTERFACES}/.*", self.make_interface)
+        httpstub.on("DELETE", f"{INTERFACES}/.*", self.delete_interface)
+        httpstub.on("GET", f"{INTERFACES}/.*", self.interface)
+        httpstub.on("PUT", f"{MACHINES}/.*", self.make_machine)
+        httpstub.on("GET", f"{MACHINES}/.*/InstanceView", {"statuses": []})
+        httpstub.on("DELETE", f"{MACHINES}/.*", (202, None))
+        httpstub.on("GET", MACHINES, lambda sent: {"value": [*self.machines.values()]})
 
     def make_interface(self, sent: Sent) -> Any:
         self.interfaces.append(sent.path)

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from caught import Caught, Sent, Serve
-from caught.launching import config, found, launched, rsa_key, shown
+from httpstub import Caught, Sent, Serve
+from httpstub.launching import config, found, launched, rsa_key, shown
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, Price, ProviderError
@@ -30,12 +30,12 @@ SETTINGS: dict[str, Any] = {
 class Google:
     """A project that keeps instances and firewall rules as it was sent them."""
 
-    def __init__(self, caught: Caught) -> None:
-        self.caught = caught
+    def __init__(self, httpstub: Caught) -> None:
+        self.caught = httpstub
         self.instances: list[dict[str, Any]] = []
         self.firewalls: dict[str, dict[str, Any]] = {}
         self.operation: dict[str, Any] = {"status": "DONE"}
-        image = caught.file("global_images.json")["items"][0]
+        image = httpstub.file("global_images.json")["items"][0]
         files = {
             f"{COMPUTE}/zones": "zones.json",
             f"{COMPUTE}/regions": "regions.json",
@@ -46,24 +46,24 @@ class Google:
             ".*/debian-cloud/global/images/family/debian-12": {**image, "selfLink": IMAGE},
         }
         for path, reply in files.items():
-            caught.on("GET", path, reply)
-        caught.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
-        caught.on("GET", ".*/operations/.*", lambda sent: self.operation)
-        caught.on(
+            httpstub.on("GET", path, reply)
+        httpstub.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
+        httpstub.on("GET", ".*/operations/.*", lambda sent: self.operation)
+        httpstub.on(
             "GET",
             f"{COMPUTE}/aggregated/instances",
             lambda sent: {"items": {"zones/us-central1-a": {"instances": self.instances}}},
         )
-        caught.on("POST", f"{ZONE}/instances", self.insert)
-        caught.on("GET", f"{ZONE}/instances/.*", lambda sent: self.instances[0])
-        caught.on("DELETE", f"{ZONE}/instances/.*", self._accepted)
-        caught.on("POST", f"{ZONE}/instances/.*/set(Labels|Metadata|Tags)", self.change)
+        httpstub.on("POST", f"{ZONE}/instances", self.insert)
+        httpstub.on("GET", f"{ZONE}/instances/.*", lambda sent: self.instances[0])
+        httpstub.on("DELETE", f"{ZONE}/instances/.*", self._accepted)
+        httpstub.on("POST", f"{ZONE}/instances/.*/set(Labels|Metadata|Tags)", self.change)
         rules = f"{COMPUTE}/global/firewalls"
-        caught.on("GET", rules, lambda sent: {"items": [*self.firewalls.values()]})
-        caught.on("GET", f"{rules}/.*", lambda sent: self.firewalls[_last(sent)])
-        caught.on("POST", rules, self.insert_firewall)
-        caught.on("PUT", f"{rules}/.*", self.insert_firewall)
-        caught.on("DELETE", f"{rules}/.*", self.delete_firewall)
+        httpstub.on("GET", rules, lambda sent: {"items": [*self.firewalls.values()]})
+        httpstub.on("GET", f"{rules}/.*", lambda sent: self.firewalls[_last(sent)])
+        httpstub.on("POST", rules, self.insert_firewall)
+        httpstub.on("PUT", f"{rules}/.*", self.insert_firewall)
+        httpstub.on("DELETE", f"{rules}/.*", self.delete_firewall)
 
     def _accepted(self, sent: Sent) -> dict[str, Any]:
         link = f"https://www.googleapis.com{ZONE}/operations/operation-1"

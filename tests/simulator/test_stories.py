@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from simulator.story import Figures, Violation, tell
+from simulator.scenario import Figures, Violation, tell
 
 SEEDS, CHUNKS = 3000, 12
 EXHAUSTIVE = 24

@@ -14,9 +14,9 @@ from planapply.store.errors import StateUnreadable
 
 
 def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(StateUnreadable) as caught:
+    with pytest.raises(StateUnreadable) as httpstub:
         decode(data, "demo.state.json", **options)
-    return wrapped(caught.value)
+    return wrapped(httpstub.value)
 
 
 @given(states)

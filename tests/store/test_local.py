@@ -85,9 +85,9 @@ def test_a_second_writer_is_refused_and_what_it_had_is_kept(here: Path, store: S
     other = open_store("demo.json")
     other.read()
     other.write(state(2))
-    with pytest.raises(StateConflict) as caught:
+    with pytest.raises(StateConflict) as httpstub:
         store.write(state(2, pins={"mine": 1}))
-    assert wrapped(caught.value, HERE=here) == snapshot("""\
+    assert wrapped(httpstub.value, HERE=here) == snapshot("""\
 the state demo.json is no longer ours to write
 Somebody else wrote it since it was read here. It was left as it is, and nothing more is
 asked of the cloud.
@@ -135,9 +135,9 @@ def test_leavings_of_a_killed_writer_do_not_disturb(here: Path, store: Store) ->
 def test_a_missing_folder(here: Path) -> None:
     store = open_store("no/demo.json")
     assert store.read() is None
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(StateError) as httpstub:
         store.write(state(1))
-    assert wrapped(caught.value, HERE=here) == snapshot("""\
+    assert wrapped(httpstub.value, HERE=here) == snapshot("""\
 the folder of the state no/demo.json does not exist
 Make it, or name another place with `state` in the spec or --state:
   mkdir -p HERE/no\
@@ -158,10 +158,10 @@ def test_what_is_no_file(here: Path, what: str) -> None:
             Path("file").touch()
             name = "file/thing"
     store = open_store(name)
-    with pytest.raises(StateUnreadable) as caught:
+    with pytest.raises(StateUnreadable) as httpstub:
         store.read()
     assert (
-        wrapped(caught.value, HERE=here)
+        wrapped(httpstub.value, HERE=here)
         == {
             "folder": snapshot("""\
 the state thing can't be read
@@ -188,9 +188,9 @@ Not a directory: HERE/file/thing\
     ["ftp://host/key", "s3://bucket", "s3://bucket/", "gs://b/a/../c", "az:///key", "", "a\0b"],
 )
 def test_what_is_no_place(location: str) -> None:
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(StateError) as httpstub:
         open_store(location)
-    assert str(caught.value) == (
+    assert str(httpstub.value) == (
         f"{location!r} is no place for a state\n"
         "Give a path, s3://bucket/key, gs://bucket/key or az://container/key."
     )
@@ -209,9 +209,9 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 def test_no_room_for_anything(here: Path, store: Store, tmp_path: Path) -> None:
     before = Path("demo.json").read_bytes()
-    with store.lock("apply"), file_size_limit(64), pytest.raises(StateWriteError) as caught:
+    with store.lock("apply"), file_size_limit(64), pytest.raises(StateWriteError) as httpstub:
         store.write(state(2))
-    assert wrapped(caught.value) == snapshot("""\
+    assert wrapped(httpstub.value) == snapshot("""\
 the state demo.json can't be written: File too large
 The version of before is intact. The newer one could not be saved anywhere else. When the
 cause is gone, run `planapply plan`: VMs that the state doesn't know are found by their
@@ -246,9 +246,9 @@ def test_a_full_disk(here: Path, small_disk: Path, tmp_path: Path) -> None:
     large = state(2, pins={"filler": "x" * 40_000})
     with store.lock("apply"):
         store.write(large)
-        with pytest.raises(StateWriteError) as caught:
+        with pytest.raises(StateWriteError) as httpstub:
             store.write(state(3, pins=large.pins))
-    assert wrapped(caught.value, TMP=tmp_path) == snapshot("""\
+    assert wrapped(httpstub.value, TMP=tmp_path) == snapshot("""\
 the state TMP/small/demo.json can't be written: No space left on device
 The version of before is intact. The newer one is in
 TMP/state-home/planapply/demo.unsaved-3.json
@@ -278,11 +278,11 @@ def test_a_read_only_folder(here: Path, store: Store, tmp_path: Path) -> None:
     try:
         frozen = open_store(str(folder / "demo.json"))
         assert frozen.read() == state(1)
-        with pytest.raises(StateError) as caught:
+        with pytest.raises(StateError) as httpstub:
             frozen.write(state(2))
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-    assert wrapped(caught.value, FROZEN=folder) == snapshot("""\
+    assert wrapped(httpstub.value, FROZEN=folder) == snapshot("""\
 the state FROZEN/demo.json can't be locked
 Read-only file system: FROZEN/demo.json.lock\
 """)
@@ -291,9 +291,9 @@ Read-only file system: FROZEN/demo.json.lock\
 def test_what_can_not_be_written_is_saved_beside(here: Path, store: Store) -> None:
     os.mkdir("demo.json.tmp")
     with store.lock("apply"):
-        with pytest.raises(StateWriteError) as caught:
+        with pytest.raises(StateWriteError) as httpstub:
             store.write(state(2))
-        assert wrapped(caught.value, HERE=here) == snapshot("""\
+        assert wrapped(httpstub.value, HERE=here) == snapshot("""\
 the state demo.json can't be written: Is a directory
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
 When the cause is gone, put it in place:

@@ -90,10 +90,10 @@ def test_the_holder_is_named(store: Store) -> None:
         info = store.lock_info()
         assert info
         assert (info.id, info.pid, info.purpose) == (lock_id, process.pid, "apply")
-        with pytest.raises(StateLocked) as caught, store.lock("plan"):
+        with pytest.raises(StateLocked) as httpstub, store.lock("plan"):
             pass
-        assert caught.value.holder == info
-        assert told(caught.value, info) == snapshot("""\
+        assert httpstub.value.holder == info
+        assert told(httpstub.value, info) == snapshot("""\
 the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or end it: kill PID\
@@ -159,32 +159,32 @@ def test_a_living_holder_keeps_its_lock(store: Store) -> None:
     with holder() as (_, lock_id):
         info = store.lock_info()
         assert info
-        with pytest.raises(StateError) as caught:
+        with pytest.raises(StateError) as httpstub:
             store.unlock(lock_id)
-        assert told(caught.value, info) == snapshot("""\
+        assert told(httpstub.value, info) == snapshot("""\
 the lock ID belongs to a process that runs
 WHO, process PID, has held it since SINCE for apply (lock ID).
 End it, and the lock is free at once: kill PID\
 """)
-        with pytest.raises(StateError) as caught:
+        with pytest.raises(StateError) as httpstub:
             store.unlock("00000000")
-        assert told(caught.value, info) == snapshot("""\
+        assert told(httpstub.value, info) == snapshot("""\
 the state demo.json has no lock 00000000
 WHO, process PID, has held it since SINCE for apply (lock ID).\
 """)
 
 
 def test_nothing_to_unlock(store: Store) -> None:
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(StateError) as httpstub:
         store.unlock("00000000")
-    assert wrapped(caught.value) == snapshot("""\
+    assert wrapped(httpstub.value) == snapshot("""\
 the state demo.json is not locked
 There is nothing to break.\
 """)
     Path("demo.json.lock").touch()  # Killed before it could sign.
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(StateError) as httpstub:
         store.unlock("00000000")
-    assert wrapped(caught.value) == snapshot("""\
+    assert wrapped(httpstub.value) == snapshot("""\
 the state demo.json has no lock 00000000
 Its lock has not been signed.\
 """)
@@ -199,9 +199,9 @@ def test_another_machines_lock_in_a_shared_folder_can_be_broken(store: Store) ->
         there = mine.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
         Path("demo.json.lock").write_bytes(there.encode())
         other = open_store("demo.json")
-        with pytest.raises(StateLocked) as caught, other.lock("apply"):
+        with pytest.raises(StateLocked) as httpstub, other.lock("apply"):
             pass
-        assert told(caught.value, there) == snapshot("""\
+        assert told(httpstub.value, there) == snapshot("""\
 the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if that process is gone, break the lock:
@@ -223,9 +223,9 @@ def test_what_another_machine_has_left_is_not_taken_over(store: Store) -> None:
     info = LockInfo.of_this_process("12ab", "apply")
     there = info.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
     Path("demo.json.lock").write_bytes(there.encode())
-    with pytest.raises(StateLocked) as caught, store.lock("apply"):
+    with pytest.raises(StateLocked) as httpstub, store.lock("apply"):
         pass
-    assert told(caught.value, there) == snapshot("""\
+    assert told(httpstub.value, there) == snapshot("""\
 the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if that process is gone, break the lock:

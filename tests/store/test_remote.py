@@ -99,10 +99,10 @@ def test_twenty_processes_one_at_a_time_and_nothing_lost(store: Store) -> None:
 def test_the_holder_is_named_and_its_lock_can_be_broken(aws: Cloud, store: Store) -> None:
     other = open_store(PLACE)
     with store.lock("apply") as mine:
-        with pytest.raises(StateLocked) as caught, other.lock("plan"):
+        with pytest.raises(StateLocked) as httpstub, other.lock("plan"):
             pass
-        assert caught.value.holder == mine
-        assert told(caught.value, mine) == snapshot("""\
+        assert httpstub.value.holder == mine
+        assert told(httpstub.value, mine) == snapshot("""\
 the state s3://states/team/demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if it has died, break its lock:
@@ -148,9 +148,9 @@ def test_a_dead_holder_is_said_to_be_gone(aws: Cloud, store: Store) -> None:
     with store.lock("apply") as lock:
         dead = lock.model_copy(update={"created": "2001-01-01T00:00:00+00:00"})
         obstore.put(bucket(), "team/demo.json.lock", dead.encode())
-        with pytest.raises(StateLocked) as caught, open_store(PLACE).lock("plan"):
+        with pytest.raises(StateLocked) as httpstub, open_store(PLACE).lock("plan"):
             pass
-    assert told(caught.value, dead) == snapshot("""\
+    assert told(httpstub.value, dead) == snapshot("""\
 the state s3://states/team/demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 That process is gone. Break its lock:
@@ -320,10 +320,10 @@ def test_a_bucket_that_refuses_every_condition(
     store.write(state(1))
     with store.lock("apply"):
         aws.fault("s3:PutObject", error=error, status=status, times=None)
-        with pytest.raises(StateWriteError) as caught:
+        with pytest.raises(StateWriteError) as httpstub:
             store.write(state(2))
         aws.clear()
-    assert str(caught.value).splitlines()[:2] == [
+    assert str(httpstub.value).splitlines()[:2] == [
         f"the state {PLACE} can't be written: the bucket answers {status} {error}",
         "Try again in a while.",
     ]
@@ -338,24 +338,24 @@ def test_a_bucket_that_refuses_every_condition(
 
 def test_a_missing_bucket(aws: Cloud) -> None:
     nowhere = open_store("s3://nowhere/demo.json")
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(StateError) as httpstub:
         nowhere.read()
-    assert wrapped(caught.value) == snapshot("""\
+    assert wrapped(httpstub.value) == snapshot("""\
 the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404
 NoSuchBucket)
 Make it, or name another one.\
 """)
-    with pytest.raises(StateError) as caught, nowhere.lock("apply"):
+    with pytest.raises(StateError) as httpstub, nowhere.lock("apply"):
         pass
-    assert wrapped(caught.value).splitlines()[0] == snapshot(
+    assert wrapped(httpstub.value).splitlines()[0] == snapshot(
         "the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404"
     )
 
 
 def test_a_lock_that_can_not_be_released_is_said(aws: Cloud, store: Store) -> None:
-    with pytest.raises(StateError) as caught, store.lock("apply") as lock:
+    with pytest.raises(StateError) as httpstub, store.lock("apply") as lock:
         aws.fault("s3:POST", error="AccessDenied", status=403)
-    assert wrapped(caught.value, ID=lock.id) == snapshot("""\
+    assert wrapped(httpstub.value, ID=lock.id) == snapshot("""\
 the state s3://states/team/demo.json is still locked
 the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
 When the cause is gone, free it:
@@ -368,11 +368,11 @@ def test_what_frees_it_is_said_before_what_needs_it_free(aws: Cloud, store: Stor
     store.write(state(1))
     aws.fault("s3:POST", error="AccessDenied", status=403)
     aws.fault("s3:PutObject", error="AccessDenied", status=403, at=2)  # the first makes the lock
-    with pytest.raises(StateWriteError) as caught, store.lock("apply"):
+    with pytest.raises(StateWriteError) as httpstub, store.lock("apply"):
         store.write(state(2))
     lock = store.lock_info()
     assert lock
-    said = StateError(diagnostics=caught.value.diagnostics)
+    said = StateError(diagnostics=httpstub.value.diagnostics)
     assert wrapped(said, ID=lock.id, HERE=os.getcwd()) == snapshot("""\
 the state s3://states/team/demo.json is still locked
 the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
@@ -400,15 +400,15 @@ def test_no_answer(
     aws: Cloud, store: Store, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:SECRET@127.0.0.1:{closed_port}")
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(StateError) as httpstub:
         open_store(PLACE).read()
-    assert wrapped(caught.value, PORT=closed_port) == snapshot("""\
+    assert wrapped(httpstub.value, PORT=closed_port) == snapshot("""\
 the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT
 Check the network, and try again.\
 """)
-    with pytest.raises(StateError) as caught, open_store(PLACE).lock("apply"):
+    with pytest.raises(StateError) as httpstub, open_store(PLACE).lock("apply"):
         pass
-    assert wrapped(caught.value, PORT=closed_port).splitlines()[0] == snapshot(
+    assert wrapped(httpstub.value, PORT=closed_port).splitlines()[0] == snapshot(
         "the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT"
     )
 
@@ -428,10 +428,10 @@ def test_a_wrong_environment(
         monkeypatch.delenv(name)
     else:
         monkeypatch.setenv(name, value)
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(StateError) as httpstub:
         open_store(PLACE).read()
     assert (
-        wrapped(caught.value)
+        wrapped(httpstub.value)
         == {
             "AWS_ENDPOINT_URL": snapshot("""\
 AWS_ENDPOINT_URL is no address

@@ -1,4 +1,4 @@
-"""Commands in forks of a process that has imported everything: `python -m crash.zygote`.
+"""Commands in forks of a process that has imported everything: `python -m crash.forkserver`.
 
 The command is the real one, in a process of its own; only the second that Python needs to import
 it is saved. Orders and answers are JSON, one a line.
@@ -34,7 +34,7 @@ class Zygote:
 
     def __init__(self, env: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "crash.zygote"],
+            [sys.executable, "-m", "crash.forkserver"],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -10,7 +10,7 @@ from typing import Any
 from conformance.subjects import Account, Subject, libcloud_provider
 from planapply_libcloud.provider import Libcloud
 
-from caught import Sent
+from httpstub import Sent
 from planapply.model.node import VM, NodeConfig
 
 LINEAGE = "0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42"

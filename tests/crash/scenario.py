@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crash.ground import Ground
-from crash.zygote import Ended, Zygote
+from crash.environment import Ground
+from crash.forkserver import Ended, Zygote
 
 from planapply.model.names import node_name
 from planapply.model.node import VM

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fake_provider import FakeCloud, Faults
-from simulator.world import Crash, Fuse, FusedProvider, SimClock, SimStore, SimWorkspace, TrueTime
+from simulator.simulated import Crash, Fuse, FusedProvider, SimClock, SimStore, SimWorkspace, TrueTime
 
 from planapply.dask import scheduler
 from planapply.model.diagnostics import PlanapplyError
@@ -202,7 +202,7 @@ def tell(seed: int, die_at: int | None, figures: Figures) -> int:
     return points
 
 
-if __name__ == "__main__":  # python -m simulator.story SEED [POINT], in tests/
+if __name__ == "__main__":  # python -m simulator.scenario SEED [POINT], in tests/
     import sys
 
     told = Figures()

@@ -17,9 +17,9 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
-from planapply.api.state_cluster import AdoptedCluster
 from planapply.api.context import Live, members
 from planapply.api.reach import ANSWER
+from planapply.api.state_cluster import AdoptedCluster
 from planapply.dask.speccluster import together
 from planapply.model.names import split_name
 from planapply.model.spec import WorkerGroup

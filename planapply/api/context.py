@@ -8,8 +8,8 @@ from typing import Any
 
 from planapply.api.adaptive_lock import Claim
 from planapply.api.state_session import Session
-from planapply.dask.handles import VMWorker
 from planapply.dask.batching import Queue
+from planapply.dask.handles import VMWorker
 from planapply.diff import Refreshed
 from planapply.fleet import Listener
 from planapply.model.event import Event
@@ -17,8 +17,8 @@ from planapply.model.names import split_name, to_ranges
 from planapply.model.node import NodeConfig
 from planapply.model.spec import WorkerGroup
 from planapply.model.state import NodeRecord, State
-from planapply.ops.scale import changing, look
 from planapply.ops.plan import PlanOptions, plan
+from planapply.ops.scale import changing, look
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 

@@ -46,12 +46,12 @@ class LoadedSpec(Spec):
         """
         from planapply.api.context import node_entry, say
         from planapply.api.state_session import Session
-        from planapply.dask.scheduler import security_of
-        from planapply.dask.handles import VMScheduler
         from planapply.dask.batching import Queue
+        from planapply.dask.handles import VMScheduler
+        from planapply.dask.scheduler import security_of
         from planapply.fleet.tls import make_tls
-        from planapply.ops.scale import owning
         from planapply.ops.plan import plan
+        from planapply.ops.scale import owning
 
         store = open_store(self._workspace.store.location)
         workspace = replace(self._workspace, spec=self, store=store)

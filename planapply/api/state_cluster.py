@@ -12,8 +12,8 @@ from distributed.deploy.cluster import Cluster as DaskCluster
 
 from planapply.api.context import Live, members, say
 from planapply.api.reach import answering
-from planapply.dask.scheduler import security_of
 from planapply.dask.handles import VMProcess, VMScheduler
+from planapply.dask.scheduler import security_of
 from planapply.dask.speccluster import MendedSpecCluster, together
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import endpoint

@@ -28,6 +28,6 @@ def command(
     changed = allow(open_state(file, sets, state), network, lock_timeout, tell=tell)
     for resource in changed.values():
         allowed = ", ".join(resource.detail.get("allowed", ()))
-        screen.show(
+        terminal.show(
             [line(f"The {resource.kind} {resource.id} lets in, beside allow_from: {allowed}")]
         )

@@ -69,7 +69,7 @@ _app = typer.Typer(cls=LazyGroup, no_args_is_help=True, **_OPTIONS)
 
 def _version(asked: bool) -> None:
     if asked:
-        screen.show_raw(f"planapply {planapply.__version__}\n")
+        terminal.show_raw(f"planapply {planapply.__version__}\n")
         raise typer.Exit
 
 
@@ -84,7 +84,7 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; everything that a user can provoke becomes diagnostics and exit code 1."""
-    screen.begin()
+    terminal.begin()
     try:
         code = typer.main.get_command(_app).main(
             args=list(arguments), prog_name="planapply", standalone_mode=False
@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
         code = 1
     except Exception as error:
         code = _fail(error)
-    if (failure := screen.failure()) is not None:
+    if (failure := terminal.failure()) is not None:
         reason = failure.strerror or str(failure)
         return _fail(PlanapplyError(f"the output can't be written: {reason}"))
     return code or 0
@@ -106,9 +106,9 @@ def _usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "planapply"
     if type(error).__name__ == "NoArgsIsHelpError":
-        screen.tell(error.format_message())
+        terminal.tell(error.format_message())
     else:
-        screen.report([Diagnostic(summary=error.format_message(), detail=f"See {path} --help")])
+        terminal.report([Diagnostic(summary=error.format_message(), detail=f"See {path} --help")])
     return 1
 
 
@@ -116,6 +116,6 @@ def _fail(error: Exception) -> int:
     if not known(error):
         import traceback
 
-        screen.tell("".join(traceback.format_exception(error)).rstrip())
-    screen.report(diagnostics_of(error))
+        terminal.tell("".join(traceback.format_exception(error)).rstrip())
+    terminal.report(diagnostics_of(error))
     return 1

@@ -24,4 +24,4 @@ def command(
     workspace = open_state(file, sets, state)
     with reading(workspace, "env", lock_timeout, tell):
         variables = environment(workspace.read())
-    screen.show(line(f"export {key}={shlex.quote(value)}") for key, value in variables.items())
+    terminal.show(line(f"export {key}={shlex.quote(value)}") for key, value in variables.items())

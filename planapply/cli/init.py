@@ -32,4 +32,4 @@ def command(
 ) -> None:
     """Write a commented starter spec; a file that is there is never overwritten."""
     begin(file, provider, sets or ())
-    screen.tell(f"Wrote {file}. Look it through, then: planapply plan")
+    terminal.tell(f"Wrote {file}. Look it through, then: planapply plan")

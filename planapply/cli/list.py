@@ -24,7 +24,7 @@ def command(
     found, warnings = listing(workspace, states_beside(file))
     if json:
         document = found.model_dump(mode="json")
-        screen.show_json({**document, "diagnostics": diagnostics_document(warnings)})
+        terminal.show_json({**document, "diagnostics": diagnostics_document(warnings)})
     else:
-        screen.show(listing_lines(found, screen.table_width()))
-        screen.report(warnings)
+        terminal.show(listing_lines(found, terminal.table_width()))
+        terminal.report(warnings)

@@ -26,6 +26,6 @@ def command(
     with reading(workspace, "logs", lock_timeout, tell):
         text = console(workspace, node, lines)
     if text:
-        screen.show_raw(text if text.endswith("\n") else f"{text}\n")
+        terminal.show_raw(text if text.endswith("\n") else f"{text}\n")
     else:
-        screen.tell(f"{node} has printed nothing yet.")
+        terminal.tell(f"{node} has printed nothing yet.")

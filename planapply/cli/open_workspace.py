@@ -105,7 +105,7 @@ def can_ask() -> bool:
 
 def tell(event: Event) -> None:
     """An event of a command that has no display."""
-    screen.tell(event_text(event))
+    terminal.tell(event_text(event))
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def finishing(json: bool) -> Iterator[None]:
         yield
     except (Exception, Interrupted) as error:
         if json:
-            screen.show_event(finished_by(error, {"added": 0, "changed": 0, "destroyed": 0}))
+            terminal.show_event(finished_by(error, {"added": 0, "changed": 0, "destroyed": 0}))
         raise
 
 

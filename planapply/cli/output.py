@@ -7,8 +7,8 @@ import typer
 from planapply.cli import terminal
 from planapply.cli.open_workspace import open_state, tell
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
-from planapply.ops.output import output, outputs
 from planapply.ops.logs import reading
+from planapply.ops.output import output, outputs
 from planapply.render.text import columns, line
 
 
@@ -28,11 +28,11 @@ def command(
         found = workspace.read()
     if name is not None:
         value = output(found, name)
-        screen.show_json(value) if json else screen.show([line(value)])
+        terminal.show_json(value) if json else terminal.show([line(value)])
         return
     values = outputs(found)
     if json:
-        screen.show_json(values)
+        terminal.show_json(values)
     else:
         rows = columns([[key, f"= {value}"] for key, value in values.items() if value], gap=1)
-        screen.show(line("".join(row)) for row in rows)
+        terminal.show(line("".join(row)) for row in rows)

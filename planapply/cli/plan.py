@@ -23,8 +23,8 @@ from planapply.cli.options import (
     a_file,
 )
 from planapply.model.plan import Plan
-from planapply.ops.plan import Planned, plan
 from planapply.ops.logs import reading
+from planapply.ops.plan import Planned, plan
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 
@@ -60,22 +60,22 @@ def command(
     with reading(workspace, "plan", lock_timeout, tell):
         planned = plan(workspace, options)
     if json:
-        screen.show_json(plan_document(planned.plan))
+        terminal.show_json(plan_document(planned.plan))
     else:
         show_plan(planned.plan, drift=has_drift(planned))
     if out is not None:
         write_plan(out, planned.plan)
-        screen.tell("", f"The plan is saved. To carry it out: planapply apply {shlex.quote(out)}")
+        terminal.tell("", f"The plan is saved. To carry it out: planapply apply {shlex.quote(out)}")
     changes = bool(planned.plan.changes) or (refresh_only and has_drift(planned))
     return 2 if detailed_exitcode and changes else 0
 
 
 def show_plan(plan: Plan, *, drift: bool = True) -> None:
     """The plan, and below it its warnings."""
-    screen.show(plan_lines(plan, screen.width(sys.stdout), drift=drift))
+    terminal.show(plan_lines(plan, terminal.width(sys.stdout), drift=drift))
     if plan.diagnostics:
-        screen.tell("")
-        screen.report(plan.diagnostics)
+        terminal.tell("")
+        terminal.report(plan.diagnostics)
 
 
 def has_drift(planned: Planned) -> bool:

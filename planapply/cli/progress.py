@@ -51,8 +51,8 @@ class Display:
         """From now on it is the plan's nodes that are shown."""
         with self._lock:
             self.progress.expect(plan, self._now())
-        if not self._json and screen.can_draw(sys.stderr):
-            screen.tell("")
+        if not self._json and terminal.can_draw(sys.stderr):
+            terminal.tell("")
             self._start_live()
 
     def tell(self, event: Event) -> None:
@@ -61,10 +61,10 @@ class Display:
             now = self._now()
             self.progress.take(event, now)
             if self._json:
-                screen.show_event(event)
+                terminal.show_event(event)
             elif self._live is None:
                 since = now if self.progress.began is None else self.progress.began
-                screen.tell(f"{elapsed(now - since):>7}  {event_text(event)}")
+                terminal.tell(f"{elapsed(now - since):>7}  {event_text(event)}")
         # Not under our lock: the live display calls `_frame` under its own.
         if self._live is not None and event.event in _ABOVE:
             self._live.console.print(f"  {printable(event_text(event))}", markup=False)
@@ -97,7 +97,7 @@ class Display:
         size = shutil.get_terminal_size()
         with self._lock:
             lines = self.progress.lines(self._now(), size.columns - 1, size.lines)
-        coloured = screen.has_colours(sys.stderr)
+        coloured = terminal.has_colours(sys.stderr)
         return Text("\n").join(
             Text.assemble(*((printable(text), style if coloured else "") for text, style in spans))
             for spans in lines

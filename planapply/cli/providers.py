@@ -13,7 +13,7 @@ def command(file: File = DEFAULT_FILE) -> None:
     """
     found = installed()
     rows = columns([[name, p if isinstance(p, str) else p.summary] for name, p in found])
-    screen.show(_styled(row, isinstance(p, str)) for row, (_, p) in zip(rows, found, strict=True))
+    terminal.show(_styled(row, isinstance(p, str)) for row, (_, p) in zip(rows, found, strict=True))
 
 
 def _styled(row: list[str], is_broken: bool) -> Line:

@@ -49,7 +49,7 @@ def command(
     found = recover(workspace, lineage, lock_timeout, tell=tell)
     location = workspace.store.location
     if json:
-        screen.show_json(
+        terminal.show_json(
             {
                 **place_document(found.state, location),
                 "nodes": sorted(found.state.nodes, key=sort_key),
@@ -57,5 +57,5 @@ def command(
             }
         )
     else:
-        screen.show([place_line(found.state, location)])
-        screen.report(found.diagnostics)
+        terminal.show([place_line(found.state, location)])
+        terminal.report(found.diagnostics)

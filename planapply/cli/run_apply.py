@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planapply.cli import terminal
-from planapply.cli.progress import Display
 from planapply.cli.open_workspace import can_ask, finished_by
 from planapply.cli.plan import show_plan
+from planapply.cli.progress import Display
 from planapply.cli.signals import Interrupted, asked_to_stop, gracefully, leave
 from planapply.fleet import Abandoned, Stopped
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
@@ -69,7 +69,7 @@ class Carrying:
                 return self._stopped(error.diagnostics)
             self._end(finished_by(error, self._counts()))
             if any(self._counts().values()):
-                screen.tell(
+                terminal.tell(
                     "", f"{self._verb} failed; before that: {_told(self._verb, self._counts())}."
                 )
             raise
@@ -99,7 +99,7 @@ class Carrying:
         return True
 
     def _cancelled(self) -> int:
-        screen.tell(f"{self._verb} cancelled; nothing was changed.")
+        terminal.tell(f"{self._verb} cancelled; nothing was changed.")
         return 1
 
     def _stop(self) -> None:
@@ -111,12 +111,12 @@ class Carrying:
         told = {"diagnostics": diagnostics_document(problems)} if problems else {}
         self._finish("stopped", **self._counts(), **told)
         recorded = " This is recorded; the next apply or destroy goes on from there."
-        screen.tell(
+        terminal.tell(
             "",
             f"{self._verb} stopped: {_told(self._verb, self._counts())}."
             + ("" if problems else recorded),
         )
-        screen.report(problems)
+        terminal.report(problems)
         return asked_to_stop() or 130
 
     def _done(self, report: Report) -> int:
@@ -128,20 +128,20 @@ class Carrying:
             failures = failure_diagnostics(report.failures)
             numbers = self._counts(report.failures)
             self._finish("incomplete", **numbers, diagnostics=diagnostics_document(failures))
-            screen.tell("")
-            screen.report(failures)
+            terminal.tell("")
+            terminal.report(failures)
         else:
             counts = report.plan.summary
             keys = {"added": "add", "changed": "change", "destroyed": "destroy"}
             numbers = {key: counts[of] for key, of in keys.items()}
             self._finish("complete", **numbers, outputs=values)
         if report.plan.refresh_only and not self.json:
-            screen.show(
+            terminal.show(
                 [BLANK, line(("Apply complete:", "bold green"), " the state is up to date.")]
             )
         elif (report.plan.changes or self._display.progress.nodes) and not self.json:
             launched = [] if state is None else _launched(state, report.failures)
-            screen.show([BLANK, *self._summary(report, numbers, launched), *_outputs(values)])
+            terminal.show([BLANK, *self._summary(report, numbers, launched), *_outputs(values)])
         return 1 if report.failures else 0
 
     def _summary(
@@ -153,7 +153,7 @@ class Carrying:
             return
         yield line((f"{verb} incomplete:", "bold red"), f" {_told(verb, numbers)}.")
         for text in _missing(verb, failed, launched):
-            yield from (line(part) for part in wrap(text, screen.width(sys.stdout)))
+            yield from (line(part) for part in wrap(text, terminal.width(sys.stdout)))
 
     def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
         """What was really done, where that is less than the plan."""
@@ -206,11 +206,11 @@ def _outputs(values: Mapping[str, str | None]) -> list[Line]:
 
 
 def _ask() -> bool:
-    screen.tell("")
+    terminal.tell("")
     sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
     sys.stderr.flush()
     try:
         return sys.stdin.readline().strip() == "yes"
     except KeyboardInterrupt:
-        screen.tell("")  # what follows begins a line
+        terminal.tell("")  # what follows begins a line
         raise

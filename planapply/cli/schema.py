@@ -12,4 +12,4 @@ def command(file: File = DEFAULT_FILE) -> None:
     It is the same for every spec: --file is accepted as everywhere, and not read.
     """
     plugins = [plugin for _, plugin in installed() if not isinstance(plugin, str)]
-    screen.show_json(specfile.json_schema(plugins))
+    terminal.show_json(specfile.json_schema(plugins))

@@ -33,15 +33,15 @@ def command(
 
         plan = read_plan(planfile)
         if json:
-            screen.show_json(plan_document(plan))
+            terminal.show_json(plan_document(plan))
         else:
-            screen.show(plan_lines(plan, screen.width(sys.stdout)))
-            screen.report(plan.diagnostics)
+            terminal.show(plan_lines(plan, terminal.width(sys.stdout)))
+            terminal.report(plan.diagnostics)
         return
     workspace = open_state(file, sets, state)
     with reading(workspace, "show", lock_timeout, tell):
         found = workspace.read()
     if json:
-        screen.show_json(state_document(found))
+        terminal.show_json(state_document(found))
     else:
-        screen.show(state_lines(found, screen.table_width()))
+        terminal.show(state_lines(found, terminal.table_width()))

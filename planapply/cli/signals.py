@@ -66,7 +66,7 @@ def handled() -> Iterator[None]:
         if interrupted.diagnostics:
             from planapply.cli import terminal  # only now: the first import is made under `handled`
 
-            screen.report(interrupted.diagnostics)
+            terminal.report(interrupted.diagnostics)
         raise
     finally:
         for number, handler in before.items():

@@ -35,7 +35,7 @@ def command(
     if show:
         import shlex
 
-        screen.show([line(shlex.join(words))])
+        terminal.show([line(shlex.join(words))])
         return
     try:
         # In place of planapply, so that the terminal and its signals are the other's alone.

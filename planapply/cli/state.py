@@ -34,7 +34,7 @@ def list_(
     with reading(workspace, "state list", lock_timeout, tell):
         found = workspace.read()
     names = sorted(found.nodes, key=sort_key)
-    screen.show_json(names) if json else screen.show(line(name) for name in names)
+    terminal.show_json(names) if json else terminal.show(line(name) for name in names)
 
 
 @app.command(short_help="Show all that the state says of one node.")
@@ -52,9 +52,9 @@ def show(
         found = workspace.read()
     node_of(found, node)
     if json:
-        screen.show_json(node_document(found, node))
+        terminal.show_json(node_document(found, node))
     else:
-        screen.show(node_lines(found, node))
+        terminal.show(node_lines(found, node))
 
 
 @app.command(short_help="Forget nodes without ending their VMs.")
@@ -77,11 +77,11 @@ def rm(
 
     forgotten = remove(open_state(file, sets, state), nodes, lock_timeout, tell=tell)
     if json:
-        screen.show_json({name: record.vm for name, record in forgotten.items()})
+        terminal.show_json({name: record.vm for name, record in forgotten.items()})
         return
-    screen.show([line(f"The state has forgotten {' '.join(to_ranges(forgotten))}.")])
+    terminal.show([line(f"The state has forgotten {' '.join(to_ranges(forgotten))}.")])
     vms = " ".join(record.vm for record in forgotten.values())
-    screen.tell(
+    terminal.tell(
         f"Their VMs were left alone: {vms}. As long as they run, the next plan finds them by their "
         "tags and takes them in again; end them yourself if they are not to come back."
     )
@@ -102,11 +102,11 @@ def pull(
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Copy the state to a file of mode 0600; the cluster's TLS key is in it."""
-    from planapply.ops import state
+    from planapply.ops import state as state_ops
 
     workspace = open_state(file, sets, state)
     with reading(workspace, "state pull", lock_timeout, tell):
-        copied = surgery.pull(workspace, target)
+        copied = state_ops.pull(workspace, target)
     _show_place(copied, target, json)
 
 
@@ -125,17 +125,19 @@ def push(
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Make a file the state; refused for another cluster's, and for an older one."""
-    from planapply.ops import state
+    from planapply.ops import state as state_ops
 
     workspace = open_state(file, sets, state)
-    pushed = surgery.push(workspace, source, lock_timeout, tell=tell)
+    pushed = state_ops.push(workspace, source, lock_timeout, tell=tell)
     _show_place(pushed, workspace.store.location, json)
 
 
 def _show_place(state: Found, location: str, json: bool) -> None:
     if json:
-        screen.show_json(place_document(state, location))
+        terminal.show_json(place_document(state, location))
     else:
-        screen.show([place_line(state, location)])
+        terminal.show([place_line(state, location)])
     if state.tls is not None:
-        screen.tell("The cluster's TLS key is in every copy of it: keep none that you don't need.")
+        terminal.tell(
+            "The cluster's TLS key is in every copy of it: keep none that you don't need."
+        )

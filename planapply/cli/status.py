@@ -23,6 +23,6 @@ def command(
     with reading(workspace, "status", lock_timeout, tell):
         found = status(workspace)
     if json:
-        screen.show_json({**found.model_dump(mode="json"), "drift": list(found.drift)})
+        terminal.show_json({**found.model_dump(mode="json"), "drift": list(found.drift)})
     else:
-        screen.show(status_lines(found, screen.table_width()))
+        terminal.show(status_lines(found, terminal.table_width()))

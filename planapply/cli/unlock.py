@@ -20,4 +20,4 @@ def command(
 ) -> None:
     """Break the lock on the state, where its holder is gone and could not free it."""
     holder = open_state(file, sets, state).store.unlock(lock_id)
-    screen.show([line(f"The lock {lock_id} is broken. {holder.describe()}")])
+    terminal.show([line(f"The lock {lock_id} is broken. {holder.describe()}")])

@@ -9,5 +9,5 @@ from planapply.render.text import line
 def command(file: File = DEFAULT_FILE, sets: Sets = None) -> None:
     """Check the spec, offline: every key and value, and, for `local`, that classes can be imported."""
     warnings = validate(file, tuple(sets or ()))
-    screen.report(warnings)
-    screen.show([line(("Success!", "bold green"), f" The spec {file} is valid.")])
+    terminal.report(warnings)
+    terminal.show([line(("Success!", "bold green"), f" The spec {file} is valid.")])

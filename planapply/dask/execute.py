@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from planapply.dask.scheduler import retire, scheduler_rpc
-from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
-from planapply.dask.wait_for_join import await_joins
 from planapply.dask.batching import Queue
+from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
+from planapply.dask.scheduler import retire, scheduler_rpc
+from planapply.dask.wait_for_join import await_joins
 from planapply.fleet import Fleet
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError

@@ -22,9 +22,9 @@ from distributed.security import Security
 from distributed.utils import import_term
 from tornado.ioloop import IOLoop
 
-from planapply.dask.scheduler import retire
 from planapply.dask.execute import RETIRE
 from planapply.dask.handles import VMProcess
+from planapply.dask.scheduler import retire
 from planapply.model.diagnostics import PlanapplyError
 
 logger = logging.getLogger("planapply")

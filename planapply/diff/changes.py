@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from planapply.diff.desired_nodes import known_names, next_indexes, wanted_nodes
 from planapply.diff.fields import changed_fields, changed_tags, is_kept
 from planapply.diff.refresh import Refreshed
-from planapply.diff.desired_nodes import known_names, next_indexes, wanted_nodes
 from planapply.model.desired import Desired
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.names import SCHEDULER, from_ranges, sort_key, split_name, to_ranges

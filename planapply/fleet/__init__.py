@@ -1,8 +1,8 @@
 """The only place that batches, waits, retries and backs off, and that writes intents."""
 
-from planapply.fleet.interruptible import Abandoned, aside
 from planapply.fleet.clock import Clock, Stopped, SystemClock
 from planapply.fleet.fleet import Fleet, Wanted
+from planapply.fleet.interruptible import Abandoned, run_interruptibly
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener, Outcome
 from planapply.fleet.retry import Patience
@@ -18,5 +18,5 @@ __all__ = [
     "Stopped",
     "SystemClock",
     "Wanted",
-    "aside",
+    "run_interruptibly",
 ]

@@ -11,9 +11,9 @@ from planapply.bootstrap import SHUTDOWN, own_lines
 from planapply.fleet.clock import Clock
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
-from planapply.fleet.retry import Bucket, Patience
 from planapply.fleet.request import chunks, cluster_tags, near
 from planapply.fleet.resources import Resources
+from planapply.fleet.retry import Bucket, Patience
 from planapply.fleet.terminate import Terminator
 from planapply.model.endpoint import located
 from planapply.model.event import Event

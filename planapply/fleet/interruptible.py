@@ -19,7 +19,7 @@ class Abandoned(Stopped):
     """Stopped, with calls under way that had not answered: their threads are still there."""
 
 
-def aside(work: Callable[[], T], clock: Clock, journal: Journal) -> T:
+def run_interruptibly(work: Callable[[], T], clock: Clock, journal: Journal) -> T:
     """What `work` gives, run in a thread of its own.
 
     Once the clock is stopped, it has a grace to record what was asked. Then it is left alone, and

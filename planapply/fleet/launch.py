@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planapply.fleet.journal import Journal
-from planapply.fleet.retry import Bucket, Patience
 from planapply.fleet.request import launch_request
+from planapply.fleet.retry import Bucket, Patience
 from planapply.model.event import Event
 from planapply.model.node import TAG_BATCH, VM, NodeConfig
 from planapply.model.state import Choice, Intent, NodeRecord, State

@@ -6,8 +6,8 @@ from functools import partial
 
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
-from planapply.fleet.retry import Bucket, Patience
 from planapply.fleet.request import cluster_tags
+from planapply.fleet.retry import Bucket, Patience
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import to_ranges

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from planapply.diff import Refreshed
-from planapply.fleet import Fleet, Journal, Listener, interruptible
+from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import located
 from planapply.model.event import Event
@@ -69,7 +69,9 @@ def apply(
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
         fleet = open_fleet(workspace, planned, tell, how.parallel)
-        failures = aside(lambda: carry_out(planned, fleet, how), workspace.clock, fleet.journal)
+        failures = run_interruptibly(
+            lambda: carry_out(planned, fleet, how), workspace.clock, fleet.journal
+        )
         return Report(planned.plan, True, failures, fleet.journal.writes)
 
 

@@ -10,8 +10,8 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.node import TAG_CLUSTER
 from planapply.model.plan import Plan
 from planapply.model.state import Resource, State
-from planapply.ops.preflight import check
 from planapply.ops.cost import priced
+from planapply.ops.preflight import check
 from planapply.ops.resolve import pinned
 from planapply.ops.workspace import Workspace, asking
 from planapply.provider import Notes, Plugin, Prepares, Provider, Retags

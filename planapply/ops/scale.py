@@ -13,10 +13,10 @@ from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import TLS, State
 from planapply.ops.apply import lock, open_fleet
-from planapply.ops.preflight import check
 from planapply.ops.cost import priced
-from planapply.ops.resolve import pinned
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
+from planapply.ops.preflight import check
+from planapply.ops.resolve import pinned
 from planapply.ops.workspace import Workspace, asking
 from planapply.provider import Provider
 

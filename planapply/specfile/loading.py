@@ -15,11 +15,11 @@ from planapply.model.field_types import is_here_only
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.provider import Plugin
 from planapply.specfile.classes import misspelt, unimportable
+from planapply.specfile.constraints import conflicts
 from planapply.specfile.errors import explain
 from planapply.specfile.locate import Place, locate, nearest
 from planapply.specfile.override import Override, apply
 from planapply.specfile.textfile import read_text, shown, source_at, without_values
-from planapply.specfile.constraints import conflicts
 from planapply.specfile.toml_format import Path, Problem, brief, dotted, nodes
 
 _DEEPEST = 50

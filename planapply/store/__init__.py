@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from planapply.model.state import State
-from planapply.store.state_store import DocumentStore
 from planapply.store.errors import (
     NoState,
     StateConflict,
@@ -16,6 +15,7 @@ from planapply.store.errors import (
 )
 from planapply.store.lockinfo import LockInfo
 from planapply.store.push import check_push
+from planapply.store.state_store import DocumentStore
 
 __all__ = [
     "LockInfo",

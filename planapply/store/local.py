@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from planapply.store import filelock
-from planapply.store.state_store import Conflict, Failed
 from planapply.store.errors import StateUnreadable, shown
 from planapply.store.lockinfo import LockInfo
 from planapply.store.rescue import create
+from planapply.store.state_store import Conflict, Failed
 
 
 class LocalPlace:

@@ -21,9 +21,9 @@ from planapply.store.bucket import (
     open_bucket,
     trouble,
 )
-from planapply.store.state_store import Conflict, Failed
 from planapply.store.errors import StateError, StateLocked, not_locked, tell_too, unlock_command
 from planapply.store.lockinfo import LockInfo
+from planapply.store.state_store import Conflict, Failed
 
 _TRIES = 3
 # A missing key and a missing bucket are FileNotFoundError, some impossible keys ValueError.

@@ -13,7 +13,7 @@ from cluster.inprocess import Cloud
 from distributed import Client, Scheduler
 
 import planapply
-from planapply.dask import scheduler
+from planapply.dask import scheduler as scheduler_client
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import Endpoint, State
 
@@ -138,11 +138,11 @@ def test_the_key_is_the_state_s(tmp_path: Path) -> None:
 def test_what_takes_connections_and_says_nothing_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attach, "CONNECT", 0.2)
-    monkeypatch.setattr(attach, "BUSY", 0.4)
+    monkeypatch.setattr(scheduler_client, "CONNECT", 0.2)
+    monkeypatch.setattr(scheduler_client, "BUSY", 0.4)
 
     async def main(where: Endpoint) -> None:
-        async with asyncio.timeout(120), attach.scheduler_rpc(where, None, busy=True):
+        async with asyncio.timeout(120), scheduler_client.scheduler_rpc(where, None, busy=True):
             pass
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

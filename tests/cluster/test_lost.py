@@ -11,11 +11,11 @@ from distributed.core import Status
 from planapply import Cluster
 from planapply.api.context import node_entry
 from planapply.api.state_session import Session
-from planapply.dask.handles import VMScheduler
 from planapply.dask.batching import Queue
+from planapply.dask.handles import VMScheduler
 from planapply.model.names import SCHEDULER
-from planapply.ops.scale import owning
 from planapply.ops.plan import plan
+from planapply.ops.scale import owning
 
 FIXED = SPEC.replace("min = 0\nmax = 8", "count = 2")
 

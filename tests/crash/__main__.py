@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 
 from crash.environment import GROUNDS, environment
-from crash.scenario import Figures, Life, Violation
 from crash.forkserver import Zygote
+from crash.scenario import Figures, Life, Violation
 
 WAYS = {
     "local": ("point", "time", "point", "point"),

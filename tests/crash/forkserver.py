@@ -76,7 +76,7 @@ class Zygote:
 def serve() -> None:
     """Until there are no more orders."""
     for name in (
-        *("cluster.execute", "ops.recover", "store.local", "cli.app", "cli.apply", "cli.carrying"),
+        *("dask.execute", "ops.recover", "store.local", "cli.app", "cli.apply", "cli.run_apply"),
         *("cli.destroy", "cli.plan"),
     ):
         import_module(f"planapply.{name}")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from crash.environment import GROUNDS, environment
-from crash.scenario import Figures, Life, Pace
 from crash.forkserver import Zygote
+from crash.scenario import Figures, Life, Pace
 
 pytestmark = pytest.mark.slow
 

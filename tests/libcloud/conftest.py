@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpstub
 import pytest
-from httpstub import Serve
 from cli.commands import Result, Run
+from httpstub import Serve
 from novalab.cloud import Cloud, serve
 from planapply_libcloud.drivers import TABLE
 from planapply_libcloud.drivers.openstack import OPENSTACK

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from httpstub.own import AcmeDriver, install
 from cli.commands import Run
 from conformance.subjects import Account, Subject, libcloud_provider
+from httpstub.own import AcmeDriver, install
 from inline_snapshot import snapshot
 
 from planapply.model.node import NodeConfig

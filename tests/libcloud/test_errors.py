@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from conformance.subjects import Account, Subject, libcloud_provider
 from httpstub import Caught, Serve
 from httpstub.launching import config
-from conformance.subjects import Account, Subject, libcloud_provider
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, ProviderError

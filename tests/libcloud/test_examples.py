@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import tomli
+from cli.commands import Run
 from httpstub import Caught, Serve
 from httpstub.launching import rsa_key
-from cli.commands import Run
 from inline_snapshot import snapshot
 from novalab.cloud import Cloud
 
@@ -80,7 +80,9 @@ def digitalocean(cloud: Serve) -> None:
     httpstub.on("GET", "/v2/sizes", has(httpstub, "list_sizes.json", "sizes", slug=slugs))
     images = has(httpstub, "list_images.json", "images", slug=["debian-12-x64"])
     httpstub.on("GET", "/v2/images", images)
-    httpstub.on("GET", "/v2/regions", has(httpstub, "list_locations.json", "regions", slug=["fra1"]))
+    httpstub.on(
+        "GET", "/v2/regions", has(httpstub, "list_locations.json", "regions", slug=["fra1"])
+    )
     httpstub.on("GET", "/v2/account", {"account": {"uuid": "1"}})
     httpstub.on("GET", "/v2/droplets", "list_nodes_empty.json")
 
@@ -89,8 +91,12 @@ def linode(cloud: Serve) -> None:
     httpstub = cloud("linode_v4")
     types = has(httpstub, "list_types.json", "data", id=["g6-standard-2", "g6-dedicated-4"])
     httpstub.on("GET", "/v4/linode/types", types)
-    httpstub.on("GET", "/v4/images", has(httpstub, "list_images.json", "data", id=["linode/debian12"]))
-    httpstub.on("GET", "/v4/regions", has(httpstub, "list_locations.json", "data", id=["eu-central"]))
+    httpstub.on(
+        "GET", "/v4/images", has(httpstub, "list_images.json", "data", id=["linode/debian12"])
+    )
+    httpstub.on(
+        "GET", "/v4/regions", has(httpstub, "list_locations.json", "data", id=["eu-central"])
+    )
     httpstub.on("GET", "/v4/linode/instances", {"data": [], "page": 1, "pages": 1})
 
 
@@ -121,7 +127,9 @@ def gce(cloud: Serve) -> None:
     regions = has(httpstub, "regions.json", "items", name=["europe-west1"], zones=[[link]])
     httpstub.on("GET", f"{compute}/regions", regions)
     httpstub.on("GET", f"{compute}/zones/{zone}/machineTypes", types)
-    httpstub.on("GET", ".*/images/family/debian-12", httpstub.file("global_images.json")["items"][0])
+    httpstub.on(
+        "GET", ".*/images/family/debian-12", httpstub.file("global_images.json")["items"][0]
+    )
     httpstub.on("GET", f"{compute}/aggregated/instances", {"items": {}})
     httpstub.on("GET", f"{compute}/aggregated/disks", {"items": {}})
 

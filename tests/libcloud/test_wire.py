@@ -83,7 +83,9 @@ def test_linode(cloud: Serve) -> None:
     httpstub.on("GET", "/v4/images", "list_images.json")
     httpstub.on("GET", "/v4/regions", "list_locations.json")
     httpstub.on("POST", "/v4/linode/instances", create)
-    httpstub.on("GET", "/v4/linode/instances", lambda sent: {"data": linodes, "page": 1, "pages": 1})
+    httpstub.on(
+        "GET", "/v4/linode/instances", lambda sent: {"data": linodes, "page": 1, "pages": 1}
+    )
     httpstub.on("DELETE", "/v4/linode/instances/45501392", {})
     account, provider, vm = launched(
         "linode", config(size=("g6-nanode-1",), image="linode/debian10", zones=("eu-west",))

@@ -5,9 +5,17 @@ from collections import Counter
 from dataclasses import replace
 
 from fake_provider import FakeCloud, Faults
-from simulator.simulated import Crash, Fuse, FusedProvider, SimClock, SimStore, SimWorkspace, TrueTime
+from simulator.simulated import (
+    Crash,
+    Fuse,
+    FusedProvider,
+    SimClock,
+    SimStore,
+    SimWorkspace,
+    TrueTime,
+)
 
-from planapply.dask import scheduler
+from planapply.dask import scheduler as scheduler_client
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name
 from planapply.model.plan import Plan
@@ -18,7 +26,7 @@ from planapply.ops.plan import PlanOptions, plan
 from planapply.provider import Limits
 
 # The scheduler's address refuses at once; nobody shall wait for it as for a real one.
-attach.CONNECT = attach.BUSY = 0.01
+scheduler_client.CONNECT = scheduler_client.BUSY = 0.01
 LAG, SETTLE = 20.0, 30.0
 PATIENTLY = ApplyOptions(wait=False, parallel=0)
 

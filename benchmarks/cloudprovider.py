@@ -35,7 +35,7 @@ count = COUNT
 """
 
 
-def theirs_python() -> Path:
+def cloudprovider_python() -> Path:
     """A Python that has dask-cloudprovider, in the user's cache folder."""
     import platformdirs
 
@@ -45,13 +45,13 @@ def theirs_python() -> Path:
     if not done.exists():
         venv.create(folder, clear=True, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        wanted = [f"dask-cloudprovider[aws]=={VERSION}", f"distributed=={dask}"]
-        subprocess.run([*pip, *wanted], check=True)
+        requirements = [f"dask-cloudprovider[aws]=={VERSION}", f"distributed=={dask}"]
+        subprocess.run([*pip, *requirements], check=True)
         done.touch()
     return python
 
 
-async def theirs(workers: int, image: str, group: str) -> None:
+async def run_ec2_cluster(workers: int, image: str, group: str) -> None:
     """An EC2Cluster of so many workers, and its end; runs in their Python.
 
     It waits for its scheduler, which boots nowhere: a local one stands in for it. Its workers never
@@ -64,13 +64,13 @@ async def theirs(workers: int, image: str, group: str) -> None:
 
     async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as local:
 
-        class SchedulerElsewhere(EC2Scheduler):
+        class LocalScheduler(EC2Scheduler):
             async def wait_for_scheduler(self) -> None:
                 self.address = self.external_address = local.address
 
         class Cluster(EC2Cluster):
             async def _start(self) -> None:
-                self.scheduler_class = SchedulerElsewhere
+                self.scheduler_class = LocalScheduler
                 await super()._start()
 
         async with Cluster(
@@ -87,13 +87,20 @@ async def theirs(workers: int, image: str, group: str) -> None:
             await asyncio.to_thread(sys.stdin.readline)
 
 
-def run_theirs(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
+def run_cloudprovider(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
     """(calls, seconds) to make it, and to end it."""
     import boto3
 
     group = boto3.client("ec2").create_security_group(GroupName="dask", Description="dask")
     image = boto3.client("ssm").get_parameter(Name=IMAGE)["Parameter"]["Value"]
-    words = [str(theirs_python()), __file__, "--theirs", str(workers), image, group["GroupId"]]
+    words = [
+        str(cloudprovider_python()),
+        __file__,
+        "--theirs",
+        str(workers),
+        image,
+        group["GroupId"],
+    ]
     cloud.clear()
     start = time.perf_counter()
     with subprocess.Popen(
@@ -113,9 +120,9 @@ def run_theirs(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
     return [up, (cloud.counts(), time.perf_counter() - start)]
 
 
-def run_ours(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
-    """As `run_theirs`, by the real commands."""
-    figures = []
+def run_planapply(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
+    """As `run_cloudprovider`, by the real commands."""
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "planapply.toml").write_text(SPEC.replace("COUNT", str(workers)))
         for words in (["apply", "--no-wait"], ["destroy"]):
@@ -125,8 +132,8 @@ def run_ours(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(done.stderr)
-            figures.append((cloud.counts(), time.perf_counter() - start))
-    return figures
+            results.append((cloud.counts(), time.perf_counter() - start))
+    return results
 
 
 def main() -> None:
@@ -137,7 +144,7 @@ def main() -> None:
     parser.add_argument("--theirs", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.theirs:
-        asyncio.run(theirs(int(options.theirs[0]), *options.theirs[1:]))
+        asyncio.run(run_ec2_cluster(int(options.theirs[0]), *options.theirs[1:]))
         return
     from lab.honest import Cloud, serve
 
@@ -146,7 +153,10 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for workers in options.workers:
-        for name, run in ((f"dask-cloudprovider {VERSION}", run_theirs), ("planapply", run_ours)):
+        for name, run in (
+            (f"dask-cloudprovider {VERSION}", run_cloudprovider),
+            ("planapply", run_planapply),
+        ):
             with serve(Cloud(throttle=options.limits)) as cloud:
                 os.environ.update(cloud.env)
                 (up, up_seconds), (down, down_seconds) = run(workers, cloud)

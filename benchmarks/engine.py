@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planapply.dask.execute import execute
-from planapply.diff import destroy_plan, make_plan, refresh
+from planapply.diff import create_destroy_plan, create_plan, refresh
 from planapply.fleet import Fleet, Journal, SystemClock
-from planapply.model.desired import Desired, Group
+from planapply.model.desired import DesiredState, Group
 from planapply.model.node import VM, NodeConfig
 from planapply.model.state import Choice, State
 from planapply.provider import LaunchRequest, LaunchResult, Limits
@@ -29,7 +29,7 @@ from planapply.store import open_store
 class InstantProvider:
     """Answers at once, and does what a call asks in time that grows with that call alone."""
 
-    limits = Limits(batch=100, settle=0.0, poll=0.001)
+    limits = Limits(batch=100, consistency_delay=0.0, poll=0.001)
 
     def __init__(self) -> None:
         self.vms: dict[str, VM] = {}
@@ -45,14 +45,14 @@ class InstantProvider:
         self.calls["launch"] += 1
         made = tuple(
             VM(
-                id=f"{request.token}-{place}",
+                id=f"{request.token}-{index}",
                 tags=dict(request.tags),
-                index=place,
+                index=index,
                 private_address="127.0.0.1",
                 port=1,
                 launched_at=0.0,
             )
-            for place in range(len(request.names))
+            for index in range(len(request.names))
         )
         self.vms.update({vm.id: vm for vm in made})
         return LaunchResult(made)
@@ -66,12 +66,12 @@ class InstantProvider:
         return [id for id in ids if self.vms.pop(id, None) is None]
 
 
-def ours(nodes: int, folder: Path) -> tuple[float, float, int]:
+def time_planapply(nodes: int, folder: Path) -> tuple[float, float, int]:
     """Seconds of an apply and of a destroy of this many workers, and the number of state writes."""
     clock = SystemClock()
     provider = InstantProvider()
     store = open_store(str(folder / f"{nodes}.json"))
-    want = Desired(
+    desired = DesiredState(
         cluster="bench",
         provider="fake",
         scheduler=NodeConfig(group="scheduler", cls="distributed.Scheduler"),
@@ -85,13 +85,13 @@ def ours(nodes: int, folder: Path) -> tuple[float, float, int]:
     fleet = Fleet(provider, journal, clock)
     with store.lock("benchmark"):
         start = time.perf_counter()
-        plan = make_plan(want, refresh(state, [], clock.time(), 0.0))
+        plan = create_plan(desired, refresh(state, [], clock.time(), 0.0))
         failures = asyncio.run(execute(plan, fleet, resources={}, wait=False))
         middle = time.perf_counter()
         assert not failures
         assert len(provider.vms) == nodes + 1
         journal.update(lambda state: setattr(state, "endpoint", None))  # nobody to retire from
-        plan = destroy_plan(refresh(state, fleet.find(), clock.time(), 0.0))
+        plan = create_destroy_plan(refresh(state, fleet.find(), clock.time(), 0.0))
         failures = asyncio.run(execute(plan, fleet, resources={}, wait=False))
         end = time.perf_counter()
         assert not failures
@@ -99,23 +99,23 @@ def ours(nodes: int, folder: Path) -> tuple[float, float, int]:
     return middle - start, end - middle, journal.writes
 
 
-def terraforms(nodes: int, folder: Path) -> tuple[float, float]:
+def time_terraform(nodes: int, folder: Path) -> tuple[float, float]:
     """Seconds of `terraform apply` and `terraform destroy` of this many `terraform_data`."""
-    place = folder / f"terraform-{nodes}"
-    place.mkdir()
-    (place / "main.tf").write_text(
+    workdir = folder / f"terraform-{nodes}"
+    workdir.mkdir()
+    (workdir / "main.tf").write_text(
         f'resource "terraform_data" "node" {{\n  count = {nodes}\n  input = count.index\n}}\n'
     )
     environment = os.environ | {"TF_CLI_CONFIG_FILE": os.devnull}
     subprocess.run(
-        ["terraform", "init"], cwd=place, check=True, stdout=subprocess.DEVNULL, env=environment
+        ["terraform", "init"], cwd=workdir, check=True, stdout=subprocess.DEVNULL, env=environment
     )
     seconds = []
     for command in ("apply", "destroy"):
         start = time.perf_counter()
         subprocess.run(
             ["terraform", command, "-auto-approve"],
-            cwd=place,
+            cwd=workdir,
             check=True,
             stdout=subprocess.DEVNULL,
             env=environment,
@@ -133,22 +133,28 @@ def main() -> None:
     gc.set_threshold(200_000)  # as the command does: planapply/cli/__init__.py
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ours(100, folder)  # imports and caches
-        results = {nodes: ours(nodes, folder) for nodes in (1000, 5000, 10_000)}
+        time_planapply(100, folder)  # imports and caches
+        results = {nodes: time_planapply(nodes, folder) for nodes in (1000, 5000, 10_000)}
         print(f"{'nodes':>8} {'apply s':>9} {'destroy s':>10} {'state writes':>13}")
         for nodes, (apply, destroy, writes) in results.items():
             print(f"{nodes:>8} {apply:>9.2f} {destroy:>10.2f} {writes:>13}")
-        mine = slope(results[1000][:2], results[5000][:2], 4000)
+        planapply = slope(results[1000][:2], results[5000][:2], 4000)
         growth = [results[10_000][i] / results[1000][i] for i in range(2)]
         print(
             f"10,000 nodes beside 1,000: apply {growth[0]:.1f} times, destroy {growth[1]:.1f} times"
         )
-        figures = {"apply_ms": mine[0] * 1000, "destroy_ms": mine[1] * 1000, "growth": growth}
+        figures = {
+            "apply_ms": planapply[0] * 1000,
+            "destroy_ms": planapply[1] * 1000,
+            "growth": growth,
+        }
         if shutil.which("terraform"):
-            theirs = slope(terraforms(200, folder), terraforms(1000, folder), 800)
-            ratios = [t / m for t, m in zip(theirs, mine, strict=True)]
+            terraform = slope(time_terraform(200, folder), time_terraform(1000, folder), 800)
+            ratios = [t / m for t, m in zip(terraform, planapply, strict=True)]
             print("one more node, in ms:  planapply  terraform  ratio")
-            for what, m, t, r in zip(("apply", "destroy"), mine, theirs, ratios, strict=True):
+            for what, m, t, r in zip(
+                ("apply", "destroy"), planapply, terraform, ratios, strict=True
+            ):
                 print(f"{what:>20}  {m * 1000:>10.3f} {t * 1000:>10.2f} {r:>6.0f}")
             figures["ratios"] = ratios
         else:

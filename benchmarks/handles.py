@@ -9,7 +9,7 @@ from typing import Any
 from distributed import Scheduler, SpecCluster
 
 import planapply
-from planapply.dask.batching import Queue
+from planapply.dask.batching import RequestQueue
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord
 
@@ -24,17 +24,17 @@ class CountingFleet:
         self.ends: list[int] = []
         self.journal = self
 
-    def read(self, look: Any) -> Any:
+    def read(self, query: Any) -> Any:
         return self.known
 
     known: set[str] = set()
 
-    def launch(self, wanted: Any) -> dict[str, NodeRecord]:
-        self.launches.append(len(wanted))
-        self.known = {node.name for node in wanted}
+    def launch(self, specs: Any) -> dict[str, NodeRecord]:
+        self.launches.append(len(specs))
+        self.known = {node.name for node in specs}
         return {
             node.name: NodeRecord(vm=node.name, config="c", batch="b", private_address="127.0.0.1")
-            for node in wanted
+            for node in specs
         }
 
     def terminate(self, names: Any) -> None:
@@ -42,7 +42,7 @@ class CountingFleet:
 
 
 async def up_and_down(cls: Any, fleet: CountingFleet) -> tuple[float, float]:
-    queue = Queue(lambda: nullcontext(fleet))  # type: ignore[arg-type, return-value]
+    queue = RequestQueue(lambda: nullcontext(fleet))  # type: ignore[arg-type, return-value]
     config = NodeConfig(group="cpu", cls="distributed.Nanny")
     worker = {"cls": planapply.VMWorker, "options": {"config": config, "queue": queue}}
     workers = {f"cpu-{i}": worker for i in range(NODES)}
@@ -71,8 +71,10 @@ def main() -> None:
             f"{cls.__module__}.{cls.__name__}: {NODES} handles up in {seconds[cls][0]:.2f} s, down in "
             f"{seconds[cls][1]:.2f} s; batches of launches {fleet.launches}, of ends {fleet.ends}"
         )
-    mine, theirs = seconds[planapply.Cluster], seconds[SpecCluster]
-    print(f"up and down together: {sum(mine) / sum(theirs):.2f} times SpecCluster's time")
+    planapply_seconds, distributed_seconds = seconds[planapply.Cluster], seconds[SpecCluster]
+    print(
+        f"up and down together: {sum(planapply_seconds) / sum(distributed_seconds):.2f} times SpecCluster's time"
+    )
 
 
 if __name__ == "__main__":

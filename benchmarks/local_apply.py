@@ -23,7 +23,7 @@ DASK = [sys.executable, "-m", "distributed.cli.dask_spec"]
 WORKERS = [f"cpu-{i}" for i in range(4)]
 
 
-def by_hand(folder: Path) -> float:
+def time_by_hand(folder: Path) -> float:
     """Seconds until four nannies' workers have joined a scheduler that was started before them."""
     start = time.perf_counter()
     scheduler_file = folder / "scheduler.json"
@@ -52,7 +52,7 @@ def by_hand(folder: Path) -> float:
             process.wait()
 
 
-def applied(folder: Path) -> float:
+def time_apply(folder: Path) -> float:
     """Seconds of `planapply apply`, which returns when all have joined."""
     (folder / "planapply.toml").write_text(SPEC.replace("FOLDER", str(folder / "vms")))
     command = [sys.executable, "-m", "planapply"]
@@ -77,14 +77,14 @@ def applied(folder: Path) -> float:
 
 
 def main() -> None:
-    hand, ours = [], []
+    by_hand, planapply = [], []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as name:
-            hand.append(by_hand(Path(name)))
-            ours.append(applied(Path(name)))
+            by_hand.append(time_by_hand(Path(name)))
+            planapply.append(time_apply(Path(name)))
     print(
-        f"by hand {min(hand):.1f} s, planapply apply {min(ours):.1f} s: "
-        f"{min(ours) - min(hand):+.1f} s"
+        f"by hand {min(by_hand):.1f} s, planapply apply {min(planapply):.1f} s: "
+        f"{min(planapply) - min(by_hand):+.1f} s"
     )
 
 

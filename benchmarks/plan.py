@@ -41,13 +41,13 @@ def best(command: list[str], folder: Path) -> tuple[float, float]:
     return min(cpu for cpu, _ in runs), min(memory for _, memory in runs)
 
 
-def ours(nodes: int, folder: Path) -> tuple[float, float]:
+def time_planapply(nodes: int, folder: Path) -> tuple[float, float]:
     spec = folder / f"{nodes}.toml"
     spec.write_text(SPEC.format(nodes))
     return best([*PLANAPPLY, "plan", "-f", str(spec)], folder)
 
 
-def terraforms(nodes: int, folder: Path) -> tuple[float, float]:
+def time_terraform(nodes: int, folder: Path) -> tuple[float, float]:
     place = folder / f"terraform-{nodes}"
     place.mkdir()
     (place / "main.tf").write_text(
@@ -61,19 +61,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bare, _ = best([sys.executable, "-c", "import typer, pydantic"], folder)
-        few, _ = ours(4, folder)
+        few, _ = time_planapply(4, folder)
         print(f"plan of 4 nodes: {few / bare:.2f} times the CPU of `import typer, pydantic`")
-        results = {nodes: ours(nodes, folder) for nodes in (1000, 10_000)}
+        results = {nodes: time_planapply(nodes, folder) for nodes in (1000, 10_000)}
         for nodes, (cpu, memory) in results.items():
             print(f"plan of {nodes:>6} nodes: {cpu:.2f} s CPU, {memory:.0f} MB at most")
-        mine = (results[10_000][0] - results[1000][0]) / 9000
+        planapply = (results[10_000][0] - results[1000][0]) / 9000
         if not shutil.which("terraform"):
             print("terraform is not on PATH: not compared")
             return
-        theirs = (terraforms(2000, folder)[0] - terraforms(500, folder)[0]) / 1500
+        terraform = (time_terraform(2000, folder)[0] - time_terraform(500, folder)[0]) / 1500
         print(
-            f"one more node: planapply {mine * 1e6:.0f} us, terraform {theirs * 1e6:.0f} us: "
-            f"{theirs / mine:.0f} times as much"
+            f"one more node: planapply {planapply * 1e6:.0f} us, terraform {terraform * 1e6:.0f} us: "
+            f"{terraform / planapply:.0f} times as much"
         )
 
 

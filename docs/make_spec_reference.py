@@ -17,8 +17,8 @@ from planapply.model.spec import (
 from planapply.provider import Plugin
 from planapply.specfile.docstrings import describe_models
 from planapply.specfile.errors import keys_of
-from planapply.specfile.schema import paragraphs
-from planapply.specfile.toml_format import key, toml
+from planapply.specfile.schema import unwrap_paragraphs
+from planapply.specfile.toml_format import format_key, format_value
 
 EMBEDDED = ("local", "ec2", "libcloud")
 PAGE = Path(__file__).with_name("spec.md")
@@ -49,7 +49,7 @@ def reference(plugins: list[Plugin]) -> str:
     describe_models()
     inherited = set(NodeSettings.model_fields)
     node = "And every key of `[defaults]`, which it says for itself then."
-    groups = paragraphs(Spec.model_fields["workers"].description or "")
+    groups = unwrap_paragraphs(Spec.model_fields["workers"].description or "")
     parts = [
         _HEAD,
         *_table("`[cluster]`", ClusterSettings),
@@ -59,20 +59,20 @@ def reference(plugins: list[Plugin]) -> str:
         *_table("`[workers.NAME]`", WorkerGroup, inherited, f"{groups}\n\n{node}"),
     ]
     for plugin in plugins:
-        parts += _table(f"`[provider]`, with `provider = {toml(plugin.name)}`", plugin.settings)
+        parts += _table(f"`[provider]`, with `provider = {format_value(plugin.name)}`", plugin.settings)
     return "\n".join(parts)
 
 
 def embedded() -> list[Plugin]:
     """The providers that come with planapply, as far as this installation has them."""
     names = catalog.provider_names()
-    return [catalog.plugin(name) for name in EMBEDDED if name in names]
+    return [catalog.load_plugin(name) for name in EMBEDDED if name in names]
 
 
 def _table(
     title: str, model: type[BaseModel], left_out: Collection[str] = (), more: str = ""
 ) -> Iterator[str]:
-    yield f"## {title}\n\n{paragraphs(model.__doc__ or '')}\n"
+    yield f"## {title}\n\n{unwrap_paragraphs(model.__doc__ or '')}\n"
     if more:
         yield f"{more}\n"
     for name, field in keys_of(model).items():
@@ -80,10 +80,10 @@ def _table(
             continue
         extra = field.json_schema_extra
         effect = extra.get("effect", "nothing") if isinstance(extra, dict) else "nothing"
-        facts = [f"`{key(name)} = {toml(example)}`" for example in field.examples or []]
+        facts = [f"`{format_key(name)} = {format_value(example)}`" for example in field.examples or []]
         facts += ["required"] if field.is_required() else []
         facts += [f"a change: **{effect}**"]
-        yield f"### `{name}`\n\n{' · '.join(facts)}\n\n{paragraphs(field.description or '')}\n"
+        yield f"### `{name}`\n\n{' · '.join(facts)}\n\n{unwrap_paragraphs(field.description or '')}\n"
 
 
 if __name__ == "__main__":

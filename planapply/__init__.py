@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Imported when asked for: the command line imports this package too, and has no time for distributed.
-_HOME = {
+_EXPORTS = {
     "Cluster": "planapply.api.cluster",
     "VMScheduler": "planapply.dask.handles",
     "VMWorker": "planapply.dask.handles",
@@ -25,11 +25,11 @@ __all__ = ["Cluster", "VMScheduler", "VMWorker", "__version__", "connect", "load
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOME[name]), name)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -33,7 +33,7 @@ class ErrorKind(StrEnum):
     """Tell the user."""
     REJECTED = "rejected"
     """The request itself is wrong; tell the user."""
-    SPENT = "spent"
+    TOKEN_SPENT = "spent"
     """The token's VMs have ended, or it was used for another request: only a new one can work."""
     UNKNOWN = "unknown"
     """The answer was lost: it may have been done. Ask again with the same token, look for the
@@ -127,7 +127,7 @@ class Limits:
     """Whether asking again with a token gives the same VMs. Without: a lost answer is settled by
     `find`.
     """
-    settle: float = 60.0
+    consistency_delay: float = 60.0
     """Seconds after which `find` shows every VM that was asked for, or it does not exist."""
     poll: float = 2.0
     """Seconds between looks at what exists."""
@@ -170,7 +170,7 @@ class Provider(Protocol):
 
 
 @runtime_checkable
-class Retags(Protocol):
+class SupportsRetag(Protocol):
     """A provider that can change tags in place."""
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
@@ -178,10 +178,10 @@ class Retags(Protocol):
 
 
 @runtime_checkable
-class Prepares(Protocol):
+class SupportsResources(Protocol):
     """A provider that needs something beside VMs, such as a security group."""
 
-    def wanted(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
+    def required_resources(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
         """What the cluster needs, by name, with ids None: for the plan."""
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
@@ -206,7 +206,7 @@ class Price:
 
 
 @runtime_checkable
-class Prices(Protocol):
+class SupportsPrices(Protocol):
     """A provider that knows what its VMs cost."""
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
@@ -214,7 +214,7 @@ class Prices(Protocol):
 
 
 @runtime_checkable
-class Chooses(Protocol):
+class SupportsChoose(Protocol):
     """A provider that can pick for the user; what it picks is pinned in the state."""
 
     def choose(self, requirements: Requirements) -> list[str]:
@@ -225,7 +225,7 @@ class Chooses(Protocol):
 
 
 @runtime_checkable
-class Pins(Protocol):
+class SupportsPins(Protocol):
     """A provider whose defaults move, such as a current image: resolved once, kept in the state."""
 
     def pins(self, config: NodeConfig) -> dict[str, Any]:
@@ -233,7 +233,7 @@ class Pins(Protocol):
 
 
 @runtime_checkable
-class Checks(Protocol):
+class SupportsCheck(Protocol):
     """A provider that can tell before it launches anything that something can't be had."""
 
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
@@ -241,7 +241,7 @@ class Checks(Protocol):
 
 
 @runtime_checkable
-class Notes(Protocol):
+class SupportsNotes(Protocol):
     """A provider that can't do all that others can: a plan says so before anything is launched."""
 
     def notes(self, configs: Sequence[NodeConfig]) -> Sequence[Diagnostic]:
@@ -249,7 +249,7 @@ class Notes(Protocol):
 
 
 @runtime_checkable
-class Allows(Protocol):
+class SupportsAllow(Protocol):
     """A provider that keeps a resource through which networks reach the scheduler."""
 
     def allow(self, resource: Resource, network: str | None) -> Resource:
@@ -260,7 +260,7 @@ class Allows(Protocol):
 
 
 @runtime_checkable
-class Shells(Protocol):
+class SupportsShell(Protocol):
     """A provider whose VMs one can log in to."""
 
     def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
@@ -270,7 +270,7 @@ class Shells(Protocol):
 
 
 @runtime_checkable
-class Console(Protocol):
+class SupportsConsole(Protocol):
     """A provider that can show what a VM printed."""
 
     def console(self, id: str, lines: int) -> str:
@@ -280,7 +280,7 @@ class Console(Protocol):
 
 
 @runtime_checkable
-class Secrets(Protocol):
+class SupportsSecrets(Protocol):
     """A provider that can give back what it was told to put on a VM, for a state that is lost."""
 
     def secrets(self, id: str) -> str:
@@ -288,7 +288,7 @@ class Secrets(Protocol):
 
 
 @runtime_checkable
-class Lists(Protocol):
+class SupportsList(Protocol):
     """A provider that can show every VM of planapply's in this account."""
 
     def list_vms(self) -> list[VM]:
@@ -310,9 +310,9 @@ class Plugin:
     """From a validated `settings` object; imports the SDK, asks nothing of the cloud."""
     security: Literal["tls", "none"] = "tls"
     """The default of `cluster.security`."""
-    ignores: frozenset[str] = frozenset()
+    ignored_settings: frozenset[str] = frozenset()
     """Node settings that mean nothing to it; the user is warned."""
-    also_of_nodes: frozenset[str] = frozenset()
+    node_settings: frozenset[str] = frozenset()
     """Settings of its own that a node has too: there, too, it is its model that checks them."""
     starter: str | Callable[[Mapping[str, Any]], str] = ""
     """The provider's part of the spec that `init` writes, TOML with comments; or what makes it from

@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for key, value in getattr(report, "user_properties", ()):
                 if key in total and report.when == "call":
                     total[key].update(json.loads(value))
-    for key, figures in total.items():
-        if figures:
+    for key, statistics in total.items():
+        if statistics:
             terminalreporter.section(key)
-            terminalreporter.line(", ".join(f"{figures[name]:,} {name}" for name in figures))
+            terminalreporter.line(", ".join(f"{statistics[name]:,} {name}" for name in statistics))

@@ -24,7 +24,7 @@ from planapply.provider import (
 T = TypeVar("T")
 
 
-class HasTime(Protocol):
+class TimeSource(Protocol):
     """The only thing that is needed of a clock."""
 
     def time(self) -> float: ...
@@ -46,7 +46,7 @@ class Faults:
     """Before the call, one VM ends behind everybody's back."""
     lag: float = 0.0
     """What calls see is as old as this, each time another age: VMs come, go and come again."""
-    slow_end: float = 0.0
+    termination_delay: float = 0.0
     """How long a VM is `stopping`."""
 
 
@@ -62,23 +62,23 @@ class Machine:
     def exists(self, at: float) -> bool:
         return self.launched_at <= at < self.ended_at
 
-    def seen(self, at: float) -> VM:
+    def vm_at(self, at: float) -> VM:
         status = "stopping" if self.stopping_at <= at else "running"
         return self.vm.model_copy(update={"status": status})
 
 
 @dataclass
 class FakeCloud:
-    """One account; `room` says how many more VMs a choice can have, without an entry any number."""
+    """One account; `capacity` says how many more VMs a choice can have, without an entry any number."""
 
-    clock: HasTime
+    clock: TimeSource
     seed: int = 0
     faults: Faults = field(default_factory=Faults)
-    limits: Limits = field(default_factory=lambda: Limits(batch=10, settle=30.0))
+    limits: Limits = field(default_factory=lambda: Limits(batch=10, consistency_delay=30.0))
     choices: list[Choice] = field(default_factory=lambda: [Choice()])
-    room: dict[str | None, int] = field(default_factory=dict)
+    capacity: dict[str | None, int] = field(default_factory=dict)
     """By size."""
-    wanted: dict[str, Resource] = field(default_factory=dict)
+    required_resources: dict[str, Resource] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
     resources: dict[str, tuple[str, Resource, dict[str, str]]] = field(default_factory=dict)
     """By id: name, resource, tags."""
@@ -92,37 +92,37 @@ class FakeCloud:
         self._answers: dict[str, tuple[LaunchRequest, list[str], ProviderError | None]] = {}
         self._script: dict[str, deque[tuple[ErrorKind, bool]]] = {}
 
-    def fail(self, call: str, *kinds: ErrorKind, done: bool = False) -> None:
+    def fail_next(self, call: str, *kinds: ErrorKind, done: bool = False) -> None:
         """Let the next calls of this name fail so, one for each kind; `done` loses the answer only."""
         self._script.setdefault(call, deque()).extend((kind, done) for kind in kinds)
 
-    def alive(self) -> list[VM]:
+    def live_vms(self) -> list[VM]:
         """What really exists now, and costs money."""
         now = self.clock.time()
-        return [machine.seen(now) for machine in self.machines.values() if machine.exists(now)]
+        return [machine.vm_at(now) for machine in self.machines.values() if machine.exists(now)]
 
-    def end(self, id: str, after: float = 0.0) -> None:
+    def end_vm(self, id: str, after: float = 0.0) -> None:
         """A VM ends, whoever wanted it to."""
         machine, now = self.machines[id], self.clock.time()
         machine.stopping_at = min(machine.stopping_at, now)
         machine.ended_at = min(machine.ended_at, now + after)
 
-    def call(self, name: str, effect: Callable[[], T]) -> T:
+    def run_call(self, name: str, effect: Callable[[], T]) -> T:
         """What happens around every call."""
         with self.lock:
             self.calls[name] += 1
-            alive = self.alive()
-            if alive and self._chance(self.faults.reclaimed):
+            alive = self.live_vms()
+            if alive and self._happens(self.faults.reclaimed):
                 self.injected["reclaimed"] += 1
-                self.end(self.random.choice(alive).id)
+                self.end_vm(self.random.choice(alive).id)
             kind, done = None, False
             if self._script.get(name):
                 kind, done = self._script[name].popleft()
-            elif self._chance(self.faults.throttled):
+            elif self._happens(self.faults.throttled):
                 kind = self.random.choice([ErrorKind.THROTTLED, ErrorKind.UNAVAILABLE])
-            elif self._chance(self.faults.lost_before):
+            elif self._happens(self.faults.lost_before):
                 kind = ErrorKind.UNKNOWN
-            elif self._chance(self.faults.lost_after):
+            elif self._happens(self.faults.lost_after):
                 kind, done = ErrorKind.UNKNOWN, True
             result = effect() if kind is None or done else None
             if kind is not None:
@@ -131,54 +131,54 @@ class FakeCloud:
             assert result is not None
             return result
 
-    def view(self) -> list[Machine]:
+    def visible_machines(self) -> list[Machine]:
         """What exists, as old as this call happens to see it."""
         at = self.clock.time() - self.random.uniform(0.0, self.faults.lag)
-        return [replace(m, vm=m.seen(at)) for m in self.machines.values() if m.exists(at)]
+        return [replace(m, vm=m.vm_at(at)) for m in self.machines.values() if m.exists(at)]
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
         """The effect alone."""
         if self.limits.tokens and request.token in self._answers:
-            return self._again(request)
-        asked = len(request.names)
+            return self._repeat_launch(request)
+        requested = len(request.names)
         size = request.choice.size
-        count = min(asked, self.room.get(size, asked))
-        if self._chance(self.faults.partial):
+        count = min(requested, self.capacity.get(size, requested))
+        if self._happens(self.faults.partial):
             self.injected["partial"] += 1
             count = self.random.randrange(count + 1)
         shortfall = None
-        if count < asked:
-            shortfall = ProviderError(ErrorKind.CAPACITY, f"{asked - count} VMs too many: {size}")
+        if count < requested:
+            shortfall = ProviderError(ErrorKind.CAPACITY, f"{requested - count} VMs too many: {size}")
         if count == 0 and shortfall:
             raise shortfall
-        if size in self.room:
-            self.room[size] -= count
-        ids = [self._start(request, place) for place in range(count)]
+        if size in self.capacity:
+            self.capacity[size] -= count
+        ids = [self._start(request, index) for index in range(count)]
         self._answers[request.token] = (request, ids, shortfall)
         return LaunchResult(tuple(self.machines[id].vm for id in ids), shortfall)
 
-    def _again(self, request: LaunchRequest) -> LaunchResult:
-        first, ids, shortfall = self._answers[request.token]
-        if (first.names, first.config, first.choice) != (
+    def _repeat_launch(self, request: LaunchRequest) -> LaunchResult:
+        earlier, ids, shortfall = self._answers[request.token]
+        if (earlier.names, earlier.config, earlier.choice) != (
             request.names,
             request.config,
             request.choice,
         ):
-            raise ProviderError(ErrorKind.SPENT, "the token was used for another request")
+            raise ProviderError(ErrorKind.TOKEN_SPENT, "the token was used for another request")
         now = self.clock.time()
-        vms = [m.seen(now) for id in ids if (m := self.machines[id]).exists(now)]
+        vms = [m.vm_at(now) for id in ids if (m := self.machines[id]).exists(now)]
         if len(vms) < len(ids):
-            shortfall = ProviderError(ErrorKind.SPENT, "VMs of this token have ended")
+            shortfall = ProviderError(ErrorKind.TOKEN_SPENT, "VMs of this token have ended")
         if not vms and shortfall:
             raise shortfall
         return LaunchResult(tuple(vms), shortfall)
 
-    def _start(self, request: LaunchRequest, place: int) -> str:
+    def _start(self, request: LaunchRequest, index: int) -> str:
         number, now = len(self.machines), self.clock.time()
         vm = VM(
             id=f"i-{number:04}",
             tags=dict(request.tags),
-            index=place,
+            index=index,
             private_address=f"127.0.{number // 250}.{number % 250 + 1}",
             port=1,  # whoever tries to talk to it is refused at once, and stays on this machine
             size=request.choice.size,
@@ -190,9 +190,9 @@ class FakeCloud:
         self.machines[vm.id] = Machine(vm, now)
         return vm.id
 
-    def _chance(self, chance: float) -> bool:
+    def _happens(self, probability: float) -> bool:
         # Without the fault no random number is drawn: turning one on leaves the others alone.
-        return chance > 0 and self.random.random() < chance
+        return probability > 0 and self.random.random() < probability
 
 
 class FakeProvider:
@@ -213,22 +213,22 @@ class FakeProvider:
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
         assert len(request.names) <= self.limits.batch
-        return self.cloud.call("launch", lambda: self.cloud.launch(request))
+        return self.cloud.run_call("launch", lambda: self.cloud.launch(request))
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        return self.cloud.call(
+        return self.cloud.run_call(
             "find",
-            lambda: [m.vm for m in self.cloud.view() if tags.items() <= m.vm.tags.items()],
+            lambda: [m.vm for m in self.cloud.visible_machines() if tags.items() <= m.vm.tags.items()],
         )
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         def effect() -> list[str]:
-            known = {machine.vm.id for machine in self.cloud.view()}
+            known = {machine.vm.id for machine in self.cloud.visible_machines()}
             for id in known.intersection(ids):
-                self.cloud.end(id, self.cloud.random.uniform(0.0, self.cloud.faults.slow_end))
+                self.cloud.end_vm(id, self.cloud.random.uniform(0.0, self.cloud.faults.termination_delay))
             return [id for id in ids if id not in known]
 
-        return self.cloud.call("terminate", effect)
+        return self.cloud.run_call("terminate", effect)
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
         def effect() -> bool:
@@ -238,42 +238,42 @@ class FakeProvider:
                 machine.vm = machine.vm.model_copy(update={"tags": kept | dict(tags)})
             return True
 
-        self.cloud.call("retag", effect)
+        self.cloud.run_call("retag", effect)
 
     def list_vms(self) -> list[VM]:
         return self.find({})
 
-    def wanted(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
-        return dict(self.cloud.wanted)
+    def required_resources(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
+        return dict(self.cloud.required_resources)
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
         def effect() -> Resource:
-            ours = {key: tags[key] for key in tags if key.startswith(TAG_PREFIX)}
-            for known, made, its_tags in self.cloud.resources.values():
-                if known == name and ours.items() <= its_tags.items():
+            own_tags = {key: tags[key] for key in tags if key.startswith(TAG_PREFIX)}
+            for known, made, resource_tags in self.cloud.resources.values():
+                if known == name and own_tags.items() <= resource_tags.items():
                     return made
             made = resource.model_copy(update={"id": f"r-{self.cloud.calls['prepare']:04}"})
             self.cloud.resources[str(made.id)] = (name, made, dict(tags))
             return made
 
-        return self.cloud.call("prepare", effect)
+        return self.cloud.run_call("prepare", effect)
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
-        return self.cloud.call(
+        return self.cloud.run_call(
             "find_resources",
             lambda: {
                 name: made
-                for name, made, its_tags in self.cloud.resources.values()
-                if tags.items() <= its_tags.items()
+                for name, made, resource_tags in self.cloud.resources.values()
+                if tags.items() <= resource_tags.items()
             },
         )
 
     def cleanup(self, resource: Resource) -> None:
         def effect() -> bool:
             _, _, tags = self.cloud.resources.get(str(resource.id), ("", resource, None))
-            if tags and any(tags.items() <= vm.tags.items() for vm in self.cloud.alive()):
+            if tags and any(tags.items() <= vm.tags.items() for vm in self.cloud.live_vms()):
                 raise ProviderError(ErrorKind.UNAVAILABLE, f"{resource.id} is in use")
             self.cloud.resources.pop(str(resource.id), None)
             return True
 
-        self.cloud.call("cleanup", effect)
+        self.cloud.run_call("cleanup", effect)

@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
-from planapply.model.field_types import key
+from planapply.model.field_types import spec_key
 from planapply.model.spec import Spec
 from planapply.provider import Plugin, Provider
 from planapply.specfile import load
@@ -16,9 +16,9 @@ from planapply.specfile import load
 class Settings(Model):
     """The `[provider]` of these tests."""
 
-    folder: Annotated[str | None, key("nothing", "/tmp/logs")] = None
+    folder: Annotated[str | None, spec_key("nothing", "/tmp/logs")] = None
     """Where logs go."""
-    region: Annotated[str | None, key("replacement", "eu-west-1")] = None
+    region: Annotated[str | None, spec_key("replacement", "eu-west-1")] = None
     """Where VMs are."""
     allow_from: tuple[str, ...] = ("me",)
     size: int | tuple[str, ...] = 1
@@ -35,7 +35,7 @@ CLOUD = Plugin(
     "VMs",
     Settings,
     _connect,
-    ignores=frozenset({"create", "environment.docker"}),
+    ignored_settings=frozenset({"create", "environment.docker"}),
     starter='[provider]\nregion = "eu-west-1"\n# folder = "/tmp/logs"\n',
 )
 
@@ -43,7 +43,7 @@ CLOUD = Plugin(
 class Account(Model):
     """The `[provider]` of a cloud that takes credentials."""
 
-    secret: Annotated[str | None, key("nothing", "env:SECRET")] = None
+    secret: Annotated[str | None, spec_key("nothing", "env:SECRET")] = None
     """Its second half."""
     number: int = 0
     options: dict[str, str] = {}
@@ -59,7 +59,7 @@ class Account(Model):
 ACCOUNT = Plugin("account", "VMs", Account, _connect)
 
 
-def plugins(name: str) -> Plugin:
+def find_plugin(name: str) -> Plugin:
     """As the catalog's."""
     for plugin in (LOCAL, CLOUD, ACCOUNT):
         if plugin.name == name:
@@ -71,19 +71,19 @@ def load_text(folder: Path, text: str, *overrides: str) -> tuple[Spec, list[Diag
     """The spec of this text, in `folder`/spec.toml."""
     path = folder / "spec.toml"
     path.write_bytes(text.encode())
-    return load(path, plugins, overrides)
+    return load(path, find_plugin, overrides)
 
 
-def complaints(folder: Path, text: str, *overrides: str) -> str:
+def format_problems(folder: Path, text: str, *overrides: str) -> str:
     """All that is wrong with it, one thing after the other, each with its place."""
     try:
         _, found = load_text(folder, text, *overrides)
     except PlanapplyError as error:
         found = list(error.diagnostics)
-    return "\n".join(said(diagnostic, folder) for diagnostic in found)
+    return "\n".join(format_diagnostic(diagnostic, folder) for diagnostic in found)
 
 
-def said(diagnostic: Diagnostic, folder: Path) -> str:
+def format_diagnostic(diagnostic: Diagnostic, folder: Path) -> str:
     """One diagnostic as text."""
     source, severity = diagnostic.source, diagnostic.severity
     lines = ["warning"] if severity is Severity.WARNING else []

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from planapply.specfile.toml_format import key, toml
+from planapply.specfile.toml_format import format_key, format_value
 
 LETTERS = "abcxyzABC"
 NAMES = st.builds(
@@ -62,8 +62,8 @@ CLUSTERS = st.fixed_dictionaries(
     },
 )
 IMAGES = st.sampled_from(["x", "daskdev/dask:2026.8.0-py3.12", f"r.io:5000/a@sha256:{'0' * 64}"])
-_SOME = st.lists(WORDS, min_size=1, max_size=3, unique=True)
-_SIZED = table(size=WORDS | _SOME)
+_NAME_LISTS = st.lists(WORDS, min_size=1, max_size=3, unique=True)
+_SIZED = table(size=WORDS | _NAME_LISTS)
 _REQUIRED = table(
     cpus=st.integers(1, 64),
     memory=SIZES,
@@ -72,7 +72,7 @@ _REQUIRED = table(
 )
 _PLACED = table(
     image=WORDS,
-    zones=_SOME,
+    zones=_NAME_LISTS,
     spot=st.sampled_from([True, False, "prefer"]),
     disk=SIZES,
     create=st.dictionaries(WORDS, JSON, max_size=2),
@@ -88,13 +88,13 @@ _RUN = st.fixed_dictionaries({}, optional={"class": CLASSES, "options": OPTIONS}
 _COMMANDS = st.lists(WORDS, max_size=3)
 
 
-def _joined(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+def _merged(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     return st.tuples(*parts).map(lambda tables: {k: v for t in tables for k, v in t.items()})
 
 
-NODES = _joined(st.one_of(_SIZED, _REQUIRED), _PLACED)
-GROUPS = _joined(NODES, _RUN, st.one_of(_COUNTED, _ELASTIC), table(processes=st.integers(1, 8)))
-ENVIRONMENTS = _joined(
+NODES = _merged(st.one_of(_SIZED, _REQUIRED), _PLACED)
+GROUPS = _merged(NODES, _RUN, st.one_of(_COUNTED, _ELASTIC), table(processes=st.integers(1, 8)))
+ENVIRONMENTS = _merged(
     st.one_of(
         st.fixed_dictionaries(
             {"packages": st.lists(NAMES, min_size=1, max_size=3, unique=True)},
@@ -110,7 +110,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "provider": table(folder=WORDS.map(lambda word: f"/tmp/{word}")),
         "defaults": NODES,
         "environment": ENVIRONMENTS,
-        "scheduler": _joined(NODES, _RUN),
+        "scheduler": _merged(NODES, _RUN),
         "workers": st.dictionaries(NAMES, GROUPS, max_size=4),
     },
 )
@@ -127,7 +127,7 @@ def texts(draw: st.DrawFn, documents: st.SearchStrategy[dict[str, Any]] = DOCUME
     return end.join(lines) + draw(st.sampled_from(["", end]))
 
 
-def _write(draw: st.DrawFn, document: Mapping[str, Any], above: str, lines: list[str]) -> None:
+def _write(draw: st.DrawFn, document: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
     """Pairs first, since a header ends what is above it."""
     later: list[tuple[str, Any]] = []
     for name, value in document.items():
@@ -139,12 +139,12 @@ def _write(draw: st.DrawFn, document: Mapping[str, Any], above: str, lines: list
             _write_pair(draw, _key(draw, name), value, lines)
         lines.extend(draw(st.sampled_from([[], [], [""], ["  # [not.a] = { header"]])))
     for name, value in later:
-        header = f"{above}{_key(draw, name)}"
+        header = f"{prefix}{_key(draw, name)}"
         for table in value if isinstance(value, list) else [value]:
             brackets = "[[{}]]" if isinstance(value, list) else "[{}]"
-            note = draw(st.sampled_from(["", "  # = ["]))
+            comment = draw(st.sampled_from(["", "  # = ["]))
             lines.append(
-                brackets.format(draw(st.sampled_from(["{}", " {} "])).format(header)) + note
+                brackets.format(draw(st.sampled_from(["{}", " {} "])).format(header)) + comment
             )
             _write(draw, table, f"{header}.", lines)
 
@@ -156,19 +156,19 @@ def _write_pair(draw: st.DrawFn, name: str, value: Any, lines: list[str]) -> Non
                 draw, f"{name}{draw(st.sampled_from(['.', ' . ']))}{_key(draw, inner)}", item, lines
             )
     elif isinstance(value, list) and value and draw(st.booleans()):
-        items = "".join(f"  {toml(item)},  # ]\n" for item in value)
+        items = "".join(f"  {format_value(item)},  # ]\n" for item in value)
         lines.extend(f"{name} = [\n{items}]".split("\n"))
     elif isinstance(value, str) and draw(st.booleans()):
-        escaped = f'"""\n{toml(value)[1:-1]}"""'
+        escaped = f'"""\n{format_value(value)[1:-1]}"""'
         raw = f"'''\n{value}'''"
         is_raw = draw(st.booleans()) and "'" not in value and value.isprintable()
         lines.extend(f"{name} = {raw if is_raw else escaped}".split("\n"))
     else:
-        lines.append(f"{name}{draw(st.sampled_from(['=', ' = ']))}{toml(value)}")
+        lines.append(f"{name}{draw(st.sampled_from(['=', ' = ']))}{format_value(value)}")
 
 
 def _key(draw: st.DrawFn, name: str) -> str:
-    return draw(st.sampled_from([key(name), f'"{toml(name)[1:-1]}"']))
+    return draw(st.sampled_from([format_key(name), f'"{format_value(name)[1:-1]}"']))
 
 
 def _are_tables(value: Any) -> bool:
@@ -260,7 +260,7 @@ OVERRIDES = st.lists(
                 "defaults.spot=true",
             ]
         ),
-        st.builds("{}={}".format, KEYS.map(key), JUNK.map(toml)),
+        st.builds("{}={}".format, KEYS.map(format_key), JUNK.map(format_value)),
         st.text(max_size=10),
     ),
     max_size=2,

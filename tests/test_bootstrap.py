@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from planapply.bootstrap import boots, dask_spec
+from planapply.bootstrap import build_processes, dask_spec
 from planapply.model.names import worker_names
 from planapply.model.node import Environment, NodeConfig
 from planapply.model.state import TLS
@@ -27,8 +27,8 @@ def filled(argv: tuple[str, ...]) -> Any:
     return json.loads(argv[-1].replace("{port}", "8786").replace("{nthreads}", "4"))
 
 
-def test_a_scheduler() -> None:
-    (boot,) = boots(SCHEDULER, ["scheduler"], None, None, cluster="genomics")
+def test_scheduler_boot() -> None:
+    (boot,) = build_processes(SCHEDULER, ["scheduler"], None, None, cluster="genomics")
     assert boot.argv == snapshot(
         (
             "-m",
@@ -41,7 +41,7 @@ def test_a_scheduler() -> None:
     assert boot.files == {}
 
 
-def test_the_users_options_win() -> None:
+def test_user_options_win() -> None:
     config = SCHEDULER.model_copy(
         update={
             "idle_timeout": 1800.0,
@@ -62,9 +62,9 @@ def test_the_users_options_win() -> None:
     )
 
 
-def test_workers_share_a_machine() -> None:
+def test_several_workers_share_a_machine() -> None:
     config = WORKER.model_copy(update={"processes": 2, "options": {"resources": {"SSD": 1}}})
-    (boot,) = boots(config, ["cpu-3"], "tcp://10.0.0.5:8786", None, cluster="c")
+    (boot,) = build_processes(config, ["cpu-3"], "tcp://10.0.0.5:8786", None, cluster="c")
     assert boot.argv[2] == "tcp://10.0.0.5:8786"
     assert filled(boot.argv) == snapshot(
         {
@@ -92,11 +92,11 @@ def test_workers_share_a_machine() -> None:
     )
 
 
-def test_tls_is_told_by_the_environment() -> None:
+def test_tls_is_passed_in_the_environment() -> None:
     config = WORKER.model_copy(
         update={"security": "tls", "environment": Environment(env={"OMP_NUM_THREADS": "1"})}
     )
-    (boot,) = boots(config, ["cpu-0"], "tls://10.0.0.5:8786", PAIR, cluster="c")
+    (boot,) = build_processes(config, ["cpu-0"], "tls://10.0.0.5:8786", PAIR, cluster="c")
     assert boot.env == snapshot(
         {
             "OMP_NUM_THREADS": "1",
@@ -117,7 +117,7 @@ def test_tls_is_told_by_the_environment() -> None:
 
 
 @given(options, st.integers(1, 9), st.integers(0, 99))
-def test_every_worker_gets_its_name_and_the_users_options(
+def test_every_worker_gets_its_name_and_user_options(
     given: dict[str, Any], processes: int, place: int
 ) -> None:
     config = WORKER.model_copy(update={"options": given, "processes": processes})
@@ -131,11 +131,11 @@ def test_every_worker_gets_its_name_and_the_users_options(
 
 
 @given(options, st.integers(1, 9))
-def test_what_stands_in_the_arguments_is_the_document(
+def test_arguments_match_the_document(
     given: dict[str, Any], processes: int
 ) -> None:
     config = WORKER.model_copy(update={"options": given, "processes": processes})
-    (boot,) = boots(config, ["cpu-0"], "tcp://10.0.0.5:8786", None, cluster="c")
+    (boot,) = build_processes(config, ["cpu-0"], "tcp://10.0.0.5:8786", None, cluster="c")
     threads = given.get("nthreads", 4)
     document = dask_spec(config, "cpu-0")
     for spec in document.values():

@@ -24,26 +24,26 @@ def _history(faults: Faults, seed: int) -> tuple[list[str], FakeCloud]:
     return history, cloud
 
 
-def test_the_same_seed_gives_the_same_faults() -> None:
-    faults = Faults(0.1, 0.1, 0.1, 0.2, 0.1, lag=5.0, slow_end=5.0)
+def test_same_seed_gives_the_same_faults() -> None:
+    faults = Faults(0.1, 0.1, 0.1, 0.2, 0.1, lag=5.0, termination_delay=5.0)
     history, _ = _history(faults, seed=1)
     assert history == _history(faults, seed=1)[0]
     assert history != _history(faults, seed=2)[0]
     assert {kind.value for kind in ErrorKind} - {"quota", "unauthorized", "rejected"} <= {*history}
 
 
-def test_a_lost_answer_was_carried_out_or_not() -> None:
+def test_lost_response_may_have_been_carried_out() -> None:
     before, cloud_before = _history(Faults(lost_before=1.0), seed=1)
     after, cloud_after = _history(Faults(lost_after=1.0), seed=1)
     assert {*before} == {*after} == {"unknown"}
-    assert len(cloud_before.alive()) == 0
-    assert len(cloud_after.alive()) == 100  # two for each of 50 tokens
+    assert len(cloud_before.live_vms()) == 0
+    assert len(cloud_after.live_vms()) == 100  # two for each of 50 tokens
 
 
-def test_a_cloud_without_faults_has_none() -> None:
+def test_cloud_without_faults_injects_none() -> None:
     history, cloud = _history(Faults(), seed=1)
     assert history[0::2] == ["launched 2"] * 50 + ["launched 1"] * 50
     # Each round ends one VM; in the second half, that of a token which is asked for again.
     assert history[1::2] == [f"found {n}" for n in [*range(2, 52), *range(50, 0, -1)]]
     assert cloud.calls == {"launch": 100, "find": 100, "terminate": 100}
-    assert cloud.alive() == []
+    assert cloud.live_vms() == []

@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_both_source_roots_and_nothing_else(built: tuple[Path, Path]) -> None:
+def test_wheel_contains_exactly_both_source_roots(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         licenses = [name for name in wheel.namelist() if name.endswith("/licenses/LICENSE")]
@@ -60,7 +60,7 @@ def test_the_wheel_holds_both_source_roots_and_nothing_else(built: tuple[Path, P
 
 
 @pytest.mark.slow
-def test_the_sdist_holds_the_sources_and_the_tests(built: tuple[Path, Path]) -> None:
+def test_sdist_contains_sources_and_tests(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
     wanted = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/test_packaging.py"}
@@ -71,7 +71,7 @@ def test_the_sdist_holds_the_sources_and_the_tests(built: tuple[Path, Path]) -> 
 
 
 @pytest.mark.slow
-def test_what_the_wheel_installs_loads_every_provider(
+def test_installed_wheel_loads_every_provider(
     built: tuple[Path, Path], tmp_path: Path
 ) -> None:
     uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--no-config")
@@ -89,14 +89,14 @@ def test_what_the_wheel_installs_loads_every_provider(
     assert loaded == {name: name for name in PROJECT["entry-points"]["planapply.providers"]}
 
 
-def test_this_python_has_the_version_and_the_entry_points_that_the_project_declares() -> None:
+def test_installed_metadata_matches_the_project() -> None:
     """An editable install that is older than pyproject.toml would test something else."""
     assert distribution("planapply").version == planapply.__version__
     found = {entry.name: entry.value for entry in entry_points(group="planapply.providers")}
     assert found == PROJECT["entry-points"]["planapply.providers"]
 
 
-def test_constraints_pin_every_dependency_and_name_no_address() -> None:
+def test_constraints_pin_every_dependency_without_urls() -> None:
     text = (ROOT / "constraints.txt").read_text()
     pins = dict(re.findall(r"^([\w.-]+)==([\w.+!]+)", text, re.MULTILINE))
     needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from inline_snapshot import snapshot
-from specs import complaints, load_text, plugins, said
+from specs import format_problems, load_text, find_plugin, format_diagnostic
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.specfile import load
@@ -22,7 +22,7 @@ count = 2
 """
 
 
-def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     text = """\
 nme = "genomics"
 
@@ -66,7 +66,7 @@ min = 2
 [workers.scheduler]
 arch = "amd64"
 """
-    assert complaints(tmp_path, text) == snapshot("""\
+    assert format_problems(tmp_path, text) == snapshot("""\
 line 1, column 1: nme = "genomics"
 the spec has no key `nme`
   It may have cluster, provider, defaults, environment, scheduler, workers.
@@ -188,8 +188,8 @@ line 41, column 1: arch = "amd64"
 """)
 
 
-def test_where_a_value_came_from_the_command_line_the_option_is_named(tmp_path: Path) -> None:
-    found = complaints(
+def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
+    found = format_problems(
         tmp_path,
         GOOD,
         "cluster.provider=cloud",
@@ -232,16 +232,16 @@ def test_where_a_value_came_from_the_command_line_the_option_is_named(tmp_path: 
 """)
 
 
-def test_what_an_option_did_not_make_is_shown_in_the_file(tmp_path: Path) -> None:
+def test_problem_outside_an_override_names_the_file(tmp_path: Path) -> None:
     text = '[cluster]\nname = "a"\n[workers.cpu]\n'
-    assert complaints(tmp_path, text, "workers.cpu.processes=2") == snapshot("""\
+    assert format_problems(tmp_path, text, "workers.cpu.processes=2") == snapshot("""\
 line 3, column 10: [workers.cpu]
 [workers.cpu] does not say how many nodes
   Write for example count = 2, or min = 0 and max = 10.
 """)
 
 
-def test_a_later_option_wins_and_an_option_makes_tables(tmp_path: Path) -> None:
+def test_later_override_wins_and_overrides_create_tables(tmp_path: Path) -> None:
     spec, _ = load_text(
         tmp_path,
         GOOD,
@@ -257,7 +257,7 @@ def test_a_later_option_wins_and_an_option_makes_tables(tmp_path: Path) -> None:
     assert spec.cluster.provider == "cloud"
 
 
-def test_warnings_come_with_the_spec(tmp_path: Path) -> None:
+def test_warnings_are_returned_with_the_spec(tmp_path: Path) -> None:
     text = """\
 [cluster]
 name = "genomics"
@@ -274,7 +274,7 @@ count = 2
 class = "distributed.Nany"
 create.ex_key = "me"
 """
-    assert complaints(tmp_path, text) == snapshot("""\
+    assert format_problems(tmp_path, text) == snapshot("""\
 warning
 line 6, column 1: docker = "daskdev/dask"
 the provider `cloud` makes no use of `environment.docker`
@@ -297,7 +297,7 @@ the provider `cloud` makes no use of `workers.cpu.create`
 """)
 
 
-def test_what_toml_can_say_and_a_spec_cannot(tmp_path: Path) -> None:
+def test_toml_values_that_a_spec_cannot_have(tmp_path: Path) -> None:
     text = f"""\
 when = 2024-01-02
 [cluster]
@@ -307,7 +307,7 @@ count = 99999999999999999999
 options.at = [12:30:00]
 options.x = {"[" * 60}{"]" * 60}
 """
-    assert complaints(tmp_path, text) == snapshot("""\
+    assert format_problems(tmp_path, text) == snapshot("""\
 line 1, column 1: when = 2024-01-02
 `when` is a date or a time
   Quote it: "2024-01-02".
@@ -332,7 +332,7 @@ line 7, column 9: options.x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[
 `workers.cpu.options.x` is nested too deeply
   At most 50 levels.
 """)
-    assert complaints(tmp_path, "workers = [1]\nenvironment = 1\ncluster = []") == snapshot("""\
+    assert format_problems(tmp_path, "workers = [1]\nenvironment = 1\ncluster = []") == snapshot("""\
 line 1, column 1: workers = [1]
 `workers` must be a table, not [1]
   Write a table for each group, such as [workers.cpu].
@@ -345,7 +345,7 @@ line 3, column 1: cluster = []
 `cluster` must be a table, not []
   Write a table: [cluster].
 """)
-    assert complaints(tmp_path, "[[workers]]\ncount = 1\n[[cluster]]") == snapshot("""\
+    assert format_problems(tmp_path, "[[workers]]\ncount = 1\n[[cluster]]") == snapshot("""\
 line 1, column 3: [[workers]]
 `workers` must be a table, not [{ count = 1 }]
   Write a table for each group, such as [workers.cpu].
@@ -388,53 +388,53 @@ line 3, column 3: [[cluster]]
         ("defaults.disk = 1e400", "can't be inf"),
     ],
 )
-def test_what_is_beyond_its_limits(tmp_path: Path, setting: str, said: str) -> None:
+def test_values_out_of_range_are_refused(tmp_path: Path, setting: str, said: str) -> None:
     key = setting.split(" ")[0]
     cluster = key in ("tags", "name")
     name = "" if key == "name" else 'name = "x"\n'
     text = f"{'' if cluster else setting}\n[cluster]\n{name}{setting if cluster else ''}\n"
-    assert said in complaints(tmp_path, text)
+    assert said in format_problems(tmp_path, text)
 
 
-def test_an_unknown_provider(tmp_path: Path) -> None:
+def test_unknown_provider_is_reported(tmp_path: Path) -> None:
     text = '[cluster]\nname = "a"\nprovider = "clod"\n'
-    assert complaints(tmp_path, text) == snapshot("""\
+    assert format_problems(tmp_path, text) == snapshot("""\
 line 3, column 1: provider = "clod"
 there is no provider `clod`
   Did you mean `cloud`?
 """)
 
 
-def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
-    assert complaints(tmp_path, '[cluster]\nname = genomics\nttl = "12 h') == snapshot("""\
+def test_invalid_toml_is_reported(tmp_path: Path) -> None:
+    assert format_problems(tmp_path, '[cluster]\nname = genomics\nttl = "12 h') == snapshot("""\
 line 2, column 8: name = genomics
 spec.toml is not TOML: invalid value
   The file is read no further. Text needs quotes, and a table its [name].
 """)
-    assert complaints(tmp_path, f"a = {'[' * 401}") == snapshot("""\
+    assert format_problems(tmp_path, f"a = {'[' * 401}") == snapshot("""\
 spec.toml is not TOML: it is nested too deeply
   The file is read no further. Text needs quotes, and a table its [name].
 """)
-    assert complaints(tmp_path, f"a = {'1' * 5000}") == snapshot("""\
+    assert format_problems(tmp_path, f"a = {'1' * 5000}") == snapshot("""\
 spec.toml is not TOML: a number in it is too long
   The file is read no further. Text needs quotes, and a table its [name].
 """)
-    assert complaints(tmp_path, " \n# nothing\n  \n") == snapshot("""\
+    assert format_problems(tmp_path, " \n# nothing\n  \n") == snapshot("""\
 line 1, column 1:  \n\
 `cluster` is missing
   Write [cluster], and below it name = "genomics".
 """)
-    assert complaints(tmp_path, "\n") == snapshot("""\
+    assert format_problems(tmp_path, "\n") == snapshot("""\
 spec.toml is empty
   Write a spec with `planapply init`.
 """)
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     def trouble(path: Path) -> str:
-        with pytest.raises(PlanapplyError) as httpstub:
-            load(path, plugins)
-        return "\n".join(said(d, tmp_path) for d in httpstub.value.diagnostics)
+        with pytest.raises(PlanapplyError) as raised:
+            load(path, find_plugin)
+        return "\n".join(format_diagnostic(d, tmp_path) for d in raised.value.diagnostics)
 
     path = tmp_path / "spec.toml"
     assert trouble(path) == snapshot("""\
@@ -474,20 +474,20 @@ the spec �.toml does not exist
 """)
 
 
-def test_no_control_character_of_the_file_reaches_the_terminal(tmp_path: Path) -> None:
+def test_control_characters_are_not_printed(tmp_path: Path) -> None:
     for text in (
         '[cluster]\nname = "a\\u001b[31m\\u0085\\u009b"\n"\\u009b" = 1',
         "# \x1b[2J\x85\x9b\n",
     ):
-        found = complaints(tmp_path, text)
+        found = format_problems(tmp_path, text)
         assert found
         assert not {"\x1b", "\x85", "\x9b"} & set(found)
 
 
-def test_a_credential_is_refused_and_not_repeated(tmp_path: Path) -> None:
+def test_credential_is_refused_and_not_printed(tmp_path: Path) -> None:
     def account(settings: str, *overrides: str) -> str:
         cluster = '[cluster]\nname = "a"\nprovider = "account"\n'
-        found = complaints(tmp_path, f"{settings}\n{cluster}", *overrides)
+        found = format_problems(tmp_path, f"{settings}\n{cluster}", *overrides)
         assert "hunter2" not in found
         return found
 
@@ -529,9 +529,9 @@ spec.toml is not TOML: invalid value
     assert account('[provider]\nsecret = "env:SECRET"') == ""
 
 
-def test_requirements_are_read_beside_the_spec(tmp_path: Path) -> None:
+def test_requirements_are_read_relative_to_the_spec(tmp_path: Path) -> None:
     text = f'{GOOD}[environment]\nrequirements = "more/wanted.txt"\n'
-    assert complaints(tmp_path, text) == snapshot("""\
+    assert format_problems(tmp_path, text) == snapshot("""\
 line 7, column 1: requirements = "more/wanted.txt"
 the requirements file more/wanted.txt does not exist
   Its path starts at the spec's folder.
@@ -545,13 +545,13 @@ the requirements file more/wanted.txt does not exist
     assert load_text(tmp_path, text)[0].digest != digest
 
 
-def test_requirements_that_only_this_machine_has(tmp_path: Path) -> None:
+def test_local_requirements_are_reported(tmp_path: Path) -> None:
     (tmp_path / "wanted.txt").write_text(
         "pandas\n-r base.txt\n-e .\n-e git+https://host/x.git\n./mine\n-c https://host/c.txt\n"
         "mine @ file:///x\nother @ https://host/x.whl\n# ./x\n--constraint=c.txt\n-rmore.txt\n"
     )
     text = f'{GOOD}[environment]\nrequirements = "wanted.txt"\n'
-    assert complaints(tmp_path, text) == snapshot("""\
+    assert format_problems(tmp_path, text) == snapshot("""\
 line 7, column 1: requirements = "wanted.txt"
 line 2 of wanted.txt names a file: "-r base.txt"
   The nodes have no files of yours: write what is in it, or an address.
@@ -577,14 +577,14 @@ line 11 of wanted.txt names a file: "-rmore.txt"
   The nodes have no files of yours: write what is in it, or an address.
 """)
     text = f'{GOOD}[environment]\npackages = ["pandas", "./mine", "-r x.txt"]\n'
-    assert complaints(tmp_path, text) == snapshot("""\
+    assert format_problems(tmp_path, text) == snapshot("""\
 line 7, column 1: packages = ["pandas", "./mine", "-r x.txt"]
 `environment.packages` can't be ["pandas", "./mine", "-r x.txt"]: "./mine" is on this machine
   The nodes have no files of yours: publish it, or name an address.
 """)
 
 
-def test_packages_of_this_python_that_came_from_elsewhere(
+def test_client_packages_not_from_an_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origins = {
@@ -607,10 +607,10 @@ def test_packages_of_this_python_that_came_from_elsewhere(
         "from-git @ git+https://host/x.git@c0",
         "from-nowhere==1.0",
     ]
-    assert "from-folder: installed here from a folder" in complaints(tmp_path, text)
+    assert "from-folder: installed here from a folder" in format_problems(tmp_path, text)
 
 
-def test_the_packages_of_this_python(tmp_path: Path) -> None:
+def test_client_packages(tmp_path: Path) -> None:
     spec, _ = load_text(tmp_path, f'{GOOD}[environment]\npackages = "client"\n')
     packages = spec.environment.packages
     assert isinstance(packages, tuple)
@@ -620,7 +620,7 @@ def test_the_packages_of_this_python(tmp_path: Path) -> None:
     assert spec.environment.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def test_reading_a_spec_is_cheap(tmp_path: Path) -> None:
+def test_loading_a_spec_imports_little(tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(GOOD)
     script = """
 import sys

@@ -13,14 +13,14 @@ import tomli
 from hypothesis import given
 from inline_snapshot import snapshot
 from pydantic import ValidationError
-from specs import CLOUD, LOCAL, Settings, load_text, plugins, said
+from specs import CLOUD, LOCAL, Settings, load_text, find_plugin, format_diagnostic
 from strategies import DOCUMENTS
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.spec import EnvironmentSettings
 from planapply.provider import Plugin
-from planapply.specfile import json_schema, load, starter, state_of
-from planapply.specfile.locate import locate, nearest
+from planapply.specfile import json_schema, load, render_starter, find_state_location
+from planapply.specfile.locate import locate, find_nearest
 
 PLUGINS = [LOCAL, CLOUD, planapply_local.PLUGIN]
 
@@ -67,23 +67,23 @@ PLUGINS = [LOCAL, CLOUD, planapply_local.PLUGIN]
         ("a = '''x''''\nb = '2'", ("b",), (2, 1)),
     ],
 )
-def test_a_key_is_found(text: str, path: tuple[str | int, ...], place: tuple[int, int]) -> None:
+def test_key_is_located(text: str, path: tuple[str | int, ...], place: tuple[int, int]) -> None:
     tomli.loads(text)
     assert locate(text)[path] == place
 
 
-def test_what_is_missing_is_looked_for_at_its_table() -> None:
+def test_missing_key_is_located_at_its_table() -> None:
     places = locate("a = 1\n[b.c]\nd = 1")
-    assert nearest(places, ("b", "c", "x", "y")) == (2, 4)
-    assert nearest(places, ("x",)) == (1, 1)
+    assert find_nearest(places, ("b", "c", "x", "y")) == (2, 4)
+    assert find_nearest(places, ("x",)) == (1, 1)
 
 
-def test_where_a_state_is(tmp_path: Path) -> None:
+def test_state_location(tmp_path: Path) -> None:
     spec = tmp_path / "one.toml"
 
     def state(cluster: str, *overrides: str) -> str:
         spec.write_text(f"{cluster}\n[workers.cpu]\nnonsense = 1")
-        return state_of(spec, overrides).replace(str(tmp_path), "/specs")
+        return find_state_location(spec, overrides).replace(str(tmp_path), "/specs")
 
     assert state("[cluster]") == "/specs/one.state.json"
     assert state('[cluster]\nstate = "x/y.json"') == "/specs/x/y.json"
@@ -92,27 +92,27 @@ def test_where_a_state_is(tmp_path: Path) -> None:
     assert state("", 'cluster.state="gs://b/z"') == "gs://b/z"
     assert state('[cluster]\nstate = "~/y.json"') == str(Path.home() / "y.json")
     spec.write_text('{"format_version": 1}')
-    assert state_of(spec) == str(spec)
+    assert find_state_location(spec) == str(spec)
     spec.unlink()
     with pytest.raises(PlanapplyError, match="does not exist"):
-        state_of(spec)
+        find_state_location(spec)
     (tmp_path / "one.state.json").write_text("{}")
-    assert state_of(spec) == str(tmp_path / "one.state.json")
+    assert find_state_location(spec) == str(tmp_path / "one.state.json")
 
 
 @pytest.mark.parametrize("state", ["1", '""', '"ftp://x/y"', '"s3://x"', '"s3:///y"', '"a\\nb"'])
-def test_a_place_where_no_state_can_be(tmp_path: Path, state: str) -> None:
+def test_invalid_state_location_is_refused(tmp_path: Path, state: str) -> None:
     spec = tmp_path / "spec.toml"
     spec.write_text(f'[cluster]\nname = "a"\nstate = {state}\n')
-    for read in (state_of, lambda path: load(path, plugins)):
-        with pytest.raises(PlanapplyError, match=r"cluster\.state") as httpstub:
+    for read in (find_state_location, lambda path: load(path, find_plugin)):
+        with pytest.raises(PlanapplyError, match=r"cluster\.state") as raised:
             read(spec)
-        [found] = httpstub.value.diagnostics
+        [found] = raised.value.diagnostics
         assert found.source is not None
         assert found.source.line == 3
 
 
-def test_classes_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unimportable_classes_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine_for_a_test.py").write_text("class Special: ...\nspecial = Special()\n")
     (tmp_path / "broken_for_a_test.py").write_text("raise SystemExit(3)\n")
@@ -130,9 +130,9 @@ def test_classes_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mon
     load_text(tmp_path, f'[cluster]\nname = "x"\n{groups}')
 
     def errors(*overrides: str) -> str:
-        with pytest.raises(PlanapplyError) as httpstub:
-            load(tmp_path / "spec.toml", plugins, overrides, import_classes=True)
-        return "\n".join(said(found, tmp_path) for found in httpstub.value.diagnostics)
+        with pytest.raises(PlanapplyError) as raised:
+            load(tmp_path / "spec.toml", find_plugin, overrides, import_classes=True)
+        return "\n".join(format_diagnostic(found, tmp_path) for found in raised.value.diagnostics)
 
     assert errors() == snapshot("""\
 line 11, column 1: class = "mine_for_a_test.Spezial"
@@ -161,7 +161,7 @@ the class `distributed.Nany` can't be imported: `distributed` has nothing of tha
   Did you mean `distributed.Nanny`?
 """)
     elsewhere = 'cluster.provider="cloud"'
-    load(tmp_path / "spec.toml", plugins, [elsewhere], import_classes=True)
+    load(tmp_path / "spec.toml", find_plugin, [elsewhere], import_classes=True)
 
 
 # By the examples of github.com/distribution/reference.
@@ -197,7 +197,7 @@ NO_IMAGES = [
 
 
 @pytest.mark.parametrize("name", [*IMAGES, *NO_IMAGES])
-def test_names_of_container_images(name: str) -> None:
+def test_container_image_names(name: str) -> None:
     settings = {"docker": name}
     if name in IMAGES:
         assert EnvironmentSettings.model_validate(settings).docker == name
@@ -207,9 +207,9 @@ def test_names_of_container_images(name: str) -> None:
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=["local", "cloud", "planapply_local"])
-def test_the_starter_is_valid_and_so_is_each_line_of_it(tmp_path: Path, plugin: Plugin) -> None:
+def test_starter_and_each_of_its_lines_are_valid(tmp_path: Path, plugin: Plugin) -> None:
     (tmp_path / "requirements.txt").write_text("pandas\n")
-    lines = starter(plugin).splitlines()
+    lines = render_starter(plugin).splitlines()
     proposals = [i for i, line in enumerate(lines) if re.match(r"# [a-z_]+ = ", line)]
     path = tmp_path / "spec.toml"
     for uncommented in [[], *([i] for i in proposals)]:
@@ -223,16 +223,16 @@ def test_the_starter_is_valid_and_so_is_each_line_of_it(tmp_path: Path, plugin: 
         assert [w.summary for w in warnings if "spot VM" not in w.summary] == []
 
 
-def test_the_starter_has_every_key(tmp_path: Path) -> None:
+def test_starter_has_every_key(tmp_path: Path) -> None:
     every = {**json_schema([LOCAL])["$defs"]}
     keys = {key for table in every.values() for key in table["properties"]}
     plugin = Plugin("local", "", Settings, LOCAL.connect)
-    missing = {key for key in keys if f"{key} = " not in starter(plugin)}
+    missing = {key for key in keys if f"{key} = " not in render_starter(plugin)}
     assert missing == {"folder", "region", "allow_from"}  # the provider's own
 
 
-def test_the_starter_as_it_is_written() -> None:
-    assert starter(planapply_local.PLUGIN) == snapshot("""\
+def test_starter_text() -> None:
+    assert render_starter(planapply_local.PLUGIN) == snapshot("""\
 # A Dask cluster: `planapply plan` shows what would change, `planapply apply` does it.
 # A line that begins with # is a proposal or a remark. All keys: docs/spec.md, `planapply schema`.
 
@@ -277,24 +277,24 @@ def validator(*plugins: Plugin) -> jsonschema.Draft202012Validator:
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=["local", "cloud", "planapply_local"])
-def test_the_schema_takes_the_starters(plugin: Plugin) -> None:
+def test_schema_accepts_the_starters(plugin: Plugin) -> None:
     own = [p for p in PLUGINS if p.name != plugin.name]
     check = validator(plugin, *own[:1])
-    document = tomli.loads(starter(plugin))
+    document = tomli.loads(render_starter(plugin))
     assert [error.message for error in check.iter_errors(document)] == []
     for key in ("provider", "cluster", "workers"):
         assert list(check.iter_errors({**document, key: {"nonsense": 1}}))
 
 
 @given(DOCUMENTS)
-def test_the_schema_takes_every_valid_spec(document: dict[str, Any]) -> None:
+def test_schema_accepts_every_valid_spec(document: dict[str, Any]) -> None:
     assert [error.message for error in CHECK.iter_errors(document)] == []
 
 
 CHECK = validator(LOCAL, CLOUD)
 
 
-def test_each_key_is_described_with_its_effect() -> None:
+def test_every_key_is_described_with_its_effect() -> None:
     for name, table in json_schema([planapply_local.PLUGIN])["$defs"].items():
         for key, schema in table["properties"].items():
             assert schema["description"], (name, key)
@@ -302,7 +302,7 @@ def test_each_key_is_described_with_its_effect() -> None:
                 assert schema["effect"] in ("nothing", "update", "replacement", "refusal")
 
 
-def test_the_reference_is_that_of_the_models() -> None:
+def test_reference_matches_the_models() -> None:
     script = Path(__file__).parents[1] / "docs" / "make_spec_reference.py"
     made = runpy.run_path(str(script))
     page = made["reference"](made["embedded"]())

@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 import tomli
-from diff.model import blank, carry_out, vms
+from diff.model import empty_state, simulate_apply, vms
 from hypothesis import example, given
 from hypothesis import strategies as st
 from specs import LOCAL, load_text
 from strategies import DOCUMENTS, JSON, OVERRIDES, WORDS, broken_texts, texts
 
-from planapply.diff import Options, make_plan, refresh
-from planapply.model.desired import Desired, desired
+from planapply.diff import DiffOptions, create_plan, refresh
+from planapply.model.desired import DesiredState, build_desired_state
 from planapply.model.diagnostics import PlanapplyError, Severity
 from planapply.specfile.locate import locate
-from planapply.specfile.toml_format import Path as KeyPath
-from planapply.specfile.toml_format import toml
+from planapply.specfile.toml_format import KeyPath
+from planapply.specfile.toml_format import format_value
 
 LATER = 1e6
 
@@ -28,11 +28,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_toml(document: dict[str, Any]) -> str:
-    return "".join(f"{toml({key: value})[2:-2]}\n" for key, value in document.items())
+    return "".join(f"{format_value({key: value})[2:-2]}\n" for key, value in document.items())
 
 
 @given(st.data(), DOCUMENTS)
-def test_a_valid_spec_says_the_same_however_it_is_written(
+def test_valid_spec_means_the_same_in_any_notation(
     folder: Path, data: st.DataObject, document: dict[str, Any]
 ) -> None:
     spec, found = load_text(folder, data.draw(texts(st.just(document))))
@@ -44,24 +44,24 @@ def test_a_valid_spec_says_the_same_however_it_is_written(
 
 
 @given(DOCUMENTS)
-def test_what_a_spec_wants_survives_json(folder: Path, document: dict[str, Any]) -> None:
+def test_desired_state_round_trips_through_json(folder: Path, document: dict[str, Any]) -> None:
     spec, _ = load_text(folder, as_toml(document))
-    want = desired(spec, LOCAL, {})
-    again = Desired.model_validate_json(want.model_dump_json())
+    want = build_desired_state(spec, LOCAL, {})
+    again = DesiredState.model_validate_json(want.model_dump_json())
     assert again == want
     assert [g.config.digest for g in again.groups] == [g.config.digest for g in want.groups]
     assert [group.name for group in want.groups] == list(document.get("workers", {}))
 
 
 @given(DOCUMENTS)
-def test_a_valid_spec_plans_and_its_plan_carried_out_leaves_nothing(
+def test_applied_plan_of_a_valid_spec_leaves_no_changes(
     folder: Path, document: dict[str, Any]
 ) -> None:
     spec, _ = load_text(folder, as_toml(document))
-    want, state = desired(spec, LOCAL, {}), blank()
-    plan = make_plan(want, refresh(state, vms(state), LATER, 60.0), Options())
-    state = carry_out(plan, refresh(state, vms(state), LATER, 60.0))
-    again = make_plan(want, refresh(state, vms(state), LATER, 60.0), Options())
+    want, state = build_desired_state(spec, LOCAL, {}), empty_state()
+    plan = create_plan(want, refresh(state, vms(state), LATER, 60.0), DiffOptions())
+    state = simulate_apply(plan, refresh(state, vms(state), LATER, 60.0))
+    again = create_plan(want, refresh(state, vms(state), LATER, 60.0), DiffOptions())
     assert again.changes == ()
     groups = want.groups
     assert len(state.nodes) == 1 + sum(g.count or g.min or 0 for g in groups)
@@ -76,7 +76,7 @@ def test_a_valid_spec_plans_and_its_plan_carried_out_leaves_nothing(
 @example("[[workers]]\ncount = 1\n[[cluster]]\n[provider]\nx.y = 1\n", [])
 @example('[cluster]\nname="a"\n[workers.cpu]\ncount=1', ["cluster.name='\udcff'"])
 @example("", ["\udcff=1"])
-def test_a_broken_spec_gives_diagnostics_with_places_that_exist(
+def test_broken_spec_is_reported_with_valid_positions(
     folder: Path, text: str, overrides: list[str]
 ) -> None:
     try:
@@ -102,7 +102,7 @@ def paths(value: Any, path: KeyPath = ()) -> set[KeyPath]:
 
 
 @given(texts(st.dictionaries(WORDS, JSON, max_size=4)))
-def test_each_key_is_located_where_it_is_written(text: str) -> None:
+def test_every_key_is_located_where_it_is_written(text: str) -> None:
     document = tomli.loads(text)
     places = locate(text)
     assert places.keys() == paths(document)
@@ -111,4 +111,4 @@ def test_each_key_is_located_where_it_is_written(text: str) -> None:
         name = next((part for part in reversed(path) if isinstance(part, str)), None)
         rest = lines[line - 1][column - 1 :]
         if path and isinstance(path[-1], str):
-            assert rest.startswith((path[-1], toml(path[-1]), f"'{path[-1]}'")), (name, rest)
+            assert rest.startswith((path[-1], format_value(path[-1]), f"'{path[-1]}'")), (name, rest)

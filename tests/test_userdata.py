@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 
-from planapply.bootstrap import user_data
-from planapply.bootstrap.userdata import script
+from planapply.bootstrap import build_user_data
+from planapply.bootstrap.userdata import build_script
 from planapply.fleet.tls import make_tls
 from planapply.model.node import Environment, NodeConfig
 from planapply.model.state import TLS
@@ -48,10 +48,10 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 def text_of(kind: str) -> str:
     config, names, scheduler = KINDS[kind]
-    return script(config, names, scheduler, PAIR, cluster="genomics")
+    return build_script(config, names, scheduler, PAIR, cluster="genomics")
 
 
-def test_a_whole_script() -> None:
+def test_complete_worker_script() -> None:
     config = NodeConfig(
         group="cpu",
         cls="distributed.Nanny",
@@ -68,7 +68,7 @@ def test_a_whole_script() -> None:
         ),
     )
     names = [*(f"cpu-{i}" for i in range(20)), "cpu-40"]
-    assert script(config, names, ADDRESS, PAIR, cluster="genomics") == snapshot("""\
+    assert build_script(config, names, ADDRESS, PAIR, cluster="genomics") == snapshot("""\
 #!/bin/bash
 # From planapply, for cpu of the cluster genomics; it runs once, at the first boot.
 set -euo pipefail
@@ -269,11 +269,11 @@ systemctl enable --now --no-block planapply.service planapply-spot.service
 """)
 
 
-def test_a_whole_script_of_a_scheduler() -> None:
+def test_complete_scheduler_script() -> None:
     config = with_environment(
         SCHEDULER.model_copy(update={"idle_timeout": 1800.0}), docker="daskdev/dask:latest"
     )
-    assert script(config, ["scheduler"], None, PAIR, cluster="genomics") == snapshot("""\
+    assert build_script(config, ["scheduler"], None, PAIR, cluster="genomics") == snapshot("""\
 #!/bin/bash
 # From planapply, for scheduler of the cluster genomics; it runs once, at the first boot.
 set -euo pipefail
@@ -386,7 +386,7 @@ systemctl enable --now --no-block planapply.service
 
 
 @kinds
-def test_shellcheck_has_nothing_to_say(kind: str) -> None:
+def test_shellcheck_finds_no_problem(kind: str) -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed (Debian's package of that name)")
@@ -397,7 +397,7 @@ def test_shellcheck_has_nothing_to_say(kind: str) -> None:
 
 
 @kinds
-def test_it_is_shell_and_python(kind: str) -> None:
+def test_script_is_valid_shell_and_python(kind: str) -> None:
     text = text_of(kind)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     if "metadata.py <<" in text:
@@ -406,19 +406,19 @@ def test_it_is_shell_and_python(kind: str) -> None:
 
 
 @kinds
-def test_it_fits_with_a_real_key_and_is_the_same_each_time(kind: str) -> None:
+def test_script_fits_with_a_real_key_and_is_deterministic(kind: str) -> None:
     config, names, scheduler = KINDS[kind]
     tls = make_tls("genomics")
-    made = user_data(config, names, scheduler, tls, cluster="genomics")
+    made = build_user_data(config, names, scheduler, tls, cluster="genomics")
     assert len(made) < 16384 / 3
-    assert made == user_data(config, names, scheduler, tls, cluster="genomics")
-    assert gzip.decompress(made).decode() == script(
+    assert made == build_user_data(config, names, scheduler, tls, cluster="genomics")
+    assert gzip.decompress(made).decode() == build_script(
         config, names, scheduler, tls, cluster="genomics"
     )
 
 
-def test_its_key_stands_in_it_as_it_is() -> None:
+def test_script_contains_the_key_verbatim() -> None:
     tls = make_tls("genomics")
-    text = script(WORKER, MANY, ADDRESS, tls, cluster="genomics")
+    text = build_script(WORKER, MANY, ADDRESS, tls, cluster="genomics")
     assert tls.certificate in text
     assert tls.key.get_secret_value() in text

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from planapply.bootstrap import own_lines
-from planapply.bootstrap.userdata import script
+from planapply.bootstrap import extract_node_lines
+from planapply.bootstrap.userdata import build_script
 from planapply.model.node import Environment, NodeConfig
 from planapply.model.state import TLS
 
@@ -96,12 +96,12 @@ def environment_of(machine: Machine) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs if pair)
 
 
-def test_a_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
+def test_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
     python(machine)
     config = WORKER.model_copy(
         update={"processes": 2, "options": {"nthreads": 3, "name_": "@NODE@"}}
     )
-    done = machine.run(script(config, MANY, ADDRESS, PAIR, cluster="genomics"))
+    done = machine.run(build_script(config, MANY, ADDRESS, PAIR, cluster="genomics"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "planapply: this is cpu-2\n"
     assert machine.node().returncode == 0
@@ -136,20 +136,20 @@ def test_a_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
     )
 
 
-def test_threads_are_shared_among_its_processes(machine: Machine) -> None:
+def test_threads_are_divided_among_processes(machine: Machine) -> None:
     python(machine)
     config = WORKER.model_copy(update={"processes": 3})
     (machine.commands / "nproc").unlink()
     machine.command("nproc", "echo 16")
-    assert machine.run(script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    assert machine.run(build_script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
     machine.node()
     spec = json.loads((machine.root / "spec").read_text())
     assert [worker["opts"]["nthreads"] for worker in spec.values()] == [5, 5, 5]
 
 
-def test_what_can_not_start_says_why_and_ends(machine: Machine) -> None:
+def test_failed_start_reports_why_and_powers_off(machine: Machine) -> None:
     machine.command("python3", "case $* in *ami*) echo 1;; *) exit 1;; esac")
-    done = machine.run(script(WORKER, MANY, ADDRESS, None, cluster="c"))
+    done = machine.run(build_script(WORKER, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode != 0
     assert done.stdout == snapshot("""\
 planapply: this is cpu-1
@@ -167,7 +167,7 @@ planapply: end of this VM: it can't start, and why stands above
         ({"setup": ("true", "false", "true")}, "-", "setup command 2 of 3 failed"),
     ],
 )
-def test_why_a_node_can_not_start(
+def test_reasons_for_a_failed_start(
     machine: Machine, environment: dict[str, Any], fails: str, says: str
 ) -> None:
     for name in ("python3", "uv", "docker"):
@@ -176,7 +176,7 @@ def test_why_a_node_can_not_start(
     inside.mkdir(parents=True)
     (inside / "python").symlink_to(machine.commands / "python3")
     config = with_environment(WORKER, **environment)
-    done = machine.run(script(config, MANY, ADDRESS, None, cluster="c"))
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode == 1
     assert done.stdout.splitlines()[1:] == [
         f"planapply: {says}",
@@ -185,7 +185,7 @@ def test_why_a_node_can_not_start(
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
 
 
-def test_uv_is_brought_where_the_image_has_none(machine: Machine) -> None:
+def test_uv_is_installed_if_the_image_has_none(machine: Machine) -> None:
     pip = machine.root / "opt/planapply/uv/bin/pip"
     (machine.root / "opt/planapply/uv/bin").mkdir(parents=True)
     # Debian's python3 can't make a venv until python3-venv is installed.
@@ -203,7 +203,7 @@ def test_uv_is_brought_where_the_image_has_none(machine: Machine) -> None:
     inside.mkdir(parents=True)
     (inside / "python").symlink_to(machine.commands / "python3")
     config = with_environment(WORKER, packages=("dask[distributed]",), python="3.12")
-    done = machine.run(script(config, MANY, ADDRESS, None, cluster="c"))
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode == 0, done.stderr
     assert machine.logged() == snapshot(
         [
@@ -223,14 +223,14 @@ def test_uv_is_brought_where_the_image_has_none(machine: Machine) -> None:
     assert (machine.root / "etc/planapply/requirements.txt").read_text() == "dask[distributed]\n"
 
 
-def test_a_container_gets_the_gpus_and_its_environment(machine: Machine) -> None:
+def test_container_gets_gpus_and_environment(machine: Machine) -> None:
     machine.command("python3", "echo 3")
     machine.command("docker", "exit 0")
     machine.command("nvidia-smi", "exit 0")
     config = with_environment(WORKER, docker="r/i:1", env={"A": "b c\nd"}).model_copy(
         update={"spot": True}
     )
-    done = machine.run(script(config, MANY, ADDRESS, None, cluster="c"))
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode == 0, done.stderr
     assert machine.node().returncode == 0
     assert machine.logged()[-1] == snapshot(
@@ -238,10 +238,10 @@ def test_a_container_gets_the_gpus_and_its_environment(machine: Machine) -> None
     )
 
 
-def test_a_spot_vm_retires_its_workers_when_it_is_taken_back(machine: Machine) -> None:
+def test_spot_notice_retires_the_workers(machine: Machine) -> None:
     machine.command("python3", "case $* in *ami*) echo 3;; esac")
     config = WORKER.model_copy(update={"spot": "prefer", "processes": 2})
-    assert machine.run(script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    assert machine.run(build_script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
     spot = machine.root / "etc/planapply/spot"
     done = subprocess.run(
         [spot], env={"PATH": str(machine.commands)}, capture_output=True, text=True
@@ -259,12 +259,12 @@ with Client(sys.argv[1], timeout=10) as client:
 """)
 
 
-def test_the_ttl_is_a_moment_that_a_reboot_does_not_move(machine: Machine) -> None:
+def test_ttl_deadline_survives_a_reboot(machine: Machine) -> None:
     machine.command("python3", "echo 3")
     config = WORKER.model_copy(update={"ttl": 5400.0})
     (machine.commands / "date").unlink()
     machine.command("date", "echo 2026-01-01 12:00:00 UTC")
-    assert machine.run(script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    assert machine.run(build_script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
     timer = machine.root / "etc/systemd/system/planapply-ttl.timer"
     assert timer.read_text() == snapshot("""\
 [Unit]
@@ -296,9 +296,9 @@ WantedBy=timers.target
         ("why\nplanapply: end y", "why\nplanapply: end y"),
     ],
 )
-def test_what_a_node_printed_is_not_drowned_by_a_shutdown(console: str, own: str) -> None:
-    assert own_lines(console, 2) == own
-    assert own_lines(console, 0) == ""
+def test_node_output_is_cut_before_shutdown_messages(console: str, own: str) -> None:
+    assert extract_node_lines(console, 2) == own
+    assert extract_node_lines(console, 0) == ""
 
 
 # What a spec can hold: TOML has no lone surrogates, and the model no zero byte.
@@ -315,7 +315,7 @@ values = st.none() | st.booleans() | st.integers() | texts
     options=st.dictionaries(texts, values | st.lists(values), max_size=4),
     index=st.integers(0, 2),
 )
-def test_bash_gives_every_value_back(
+def test_bash_quoting_round_trips(
     tmp_path_factory: pytest.TempPathFactory,
     variables: dict[str, str],
     options: dict[str, Any],
@@ -324,7 +324,7 @@ def test_bash_gives_every_value_back(
     machine = Machine(tmp_path_factory.mktemp("machine"))
     python(machine, index)
     config = with_environment(WORKER, env=variables).model_copy(update={"options": options})
-    text = script(config, ["cpu-3", "cpu-4", "cpu-9"], ADDRESS, None, cluster="c")
+    text = build_script(config, ["cpu-3", "cpu-4", "cpu-9"], ADDRESS, None, cluster="c")
     # The test itself would change these.
     assume(not any(map(OWN_PATHS.search, (*variables.values(), json.dumps(options)))))
     done = machine.run(text)

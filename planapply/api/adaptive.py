@@ -31,11 +31,11 @@ class GroupAdaptive(Adaptive):
         *,
         group: str,
         processes: int,
-        release: Callable[[], None],
+        release_lock: Callable[[], None],
         **kwargs: Any,
     ) -> None:
         self.state = "inactive"  # should the rest of this fail
-        self.group, self.processes, self._release = group, processes, release
+        self.group, self.processes, self._release_lock = group, processes, release_lock
         super().__init__(cluster, **kwargs)
 
     @property
@@ -53,27 +53,27 @@ class GroupAdaptive(Adaptive):
 
     async def target(self) -> int:
         """How many nodes the group should have; the scheduler says how many Dask workers, in all."""
-        total: int = await super().target()
+        target_workers: int = await super().target()
         joined = self.cluster.joined_nodes()
-        mine = [name for name in self.plan if name in joined]
-        everybody = sum(map(len, joined.values()))
-        if total >= everybody:
-            others = everybody - sum(len(joined[name]) for name in mine)
-            return max(0, math.ceil((total - others) / self.processes))
+        group_nodes = [name for name in self.plan if name in joined]
+        all_workers = sum(map(len, joined.values()))
+        if target_workers >= all_workers:
+            other_workers = all_workers - sum(len(joined[name]) for name in group_nodes)
+            return max(0, math.ceil((target_workers - other_workers) / self.processes))
         # Fewer are needed. Whether that is so of this group is seen by who is idle.
-        idle = set(map(str, await self._ask(None)))
-        return sum(not joined[name] <= idle for name in mine)
+        idle = set(map(str, await self._closable_workers(None)))
+        return sum(not joined[name] <= idle for name in group_nodes)
 
     async def workers_to_close(self, target: int) -> list[str]:
         """Those nodes that the scheduler can do without the easiest."""
-        place = {str(name): i for i, name in enumerate(await self._ask(0))}
+        rank = {str(name): i for i, name in enumerate(await self._closable_workers(0))}
         joined = self.cluster.joined_nodes()
         # Where a worker has no place, it must not be closed, and so neither must its node.
-        nodes = [name for name in self.observed if joined[name] <= place.keys()]
-        nodes.sort(key=lambda name: max(place[dask_name] for dask_name in joined[name]))
+        nodes = [name for name in self.observed if joined[name] <= rank.keys()]
+        nodes.sort(key=lambda name: max(rank[dask_name] for dask_name in joined[name]))
         return nodes[: max(0, len(self.observed) - target)]
 
-    async def _ask(self, target: int | None) -> Iterable[Any]:
+    async def _closable_workers(self, target: int | None) -> Iterable[Any]:
         """Names of Dask workers, the idle first; with a target, all that may be closed."""
         names: Iterable[Any] = await self.scheduler.workers_to_close(
             target=target,
@@ -85,7 +85,7 @@ class GroupAdaptive(Adaptive):
 
     async def scale_up(self, n: Any) -> None:
         """More nodes, unless some could not be had a moment ago."""
-        if not self.cluster.is_held_back(self.group):
+        if not self.cluster.is_backing_off(self.group):
             self.cluster.scale(n, group=self.group)
 
     async def scale_down(self, workers: Any) -> None:
@@ -95,8 +95,8 @@ class GroupAdaptive(Adaptive):
     def stop(self, reason: str = "unknown") -> None:
         """Somebody else may be adaptive then."""
         super().stop(reason=reason)
-        release, self._release = self._release, lambda: None
+        release_lock, self._release_lock = self._release_lock, lambda: None
         try:
-            release()
+            release_lock()
         except PlanapplyError as error:  # this is called where nobody could do anything about it
             logger.warning("%s", error)

@@ -17,10 +17,10 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
-from planapply.api.context import Live, members
-from planapply.api.reach import ANSWER
-from planapply.api.state_cluster import AdoptedCluster
-from planapply.dask.speccluster import together
+from planapply.api.context import ClusterContext, nodes_in_group
+from planapply.api.reach import CONNECT_TIMEOUT
+from planapply.api.state_cluster import StateBackedCluster
+from planapply.dask.speccluster import combine_errors
 from planapply.model.names import split_name
 from planapply.model.spec import WorkerGroup
 from planapply.ops.apply import ApplyOptions, apply
@@ -28,10 +28,10 @@ from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
-LOCK = 60.0  # seconds that a change waits for somebody else's
+LOCK_TIMEOUT = 60.0  # seconds that a change waits for somebody else's
 
 
-class Adopting(TypedDict, total=False):
+class AdoptOptions(TypedDict, total=False):
     """Those of SpecCluster's arguments that mean something for a cluster that runs already."""
 
     asynchronous: bool
@@ -41,7 +41,7 @@ class Adopting(TypedDict, total=False):
     shutdown_on_close: bool
 
 
-class Cluster(AdoptedCluster):
+class Cluster(StateBackedCluster):
     """A `distributed.SpecCluster`, whose nodes may be VMs that outlive it.
 
     Its constructor takes SpecCluster's arguments, and what it makes is named and closed as by
@@ -56,9 +56,9 @@ class Cluster(AdoptedCluster):
         *,
         overrides: Sequence[str] = (),
         state: str | None = None,
-        timeout: float = ANSWER,
-        lock_timeout: float = LOCK,
-        **options: Unpack[Adopting],
+        timeout: float = CONNECT_TIMEOUT,
+        lock_timeout: float = LOCK_TIMEOUT,
+        **options: Unpack[AdoptOptions],
     ) -> Self:
         """The cluster of a spec, as it runs; launches nothing.
 
@@ -76,38 +76,38 @@ class Cluster(AdoptedCluster):
         cls,
         name: str,
         *,
-        timeout: float = ANSWER,
-        lock_timeout: float = LOCK,
-        **options: Unpack[Adopting],
+        timeout: float = CONNECT_TIMEOUT,
+        lock_timeout: float = LOCK_TIMEOUT,
+        **options: Unpack[AdoptOptions],
     ) -> Self:
         """The cluster of a state, named by its path or address (`s3://bucket/genomics.json`).
 
         Use it where the spec is not at hand: without its bounds nothing can be scaled. The name of a
         spec's file does as well, and is the same as `from_spec`. Raises PlanapplyError.
         """
-        place = name if "://" in name else specfile.state_of(Path(name))
-        if Path(place) != Path(name) and Path(name).exists():
+        location = name if "://" in name else specfile.find_state_location(Path(name))
+        if Path(location) != Path(name) and Path(name).exists():
             workspace = Workspace.from_spec(name)
         else:
-            workspace = Workspace(open_store(place))
+            workspace = Workspace(open_store(location))
         return cls.adopt(workspace, timeout, lock_timeout, **options)
 
     @classmethod
     def adopt(
         cls,
         workspace: Workspace,
-        timeout: float = ANSWER,
-        lock_timeout: float = LOCK,
-        **options: Unpack[Adopting],
+        timeout: float = CONNECT_TIMEOUT,
+        lock_timeout: float = LOCK_TIMEOUT,
+        **options: Unpack[AdoptOptions],
     ) -> Self:
         """As `from_spec`, for a workspace that is open already."""
-        if strange := options.keys() - Adopting.__annotations__.keys():
-            raise TypeError(f"a running cluster takes no {', '.join(sorted(strange))}")
-        for found in workspace.diagnostics:
-            warnings.warn(f"{found.summary}. {found.detail}", stacklevel=3)
+        if unsupported := options.keys() - AdoptOptions.__annotations__.keys():
+            raise TypeError(f"a running cluster takes no {', '.join(sorted(unsupported))}")
+        for diagnostic in workspace.diagnostics:
+            warnings.warn(f"{diagnostic.summary}. {diagnostic.detail}", stacklevel=3)
         self = cls.__new__(cls)
         # First, since a synchronous constructor starts the cluster.
-        self._live = Live(workspace, timeout, lock_timeout, self._tell)
+        self._context = ClusterContext(workspace, timeout, lock_timeout, self._on_event)
         name = workspace.spec.cluster.name if workspace.spec else None
         cls.__init__(self, name=name, **options)
         self._name = cls.__name__  # as it prints; SpecCluster puts the cluster's own name there
@@ -119,22 +119,22 @@ class Cluster(AdoptedCluster):
         One that was made by the constructor is closed. Raises PlanapplyError naming what is left, and
         where `protect` forbids it: then this object is as it was.
         """
-        if self._live is None:
+        if self._context is None:
             closed: Awaitable[None] | None = self.close()
             return closed
         if self.asynchronous:
-            return self._destroy(self._live)
-        self._live.check_destroy()
+            return self._destroy(self._context)
+        self._context.check_destroy()
         self.close()
         # In a thread, for a notebook has a loop running in this one.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(_destroy, self._live.workspace, self._live.lock_timeout).result()
+            pool.submit(_destroy, self._context.workspace, self._context.lock_timeout).result()
         return None
 
-    async def _destroy(self, live: Live) -> None:
-        await asyncio.to_thread(live.check_destroy)
+    async def _destroy(self, context: ClusterContext) -> None:
+        await asyncio.to_thread(context.check_destroy)
         await self._close()
-        await asyncio.to_thread(_destroy, live.workspace, live.lock_timeout)
+        await asyncio.to_thread(_destroy, context.workspace, context.lock_timeout)
 
     # Changing.
 
@@ -151,28 +151,28 @@ class Cluster(AdoptedCluster):
         one. It returns at once; await the cluster, or `wait_for_workers`, for what comes of it.
         Raises ValueError outside `min` and `max`, and for a group with a `count`.
         """
-        live = self._live
-        if live is None:
+        context = self._context
+        if context is None:
             if group is not None:
                 raise ValueError("a cluster that was not made from a spec has no groups")
             return super().scale(n, memory, cores)
         if self.status != Status.running:
             raise RuntimeError(f"the cluster can't be scaled: it is {self.status.name}")
-        name, _ = live.group(group)
-        n = max([n, *self._as_nodes(live, name, math.ceil, None, cores, memory)])
-        live.check_bounds(name, n)
+        name, _ = context.find_group(group)
+        n = max([n, *self._convert_to_nodes(context, name, math.ceil, None, cores, memory)])
+        context.check_bounds(name, n)
         if self.asynchronous:
-            self._sketch(live, name, n)
-            self.loop.add_callback(self._correct_and_tell)
+            self._set_target(context, name, n)
+            self.loop.add_callback(self._correct_and_log_errors)
             return NoOpAwaitable()
-        self.sync(self._scale, live, name, n)
+        self.sync(self._scale, context, name, n)
         return None
 
     scale_up = scale
 
-    async def _scale(self, live: Live, name: str, n: int) -> None:
-        self._sketch(live, name, n)
-        self.loop.add_callback(self._correct_and_tell)
+    async def _scale(self, context: ClusterContext, name: str, n: int) -> None:
+        self._set_target(context, name, n)
+        self.loop.add_callback(self._correct_and_log_errors)
 
     async def scale_down(self, workers: Collection[str]) -> None:
         """End these nodes: by their names, or those of their Dask workers, or their addresses.
@@ -180,22 +180,22 @@ class Cluster(AdoptedCluster):
         A node ends with all its Dask workers. Unknown ones are ignored. Raises ValueError for a node
         of a `count` group, and below `min`.
         """
-        live = self._live
-        if live is None:
+        context = self._context
+        if context is None:
             await super().scale_down(workers)
             return
         known = self.scheduler_info["workers"]
         dask_names = [known[w]["name"] if w in known else w for w in workers]
         names = {self._nodes.get(str(n), n) for n in dask_names} & self.worker_spec.keys()
         for group in {split_name(name)[0] for name in names}:
-            live.group(group)
-            live.check_bounds(group, len(self.nodes_of(group) - names))
+            context.find_group(group)
+            context.check_bounds(group, len(self.nodes_of(group) - names))
         for name in names:
             del self.worker_spec[name]
             group = split_name(name)[0]
-            if group in live.targets:
-                live.targets[group] -= 1
-        live.leaving |= names
+            if group in context.targets:
+                context.targets[group] -= 1
+        context.leaving |= names
         await self
 
     def adapt(
@@ -216,8 +216,8 @@ class Cluster(AdoptedCluster):
         the group's `min` and `max`. Raises ValueError outside those, and PlanapplyError where another
         process is adaptive.
         """
-        live = self._live
-        if live is None:
+        context = self._context
+        if context is None:
             if group is not None:
                 raise ValueError("a cluster that was not made from a spec has no groups")
             return super().adapt(
@@ -232,89 +232,97 @@ class Cluster(AdoptedCluster):
             )
         if self.status != Status.running:
             raise RuntimeError(f"the cluster can't be adaptive: it is {self.status.name}")
-        name, settings = live.group(group)
-        kind = Adaptive or GroupAdaptive
-        if not issubclass(kind, GroupAdaptive):
+        name, settings = context.find_group(group)
+        adaptive_class = Adaptive or GroupAdaptive
+        if not issubclass(adaptive_class, GroupAdaptive):
             raise TypeError(
                 "derive it from planapply.api.adaptive.GroupAdaptive, which knows nodes"
             )
-        fewest = self._as_nodes(live, name, math.ceil, minimum, minimum_cores, minimum_memory)
-        largest = self._as_nodes(live, name, math.floor, maximum, maximum_cores, maximum_memory)
-        least = max(fewest, default=settings.min or 0)
-        most = min(largest, default=settings.max or 0)
-        for nodes in (least, most):
-            live.check_bounds(name, nodes)
-        if least > most:
-            raise ValueError(f"at least {least} and at most {most} nodes: there is no such number")
+        minimums = self._convert_to_nodes(
+            context, name, math.ceil, minimum, minimum_cores, minimum_memory
+        )
+        maximums = self._convert_to_nodes(
+            context, name, math.floor, maximum, maximum_cores, maximum_memory
+        )
+        min_nodes = max(minimums, default=settings.min or 0)
+        max_nodes = min(maximums, default=settings.max or 0)
+        for nodes in (min_nodes, max_nodes):
+            context.check_bounds(name, nodes)
+        if min_nodes > max_nodes:
+            raise ValueError(
+                f"at least {min_nodes} and at most {max_nodes} nodes: there is no such number"
+            )
         if self._adaptive is not None:
             self._adaptive.stop(reason="adapted-anew")
-        live.claim.take()
+        context.adaptive_lock.acquire()
         try:
             return DaskCluster.adapt(
                 self,
-                Adaptive=kind,
-                minimum=least,
-                maximum=most,
+                Adaptive=adaptive_class,
+                minimum=min_nodes,
+                maximum=max_nodes,
                 group=name,
                 processes=settings.processes,
-                release=live.claim.release,
+                release_lock=context.adaptive_lock.release,
                 **kwargs,
             )
         except BaseException:
-            live.claim.release()
+            context.adaptive_lock.release()
             raise
 
-    def is_held_back(self, group: str) -> bool:
+    def is_backing_off(self, group: str) -> bool:
         """Whether some of its nodes could not be had a moment ago."""
-        return self._live is not None and self._live.is_held_back(group)
+        return self._context is not None and self._context.is_backing_off(group)
 
     @property
     def _supports_scaling(self) -> bool:  # type: ignore[override]  # it is one there as well
-        if self._live is None:
+        if self._context is None:
             return bool(super()._supports_scaling)
-        return self._live.has_elastic
+        return self._context.has_elastic
 
     def new_worker_spec(self) -> dict[Any, Any]:
         """As of SpecCluster; of an adopted cluster, the next node of its only elastic group."""
-        live = self._live
-        if live is None:
+        context = self._context
+        if context is None:
             spec: dict[Any, Any] = super().new_worker_spec()
             return spec
-        group, _ = live.group(None)
-        [name] = self._next_names(live, group, 1)
-        return {name: live.entry(name, live.sketch(group))}
+        group, _ = context.find_group(None)
+        [name] = self._next_names(context, group, 1)
+        return {name: context.make_entry(name, context.provisional_config(group))}
 
-    def _as_nodes(
+    def _convert_to_nodes(
         self,
-        live: Live,
+        context: ClusterContext,
         group: str,
-        rounded: Callable[[float], int],
+        round_nodes: Callable[[float], int],
         workers: float | None,
         cores: float | None,
         memory: str | float | None,
     ) -> list[int]:
         """How many nodes each of these amounts is."""
-        _, settings = live.group(group)
+        _, settings = context.find_group(group)
         amounts = []
         if workers is not None and workers != math.inf:
             amounts.append(workers / settings.processes)
         if cores is not None:
-            amounts.append(cores / self._per_node(settings, group, "nthreads"))
+            amounts.append(cores / self._amount_per_node(settings, group, "nthreads"))
         if memory is not None:
-            amounts.append(parse_bytes(memory) / self._per_node(settings, group, "memory_limit"))
-        return [rounded(amount) for amount in amounts]
+            amounts.append(
+                parse_bytes(memory) / self._amount_per_node(settings, group, "memory_limit")
+            )
+        return [round_nodes(amount) for amount in amounts]
 
-    def _per_node(self, settings: WorkerGroup, group: str, option: str) -> float:
+    def _amount_per_node(self, settings: WorkerGroup, group: str, option: str) -> float:
         """What a node gives to Dask: as its options say, or else as one that has joined says."""
-        said = settings.options.get(option)
-        if option == "memory_limit" and isinstance(said, str) and said != "auto":
-            said = parse_bytes(said)
+        value = settings.options.get(option)
+        if option == "memory_limit" and isinstance(value, str) and value != "auto":
+            value = parse_bytes(value)
         # Of a memory limit, 1 and less is a part of what the machine has.
-        if isinstance(said, int | float) and (option == "nthreads" or said > 1):
-            return float(said) * settings.processes
+        if isinstance(value, int | float) and (option == "nthreads" or value > 1):
+            return float(value) * settings.processes
         for worker in self.scheduler_info["workers"].values():
             node = self._nodes.get(str(worker["name"]), "")
-            if members([node], group) and worker[option]:
+            if nodes_in_group([node], group) and worker[option]:
                 return float(worker[option]) * settings.processes
         raise ValueError(
             f"how much a node of {group!r} has is not known before one has joined: scale(n) to a "
@@ -323,7 +331,7 @@ class Cluster(AdoptedCluster):
 
 
 def _destroy(workspace: Workspace, lock_timeout: float) -> None:
-    how = ApplyOptions(lock_timeout=lock_timeout)
-    report = apply(workspace, lambda plan: True, PlanOptions(destroy=True), how)
+    options = ApplyOptions(lock_timeout=lock_timeout)
+    report = apply(workspace, lambda plan: True, PlanOptions(destroy=True), options)
     if report.failures:
-        raise together(report.failures)
+        raise combine_errors(report.failures)

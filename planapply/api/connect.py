@@ -8,8 +8,8 @@ from typing import Any, Literal, overload
 
 from distributed import Client
 
-from planapply.api.reach import ANSWER, answering
-from planapply.dask.scheduler import security_of
+from planapply.api.reach import CONNECT_TIMEOUT, wait_until_reachable
+from planapply.dask.scheduler import build_security
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
@@ -20,7 +20,7 @@ from planapply.store import open_store
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = ANSWER,
+    timeout: float = CONNECT_TIMEOUT,
     asynchronous: Literal[False] = False,
     **options: Any,
 ) -> Client: ...
@@ -28,17 +28,17 @@ def connect(
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = ANSWER,
+    timeout: float = CONNECT_TIMEOUT,
     asynchronous: Literal[True],
     **options: Any,
-) -> "Connecting": ...
+) -> "PendingClient": ...
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = ANSWER,
+    timeout: float = CONNECT_TIMEOUT,
     asynchronous: bool = False,
     **options: Any,
-) -> "Client | Connecting":
+) -> "Client | PendingClient":
     """A `distributed.Client` of a cluster, with its TLS key, at that address which answers.
 
     `where` is a spec, a state's path or its address (`s3://bucket/genomics.json`); default:
@@ -46,16 +46,16 @@ def connect(
     are the client's. With `asynchronous=True`, await it, or use it in `async with`. Raises
     PlanapplyError where there is no state, no scheduler, or no answer.
     """
-    connecting = Connecting(where or "planapply.toml", timeout, options)
+    pending = PendingClient(where or "planapply.toml", timeout, options)
     if asynchronous:
-        return connecting
+        return pending
     # In a thread, for a notebook has a loop running in this one.
     with ThreadPoolExecutor(1) as pool:
-        state, address = pool.submit(asyncio.run, connecting.find()).result()
-    return connecting.client(state, address)
+        state, address = pool.submit(asyncio.run, pending.find_scheduler()).result()
+    return pending.make_client(state, address)
 
 
-class Connecting:
+class PendingClient:
     """What `connect(asynchronous=True)` gives: await it, or use it in `async with`."""
 
     def __init__(self, where: str | Path, timeout: float, options: dict[str, Any]) -> None:
@@ -76,27 +76,29 @@ class Connecting:
             await self._client.close()
 
     async def _connect(self) -> Client:
-        client: Client = await self.client(*await self.find(), asynchronous=True)
+        client: Client = await self.make_client(*await self.find_scheduler(), asynchronous=True)
         return client
 
-    def client(self, state: State, address: str, **more: Any) -> Client:
+    def make_client(self, state: State, address: str, **extra: Any) -> Client:
         """A client of the scheduler at `address`."""
-        options = {"timeout": self._timeout, **self._options, **more}
+        options = {"timeout": self._timeout, **self._options, **extra}
         try:
-            return Client(address, security=security_of(state.tls), **options)
+            return Client(address, security=build_security(state.tls), **options)
         except OSError as error:  # it answered a moment ago
             raise PlanapplyError(f"the scheduler at {address} does not answer: {error}") from error
 
-    async def find(self) -> tuple[State, str]:
+    async def find_scheduler(self) -> tuple[State, str]:
         """The state, and the address of its scheduler that answers."""
-        state = await asyncio.to_thread(self._read)
+        state = await asyncio.to_thread(self._read_state)
         if state.endpoint is None:
             raise PlanapplyError(
                 f"cluster {state.cluster!r} has no scheduler", "`planapply apply` makes one."
             )
-        return state, await answering(state.cluster, state.endpoint, state.tls, self._timeout)
+        return state, await wait_until_reachable(
+            state.cluster, state.endpoint, state.tls, self._timeout
+        )
 
-    def _read(self) -> State:
+    def _read_state(self) -> State:
         if "://" in self._where:
             return Workspace(open_store(self._where)).read()
         return Workspace.from_state(self._where).read()

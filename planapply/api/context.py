@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from planapply.api.adaptive_lock import Claim
-from planapply.api.state_session import Session
-from planapply.dask.batching import Queue
+from planapply.api.adaptive_lock import AdaptiveLock
+from planapply.api.state_session import StateSession
+from planapply.dask.batching import RequestQueue
 from planapply.dask.handles import VMWorker
-from planapply.diff import Refreshed
+from planapply.diff import RefreshResult
 from planapply.fleet import Listener
 from planapply.model.event import Event
 from planapply.model.names import split_name, to_ranges
@@ -18,70 +18,70 @@ from planapply.model.node import NodeConfig
 from planapply.model.spec import WorkerGroup
 from planapply.model.state import NodeRecord, State
 from planapply.ops.plan import PlanOptions, plan
-from planapply.ops.scale import changing, look
+from planapply.ops.scale import open_for_change, read_refreshed
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
 logger = logging.getLogger("planapply")
 
-RETRY = 60.0  # seconds in which adaptivity asks for no more nodes, after some could not be had
+BACKOFF = 60.0  # seconds in which adaptivity asks for no more nodes, after some could not be had
 
 
-class Live:
+class ClusterContext:
     """The state of the cluster, its groups, and what was asked of it and is not done yet."""
 
     def __init__(
-        self, workspace: Workspace, timeout: float, lock_timeout: float, tell: Listener
+        self, workspace: Workspace, timeout: float, lock_timeout: float, on_event: Listener
     ) -> None:
         self.workspace, self.timeout, self.lock_timeout = workspace, timeout, lock_timeout
-        self.session = Session(lambda: changing(workspace, lock_timeout, tell))
-        self.queue = Queue(self.session.fleet)
-        self.claim = Claim(workspace.store.location)
+        self.session = StateSession(lambda: open_for_change(workspace, lock_timeout, on_event))
+        self.queue = RequestQueue(self.session.open_fleet)
+        self.adaptive_lock = AdaptiveLock(workspace.store.location)
         self.targets: dict[str, int] = {}
         """How many nodes a group shall have, where `scale` was asked for that."""
-        self.granted: set[str] = set()
+        self.reserved_names: set[str] = set()
         """Names that were given in this change, for nodes that are launched in it."""
         self.next_index: dict[str, int] = {}
         """As the state had it when it was last read."""
-        self.ended: set[str] = set()
+        self.gone_vms: set[str] = set()
         """VMs that the cloud does not show any more, though the state may have them."""
         self.leaving: set[str] = set()
         """Nodes that `scale_down` named."""
-        self._not_before: dict[str, float] = {}
+        self._backoff_until: dict[str, float] = {}
 
-    def _beside(self) -> Workspace:
+    def _open_unlocked(self) -> Workspace:
         """Without the lock; a store of its own, for a change may be under way."""
         return replace(self.workspace, store=open_store(self.workspace.store.location))
 
-    def look(self) -> Refreshed:
+    def refresh(self) -> RefreshResult:
         """What runs."""
-        return look(self._beside())
+        return read_refreshed(self._open_unlocked())
 
     def read(self) -> State:
         """As the state has it, the cloud not being asked."""
-        return self._beside().read()
+        return self._open_unlocked().read()
 
     def check_destroy(self) -> None:
         """Raises PlanapplyError where `protect` forbids to end the cluster; changes nothing."""
-        plan(self._beside(), PlanOptions(destroy=True, refresh=False))
+        plan(self._open_unlocked(), PlanOptions(destroy=True, refresh=False))
 
-    def entry(
+    def make_entry(
         self, name: str, config: NodeConfig, record: NodeRecord | None = None
     ) -> dict[str, Any]:
-        """As `node_entry`, with the queue of this cluster."""
-        return node_entry(self.queue, name, config, record)
+        """As `make_node_entry`, with the queue of this cluster."""
+        return make_node_entry(self.queue, name, config, record)
 
-    def is_asked(self, entry: dict[str, Any]) -> bool:
+    def is_pending(self, entry: dict[str, Any]) -> bool:
         """Whether it is a node that is still to be launched."""
         options = entry.get("options", {})
         return options.get("queue") is self.queue and "record" not in options
 
-    def is_there(self, entry: dict[str, Any]) -> bool:
+    def is_recorded(self, entry: dict[str, Any]) -> bool:
         """Whether it is a node that the state has."""
         options = entry.get("options", {})
         return options.get("queue") is self.queue and "record" in options
 
-    def sketch(self, group: str) -> NodeConfig:
+    def provisional_config(self, group: str) -> NodeConfig:
         """Roughly what a node of this group is; what it is exactly, only the provider knows."""
         assert self.workspace.spec is not None
         settings = self.workspace.spec.workers[group]
@@ -105,7 +105,7 @@ class Live:
         spec = self.workspace.spec
         return {n: g for n, g in spec.workers.items() if g.count is None} if spec else {}
 
-    def group(self, name: str | None) -> tuple[str, WorkerGroup]:
+    def find_group(self, name: str | None) -> tuple[str, WorkerGroup]:
         """The elastic group of that name, or the only one; raises ValueError."""
         elastic = self._elastic()
         if self.workspace.spec is None:
@@ -129,24 +129,24 @@ class Live:
     def check_bounds(self, name: str, nodes: int) -> None:
         """Raises ValueError where the spec does not allow so many nodes."""
         group = self._elastic()[name]
-        least, most = group.min or 0, math.inf if group.max is None else group.max
-        if not least <= nodes <= most:
+        minimum, maximum = group.min or 0, math.inf if group.max is None else group.max
+        if not minimum <= nodes <= maximum:
             raise ValueError(
-                f"{nodes} nodes of {name!r} are outside min = {least}, max = {most} of the spec"
+                f"{nodes} nodes of {name!r} are outside min = {minimum}, max = {maximum} of the spec"
             )
 
-    def hold_back(self, names: Iterable[str]) -> None:
+    def start_backoff(self, names: Iterable[str]) -> None:
         """These nodes could not be had: ask for no more of their groups for a while."""
         now = self.workspace.clock.monotonic()
-        self._not_before.update({split_name(name)[0]: now + RETRY for name in names})
+        self._backoff_until.update({split_name(name)[0]: now + BACKOFF for name in names})
 
-    def is_held_back(self, group: str) -> bool:
+    def is_backing_off(self, group: str) -> bool:
         """Whether it is too early to ask for more."""
-        return self.workspace.clock.monotonic() < self._not_before.get(group, 0.0)
+        return self.workspace.clock.monotonic() < self._backoff_until.get(group, 0.0)
 
 
-def node_entry(
-    queue: Queue, name: str, config: NodeConfig, record: NodeRecord | None = None
+def make_node_entry(
+    queue: RequestQueue, name: str, config: NodeConfig, record: NodeRecord | None = None
 ) -> dict[str, Any]:
     """A node in a `worker_spec`; with a record it is adopted and not launched."""
     options: dict[str, Any] = {"name": name, "config": config, "queue": queue}
@@ -158,12 +158,12 @@ def node_entry(
     return entry
 
 
-def members(names: Iterable[Any], group: str) -> list[str]:
+def nodes_in_group(names: Iterable[Any], group: str) -> list[str]:
     """Those that are nodes of this group."""
     texts = [name for name in names if isinstance(name, str) and name != group]
     return [name for name in texts if split_name(name)[0] == group]
 
 
-def say(event: Event) -> str:
+def format_event(event: Event) -> str:
     """An event as a line of a log."""
     return " ".join(filter(None, (event.event, *to_ranges(event.names), event.message)))

@@ -17,7 +17,7 @@ from planapply.store import open_store
 
 logger = logging.getLogger("planapply")
 
-LOCK = 60.0  # seconds that a SpecCluster waits for somebody else's lock
+LOCK_TIMEOUT = 60.0  # seconds that a SpecCluster waits for somebody else's lock
 
 
 class LoadedSpec(Spec):
@@ -26,7 +26,7 @@ class LoadedSpec(Spec):
     _workspace: Workspace = PrivateAttr()
 
     @classmethod
-    def of(cls, workspace: Workspace) -> Self:
+    def from_workspace(cls, workspace: Workspace) -> Self:
         """The spec of a workspace."""
         spec = workspace.spec
         assert spec is not None
@@ -44,14 +44,14 @@ class LoadedSpec(Spec):
         while, so that `planapply destroy` ends what a process left behind that was killed. Raises
         PlanapplyError where the cluster exists already, and for all that `planapply plan` refuses.
         """
-        from planapply.api.context import node_entry, say
-        from planapply.api.state_session import Session
-        from planapply.dask.batching import Queue
+        from planapply.api.context import format_event, make_node_entry
+        from planapply.api.state_session import StateSession
+        from planapply.dask.batching import RequestQueue
         from planapply.dask.handles import VMScheduler
-        from planapply.dask.scheduler import security_of
+        from planapply.dask.scheduler import build_security
         from planapply.fleet.tls import make_tls
         from planapply.ops.plan import plan
-        from planapply.ops.scale import owning
+        from planapply.ops.scale import open_as_owner
 
         store = open_store(self._workspace.store.location)
         workspace = replace(self._workspace, spec=self, store=store)
@@ -67,15 +67,17 @@ class LoadedSpec(Spec):
                 f"cluster {self.cluster.name!r} is protected, and a SpecCluster ends what it launched",
                 "Take `protect` out of [cluster], or use `planapply apply` and Cluster.from_spec.",
             )
-        made = planned.plan
-        tls = make_tls(made.cluster) if made.security == "tls" else None
-        session = Session(
-            lambda: owning(workspace, tls, LOCK, lambda event: logger.info("%s", say(event)))
+        creation = planned.plan
+        tls = make_tls(creation.cluster) if creation.security == "tls" else None
+        session = StateSession(
+            lambda: open_as_owner(
+                workspace, tls, LOCK_TIMEOUT, lambda event: logger.info("%s", format_event(event))
+            )
         )
-        queue = Queue(session.fleet)
+        queue = RequestQueue(session.open_fleet)
         configs = {
-            change.name: made.configs[change.after]
-            for change in made.changes
+            change.name: creation.configs[change.after]
+            for change in creation.changes
             if change.kind == "node" and change.after is not None
         }
         spec: dict[str, Any] = {
@@ -83,10 +85,12 @@ class LoadedSpec(Spec):
                 "cls": VMScheduler,
                 "options": {"config": configs.pop(SCHEDULER), "queue": queue},
             },
-            "workers": {name: node_entry(queue, name, config) for name, config in configs.items()},
+            "workers": {
+                name: make_node_entry(queue, name, config) for name, config in configs.items()
+            },
         }
         if tls is not None:
-            spec["security"] = security_of(tls)
+            spec["security"] = build_security(tls)
         return spec
 
 
@@ -102,6 +106,6 @@ def load_spec(
     says. Raises PlanapplyError with all that is wrong.
     """
     workspace = Workspace.from_spec(str(path), overrides, state)
-    for found in workspace.diagnostics:
-        warnings.warn(f"{found.summary}. {found.detail}", stacklevel=2)
-    return LoadedSpec.of(workspace)
+    for diagnostic in workspace.diagnostics:
+        warnings.warn(f"{diagnostic.summary}. {diagnostic.detail}", stacklevel=2)
+    return LoadedSpec.from_workspace(workspace)

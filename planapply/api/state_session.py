@@ -7,27 +7,29 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 
 from planapply.fleet import Fleet
-from planapply.ops.scale import Opened
+from planapply.ops.scale import LockedCluster
 
 
-class Session:
+class StateSession:
     """Whoever asks while it is open joins in; when the last one leaves, the lock is free again.
 
     So a change that picks names, ends nodes and launches others is one change to everybody else.
-    `open` locks and reads the state.
+    `open_state` locks and reads the state.
     """
 
-    def __init__(self, open: Callable[[], AbstractContextManager[Opened]]) -> None:
-        self._open = open
+    def __init__(self, open_state: Callable[[], AbstractContextManager[LockedCluster]]) -> None:
+        self._open_state = open_state
         self._mutex = threading.Lock()
         self._stack = ExitStack()
-        self._users: list[Opened] = []
+        self._users: list[LockedCluster] = []
 
     @contextmanager
-    def opened(self) -> Iterator[Opened]:
+    def open(self) -> Iterator[LockedCluster]:
         """Blocks until the state is ours; for threads."""
         with self._mutex:
-            opened = self._users[-1] if self._users else self._stack.enter_context(self._open())
+            opened = (
+                self._users[-1] if self._users else self._stack.enter_context(self._open_state())
+            )
             self._users.append(opened)
         try:
             yield opened
@@ -38,15 +40,15 @@ class Session:
                     self._stack.__exit__(*sys.exc_info())
 
     @contextmanager
-    def fleet(self) -> Iterator[Fleet]:
-        """What a `Queue` asks for."""
-        with self.opened() as opened:
+    def open_fleet(self) -> Iterator[Fleet]:
+        """What a `RequestQueue` asks for."""
+        with self.open() as opened:
             yield opened.fleet
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[Opened]:
-        """As `opened`, without blocking the event loop while it waits for the lock."""
-        manager = self.opened()
+    async def open_async(self) -> AsyncIterator[LockedCluster]:
+        """As `open`, without blocking the event loop while it waits for the lock."""
+        manager = self.open()
         entering = asyncio.ensure_future(asyncio.to_thread(manager.__enter__))
         try:
             opened = await asyncio.shield(entering)

@@ -1,7 +1,13 @@
 """What a node runs: pure, from its config, its name and what it must know of the cluster."""
 
-from planapply.bootstrap.console import SHUTDOWN, own_lines
-from planapply.bootstrap.processes import boots, dask_spec
-from planapply.bootstrap.userdata import user_data
+from planapply.bootstrap.console import MAX_SHUTDOWN_LINES, extract_node_lines
+from planapply.bootstrap.processes import build_processes, dask_spec
+from planapply.bootstrap.userdata import build_user_data
 
-__all__ = ["SHUTDOWN", "boots", "dask_spec", "own_lines", "user_data"]
+__all__ = [
+    "MAX_SHUTDOWN_LINES",
+    "build_processes",
+    "build_user_data",
+    "dask_spec",
+    "extract_node_lines",
+]

@@ -18,7 +18,7 @@ has joined, it ends by itself when its scheduler does (distributed has workers r
 CERTIFICATE, KEY = "tls-certificate.pem", "tls-key.pem"
 
 
-def boots(
+def build_processes(
     config: NodeConfig,
     names: Sequence[str],
     scheduler: str | None,
@@ -44,7 +44,7 @@ def boots(
                 "distributed.cli.dask_spec",
                 *([] if scheduler is None else [scheduler]),
                 "--spec",
-                _json(dask_spec(config, name)),
+                _dump_json(dask_spec(config, name)),
             ),
             env=env | {"PLANAPPLY_NODE": name},
             files=files,
@@ -85,7 +85,7 @@ def _worker_options(config: NodeConfig) -> dict[str, Any]:
     return {**options, **config.options}
 
 
-def _json(document: dict[str, Any]) -> str:
+def _dump_json(document: dict[str, Any]) -> str:
     text = json.dumps(document, separators=(",", ":"))
     # These two become numbers once the provider has put them in.
     return text.replace('"{port}"', "{port}").replace('"{nthreads}"', "{nthreads}")

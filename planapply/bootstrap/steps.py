@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import Sequence
 
-START, END = "planapply: start", "planapply: end"
+START_MARKER, END_MARKER = "planapply: start", "planapply: end"
 """How lines begin that a node prints on its console: what follows its end is the machine's shutdown."""
 
-HEAD = """\
+SCRIPT_HEADER = """\
 #!/bin/bash
 # From planapply, for {group} of the cluster {cluster}; it runs once, at the first boot.
 set -euo pipefail
@@ -28,7 +28,7 @@ at_exit() {{
 trap 'at_exit $?' EXIT
 """
 
-END_OF_LIFE = """\
+TTL_TIMER = """\
 # ttl: it ends at this age, also if what follows fails, and after a reboot.
 cat >/etc/systemd/system/planapply-ttl.service <<'END'
 [Unit]
@@ -51,7 +51,7 @@ systemctl daemon-reload
 systemctl enable --now planapply-ttl.timer
 """
 
-METADATA = """\
+METADATA_CLIENT = """\
 # EC2's metadata (IMDSv2): prints one item, looking every so many seconds until it is there.
 cat >/etc/planapply/metadata.py <<'END'
 import sys, time, urllib.request
@@ -76,11 +76,11 @@ while True:
 END
 """
 
-HAS_DASK = """\
+DASK_CHECK = """\
 has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)'
 """
 
-APT = """\
+APT_FUNCTION = """\
 apt_lists() {
   if command -v apt-get >/dev/null; then
     # Other jobs of a first boot hold its lock for a while; most images come without its lists.
@@ -90,7 +90,7 @@ apt_lists() {
 }
 """
 
-RUN = """\
+DASK_SERVICE = """\
 # Its Dask process. Without it the VM is of no use, so that its end is the VM's: idle for too long,
 # retired, its scheduler gone for good, or crashed.
 declare -p environment workers dask inside >/etc/planapply/node
@@ -122,7 +122,7 @@ WantedBy=multi-user.target
 END
 """
 
-SPOT = """\
+SPOT_SERVICE = """\
 # EC2 tells two minutes ahead that it takes a spot VM back: time for its workers to hand what they
 # hold to the others.
 cat >/etc/planapply/spot <<'END'
@@ -153,21 +153,21 @@ WantedBy=multi-user.target
 END
 """
 
-ENABLE = """\
+ENABLE_UNITS = """\
 systemctl daemon-reload
 systemctl enable --now --no-block @UNITS@
 """
 
 
-def file(path: str, text: str) -> str:
+def write_file(path: str, text: str) -> str:
     """Write a file that only root can read; it ends in a line's end."""
-    end = "END"
-    while end in text.splitlines():
-        end += "_"
-    return f"cat >{path} <<'{end}'\n{text.removesuffix(chr(10))}\n{end}\n"
+    delimiter = "END"
+    while delimiter in text.splitlines():
+        delimiter += "_"
+    return f"cat >{path} <<'{delimiter}'\n{text.removesuffix(chr(10))}\n{delimiter}\n"
 
 
-def setup(commands: Sequence[str]) -> str:
+def run_setup(commands: Sequence[str]) -> str:
     """The user's own commands, in a shell of their own each."""
     if not commands:
         return ""
@@ -180,12 +180,12 @@ def setup(commands: Sequence[str]) -> str:
     return f"# setup\numask 022\napt_lists\n{lines}\n"
 
 
-def virtual_environment(requirements: str, python: str | None) -> str:
+def install_packages(requirements: str, python: str | None) -> str:
     """What the spec's `packages` or `requirements` name, installed by uv."""
-    wanted = f" --python {shlex.quote(python)}" if python else ""
+    python_option = f" --python {shlex.quote(python)}" if python else ""
     return f"""\
 # Its Python environment, by uv: the image's, or else PyPI's.
-{file("/etc/planapply/requirements.txt", requirements)}\
+{write_file("/etc/planapply/requirements.txt", requirements)}\
 umask 022
 if ! uv=$(command -v uv); then
   if ! python3 -m venv /opt/planapply/uv; then
@@ -197,15 +197,15 @@ if ! uv=$(command -v uv); then
   uv=/opt/planapply/uv/bin/uv
 fi
 python=/opt/planapply/env/bin/python
-as_node "$uv" venv{wanted} /opt/planapply/env
+as_node "$uv" venv{python_option} /opt/planapply/env
 as_node "$uv" pip install --python "$python" --requirement /etc/planapply/requirements.txt
-{HAS_DASK}\
+{DASK_CHECK}\
 as_node "$python" -c "$has_dask" || fail "what [environment] installs brings no Dask"
 dask=("$python") inside=("$python")
 """
 
 
-def container(image: str) -> str:
+def pull_container(image: str) -> str:
     """A container for the Dask processes, on the VM's own network, with its GPUs."""
     return f"""\
 # Its container.
@@ -217,7 +217,7 @@ if ! docker=$(command -v docker); then
   docker=$(command -v docker)
 fi
 as_node "$docker" pull --quiet "$image"
-{HAS_DASK}\
+{DASK_CHECK}\
 "$docker" run --rm --entrypoint python "$image" -c "$has_dask" ||
   fail "the container image $image has no Dask"
 dask=("$docker" run --rm --name planapply --init --network host --user 0)
@@ -229,11 +229,11 @@ inside=("$docker" exec planapply python)
 """
 
 
-def image_python() -> str:
+def find_image_python() -> str:
     """What the image has already."""
     return f"""\
 # The image's own Python that has Dask.
-{HAS_DASK}\
+{DASK_CHECK}\
 python=
 for each in /opt/planapply/bin/python python3 python; do
   if as_node "$each" -c "$has_dask" 2>/dev/null; then python=$each; break; fi

@@ -17,28 +17,28 @@ from planapply.bootstrap.processes import (
     tls_environment,
 )
 from planapply.bootstrap.steps import (
-    APT,
-    ENABLE,
-    END_OF_LIFE,
-    HEAD,
-    METADATA,
-    RUN,
-    SPOT,
-    container,
-    file,
-    image_python,
-    setup,
-    virtual_environment,
+    APT_FUNCTION,
+    DASK_SERVICE,
+    ENABLE_UNITS,
+    METADATA_CLIENT,
+    SCRIPT_HEADER,
+    SPOT_SERVICE,
+    TTL_TIMER,
+    find_image_python,
+    install_packages,
+    pull_container,
+    run_setup,
+    write_file,
 )
 from planapply.model.names import SCHEDULER, to_ranges
 from planapply.model.node import DEFAULT_PORT, Environment, NodeConfig
 from planapply.model.state import TLS
 
-FOLDER, SCRATCH = "/etc/planapply", "/var/lib/planapply"
+FOLDER, SCRATCH_FOLDER = "/etc/planapply", "/var/lib/planapply"
 _RANGE = re.compile(r"(?P<group>[A-Za-z0-9-]+-)\[(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)\]", re.ASCII)
 
 
-def user_data(
+def build_user_data(
     config: NodeConfig,
     names: Sequence[str],
     scheduler: str | None,
@@ -51,11 +51,11 @@ def user_data(
     `scheduler` is the Dask address that workers are told; None for the scheduler itself. It is a
     secret: the key of `tls` is in it.
     """
-    text = script(config, names, scheduler, tls, cluster=cluster)
+    text = build_script(config, names, scheduler, tls, cluster=cluster)
     return gzip.compress(text.encode(), mtime=0)
 
 
-def script(
+def build_script(
     config: NodeConfig,
     names: Sequence[str],
     scheduler: str | None,
@@ -63,73 +63,75 @@ def script(
     *,
     cluster: str,
 ) -> str:
-    """As `user_data`, for people."""
+    """As `build_user_data`, for people."""
     environment = config.environment
     parts = [
-        HEAD.format(cluster=_comment(cluster), group=_comment(config.group)),
-        END_OF_LIFE.format(seconds=round(config.ttl)) if config.ttl else "",
-        METADATA if len(names) > 1 or _watches(config, scheduler) else "",
-        _name(names),
-        _files(tls),
-        _environment(config, tls, cluster),
-        _spec(config),
-        "" if environment == Environment(env=environment.env) else APT,
-        setup(environment.setup),
+        SCRIPT_HEADER.format(
+            cluster=_sanitize_comment(cluster), group=_sanitize_comment(config.group)
+        ),
+        TTL_TIMER.format(seconds=round(config.ttl)) if config.ttl else "",
+        METADATA_CLIENT if len(names) > 1 or _is_spot_worker(config, scheduler) else "",
+        _name_step(names),
+        _tls_step(tls),
+        _environment_step(config, tls, cluster),
+        _spec_step(config),
+        "" if environment == Environment(env=environment.env) else APT_FUNCTION,
+        run_setup(environment.setup),
     ]
     if environment.docker:
-        parts.append(container(environment.docker))
+        parts.append(pull_container(environment.docker))
     elif environment.packages or environment.requirements is not None:
-        wanted = environment.requirements or "\n".join(environment.packages or ())
-        parts.append(virtual_environment(wanted, environment.python))
+        requirements = environment.requirements or "\n".join(environment.packages or ())
+        parts.append(install_packages(requirements, environment.python))
     else:
-        parts.append(image_python())
+        parts.append(find_image_python())
     address = shlex.quote(scheduler or "")
-    parts.append(RUN.replace("@SCHEDULER@", f"{address} " if scheduler else ""))
+    parts.append(DASK_SERVICE.replace("@SCHEDULER@", f"{address} " if scheduler else ""))
     units = "planapply.service"
-    if _watches(config, scheduler):
-        parts.append(SPOT.replace("@SCHEDULER@", address))
+    if _is_spot_worker(config, scheduler):
+        parts.append(SPOT_SERVICE.replace("@SCHEDULER@", address))
         units += " planapply-spot.service"
-    parts.append(ENABLE.replace("@UNITS@", units))
+    parts.append(ENABLE_UNITS.replace("@UNITS@", units))
     return "\n".join(part for part in parts if part)
 
 
-def _watches(config: NodeConfig, scheduler: str | None) -> bool:
+def _is_spot_worker(config: NodeConfig, scheduler: str | None) -> bool:
     """Whether EC2 may take it back, and it is a worker, which has something to hand over."""
     return bool(config.spot) and scheduler is not None
 
 
-def _comment(text: str) -> str:
+def _sanitize_comment(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]", "?", text)
 
 
-def _name(names: Sequence[str]) -> str:
+def _name_step(names: Sequence[str]) -> str:
     """Its own name, by bash's own ranges."""
     if len(names) == 1:
         return f"name={shlex.quote(names[0])}\n"
-    words = []
+    patterns = []
     for text in to_ranges(names):
         match = _RANGE.fullmatch(text)
-        words.append(
+        patterns.append(
             f"{match['group']}{{{match['first']}..{match['last']}}}" if match else shlex.quote(text)
         )
     return f"""\
 # Which of the batch it is.
-names=({" ".join(words)})
+names=({" ".join(patterns)})
 name=${{names[$(python3 /etc/planapply/metadata.py ami-launch-index 1)]}}
 echo "planapply: this is $name"
 """
 
 
-def _files(tls: TLS | None) -> str:
+def _tls_step(tls: TLS | None) -> str:
     if tls is None:
         return ""
     pair = {CERTIFICATE: tls.certificate, KEY: tls.key.get_secret_value()}
-    return "".join(file(f"{FOLDER}/{name}", text) for name, text in pair.items())
+    return "".join(write_file(f"{FOLDER}/{name}", text) for name, text in pair.items())
 
 
-def _environment(config: NodeConfig, tls: TLS | None, cluster: str) -> str:
-    own = {"DASK_TEMPORARY_DIRECTORY": SCRATCH}  # /tmp may be memory
-    variables = own | config.environment.env
+def _environment_step(config: NodeConfig, tls: TLS | None, cluster: str) -> str:
+    defaults = {"DASK_TEMPORARY_DIRECTORY": SCRATCH_FOLDER}  # /tmp may be memory
+    variables = defaults | config.environment.env
     if tls is not None:
         variables |= tls_environment(f"{FOLDER}/{CERTIFICATE}", f"{FOLDER}/{KEY}")
     variables["PLANAPPLY_CLUSTER"] = cluster
@@ -144,10 +146,10 @@ as_node() {{ env "${{environment[@]}}" "$@"; }}
 """
 
 
-def _spec(config: NodeConfig) -> str:
+def _spec_step(config: NodeConfig) -> str:
     """What `dask spec` runs; the VM puts its name, and its share of the threads, into it."""
-    own = json.dumps(config.options)
-    node, threads = _marker("NODE", own), _marker("THREADS", own)
+    options_json = json.dumps(config.options)
+    node, threads = _placeholder("NODE", options_json), _placeholder("THREADS", options_json)
     document = dask_spec(config, node)
     if config.group == SCHEDULER:
         options = document["opts"]
@@ -165,7 +167,7 @@ printf '%s\\n' {shlex.quote(json.dumps(document))} >/etc/planapply/spec.json
             worker["opts"]["nthreads"] = threads
     text = json.dumps(document).replace(json.dumps(threads), threads)
     workers = '"$name"' if config.processes == 1 else f'"$name"-{{0..{config.processes - 1}}}'
-    share = f"""\
+    thread_share = f"""\
 threads=$(($(nproc) / {config.processes}))
 spec=${{spec//{threads}/$((threads > 0 ? threads : 1))}}
 """
@@ -174,12 +176,12 @@ spec=${{spec//{threads}/$((threads > 0 ? threads : 1))}}
 workers=({workers})
 spec={shlex.quote(text)}
 spec=${{spec//{node}/$name}}
-{share if threads in text else ""}\
+{thread_share if threads in text else ""}\
 printf '%s\\n' "$spec" >/etc/planapply/spec.json
 """
 
 
-def _marker(word: str, text: str) -> str:
+def _placeholder(word: str, text: str) -> str:
     """What stands for a value that only the VM knows, and nowhere in `text`."""
     while f"@{word}@" in text:
         word += "_"

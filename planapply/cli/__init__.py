@@ -5,7 +5,7 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from planapply.cli.signals import Interrupted, handled
+from planapply.cli.signals import Interrupted, handle_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(200_000)
     atexit.register(gc.freeze)
     try:
-        with handled():
+        with handle_signals():
             # Only now, so that Ctrl-C is heard while the rest is imported.
             from planapply.cli.app import run
 

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, tell
-from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
+from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Overrides, State
 from planapply.ops.access import allow
 from planapply.render.text import line
 
@@ -20,12 +20,12 @@ def command(
         ),
     ] = None,
     file: File = DEFAULT_FILE,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Let one more network reach the scheduler, as long as the cluster lasts."""
-    changed = allow(open_state(file, sets, state), network, lock_timeout, tell=tell)
+    changed = allow(open_state(file, overrides, state), network, lock_timeout, on_event=print_event)
     for resource in changed.values():
         allowed = ", ".join(resource.detail.get("allowed", ()))
         terminal.show(

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 import planapply
 from planapply.cli import terminal
-from planapply.cli.errors import diagnostics_of, known
+from planapply.cli.errors import diagnostics_of, expected_diagnostics
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 
 # The module has the name of the command, and in it the function `command`, or, for a group of
@@ -48,8 +48,8 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import it; fails with a suggestion for a name that is nearly right."""
         if cmd_name not in COMMANDS:
-            near = get_close_matches(cmd_name, COMMANDS, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            matches = get_close_matches(cmd_name, COMMANDS, 1)
+            hint = f" Did you mean {matches[0]!r}?" if matches else ""
             ctx.fail(f"There is no command {cmd_name!r}.{hint}")
         module = import_module(f"planapply.cli.{cmd_name}")
         app = getattr(module, "app", None)
@@ -67,8 +67,8 @@ class LazyGroup(TyperGroup):
 _app = typer.Typer(cls=LazyGroup, no_args_is_help=True, **_OPTIONS)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         terminal.show_raw(f"planapply {planapply.__version__}\n")
         raise typer.Exit
 
@@ -76,7 +76,7 @@ def _version(asked: bool) -> None:
 @_app.callback()
 def _root(
     version: bool = typer.Option(
-        False, "--version", help="Print the version.", callback=_version, is_eager=True
+        False, "--version", help="Print the version.", callback=_print_version, is_eager=True
     ),
 ) -> None:
     """Terraform-like plan and apply for Dask clusters on cloud VMs."""
@@ -84,38 +84,38 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; everything that a user can provoke becomes diagnostics and exit code 1."""
-    terminal.begin()
+    terminal.prepare_streams()
     try:
         code = typer.main.get_command(_app).main(
             args=list(arguments), prog_name="planapply", standalone_mode=False
         )
     except typer.TyperException as error:
-        code = _usage(error)
+        code = _report_usage_error(error)
     except typer.Abort:
         code = 1
     except Exception as error:
-        code = _fail(error)
-    if (failure := terminal.failure()) is not None:
+        code = _report_error(error)
+    if (failure := terminal.output_error()) is not None:
         reason = failure.strerror or str(failure)
-        return _fail(PlanapplyError(f"the output can't be written: {reason}"))
+        return _report_error(PlanapplyError(f"the output can't be written: {reason}"))
     return code or 0
 
 
-def _usage(error: typer.TyperException) -> int:
+def _report_usage_error(error: typer.TyperException) -> int:
     """What is wrong with the arguments, and where help is."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "planapply"
     if type(error).__name__ == "NoArgsIsHelpError":
-        terminal.tell(error.format_message())
+        terminal.print_message(error.format_message())
     else:
         terminal.report([Diagnostic(summary=error.format_message(), detail=f"See {path} --help")])
     return 1
 
 
-def _fail(error: Exception) -> int:
-    if not known(error):
+def _report_error(error: Exception) -> int:
+    if not expected_diagnostics(error):
         import traceback
 
-        terminal.tell("".join(traceback.format_exception(error)).rstrip())
+        terminal.print_message("".join(traceback.format_exception(error)).rstrip())
     terminal.report(diagnostics_of(error))
     return 1

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli.open_workspace import finishing, open_for_plan, plan_options
+from planapply.cli.open_workspace import open_for_plan, plan_options, report_early_failure
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
@@ -12,11 +12,11 @@ from planapply.cli.options import (
     File,
     LockTimeout,
     NoRefresh,
+    Overrides,
     Parallelism,
     PlanFile,
     RefreshOnly,
     Replace,
-    Sets,
     State,
     Targets,
 )
@@ -39,7 +39,7 @@ def command(
     refresh_only: RefreshOnly = False,
     target: Targets = None,
     replace: Replace = None,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> int:
@@ -48,25 +48,25 @@ def command(
     What could not be done is told, and the next apply does it. Ctrl-C stops asking for more, records
     what was done, and exits with 130.
     """
-    saved = None
-    with finishing(json):
+    saved_plan = None
+    with report_early_failure(json):
         options = plan_options(destroy, no_refresh, refresh_only, target, replace)
         if planfile is not None:
-            saved = _read(planfile, options)
-            sets = sets or list(saved.overrides)
+            saved_plan = _read_plan(planfile, options)
+            overrides = overrides or list(saved_plan.overrides)
             options = PlanOptions(
-                destroy=saved.spec_digest is None, refresh_only=saved.refresh_only
+                destroy=saved_plan.spec_digest is None, refresh_only=saved_plan.refresh_only
             )
-        workspace = open_for_plan(file, sets, state, options)
+        workspace = open_for_plan(file, overrides, state, options)
     # After the checks: these import asyncio.
-    from planapply.cli.run_apply import Carrying
+    from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions
 
-    how = ApplyOptions(wait=not no_wait, parallel=parallelism, lock_timeout=lock_timeout)
-    return Carrying(workspace, options, how, auto_approve, json, saved).run()
+    apply_options = ApplyOptions(wait=not no_wait, parallel=parallelism, lock_timeout=lock_timeout)
+    return ApplyRun(workspace, options, apply_options, auto_approve, json, saved_plan).run()
 
 
-def _read(planfile: str, options: PlanOptions) -> Plan:
+def _read_plan(planfile: str, options: PlanOptions) -> Plan:
     if options != PlanOptions():
         raise PlanapplyError(
             "a saved plan says itself what is to be done",

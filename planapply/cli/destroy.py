@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli.open_workspace import finishing, open_for_plan
+from planapply.cli.open_workspace import open_for_plan, report_early_failure
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
     File,
     LockTimeout,
+    Overrides,
     Parallelism,
-    Sets,
     State,
     Targets,
 )
@@ -24,16 +24,16 @@ def command(
     target: Targets = None,
     parallelism: Parallelism = None,
     json: Annotated[bool, typer.Option("--json", help="One event a line, for programs.")] = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> int:
     """Remove everything that planapply launched for this cluster; a state is all that it needs."""
     options = PlanOptions(destroy=True, targets=tuple(target or ()))
-    with finishing(json):
-        workspace = open_for_plan(file, sets, state, options)
-    from planapply.cli.run_apply import Carrying
+    with report_early_failure(json):
+        workspace = open_for_plan(file, overrides, state, options)
+    from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions
 
-    how = ApplyOptions(parallel=parallelism, lock_timeout=lock_timeout)
-    return Carrying(workspace, options, how, auto_approve, json).run()
+    apply_options = ApplyOptions(parallel=parallelism, lock_timeout=lock_timeout)
+    return ApplyRun(workspace, options, apply_options, auto_approve, json).run()

@@ -5,7 +5,7 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.provider import ProviderError
 
 
-def known(error: Exception) -> tuple[Diagnostic, ...]:
+def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
     """What the user, a provider, the machine or the input can do to us at any place; else nothing."""
     match error:
         case PlanapplyError():
@@ -27,8 +27,8 @@ def known(error: Exception) -> tuple[Diagnostic, ...]:
 
 
 def diagnostics_of(error: Exception) -> tuple[Diagnostic, ...]:
-    """As `known`, or that it is a bug."""
-    return known(error) or (
+    """As `expected_diagnostics`, or that it is a bug."""
+    return expected_diagnostics(error) or (
         Diagnostic(
             summary=f"this is a bug in planapply {planapply.__version__}: {error!r}",
             detail="What was launched is recorded in the state. Please report it, with what "

@@ -5,14 +5,16 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.options import DEFAULT_FILE, a_spec
-from planapply.ops.validate import begin
+from planapply.cli.options import DEFAULT_FILE, check_spec_name
+from planapply.ops.validate import write_starter
 
 
 def command(
     file: Annotated[
         str,
-        typer.Option("--file", "-f", metavar="SPEC", help="The file to write.", callback=a_spec),
+        typer.Option(
+            "--file", "-f", metavar="SPEC", help="The file to write.", callback=check_spec_name
+        ),
     ] = DEFAULT_FILE,
     provider: Annotated[
         str,
@@ -20,7 +22,7 @@ def command(
             metavar="NAME", help="Where the VMs will be; `planapply providers` lists them."
         ),
     ] = "local",
-    sets: Annotated[
+    overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
@@ -31,5 +33,5 @@ def command(
     ] = None,
 ) -> None:
     """Write a commented starter spec; a file that is there is never overwritten."""
-    begin(file, provider, sets or ())
-    terminal.tell(f"Wrote {file}. Look it through, then: planapply plan")
+    write_starter(file, provider, overrides or ())
+    terminal.print_message(f"Wrote {file}. Look it through, then: planapply plan")

@@ -1,18 +1,18 @@
 """planapply list"""
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_cloud, states_beside
-from planapply.cli.options import DEFAULT_FILE, AnyProvider, File, Json, Sets, State
-from planapply.ops.list import listing
+from planapply.cli.open_workspace import find_default_states, open_cloud
+from planapply.cli.options import DEFAULT_FILE, File, Json, Overrides, ProviderName, State
+from planapply.ops.list import list_clusters
 from planapply.render.document import diagnostics_document
 from planapply.render.listing import listing_lines
 
 
 def command(
     file: File = DEFAULT_FILE,
-    provider: AnyProvider = None,
+    provider: ProviderName = None,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
 ) -> None:
     """Show every cluster of this account, also those whose state is elsewhere or lost.
@@ -20,8 +20,8 @@ def command(
     The VMs' tags tell of them. Needs the provider and its settings only: of a spec, or from
     --provider and --set. States are looked for at the spec's place, at --state, and beside the spec.
     """
-    workspace = open_cloud(file, provider, None, sets, state)
-    found, warnings = listing(workspace, states_beside(file))
+    workspace = open_cloud(file, provider, None, overrides, state)
+    found, warnings = list_clusters(workspace, find_default_states(file))
     if json:
         document = found.model_dump(mode="json")
         terminal.show_json({**document, "diagnostics": diagnostics_document(warnings)})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from planapply.cli import terminal
 from planapply.cli.errors import diagnostics_of
-from planapply.cli.signals import Interrupted, ends_with
+from planapply.cli.signals import Interrupted, set_exit_notice
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.spec import state_location
@@ -15,27 +15,31 @@ from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
 from planapply.render.progress import event_text
-from planapply.render.text import printable
+from planapply.render.text import make_printable
 
 
-def open_spec(file: str, sets: list[str] | None, state: str | None) -> Workspace:
+def open_spec(file: str, overrides: list[str] | None, state: str | None) -> Workspace:
     """For commands that need the spec; its classes are checked."""
-    return _opened(Workspace.from_spec(file, sets or (), state, import_classes=True))
+    return _with_exit_notice(Workspace.from_spec(file, overrides or (), state, import_classes=True))
 
 
-def open_state(file: str, sets: list[str] | None, state: str | None) -> Workspace:
+def open_state(file: str, overrides: list[str] | None, state: str | None) -> Workspace:
     """For commands that a state will do for."""
-    return _opened(Workspace.from_state(file, sets or (), state))
+    return _with_exit_notice(Workspace.from_state(file, overrides or (), state))
 
 
 def open_cloud(
-    file: str, provider: str | None, cluster: str | None, sets: list[str] | None, state: str | None
+    file: str,
+    provider: str | None,
+    cluster: str | None,
+    overrides: list[str] | None,
+    state: str | None,
 ) -> Workspace:
     """For commands that need a provider and no more: with the spec, or what the options say."""
     if provider is not None:
-        place = state_location(None, file) if state is None else state
-        return _opened(
-            Workspace.from_options(cluster or "unnamed", provider, sets or (), state=place)
+        location = state_location(None, file) if state is None else state
+        return _with_exit_notice(
+            Workspace.from_options(cluster or "unnamed", provider, overrides or (), state=location)
         )
     if not Path(file).exists():
         raise PlanapplyError(
@@ -43,33 +47,33 @@ def open_cloud(
             "Name one with --file; or say whose VMs are meant with --provider NAME, and with "
             "--set 'provider.KEY=VALUE' for its settings.",
         )
-    workspace = Workspace.from_spec(file, sets or (), state)
+    workspace = Workspace.from_spec(file, overrides or (), state)
     assert workspace.spec is not None
     if cluster not in (None, workspace.spec.cluster.name):
         raise PlanapplyError(
             f"the spec {file} is of cluster {workspace.spec.cluster.name!r}, not {cluster!r}",
             "Name its own spec with --file, or do without one: --provider NAME.",
         )
-    return _opened(workspace)
+    return _with_exit_notice(workspace)
 
 
-def _opened(workspace: Workspace) -> Workspace:
-    ends_with(lambda: printable(workspace.store.leaves()))
+def _with_exit_notice(workspace: Workspace) -> Workspace:
+    set_exit_notice(lambda: make_printable(workspace.store.lock_notice()))
     return workspace
 
 
-def states_beside(file: str) -> list[str]:
+def find_default_states(file: str) -> list[str]:
     """The states that have their default place, in the folder of the spec `file`."""
     return sorted(str(path) for path in Path(file).parent.glob("*.state.json"))
 
 
 def open_for_plan(
-    file: str, sets: list[str] | None, state: str | None, options: PlanOptions
+    file: str, overrides: list[str] | None, state: str | None, options: PlanOptions
 ) -> Workspace:
     """With the spec, but to destroy: that needs a state, which must be there."""
     if not options.destroy:
-        return open_spec(file, sets, state)
-    workspace = open_state(file, sets, state)
+        return open_spec(file, overrides, state)
+    workspace = open_state(file, overrides, state)
     workspace.read()
     return workspace
 
@@ -98,32 +102,32 @@ def plan_options(
     )
 
 
-def can_ask() -> bool:
+def is_interactive() -> bool:
     """Whether a person can read a question and answer it."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def tell(event: Event) -> None:
+def print_event(event: Event) -> None:
     """An event of a command that has no display."""
-    terminal.tell(event_text(event))
+    terminal.print_message(event_text(event))
 
 
 @contextmanager
-def finishing(json: bool) -> Iterator[None]:
+def report_early_failure(json: bool) -> Iterator[None]:
     """With `json`, what ends an apply before it has begun is told by its last event, too."""
     try:
         yield
     except (Exception, Interrupted) as error:
         if json:
-            terminal.show_event(finished_by(error, {"added": 0, "changed": 0, "destroyed": 0}))
+            terminal.show_event(finished_event(error, {"added": 0, "changed": 0, "destroyed": 0}))
         raise
 
 
-def finished_by(error: Exception | Interrupted, counts: Mapping[str, int]) -> Event:
+def finished_event(error: Exception | Interrupted, counts: Mapping[str, int]) -> Event:
     """The last event of an apply that an error or a signal has ended; `counts` is what was done."""
     if isinstance(error, Interrupted):
         outcome, problems = "stopped", error.diagnostics
     else:
         outcome, problems = "failed", diagnostics_of(error)
-    told = {"diagnostics": diagnostics_document(problems)} if problems else {}
-    return Event(event="finished", data={"outcome": outcome, **counts, **told})
+    details = {"diagnostics": diagnostics_document(problems)} if problems else {}
+    return Event(event="finished", data={"outcome": outcome, **counts, **details})

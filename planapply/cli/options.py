@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.model.quantities import seconds
+from planapply.model.quantities import parse_duration
 
 DEFAULT_FILE = "planapply.toml"
 
@@ -13,25 +13,25 @@ def _duration(text: str | float) -> float:
     if str(text).strip() in ("0", "0.0", "0s", "0 s"):
         return 0.0
     try:
-        return seconds(text)
+        return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(". ".join(str(error).split("\n"))) from None
 
 
-def a_file(text: str | None) -> str | None:
+def check_file_name(text: str | None) -> str | None:
     """The name of a file, before anything is done; an empty one would mean this folder."""
     if text == "":
         raise typer.BadParameter("'' names no file.")
     return text
 
 
-def a_spec(text: str) -> str:
+def check_spec_name(text: str) -> str:
     """The name of a spec, which has no address; a state may have one."""
     if "://" in text:
         raise typer.BadParameter(
             f"{text!r} is an address, and a spec is a file. A state is named with --state."
         )
-    a_file(text)
+    check_file_name(text)
     return text
 
 
@@ -42,12 +42,14 @@ File = Annotated[
         "-f",
         metavar="SPEC",
         help="The spec file, or a state file.",
-        callback=a_spec,
+        callback=check_spec_name,
     ),
 ]
 PlanFile = Annotated[
     str | None,
-    typer.Argument(metavar="[PLANFILE]", help="A plan that `plan --out` saved.", callback=a_file),
+    typer.Argument(
+        metavar="[PLANFILE]", help="A plan that `plan --out` saved.", callback=check_file_name
+    ),
 ]
 State = Annotated[
     str | None,
@@ -57,7 +59,7 @@ State = Annotated[
         help="Where the state is, in place of what the spec says: a path, s3://, gs:// or az://.",
     ),
 ]
-AnyProvider = Annotated[
+ProviderName = Annotated[
     str | None,
     typer.Option(
         "--provider",
@@ -65,7 +67,7 @@ AnyProvider = Annotated[
         help="Whose VMs, in place of a spec; its settings with --set 'provider.KEY=VALUE'.",
     ),
 ]
-Sets = Annotated[
+Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set",

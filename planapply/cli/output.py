@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, tell
-from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
-from planapply.ops.logs import reading
+from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Overrides, State
+from planapply.ops.logs import lock_for_read
 from planapply.ops.output import output, outputs
-from planapply.render.text import columns, line
+from planapply.render.text import align_columns, line
 
 
 def command(
@@ -18,13 +18,13 @@ def command(
     ] = None,
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Print what others need to know of the cluster: scheduler_address, dashboard_url and others."""
-    workspace = open_state(file, sets, state)
-    with reading(workspace, "output", lock_timeout, tell):
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, "output", lock_timeout, print_event):
         found = workspace.read()
     if name is not None:
         value = output(found, name)
@@ -34,5 +34,5 @@ def command(
     if json:
         terminal.show_json(values)
     else:
-        rows = columns([[key, f"= {value}"] for key, value in values.items() if value], gap=1)
+        rows = align_columns([[key, f"= {value}"] for key, value in values.items() if value], gap=1)
         terminal.show(line("".join(row)) for row in rows)

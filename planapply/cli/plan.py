@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_for_plan, plan_options, tell
+from planapply.cli.open_workspace import open_for_plan, plan_options, print_event
 from planapply.cli.options import (
     DEFAULT_FILE,
     Destroy,
@@ -15,16 +15,16 @@ from planapply.cli.options import (
     Json,
     LockTimeout,
     NoRefresh,
+    Overrides,
     RefreshOnly,
     Replace,
-    Sets,
     State,
     Targets,
-    a_file,
+    check_file_name,
 )
 from planapply.model.plan import Plan
-from planapply.ops.logs import reading
-from planapply.ops.plan import Planned, plan
+from planapply.ops.logs import lock_for_read
+from planapply.ops.plan import PlanResult, plan
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 
@@ -34,7 +34,10 @@ def command(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", metavar="FILE", help="Save the plan, for `apply FILE`.", callback=a_file
+            "--out",
+            metavar="FILE",
+            help="Save the plan, for `apply FILE`.",
+            callback=check_file_name,
         ),
     ] = None,
     destroy: Destroy = False,
@@ -46,18 +49,18 @@ def command(
         bool, typer.Option("--detailed-exitcode", help="Exit with 2 where there are changes.")
     ] = False,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> int:
     """Show what apply would do; nothing is changed, in the cloud or in the state."""
     options = plan_options(destroy, no_refresh, refresh_only, target, replace)
     if out is not None:
-        from planapply.store.planfile import check_place, write_plan
+        from planapply.store.planfile import check_destination, write_plan
 
-        check_place(out)
-    workspace = open_for_plan(file, sets, state, options)
-    with reading(workspace, "plan", lock_timeout, tell):
+        check_destination(out)
+    workspace = open_for_plan(file, overrides, state, options)
+    with lock_for_read(workspace, "plan", lock_timeout, print_event):
         planned = plan(workspace, options)
     if json:
         terminal.show_json(plan_document(planned.plan))
@@ -65,7 +68,9 @@ def command(
         show_plan(planned.plan, drift=has_drift(planned))
     if out is not None:
         write_plan(out, planned.plan)
-        terminal.tell("", f"The plan is saved. To carry it out: planapply apply {shlex.quote(out)}")
+        terminal.print_message(
+            "", f"The plan is saved. To carry it out: planapply apply {shlex.quote(out)}"
+        )
     changes = bool(planned.plan.changes) or (refresh_only and has_drift(planned))
     return 2 if detailed_exitcode and changes else 0
 
@@ -74,10 +79,10 @@ def show_plan(plan: Plan, *, drift: bool = True) -> None:
     """The plan, and below it its warnings."""
     terminal.show(plan_lines(plan, terminal.width(sys.stdout), drift=drift))
     if plan.diagnostics:
-        terminal.tell("")
+        terminal.print_message("")
         terminal.report(plan.diagnostics)
 
 
-def has_drift(planned: Planned) -> bool:
+def has_drift(planned: PlanResult) -> bool:
     """Whether what exists is not what the state says."""
     return bool(planned.refreshed.gone or planned.refreshed.adopted)

@@ -13,16 +13,16 @@ from planapply.cli import terminal
 from planapply.model.event import Event
 from planapply.model.plan import Plan
 from planapply.render.progress import Progress, event_text
-from planapply.render.text import printable
-from planapply.render.values import elapsed
+from planapply.render.text import make_printable
+from planapply.render.values import format_elapsed
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-_ABOVE = ("note", "resource")
+_PRINTED_ABOVE = ("note", "resource")
 """Events of which nothing would be seen in a display of nodes."""
-STOPPING = "Stopping: asking for nothing more. What was asked is being recorded; Ctrl-C again ends at once."
+STOPPING_MESSAGE = "Stopping: asking for nothing more. What was asked is being recorded; Ctrl-C again ends at once."
 
 
 class Display:
@@ -47,34 +47,34 @@ class Display:
             self._live.stop()
             self._live = None
 
-    def begin(self, plan: Plan) -> None:
+    def start(self, plan: Plan) -> None:
         """From now on it is the plan's nodes that are shown."""
         with self._lock:
             self.progress.expect(plan, self._now())
         if not self._json and terminal.can_draw(sys.stderr):
-            terminal.tell("")
+            terminal.print_message("")
             self._start_live()
 
-    def tell(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """One more event."""
         with self._lock:
             now = self._now()
-            self.progress.take(event, now)
+            self.progress.update(event, now)
             if self._json:
                 terminal.show_event(event)
             elif self._live is None:
-                since = now if self.progress.began is None else self.progress.began
-                terminal.tell(f"{elapsed(now - since):>7}  {event_text(event)}")
-        # Not under our lock: the live display calls `_frame` under its own.
-        if self._live is not None and event.event in _ABOVE:
-            self._live.console.print(f"  {printable(event_text(event))}", markup=False)
+                since = now if self.progress.started_at is None else self.progress.started_at
+                terminal.print_message(f"{format_elapsed(now - since):>7}  {event_text(event)}")
+        # Not under our lock: the live display calls `_render` under its own.
+        if self._live is not None and event.event in _PRINTED_ABOVE:
+            self._live.console.print(f"  {make_printable(event_text(event))}", markup=False)
 
-    def stopping(self) -> None:
+    def show_stopping(self) -> None:
         """For a signal handler: it waits for nothing that the interrupted code may hold."""
         self.progress.stopping = True
         if self._live is None:
             with suppress(OSError, ValueError):
-                os.write(sys.stderr.fileno(), f"{STOPPING}\n".encode())
+                os.write(sys.stderr.fileno(), f"{STOPPING_MESSAGE}\n".encode())
 
     def _start_live(self) -> None:
         from rich.console import Console
@@ -84,21 +84,23 @@ class Display:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._live = Live(
             console=console,
-            get_renderable=self._frame,
+            get_renderable=self._render,
             refresh_per_second=8,
             redirect_stdout=False,
             vertical_overflow="crop",
         )
         self._live.start()
 
-    def _frame(self) -> "Text":
+    def _render(self) -> "Text":
         from rich.text import Text
 
         size = shutil.get_terminal_size()
         with self._lock:
             lines = self.progress.lines(self._now(), size.columns - 1, size.lines)
-        coloured = terminal.has_colours(sys.stderr)
+        is_colored = terminal.has_colors(sys.stderr)
         return Text("\n").join(
-            Text.assemble(*((printable(text), style if coloured else "") for text, style in spans))
+            Text.assemble(
+                *((make_printable(text), style if is_colored else "") for text, style in spans)
+            )
             for spans in lines
         )

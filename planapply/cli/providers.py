@@ -2,8 +2,8 @@
 
 from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, File
-from planapply.ops.plugins import installed
-from planapply.render.text import Line, columns, line
+from planapply.ops.plugins import list_plugins
+from planapply.render.text import Line, align_columns, line
 
 
 def command(file: File = DEFAULT_FILE) -> None:
@@ -11,8 +11,8 @@ def command(file: File = DEFAULT_FILE) -> None:
 
     It is the same for every spec: --file is accepted as everywhere, and not read.
     """
-    found = installed()
-    rows = columns([[name, p if isinstance(p, str) else p.summary] for name, p in found])
+    found = list_plugins()
+    rows = align_columns([[name, p if isinstance(p, str) else p.summary] for name, p in found])
     terminal.show(_styled(row, isinstance(p, str)) for row, (_, p) in zip(rows, found, strict=True))
 
 

@@ -5,19 +5,19 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_cloud, tell
+from planapply.cli.open_workspace import open_cloud, print_event
 from planapply.cli.options import (
     DEFAULT_FILE,
-    AnyProvider,
     File,
     Json,
     LockTimeout,
-    Sets,
+    Overrides,
+    ProviderName,
     State,
 )
 from planapply.model.names import sort_key
 from planapply.render.document import diagnostics_document
-from planapply.render.surgery import place_document, place_line
+from planapply.render.surgery import moved_state_document, moved_state_line
 
 
 def command(
@@ -28,13 +28,13 @@ def command(
         ),
     ] = None,
     file: File = DEFAULT_FILE,
-    provider: AnyProvider = None,
+    provider: ProviderName = None,
     lineage: Annotated[
         str | None,
         typer.Option(metavar="UUID", help="Which of several clusters of that name."),
     ] = None,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
@@ -43,19 +43,19 @@ def command(
     With the spec that was last applied, plan then says that nothing is to be done. Without one,
     give --provider, its settings with --set, and the cluster's name; destroy works then.
     """
-    workspace = open_cloud(file, provider, cluster, sets, state)
+    workspace = open_cloud(file, provider, cluster, overrides, state)
     from planapply.ops.recover import recover  # imports distributed
 
-    found = recover(workspace, lineage, lock_timeout, tell=tell)
+    found = recover(workspace, lineage, lock_timeout, on_event=print_event)
     location = workspace.store.location
     if json:
         terminal.show_json(
             {
-                **place_document(found.state, location),
+                **moved_state_document(found.state, location),
                 "nodes": sorted(found.state.nodes, key=sort_key),
                 "diagnostics": diagnostics_document(found.diagnostics),
             }
         )
     else:
-        terminal.show([place_line(found.state, location)])
+        terminal.show([moved_state_line(found.state, location)])
         terminal.report(found.diagnostics)

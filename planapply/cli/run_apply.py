@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import can_ask, finished_by
+from planapply.cli.open_workspace import finished_event, is_interactive
 from planapply.cli.plan import show_plan
 from planapply.cli.progress import Display
-from planapply.cli.signals import Interrupted, asked_to_stop, gracefully, leave
+from planapply.cli.signals import Interrupted, exit_immediately, stop_exit_code, stop_on_signal
 from planapply.fleet import Abandoned, Stopped
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
@@ -23,54 +23,55 @@ from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
 from planapply.render.failures import failure_diagnostics
-from planapply.render.text import BLANK, Line, columns, line, wrap
+from planapply.render.text import BLANK_LINE, Line, align_columns, line, wrap
 from planapply.store import tlsfiles
 
 
 @dataclass
-class Carrying:
+class ApplyRun:
     """One apply or destroy."""
 
     workspace: Workspace
     options: PlanOptions
-    how: ApplyOptions
+    apply_options: ApplyOptions
     auto_approve: bool
     json: bool
-    saved: Plan | None = None
+    saved_plan: Plan | None = None
     _plan: Plan | None = None
-    _ended: bool = False
+    _has_finished: bool = False
     _signals: ExitStack = field(default_factory=ExitStack)
 
     def run(self) -> int:
         """Gives the exit code."""
         clock = self.workspace.clock
-        self._display = Display(json=self.json, wait=self.how.wait, now=clock.monotonic)
+        self._display = Display(json=self.json, wait=self.apply_options.wait, now=clock.monotonic)
         try:
             with self._signals, self._display:
                 report = apply(
                     self.workspace,
-                    self._confirm,
+                    self._approve,
                     self.options,
-                    self.how,
-                    saved=self.saved,
-                    tell=self._display.tell,
+                    self.apply_options,
+                    saved_plan=self.saved_plan,
+                    on_event=self._display.on_event,
                 )
-            return self._done(report) if report.confirmed else self._cancelled()
+            return self._report_result(report) if report.confirmed else self._report_cancelled()
         except Stopped as stopped:
-            code = self._stopped(stopped.diagnostics)
+            code = self._report_stopped(stopped.diagnostics)
             if isinstance(stopped, Abandoned):
-                leave(code)  # the calls that hang would be waited for
+                exit_immediately(code)  # the calls that hang would be waited for
             return code
         except Interrupted as interrupted:
-            self._end(finished_by(interrupted, self._counts()))
+            self._emit_last_event(finished_event(interrupted, self._counts()))
             raise
         except Exception as error:
-            if isinstance(error, PlanapplyError) and asked_to_stop() is not None:
-                return self._stopped(error.diagnostics)
-            self._end(finished_by(error, self._counts()))
+            if isinstance(error, PlanapplyError) and stop_exit_code() is not None:
+                return self._report_stopped(error.diagnostics)
+            self._emit_last_event(finished_event(error, self._counts()))
             if any(self._counts().values()):
-                terminal.tell(
-                    "", f"{self._verb} failed; before that: {_told(self._verb, self._counts())}."
+                terminal.print_message(
+                    "",
+                    f"{self._verb} failed; before that: {_format_counts(self._verb, self._counts())}.",
                 )
             raise
 
@@ -79,47 +80,47 @@ class Carrying:
         destroys = self._plan is not None and self._plan.spec_digest is None
         return "Destroy" if destroys else "Apply"
 
-    def _confirm(self, plan: Plan) -> bool:
+    def _approve(self, plan: Plan) -> bool:
         """Show the plan, ask if need be, and from then on take signals for a wish to stop."""
         self._plan = plan
         if not self.json:
             show_plan(plan)
-        if plan.changes and not (self.auto_approve or self.saved):
-            if self.json or not can_ask():
+        if plan.changes and not (self.auto_approve or self.saved_plan):
+            if self.json or not is_interactive():
                 raise PlanapplyError(
                     "there is nobody to ask whether to do this",
                     "Say --auto-approve; or save a plan (planapply plan --out FILE), read it, and "
                     "apply that: planapply apply FILE",
                 )
-            if not _ask():
+            if not _read_approval():
                 return False
         if plan.changes:
-            self._display.begin(plan)
-        self._signals.enter_context(gracefully(self._stop))
+            self._display.start(plan)
+        self._signals.enter_context(stop_on_signal(self._stop))
         return True
 
-    def _cancelled(self) -> int:
-        terminal.tell(f"{self._verb} cancelled; nothing was changed.")
+    def _report_cancelled(self) -> int:
+        terminal.print_message(f"{self._verb} cancelled; nothing was changed.")
         return 1
 
     def _stop(self) -> None:
         self.workspace.clock.stop()
-        self.workspace.store.hurry()
-        self._display.stopping()
+        self.workspace.store.set_deadline()
+        self._display.show_stopping()
 
-    def _stopped(self, problems: Sequence[Diagnostic]) -> int:
-        told = {"diagnostics": diagnostics_document(problems)} if problems else {}
-        self._finish("stopped", **self._counts(), **told)
+    def _report_stopped(self, problems: Sequence[Diagnostic]) -> int:
+        details = {"diagnostics": diagnostics_document(problems)} if problems else {}
+        self._emit_finished("stopped", **self._counts(), **details)
         recorded = " This is recorded; the next apply or destroy goes on from there."
-        terminal.tell(
+        terminal.print_message(
             "",
-            f"{self._verb} stopped: {_told(self._verb, self._counts())}."
+            f"{self._verb} stopped: {_format_counts(self._verb, self._counts())}."
             + ("" if problems else recorded),
         )
         terminal.report(problems)
-        return asked_to_stop() or 130
+        return stop_exit_code() or 130
 
-    def _done(self, report: Report) -> int:
+    def _report_result(self, report: Report) -> int:
         state = self.workspace.store.read()
         if state is not None and state.tls is None and state.lineage:
             tlsfiles.remove(state.lineage)
@@ -127,32 +128,38 @@ class Carrying:
         if report.failures:
             failures = failure_diagnostics(report.failures)
             numbers = self._counts(report.failures)
-            self._finish("incomplete", **numbers, diagnostics=diagnostics_document(failures))
-            terminal.tell("")
+            self._emit_finished("incomplete", **numbers, diagnostics=diagnostics_document(failures))
+            terminal.print_message("")
             terminal.report(failures)
         else:
             counts = report.plan.summary
             keys = {"added": "add", "changed": "change", "destroyed": "destroy"}
             numbers = {key: counts[of] for key, of in keys.items()}
-            self._finish("complete", **numbers, outputs=values)
+            self._emit_finished("complete", **numbers, outputs=values)
         if report.plan.refresh_only and not self.json:
             terminal.show(
-                [BLANK, line(("Apply complete:", "bold green"), " the state is up to date.")]
+                [BLANK_LINE, line(("Apply complete:", "bold green"), " the state is up to date.")]
             )
         elif (report.plan.changes or self._display.progress.nodes) and not self.json:
-            launched = [] if state is None else _launched(state, report.failures)
-            terminal.show([BLANK, *self._summary(report, numbers, launched), *_outputs(values)])
+            launched = [] if state is None else _launched_failures(state, report.failures)
+            terminal.show(
+                [
+                    BLANK_LINE,
+                    *self._summary_lines(report, numbers, launched),
+                    *_output_lines(values),
+                ]
+            )
         return 1 if report.failures else 0
 
-    def _summary(
+    def _summary_lines(
         self, report: Report, numbers: Mapping[str, int], launched: Collection[str]
     ) -> Iterator[Line]:
         verb, failed = self._verb, report.failures
         if not failed:
-            yield line((f"{verb} complete:", "bold green"), f" {_told(verb, numbers)}.")
+            yield line((f"{verb} complete:", "bold green"), f" {_format_counts(verb, numbers)}.")
             return
-        yield line((f"{verb} incomplete:", "bold red"), f" {_told(verb, numbers)}.")
-        for text in _missing(verb, failed, launched):
+        yield line((f"{verb} incomplete:", "bold red"), f" {_format_counts(verb, numbers)}.")
+        for text in _describe_missing(verb, failed, launched):
             yield from (line(part) for part in wrap(text, terminal.width(sys.stdout)))
 
     def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
@@ -160,57 +167,59 @@ class Carrying:
         added, changed, destroyed = self._display.progress.counts(failed)
         return {"added": added, "changed": changed, "destroyed": destroyed}
 
-    def _finish(self, outcome: str, **data: Any) -> None:
-        self._end(Event(event="finished", data={"outcome": outcome, **data}))
+    def _emit_finished(self, outcome: str, **data: Any) -> None:
+        self._emit_last_event(Event(event="finished", data={"outcome": outcome, **data}))
 
-    def _end(self, last: Event) -> None:
-        if self.json and not self._ended:
-            self._display.tell(last)
-        self._ended = True
+    def _emit_last_event(self, event: Event) -> None:
+        if self.json and not self._has_finished:
+            self._display.on_event(event)
+        self._has_finished = True
 
 
-def _missing(verb: str, failed: Collection[str], launched: Collection[str]) -> Iterator[str]:
+def _describe_missing(
+    verb: str, failed: Collection[str], launched: Collection[str]
+) -> Iterator[str]:
     """What is missing, and how to get it; a VM that has not joined costs money all the same."""
-    undone = [name for name in failed if name not in launched]
-    if undone:
-        yield f"Not done: {_names(undone)}. The next {verb.lower()} does the rest."
+    not_done = [name for name in failed if name not in launched]
+    if not_done:
+        yield f"Not done: {_format_names(not_done)}. The next {verb.lower()} does the rest."
     if launched:
         yield (
-            f"Launched, but not joined: {_names(launched)}. `planapply status` shows which of these "
+            f"Launched, but not joined: {_format_names(launched)}. `planapply status` shows which of these "
             "VMs run, `planapply logs NODE` what one has printed. The next apply replaces those that "
             "have ended, `planapply apply --replace NODE` any other."
         )
 
 
-def _launched(state: State, failed: Collection[str]) -> list[str]:
+def _launched_failures(state: State, failed: Collection[str]) -> list[str]:
     """Those that failed although there is a VM."""
     return [n for n in failed if n in state.nodes and state.nodes[n].status == "launched"]
 
 
-def _names(names: Collection[str]) -> str:
+def _format_names(names: Collection[str]) -> str:
     return " ".join(to_ranges(sorted(names, key=sort_key)))
 
 
-def _told(verb: str, numbers: Mapping[str, int]) -> str:
+def _format_counts(verb: str, numbers: Mapping[str, int]) -> str:
     shown = {"destroyed": numbers["destroyed"]} if verb == "Destroy" else numbers
     return ", ".join(f"{number} {what}" for what, number in shown.items())
 
 
-def _outputs(values: Mapping[str, str | None]) -> list[Line]:
+def _output_lines(values: Mapping[str, str | None]) -> list[Line]:
     rows = [
         [key, f"= {values[key]}"]
         for key in ("scheduler_address", "dashboard_url")
         if values.get(key)
     ]
-    return [BLANK, *(line("".join(row)) for row in columns(rows, gap=1))] if rows else []
+    return [BLANK_LINE, *(line("".join(row)) for row in align_columns(rows, gap=1))] if rows else []
 
 
-def _ask() -> bool:
-    terminal.tell("")
+def _read_approval() -> bool:
+    terminal.print_message("")
     sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
     sys.stderr.flush()
     try:
         return sys.stdin.readline().strip() == "yes"
     except KeyboardInterrupt:
-        terminal.tell("")  # what follows begins a line
+        terminal.print_message("")  # what follows begins a line
         raise

@@ -3,7 +3,7 @@
 from planapply import specfile
 from planapply.cli import terminal
 from planapply.cli.options import DEFAULT_FILE, File
-from planapply.ops.plugins import installed
+from planapply.ops.plugins import list_plugins
 
 
 def command(file: File = DEFAULT_FILE) -> None:
@@ -11,5 +11,5 @@ def command(file: File = DEFAULT_FILE) -> None:
 
     It is the same for every spec: --file is accepted as everywhere, and not read.
     """
-    plugins = [plugin for _, plugin in installed() if not isinstance(plugin, str)]
+    plugins = [plugin for _, plugin in list_plugins() if not isinstance(plugin, str)]
     terminal.show_json(specfile.json_schema(plugins))

@@ -3,17 +3,17 @@
 import sys
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, tell
+from planapply.cli.open_workspace import open_state, print_event
 from planapply.cli.options import (
     DEFAULT_FILE,
     File,
     Json,
     LockTimeout,
+    Overrides,
     PlanFile,
-    Sets,
     State,
 )
-from planapply.ops.logs import reading
+from planapply.ops.logs import lock_for_read
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 from planapply.render.state import state_document, state_lines
@@ -23,7 +23,7 @@ def command(
     planfile: PlanFile = None,
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
@@ -38,8 +38,8 @@ def command(
             terminal.show(plan_lines(plan, terminal.width(sys.stdout)))
             terminal.report(plan.diagnostics)
         return
-    workspace = open_state(file, sets, state)
-    with reading(workspace, "show", lock_timeout, tell):
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, "show", lock_timeout, print_event):
         found = workspace.read()
     if json:
         terminal.show_json(state_document(found))

@@ -37,67 +37,69 @@ def exit_code(number: int) -> int:
     return 128 + number
 
 
-class _Stopping:
+class _SignalState:
     """How to stop, where that takes time, and the signal that asked for it."""
 
     stop: Callable[[], None] | None = None
-    asked: int | None = None
-    leaves: Callable[[], str] = str
+    received: int | None = None
+    exit_notice: Callable[[], str] = str
     """What is said where the process ends at once; it must wait for nothing."""
 
 
-_stopping = _Stopping()
+_signal_state = _SignalState()
 
 
 @contextmanager
-def handled() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Turn signals into Interrupted; those that are ignored (nohup, `&`) stay so."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can, and a program that calls us elsewhere has its own way
         return
-    _stopping.asked, _stopping.leaves = None, str
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
+    _signal_state.received, _signal_state.exit_notice = None, str
+    previous_handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in previous_handlers.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, _handle)
+            signal.signal(number, _on_signal)
     try:
         yield
     except Interrupted as interrupted:
         if interrupted.diagnostics:
-            from planapply.cli import terminal  # only now: the first import is made under `handled`
+            from planapply.cli import (
+                terminal,  # only now: the first import is made under `handle_signals`
+            )
 
             terminal.report(interrupted.diagnostics)
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def gracefully(stop: Callable[[], None]) -> Iterator[None]:
+def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """While this is open, the first signal calls `stop`, and nothing is torn down.
 
     Here as elsewhere, a second SIGINT or SIGTERM ends the process at once, which is safe, since
     intents are durable.
     """
-    _stopping.stop, _stopping.asked = stop, None
+    _signal_state.stop, _signal_state.received = stop, None
     try:
         yield
     finally:
-        _stopping.stop = None
+        _signal_state.stop = None
 
 
-def ends_with(leaves: Callable[[], str]) -> None:
+def set_exit_notice(exit_notice: Callable[[], str]) -> None:
     """What a process that ends at once says last: what it leaves behind, if anything."""
-    _stopping.leaves = leaves
+    _signal_state.exit_notice = exit_notice
 
 
-def asked_to_stop() -> int | None:
-    """The exit code for the signal that `gracefully` has heard."""
-    return None if _stopping.asked is None else exit_code(_stopping.asked)
+def stop_exit_code() -> int | None:
+    """The exit code for the signal that `stop_on_signal` has heard."""
+    return None if _signal_state.received is None else exit_code(_signal_state.received)
 
 
-def leave(code: int) -> NoReturn:
+def exit_immediately(code: int) -> NoReturn:
     """End the process now, whatever its threads wait for."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -105,22 +107,22 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
-    if _stopping.asked is None:
-        _stopping.asked = number
-        if _stopping.stop is None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _signal_state.received is None:
+        _signal_state.received = number
+        if _signal_state.stop is None:
             raise Interrupted(number)
-        _stopping.stop()
+        _signal_state.stop()
     elif number in (signal.SIGINT, signal.SIGTERM):
         try:
-            _say_last()
+            _print_exit_notice()
         finally:
             os._exit(exit_code(number))
 
 
-def _say_last() -> None:
-    left = _stopping.leaves()
-    text = f"Ended at once. {left}\n".encode(errors="replace") if left else b""
+def _print_exit_notice() -> None:
+    notice = _signal_state.exit_notice()
+    text = f"Ended at once. {notice}\n".encode(errors="replace") if notice else b""
     stream = sys.stderr.fileno()
     # A reader that has stopped reading must not keep us here.
     if select.select([], [stream], [], 0)[1]:

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, tell
-from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Sets, State
+from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Overrides, State
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.access import shell
-from planapply.ops.logs import reading
+from planapply.ops.logs import lock_for_read
 from planapply.render.text import line
 
 
@@ -24,24 +24,24 @@ def command(
         bool, typer.Option("--print", help="Only print the command that logs in.")
     ] = False,
     file: File = DEFAULT_FILE,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Log in to a node."""
-    workspace = open_state(file, sets, state)
-    with reading(workspace, "ssh", lock_timeout, tell):
-        words = list(shell(workspace, node, user))
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, "ssh", lock_timeout, print_event):
+        arguments = list(shell(workspace, node, user))
     if show:
         import shlex
 
-        terminal.show([line(shlex.join(words))])
+        terminal.show([line(shlex.join(arguments))])
         return
     try:
         # In place of planapply, so that the terminal and its signals are the other's alone.
-        os.execvp(words[0], words)
+        os.execvp(arguments[0], arguments)
     except FileNotFoundError:
         raise PlanapplyError(
-            f"the command `{words[0]}` is not installed",
+            f"the command `{arguments[0]}` is not installed",
             "Install it, or see with --print what would be run.",
         ) from None

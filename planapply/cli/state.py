@@ -5,12 +5,25 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, tell
-from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State, a_file
+from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.options import (
+    DEFAULT_FILE,
+    File,
+    Json,
+    LockTimeout,
+    Overrides,
+    State,
+    check_file_name,
+)
 from planapply.model.names import sort_key, to_ranges
-from planapply.model.state import State as Found
-from planapply.ops.logs import node_of, reading
-from planapply.render.surgery import node_document, node_lines, place_document, place_line
+from planapply.model.state import State as ClusterState
+from planapply.ops.logs import find_node, lock_for_read
+from planapply.render.surgery import (
+    moved_state_document,
+    moved_state_line,
+    node_document,
+    node_lines,
+)
 from planapply.render.text import line
 
 app = typer.Typer(
@@ -25,13 +38,13 @@ app = typer.Typer(
 def list_(
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Print the names of the nodes that the state knows, one a line."""
-    workspace = open_state(file, sets, state)
-    with reading(workspace, "state list", lock_timeout, tell):
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, "state list", lock_timeout, print_event):
         found = workspace.read()
     names = sorted(found.nodes, key=sort_key)
     terminal.show_json(names) if json else terminal.show(line(name) for name in names)
@@ -42,15 +55,15 @@ def show(
     node: Annotated[str, typer.Argument(metavar="NODE", help="Such as scheduler, or cpu-3.")],
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Show all that the state says of one node: its VM, and what it was made from."""
-    workspace = open_state(file, sets, state)
-    with reading(workspace, "state show", lock_timeout, tell):
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, "state show", lock_timeout, print_event):
         found = workspace.read()
-    node_of(found, node)
+    find_node(found, node)
     if json:
         terminal.show_json(node_document(found, node))
     else:
@@ -65,7 +78,7 @@ def rm(
     ],
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
@@ -75,13 +88,13 @@ def rm(
     """
     from planapply.ops.state import remove
 
-    forgotten = remove(open_state(file, sets, state), nodes, lock_timeout, tell=tell)
+    removed = remove(open_state(file, overrides, state), nodes, lock_timeout, on_event=print_event)
     if json:
-        terminal.show_json({name: record.vm for name, record in forgotten.items()})
+        terminal.show_json({name: record.vm for name, record in removed.items()})
         return
-    terminal.show([line(f"The state has forgotten {' '.join(to_ranges(forgotten))}.")])
-    vms = " ".join(record.vm for record in forgotten.values())
-    terminal.tell(
+    terminal.show([line(f"The state has forgotten {' '.join(to_ranges(removed))}.")])
+    vms = " ".join(record.vm for record in removed.values())
+    terminal.print_message(
         f"Their VMs were left alone: {vms}. As long as they run, the next plan finds them by their "
         "tags and takes them in again; end them yourself if they are not to come back."
     )
@@ -92,22 +105,24 @@ def pull(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="A new file, or an older copy of this state.", callback=a_file
+            metavar="FILE",
+            help="A new file, or an older copy of this state.",
+            callback=check_file_name,
         ),
     ],
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Copy the state to a file of mode 0600; the cluster's TLS key is in it."""
     from planapply.ops import state as state_ops
 
-    workspace = open_state(file, sets, state)
-    with reading(workspace, "state pull", lock_timeout, tell):
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, "state pull", lock_timeout, print_event):
         copied = state_ops.pull(workspace, target)
-    _show_place(copied, target, json)
+    _show_location(copied, target, json)
 
 
 @app.command(short_help="Make a file the state.")
@@ -115,29 +130,31 @@ def push(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="As `state pull` wrote it, or a saved state.", callback=a_file
+            metavar="FILE",
+            help="As `state pull` wrote it, or a saved state.",
+            callback=check_file_name,
         ),
     ],
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Make a file the state; refused for another cluster's, and for an older one."""
     from planapply.ops import state as state_ops
 
-    workspace = open_state(file, sets, state)
-    pushed = state_ops.push(workspace, source, lock_timeout, tell=tell)
-    _show_place(pushed, workspace.store.location, json)
+    workspace = open_state(file, overrides, state)
+    pushed = state_ops.push(workspace, source, lock_timeout, on_event=print_event)
+    _show_location(pushed, workspace.store.location, json)
 
 
-def _show_place(state: Found, location: str, json: bool) -> None:
+def _show_location(state: ClusterState, location: str, json: bool) -> None:
     if json:
-        terminal.show_json(place_document(state, location))
+        terminal.show_json(moved_state_document(state, location))
     else:
-        terminal.show([place_line(state, location)])
+        terminal.show([moved_state_line(state, location)])
     if state.tls is not None:
-        terminal.tell(
+        terminal.print_message(
             "The cluster's TLS key is in every copy of it: keep none that you don't need."
         )

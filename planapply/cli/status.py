@@ -1,9 +1,9 @@
 """planapply status"""
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, tell
-from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Sets, State
-from planapply.ops.logs import reading
+from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Overrides, State
+from planapply.ops.logs import lock_for_read
 from planapply.ops.status import status
 from planapply.render.status import status_lines
 
@@ -11,7 +11,7 @@ from planapply.render.status import status_lines
 def command(
     file: File = DEFAULT_FILE,
     json: Json = False,
-    sets: Sets = None,
+    overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
@@ -19,8 +19,8 @@ def command(
 
     The scheduler is asked for at most a few seconds; that it does not answer is no error.
     """
-    workspace = open_state(file, sets, state)
-    with reading(workspace, "status", lock_timeout, tell):
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, "status", lock_timeout, print_event):
         found = status(workspace)
     if json:
         terminal.show_json({**found.model_dump(mode="json"), "drift": list(found.drift)})

@@ -11,9 +11,9 @@ from typing import Any, TextIO
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.event import Event
 from planapply.render.diagnostics import diagnostic_lines
-from planapply.render.text import PROSE, Line, line, plain, printable, wrap
+from planapply.render.text import DEFAULT_WIDTH, Line, line, make_printable, to_plain_text, wrap
 
-_failed: list[OSError] = []
+_output_errors: list[OSError] = []
 """Why stdout takes no more, other than that its reader has gone."""
 
 
@@ -22,7 +22,7 @@ def show(lines: Iterable[Line]) -> None:
     _write(sys.stdout, list(lines))
 
 
-def tell(*texts: str) -> None:
+def print_message(*texts: str) -> None:
     """What is said about it, as prose."""
     columns = width(sys.stderr)
     _write(sys.stderr, [line(part) for text in texts for part in wrap(text, columns)])
@@ -47,12 +47,12 @@ def show_event(event: Event) -> None:
 
 def show_raw(text: str) -> None:
     """Text of another program; on a terminal without what would drive it."""
-    _write_text(sys.stdout, printable(text) if sys.stdout.isatty() else text)
+    _write_text(sys.stdout, make_printable(text) if sys.stdout.isatty() else text)
 
 
 def width(stream: TextIO) -> int:
     """Columns for prose."""
-    return _columns() if stream.isatty() else PROSE
+    return _columns() if stream.isatty() else DEFAULT_WIDTH
 
 
 def table_width() -> int | None:
@@ -69,19 +69,19 @@ def can_draw(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
 
-def has_colours(stream: TextIO) -> bool:
+def has_colors(stream: TextIO) -> bool:
     """Unless the user wants none (no-color.org)."""
     return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
-def failure() -> OSError | None:
+def output_error() -> OSError | None:
     """Why stdout could not be written, if it could not."""
-    return _failed[-1] if _failed else None
+    return _output_errors[-1] if _output_errors else None
 
 
-def begin() -> None:
+def prepare_streams() -> None:
     """Streams that are closed take nothing, and characters that the locale lacks are replaced."""
-    _failed.clear()
+    _output_errors.clear()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
@@ -94,14 +94,16 @@ def begin() -> None:
 def _write(stream: TextIO, lines: list[Line]) -> None:
     if not lines:
         return
-    if not has_colours(stream):
-        _write_text(stream, plain(lines))
+    if not has_colors(stream):
+        _write_text(stream, to_plain_text(lines))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    text = [Text.assemble(*((printable(part), style) for part, style in spans)) for spans in lines]
+    text = [
+        Text.assemble(*((make_printable(part), style) for part, style in spans)) for spans in lines
+    ]
     try:
         console.print(Text("\n").join(text))
         stream.flush()
@@ -120,7 +122,7 @@ def _write_text(stream: TextIO, text: str) -> None:
 def _give_up(stream: TextIO, error: OSError) -> None:
     """Write no more to a stream that takes nothing; whatever the command does goes on."""
     if error.errno != errno.EPIPE:
-        _failed.append(error)
+        _output_errors.append(error)
     # What is buffered would fail again at the interpreter's end.
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), stream.fileno())

@@ -1,13 +1,13 @@
 """planapply validate"""
 
 from planapply.cli import terminal
-from planapply.cli.options import DEFAULT_FILE, File, Sets
+from planapply.cli.options import DEFAULT_FILE, File, Overrides
 from planapply.ops.validate import validate
 from planapply.render.text import line
 
 
-def command(file: File = DEFAULT_FILE, sets: Sets = None) -> None:
+def command(file: File = DEFAULT_FILE, overrides: Overrides = None) -> None:
     """Check the spec, offline: every key and value, and, for `local`, that classes can be imported."""
-    warnings = validate(file, tuple(sets or ()))
+    warnings = validate(file, tuple(overrides or ()))
     terminal.report(warnings)
     terminal.show([line(("Success!", "bold green"), f" The spec {file} is valid.")])

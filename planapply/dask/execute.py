@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from planapply.dask.batching import Queue
+from planapply.dask.batching import RequestQueue
 from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
-from planapply.dask.scheduler import retire, scheduler_rpc
-from planapply.dask.wait_for_join import await_joins
+from planapply.dask.scheduler import retire_workers, scheduler_rpc
+from planapply.dask.wait_for_join import wait_for_joins
 from planapply.fleet import Fleet
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
@@ -17,10 +17,10 @@ from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import NodeRecord, Resource, State
-from planapply.provider import ProviderError, Retags
+from planapply.provider import ProviderError, SupportsRetag
 from planapply.store import StateError
 
-RETIRE = 300.0  # seconds that leaving workers may take to hand over their data
+RETIRE_TIMEOUT = 300.0  # seconds that leaving workers may take to hand over their data
 
 
 async def execute(
@@ -34,11 +34,11 @@ async def execute(
     done.
     """
     run = _Execution(plan, fleet)
-    await run.settle()
-    await run.close_leaving()
-    if run.opening or run.changes_resources:
+    await run.resolve_intents()
+    await run.terminate_leaving()
+    if run.to_launch or run.has_resource_changes:
         await run.prepare(resources)
-    if run.opening:
+    if run.to_launch:
         await run.open()
     await run.update_tags()
     await run.cleanup()
@@ -50,18 +50,18 @@ async def execute(
 class _Execution:
     def __init__(self, plan: Plan, fleet: Fleet) -> None:
         self.plan, self.fleet = plan, fleet
-        self.queue = Queue(lambda: nullcontext(fleet))
+        self.queue = RequestQueue(lambda: nullcontext(fleet))
         self.failures: dict[str, PlanapplyError] = {}
         self.configs = {**fleet.journal.read(lambda state: dict(state.configs)), **plan.configs}
         self.nodes = [change for change in plan.changes if change.kind == "node"]
-        self.opening: dict[str, Change] = {}
-        self.leaving: dict[str, NodeRecord] = {}
-        self.opened: list[str] = []
-        self.retagged: dict[str, list[str]] = {}
+        self.to_launch: dict[str, Change] = {}
+        self.to_terminate: dict[str, NodeRecord] = {}
+        self.launched: list[str] = []
+        self.to_retag: dict[str, list[str]] = {}
         """Config digest -> nodes that shall have its tags."""
 
     @property
-    def changes_resources(self) -> bool:
+    def has_resource_changes(self) -> bool:
         """Whether something beside VMs is to be made or changed."""
         kept = (change for change in self.plan.changes if change.kind == "resource")
         return any(change.action is not Action.DESTROY for change in kept)
@@ -73,73 +73,75 @@ class _Execution:
         # A VM that was adopted by its tags may have been made from what no state remembers.
         return self.configs.get(digest) or NodeConfig(group=split_name(name)[0], cls="unknown")
 
-    async def settle(self) -> None:
+    async def resolve_intents(self) -> None:
         """Know what exists; what earlier requests brought need not be launched again."""
-        wanted = {change.name: change.after for change in self.nodes if change.after}
-        await asyncio.to_thread(self.fleet.settle, wanted)
+        desired = {change.name: change.after for change in self.nodes if change.after}
+        await asyncio.to_thread(self.fleet.resolve_intents, desired)
         records = self._records()
         for change in self.nodes:
             record = records.get(change.name)
             if change.action is Action.UPDATE:
-                self.retagged.setdefault(change.after or "", []).append(change.name)
+                self.to_retag.setdefault(change.after or "", []).append(change.name)
                 continue
             if record is not None and change.after == record.config and record.vm != change.vm:
-                self.opened.append(change.name)
-                can_retag = isinstance(self.fleet.provider, Retags)
+                self.launched.append(change.name)
+                can_retag = isinstance(self.fleet.provider, SupportsRetag)
                 if can_retag and record.tags != self.configs[change.after].tags:
-                    self.retagged.setdefault(change.after, []).append(change.name)
+                    self.to_retag.setdefault(change.after, []).append(change.name)
                 continue
             if change.action is not Action.DESTROY:
-                self.opening[change.name] = change
+                self.to_launch[change.name] = change
             if record is not None:
-                self.leaving[change.name] = record
-        if SCHEDULER in self.opened:
-            await asyncio.to_thread(self.fleet.locate)
+                self.to_terminate[change.name] = record
+        if SCHEDULER in self.launched:
+            await asyncio.to_thread(self.fleet.record_endpoint)
 
-    async def close_leaving(self) -> None:
+    async def terminate_leaving(self) -> None:
         """Workers hand over their data and end, then the scheduler."""
         await self._retire()
-        workers = [name for name in self.leaving if name != SCHEDULER]
+        workers = [name for name in self.to_terminate if name != SCHEDULER]
         await self._close(workers)
-        if SCHEDULER in self.leaving:
+        if SCHEDULER in self.to_terminate:
             await self._close([SCHEDULER])
-            await asyncio.to_thread(self.fleet.journal.update, _forget_endpoint)
+            await asyncio.to_thread(self.fleet.journal.update, _drop_endpoint)
         for name in self.failures:
-            self.opening.pop(name, None)  # its old VM may still be there
+            self.to_launch.pop(name, None)  # its old VM may still be there
 
     async def _retire(self) -> None:
-        where, tls, records = self.fleet.journal.read(
+        location, tls, records = self.fleet.journal.read(
             lambda state: (state.endpoint, state.tls, dict(state.nodes))
         )
-        staying = records.keys() - self.leaving.keys() - {SCHEDULER}
+        staying = records.keys() - self.to_terminate.keys() - {SCHEDULER}
         gone = {change.name for change in self.nodes if change.action is Action.CREATE}
-        leaving = [n for n in self.leaving if n not in gone and n != SCHEDULER]
-        if where is None or SCHEDULER in self.leaving or not staying or not leaving:
+        retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
+        if location is None or SCHEDULER in self.to_terminate or not staying or not retiring:
             return  # there is nobody to hand data to
         names = [
             worker
-            for name in leaving
+            for name in retiring
             for worker in worker_names(name, self._config(records[name].config, name).processes)
         ]
-        self.fleet.tell(Event(event="retiring", names=tuple(leaving)))
+        self.fleet.on_event(Event(event="retiring", names=tuple(retiring)))
         try:
             async with (
-                asyncio.timeout(RETIRE),
-                scheduler_rpc(where, tls, busy=True) as remote,
+                asyncio.timeout(RETIRE_TIMEOUT),
+                scheduler_rpc(location, tls, retry_slow=True) as remote,
             ):
-                await retire(remote, names)
+                await retire_workers(remote, names)
         except (OSError, TimeoutError) as error:
-            why = str(error) or "too slow"
-            message = f"the scheduler could not retire them ({why}); they end all the same"
-            self.fleet.tell(Event(event="note", names=tuple(leaving), message=message))
+            reason = str(error) or "too slow"
+            message = f"the scheduler could not retire them ({reason}); they end all the same"
+            self.fleet.on_event(Event(event="note", names=tuple(retiring), message=message))
 
     async def _close(self, names: Iterable[str]) -> None:
-        handles = [self._handle(name, self.leaving[name]) for name in names]
+        handles = [self._create_handle(name, self.to_terminate[name]) for name in names]
         await asyncio.gather(*handles)  # adopts
         await self._gather({handle.name: handle.close() for handle in handles})
 
-    def _handle(self, name: str, record: NodeRecord | None, scheduler: str = "") -> VMProcess:
-        digest = record.config if record else self.opening[name].after
+    def _create_handle(
+        self, name: str, record: NodeRecord | None, scheduler: str = ""
+    ) -> VMProcess:
+        digest = record.config if record else self.to_launch[name].after
         config = self._config(digest or "", name)
         if name == SCHEDULER:
             return VMScheduler(config=config, queue=self.queue, record=record)
@@ -159,9 +161,9 @@ class _Execution:
 
     async def open(self) -> None:
         """The scheduler, and all workers as soon as its address is known."""
-        workers = [name for name in self.opening if name != SCHEDULER]
-        if SCHEDULER in self.opening:
-            await self._gather({SCHEDULER: _start(self._handle(SCHEDULER, None))})
+        workers = [name for name in self.to_launch if name != SCHEDULER]
+        if SCHEDULER in self.to_launch:
+            await self._gather({SCHEDULER: _start(self._create_handle(SCHEDULER, None))})
         record = self._records().get(SCHEDULER)
         if record is None:
             for name in workers:
@@ -169,25 +171,29 @@ class _Execution:
                     f"{name} was not launched: there is no scheduler"
                 )
             return
-        scheduler = self._handle(SCHEDULER, record)
+        scheduler = self._create_handle(SCHEDULER, record)
         await scheduler
         assert isinstance(scheduler, VMScheduler)
-        await asyncio.to_thread(self.fleet.locate)
-        told = scheduler.contact_address or ""
-        await self._gather({name: _start(self._handle(name, None, told)) for name in workers})
-        self.opened += [name for name in self.opening if name not in self.failures]
+        await asyncio.to_thread(self.fleet.record_endpoint)
+        contact_address = scheduler.contact_address or ""
+        await self._gather(
+            {name: _start(self._create_handle(name, None, contact_address)) for name in workers}
+        )
+        self.launched += [name for name in self.to_launch if name not in self.failures]
 
     async def update_tags(self) -> None:
         """Changed tags, in place, for all nodes of a group at once."""
-        for digest, names in self.retagged.items():
+        for digest, names in self.to_retag.items():
             tags = self.plan.configs[digest].tags
             await self._gather({names[0]: asyncio.to_thread(self.fleet.retag, names, tags)})
 
     async def cleanup(self) -> None:
         """Supporting resources go last, when nothing uses them."""
-        ends = [c for c in self.plan.changes if c.kind == "resource" and c.action is Action.DESTROY]
-        if ends and not self.failures:
-            await self._gather({ends[0].name: asyncio.to_thread(self.fleet.cleanup)})
+        destroys = [
+            c for c in self.plan.changes if c.kind == "resource" and c.action is Action.DESTROY
+        ]
+        if destroys and not self.failures:
+            await self._gather({destroys[0].name: asyncio.to_thread(self.fleet.cleanup)})
 
     async def join(self) -> None:
         """Wait for what was launched, now or earlier, to become part of the Dask cluster."""
@@ -198,11 +204,11 @@ class _Execution:
             for n in launched
             if n not in self.failures
         }
-        if earlier := tuple(names.keys() - self.opened):
+        if earlier := tuple(names.keys() - self.launched):
             message = "launched earlier, and not seen to join yet"
-            self.fleet.tell(Event(event="note", names=earlier, message=message))
+            self.fleet.on_event(Event(event="note", names=earlier, message=message))
         if names:
-            self.failures.update(await await_joins(self.fleet, names, self.plan.join_timeout))
+            self.failures.update(await wait_for_joins(self.fleet, names, self.plan.join_timeout))
 
     async def _gather(self, calls: Mapping[str, Awaitable[Any]]) -> None:
         """Await all; a node's failure is kept, what forbids to go on is raised."""
@@ -220,5 +226,5 @@ async def _start(handle: VMProcess) -> None:
     await handle
 
 
-def _forget_endpoint(state: State) -> None:
+def _drop_endpoint(state: State) -> None:
     state.endpoint = None

@@ -5,8 +5,8 @@ from typing import Any
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
-from planapply.dask.batching import Queue
-from planapply.fleet import Wanted
+from planapply.dask.batching import RequestQueue
+from planapply.fleet import LaunchSpec
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import scheduler_address
 from planapply.model.names import SCHEDULER
@@ -26,27 +26,27 @@ class VMProcess(ProcessInterface):
         *,
         name: str,
         config: NodeConfig,
-        queue: Queue,
+        queue: RequestQueue,
         record: NodeRecord | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.name, self.config, self.queue, self.record = name, config, queue, record
-        self._told: str | None = None
+        self._scheduler_address: str | None = None
 
     async def start(self) -> None:
         """Launch the VM unless it is there; raises PlanapplyError in the provider's words."""
         if self.record is None:
             try:
-                wanted = Wanted(self.name, self.config, self._told)
-                self.record = await self.queue.launch(wanted)
+                spec = LaunchSpec(self.name, self.config, self._scheduler_address)
+                self.record = await self.queue.launch(spec)
             except BaseException:
                 self.status = Status.failed
                 raise
-        self._started(self.record)
+        self._on_started(self.record)
         await super().start()
 
-    def _started(self, record: NodeRecord) -> None:
+    def _on_started(self, record: NodeRecord) -> None:
         """What is known once there is a VM."""
 
     async def close(self) -> None:
@@ -70,7 +70,7 @@ class VMProcess(ProcessInterface):
         """Whether the cloud still shows the VM; raises PlanapplyError where that can't be known."""
         return await self.queue.exists(self.name)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The VM is no longer this handle's: it lives on, or is gone; the cloud is asked nothing."""
         self.status = Status.closed
         self._event_finished.set()
@@ -87,14 +87,14 @@ class VMScheduler(VMProcess):
         self,
         *,
         config: NodeConfig,
-        queue: Queue,
+        queue: RequestQueue,
         name: str = SCHEDULER,
         record: NodeRecord | None = None,
     ) -> None:
         super().__init__(name=name, config=config, queue=queue, record=record)
         self.contact_address: str | None = None
 
-    def _started(self, record: NodeRecord) -> None:
+    def _on_started(self, record: NodeRecord) -> None:
         self.contact_address = scheduler_address(record, self.config, public=False)
         self.address = scheduler_address(record, self.config, public=True)
 
@@ -111,8 +111,8 @@ class VMWorker(VMProcess):
         *,
         name: str,
         config: NodeConfig,
-        queue: Queue,
+        queue: RequestQueue,
         record: NodeRecord | None = None,
     ) -> None:
         super().__init__(scheduler=scheduler, name=name, config=config, queue=queue, record=record)
-        self._told = scheduler
+        self._scheduler_address = scheduler

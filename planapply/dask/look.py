@@ -6,10 +6,10 @@ from typing import NamedTuple
 from planapply.dask.scheduler import joined_names, scheduler_rpc
 from planapply.model.state import TLS, Endpoint
 
-LONGEST = 6.0  # seconds
+PROBE_TIMEOUT = 6.0  # seconds
 
 
-class Seen(NamedTuple):
+class ProbeResult(NamedTuple):
     """What a scheduler says of itself; nothing where none answers."""
 
     address: str | None = None
@@ -20,17 +20,17 @@ class Seen(NamedTuple):
     """A port."""
 
 
-def look(endpoint: Endpoint, tls: TLS | None) -> Seen:
+def probe(endpoint: Endpoint, tls: TLS | None) -> ProbeResult:
     """Ask the scheduler, for at most a few seconds."""
-    return asyncio.run(_look(endpoint, tls))
+    return asyncio.run(_probe(endpoint, tls))
 
 
-async def _look(endpoint: Endpoint, tls: TLS | None) -> Seen:
+async def _probe(endpoint: Endpoint, tls: TLS | None) -> ProbeResult:
     try:
-        async with asyncio.timeout(LONGEST), scheduler_rpc(endpoint, tls) as remote:
+        async with asyncio.timeout(PROBE_TIMEOUT), scheduler_rpc(endpoint, tls) as remote:
             found = await remote.identity()
-            return Seen(
+            return ProbeResult(
                 str(remote.address), joined_names(found), found["services"].get("dashboard")
             )
     except (OSError, TimeoutError):
-        return Seen()
+        return ProbeResult()

@@ -11,13 +11,13 @@ from distributed.security import Security
 from planapply.model.names import worker_names
 from planapply.model.state import TLS, Endpoint
 
-CONNECT = 2.0
+CONNECT_TIMEOUT = 2.0
 """Seconds for one try to reach a scheduler."""
-BUSY = 10.0
+BUSY_TIMEOUT = 10.0
 """Seconds for another, where data would be lost without it: a scheduler may hang in a large graph."""
 
 
-def security_of(tls: TLS | None) -> Security:
+def build_security(tls: TLS | None) -> Security:
     """The client's, scheduler's and workers' side of this cluster's key pair."""
     if tls is None:
         return Security()
@@ -40,27 +40,27 @@ def addresses(endpoint: Endpoint) -> list[str]:
 
 @asynccontextmanager
 async def scheduler_rpc(
-    endpoint: Endpoint, tls: TLS | None, *, busy: bool = False
+    endpoint: Endpoint, tls: TLS | None, *, retry_slow: bool = False
 ) -> AsyncIterator[Any]:
     """An rpc to the first address that answers; raises OSError when none does.
 
-    With `busy` those that are slow to are tried again, for longer, when none has.
+    With `retry_slow` those that are slow to are tried again, for longer, when none has.
     """
-    last: Exception = OSError("the scheduler has no address")
-    arguments = security_of(tls).get_connection_args("client")
-    left = addresses(endpoint)
-    for seconds in (CONNECT, BUSY) if busy else (CONNECT,):
-        slow = []
-        for address in left:
+    last_error: Exception = OSError("the scheduler has no address")
+    arguments = build_security(tls).get_connection_args("client")
+    remaining = addresses(endpoint)
+    for seconds in (CONNECT_TIMEOUT, BUSY_TIMEOUT) if retry_slow else (CONNECT_TIMEOUT,):
+        timed_out = []
+        for address in remaining:
             remote = rpc(address, timeout=seconds, connection_args=arguments)
             try:
                 # Once connected, distributed waits for a handshake for ever.
                 async with asyncio.timeout(seconds + 1.0):
                     await remote.live_comm()
             except Exception as error:  # whatever answers there may be no Dask scheduler at all
-                last = error
+                last_error = error
                 if TimeoutError in (type(error), type(error.__cause__)):
-                    slow.append(address)
+                    timed_out.append(address)
                 await remote.close_rpc()
                 continue
             try:
@@ -68,8 +68,8 @@ async def scheduler_rpc(
             finally:
                 await remote.close_rpc()
             return
-        left = slow
-    raise OSError(str(last) or "it does not answer") from last
+        remaining = timed_out
+    raise OSError(str(last_error) or "it does not answer") from last_error
 
 
 def joined_names(identity: dict[str, Any]) -> set[str]:
@@ -82,7 +82,7 @@ def has_joined(name: str, processes: int, present: Collection[str]) -> bool:
     return all(worker in present for worker in worker_names(name, processes))
 
 
-async def retire(remote: Any, names: Iterable[str]) -> None:
+async def retire_workers(remote: Any, names: Iterable[str]) -> None:
     """Let these Dask workers hand their data to the others and leave.
 
     By name: SpecCluster passes names as addresses, which retires nobody (facts of distributed
@@ -91,7 +91,7 @@ async def retire(remote: Any, names: Iterable[str]) -> None:
     await remote.retire_workers(names=list(names), remove=True, close_workers=True)
 
 
-async def introduce(remote: Any, cluster: str) -> None:
+async def set_cluster_name(remote: Any, cluster: str) -> None:
     """Tell the scheduler its cluster's name, which whoever adopts it reads there."""
     await remote.set_metadata(
         keys=["cluster-manager-info"], value={"name": cluster, "type": "planapply.Cluster"}

@@ -22,17 +22,19 @@ from distributed.security import Security
 from distributed.utils import import_term
 from tornado.ioloop import IOLoop
 
-from planapply.dask.execute import RETIRE
+from planapply.dask.execute import RETIRE_TIMEOUT
 from planapply.dask.handles import VMProcess
-from planapply.dask.scheduler import retire
+from planapply.dask.scheduler import retire_workers
 from planapply.model.diagnostics import PlanapplyError
 
 logger = logging.getLogger("planapply")
 
-POLL = 5  # an identity of a large cluster is large: ask for it this much less often than we write
+POLL_FACTOR = (
+    5  # an identity of a large cluster is large: ask for it this much less often than we write
+)
 
 
-class MendedSpecCluster(SpecCluster):
+class RobustSpecCluster(SpecCluster):
     """A SpecCluster that retires gracefully, keeps what works when something fails, and closes.
 
     `failures` has, by name, what could not be started or ended in the last change; nothing else was
@@ -65,7 +67,7 @@ class MendedSpecCluster(SpecCluster):
         self._nodes: dict[str, Any] = {}  # by Dask name, as text
         self._timers: set[asyncio.TimerHandle] = set()
         self._poll_task: asyncio.Task[None] | None = None
-        self._watching = False
+        self._is_polling = False
         try:
             super().__init__(
                 workers=workers,
@@ -89,9 +91,9 @@ class MendedSpecCluster(SpecCluster):
 
     async def _start(self) -> None:
         await super()._start()
-        if not self._watching and self.status == Status.running:
-            self._watching = True
-            self._poll_task = asyncio.ensure_future(self._poll())
+        if not self._is_polling and self.status == Status.running:
+            self._is_polling = True
+            self._poll_task = asyncio.ensure_future(self._poll_scheduler())
 
     # What is specified becomes what is.
 
@@ -104,24 +106,24 @@ class MendedSpecCluster(SpecCluster):
     async def _correct_state_internal(self) -> None:
         async with self._lock:
             self._correct_state_waiting = None
-            await self._correct()
+            await self._reconcile()
 
-    async def _correct(self) -> None:
+    async def _reconcile(self) -> None:
         """End what is not specified and start what is missing; raises once all of it has finished."""
-        ending = [name for name in self.workers if name not in self.worker_spec]
-        failures = await self._end(ending)
-        opening = [name for name in self.worker_spec if name not in self.workers]
-        failures |= await self._open(opening)
-        if ending or opening:
+        closing = [name for name in self.workers if name not in self.worker_spec]
+        failures = await self._close_workers(closing)
+        starting = [name for name in self.worker_spec if name not in self.workers]
+        failures |= await self._open_workers(starting)
+        if closing or starting:
             self.failures = failures
         if failures and self.status != Status.closing:  # what is left then, `_close` tells
-            raise together(failures)
+            raise combine_errors(failures)
 
-    async def _end(self, names: Collection[Any]) -> dict[Any, BaseException]:
+    async def _close_workers(self, names: Collection[Any]) -> dict[Any, BaseException]:
         """Those that could not be ended stay in `workers`: the next change tries them again."""
         closing_all = self.status == Status.closing and not self.worker_spec
         if names and self.scheduler.status == Status.running and not closing_all:
-            await self._retire(names)
+            await self._retire_workers(names)
         # A lost one may have left meanwhile.
         handles = {name: self.workers[name] for name in names if name in self.workers}
         closing = (handle.close() for handle in handles.values())
@@ -133,26 +135,26 @@ class MendedSpecCluster(SpecCluster):
                 with suppress(NotImplementedError):  # a foreign handle may have no say in it
                     handle.status = Status.failed
             else:
-                self._forget(name)
+                self._drop(name)
         return failures
 
-    async def _retire(self, names: Iterable[Any]) -> None:
+    async def _retire_workers(self, names: Iterable[Any]) -> None:
         # By name: SpecCluster passes names as addresses, which retires nobody, and what the leaving
         # workers had computed is computed again.
-        dask_names = [dask_name for name in names for dask_name in self._names(name)]
+        dask_names = [dask_name for name in names for dask_name in self._dask_names_of(name)]
         try:
-            async with asyncio.timeout(RETIRE):
-                await retire(self.scheduler_comm, dask_names)
+            async with asyncio.timeout(RETIRE_TIMEOUT):
+                await retire_workers(self.scheduler_comm, dask_names)
         except (OSError, TimeoutError) as error:
             logger.warning("the scheduler could not retire %s: %s", dask_names, error or "too slow")
 
-    async def _open(self, names: Collection[Any]) -> dict[Any, BaseException]:
+    async def _open_workers(self, names: Collection[Any]) -> dict[Any, BaseException]:
         """Those that start are kept whatever becomes of the others."""
         failures: dict[Any, BaseException] = {}
         handles = {}
         for name in names:
             try:
-                handles[name] = self._handle(name)
+                handles[name] = self._create_handle(name)
             except Exception as error:  # such as a class that can't be imported
                 failures[name] = error
         starting = {name: asyncio.ensure_future(handle) for name, handle in handles.items()}
@@ -171,7 +173,7 @@ class MendedSpecCluster(SpecCluster):
             self.workers[name] = handle
         return failures
 
-    def _handle(self, name: Any) -> Any:
+    def _create_handle(self, name: Any) -> Any:
         entry = self.worker_spec[name]
         cls, options = entry["cls"], {"name": name, **entry.get("options", {})}
         if isinstance(cls, str):
@@ -180,24 +182,24 @@ class MendedSpecCluster(SpecCluster):
         dask_names = [f"{name}{suffix}" for suffix in suffixes] if suffixes else [options["name"]]
         self._dask_names[name] = dask_names
         self._nodes.update({str(dask_name): name for dask_name in dask_names})
-        told = getattr(self.scheduler, "contact_address", None) or self.scheduler.address
-        return cls(told, **options)
+        contact_address = getattr(self.scheduler, "contact_address", None) or self.scheduler.address
+        return cls(contact_address, **options)
 
-    def _forget(self, name: Any) -> None:
+    def _drop(self, name: Any) -> None:
         self.workers.pop(name, None)
         for dask_name in self._dask_names.pop(name, ()):
             self._nodes.pop(str(dask_name), None)
 
     # What the scheduler says.
 
-    def _names(self, name: Any) -> list[Any]:
+    def _dask_names_of(self, name: Any) -> list[Any]:
         """The Dask workers of a node, which may be several."""
         return self._dask_names.get(name, [name])
 
     def _is_joined(self, name: Any) -> bool:
         """Whether any of its Dask workers is at the scheduler; a number may have become text there."""
         present = {str(worker["name"]) for worker in self.scheduler_info["workers"].values()}
-        return any(str(dask_name) in present for dask_name in self._names(name))
+        return any(str(dask_name) in present for dask_name in self._dask_names_of(name))
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         if op != "remove":
@@ -207,22 +209,22 @@ class MendedSpecCluster(SpecCluster):
         worker = self.scheduler_info["workers"].pop(msg, None)
         if worker is not None and self.status == Status.running:
             timeout = dask.config.get("distributed.deploy.lost-worker-timeout")
-            self._after(parse_timedelta(timeout), worker["name"])
+            self._schedule_lost_check(parse_timedelta(timeout), worker["name"])
 
-    def _after(self, seconds: float, dask_name: Any) -> None:
-        def look() -> None:
+    def _schedule_lost_check(self, seconds: float, dask_name: Any) -> None:
+        def on_timeout() -> None:
             self._timers.discard(timer)
             name = self._nodes.get(str(dask_name))
             # A node that is about to end is no loss.
             if name in self.workers and name in self.worker_spec and not self._is_joined(name):
-                task = asyncio.ensure_future(self._look_for(name))
+                task = asyncio.ensure_future(self._check_lost(name))
                 self._futures.add(task)
                 task.add_done_callback(self._futures.discard)
 
-        timer = asyncio.get_running_loop().call_later(seconds, look)
+        timer = asyncio.get_running_loop().call_later(seconds, on_timeout)
         self._timers.add(timer)
 
-    async def _look_for(self, name: Any) -> None:
+    async def _check_lost(self, name: Any) -> None:
         """A worker that the scheduler has lost is no VM that is gone: the cloud is asked first."""
         handle = self.workers.get(name)
         try:
@@ -231,36 +233,36 @@ class MendedSpecCluster(SpecCluster):
                 return
             async with self._lock:
                 if handle is not None and self.workers.get(name) is handle:
-                    await self._lost(name)
+                    await self._handle_lost(name)
         except Exception as error:
             logger.warning("%s has left the scheduler, and stays as it is: %s", name, error)
 
-    async def _lost(self, name: Any) -> None:
+    async def _handle_lost(self, name: Any) -> None:
         """As SpecCluster does: it is gone, and the next change starts another one."""
         options = self.worker_spec[name].get("options", {})
         if "record" in options:  # of the VM that is gone
             fresh = {key: value for key, value in options.items() if key != "record"}
             self.worker_spec[name] = {**self.worker_spec[name], "options": fresh}
         handle = self.workers[name]
-        self._forget(name)
+        self._drop(name)
         await handle.close()
 
-    async def _poll(self) -> None:
+    async def _poll_scheduler(self) -> None:
         # The scheduler tells its news to one cluster object only, the last that came.
-        while self._watching:
-            await asyncio.sleep(POLL * self._sync_interval)
+        while self._is_polling:
+            await asyncio.sleep(POLL_FACTOR * self._sync_interval)
             before = {*self.scheduler_info["workers"]}
             try:
                 identity = await self.scheduler_comm.identity()
                 now = self.scheduler_info["workers"]
                 # Who came while we asked may not be in the answer, and has not left.
                 identity["workers"] |= {a: now[a] for a in now.keys() - before}
-                if self._watching:
-                    await self._see(identity)
+                if self._is_polling:
+                    await self._apply_identity(identity)
             except Exception as error:  # whatever it was, there is a next time
                 logger.debug("the scheduler was not seen: %s", error)
 
-    async def _see(self, identity: Mapping[str, Any]) -> None:
+    async def _apply_identity(self, identity: Mapping[str, Any]) -> None:
         known = self.scheduler_info.get("workers", {})
         for address in known.keys() - identity["workers"].keys():
             self._update_worker_status("remove", address)
@@ -269,7 +271,7 @@ class MendedSpecCluster(SpecCluster):
     # The end.
 
     async def _close(self) -> None:
-        await self._stop_watching()
+        await self._stop_polling()
         try:
             await super()._close()
         except BaseException as error:
@@ -282,18 +284,20 @@ class MendedSpecCluster(SpecCluster):
             self.failures.setdefault("scheduler", error)
             self._leave_context()
             await DaskCluster._close(self)
-            left = self.failures
+            remaining = self.failures
         else:
-            left = {name: error for name, error in self.failures.items() if name in self.workers}
-        if left:
+            remaining = {
+                name: error for name, error in self.failures.items() if name in self.workers
+            }
+        if remaining:
             self.status = Status.failed  # the next close() tries again
-            raise together(left)
+            raise combine_errors(remaining)
 
-    async def _stop_watching(self) -> None:
+    async def _stop_polling(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._watching = False  # cancelling alone is not enough: comms swallow it at times
+        self._is_polling = False  # cancelling alone is not enough: comms swallow it at times
         if self._poll_task is not None:
             self._poll_task.cancel()
             with suppress(asyncio.CancelledError):
@@ -304,14 +308,14 @@ class MendedSpecCluster(SpecCluster):
         stack.close()
 
 
-def together(failures: Mapping[Any, BaseException]) -> BaseException:
+def combine_errors(failures: Mapping[Any, BaseException]) -> BaseException:
     """One exception that names all: the only one as it is, several of planapply's as one."""
     errors = list(failures.values())
-    ours = [error for error in errors if isinstance(error, PlanapplyError)]
-    if len(ours) == len(errors) > 1:
+    planapply_errors = [error for error in errors if isinstance(error, PlanapplyError)]
+    if len(planapply_errors) == len(errors) > 1:
         # One that several share is said once.
-        said = dict.fromkeys(told for error in ours for told in error.diagnostics)
-        return PlanapplyError(diagnostics=tuple(said))
+        diagnostics = dict.fromkeys(d for error in planapply_errors for d in error.diagnostics)
+        return PlanapplyError(diagnostics=tuple(diagnostics))
     first = errors[0]
     for name, error in list(failures.items())[1:]:
         first.add_note(f"{name}: {error}")

@@ -5,19 +5,19 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from planapply.diff.desired_nodes import known_names, next_indexes, wanted_nodes
-from planapply.diff.fields import changed_fields, changed_tags, is_kept
-from planapply.diff.refresh import Refreshed
-from planapply.model.desired import Desired
+from planapply.diff.desired_nodes import desired_nodes, known_names, next_indexes
+from planapply.diff.fields import can_keep_vm, changed_fields, changed_tags
+from planapply.diff.refresh import RefreshResult
+from planapply.model.desired import DesiredState
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.names import SCHEDULER, from_ranges, sort_key, split_name, to_ranges
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, Elastic, FieldChange, Plan
+from planapply.model.plan import Action, Change, ElasticGroup, FieldChange, Plan
 from planapply.model.state import NodeRecord, Resource, State
 
 
 @dataclass(frozen=True)
-class Options:
+class DiffOptions:
     """What the user asked of one plan."""
 
     targets: Collection[str] = ()
@@ -29,25 +29,27 @@ class Options:
     """What the provider needs beside VMs; None where it needs nothing."""
 
 
-def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options()) -> Plan:
+def create_plan(
+    desired: DesiredState, refreshed: RefreshResult, options: DiffOptions = DiffOptions()
+) -> Plan:
     """The changes that take what exists to the spec.
 
     Raises PlanapplyError for a target that is neither wanted nor there, for a node to replace that
     no target means, and where `protect` forbids it.
     """
     state = refreshed.state
-    wanted = wanted_nodes(desired, state, refreshed.gone)
-    most = {group.name: group.max for group in desired.groups}
-    changes = _node_changes(wanted, most, refreshed, options)
+    node_configs = desired_nodes(desired, state, refreshed.gone)
+    max_nodes = {group.name: group.max for group in desired.groups}
+    changes = _node_changes(node_configs, max_nodes, refreshed, options)
     if options.targets:
-        chosen = select(options.targets, {*wanted, *known_names(state)})
+        selected = select(options.targets, {*node_configs, *known_names(state)})
         if any(c.name == SCHEDULER and c.action is Action.CREATE for c in changes):
-            chosen.add(SCHEDULER)  # no worker can start without it
-        if any(c.name == SCHEDULER and c.name in chosen for c in changes):
-            chosen.update(c.name for c in changes if c.action is Action.REPLACE)
-        if outside := select(options.replace, {*wanted, *state.nodes}) - chosen:
+            selected.add(SCHEDULER)  # no worker can start without it
+        if any(c.name == SCHEDULER and c.name in selected for c in changes):
+            selected.update(c.name for c in changes if c.action is Action.REPLACE)
+        if outside := select(options.replace, {*node_configs, *state.nodes}) - selected:
             _refuse_replacement(outside)
-        changes = [change for change in changes if change.name in chosen]
+        changes = [change for change in changes if change.name in selected]
     resources = _resource_changes(options.resources or {}, state)
     changes = [
         *(r for r in resources if r.action is not Action.DESTROY or not options.targets),
@@ -56,7 +58,7 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
     if desired.protect:
         _refuse_destruction(changes)
     changes += _stray_changes(refreshed, options.targets)
-    kept = {*wanted} if not options.targets else {c.name for c in changes if c.kind == "node"}
+    kept = {*node_configs} if not options.targets else {c.name for c in changes if c.kind == "node"}
     return Plan(
         cluster=desired.cluster,
         provider=desired.provider,
@@ -69,18 +71,18 @@ def make_plan(desired: Desired, refreshed: Refreshed, options: Options = Options
         join_timeout=desired.join_timeout,
         tags=desired.tags,
         protect=desired.protect,
-        configs=_configs(changes, wanted, state),
+        configs=_referenced_configs(changes, node_configs, state),
         changes=tuple(changes),
         next_index=next_indexes(kept, state),
-        elastic=_elastic(desired, wanted),
-        diagnostics=_notes(refreshed),
+        elastic=_elastic_groups(desired, node_configs),
+        diagnostics=_adoption_warnings(refreshed),
     )
 
 
-def _elastic(desired: Desired, wanted: Collection[str]) -> dict[str, Elastic]:
+def _elastic_groups(desired: DesiredState, names: Collection[str]) -> dict[str, ElasticGroup]:
     return {
-        group.name: Elastic(
-            nodes=sum(split_name(name)[0] == group.name for name in wanted),
+        group.name: ElasticGroup(
+            nodes=sum(split_name(name)[0] == group.name for name in names),
             min=group.min or 0,
             max=group.max,
         )
@@ -89,8 +91,8 @@ def _elastic(desired: Desired, wanted: Collection[str]) -> dict[str, Elastic]:
     }
 
 
-def destroy_plan(
-    refreshed: Refreshed, targets: Collection[str] = (), *, protect: bool = False
+def create_destroy_plan(
+    refreshed: RefreshResult, targets: Collection[str] = (), *, protect: bool = False
 ) -> Plan:
     """The changes that leave nothing: workers, then the scheduler, then what else was made.
 
@@ -98,14 +100,14 @@ def destroy_plan(
     """
     state = refreshed.state
     names = known_names(state)
-    chosen = select(targets, names) if targets else names
-    if SCHEDULER in chosen:
-        chosen = names  # workers can't do without it
+    selected = select(targets, names) if targets else names
+    if SCHEDULER in selected:
+        selected = names  # workers can't do without it
     changes = [
         _destroy(name, state, "destroy was asked for")
-        for name in sorted(chosen, key=sort_key, reverse=True)
+        for name in sorted(selected, key=sort_key, reverse=True)
     ]
-    if chosen == names:
+    if selected == names:
         changes += [
             Change(
                 name=name, kind="resource", action=Action.DESTROY, reason="destroy was asked for"
@@ -123,50 +125,60 @@ def destroy_plan(
         spec_digest=None,
         cloud=state.cloud,
         settings=state.settings,
-        configs=_configs(changes, {}, state),
+        configs=_referenced_configs(changes, {}, state),
         changes=tuple(changes),
         next_index=state.next_index,
-        diagnostics=_notes(refreshed),
+        diagnostics=_adoption_warnings(refreshed),
     )
 
 
 def _node_changes(
-    wanted: Mapping[str, NodeConfig],
-    most: Mapping[str, int | None],
-    refreshed: Refreshed,
-    options: Options,
+    node_configs: Mapping[str, NodeConfig],
+    max_nodes: Mapping[str, int | None],
+    refreshed: RefreshResult,
+    options: DiffOptions,
 ) -> list[Change]:
     state = refreshed.state
-    asked = select(options.replace, {*wanted, *state.nodes}) if options.replace else set()
+    to_replace = (
+        select(options.replace, {*node_configs, *state.nodes}) if options.replace else set()
+    )
     cache: dict[tuple[str, str], tuple[FieldChange, ...]] = {}
     requested = {name for intent in state.intents.values() for name in intent.names}
     changes: list[Change] = []
-    rebuilt = False
-    for name, config in wanted.items():
+    scheduler_replaced = False
+    for name, config in node_configs.items():
         record = state.nodes.get(name)
         change: Change | None
         if record is None or name in refreshed.gone:
             change = _create(name, config, record, name in requested)
         else:
             change = _compare(name, config, record, refreshed, options.can_retag, cache)
-            if (change is None or change.action is Action.UPDATE) and (name in asked or rebuilt):
-                reason = "the scheduler is replaced" if rebuilt else "asked for with --replace"
+            if (change is None or change.action is Action.UPDATE) and (
+                name in to_replace or scheduler_replaced
+            ):
+                reason = (
+                    "the scheduler is replaced"
+                    if scheduler_replaced
+                    else "asked for with --replace"
+                )
                 change = _replace(name, config, record, reason)
         if change is not None:
             changes.append(change)
-            rebuilt = rebuilt or (name == SCHEDULER and change.action is not Action.UPDATE)
-    unwanted = sorted(known_names(state) - wanted.keys(), key=sort_key)
+            scheduler_replaced = scheduler_replaced or (
+                name == SCHEDULER and change.action is not Action.UPDATE
+            )
+    removed = sorted(known_names(state) - node_configs.keys(), key=sort_key)
     changes += [
-        _destroy(name, state, _why_unwanted(name, refreshed, most.get(split_name(name)[0])))
-        for name in unwanted
+        _destroy(name, state, _removal_reason(name, refreshed, max_nodes.get(split_name(name)[0])))
+        for name in removed
     ]
     return changes
 
 
-def _why_unwanted(name: str, refreshed: Refreshed, most: int | None) -> str:
+def _removal_reason(name: str, refreshed: RefreshResult, max_nodes: int | None) -> str:
     if name in refreshed.gone:
         return "its VM is gone"
-    return "not in the spec" if most is None else f"max of its group is {most}"
+    return "not in the spec" if max_nodes is None else f"max of its group is {max_nodes}"
 
 
 def _create(name: str, config: NodeConfig, record: NodeRecord | None, requested: bool) -> Change:
@@ -208,7 +220,7 @@ def _compare(
     name: str,
     config: NodeConfig,
     record: NodeRecord,
-    refreshed: Refreshed,
+    refreshed: RefreshResult,
     can_retag: bool,
     cache: dict[tuple[str, str], tuple[FieldChange, ...]],
 ) -> Change | None:
@@ -226,8 +238,8 @@ def _compare(
         key = (record.config, config.digest)
         if key not in cache:
             cache[key] = changed_fields(before, config)
-        if not is_kept(record, cache[key], config):
-            return _replace(name, config, record, _because(cache[key]), cache[key])
+        if not can_keep_vm(record, cache[key], config):
+            return _replace(name, config, record, _describe_fields(cache[key]), cache[key])
     current = record.tags
     if vm is not None:
         current = {k: v for k, v in vm.tags.items() if k in config.tags or k in record.tags}
@@ -236,11 +248,11 @@ def _compare(
         return None
     if not can_retag:
         forced = tuple(f.model_copy(update={"forces_replacement": True}) for f in fields)
-        return _replace(name, config, record, _because(forced), forced)
+        return _replace(name, config, record, _describe_fields(forced), forced)
     return Change(
         name=name,
         action=Action.UPDATE,
-        reason=_because(fields),
+        reason=_describe_fields(fields),
         fields=fields,
         before=record.config,
         after=config.digest,
@@ -248,7 +260,7 @@ def _compare(
     )
 
 
-def _because(fields: tuple[FieldChange, ...]) -> str:
+def _describe_fields(fields: tuple[FieldChange, ...]) -> str:
     return f"{', '.join(field.path for field in fields)} changed"
 
 
@@ -265,17 +277,17 @@ def _destroy(name: str, state: State, reason: str) -> Change:
     )
 
 
-def _resource_changes(needed: Mapping[str, Resource], state: State) -> Iterator[Change]:
-    for name, wanted in needed.items():
+def _resource_changes(desired: Mapping[str, Resource], state: State) -> Iterator[Change]:
+    for name, resource in desired.items():
         recorded = state.resources.get(name)
         if recorded is None or recorded.id is None:
             yield Change(name=name, kind="resource", action=Action.CREATE, reason="not there yet")
-        elif keys := recorded.lacks(wanted):
+        elif keys := recorded.missing_details(resource):
             fields = tuple(
                 FieldChange(
                     path=key,
                     before=recorded.detail.get(key),
-                    after=wanted.detail[key],
+                    after=resource.detail[key],
                     forces_replacement=False,
                 )
                 for key in keys
@@ -284,15 +296,15 @@ def _resource_changes(needed: Mapping[str, Resource], state: State) -> Iterator[
                 name=name,
                 kind="resource",
                 action=Action.UPDATE,
-                reason=_because(fields),
+                reason=_describe_fields(fields),
                 fields=fields,
             )
-    for name in () if needed else state.resources:
+    for name in () if desired else state.resources:
         reason = "not needed any more"
         yield Change(name=name, kind="resource", action=Action.DESTROY, reason=reason)
 
 
-def _stray_changes(refreshed: Refreshed, targets: Collection[str]) -> list[Change]:
+def _stray_changes(refreshed: RefreshResult, targets: Collection[str]) -> list[Change]:
     if targets:
         return []
     return [
@@ -317,7 +329,7 @@ def select(targets: Collection[str], names: Collection[str]) -> set[str]:
     groups: dict[str, set[str]] = {}
     for name in names:
         groups.setdefault(split_name(name)[0], set()).add(name)
-    chosen: set[str] = set()
+    selected: set[str] = set()
     for target in targets:
         found = groups.get(target) or {n for n in from_ranges([target]) if n in names}
         if not found:
@@ -326,8 +338,8 @@ def select(targets: Collection[str], names: Collection[str]) -> set[str]:
                 f"Nodes: {' '.join(to_ranges(sorted(names, key=sort_key))) or 'none'}. "
                 "Name a node, a group, or a range such as cpu-[0..3].",
             )
-        chosen |= found
-    return chosen
+        selected |= found
+    return selected
 
 
 def _refuse_replacement(outside: Collection[str]) -> NoReturn:
@@ -340,31 +352,31 @@ def _refuse_replacement(outside: Collection[str]) -> NoReturn:
 
 
 def _refuse_destruction(changes: Collection[Change]) -> None:
-    ends = (Action.REPLACE, Action.DESTROY)
-    ending = sorted((c.name for c in changes if c.action in ends), key=sort_key)
-    if ending:
+    destructive = (Action.REPLACE, Action.DESTROY)
+    destroyed = sorted((c.name for c in changes if c.action in destructive), key=sort_key)
+    if destroyed:
         raise PlanapplyError(
-            f"the cluster is protected, and this would end {' '.join(to_ranges(ending))}",
+            f"the cluster is protected, and this would end {' '.join(to_ranges(destroyed))}",
             "Set `protect = false` under [cluster] and apply that first, if you mean it.",
         )
 
 
-def _configs(
-    changes: Collection[Change], wanted: Mapping[str, NodeConfig], state: State
+def _referenced_configs(
+    changes: Collection[Change], node_configs: Mapping[str, NodeConfig], state: State
 ) -> dict[str, NodeConfig]:
     used = {d for c in changes for d in (c.before, c.after) if d is not None}
-    known = {**state.configs, **{config.digest: config for config in wanted.values()}}
+    known = {**state.configs, **{config.digest: config for config in node_configs.values()}}
     return {digest: known[digest] for digest in sorted(used) if digest in known}
 
 
-def _notes(refreshed: Refreshed) -> tuple[Diagnostic, ...]:
-    notes = []
+def _adoption_warnings(refreshed: RefreshResult) -> tuple[Diagnostic, ...]:
+    warnings = []
     if refreshed.adopted:
         names = " ".join(to_ranges(sorted(refreshed.adopted, key=sort_key)))
-        notes.append(
+        warnings.append(
             warning(
                 f"found VMs that the state did not know: {names}",
                 "They carry this cluster's tags and are taken into the state.",
             )
         )
-    return tuple(notes)
+    return tuple(warnings)

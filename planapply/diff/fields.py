@@ -8,15 +8,15 @@ from planapply.model.plan import FieldChange
 from planapply.model.state import NodeRecord
 
 SPEC_NAMES = {"cls": "class"}
-DICTS = frozenset(
+NESTED_PATHS = frozenset(
     {"options", "environment", "environment.env", "requirements", "create", "provider"}
 )
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and (path in DICTS or not path):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else key)
+def _flatten(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and (path in NESTED_PATHS or not path):
+        for key, item in value.items():
+            yield from _flatten(item, f"{path}.{key}" if path else key)
     elif isinstance(value, list | tuple) and path == "size" and len(value) < 2:
         yield path, value[0] if value else None
     else:
@@ -26,7 +26,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 def changed_fields(before: NodeConfig, after: NodeConfig) -> tuple[FieldChange, ...]:
     """Every setting whose change means another VM; tags are compared elsewhere."""
     old, new = (
-        dict(_flat(config.model_dump(mode="json", exclude={"tags", "group"}), ""))
+        dict(_flatten(config.model_dump(mode="json", exclude={"tags", "group"}), ""))
         for config in (before, after)
     )
     return tuple(
@@ -36,7 +36,7 @@ def changed_fields(before: NodeConfig, after: NodeConfig) -> tuple[FieldChange, 
     )
 
 
-def is_kept(record: NodeRecord, fields: tuple[FieldChange, ...], after: NodeConfig) -> bool:
+def can_keep_vm(record: NodeRecord, fields: tuple[FieldChange, ...], after: NodeConfig) -> bool:
     """Whether its VM is one that `after` may have given, though `fields` differ: the list of sizes
     does, and the VM's own is on it."""
     return all(field.path == "size" for field in fields) and (
@@ -49,7 +49,7 @@ def is_current(record: NodeRecord, config: NodeConfig, configs: Mapping[str, Nod
     if record.config == config.digest:
         return True
     before = configs.get(record.config)
-    return before is not None and is_kept(record, changed_fields(before, config), config)
+    return before is not None and can_keep_vm(record, changed_fields(before, config), config)
 
 
 def _spec_path(path: str) -> str:

@@ -8,7 +8,7 @@ from planapply.model.state import NodeRecord, State
 
 
 @dataclass(frozen=True)
-class Refreshed:
+class RefreshResult:
     """The state as it should be, and what was found that nobody expected."""
 
     state: State
@@ -35,25 +35,27 @@ def user_tags(vm: VM) -> dict[str, str]:
     }
 
 
-def refresh(state: State, vms: Sequence[VM] | None, now: float, settle: float) -> Refreshed:
+def refresh(
+    state: State, vms: Sequence[VM] | None, now: float, consistency_delay: float
+) -> RefreshResult:
     """Compare the state with what exists.
 
     `vms` is what the provider found by this cluster's tags, None where it was not asked; `now` in
-    seconds since the epoch; `settle` is the time in seconds after which an existing VM is always
+    seconds since the epoch; `consistency_delay` is the time in seconds after which an existing VM is always
     shown.
     """
     if vms is None:
-        return Refreshed(state)
+        return RefreshResult(state)
     by_id = {vm.id: vm for vm in vms}
     nodes = dict(state.nodes)
     observed = {node: by_id[r.vm] for node, r in nodes.items() if r.vm in by_id}
-    for node, seen in observed.items():
-        nodes[node] = nodes[node].seen(seen)
+    for node, vm in observed.items():
+        nodes[node] = nodes[node].with_addresses_of(vm)
     recorded = {record.vm for record in nodes.values()}
     gone = {
         node
         for node, record in nodes.items()
-        if node not in observed and record.must_show(now, settle)
+        if node not in observed and record.must_be_visible(now, consistency_delay)
     }
     adopted, strays = [], []
     for vm in sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id)):
@@ -67,7 +69,7 @@ def refresh(state: State, vms: Sequence[VM] | None, now: float, settle: float) -
         intent = state.intents.get(vm.batch)
         tags = state.configs[intent.config].tags if intent else user_tags(vm)
         config = intent.config if intent else vm.tags.get(TAG_CONFIG, "")
-        nodes[name] = NodeRecord.of(vm, config, tags, intent.asked_at if intent else now)
+        nodes[name] = NodeRecord.from_vm(vm, config, tags, intent.asked_at if intent else now)
         observed[name] = vm
         adopted.append(name)
     batches = {node: record.batch for node, record in nodes.items()}
@@ -76,7 +78,7 @@ def refresh(state: State, vms: Sequence[VM] | None, now: float, settle: float) -
         for token, intent in state.intents.items()
         if any(batches.get(node) != token for node in intent.names)
     }
-    return Refreshed(
+    return RefreshResult(
         state.model_copy(update={"nodes": nodes, "intents": intents}),
         frozenset(gone),
         tuple(adopted),

@@ -1,22 +1,22 @@
 """The only place that batches, waits, retries and backs off, and that writes intents."""
 
 from planapply.fleet.clock import Clock, Stopped, SystemClock
-from planapply.fleet.fleet import Fleet, Wanted
+from planapply.fleet.fleet import Fleet, LaunchSpec
 from planapply.fleet.interruptible import Abandoned, run_interruptibly
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener, Outcome
-from planapply.fleet.retry import Patience
+from planapply.fleet.retry import Retrier
 
 __all__ = [
     "Abandoned",
     "Clock",
     "Fleet",
     "Journal",
+    "LaunchSpec",
     "Listener",
     "Outcome",
-    "Patience",
+    "Retrier",
     "Stopped",
     "SystemClock",
-    "Wanted",
     "run_interruptibly",
 ]

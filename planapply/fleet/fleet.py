@@ -7,27 +7,35 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from planapply.bootstrap import SHUTDOWN, own_lines
+from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet.clock import Clock
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
-from planapply.fleet.request import chunks, cluster_tags, near
-from planapply.fleet.resources import Resources
-from planapply.fleet.retry import Bucket, Patience
+from planapply.fleet.rate_limit import TokenBucket
+from planapply.fleet.request import cluster_tags, in_scheduler_zone, split_batches
+from planapply.fleet.resources import ResourceManager
+from planapply.fleet.retry import Retrier
 from planapply.fleet.terminate import Terminator
-from planapply.model.endpoint import located
+from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig
 from planapply.model.state import Intent, NodeRecord, Resource, State
-from planapply.provider import Console, ErrorKind, Prepares, Provider, ProviderError, Retags
+from planapply.provider import (
+    ErrorKind,
+    Provider,
+    ProviderError,
+    SupportsConsole,
+    SupportsResources,
+    SupportsRetag,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
-ADDRESS = 120.0  # seconds that a cloud may take to give a VM its address
+ADDRESS_TIMEOUT = 120.0  # seconds that a cloud may take to give a VM its address
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LaunchSpec:
     """One node to launch."""
 
     name: str
@@ -49,38 +57,38 @@ class Fleet:
         journal: Journal,
         clock: Clock,
         *,
-        tell: Listener = lambda event: None,
+        on_event: Listener = lambda event: None,
         parallel: int | None = None,
-        patience: float = 120.0,
+        retry_limit: float = 120.0,
     ) -> None:
         limits = provider.limits
-        self.provider, self.journal, self.clock, self.tell = provider, journal, clock, tell
+        self.provider, self.journal, self.clock, self.on_event = provider, journal, clock, on_event
         self.parallel = limits.parallel if parallel is None else parallel
-        self.patience = Patience(clock, patience)
+        self.retrier = Retrier(clock, retry_limit)
         self._launcher = Launcher(
             provider,
             journal,
-            self.patience,
-            Bucket(clock, limits.launch_rate),
-            Bucket(clock, limits.launch_vm_rate),
-            tell,
+            self.retrier,
+            TokenBucket(clock, limits.launch_rate),
+            TokenBucket(clock, limits.launch_vm_rate),
+            on_event,
         )
         self._terminator = Terminator(
             provider,
             journal,
-            self.patience,
-            Bucket(clock, limits.terminate_rate),
-            Bucket(clock, limits.terminate_vm_rate),
-            tell,
+            self.retrier,
+            TokenBucket(clock, limits.terminate_rate),
+            TokenBucket(clock, limits.terminate_vm_rate),
+            on_event,
         )
 
-    def launch(self, wanted: Sequence[Wanted]) -> dict[str, Outcome]:
+    def launch(self, specs: Sequence[LaunchSpec]) -> dict[str, Outcome]:
         """Launch these nodes; each name's outcome is its record, or the error that it ended with.
 
         Raises Stopped, or what the store raised, after all that was asked has answered.
         """
-        groups: dict[tuple[str, str | None], list[Wanted]] = {}
-        for node in wanted:
+        groups: dict[tuple[str, str | None], list[LaunchSpec]] = {}
+        for node in specs:
             groups.setdefault((node.config.digest, node.scheduler), []).append(node)
         outcomes: dict[str, Outcome] = {}
         batches: list[Batch] = []
@@ -91,34 +99,34 @@ class Fleet:
             except ProviderError as error:
                 outcomes.update(dict.fromkeys(names, error))
                 continue
-            choices = self.journal.read(partial(near, offered, config))
+            choices = self.journal.read(partial(in_scheduler_zone, offered, config))
             batches += [
                 Batch(part, config, group[0].scheduler, choices)
-                for part in chunks(names, self.provider.limits.batch)
+                for part in split_batches(names, self.provider.limits.batch)
             ]
         if batches:
-            begun = zip(batches, self._launcher.begin(batches), strict=True)
+            started = zip(batches, self._launcher.write_intents(batches), strict=True)
             try:
-                for part in self._side_by_side(lambda b: self._launcher.launch(*b), begun):
+                for part in self._map_parallel(lambda b: self._launcher.launch(*b), started):
                     outcomes.update(part)
             finally:
                 self.journal.flush()
         failed = {o.kind for o in outcomes.values() if isinstance(o, ProviderError)}
         if ErrorKind.UNAVAILABLE in failed:
-            self._look_at_resources()
-        for node in wanted:
+            self._drop_gone_resources()
+        for node in specs:
             if node.scheduler is None and isinstance(outcomes[node.name], NodeRecord):
                 outcomes[node.name] = self._await_address(node.name)
         return outcomes
 
-    def _look_at_resources(self) -> None:
+    def _drop_gone_resources(self) -> None:
         """What somebody removed by hand may be why launches failed for as long as we have patience.
 
         Nobody looks before, since that would cost a call each time.
         """
         if self.journal.read(lambda state: bool(state.resources)):
             with suppress(ProviderError):  # the launch's own error is told
-                self._resources().forget_gone()
+                self._resource_manager().drop_gone()
 
     def _await_address(self, name: str) -> Outcome:
         """The record of a scheduler once it has an address, which some clouds give later."""
@@ -126,28 +134,30 @@ class Fleet:
         def record() -> NodeRecord:
             return self.journal.read(lambda state: state.nodes[name])
 
-        def addressed() -> bool:
+        def has_address() -> bool:
             return record().private_address is not None or (
-                bool(self.look()) and record().private_address is not None
+                bool(self.find_and_record()) and record().private_address is not None
             )
 
-        if self.patience.until(addressed, every=self.provider.limits.poll, limit=ADDRESS):
+        if self.retrier.wait_until(
+            has_address, interval=self.provider.limits.poll, timeout=ADDRESS_TIMEOUT
+        ):
             return record()
         return ProviderError(
             ErrorKind.UNAVAILABLE,
-            f"its VM {record().vm} got no address within {ADDRESS:.0f} s",
+            f"its VM {record().vm} got no address within {ADDRESS_TIMEOUT:.0f} s",
             "Its record is kept. Look at the VM in the cloud's console, then apply again.",
         )
 
-    def look(self) -> list[VM]:
+    def find_and_record(self) -> list[VM]:
         """Every VM of this cluster that is shown; addresses given since are recorded."""
         vms = self.find()
         by_id = {vm.id: vm for vm in vms}
         changed = self.journal.read(
             lambda state: {
-                name: seen
+                name: updated
                 for name, old in state.nodes.items()
-                if old.vm in by_id and (seen := old.seen(by_id[old.vm])) is not old
+                if old.vm in by_id and (updated := old.with_addresses_of(by_id[old.vm])) is not old
             }
         )
         if changed:
@@ -157,40 +167,42 @@ class Fleet:
     def console(self, name: str, lines: int = 40) -> str:
         """The last lines that a node printed; empty where the cloud can't show them."""
         record = self.journal.read(lambda state: state.nodes.get(name))
-        if record is None or not isinstance(self.provider, Console):
+        if record is None or not isinstance(self.provider, SupportsConsole):
             return ""
         try:
-            return own_lines(self.provider.console(record.vm, lines + SHUTDOWN), lines)
+            return extract_node_lines(
+                self.provider.console(record.vm, lines + MAX_SHUTDOWN_LINES), lines
+            )
         except ProviderError:
             return ""  # it only explains another error, which must not be hidden by this one
 
-    def settle(self, wanted: Mapping[str, str]) -> None:
+    def resolve_intents(self, desired: Mapping[str, str]) -> None:
         """Close every intent that an earlier process left open.
 
-        A request is only asked again if all of its names are still `wanted` (name -> config
+        A request is only asked again if all of its names are still `desired` (name -> config
         digest);
         otherwise its VMs are found once they must be visible. Raises ProviderError where a cloud
         still can't say, and what `launch` raises.
         """
         intents = self.journal.read(lambda state: dict(state.intents))
         try:
-            self._side_by_side(lambda item: self._settle(*item, wanted), intents.items())
+            self._map_parallel(lambda item: self._resolve_intent(*item, desired), intents.items())
         finally:
             self.journal.flush()
 
-    def _settle(self, token: str, intent: Intent, wanted: Mapping[str, str]) -> None:
+    def _resolve_intent(self, token: str, intent: Intent, desired: Mapping[str, str]) -> None:
         limits = self.provider.limits
-        vms = self._launcher.look(token, intent, 0.0)
+        vms = self._launcher.poll_batch(token, intent, 0.0)
         if {vm.name for vm in vms} >= set(intent.names):
             self._launcher.adopt(token, intent, vms)
-        elif limits.tokens and all(wanted.get(name) == intent.config for name in intent.names):
-            asked = intent.model_copy(update={"asked_at": self.clock.time()})
-            self.journal.update(lambda state: state.intents.update({token: asked}))
-            _, error = self._launcher.answer(token, asked)
+        elif limits.tokens and all(desired.get(name) == intent.config for name in intent.names):
+            renewed = intent.model_copy(update={"asked_at": self.clock.time()})
+            self.journal.update(lambda state: state.intents.update({token: renewed}))
+            _, error = self._launcher.request_and_record(token, renewed)
             if error is not None and error.kind is ErrorKind.UNKNOWN:
                 raise error
         else:
-            self.tell(
+            self.on_event(
                 Event(
                     event="waiting",
                     names=tuple(intent.names),
@@ -198,7 +210,7 @@ class Fleet:
                 )
             )
             # From now, not from `asked_at`: intents are written in advance, and clocks jump.
-            vms = self._launcher.look(token, intent, limits.settle)
+            vms = self._launcher.poll_batch(token, intent, limits.consistency_delay)
             self._launcher.adopt(token, intent, vms)
 
     def terminate(self, names: Iterable[str]) -> None:
@@ -208,12 +220,12 @@ class Fleet:
         """
         self._terminator.terminate(list(names))
 
-    def locate(self) -> None:
+    def record_endpoint(self) -> None:
         """Have the state say where its scheduler is, if it does not."""
-        if self.journal.read(lambda state: state.endpoint != located(state)):
-            self.journal.update(lambda state: setattr(state, "endpoint", located(state)))
+        if self.journal.read(lambda state: state.endpoint != current_endpoint(state)):
+            self.journal.update(lambda state: setattr(state, "endpoint", current_endpoint(state)))
 
-    def forget(self, names: Sequence[str]) -> None:
+    def drop(self, names: Sequence[str]) -> None:
         """Take nodes out of the state whose VM a second look does not show either.
 
         The provider is told too: it may have something left of them.
@@ -223,25 +235,25 @@ class Fleet:
             lambda state: [n for n in names if n in state.nodes and state.nodes[n].vm not in shown]
         )
         if gone:
-            self._terminator.ask(
+            self._terminator.request_termination(
                 self.journal.read(lambda state: [state.nodes[name].vm for name in gone])
             )
-            self._terminator.forget(gone)
+            self._terminator.drop(gone)
             self.journal.flush()
 
-    def end_strays(self, ids: Sequence[str]) -> None:
+    def terminate_strays(self, ids: Sequence[str]) -> None:
         """End VMs that are in no state, found by this cluster's tags."""
-        self._terminator.ask(ids)
+        self._terminator.request_termination(ids)
 
     def retag(self, names: Sequence[str], tags: Mapping[str, str]) -> None:
         """Give these nodes exactly these user tags, in place."""
-        assert isinstance(self.provider, Retags)
+        assert isinstance(self.provider, SupportsRetag)
         provider = self.provider
         records = self.journal.read(lambda state: [state.nodes[name] for name in names])
         removed = sorted({key for record in records for key in record.tags} - set(tags))
         ids = [record.vm for record in records]
-        self.patience.call(
-            lambda: provider.retag(ids, tags, removed), also=frozenset({ErrorKind.UNKNOWN})
+        self.retrier.call(
+            lambda: provider.retag(ids, tags, removed), retry_kinds=frozenset({ErrorKind.UNKNOWN})
         )
 
         def record_tags(state: State) -> None:
@@ -249,27 +261,27 @@ class Fleet:
                 state.nodes[name].tags = dict(tags)
 
         self.journal.update(record_tags)
-        self.tell(Event(event="updated", names=tuple(names)))
+        self.on_event(Event(event="updated", names=tuple(names)))
 
-    def prepare(self, needed: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
+    def prepare(self, desired_resources: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
         """Make the supporting resources that are not there yet."""
-        if needed:
-            self._resources().prepare(needed, tags)
+        if desired_resources:
+            self._resource_manager().prepare(desired_resources, tags)
 
     def cleanup(self) -> None:
         """Remove all supporting resources."""
         if self.journal.read(lambda state: bool(state.resources)):
-            self._resources().cleanup()
+            self._resource_manager().cleanup()
 
-    def _resources(self) -> Resources:
-        assert isinstance(self.provider, Prepares)
-        return Resources(self.provider, self.journal, self.patience, self.tell)
+    def _resource_manager(self) -> ResourceManager:
+        assert isinstance(self.provider, SupportsResources)
+        return ResourceManager(self.provider, self.journal, self.retrier, self.on_event)
 
     def find(self) -> list[VM]:
         """Every VM of this cluster that the cloud shows."""
         return self._launcher.find(self.journal.read(cluster_tags))
 
-    def _side_by_side(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    def _map_parallel(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """All results; the first exception is raised only when every call has ended."""
         if self.parallel < 1:
             return [function(item) for item in items]

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar
 
 from planapply.fleet.clock import Clock, Stopped
@@ -11,8 +11,8 @@ from planapply.fleet.journal import Journal
 from planapply.model.diagnostics import PlanapplyError
 
 T = TypeVar("T")
-GRACE = 5.0  # seconds that calls under way have to answer once we are stopped
-_LOOK = 0.2  # seconds
+GRACE_SECONDS = 5.0  # seconds that calls under way have to answer once we are stopped
+_POLL_SECONDS = 0.2  # seconds
 
 
 class Abandoned(Stopped):
@@ -38,24 +38,24 @@ def run_interruptibly(work: Callable[[], T], clock: Clock, journal: Journal) -> 
     try:
         while True:
             try:
-                return outcome.result(_LOOK)
-            except NotYet:
+                return outcome.result(_POLL_SECONDS)
+            except FutureTimeout:
                 if outcome.done():
                     raise  # it is the work's own
                 clock.check()
     except Stopped:
         stopped: Stopped
         try:
-            return outcome.result(GRACE)
-        except NotYet:
+            return outcome.result(GRACE_SECONDS)
+        except FutureTimeout:
             if outcome.done():
                 raise
             stopped = Abandoned()
         except Stopped as error:
             stopped = error
-        failed = journal.close(stopped)
-        if isinstance(failed, PlanapplyError):
-            stopped.diagnostics = failed.diagnostics
+        store_error = journal.close(stopped)
+        if isinstance(store_error, PlanapplyError):
+            stopped.diagnostics = store_error.diagnostics
         raise stopped from None
     finally:
         if not outcome.done():

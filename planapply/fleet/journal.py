@@ -9,12 +9,12 @@ from planapply.model.state import State
 from planapply.store import Store
 
 T = TypeVar("T")
-MUCH = 4  # one over the share of all nodes whose answers may wait for a write
+NOTE_DIVISOR = 4  # one over the share of all nodes whose answers may wait for a write
 
 
 class _Entry:
     def __init__(self, change: Callable[[State], None]) -> None:
-        self.change, self.durable = change, False
+        self.change, self.is_durable = change, False
 
 
 class Journal:
@@ -28,8 +28,8 @@ class Journal:
         self._store, self._state = store, state
         self._queue: list[_Entry] = []
         self._queue_lock, self._write_lock = threading.Lock(), threading.Lock()
-        self._noted = 0
-        self._broken: BaseException | None = None
+        self._deferred_weight = 0
+        self._failure: BaseException | None = None
         self.writes = 0
         """How often the state was written."""
 
@@ -42,10 +42,10 @@ class Journal:
         with self._queue_lock:
             self._queue.append(entry)
         with self._write_lock:
-            if not entry.durable:
+            if not entry.is_durable:
                 self._commit()
 
-    def note(self, change: Callable[[State], None], weight: int) -> None:
+    def update_deferred(self, change: Callable[[State], None], weight: int) -> None:
         """Apply `change`, and write it with the next write: for what can be found out again.
 
         That is an answer, as long as its intent is durable. `weight` is how many nodes it is about:
@@ -53,37 +53,37 @@ class Journal:
         apply together cost what its nodes cost, and not their square. Then call `flush`.
         """
         with self._write_lock:
-            self._raise_if_broken()
+            self._raise_if_failed()
             change(self._state)
-            self._noted += weight
-            if self._noted * MUCH >= len(self._state.nodes):
+            self._deferred_weight += weight
+            if self._deferred_weight * NOTE_DIVISOR >= len(self._state.nodes):
                 self._commit()
 
     def flush(self) -> None:
         """Return once everything that was noted is durable."""
         with self._write_lock:
-            if self._noted and self._broken is None:
+            if self._deferred_weight and self._failure is None:
                 self._commit()
 
-    def read(self, look: Callable[[State], T]) -> T:
-        """What `look` gives of the state, unchanged by others while it looks."""
+    def read(self, query: Callable[[State], T]) -> T:
+        """What `query` gives of the state, unchanged by others while it looks."""
         with self._write_lock:
-            return look(self._state)
+            return query(self._state)
 
     def close(self, reason: BaseException) -> BaseException:
         """Accept nothing more: every later update raises `reason`, or what the store has raised
         before; gives which.
         """
         with self._write_lock:
-            self._broken = self._broken or reason
-            return self._broken
+            self._failure = self._failure or reason
+            return self._failure
 
-    def _raise_if_broken(self) -> None:
-        if self._broken is not None:
-            raise self._broken
+    def _raise_if_failed(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _commit(self) -> None:
-        self._raise_if_broken()
+        self._raise_if_failed()
         with self._queue_lock:
             entries, self._queue = self._queue, []
         try:
@@ -93,9 +93,9 @@ class Journal:
             self._state.planapply_version = planapply.__version__
             self._store.write(self._state)
         except BaseException as error:
-            self._broken = error
+            self._failure = error
             raise
         self.writes += 1
-        self._noted = 0
+        self._deferred_weight = 0
         for entry in entries:
-            entry.durable = True
+            entry.is_durable = True

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planapply.fleet.journal import Journal
+from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import launch_request
-from planapply.fleet.retry import Bucket, Patience
+from planapply.fleet.retry import Retrier
 from planapply.model.event import Event
 from planapply.model.node import TAG_BATCH, VM, NodeConfig
 from planapply.model.state import Choice, Intent, NodeRecord, State
 from planapply.provider import ErrorKind, LaunchResult, PluginBug, Provider, ProviderError
 
-ELSEWHERE = frozenset({ErrorKind.CAPACITY, ErrorKind.QUOTA})
+NEXT_CHOICE_KINDS = frozenset({ErrorKind.CAPACITY, ErrorKind.QUOTA})
 NEW_TOKENS = 3  # for one choice, when the cloud says that a token is spent
 Outcome = NodeRecord | ProviderError
 Listener = Callable[[Event], None]
@@ -34,14 +35,14 @@ class Launcher:
 
     provider: Provider
     journal: Journal
-    patience: Patience
-    requests: Bucket
-    vms: Bucket
-    tell: Listener
+    retrier: Retrier
+    request_bucket: TokenBucket
+    vm_bucket: TokenBucket
+    on_event: Listener
 
-    def begin(self, batches: Sequence[Batch]) -> list[str]:
+    def write_intents(self, batches: Sequence[Batch]) -> list[str]:
         """Write the intents of each batch's next choice, all in one write; gives their tokens."""
-        clock = self.patience.clock
+        clock = self.retrier.clock
         clock.check()
         tokens = [f"{clock.random.getrandbits(80):020x}" for _ in batches]
 
@@ -68,32 +69,36 @@ class Launcher:
         outcomes: dict[str, Outcome] = {}
         new_tokens = 0
         while True:
-            self.tell(
-                Event(event="launching", names=tuple(batch.names), message=_where(batch.choices[0]))
+            self.on_event(
+                Event(
+                    event="launching",
+                    names=tuple(batch.names),
+                    message=_format_choice(batch.choices[0]),
+                )
             )
             intent = self.journal.read(lambda state, token=token: state.intents[token])  # type: ignore[misc]
-            got, error = self.answer(token, intent)
-            outcomes.update(got)
+            records, error = self.request_and_record(token, intent)
+            outcomes.update(records)
             if error is None:
                 return outcomes
-            left = [name for name in batch.names if name not in got]
-            outcomes.update(dict.fromkeys(left, error))
-            if error.kind is ErrorKind.SPENT and new_tokens < NEW_TOKENS:
+            remaining = [name for name in batch.names if name not in records]
+            outcomes.update(dict.fromkeys(remaining, error))
+            if error.kind is ErrorKind.TOKEN_SPENT and new_tokens < NEW_TOKENS:
                 new_tokens += 1
-                batch = replace(batch, names=left)
-            elif error.kind in ELSEWHERE and len(batch.choices) > 1:
+                batch = replace(batch, names=remaining)
+            elif error.kind in NEXT_CHOICE_KINDS and len(batch.choices) > 1:
                 new_tokens = 0
-                batch = replace(batch, names=left, choices=batch.choices[1:])
+                batch = replace(batch, names=remaining, choices=batch.choices[1:])
             else:
                 return outcomes
-            (token,) = self.begin([batch])
+            (token,) = self.write_intents([batch])
 
-    def answer(
+    def request_and_record(
         self, token: str, intent: Intent
     ) -> tuple[dict[str, NodeRecord], ProviderError | None]:
         """Ask, and record the answer; the intent stays open only while its outcome is unknown."""
         try:
-            result = self._ask(token, intent)
+            result = self._request(token, intent)
         except ProviderError as error:
             if error.kind is ErrorKind.UNKNOWN:
                 return {}, ProviderError(
@@ -112,39 +117,41 @@ class Launcher:
             ErrorKind.CAPACITY, "the cloud launched fewer VMs than were asked for"
         )
 
-    def _ask(self, token: str, intent: Intent) -> LaunchResult:
+    def _request(self, token: str, intent: Intent) -> LaunchResult:
         limits = self.provider.limits
         request = self.journal.read(lambda state: launch_request(state, token, intent, limits))
-        lost = False
+        is_answer_lost = False
 
-        def once() -> LaunchResult:
-            nonlocal lost
-            self.requests.take()
-            self.vms.take(len(request.names))
-            self.patience.clock.check()
+        def attempt() -> LaunchResult:
+            nonlocal is_answer_lost
+            self.request_bucket.take()
+            self.vm_bucket.take(len(request.names))
+            self.retrier.clock.check()
             try:
                 return self.provider.launch(request)
             except ProviderError as error:
-                lost = lost or error.kind is ErrorKind.UNKNOWN
+                is_answer_lost = is_answer_lost or error.kind is ErrorKind.UNKNOWN
                 raise
 
         try:
-            also = frozenset({ErrorKind.UNKNOWN}) if limits.tokens else frozenset[ErrorKind]()
-            return self.patience.call(once, also=also)
+            retry_kinds = (
+                frozenset({ErrorKind.UNKNOWN}) if limits.tokens else frozenset[ErrorKind]()
+            )
+            return self.retrier.call(attempt, retry_kinds=retry_kinds)
         except PluginBug:
             raise  # a new token would bring the same
         except ProviderError as error:
             # A later "throttled" or "refused" says nothing of the call whose answer was lost.
-            if not lost and error.kind is not ErrorKind.SPENT:
+            if not is_answer_lost and error.kind is not ErrorKind.TOKEN_SPENT:
                 raise
             message = f"{error.summary}; looking whether it was done all the same"
-            self.tell(Event(event="note", names=request.names, message=message))
-            vms = self.look(token, intent, limits.settle)
+            self.on_event(Event(event="note", names=request.names, message=message))
+            vms = self.poll_batch(token, intent, limits.consistency_delay)
             # Now it is known: what is missing does not exist, so that a new token may ask for it.
-            kind = ErrorKind.SPENT if error.kind is ErrorKind.UNKNOWN else error.kind
+            kind = ErrorKind.TOKEN_SPENT if error.kind is ErrorKind.UNKNOWN else error.kind
             return LaunchResult(vms, ProviderError(kind, error.summary, error.detail))
 
-    def look(self, token: str, intent: Intent, seconds: float) -> tuple[VM, ...]:
+    def poll_batch(self, token: str, intent: Intent, seconds: float) -> tuple[VM, ...]:
         """The batch's VMs: all of them, or those that are visible after `seconds`.
 
         Raises an unknown ProviderError when the cloud can't be asked.
@@ -156,15 +163,15 @@ class Launcher:
             return {vm.name for vm in found.values()} >= set(intent.names)
 
         try:
-            self.patience.until(complete, every=self.provider.limits.poll, limit=seconds)
+            self.retrier.wait_until(complete, interval=self.provider.limits.poll, timeout=seconds)
         except ProviderError as error:
             raise ProviderError(ErrorKind.UNKNOWN, error.summary, error.detail) from error
         return tuple(found.values())
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         """What exists now, as far as the cloud shows it."""
-        return self.patience.call(
-            lambda: self.provider.find(tags), also=frozenset({ErrorKind.UNKNOWN})
+        return self.retrier.call(
+            lambda: self.provider.find(tags), retry_kinds=frozenset({ErrorKind.UNKNOWN})
         )
 
     def adopt(self, token: str, intent: Intent, vms: Sequence[VM]) -> dict[str, NodeRecord]:
@@ -176,7 +183,7 @@ class Launcher:
                 strays.append(vm.id)
             elif vm.status != "stopping":
                 tags = self.journal.read(lambda state: state.configs[intent.config].tags)
-                records[vm.name] = NodeRecord.of(vm, intent.config, tags, intent.asked_at)
+                records[vm.name] = NodeRecord.from_vm(vm, intent.config, tags, intent.asked_at)
 
         def record(state: State) -> None:
             state.nodes.update(records)
@@ -184,15 +191,15 @@ class Launcher:
 
         if strays:
             # Before the intent is closed: until then, the next run finds them again by its token.
-            self.patience.call(
-                lambda: self.provider.terminate(strays), also=frozenset({ErrorKind.UNKNOWN})
+            self.retrier.call(
+                lambda: self.provider.terminate(strays), retry_kinds=frozenset({ErrorKind.UNKNOWN})
             )
-        self.journal.note(record, len(intent.names))
+        self.journal.update_deferred(record, len(intent.names))
         if records:
-            self.tell(Event(event="launched", names=tuple(records)))
+            self.on_event(Event(event="launched", names=tuple(records)))
         return records
 
 
-def _where(choice: Choice) -> str:
+def _format_choice(choice: Choice) -> str:
     parts = (choice.size, choice.zone, "spot" if choice.spot else None)
     return ", ".join(part for part in parts if part)

@@ -16,17 +16,17 @@ from planapply.model.node import (
 from planapply.model.state import Choice, Intent, State
 from planapply.provider import LaunchRequest, Limits
 
-LONGEST_TAG = (
+MAX_TAG_LENGTH = (
     255  # EC2's limit for a tag's value is 256 characters, and the tightest that we know of
 )
 
 
-def chunks(names: Sequence[str], most: int) -> Iterator[list[str]]:
-    """Names in batches of at most `most`, each short enough to be written into one tag."""
+def split_batches(names: Sequence[str], max_size: int) -> Iterator[list[str]]:
+    """Names in batches of at most `max_size`, each short enough to be written into one tag."""
     start = 0
     while start < len(names):
-        batch = list(names[start : start + most])
-        while len(batch) > 1 and len(" ".join(to_ranges(batch))) > LONGEST_TAG:
+        batch = list(names[start : start + max_size])
+        while len(batch) > 1 and len(" ".join(to_ranges(batch))) > MAX_TAG_LENGTH:
             del batch[-max(1, len(batch) // 8) :]  # in steps, for thousands of names
         yield batch
         start += len(batch)
@@ -50,7 +50,9 @@ def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str
     }
 
 
-def near(choices: Sequence[Choice], config: NodeConfig, state: State) -> Sequence[Choice]:
+def in_scheduler_zone(
+    choices: Sequence[Choice], config: NodeConfig, state: State
+) -> Sequence[Choice]:
     """Those choices that are in the scheduler's zone, if there are any.
 
     Where the spec names no zones: traffic between them costs money.
@@ -65,14 +67,18 @@ def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> 
     """What to ask the provider for."""
     config = state.configs[intent.config]
     tags = node_tags(state, config, intent.names, token)
-    told = (config, intent.names, intent.scheduler, state.tls)
+    arguments = (config, intent.names, intent.scheduler, state.tls)
     return LaunchRequest(
         token=token,
         names=tuple(intent.names),
         config=config,
         choice=intent.choice,
         tags=tags,
-        boots=() if limits.user_data else bootstrap.boots(*told, cluster=state.cluster),
-        user_data=bootstrap.user_data(*told, cluster=state.cluster) if limits.user_data else b"",
+        boots=()
+        if limits.user_data
+        else bootstrap.build_processes(*arguments, cluster=state.cluster),
+        user_data=bootstrap.build_user_data(*arguments, cluster=state.cluster)
+        if limits.user_data
+        else b"",
         resources=dict(state.resources),
     )

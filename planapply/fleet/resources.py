@@ -7,63 +7,67 @@ from functools import partial
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
 from planapply.fleet.request import cluster_tags
-from planapply.fleet.retry import Patience
+from planapply.fleet.retry import Retrier
 from planapply.model.event import Event
 from planapply.model.state import Resource, State
-from planapply.provider import ErrorKind, Prepares, ProviderError
+from planapply.provider import ErrorKind, ProviderError, SupportsResources
 
 UNKNOWN = frozenset({ErrorKind.UNKNOWN})
-LONGEST_END = (
+CLEANUP_TIMEOUT = (
     600.0  # seconds: a security group is in use until the last VM's network interface is gone
 )
 
 
 @dataclass
-class Resources:
+class ResourceManager:
     """Makes and removes supporting resources, one after the other."""
 
-    provider: Prepares
+    provider: SupportsResources
     journal: Journal
-    patience: Patience
-    tell: Listener
+    retrier: Retrier
+    on_event: Listener
 
-    def prepare(self, needed: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
+    def prepare(self, desired_resources: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
         """Make what is not there; the provider finds by its tags what an earlier try has made.
 
         What is wanted otherwise than before is changed in place, the same way.
         """
-        for name, wanted in needed.items():
+        for name, desired in desired_resources.items():
             recorded = self.journal.read(lambda state, name=name: state.resources.get(name))  # type: ignore[misc]
-            if recorded is not None and recorded.id is not None and not recorded.lacks(wanted):
+            if (
+                recorded is not None
+                and recorded.id is not None
+                and not recorded.missing_details(desired)
+            ):
                 continue
-            resource = wanted
+            resource = desired
             if recorded is not None:  # with what it has besides, though it has to be made again
-                detail = {**recorded.detail, **wanted.detail}
+                detail = {**recorded.detail, **desired.detail}
                 resource = recorded.model_copy(update={"detail": detail})
             if resource.id is None:
                 self._record(name, resource)
             all_tags = {**tags, **self.journal.read(cluster_tags)}
-            made = self.patience.call(
-                partial(self.provider.prepare, name, resource, all_tags), also=UNKNOWN
+            made = self.retrier.call(
+                partial(self.provider.prepare, name, resource, all_tags), retry_kinds=UNKNOWN
             )
             self._record(name, made)
             done = "made" if resource.id is None else "changed"
             message = f"{done} {made.kind} {made.id}"
-            self.tell(Event(event="resource", names=(name,), message=message))
+            self.on_event(Event(event="resource", names=(name,), message=message))
 
-    def forget_gone(self) -> None:
+    def drop_gone(self) -> None:
         """Take the ids of those that are not there out of the state: the next plan makes them.
 
         For use when they are old enough to be seen.
         """
         recorded = self.journal.read(lambda state: dict(state.resources))
         tags = self.journal.read(cluster_tags)
-        found = self.patience.call(lambda: self.provider.find_resources(tags), also=UNKNOWN)
+        found = self.retrier.call(lambda: self.provider.find_resources(tags), retry_kinds=UNKNOWN)
         for name, resource in recorded.items():
             if resource.id is not None and name not in found:
                 self._record(name, resource.model_copy(update={"id": None}))
                 message = f"the {resource.kind} {resource.id} is gone; the next apply makes another"
-                self.tell(Event(event="note", names=(name,), message=message))
+                self.on_event(Event(event="note", names=(name,), message=message))
 
     def cleanup(self) -> None:
         """Remove all, those too whose answer was never recorded."""
@@ -71,13 +75,15 @@ class Resources:
         if not recorded:
             return
         tags = self.journal.read(cluster_tags)
-        found = self.patience.call(lambda: self.provider.find_resources(tags), also=UNKNOWN)
+        found = self.retrier.call(lambda: self.provider.find_resources(tags), retry_kinds=UNKNOWN)
         for name, resource in recorded.items():
             existing = found.get(name, resource)
             if existing.id is not None:
                 self._remove(name, existing)
-            self.journal.update(lambda state, name=name: _forget(state, name))  # type: ignore[misc]
-            self.tell(Event(event="resource", names=(name,), message=f"removed {existing.kind}"))
+            self.journal.update(lambda state, name=name: _drop(state, name))  # type: ignore[misc]
+            self.on_event(
+                Event(event="resource", names=(name,), message=f"removed {existing.kind}")
+            )
 
     def _remove(self, name: str, resource: Resource) -> None:
         failed = 0
@@ -91,10 +97,10 @@ class Resources:
                 # At first it may be that VMs of ours are only just leaving it.
                 if failed == 2 and error.kind is ErrorKind.UNAVAILABLE:
                     message = f"to remove the {resource.kind}: {error.summary}"
-                    self.tell(Event(event="waiting", names=(name,), message=message))
+                    self.on_event(Event(event="waiting", names=(name,), message=message))
                 raise
 
-        self.patience.call(cleanup, also=UNKNOWN, limit=LONGEST_END)
+        self.retrier.call(cleanup, retry_kinds=UNKNOWN, limit=CLEANUP_TIMEOUT)
 
     def _record(self, name: str, resource: Resource) -> None:
         def record(state: State) -> None:
@@ -103,5 +109,5 @@ class Resources:
         self.journal.update(record)
 
 
-def _forget(state: State, name: str) -> None:
+def _drop(state: State, name: str) -> None:
     state.resources.pop(name, None)

@@ -1,6 +1,5 @@
 """The one place that waits, retries and backs off."""
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,11 +8,11 @@ from planapply.provider import ErrorKind, PluginBug, ProviderError
 
 T = TypeVar("T")
 
-RETRIED = frozenset({ErrorKind.THROTTLED, ErrorKind.UNAVAILABLE})
+RETRIED_KINDS = frozenset({ErrorKind.THROTTLED, ErrorKind.UNAVAILABLE})
 FIRST_DELAY, LONGEST_DELAY = 0.5, 20.0
 
 
-class Patience:
+class Retrier:
     """Calls that are tried again, and things that are waited for.
 
     `limit` is how long, in seconds, one call may keep failing before its error is told.
@@ -26,12 +25,12 @@ class Patience:
         self,
         function: Callable[[], T],
         *,
-        also: frozenset[ErrorKind] = frozenset(),
+        retry_kinds: frozenset[ErrorKind] = frozenset(),
         limit: float | None = None,
     ) -> T:
         """Call until it answers, backing off exponentially, with jitter.
 
-        What is throttled or unavailable is tried again, and the kinds in `also`; every other
+        What is throttled or unavailable is tried again, and the kinds in `retry_kinds`; every other
         ProviderError, and the last one when patience ends, is raised. Raises Stopped when stopped.
         """
         deadline = self.clock.monotonic() + (self.limit if limit is None else limit)
@@ -43,38 +42,19 @@ class Patience:
             except PluginBug:
                 raise
             except ProviderError as error:
-                if error.kind not in RETRIED | also or self.clock.monotonic() + delay > deadline:
+                if (
+                    error.kind not in RETRIED_KINDS | retry_kinds
+                    or self.clock.monotonic() + delay > deadline
+                ):
                     raise
             self.clock.sleep(delay * self.clock.random.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY)
 
-    def until(self, check: Callable[[], bool], *, every: float, limit: float) -> bool:
-        """Look every `every` seconds until `check` holds; False after `limit` seconds."""
-        deadline = self.clock.monotonic() + limit
+    def wait_until(self, check: Callable[[], bool], *, interval: float, timeout: float) -> bool:
+        """Look every `interval` seconds until `check` holds; False after `timeout` seconds."""
+        deadline = self.clock.monotonic() + timeout
         while not check():
             if self.clock.monotonic() >= deadline:
                 return False
-            self.clock.sleep(every)
+            self.clock.sleep(interval)
         return True
-
-
-class Bucket:
-    """A token bucket, as clouds throttle with: `size` at once, then `rate` a second."""
-
-    def __init__(self, clock: Clock, limits: tuple[float, float] | None) -> None:
-        self._clock, self._limits = clock, limits
-        self._lock = threading.Lock()
-        self._level, self._at = (limits[0] if limits else 0.0), clock.monotonic()
-
-    def take(self, amount: float = 1.0) -> None:
-        """Wait until `amount` is in the bucket, and take it; more than its size is a debt."""
-        if self._limits is None:
-            return
-        size, rate = self._limits
-        with self._lock:
-            now = self._clock.monotonic()
-            self._level = min(size, self._level + (now - self._at) * rate) - amount
-            self._at = now
-            wait = max(0.0, -self._level / rate)
-        if wait:
-            self._clock.sleep(wait)

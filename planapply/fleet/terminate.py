@@ -6,8 +6,9 @@ from functools import partial
 
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
+from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import cluster_tags
-from planapply.fleet.retry import Bucket, Patience
+from planapply.fleet.retry import Retrier
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import to_ranges
@@ -16,7 +17,7 @@ from planapply.model.state import State
 from planapply.provider import ErrorKind, Provider
 
 UNKNOWN = frozenset({ErrorKind.UNKNOWN})
-LONGEST_END = 600.0  # seconds: EC2 VMs with large memory take minutes to shut down
+TERMINATION_TIMEOUT = 600.0  # seconds: EC2 VMs with large memory take minutes to shut down
 
 
 @dataclass
@@ -25,21 +26,23 @@ class Terminator:
 
     provider: Provider
     journal: Journal
-    patience: Patience
-    requests: Bucket
-    vms: Bucket
-    tell: Listener
+    retrier: Retrier
+    request_bucket: TokenBucket
+    vm_bucket: TokenBucket
+    on_event: Listener
 
-    def ask(self, ids: Sequence[str]) -> set[str]:
+    def request_termination(self, ids: Sequence[str]) -> set[str]:
         """Ask for the end of these VMs; gives the ids that the cloud did not know."""
         unknown: set[str] = set()
-        most = self.provider.limits.terminate_batch
-        for start in range(0, len(ids), most):
-            part = ids[start : start + most]
-            self.requests.take()
-            self.vms.take(len(part))
+        batch_size = self.provider.limits.terminate_batch
+        for start in range(0, len(ids), batch_size):
+            part = ids[start : start + batch_size]
+            self.request_bucket.take()
+            self.vm_bucket.take(len(part))
             # Ending what has ended is a success, so a lost answer is simply asked for again.
-            unknown.update(self.patience.call(partial(self.provider.terminate, part), also=UNKNOWN))
+            unknown.update(
+                self.retrier.call(partial(self.provider.terminate, part), retry_kinds=UNKNOWN)
+            )
         return unknown
 
     def terminate(self, names: list[str]) -> None:
@@ -52,34 +55,38 @@ class Terminator:
         if not names:
             return
         self.journal.update(mark)
-        self.tell(Event(event="terminating", names=tuple(names)))
+        self.on_event(Event(event="terminating", names=tuple(names)))
         records = self.journal.read(lambda state: {name: state.nodes[name] for name in names})
-        unknown = self.ask([record.vm for record in records.values()])
-        clock, settle = self.patience.clock, self.provider.limits.settle
+        unknown = self.request_termination([record.vm for record in records.values()])
+        clock, delay = self.retrier.clock, self.provider.limits.consistency_delay
         # By a clock that can't jump: an existing VM is shown by then.
-        visible = clock.monotonic() + settle
+        visible_at = clock.monotonic() + delay
 
-        def gone() -> bool:
+        def all_gone() -> bool:
             nonlocal unknown
-            shown = {vm.id: vm for vm in self._find()}
+            visible_vms = {vm.id: vm for vm in self._find()}
             # One that was too young to be known when we asked must be asked for when it shows.
-            again = [i for i in unknown if i in shown and shown[i].status != "stopping"]
-            if again:
-                unknown = unknown - set(again) | self.ask(again)
+            to_retry = [
+                i for i in unknown if i in visible_vms and visible_vms[i].status != "stopping"
+            ]
+            if to_retry:
+                unknown = unknown - set(to_retry) | self.request_termination(to_retry)
             ended = [
                 name
                 for name, record in records.items()
-                if record.vm not in shown
-                and (record.vm not in unknown or clock.monotonic() > visible)
+                if record.vm not in visible_vms
+                and (record.vm not in unknown or clock.monotonic() > visible_at)
             ]
             if ended:
-                self.forget(ended)
+                self.drop(ended)
             for name in ended:
                 del records[name]
             return not records
 
         try:
-            ended = self.patience.until(gone, every=self.provider.limits.poll, limit=LONGEST_END)
+            ended = self.retrier.wait_until(
+                all_gone, interval=self.provider.limits.poll, timeout=TERMINATION_TIMEOUT
+            )
         finally:
             self.journal.flush()
         if not ended:
@@ -91,12 +98,12 @@ class Terminator:
 
     def _find(self) -> list[VM]:
         tags = self.journal.read(cluster_tags)
-        return self.patience.call(lambda: self.provider.find(tags), also=UNKNOWN)
+        return self.retrier.call(lambda: self.provider.find(tags), retry_kinds=UNKNOWN)
 
-    def forget(self, names: list[str]) -> None:
+    def drop(self, names: list[str]) -> None:
         """Take nodes out of the state whose VMs are known to be gone."""
 
-        def forget(state: State) -> None:
+        def drop(state: State) -> None:
             for name in names:
                 del state.nodes[name]
             used = {record.config for record in state.nodes.values()}
@@ -104,5 +111,5 @@ class Terminator:
             for digest in state.configs.keys() - used:
                 del state.configs[digest]
 
-        self.journal.note(forget, len(names))
-        self.tell(Event(event="terminated", names=tuple(names)))
+        self.journal.update_deferred(drop, len(names))
+        self.on_event(Event(event="terminated", names=tuple(names)))

@@ -28,7 +28,7 @@ class Group(Model):
     max: int | None = None
 
 
-class Desired(Model):
+class DesiredState(Model):
     """All that `diff` compares with state and observed."""
 
     cluster: str
@@ -48,7 +48,7 @@ class Desired(Model):
     spec_digest: str
 
 
-class Traits(Protocol):
+class PluginInfo(Protocol):
     """What is needed here of a `planapply.provider.Plugin`, which the nouns can't import."""
 
     @property
@@ -56,7 +56,7 @@ class Traits(Protocol):
     @property
     def security(self) -> Literal["tls", "none"]: ...
     @property
-    def ignores(self) -> frozenset[str]: ...
+    def ignored_settings(self) -> frozenset[str]: ...
 
 
 def requirements_key(requirements: Requirements) -> str:
@@ -64,7 +64,7 @@ def requirements_key(requirements: Requirements) -> str:
     return ",".join(f"{k}={v}" for k in REQUIREMENTS if (v := getattr(requirements, k)) is not None)
 
 
-def desired(spec: Spec, plugin: Traits, pins: Mapping[str, Any]) -> Desired:
+def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any]) -> DesiredState:
     """What `spec` wants from the provider.
 
     `pins` are those of the state (`State.pins`): sizes chosen for requirements, or for none, are
@@ -74,23 +74,30 @@ def desired(spec: Spec, plugin: Traits, pins: Mapping[str, Any]) -> Desired:
     cluster = spec.cluster
     security = cluster.security or plugin.security
     shared: dict[str, Any] = {
-        "environment": _environment(spec.environment, plugin.ignores),
+        "environment": _build_environment(spec.environment, plugin.ignored_settings),
         "security": security,
         "ttl": cluster.ttl,
-        "provider": _replacing(spec.provider, plugin.settings),
+        "provider": _replacement_settings(spec.provider, plugin.settings),
     }
 
-    def config(group: str, node: SchedulerSettings | WorkerGroup, **more: Any) -> NodeConfig:
+    def config(group: str, node: SchedulerSettings | WorkerGroup, **extra: Any) -> NodeConfig:
         settings = _merge(spec.defaults, node)
         settings["tags"] = {**cluster.tags, **settings.get("tags", {})}
-        wanted = {key: settings.pop(key) for key in REQUIREMENTS if key in settings}
-        kept = {key: value for key, value in settings.items() if key not in plugin.ignores}
-        if "size" not in kept and "size" not in plugin.ignores:
-            kept |= _sized(Requirements(**wanted), pins)
-        kept = {**pins.get("defaults", {}).get(",".join(kept.get("size", ())), {}), **kept}
-        return NodeConfig(group=group, cls=node.cls, options=node.options, **kept, **shared, **more)
+        requirements = {key: settings.pop(key) for key in REQUIREMENTS if key in settings}
+        node_settings = {
+            key: value for key, value in settings.items() if key not in plugin.ignored_settings
+        }
+        if "size" not in node_settings and "size" not in plugin.ignored_settings:
+            node_settings |= _resolve_size(Requirements(**requirements), pins)
+        node_settings = {
+            **pins.get("defaults", {}).get(",".join(node_settings.get("size", ())), {}),
+            **node_settings,
+        }
+        return NodeConfig(
+            group=group, cls=node.cls, options=node.options, **node_settings, **shared, **extra
+        )
 
-    return Desired(
+    return DesiredState(
         cluster=cluster.name,
         provider=cluster.provider,
         settings=spec.provider,
@@ -116,7 +123,7 @@ def desired(spec: Spec, plugin: Traits, pins: Mapping[str, Any]) -> Desired:
 
 def _merge(defaults: NodeSettings, node: NodeSettings) -> dict[str, Any]:
     """The node settings that either says; the node's own win, and tables are joined."""
-    base, own = (
+    inherited, own = (
         {
             key: getattr(settings, key)
             for key in NodeSettings.model_fields
@@ -125,14 +132,16 @@ def _merge(defaults: NodeSettings, node: NodeSettings) -> dict[str, Any]:
         for settings in (defaults, node)
     )
     if "size" in own:
-        base = {key: value for key, value in base.items() if key not in REQUIREMENTS}
+        inherited = {key: value for key, value in inherited.items() if key not in REQUIREMENTS}
     elif not own.keys().isdisjoint(REQUIREMENTS):
-        base.pop("size", None)
-    joined = {key: {**base.get(key, {}), **own.get(key, {})} for key in ("tags", "create")}
-    return {**base, **own, **joined}
+        inherited.pop("size", None)
+    merged_tables = {
+        key: {**inherited.get(key, {}), **own.get(key, {})} for key in ("tags", "create")
+    }
+    return {**inherited, **own, **merged_tables}
 
 
-def _sized(requirements: Requirements, pins: Mapping[str, Any]) -> dict[str, Any]:
+def _resolve_size(requirements: Requirements, pins: Mapping[str, Any]) -> dict[str, Any]:
     # Once they are chosen, the sizes are what the VM is made from: another wish that picks the same
     # ones is no reason to replace it.
     sizes = pins.get("sizes", {}).get(requirements_key(requirements))
@@ -141,23 +150,25 @@ def _sized(requirements: Requirements, pins: Mapping[str, Any]) -> dict[str, Any
     return {"requirements": requirements} if requirements != Requirements() else {}
 
 
-def _environment(settings: EnvironmentSettings, ignores: frozenset[str]) -> Environment:
-    if "environment" in ignores:
+def _build_environment(
+    settings: EnvironmentSettings, ignored_settings: frozenset[str]
+) -> Environment:
+    if "environment" in ignored_settings:
         return Environment()
     return Environment(
         **{
             key: getattr(settings, key)
             for key in settings.model_fields_set
-            if f"environment.{key}" not in ignores
+            if f"environment.{key}" not in ignored_settings
         }
     )
 
 
-def _replacing(values: Mapping[str, Any], settings: type[BaseModel]) -> dict[str, Any]:
+def _replacement_settings(values: Mapping[str, Any], settings: type[BaseModel]) -> dict[str, Any]:
     """Those of the provider's settings whose change needs another VM."""
-    replacing = set()
+    names = set()
     for name, field in settings.model_fields.items():
         extra = field.json_schema_extra
         if isinstance(extra, dict) and extra.get("effect") == "replacement":
-            replacing.add(field.alias or name)
-    return {key: value for key, value in values.items() if key in replacing}
+            names.add(field.alias or name)
+    return {key: value for key, value in values.items() if key in names}

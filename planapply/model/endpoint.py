@@ -11,7 +11,9 @@ def scheduler_address(record: NodeRecord, config: NodeConfig, *, public: bool) -
     return f"{'tls' if config.security == 'tls' else 'tcp'}://{host}:{port}"
 
 
-def endpoint(record: NodeRecord, config: NodeConfig, dashboard_port: int | None = None) -> Endpoint:
+def build_endpoint(
+    record: NodeRecord, config: NodeConfig, dashboard_port: int | None = None
+) -> Endpoint:
     """What the state says of the scheduler's addresses; the dashboard's port is asked of Dask."""
     host = record.public_address or record.private_address
     return Endpoint(
@@ -21,16 +23,19 @@ def endpoint(record: NodeRecord, config: NodeConfig, dashboard_port: int | None 
     )
 
 
-def located(state: State) -> Endpoint | None:
+def current_endpoint(state: State) -> Endpoint | None:
     """Where the scheduler is by its VM's record: an apply may have died before it noted that.
 
     What the state says already stays while its addresses are the same, with the dashboard's port.
     """
-    record, known = state.scheduler, state.endpoint
+    record, recorded = state.scheduler, state.endpoint
     if record is None:
         return None
     if not record.private_address or record.config not in state.configs:
-        return known
-    now = endpoint(record, state.configs[record.config])
-    same = known is not None and (known.private, known.public) == (now.private, now.public)
-    return known if same else now
+        return recorded
+    current = build_endpoint(record, state.configs[record.config])
+    is_unchanged = recorded is not None and (recorded.private, recorded.public) == (
+        current.private,
+        current.public,
+    )
+    return recorded if is_unchanged else current

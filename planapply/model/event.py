@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from planapply.model.base import Model
 
-Kind = Literal[
+EventKind = Literal[
     "launching",  # the provider is being asked
     "launched",
     "joined",
@@ -24,7 +24,7 @@ Kind = Literal[
 class Event(Model):
     """One thing that happened; `apply --json` prints one a line."""
 
-    event: Kind
+    event: EventKind
     names: tuple[str, ...] = ()
     """The nodes it is about."""
     message: str = ""

@@ -15,31 +15,31 @@ from planapply.model.node import TAG_PREFIX
 Effect = Literal["nothing", "update", "replacement", "refusal"]
 
 STATE_SCHEMES = ("s3", "gs", "az")
-LONGEST_NAME = 63
+MAX_NAME_LENGTH = 63
 _FILE_OPTION = re.compile(
     r"\s*(?:-[rcef]|--(?:requirement|constraint|editable|find-links)[\s=])\s*(?P<target>\S*)"
 )
 _LOCAL_PATH = re.compile(r"\s*(?:[./~]|file:|[^#]*@\s*file:)")
 
 
-def key(effect: Effect, *examples: object, **more: Any) -> Any:
+def spec_key(effect: Effect, *examples: object, **more: Any) -> Any:
     """What changing this key does to nodes that exist, examples of it, and pydantic's constraints."""
     return Field(json_schema_extra={"effect": effect}, examples=list(examples), **more)
 
 
-def _matches(pattern: str, wrong: str, write: str) -> AfterValidator:
+def _match_pattern(pattern: str, problem: str, hint: str) -> AfterValidator:
     compiled = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
         if not compiled.fullmatch(value):
-            raise ValueError(f"{wrong}\n{write}")
+            raise ValueError(f"{problem}\n{hint}")
         return value
 
     return AfterValidator(check)
 
 
-def _cluster_name(name: str) -> str:
-    if not names.CLUSTER_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+def _check_cluster_name(name: str) -> str:
+    if not names.CLUSTER_NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise ValueError(
             "a cluster's name is 1 to 63 letters, digits and hyphens, with no hyphen at its ends\n"
             'Write for example name = "genomics".'
@@ -47,10 +47,10 @@ def _cluster_name(name: str) -> str:
     return name
 
 
-def _group_name(name: str) -> str:
+def _check_group_name(name: str) -> str:
     if name == names.SCHEDULER:
         raise ValueError("`scheduler` names the scheduler's own node\nCall the group otherwise.")
-    if not names.GROUP_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+    if not names.GROUP_NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise ValueError(
             "a group's name is 1 to 63 letters, digits and hyphens, begins with a letter "
             "and does not end in a hyphen and a number\n"
@@ -59,7 +59,7 @@ def _group_name(name: str) -> str:
     return name
 
 
-def state_place(location: str) -> str:
+def check_state_location(location: str) -> str:
     """`location` itself, if a state can be there."""
     scheme, address, rest = location.partition("://")
     if not location.strip() or not location.isprintable():
@@ -74,7 +74,7 @@ def state_place(location: str) -> str:
     return location
 
 
-def _tag_key(key: str) -> str:
+def _check_tag_key(key: str) -> str:
     if key.startswith(TAG_PREFIX) or key == "Name":
         raise ValueError("planapply sets this tag itself\nUse another key.")
     if not 1 <= len(key) <= 128 or not key.isprintable():
@@ -82,7 +82,7 @@ def _tag_key(key: str) -> str:
     return key
 
 
-def _tag_value(value: str) -> str:
+def _check_tag_value(value: str) -> str:
     if len(value) > 256 or not value.isprintable():
         raise ValueError("a tag's value is at most 256 printable characters\nShorten it.")
     return value
@@ -94,7 +94,7 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+def _check_distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values or not all(value.strip() for value in values):
         raise ValueError("nothing is named here\nName at least one, or leave the key out.")
     if len(set(values)) < len(values):
@@ -102,7 +102,7 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _spot(value: object) -> object:
+def _check_spot(value: object) -> object:
     if not (isinstance(value, bool) or value == "prefer"):
         raise ValueError(
             'this is neither true, false nor "prefer"\n'
@@ -111,7 +111,7 @@ def _spot(value: object) -> object:
     return value
 
 
-def is_here_only(requirement: str) -> bool:
+def is_local_requirement(requirement: str) -> bool:
     """Whether a line of requirements names a file or a folder, which only this machine has."""
     option = _FILE_OPTION.match(requirement)
     if option:
@@ -119,7 +119,7 @@ def is_here_only(requirement: str) -> bool:
     return bool(_LOCAL_PATH.match(requirement))
 
 
-def _packages(value: object) -> object:
+def _check_packages(value: object) -> object:
     if isinstance(value, str) and value != "client":
         raise ValueError(
             'this is neither a list nor "client"\n'
@@ -128,7 +128,7 @@ def _packages(value: object) -> object:
         )
     if not isinstance(value, list | tuple):
         return value
-    _distinct(tuple(str(package) for package in value))
+    _check_distinct(tuple(str(package) for package in value))
     for package in (package for package in value if isinstance(package, str)):
         if package.startswith("-") or not package.isprintable():
             raise ValueError(
@@ -136,7 +136,7 @@ def _packages(value: object) -> object:
                 'Write what pip takes, such as "pandas>=2"; pip\'s options can stand in a '
                 "requirements file."
             )
-        if is_here_only(package):
+        if is_local_requirement(package):
             raise ValueError(
                 f"{json.dumps(package)} is on this machine\n"
                 "The nodes have no files of yours: publish it, or name an address."
@@ -144,7 +144,7 @@ def _packages(value: object) -> object:
     return tuple(value)
 
 
-def _commands(lines: tuple[str, ...]) -> tuple[str, ...]:
+def _check_commands(lines: tuple[str, ...]) -> tuple[str, ...]:
     if not all(line.strip() and "\0" not in line for line in lines):
         raise ValueError(
             "an empty command\n"
@@ -155,21 +155,23 @@ def _commands(lines: tuple[str, ...]) -> tuple[str, ...]:
 
 Text = Annotated[
     str,
-    _matches(
+    _match_pattern(
         r"(?=.*\S)[^\0-\x1f\x7f]*",
         "nothing is named here, or with a control character",
         "Name it, or leave the key out.",
     ),
 ]
-ClusterName = Annotated[str, AfterValidator(_cluster_name)]
-GroupName = Annotated[str, AfterValidator(_group_name)]
-StatePlace = Annotated[str, AfterValidator(state_place)]
-Tags = dict[Annotated[str, AfterValidator(_tag_key)], Annotated[str, AfterValidator(_tag_value)]]
-Texts = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
-TextOrTexts = Annotated[
+ClusterName = Annotated[str, AfterValidator(_check_cluster_name)]
+GroupName = Annotated[str, AfterValidator(_check_group_name)]
+StateLocation = Annotated[str, AfterValidator(check_state_location)]
+Tags = dict[
+    Annotated[str, AfterValidator(_check_tag_key)], Annotated[str, AfterValidator(_check_tag_value)]
+]
+TextList = Annotated[tuple[Text, ...], AfterValidator(_check_distinct)]
+TextOrTextList = Annotated[
     tuple[Text, ...],
     BeforeValidator(_as_tuple),
-    AfterValidator(_distinct),
+    AfterValidator(_check_distinct),
     WithJsonSchema(
         {
             "anyOf": [
@@ -181,12 +183,12 @@ TextOrTexts = Annotated[
 ]
 Spot = Annotated[
     bool | Literal["prefer"],
-    BeforeValidator(_spot),
+    BeforeValidator(_check_spot),
     WithJsonSchema({"enum": [True, False, "prefer"]}),
 ]
 DottedClass = Annotated[
     str,
-    _matches(
+    _match_pattern(
         r"[^\W\d]\w*(\.[^\W\d]\w*)+",
         "this is not a class in dotted form",
         'Write its module and its name, such as "distributed.Nanny".',
@@ -194,7 +196,7 @@ DottedClass = Annotated[
 ]
 PythonVersion = Annotated[
     str,
-    _matches(
+    _match_pattern(
         r"3\.[0-9]{1,2}(\.[0-9]{1,3})?",
         "this is not a version of Python",
         'Write for example python = "3.12".',
@@ -208,7 +210,7 @@ _TAG = r"\w[\w.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[+._-][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 ContainerImage = Annotated[
     str,
-    _matches(
+    _match_pattern(
         rf"(?:(?:{_HOST})(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::{_TAG})?(?:@{_DIGEST})?",
         "this can't be the name of a container image",
         'Write it as `docker pull` takes it, such as "daskdev/dask:latest" or '
@@ -217,7 +219,7 @@ ContainerImage = Annotated[
 ]
 Packages = Annotated[
     tuple[str, ...] | Literal["client"],
-    BeforeValidator(_packages),
+    BeforeValidator(_check_packages),
     WithJsonSchema(
         {
             "anyOf": [
@@ -230,12 +232,12 @@ Packages = Annotated[
 Variables = dict[
     Annotated[
         str,
-        _matches(
+        _match_pattern(
             r"[A-Za-z_][A-Za-z0-9_]*",
             "this can't be an environment variable",
             "Use letters, digits and underscores, beginning with no digit.",
         ),
     ],
-    Annotated[str, _matches(r"[^\0]*", "a zero byte can't be passed on", "Leave it out.")],
+    Annotated[str, _match_pattern(r"[^\0]*", "a zero byte can't be passed on", "Leave it out.")],
 ]
-Commands = Annotated[tuple[str, ...], AfterValidator(_commands)]
+Commands = Annotated[tuple[str, ...], AfterValidator(_check_commands)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 SCHEDULER = "scheduler"
 GROUP_NAME = re.compile(r"(?!scheduler$)(?!.*-[0-9]+$)[A-Za-z][A-Za-z0-9-]*", re.ASCII)
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
-MOST_NODES = 100_000
+MAX_NODES = 100_000
 """In one group."""
 _NODE = re.compile(r"(?P<group>.+)-(?P<index>0|[1-9][0-9]*)")
 _RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)\]")
@@ -55,21 +55,21 @@ def from_ranges(ranges: Iterable[str]) -> list[str]:
     for text in ranges:
         match = _RANGE.fullmatch(text)
         first, last = (int(match["first"][:9]), int(match["last"][:9])) if match else (0, 0)
-        if match and last - first < MOST_NODES:
+        if match and last - first < MAX_NODES:
             names += [node_name(match["group"], index) for index in range(first, last + 1)]
         else:
             names.append(text)
     return names
 
 
-def name_at(ranges: Iterable[str], place: int) -> str | None:
-    """`from_ranges(ranges)[place]` at the cost of one name; None where there is none."""
+def name_at(ranges: Iterable[str], index: int) -> str | None:
+    """`from_ranges(ranges)[index]` at the cost of one name; None where there is none."""
     for text in ranges:
         match = _RANGE.fullmatch(text)
         first, last = (int(match["first"]), int(match["last"])) if match else (0, 0)
-        if 0 <= place <= last - first:
-            return node_name(match["group"], first + place) if match else text
-        place -= last - first + 1
+        if 0 <= index <= last - first:
+            return node_name(match["group"], first + index) if match else text
+        index -= last - first + 1
     return None
 
 

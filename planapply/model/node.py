@@ -104,7 +104,7 @@ class VM(Model):
     """Seconds since the epoch."""
 
     @property
-    def runs(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it is, or may become, of use."""
         return self.status in ("pending", "running")
 

@@ -61,7 +61,7 @@ class Cost(Model):
     """Whose prices, and of which day."""
 
 
-class Elastic(Model):
+class ElasticGroup(Model):
     """An elastic group's bounds, and how many nodes it has once the plan is applied."""
 
     nodes: int
@@ -96,7 +96,7 @@ class Plan(Model):
     refresh_only: bool = False
     """Only what the cloud has changed is recorded."""
     next_index: dict[str, int] = {}
-    elastic: dict[str, Elastic] = {}
+    elastic: dict[str, ElasticGroup] = {}
     """By group: `scale` and `adapt` move their size, not a plan, and the plan says so."""
     pins: dict[str, Any] = {}
     cost: Cost | None = None

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 _NUMBER = re.compile(r"\s*(?P<number>[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?)\s*(?P<unit>[A-Za-z]*)\s*")
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONG = {
+_LONG_UNITS = {
     "nanosecond": "ns",
     "microsecond": "us",
     "millisecond": "ms",
@@ -24,51 +24,51 @@ _LONG = {
     "day": "d",
     "week": "w",
 }
-_SECONDS |= {long: _SECONDS[short] for long, short in _LONG.items()}
-_SECONDS |= {f"{long}s": _SECONDS[short] for long, short in _LONG.items()}
+_SECONDS |= {long: _SECONDS[short] for long, short in _LONG_UNITS.items()}
+_SECONDS |= {f"{long}s": _SECONDS[short] for long, short in _LONG_UNITS.items()}
 
 _BYTES = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _BYTES |= {_letter: 1000**_power, f"{_letter}b": 1000**_power}
     _BYTES |= {f"{_letter}i": 1024**_power, f"{_letter}ib": 1024**_power}
 
-LONGEST = 10 * 365 * 86400.0
-SMALLEST = 1 << 20
-LARGEST = 1 << 60
+MAX_DURATION = 10 * 365 * 86400.0
+MIN_SIZE = 1 << 20
+MAX_SIZE = 1 << 60
 
 
-def seconds(value: object) -> float:
+def parse_duration(value: object) -> float:
     """A duration in seconds, from "30 min", "1.5 h", "90 s" or a number of seconds.
 
     Raises ValueError, whose second line says what is accepted.
     """
-    help = 'Write a number and a unit (s, min, h, d, w), such as "30 min".'
-    number, unit = _split(value, "a duration", help)
+    hint = 'Write a number and a unit (s, min, h, d, w), such as "30 min".'
+    number, unit = _split_unit(value, "a duration", hint)
     if unit.lower() not in _SECONDS and unit:
-        raise ValueError(f"`{unit}` is not a unit of time\n{help}")
+        raise ValueError(f"`{unit}` is not a unit of time\n{hint}")
     result = number * _SECONDS[unit.lower() or "s"]
-    if not 0 < result <= LONGEST:
-        raise ValueError(f"a duration is more than 0 and at most 10 years\n{help}")
+    if not 0 < result <= MAX_DURATION:
+        raise ValueError(f"a duration is more than 0 and at most 10 years\n{hint}")
     return result
 
 
-def size_in_bytes(value: object) -> int:
+def parse_size(value: object) -> int:
     """A size in bytes, from "100 GiB", "1.5 TB" or a number of bytes.
 
     Less than 1 MiB is refused, since `disk = 100` means gigabytes to whoever writes it.
     Raises ValueError, whose second line says what is accepted.
     """
-    help = 'Write a number and a unit (MiB, GiB, TiB; MB, GB, TB), such as "100 GiB".'
-    number, unit = _split(value, "a size", help)
+    hint = 'Write a number and a unit (MiB, GiB, TiB; MB, GB, TB), such as "100 GiB".'
+    number, unit = _split_unit(value, "a size", hint)
     if unit.lower() not in _BYTES:
-        raise ValueError(f"`{unit}` is not a unit of size\n{help}")
+        raise ValueError(f"`{unit}` is not a unit of size\n{hint}")
     result = number * _BYTES[unit.lower()]
-    if not SMALLEST <= result <= LARGEST:
-        raise ValueError(f"a size is at least 1 MiB and at most 1024 PiB\n{help}")
+    if not MIN_SIZE <= result <= MAX_SIZE:
+        raise ValueError(f"a size is at least 1 MiB and at most 1024 PiB\n{hint}")
     return int(result)
 
 
-def _split(value: object, what: str, help: str) -> tuple[float, str]:
+def _split_unit(value: object, quantity: str, hint: str) -> tuple[float, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(value), ""
@@ -76,12 +76,12 @@ def _split(value: object, what: str, help: str) -> tuple[float, str]:
             return math.inf, ""
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"this is not {what}\n{help}")
+        raise ValueError(f"this is not {quantity}\n{hint}")
     return float(match["number"]), match["unit"]
 
 
 _SCHEMA = {"type": ["string", "number"]}
-Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(_SCHEMA)]
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_SCHEMA)]
 """Seconds; "30 min" in a spec."""
-Size = Annotated[int, BeforeValidator(size_in_bytes), WithJsonSchema(_SCHEMA)]
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SCHEMA)]
 """Bytes; "100 GiB" in a spec."""

@@ -25,16 +25,16 @@ from planapply.model.field_types import (
     Packages,
     PythonVersion,
     Spot,
-    StatePlace,
+    StateLocation,
     Tags,
     Text,
-    TextOrTexts,
-    Texts,
+    TextList,
+    TextOrTextList,
     Variables,
-    key,
-    state_place,
+    check_state_location,
+    spec_key,
 )
-from planapply.model.names import MOST_NODES
+from planapply.model.names import MAX_NODES
 from planapply.model.quantities import Duration, Size
 
 REQUIREMENTS = ("cpus", "memory", "gpus", "arch")
@@ -44,37 +44,37 @@ REQUIREMENTS = ("cpus", "memory", "gpus", "arch")
 class ClusterSettings(Model):
     """The cluster as a whole."""
 
-    name: Annotated[ClusterName, key("refusal", "genomics")]
+    name: Annotated[ClusterName, spec_key("refusal", "genomics")]
     """1 to 63 letters, digits and hyphens. Every VM carries it as a tag, so it can't change while
     the cluster exists: destroy that one first, or keep the new one in another state."""
-    provider: Annotated[Text, key("refusal", "ec2")] = "local"
+    provider: Annotated[Text, spec_key("refusal", "ec2")] = "local"
     """Where the VMs are launched; `planapply providers` lists what is installed. Default: `local`.
     """
-    state: Annotated[StatePlace | None, key("nothing", "s3://bucket/genomics.json")] = None
+    state: Annotated[StateLocation | None, spec_key("nothing", "s3://bucket/genomics.json")] = None
     """Where the state is kept: a path, relative to the spec's folder, or an address that begins
     with `s3://`, `gs://` or `az://`. Default: the spec's name with `.state.json` in place of its
     suffix, beside the spec. A change moves no state: bring it there first (`planapply state pull`,
     `push`), or planapply finds none there and knows nothing of the VMs that run."""
-    security: Annotated[Literal["tls", "none"] | None, key("replacement", "tls")] = None
+    security: Annotated[Literal["tls", "none"] | None, spec_key("replacement", "tls")] = None
     """`tls` encrypts what nodes and clients say to each other, with a key made for this cluster;
     with `none`, whoever reaches the scheduler can run code on every node. Default: `tls` in every
     cloud, `none` for `local`. A change replaces every node."""
-    idle_timeout: Annotated[Duration | None, key("replacement", "30 min")] = None
+    idle_timeout: Annotated[Duration | None, spec_key("replacement", "30 min")] = None
     """A scheduler without work for this long ends, its VM and its workers' VMs with it.
     Default: never. A change replaces the scheduler, and so every node."""
-    ttl: Annotated[Duration | None, key("replacement", "12 h")] = None
+    ttl: Annotated[Duration | None, spec_key("replacement", "12 h")] = None
     """VMs of this age terminate themselves, whatever happens. Default: never. A change replaces
     every node."""
-    max_cost: Annotated[float | None, key("nothing", 40.0, gt=0)] = None
+    max_cost: Annotated[float | None, spec_key("nothing", 40.0, gt=0)] = None
     """USD an hour; a plan for a cluster that costs more is an error. Default: no limit.
 
     Where a price is not known, the plan warns, and counts the rest.
     """
-    join_timeout: Annotated[Duration, key("nothing", "10 min")] = 600.0
+    join_timeout: Annotated[Duration, spec_key("nothing", "10 min")] = 600.0
     """How long `apply` waits for a launched node to join the scheduler. Default: 10 minutes."""
-    tags: Annotated[Tags, key("update", {"team": "bio"})] = {}
+    tags: Annotated[Tags, spec_key("update", {"team": "bio"})] = {}
     """On every VM and supporting resource."""
-    protect: Annotated[bool, key("nothing", True)] = False
+    protect: Annotated[bool, spec_key("nothing", True)] = False
     """A plan that would destroy or replace anything is refused. Default: `false`.
 
     An elastic group still shrinks under `scale` and `adapt`, within `min` and `max`: that is what it is
@@ -86,30 +86,34 @@ class ClusterSettings(Model):
 class NodeSettings(Model):
     """What a VM is: for the scheduler and every group, where they do not say otherwise."""
 
-    size: Annotated[TextOrTexts, key("replacement", "m7i.large", ["m7i.large", "m6i.large"])] = ()
+    size: Annotated[
+        TextOrTextList, spec_key("replacement", "m7i.large", ["m7i.large", "m6i.large"])
+    ] = ()
     """The cloud's name for the VM's type, or a list of such, tried in this order where the cloud
     has no more of one. A VM whose size is on the changed list stays. Default: the provider's."""
-    cpus: Annotated[int | None, key("replacement", 8, ge=1, le=10_000)] = None
+    cpus: Annotated[int | None, spec_key("replacement", 8, ge=1, le=10_000)] = None
     """In place of `size`: the fewest virtual CPUs. The cheapest sizes that have what `cpus`,
     `memory`, `gpus` and `arch` ask for are chosen when planned, and then kept."""
-    memory: Annotated[Size | None, key("replacement", "32 GiB")] = None
+    memory: Annotated[Size | None, spec_key("replacement", "32 GiB")] = None
     """In place of `size`: the least memory."""
-    gpus: Annotated[int | None, key("replacement", 1, ge=1, le=1000)] = None
+    gpus: Annotated[int | None, spec_key("replacement", 1, ge=1, le=1000)] = None
     """In place of `size`: the fewest GPUs."""
-    arch: Annotated[Literal["x86_64", "arm64"] | None, key("replacement", "arm64")] = None
+    arch: Annotated[Literal["x86_64", "arm64"] | None, spec_key("replacement", "arm64")] = None
     """In place of `size`: the processor's architecture."""
-    image: Annotated[Text | None, key("replacement", "ami-0123456789abcdef0")] = None
+    image: Annotated[Text | None, spec_key("replacement", "ami-0123456789abcdef0")] = None
     """The cloud's id of the image that the VM boots. Default: the provider's, a current Debian."""
-    zones: Annotated[Texts, key("replacement", ["eu-west-1a", "eu-west-1b"])] = ()
+    zones: Annotated[TextList, spec_key("replacement", ["eu-west-1a", "eu-west-1b"])] = ()
     """Where the VM may be, tried in this order. Default: anywhere in the region."""
-    spot: Annotated[Spot, key("replacement", "prefer")] = False
+    spot: Annotated[Spot, spec_key("replacement", "prefer")] = False
     """Spot VMs, which cost less and can be taken away: `false`, `true`, or `"prefer"` for spot
     where it can be had and on demand elsewhere. Default: `false`."""
-    disk: Annotated[Size | None, key("replacement", "100 GiB")] = None
+    disk: Annotated[Size | None, spec_key("replacement", "100 GiB")] = None
     """The size of the root disk. Default: the image's."""
-    create: Annotated[dict[str, Any], key("replacement", {"ex_metadata": {"team": "bio"}})] = {}
+    create: Annotated[
+        dict[str, Any], spec_key("replacement", {"ex_metadata": {"team": "bio"}})
+    ] = {}
     """For the provider `libcloud`: more arguments for its `create_node`."""
-    tags: Annotated[Tags, key("update", {"stage": "test"})] = {}
+    tags: Annotated[Tags, spec_key("update", {"stage": "test"})] = {}
     """On the VM, besides those of the cluster and of `[defaults]`."""
 
 
@@ -120,22 +124,23 @@ class EnvironmentSettings(Model):
     needs.
     """
 
-    python: Annotated[PythonVersion | None, key("replacement", "3.12")] = None
+    python: Annotated[PythonVersion | None, spec_key("replacement", "3.12")] = None
     """The version of Python in which `packages` or `requirements` are installed. Default: that
     which runs planapply with `packages = "client"`, else the image's."""
     packages: Annotated[
-        Packages | None, key("replacement", ["dask[distributed]==2026.8.0", "pandas"], "client")
+        Packages | None,
+        spec_key("replacement", ["dask[distributed]==2026.8.0", "pandas"], "client"),
     ] = None
     """What to install, as pip takes it; or `"client"`: what the Python has that runs planapply, in
     the same versions."""
-    requirements: Annotated[Text | None, key("replacement", "requirements.txt")] = None
+    requirements: Annotated[Text | None, spec_key("replacement", "requirements.txt")] = None
     """A file of what to install, as pip takes it, relative to the spec's folder. A change of what
     is in it is the change that counts."""
-    docker: Annotated[ContainerImage | None, key("replacement", "daskdev/dask:latest")] = None
+    docker: Annotated[ContainerImage | None, spec_key("replacement", "daskdev/dask:latest")] = None
     """A container image in which the Dask processes run, as `docker pull` takes it."""
-    env: Annotated[Variables, key("replacement", {"OMP_NUM_THREADS": "1"})] = {}
+    env: Annotated[Variables, spec_key("replacement", {"OMP_NUM_THREADS": "1"})] = {}
     """Environment variables of the Dask processes."""
-    setup: Annotated[Commands, key("replacement", ["apt-get install -y graphviz"])] = ()
+    setup: Annotated[Commands, spec_key("replacement", ["apt-get install -y graphviz"])] = ()
     """Shell commands, run as root on the VM before Dask starts; where one fails, Dask does not
     start."""
 
@@ -143,11 +148,11 @@ class EnvironmentSettings(Model):
 class SchedulerSettings(NodeSettings):
     """The scheduler; a replaced one replaces every node."""
 
-    cls: Annotated[DottedClass, key("replacement", "distributed.Scheduler", alias="class")] = (
+    cls: Annotated[DottedClass, spec_key("replacement", "distributed.Scheduler", alias="class")] = (
         "distributed.Scheduler"
     )
     """The class to run, in dotted form. Default: `distributed.Scheduler`."""
-    options: Annotated[dict[str, Any], key("replacement", {"dashboard": False})] = {}
+    options: Annotated[dict[str, Any], spec_key("replacement", {"dashboard": False})] = {}
     """Its arguments."""
 
 
@@ -157,25 +162,25 @@ class WorkerGroup(NodeSettings):
     It has `count` nodes, or between `min` and `max` of them.
     """
 
-    count: Annotated[int | None, key("nothing", 20, ge=0, le=MOST_NODES)] = None
+    count: Annotated[int | None, spec_key("nothing", 20, ge=0, le=MAX_NODES)] = None
     """How many nodes. A change adds nodes, or removes those of the highest numbers; the others stay
     as they are."""
-    min: Annotated[int | None, key("nothing", 0, ge=0, le=MOST_NODES)] = None
+    min: Annotated[int | None, spec_key("nothing", 0, ge=0, le=MAX_NODES)] = None
     """In place of `count`, with `max`: the fewest nodes of an elastic group, which keeps the nodes
     it has until `scale` or `adapt` moves it. Default: 0. Nodes are added only
     where there are fewer."""
-    max: Annotated[int | None, key("nothing", 100, ge=0, le=MOST_NODES)] = None
+    max: Annotated[int | None, spec_key("nothing", 100, ge=0, le=MAX_NODES)] = None
     """In place of `count`: the most nodes of an elastic group. Nodes are removed only where there
     are more."""
-    cls: Annotated[DottedClass, key("replacement", "distributed.Nanny", alias="class")] = (
+    cls: Annotated[DottedClass, spec_key("replacement", "distributed.Nanny", alias="class")] = (
         "distributed.Nanny"
     )
     """The class to run, in dotted form. Default: `distributed.Nanny`."""
     options: Annotated[
-        dict[str, Any], key("replacement", {"nthreads": 8, "resources": {"SSD": 1}})
+        dict[str, Any], spec_key("replacement", {"nthreads": 8, "resources": {"SSD": 1}})
     ] = {}
     """Its arguments."""
-    processes: Annotated[int, key("replacement", 4, ge=1, le=1024)] = 1
+    processes: Annotated[int, spec_key("replacement", 4, ge=1, le=1024)] = 1
     """How many Dask workers a node runs, called `cpu-0-0`, `cpu-0-1`, … They share its processors
     and its memory evenly where `options` does not say otherwise. Default: 1."""
 
@@ -222,8 +227,8 @@ def state_location(state: str | None, spec_path: str | Path) -> str:
             raise PlanapplyError(f"the spec {spec_path} is a folder", "Name a file.")
         return str(spec_path.with_name(f"{spec_path.stem}.state.json"))
     try:
-        state_place(state)
+        check_state_location(state)
     except ValueError as error:
-        wrong, _, write = str(error).partition("\n")
-        raise PlanapplyError(f"state {json.dumps(state)}: {wrong}", write) from None
+        problem, _, hint = str(error).partition("\n")
+        raise PlanapplyError(f"state {json.dumps(state)}: {problem}", hint) from None
     return state if "://" in state else str(spec_path.parent / Path(state).expanduser())

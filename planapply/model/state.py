@@ -10,10 +10,10 @@ from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
 
 FORMAT_VERSION = 1
-SKEW = 300.0  # seconds that two well-kept clocks may differ
+CLOCK_SKEW = 300.0  # seconds that two well-kept clocks may differ
 
 
-Time = Annotated[float, Field(ge=0, lt=2.5e11)]
+Timestamp = Annotated[float, Field(ge=0, lt=2.5e11)]
 """Seconds since the epoch, of a moment that a calendar has."""
 
 
@@ -24,7 +24,7 @@ class TLS(Record):
     key: SecretStr
 
     @field_serializer("key", when_used="json")
-    def _reveal(self, key: SecretStr) -> str:
+    def _serialize_key(self, key: SecretStr) -> str:
         # The state's file is where the key lives; `render` hides it from people.
         return key.get_secret_value()
 
@@ -56,12 +56,12 @@ class NodeRecord(Record):
     size: str | None = None
     zone: str | None = None
     spot: bool = False
-    launched_at: Time | None = None
+    launched_at: Timestamp | None = None
     tags: dict[str, str] = {}
     """The user's tags as last set; planapply's own follow from the rest."""
 
     @classmethod
-    def of(cls, vm: VM, config: str, tags: Mapping[str, str], asked_at: float) -> "NodeRecord":
+    def from_vm(cls, vm: VM, config: str, tags: Mapping[str, str], asked_at: float) -> "NodeRecord":
         """What the state keeps of a VM; `asked_at` stands in for a launch time that isn't told."""
         return cls(
             vm=vm.id,
@@ -77,15 +77,15 @@ class NodeRecord(Record):
             tags=dict(tags),
         )
 
-    def must_show(self, now: float, settle: float) -> bool:
-        """Whether its VM, if it exists, is old enough to be shown; `settle` in seconds.
+    def must_be_visible(self, now: float, consistency_delay: float) -> bool:
+        """Whether its VM, if it exists, is old enough to be shown; `consistency_delay` in seconds.
 
         A launch in the future means that a clock was wrong, and that its age is not known.
         """
         age = now - (self.launched_at or 0.0)
-        return age > settle or age < -SKEW
+        return age > consistency_delay or age < -CLOCK_SKEW
 
-    def seen(self, vm: VM) -> "NodeRecord":
+    def with_addresses_of(self, vm: VM) -> "NodeRecord":
         """Itself, or a copy with the addresses that the cloud has given the VM since."""
         addresses = {
             "private_address": vm.private_address or self.private_address,
@@ -117,7 +117,7 @@ class Intent(Record):
     choice: Choice
     scheduler: str | None = None
     """The address that workers were told; None for a scheduler."""
-    asked_at: Time
+    asked_at: Timestamp
     """Seconds since the epoch, of the last time that the provider was asked."""
 
 
@@ -129,9 +129,9 @@ class Resource(Record):
     """None until the provider's answer is recorded: it may exist."""
     detail: dict[str, Any] = {}
 
-    def lacks(self, wanted: "Resource") -> list[str]:
+    def missing_details(self, desired: "Resource") -> list[str]:
         """What is wanted of it, by the keys of `detail`, and was not asked of the provider yet."""
-        return [key for key, value in wanted.detail.items() if self.detail.get(key) != value]
+        return [key for key, value in desired.detail.items() if self.detail.get(key) != value]
 
 
 class State(Record):

@@ -53,5 +53,5 @@ class Status(Model):
     @property
     def drift(self) -> tuple[str, ...]:
         """Nodes that are not as the state says."""
-        ended = ("gone", "stopping", "stopped")
-        return tuple(node.name for node in self.nodes if node.status in ended)
+        drifted = ("gone", "stopping", "stopped")
+        return tuple(node.name for node in self.nodes if node.status in drifted)

@@ -7,9 +7,9 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.node import NodeConfig
 from planapply.model.state import Resource, State
 from planapply.ops.apply import lock
-from planapply.ops.logs import node_of
-from planapply.ops.workspace import Workspace, asking
-from planapply.provider import Allows, ErrorKind, Provider, Shells
+from planapply.ops.logs import find_node
+from planapply.ops.workspace import Workspace, translate_errors
+from planapply.provider import ErrorKind, Provider, SupportsAllow, SupportsShell
 
 
 def allow(
@@ -17,18 +17,18 @@ def allow(
     network: str | None,
     lock_timeout: float = 0.0,
     *,
-    tell: Listener = lambda event: None,
+    on_event: Listener = lambda event: None,
 ) -> dict[str, Resource]:
     """Let one more network (None: this machine) reach the scheduler, as long as the cluster lasts.
 
     Gives the resources that let it in. Raises PlanapplyError where the provider has none, and for
     those that are gone, after the network is recorded for the apply that makes them again.
     """
-    with lock(workspace, "allow", lock_timeout, tell):
+    with lock(workspace, "allow", lock_timeout, on_event):
         state = workspace.read()
         provider = workspace.connect(state)
         resources = dict(state.resources)
-        if not isinstance(provider, Allows) or not resources:
+        if not isinstance(provider, SupportsAllow) or not resources:
             raise PlanapplyError(
                 f"cluster {state.cluster!r} has nothing of its own through which networks are "
                 "let in",
@@ -43,10 +43,10 @@ def allow(
                 )
         # First the cloud, then the state: what is written as allowed is never asked for again.
         changed = {
-            name: asking(
-                lambda resource=resource: workspace.patience.call(  # type: ignore[misc]
+            name: translate_errors(
+                lambda resource=resource: workspace.retrier.call(  # type: ignore[misc]
                     lambda: provider.allow(resource, network),
-                    also=frozenset({ErrorKind.UNKNOWN}),
+                    retry_kinds=frozenset({ErrorKind.UNKNOWN}),
                 )
             )
             for name, resource in resources.items()
@@ -72,12 +72,14 @@ def shell(workspace: Workspace, name: str, user: str | None) -> Sequence[str]:
     Raises PlanapplyError for a node that is not in the state, and where there is no way to it.
     """
     state = workspace.read()
-    record = node_of(state, name)
+    record = find_node(state, name)
     provider: Provider = workspace.connect(state)
-    if not isinstance(provider, Shells):
+    if not isinstance(provider, SupportsShell):
         raise PlanapplyError(
             f"the provider {state.provider!r} knows no way to log in to a node",
             f"Reach the VM {record.vm} with the cloud's own tools.",
         )
     config = state.configs.get(record.config) or NodeConfig(group=name, cls="unknown")
-    return asking(lambda: workspace.patience.call(lambda: provider.shell(record, config, user)))
+    return translate_errors(
+        lambda: workspace.retrier.call(lambda: provider.shell(record, config, user))
+    )

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from planapply.diff import Refreshed
+from planapply.diff import RefreshResult
 from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import located
+from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.plan import Plan
 from planapply.model.state import State
-from planapply.ops.plan import Planned, PlanOptions, new_lineage, plan_from
-from planapply.ops.workspace import Workspace, asking, identity_of
+from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
+from planapply.ops.workspace import Workspace, read_identity, translate_errors
 from planapply.provider import ProviderError
 from planapply.store import LockInfo
 
@@ -46,46 +46,50 @@ def apply(
     workspace: Workspace,
     confirm: Callable[[Plan], bool],
     options: PlanOptions = PlanOptions(),
-    how: ApplyOptions = ApplyOptions(),
+    apply_options: ApplyOptions = ApplyOptions(),
     *,
-    saved: Plan | None = None,
-    tell: Listener = lambda event: None,
+    saved_plan: Plan | None = None,
+    on_event: Listener = lambda event: None,
 ) -> Report:
-    """Carry out what `plan` would print, or the `saved` one, once `confirm` says so.
+    """Carry out what `plan` would print, or the `saved_plan` one, once `confirm` says so.
 
     Raises PlanapplyError, and Stopped where the clock was stopped; what was done by then is
     recorded.
     """
-    with lock(workspace, "destroy" if options.destroy else "apply", how.lock_timeout, tell):
+    with lock(
+        workspace, "destroy" if options.destroy else "apply", apply_options.lock_timeout, on_event
+    ):
         state = workspace.store.read()
-        if saved is not None:
+        if saved_plan is not None:
             options = PlanOptions(
-                destroy=saved.spec_digest is None, refresh_only=saved.refresh_only
+                destroy=saved_plan.spec_digest is None, refresh_only=saved_plan.refresh_only
             )
         planned = plan_from(workspace, state, options)
-        if saved is not None:
-            check_saved(saved, planned.plan)
-            planned.plan = saved
+        if saved_plan is not None:
+            check_saved(saved_plan, planned.plan)
+            planned.plan = saved_plan
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
-        fleet = open_fleet(workspace, planned, tell, how.parallel)
+        fleet = open_fleet(workspace, planned, on_event, apply_options.parallel)
         failures = run_interruptibly(
-            lambda: carry_out(planned, fleet, how), workspace.clock, fleet.journal
+            lambda: execute_plan(planned, fleet, apply_options), workspace.clock, fleet.journal
         )
         return Report(planned.plan, True, failures, fleet.journal.writes)
 
 
 @contextmanager
-def lock(workspace: Workspace, purpose: str, timeout: float, tell: Listener) -> Iterator[LockInfo]:
+def lock(
+    workspace: Workspace, purpose: str, timeout: float, on_event: Listener
+) -> Iterator[LockInfo]:
     """Hold the state's lock, telling whom it waits for."""
 
-    def waiting(holder: LockInfo) -> None:
-        tell(Event(event="waiting", message=f"for the state's lock: {holder.describe()}"))
+    def on_wait(holder: LockInfo) -> None:
+        on_event(Event(event="waiting", message=f"for the state's lock: {holder.describe()}"))
 
     clock = workspace.clock
-    with workspace.store.lock(purpose, timeout, wait=clock.sleep, on_wait=waiting) as held:
+    with workspace.store.lock(purpose, timeout, wait=clock.sleep, on_wait=on_wait) as held:
         if held.taken_over is not None:
-            tell(
+            on_event(
                 Event(
                     event="note",
                     message="took over the lock of a process that has died: "
@@ -96,30 +100,30 @@ def lock(workspace: Workspace, purpose: str, timeout: float, tell: Listener) -> 
 
 
 def open_fleet(
-    workspace: Workspace, planned: Planned, tell: Listener, parallel: int | None
+    workspace: Workspace, planned: PlanResult, on_event: Listener, parallel: int | None
 ) -> Fleet:
     """The fleet of a locked state; what the plan says of the cluster as a whole is durable then."""
     state = planned.refreshed.state
     plan = planned.plan
-    before = state.model_dump(include=WHOLE)
+    before = state.model_dump(include=CLUSTER_FIELDS)
     if state.is_empty:  # the next cluster may be in another account or region
         state.cloud, state.pins = {}, {}
-    cloud = state.cloud or identity_of(planned.provider, workspace.patience)
+    cloud = state.cloud or read_identity(planned.provider, workspace.retrier)
     state.lineage = state.lineage or new_lineage()
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
     if plan.spec_digest is not None:
         state.protect = plan.protect
-    state.endpoint = located(state)
+    state.endpoint = current_endpoint(state)
     journal = Journal(workspace.store, state)
-    changed = before != state.model_dump(include=WHOLE)
+    changed = before != state.model_dump(include=CLUSTER_FIELDS)
     if changed or plan.changes or planned.refreshed.adopted:
         journal.update(lambda _: None)
-    return Fleet(planned.provider, journal, workspace.clock, tell=tell, parallel=parallel)
+    return Fleet(planned.provider, journal, workspace.clock, on_event=on_event, parallel=parallel)
 
 
-WHOLE = {
+CLUSTER_FIELDS = {
     "cloud",
     "cluster",
     "endpoint",
@@ -132,18 +136,20 @@ WHOLE = {
 }
 
 
-def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, PlanapplyError]:
+def execute_plan(
+    planned: PlanResult, fleet: Fleet, apply_options: ApplyOptions
+) -> dict[str, PlanapplyError]:
     """Execute the plan; gives what could not be done."""
     plan = planned.plan
     if plan.refresh_only:
-        fleet.forget(sorted(planned.refreshed.gone))
+        fleet.drop(sorted(planned.refreshed.gone))
         return {}
     failures: dict[str, PlanapplyError] = {}
     strays = [change.vm for change in plan.changes if change.kind == "stray" and change.vm]
     if strays:
-        asking(lambda: fleet.end_strays(strays))
-    wait = how.wait and plan.spec_digest is not None
-    if plan.changes or (wait and fleet.journal.read(_has_yet_to_join)):
+        translate_errors(lambda: fleet.terminate_strays(strays))
+    wait = apply_options.wait and plan.spec_digest is not None
+    if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed
 
         try:
@@ -155,7 +161,7 @@ def carry_out(planned: Planned, fleet: Fleet, how: ApplyOptions) -> dict[str, Pl
     return failures
 
 
-def _has_yet_to_join(state: State) -> bool:
+def _has_nodes_to_join(state: State) -> bool:
     """Whether an apply that was stopped, or that did not wait, left such nodes."""
     return any(record.status == "launched" for record in state.nodes.values())
 
@@ -165,24 +171,27 @@ def _drop_key(state: State) -> None:
     state.tls = None
 
 
-def check_saved(saved: Plan, now: Plan) -> None:
+def check_saved(saved_plan: Plan, current: Plan) -> None:
     """A saved plan is good for one state and one spec; raises PlanapplyError otherwise."""
     # Without a lineage it was made before there was a state, and is merely stale now.
-    if saved.cluster != now.cluster or saved.lineage not in (None, now.lineage):
+    if saved_plan.cluster != current.cluster or saved_plan.lineage not in (None, current.lineage):
         raise PlanapplyError(
-            f"the plan file is for cluster {saved.cluster!r}, and not for the one of this state",
+            f"the plan file is for cluster {saved_plan.cluster!r}, and not for the one of this state",
             "Apply it with the spec and state that it was made from.",
         )
-    if saved.serial != now.serial:
+    if saved_plan.serial != current.serial:
         raise PlanapplyError(
-            f"the plan file is stale: the state's serial was {saved.serial} and is {now.serial}",
+            f"the plan file is stale: the state's serial was {saved_plan.serial} and is {current.serial}",
             "Plan again: planapply plan --out FILE",
         )
-    if None not in (saved.spec_digest, now.spec_digest) and saved.spec_digest != now.spec_digest:
+    if (
+        None not in (saved_plan.spec_digest, current.spec_digest)
+        and saved_plan.spec_digest != current.spec_digest
+    ):
         raise PlanapplyError(
             "the plan file is stale: the spec has changed since it was made",
             "Plan again: planapply plan --out FILE",
         )
 
 
-__all__ = ["ApplyOptions", "Refreshed", "Report", "apply"]
+__all__ = ["ApplyOptions", "RefreshResult", "Report", "apply"]

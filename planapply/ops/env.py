@@ -8,24 +8,24 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 from planapply.store import tlsfiles
 
-ANSWER = 1.5  # seconds for one try to reach an address
+CONNECT_TIMEOUT = 1.5  # seconds for one try to reach an address
 _COMM = "DASK_DISTRIBUTED__COMM__"
 
 
-def environment(state: State) -> dict[str, str]:
+def client_environment(state: State) -> dict[str, str]:
     """Dask's settings as environment variables; the TLS key goes into files of mode 0600.
 
     Raises PlanapplyError where there is no scheduler, and where the files can't be written.
     """
-    where = state.endpoint
-    if where is None:
+    endpoint = state.endpoint
+    if endpoint is None:
         raise PlanapplyError(
             f"cluster {state.cluster!r} has no scheduler", "`planapply apply` makes one."
         )
-    addresses = [address for address in (where.public, where.private) if address]
+    addresses = [address for address in (endpoint.public, endpoint.private) if address]
     # Settings of a cluster that this shell was told of before must not stay behind.
     variables = {
-        "DASK_SCHEDULER_ADDRESS": _reachable(addresses),
+        "DASK_SCHEDULER_ADDRESS": _first_reachable(addresses),
         f"{_COMM}REQUIRE_ENCRYPTION": str(state.tls is not None),
     }
     if state.tls is not None:
@@ -36,13 +36,13 @@ def environment(state: State) -> dict[str, str]:
     return variables
 
 
-def _reachable(addresses: Sequence[str]) -> str:
+def _first_reachable(addresses: Sequence[str]) -> str:
     """The first address that can be reached from here; the first of all where none can."""
     if len(addresses) > 1:
         for address in addresses:
             parts = urlsplit(address)
             try:
-                socket.create_connection((parts.hostname, parts.port or 0), ANSWER).close()
+                socket.create_connection((parts.hostname, parts.port or 0), CONNECT_TIMEOUT).close()
             except OSError:
                 continue
             return address

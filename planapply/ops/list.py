@@ -6,30 +6,32 @@ from collections.abc import Iterable, Sequence
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.listing import ListedCluster, Listing
 from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
-from planapply.ops.cost import sources
-from planapply.ops.workspace import Workspace, asking, identity_of
-from planapply.provider import ErrorKind, Lists, Price, Prices, Provider
+from planapply.ops.cost import price_sources
+from planapply.ops.workspace import Workspace, read_identity, translate_errors
+from planapply.provider import ErrorKind, Price, Provider, SupportsList, SupportsPrices
 from planapply.store import open_store
 
 
-def listing(
-    workspace: Workspace, places: Iterable[str] = ()
+def list_clusters(
+    workspace: Workspace, locations: Iterable[str] = ()
 ) -> tuple[Listing, tuple[Diagnostic, ...]]:
     """The clusters of the account that the spec's provider reaches; changes nothing.
 
-    States are looked for at the spec's own place and at `places`; the warnings are about those that
+    States are looked for at the spec's own place and at `locations`; the warnings are about those that
     could not be read. Raises PlanapplyError where the provider has no such list, or can't be asked.
     """
     provider = workspace.connect(None)
     name = workspace.plugin(None).name
-    if not isinstance(provider, Lists):
+    if not isinstance(provider, SupportsList):
         raise PlanapplyError(
             f"the provider {name!r} can't list the VMs of other clusters",
             "Look for the tag `planapply:cluster` with the cloud's own tools.",
         )
-    also = frozenset({ErrorKind.UNKNOWN})
-    vms = asking(lambda: workspace.patience.call(provider.list_vms, also=also))
-    states, warnings = _states([workspace.store.location, *places])
+    retry_kinds = frozenset({ErrorKind.UNKNOWN})
+    vms = translate_errors(
+        lambda: workspace.retrier.call(provider.list_vms, retry_kinds=retry_kinds)
+    )
+    states, warnings = _read_states([workspace.store.location, *locations])
     clusters: dict[tuple[str, str], list[VM]] = {}
     for vm in vms:
         key = (vm.tags.get(TAG_CLUSTER, ""), vm.tags.get(TAG_LINEAGE, ""))
@@ -39,8 +41,8 @@ def listing(
     listed = []
     for (cluster, lineage), members in sorted(clusters.items()):
         kept = [vm for vm in members if vm.status != "stopping"]
-        usd, unpriced, its = _cost(provider, kept)
-        prices += its
+        usd, unpriced, cluster_prices = _cost(provider, kept)
+        prices += cluster_prices
         launched = [vm.launched_at for vm in members if vm.launched_at is not None]
         listed.append(
             ListedCluster(
@@ -56,19 +58,19 @@ def listing(
         )
     return Listing(
         provider=name,
-        cloud=identity_of(provider, workspace.patience),
+        cloud=read_identity(provider, workspace.retrier),
         clusters=tuple(listed),
         looked_at=tuple(states.values()),
-        price_source=sources(prices),
+        price_source=price_sources(prices),
     ), warnings
 
 
-def _states(places: Iterable[str]) -> tuple[dict[str, str], tuple[Diagnostic, ...]]:
+def _read_states(locations: Iterable[str]) -> tuple[dict[str, str], tuple[Diagnostic, ...]]:
     """Lineage -> place of every state that could be read, and why the others could not."""
     found: dict[str, str] = {}
     warnings = []
-    for place in dict.fromkeys(places):
-        store = open_store(place)
+    for location in dict.fromkeys(locations):
+        store = open_store(location)
         try:
             state = store.read()
         except PlanapplyError as error:
@@ -81,7 +83,7 @@ def _states(places: Iterable[str]) -> tuple[dict[str, str], tuple[Diagnostic, ..
 
 def _cost(provider: Provider, vms: Sequence[VM]) -> tuple[float | None, int, list[Price]]:
     """USD an hour, how many have no known price, and the prices."""
-    if not isinstance(provider, Prices):
+    if not isinstance(provider, SupportsPrices):
         return None, 0, []
     items = Counter((vm.size, vm.zone, vm.spot) for vm in vms)
     prices = [(provider.price(*item), number) for item, number in items.items()]

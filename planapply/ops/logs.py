@@ -2,17 +2,17 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
-from planapply.bootstrap import SHUTDOWN, own_lines
+from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet import Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.state import NodeRecord, State
-from planapply.ops.workspace import Workspace, asking
-from planapply.provider import Console
+from planapply.ops.workspace import Workspace, translate_errors
+from planapply.provider import SupportsConsole
 
 
-def reading(
-    workspace: Workspace, purpose: str, timeout: float, tell: Listener
+def lock_for_read(
+    workspace: Workspace, purpose: str, timeout: float, on_event: Listener
 ) -> AbstractContextManager[object]:
     """Read while this is open: without a lock, or, with a `timeout` in seconds, once it is ours.
 
@@ -22,7 +22,7 @@ def reading(
         return nullcontext()
     from planapply.ops.apply import lock  # imports asyncio, which `plan` can't afford
 
-    return lock(workspace, purpose, timeout, tell)
+    return lock(workspace, purpose, timeout, on_event)
 
 
 def console(workspace: Workspace, name: str, lines: int) -> str:
@@ -31,19 +31,21 @@ def console(workspace: Workspace, name: str, lines: int) -> str:
     Raises PlanapplyError for a node that is not in the state, and where the provider has no console.
     """
     state = workspace.read()
-    record = node_of(state, name)
+    record = find_node(state, name)
     provider = workspace.connect(state)
-    if not isinstance(provider, Console):
+    if not isinstance(provider, SupportsConsole):
         raise PlanapplyError(
             f"the provider {state.provider!r} can't show what a node printed",
             f"Look at the VM {record.vm} with the cloud's own tools.",
         )
-    asked = lines + SHUTDOWN
-    text = asking(lambda: workspace.patience.call(lambda: provider.console(record.vm, asked)))
-    return own_lines(text, lines)
+    requested_lines = lines + MAX_SHUTDOWN_LINES
+    text = translate_errors(
+        lambda: workspace.retrier.call(lambda: provider.console(record.vm, requested_lines))
+    )
+    return extract_node_lines(text, lines)
 
 
-def node_of(state: State, name: str) -> NodeRecord:
+def find_node(state: State, name: str) -> NodeRecord:
     """One node's record; raises PlanapplyError where there is none."""
     record = state.nodes.get(name)
     if record is not None:

@@ -9,8 +9,8 @@ def outputs(state: State) -> dict[str, str | None]:
 
     Raises PlanapplyError where there is no scheduler.
     """
-    where = state.endpoint
-    if where is None:
+    endpoint = state.endpoint
+    if endpoint is None:
         raise PlanapplyError(
             f"cluster {state.cluster!r} has no scheduler",
             "`planapply apply` makes one; `planapply status` says what is there.",
@@ -21,10 +21,10 @@ def outputs(state: State) -> dict[str, str | None]:
         "provider": state.provider,
         "lineage": state.lineage,
         "security": "none" if state.tls is None else "tls",
-        "scheduler_address": where.public or where.private,
-        "scheduler_address_private": where.private,
-        "scheduler_address_public": where.public,
-        "dashboard_url": where.dashboard,
+        "scheduler_address": endpoint.public or endpoint.private,
+        "scheduler_address_private": endpoint.private,
+        "scheduler_address_public": endpoint.public,
+        "dashboard_url": endpoint.dashboard,
     }
 
 

@@ -4,17 +4,17 @@ import json
 import uuid
 from dataclasses import dataclass
 
-from planapply.diff import Options, Refreshed, destroy_plan, make_plan, refresh
-from planapply.model.desired import Desired
+from planapply.diff import DiffOptions, RefreshResult, create_destroy_plan, create_plan, refresh
+from planapply.model.desired import DesiredState
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.node import TAG_CLUSTER
 from planapply.model.plan import Plan
 from planapply.model.state import Resource, State
-from planapply.ops.cost import priced
-from planapply.ops.preflight import check
-from planapply.ops.resolve import pinned
-from planapply.ops.workspace import Workspace, asking
-from planapply.provider import Notes, Plugin, Prepares, Provider, Retags
+from planapply.ops.cost import add_cost
+from planapply.ops.preflight import check_plan
+from planapply.ops.resolve import resolve_spec
+from planapply.ops.workspace import Workspace, translate_errors
+from planapply.provider import Plugin, Provider, SupportsNotes, SupportsResources, SupportsRetag
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class PlanOptions:
 
 
 @dataclass
-class Planned:
+class PlanResult:
     """A plan and what it was made from."""
 
     plan: Plan
-    refreshed: Refreshed
+    refreshed: RefreshResult
     provider: Provider
     resources: dict[str, Resource]
     """What the provider needs beside VMs."""
 
 
-def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> Planned:
+def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> PlanResult:
     """What apply would do now; changes nothing, needs no lock.
 
     Raises PlanapplyError for whatever the user can mend.
@@ -48,39 +48,43 @@ def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> Planned:
     return plan_from(workspace, workspace.store.read(), options)
 
 
-def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -> Planned:
+def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -> PlanResult:
     """As `plan`, from a state that the caller has read."""
     provider = workspace.connect(state)
     known = state or blank_state(workspace)
     refreshed = _refresh(workspace, provider, known, options)
     if options.destroy:
         protect = workspace.spec.cluster.protect if workspace.spec else workspace.protect
-        made = destroy_plan(refreshed, options.targets, protect=protect)
-        return Planned(priced(made, refreshed.state, provider, None), refreshed, provider, {})
+        made = create_destroy_plan(refreshed, options.targets, protect=protect)
+        return PlanResult(add_cost(made, refreshed.state, provider, None), refreshed, provider, {})
     assert workspace.spec is not None
     plugin = workspace.plugin(state)
-    want, pins = pinned(workspace, plugin, provider, workspace.spec, known)
-    check_same_cluster(want, state, plugin)
+    desired_state, pins = resolve_spec(workspace, plugin, provider, workspace.spec, known)
+    check_same_cluster(desired_state, state, plugin)
     resources = (
-        provider.wanted(want.cluster, want.scheduler) if isinstance(provider, Prepares) else {}
+        provider.required_resources(desired_state.cluster, desired_state.scheduler)
+        if isinstance(provider, SupportsResources)
+        else {}
     )
-    made = make_plan(
-        want,
+    made = create_plan(
+        desired_state,
         refreshed,
-        Options(options.targets, options.replace, isinstance(provider, Retags), resources),
+        DiffOptions(
+            options.targets, options.replace, isinstance(provider, SupportsRetag), resources
+        ),
     )
     if options.refresh_only:
         made = made.model_copy(update={"changes": (), "refresh_only": True, **_drift(made)})
     elif options.refresh:
-        check(workspace, made, provider)
-    made = priced(made, refreshed.state, provider, want.max_cost)
+        check_plan(workspace, made, provider)
+    made = add_cost(made, refreshed.state, provider, desired_state.max_cost)
     notes = (
         *workspace.diagnostics,
-        *(_lost_state(workspace, provider) if state is None and options.refresh else ()),
-        *_of_provider(provider, want),
+        *(_lost_state_warnings(workspace, provider) if state is None and options.refresh else ()),
+        *_provider_notes(provider, desired_state),
         *made.diagnostics,
     )
-    return Planned(
+    return PlanResult(
         made.model_copy(
             update={"diagnostics": notes, "pins": pins, "overrides": tuple(workspace.overrides)}
         ),
@@ -103,19 +107,19 @@ def new_lineage() -> str:
     return str(uuid.uuid4())
 
 
-def check_same_cluster(want: Desired, state: State | None, plugin: Plugin) -> None:
+def check_same_cluster(desired_state: DesiredState, state: State | None, plugin: Plugin) -> None:
     """A state belongs to one cluster, by name, and some settings can't change while it exists."""
     if state is None or state.is_empty:
         return
-    if state.cluster != want.cluster:
+    if state.cluster != desired_state.cluster:
         raise PlanapplyError(
-            f"the state is of cluster {state.cluster!r}, and the spec is of {want.cluster!r}",
+            f"the state is of cluster {state.cluster!r}, and the spec is of {desired_state.cluster!r}",
             "A cluster can't be renamed. Give this spec a state of its own (`state` under "
             "[cluster], or --state), or destroy the other cluster first.",
         )
     for name, setting in plugin.settings.model_fields.items():
         extra = setting.json_schema_extra
-        old, new = state.settings.get(name), want.settings.get(name)
+        old, new = state.settings.get(name), desired_state.settings.get(name)
         # What the cloud's identity tells, `check_cloud` has compared.
         refused = isinstance(extra, dict) and extra.get("effect") == "refusal"
         if refused and old != new and name not in state.cloud:
@@ -128,32 +132,34 @@ def check_same_cluster(want: Desired, state: State | None, plugin: Plugin) -> No
 
 def _refresh(
     workspace: Workspace, provider: Provider, state: State, options: PlanOptions
-) -> Refreshed:
+) -> RefreshResult:
     if not options.refresh or not state.lineage:
         return refresh(state, None, 0.0, 0.0)
     vms = workspace.find(provider, state)
-    return refresh(state, vms, workspace.clock.time(), provider.limits.settle)
+    return refresh(state, vms, workspace.clock.time(), provider.limits.consistency_delay)
 
 
-def _of_provider(provider: Provider, want: Desired) -> tuple[Diagnostic, ...]:
+def _provider_notes(provider: Provider, desired_state: DesiredState) -> tuple[Diagnostic, ...]:
     """What the provider has to say of what is wanted."""
-    if not isinstance(provider, Notes):
+    if not isinstance(provider, SupportsNotes):
         return ()
-    configs = [want.scheduler, *(group.config for group in want.groups)]
-    return tuple(asking(lambda: provider.notes(configs)))
+    configs = [desired_state.scheduler, *(group.config for group in desired_state.groups)]
+    return tuple(translate_errors(lambda: provider.notes(configs)))
 
 
-def _lost_state(workspace: Workspace, provider: Provider) -> tuple[Diagnostic, ...]:
+def _lost_state_warnings(workspace: Workspace, provider: Provider) -> tuple[Diagnostic, ...]:
     """A warning where VMs carry this cluster's name, although there is no state."""
     assert workspace.spec is not None
     name = workspace.spec.cluster.name
-    vms = asking(lambda: workspace.patience.call(lambda: provider.find({TAG_CLUSTER: name})))
+    vms = translate_errors(
+        lambda: workspace.retrier.call(lambda: provider.find({TAG_CLUSTER: name}))
+    )
     if not vms:
         return ()
-    who = "a VM already belongs" if len(vms) == 1 else f"{len(vms)} VMs already belong"
+    subject = "a VM already belongs" if len(vms) == 1 else f"{len(vms)} VMs already belong"
     return (
         warning(
-            f"there is no state, and {who} to a cluster named {name!r}",
+            f"there is no state, and {subject} to a cluster named {name!r}",
             "If it is this one and its state is lost, run `planapply recover` before you apply; "
             "`planapply list` shows them.",
         ),

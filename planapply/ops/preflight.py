@@ -11,13 +11,13 @@ from planapply.model.names import SCHEDULER, node_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Plan
 from planapply.model.state import TLS
-from planapply.ops.workspace import Workspace, asking
-from planapply.provider import Checks, Provider
+from planapply.ops.workspace import Workspace, translate_errors
+from planapply.provider import Provider, SupportsCheck
 
-FAR_INDEX = 99_999  # as long as an index gets
+LARGE_INDEX = 99_999  # as long as an index gets
 
 
-def check(workspace: Workspace, plan: Plan, provider: Provider) -> None:
+def check_plan(workspace: Workspace, plan: Plan, provider: Provider) -> None:
     """Raise PlanapplyError with all that is wrong with the VMs that the plan would launch."""
     new = {
         change.after: plan.configs[change.after]
@@ -27,27 +27,27 @@ def check(workspace: Workspace, plan: Plan, provider: Provider) -> None:
     if not new:
         return
     configs = list(new.values())
-    problems = [found for config in configs if (found := _too_large(config, provider))]
-    if isinstance(provider, Checks):
-        errors = asking(lambda: workspace.patience.call(lambda: provider.check(configs)))
+    problems = [found for config in configs if (found := _check_user_data_size(config, provider))]
+    if isinstance(provider, SupportsCheck):
+        errors = translate_errors(lambda: workspace.retrier.call(lambda: provider.check(configs)))
         problems += [Diagnostic(summary=e.summary, detail=e.detail) for e in errors]
     if problems:
         raise PlanapplyError(diagnostics=tuple(problems))
 
 
-def _too_large(config: NodeConfig, provider: Provider) -> Diagnostic | None:
+def _check_user_data_size(config: NodeConfig, provider: Provider) -> Diagnostic | None:
     limits = provider.limits
     if not limits.user_data:
         return None
     is_scheduler = config.group == SCHEDULER
     # As large as it can get: a batch of nodes far apart, and a key like those that TLS takes.
-    names = [node_name(config.group, FAR_INDEX - 2 * i) for i in range(limits.batch)]
+    names = [node_name(config.group, LARGE_INDEX - 2 * i) for i in range(limits.batch)]
     size = len(
-        bootstrap.user_data(
+        bootstrap.build_user_data(
             config,
             [SCHEDULER] if is_scheduler else names,
             None if is_scheduler else "tls://255.255.255.255:65535",
-            _any_key() if config.security == "tls" else None,
+            _sample_key() if config.security == "tls" else None,
             cluster="x" * 63,
         )
     )
@@ -61,6 +61,6 @@ def _too_large(config: NodeConfig, provider: Provider) -> Diagnostic | None:
     )
 
 
-def _any_key() -> TLS:
+def _sample_key() -> TLS:
     text = base64.b64encode(b"".join(hashlib.sha512(bytes([i])).digest() for i in range(10)))
     return TLS(certificate=text.decode(), key=SecretStr(text[:250].decode()))

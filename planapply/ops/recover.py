@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from planapply.dask.look import look
+from planapply.dask.look import probe
 from planapply.diff import refresh
 from planapply.fleet import Journal, Listener
-from planapply.model.desired import desired
+from planapply.model.desired import build_desired_state
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
-from planapply.model.endpoint import endpoint
+from planapply.model.endpoint import build_endpoint
 from planapply.model.names import (
     SCHEDULER,
     from_ranges,
@@ -23,9 +23,15 @@ from planapply.model.names import (
 from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
 from planapply.model.state import TLS, Resource, State
 from planapply.ops.apply import lock
-from planapply.ops.resolve import configs_of, pinned
-from planapply.ops.workspace import Workspace, asking, identity_of
-from planapply.provider import ErrorKind, Prepares, Provider, ProviderError, Secrets
+from planapply.ops.resolve import configs_of, resolve_spec
+from planapply.ops.workspace import Workspace, read_identity, translate_errors
+from planapply.provider import (
+    ErrorKind,
+    Provider,
+    ProviderError,
+    SupportsResources,
+    SupportsSecrets,
+)
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n?", re.DOTALL)
@@ -44,7 +50,7 @@ def recover(
     lineage: str | None = None,
     lock_timeout: float = 0.0,
     *,
-    tell: Listener = lambda event: None,
+    on_event: Listener = lambda event: None,
 ) -> Recovered:
     """Rebuild the state of the spec's cluster from its VMs' tags, and write it where there is none.
 
@@ -52,43 +58,45 @@ def recover(
     digest no config has is replaced by the next apply. Raises PlanapplyError where a state is
     there, where no VM is, and where `lineage` does not choose among clusters of that name.
     """
-    with lock(workspace, "recover", lock_timeout, tell):
-        if (there := workspace.store.read()) is not None and not there.is_empty:
+    with lock(workspace, "recover", lock_timeout, on_event):
+        if (existing := workspace.store.read()) is not None and not existing.is_empty:
             raise PlanapplyError(
                 f"there is a state at {workspace.store.location}",
-                f"It is of cluster {there.cluster!r}, and is never overwritten. `planapply plan` "
+                f"It is of cluster {existing.cluster!r}, and is never overwritten. `planapply plan` "
                 "compares it with what exists; --state names another place.",
             )
         assert workspace.spec is not None
         cluster = workspace.spec.cluster.name
         provider = workspace.connect(None)
-        vms = _vms(workspace, provider, cluster, lineage)
+        vms = _find_vms(workspace, provider, cluster, lineage)
         now = workspace.clock.time()
         state = State(
             lineage=vms[0].tags[TAG_LINEAGE],
             # Later than the lost one's, so that neither it nor its plans pass for newer.
-            serial=max(int(now), there.serial if there else 0),
+            serial=max(int(now), existing.serial if existing else 0),
             cluster=cluster,
             provider=workspace.plugin(None).name,
-            cloud=identity_of(provider, workspace.patience),
+            cloud=read_identity(provider, workspace.retrier),
             settings=dict(workspace.spec.provider),
             protect=workspace.spec.cluster.protect,
             next_index=_next_indexes(vms),
         )
         state = refresh(state, vms, now, 0.0).state
         scheduler = _restore_configs(state, workspace, provider, vms)
-        if isinstance(provider, Prepares):
-            state.resources = _resources(state, workspace, provider, scheduler)
+        if isinstance(provider, SupportsResources):
+            state.resources = _recover_resources(state, workspace, provider, scheduler)
         notes = [*_restore_scheduler(state, workspace, provider), *_unknown_configs(state)]
         Journal(workspace.store, state).update(lambda _: None)
         return Recovered(state, tuple(notes))
 
 
-def _vms(workspace: Workspace, provider: Provider, cluster: str, lineage: str | None) -> list[VM]:
+def _find_vms(
+    workspace: Workspace, provider: Provider, cluster: str, lineage: str | None
+) -> list[VM]:
     tags = {TAG_CLUSTER: cluster}
-    vms: list[VM] = asking(
-        lambda: workspace.patience.call(
-            lambda: provider.find(tags), also=frozenset({ErrorKind.UNKNOWN})
+    vms: list[VM] = translate_errors(
+        lambda: workspace.retrier.call(
+            lambda: provider.find(tags), retry_kinds=frozenset({ErrorKind.UNKNOWN})
         )
     )
     lineages = sorted({vm.tags.get(TAG_LINEAGE, "") for vm in vms} - {""})
@@ -122,28 +130,32 @@ def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:
     return indexes
 
 
-def _resources(
-    state: State, workspace: Workspace, provider: Prepares, scheduler: NodeConfig
+def _recover_resources(
+    state: State, workspace: Workspace, provider: SupportsResources, scheduler: NodeConfig
 ) -> dict[str, Resource]:
     """Those that exist; what can't be seen of one is taken to be as the spec wants it."""
     tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
-    found = asking(lambda: workspace.patience.call(lambda: provider.find_resources(tags)))
-    wanted = asking(lambda: provider.wanted(state.cluster, scheduler))
+    found = translate_errors(lambda: workspace.retrier.call(lambda: provider.find_resources(tags)))
+    desired_resources = translate_errors(
+        lambda: provider.required_resources(state.cluster, scheduler)
+    )
     resources = {}
     for name, resource in found.items():
         detail = dict(resource.detail)
-        for key, value in wanted[name].detail.items() if name in wanted else ():
-            if key not in detail or _same(detail[key], value):
+        for key, value in (
+            desired_resources[name].detail.items() if name in desired_resources else ()
+        ):
+            if key not in detail or _is_same_value(detail[key], value):
                 detail[key] = value
         resources[name] = resource.model_copy(update={"detail": detail})
     return resources
 
 
-def _same(seen: object, wanted: object) -> bool:
+def _is_same_value(observed: object, desired: object) -> bool:
     """But for an order, which a cloud does not keep."""
-    if isinstance(seen, list) and isinstance(wanted, list):
-        return sorted(seen) == sorted(wanted)
-    return seen == wanted
+    if isinstance(observed, list) and isinstance(desired, list):
+        return sorted(observed) == sorted(desired)
+    return observed == desired
 
 
 def _restore_configs(
@@ -155,17 +167,17 @@ def _restore_configs(
     """
     assert workspace.spec is not None
     plugin = workspace.plugin(None)
-    want, pins = pinned(workspace, plugin, provider, workspace.spec, state)
+    desired_state, pins = resolve_spec(workspace, plugin, provider, workspace.spec, state)
     images = {vm.tags.get(TAG_GROUP): vm.image for vm in vms if vm.image}
-    for config in configs_of(want):
+    for config in configs_of(desired_state):
         chosen = pins.get("defaults", {}).get(",".join(config.size), {})
         if "image" in chosen and config.group in images:
             chosen["image"] = images[config.group]  # that of today is another
     used = {record.config for record in state.nodes.values()}
-    wanted = desired(workspace.spec, plugin, pins)
-    state.configs = {c.digest: c for c in configs_of(wanted) if c.digest in used}
+    desired_state = build_desired_state(workspace.spec, plugin, pins)
+    state.configs = {c.digest: c for c in configs_of(desired_state) if c.digest in used}
     state.pins = pins
-    return wanted.scheduler
+    return desired_state.scheduler
 
 
 def _restore_scheduler(state: State, workspace: Workspace, provider: Provider) -> list[Diagnostic]:
@@ -179,10 +191,10 @@ def _restore_scheduler(state: State, workspace: Workspace, provider: Provider) -
     config = state.configs.get(record.config) or NodeConfig(
         group=SCHEDULER, cls="unknown", security=security
     )
-    state.endpoint = endpoint(record, config)
-    _, workers, dashboard = look(state.endpoint, state.tls)
+    state.endpoint = build_endpoint(record, config)
+    _, workers, dashboard = probe(state.endpoint, state.tls)
     if workers is not None:
-        state.endpoint = endpoint(record, config, dashboard)
+        state.endpoint = build_endpoint(record, config, dashboard)
         record.status = "joined"
         for name, node in state.nodes.items():
             processes = state.configs[node.config].processes if node.config in state.configs else 1
@@ -194,12 +206,12 @@ def _restore_scheduler(state: State, workspace: Workspace, provider: Provider) -
 def _restore_key(
     state: State, workspace: Workspace, provider: Provider, vm: str
 ) -> list[Diagnostic]:
-    why = "The cloud does not show what its VM was told at its boot."
-    if isinstance(provider, Secrets):
+    reason = "The cloud does not show what its VM was told at its boot."
+    if isinstance(provider, SupportsSecrets):
         try:
-            text = workspace.patience.call(lambda: provider.secrets(vm))
+            text = workspace.retrier.call(lambda: provider.secrets(vm))
         except ProviderError as error:
-            text, why = "", f"{error.summary}. {error.detail}".rstrip()
+            text, reason = "", f"{error.summary}. {error.detail}".rstrip()
         certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
         if certificate and key:
             state.tls = TLS(certificate=certificate[0], key=SecretStr(key[0]))
@@ -207,7 +219,7 @@ def _restore_key(
     return [
         warning(
             "the TLS key could not be recovered",
-            f"{why} No client can connect: `planapply apply --replace scheduler` makes a cluster "
+            f"{reason} No client can connect: `planapply apply --replace scheduler` makes a cluster "
             "with a new key, `planapply destroy` removes this one.",
         )
     ]

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from planapply.model.desired import Desired, desired, requirements_key
+from planapply.model.desired import DesiredState, build_desired_state, requirements_key
 from planapply.model.node import NodeConfig, Requirements
 from planapply.model.spec import Spec
 from planapply.model.state import State
-from planapply.ops.workspace import Workspace, asking
-from planapply.provider import Chooses, Pins, Plugin, Provider
+from planapply.ops.workspace import Workspace, translate_errors
+from planapply.provider import Plugin, Provider, SupportsChoose, SupportsPins
 
 
-def pinned(
+def resolve_spec(
     workspace: Workspace, plugin: Plugin, provider: Provider, spec: Spec, state: State
-) -> tuple[Desired, dict[str, Any]]:
+) -> tuple[DesiredState, dict[str, Any]]:
     """What the spec wants with nothing left open, and the pins that say how it was closed.
 
     Only what this spec needs and no earlier plan has chosen is asked of the provider: an unchanged
@@ -21,46 +21,50 @@ def pinned(
     """
     known = {} if state.is_empty else state.pins
 
-    def ask(call: Any, argument: Any) -> Any:
-        return asking(lambda: workspace.patience.call(lambda: call(argument)))
+    def call_provider(call: Any, argument: Any) -> Any:
+        return translate_errors(lambda: workspace.retrier.call(lambda: call(argument)))
 
     sizes: dict[str, list[str]] = {}
-    if isinstance(provider, Chooses):
-        for config in configs_of(desired(spec, plugin, {})):
+    if isinstance(provider, SupportsChoose):
+        for config in configs_of(build_desired_state(spec, plugin, {})):
             if not config.size:
                 needed = config.requirements or Requirements()
                 key = requirements_key(needed)
                 sizes[key] = (
                     sizes.get(key)
                     or known.get("sizes", {}).get(key)
-                    or ask(provider.choose, needed)
+                    or call_provider(provider.choose, needed)
                 )
     defaults: dict[str, dict[str, Any]] = {}
-    if isinstance(provider, Pins):
-        for config in configs_of(desired(spec, plugin, {"sizes": sizes})):
+    if isinstance(provider, SupportsPins):
+        for config in configs_of(build_desired_state(spec, plugin, {"sizes": sizes})):
             key = ",".join(config.size)
             if config.image is None and key not in defaults:
                 earlier = known.get("defaults", {})
-                defaults[key] = earlier.get(key) or _default(
-                    config, earlier, lambda config: ask(provider.pins, config)
+                defaults[key] = earlier.get(key) or _resolve_default(
+                    config, earlier, lambda config: call_provider(provider.pins, config)
                 )
     pins = {key: value for key, value in (("sizes", sizes), ("defaults", defaults)) if value}
-    return desired(spec, plugin, pins), pins
+    return build_desired_state(spec, plugin, pins), pins
 
 
-def _default(
-    config: NodeConfig, earlier: dict[str, Any], ask: Callable[[NodeConfig], dict[str, Any]]
+def _resolve_default(
+    config: NodeConfig,
+    earlier: dict[str, Any],
+    call_provider: Callable[[NodeConfig], dict[str, Any]],
 ) -> dict[str, Any]:
     """What was chosen for another list with some of these sizes, if it would be the same today:
     nodes stay when a list of sizes is changed."""
-    chosen = ask(config)
+    chosen = call_provider(config)
     for key, kept in earlier.items():
         sizes = tuple(key.split(","))
-        if {*sizes} & {*config.size} and ask(config.model_copy(update={"size": sizes})) == chosen:
+        if {*sizes} & {*config.size} and call_provider(
+            config.model_copy(update={"size": sizes})
+        ) == chosen:
             return dict(kept)
     return chosen
 
 
-def configs_of(want: Desired) -> list[NodeConfig]:
+def configs_of(desired_state: DesiredState) -> list[NodeConfig]:
     """The scheduler's, and each group's."""
-    return [want.scheduler, *(group.config for group in want.groups)]
+    return [desired_state.scheduler, *(group.config for group in desired_state.groups)]

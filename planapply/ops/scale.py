@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from planapply.diff import Refreshed, is_current, refresh
+from planapply.diff import RefreshResult, is_current, refresh
 from planapply.diff.desired_nodes import known_names
 from planapply.fleet import Fleet, Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
@@ -13,16 +13,16 @@ from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import TLS, State
 from planapply.ops.apply import lock, open_fleet
-from planapply.ops.cost import priced
+from planapply.ops.cost import add_cost
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
-from planapply.ops.preflight import check
-from planapply.ops.resolve import pinned
-from planapply.ops.workspace import Workspace, asking
+from planapply.ops.preflight import check_plan
+from planapply.ops.resolve import resolve_spec
+from planapply.ops.workspace import Workspace, translate_errors
 from planapply.provider import Provider
 
 
 @dataclass(frozen=True)
-class Opened:
+class LockedCluster:
     """The locked state of a cluster that runs."""
 
     fleet: Fleet
@@ -30,42 +30,44 @@ class Opened:
     """Nodes whose VM the cloud does not show any more."""
 
 
-def look(workspace: Workspace) -> Refreshed:
+def read_refreshed(workspace: Workspace) -> RefreshResult:
     """What runs; changes nothing, needs no lock. Raises PlanapplyError where there is no state."""
     state = workspace.read()
-    return _refreshed(workspace, workspace.connect(state), state)
+    return _refresh(workspace, workspace.connect(state), state)
 
 
 @contextmanager
-def changing(workspace: Workspace, timeout: float, tell: Listener) -> Iterator[Opened]:
+def open_for_change(
+    workspace: Workspace, timeout: float, on_event: Listener
+) -> Iterator[LockedCluster]:
     """One change: what others did since the last one is in the state that it opens.
 
     `timeout` in seconds is how long it waits for somebody else's lock. Raises PlanapplyError.
     """
-    with lock(workspace, "scale", timeout, tell):
-        yield _open(workspace, workspace.read(), tell)
+    with lock(workspace, "scale", timeout, on_event):
+        yield _open(workspace, workspace.read(), on_event)
 
 
 @contextmanager
-def owning(
-    workspace: Workspace, tls: TLS | None, timeout: float, tell: Listener
-) -> Iterator[Opened]:
-    """As `changing`, for who launches and ends the whole cluster: its first change makes the state.
+def open_as_owner(
+    workspace: Workspace, tls: TLS | None, timeout: float, on_event: Listener
+) -> Iterator[LockedCluster]:
+    """As `open_for_change`, for who launches and ends the whole cluster: its first change makes the state.
 
     `tls` is the key pair that a new cluster gets. When the last node has ended, so has the rest.
     """
-    with lock(workspace, "SpecCluster", timeout, tell):
+    with lock(workspace, "SpecCluster", timeout, on_event):
         state = workspace.store.read()
         if state is None or state.is_empty:
-            opened = _begin(workspace, state, tls, tell)
+            locked = _create_cluster(workspace, state, tls, on_event)
         else:
-            opened = _open(workspace, state, tell)
-        yield opened
-        _conclude(opened.fleet)
+            locked = _open(workspace, state, on_event)
+        yield locked
+        _clean_up(locked.fleet)
 
 
-def grow(
-    workspace: Workspace, opened: Opened, group: str, count: int
+def reserve_names(
+    workspace: Workspace, locked: LockedCluster, group: str, count: int
 ) -> tuple[list[str], NodeConfig]:
     """Names for `count` more nodes of an elastic group, never to be given again, and their config.
 
@@ -73,17 +75,19 @@ def grow(
     known to fail.
     """
     assert workspace.spec is not None
-    fleet = opened.fleet
+    fleet = locked.fleet
     state = fleet.journal.read(lambda state: state)
     plugin = workspace.plugin(state)
-    want, pins = pinned(workspace, plugin, fleet.provider, workspace.spec, state)
-    check_same_cluster(want, state, plugin)
-    if state.scheduler is None or not is_current(state.scheduler, want.scheduler, state.configs):
+    desired_state, pins = resolve_spec(workspace, plugin, fleet.provider, workspace.spec, state)
+    check_same_cluster(desired_state, state, plugin)
+    if state.scheduler is None or not is_current(
+        state.scheduler, desired_state.scheduler, state.configs
+    ):
         raise PlanapplyError(
             "the spec of the scheduler has changed since it was applied",
             "Nodes that were launched now would be replaced: run `planapply apply` first.",
         )
-    [config] = [of.config for of in want.groups if of.name == group]
+    [config] = [g.config for g in desired_state.groups if g.name == group]
     names = _next_names(state, group, count)
     plan = Plan(
         cluster=state.cluster,
@@ -97,8 +101,8 @@ def grow(
             for name in names
         ),
     )
-    check(workspace, plan, fleet.provider)
-    asking(lambda: priced(plan, state, fleet.provider, want.max_cost))
+    check_plan(workspace, plan, fleet.provider)
+    translate_errors(lambda: add_cost(plan, state, fleet.provider, desired_state.max_cost))
 
     def reserve(state: State) -> None:
         state.next_index[group] = split_name(names[-1])[1] + 1
@@ -109,41 +113,43 @@ def grow(
 
 
 def _next_names(state: State, group: str, count: int) -> list[str]:
-    taken = [index for of, index in map(split_name, known_names(state)) if of == group]
+    taken = [index for name, index in map(split_name, known_names(state)) if name == group]
     first = max([state.next_index.get(group, 0), *(index + 1 for index in taken)])
     return [node_name(group, index) for index in range(first, first + count)]
 
 
-def _refreshed(workspace: Workspace, provider: Provider, state: State) -> Refreshed:
+def _refresh(workspace: Workspace, provider: Provider, state: State) -> RefreshResult:
     vms = workspace.find(provider, state)
-    return refresh(state, vms, workspace.clock.time(), provider.limits.settle)
+    return refresh(state, vms, workspace.clock.time(), provider.limits.consistency_delay)
 
 
-def _open(workspace: Workspace, state: State, tell: Listener) -> Opened:
+def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedCluster:
     provider = workspace.connect(state)
-    refreshed = _refreshed(workspace, provider, state)
+    refreshed = _refresh(workspace, provider, state)
     journal = Journal(workspace.store, refreshed.state)
-    fleet = Fleet(provider, journal, workspace.clock, tell=tell)
+    fleet = Fleet(provider, journal, workspace.clock, on_event=on_event)
     if refreshed.adopted:
         journal.update(lambda _: None)
     if refreshed.state.intents:  # left by a process that died, or whose answer was lost
-        asking(lambda: fleet.settle({}))
-    return Opened(fleet, refreshed.gone)
+        translate_errors(lambda: fleet.resolve_intents({}))
+    return LockedCluster(fleet, refreshed.gone)
 
 
-def _begin(workspace: Workspace, state: State | None, tls: TLS | None, tell: Listener) -> Opened:
+def _create_cluster(
+    workspace: Workspace, state: State | None, tls: TLS | None, on_event: Listener
+) -> LockedCluster:
     planned = plan_from(workspace, state, PlanOptions())
-    fleet = open_fleet(workspace, planned, tell, None)
+    fleet = open_fleet(workspace, planned, on_event, None)
     if tls is not None:
         fleet.journal.update(lambda state: setattr(state, "tls", tls))
-    asking(lambda: fleet.prepare(planned.resources, planned.plan.tags))
-    return Opened(fleet)
+    translate_errors(lambda: fleet.prepare(planned.resources, planned.plan.tags))
+    return LockedCluster(fleet)
 
 
-def _conclude(fleet: Fleet) -> None:
+def _clean_up(fleet: Fleet) -> None:
     """The endpoint is where the scheduler is, and nothing is left of a cluster without nodes."""
-    fleet.locate()
+    fleet.record_endpoint()
     if fleet.journal.read(lambda state: not (state.nodes or state.intents)):
-        asking(fleet.cleanup)
+        translate_errors(fleet.cleanup)
         if fleet.journal.read(lambda state: state.tls is not None):
             fleet.journal.update(lambda state: setattr(state, "tls", None))

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from planapply.diff import Refreshed, refresh
+from planapply.diff import RefreshResult, refresh
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import NodeRecord, State
 from planapply.model.status import NodeStatus, Status
-from planapply.ops.cost import sources, unpriced
+from planapply.ops.cost import price_sources, unpriced_sizes
 from planapply.ops.workspace import Workspace
-from planapply.provider import Price, Prices, Provider
+from planapply.provider import Price, Provider, SupportsPrices
 
 
 def status(workspace: Workspace) -> Status:
@@ -21,12 +21,14 @@ def status(workspace: Workspace) -> Status:
     state = workspace.read()
     provider = workspace.connect(state)
     now = workspace.clock.time()
-    refreshed = refresh(state, workspace.find(provider, state), now, provider.limits.settle)
+    refreshed = refresh(
+        state, workspace.find(provider, state), now, provider.limits.consistency_delay
+    )
     address, workers = _joined(state)
     nodes = list(_nodes(refreshed, workers, now))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
     holder = workspace.store.lock_info()
-    if holder is not None and holder.is_ours:
+    if holder is not None and holder.is_this_process:
         holder = None
     return Status(
         cluster=state.cluster,
@@ -58,12 +60,12 @@ def _joined(state: State) -> tuple[str | None, set[str] | None]:
     """The scheduler's address that answers, and the Dask workers that it knows."""
     if state.endpoint is None:
         return None, None
-    from planapply.dask.look import look  # imports distributed
+    from planapply.dask.look import probe  # imports distributed
 
-    return look(state.endpoint, state.tls)[:2]
+    return probe(state.endpoint, state.tls)[:2]
 
 
-def _nodes(refreshed: Refreshed, workers: set[str] | None, now: float) -> Iterator[NodeStatus]:
+def _nodes(refreshed: RefreshResult, workers: set[str] | None, now: float) -> Iterator[NodeStatus]:
     state = refreshed.state
     requested = {name for intent in state.intents.values() for name in intent.names}
     for name in sorted({*state.nodes, *requested}, key=sort_key):
@@ -79,7 +81,7 @@ def _nodes(refreshed: Refreshed, workers: set[str] | None, now: float) -> Iterat
         yield NodeStatus(
             name=name,
             vm=record.vm,
-            status=_shown(name, refreshed),
+            status=_vm_status(name, refreshed),
             joined=joined if present is None or name == SCHEDULER else len(present),
             processes=processes,
             age=None if record.launched_at is None else now - record.launched_at,
@@ -87,8 +89,8 @@ def _nodes(refreshed: Refreshed, workers: set[str] | None, now: float) -> Iterat
         )
 
 
-def _shown(
-    name: str, refreshed: Refreshed
+def _vm_status(
+    name: str, refreshed: RefreshResult
 ) -> Literal["running", "pending", "stopping", "stopped", "gone"]:
     if name in refreshed.gone:
         return "gone"
@@ -103,19 +105,19 @@ def _facts(record: NodeRecord) -> dict[str, Any]:
 
 
 def _cost(provider: Provider, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
-    if not isinstance(provider, Prices):
+    if not isinstance(provider, SupportsPrices):
         return {}
     running = [node for node in nodes if node.status in ("running", "pending")]
     prices: list[tuple[NodeStatus, Price]] = [
         (node, provider.price(node.size, node.zone, node.spot)) for node in running
     ]
     known = [(node, p.usd_per_hour) for node, p in prices if p.usd_per_hour is not None]
-    unknown = unpriced((node.size, price) for node, price in prices)
+    unknown = unpriced_sizes((node.size, price) for node, price in prices)
     if not known:
         return {"unknown_prices": unknown}
     return {
         "usd_per_hour": round(sum(usd for _, usd in known), 6),
         "usd_so_far": round(sum(usd * (node.age or 0.0) / 3600 for node, usd in known), 6),
-        "price_source": sources(price for _, price in prices),
+        "price_source": price_sources(price for _, price in prices),
         "unknown_prices": unknown,
     }

@@ -11,13 +11,13 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError
 
 def validate(file: str, overrides: tuple[str, ...] = ()) -> list[Diagnostic]:
     """Warnings about the spec; raises PlanapplyError with everything that is wrong with it."""
-    _, diagnostics = specfile.load(Path(file), catalog.plugin, overrides, import_classes=True)
+    _, diagnostics = specfile.load(Path(file), catalog.load_plugin, overrides, import_classes=True)
     return diagnostics
 
 
-def begin(file: str, provider: str, overrides: Sequence[str] = ()) -> None:
+def write_starter(file: str, provider: str, overrides: Sequence[str] = ()) -> None:
     """Write a starter spec; raises PlanapplyError where the file is there already."""
-    text = specfile.starter(catalog.plugin(provider), overrides)
+    text = specfile.render_starter(catalog.load_plugin(provider), overrides)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:

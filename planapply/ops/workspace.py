@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from planapply import catalog, specfile
-from planapply.fleet import Patience, SystemClock
+from planapply.fleet import Retrier, SystemClock
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
 from planapply.model.spec import Spec, state_location
@@ -47,7 +47,7 @@ class Workspace:
         """Raises PlanapplyError with everything that is wrong with the spec; `import_classes` as
         in `specfile.load`."""
         spec, diagnostics = specfile.load(
-            Path(file), catalog.plugin, overrides, import_classes=import_classes
+            Path(file), catalog.load_plugin, overrides, import_classes=import_classes
         )
         location = spec.state_location(file) if state is None else state
         return cls(open_store(location), spec, diagnostics, overrides=overrides)
@@ -62,7 +62,7 @@ class Workspace:
         state: str,
     ) -> "Workspace":
         """With a spec that consists of what the options say; raises PlanapplyError."""
-        spec, diagnostics = specfile.without_file(cluster, provider, catalog.plugin, overrides)
+        spec, diagnostics = specfile.make_spec(cluster, provider, catalog.load_plugin, overrides)
         return cls(open_store(state), spec, diagnostics, overrides=overrides)
 
     @classmethod
@@ -75,8 +75,8 @@ class Workspace:
         """
         if state is not None:
             return cls(open_store(state))
-        protect = specfile.protects(Path(file), overrides)
-        return cls(open_store(specfile.state_of(Path(file), overrides)), protect=protect)
+        protect = specfile.is_protected(Path(file), overrides)
+        return cls(open_store(specfile.find_state_location(Path(file), overrides)), protect=protect)
 
     def read(self) -> State:
         """The state; raises PlanapplyError where there is none."""
@@ -97,7 +97,7 @@ class Workspace:
                 f"the cluster was made with provider {state.provider!r}, the spec says {name!r}",
                 f"Destroy it first: planapply destroy --state {self.store.location}",
             )
-        return catalog.plugin(name)
+        return catalog.load_plugin(name)
 
     def connect(self, state: State | None) -> Provider:
         """The provider, with the settings of the spec, or else of the state; its cloud is checked.
@@ -106,24 +106,26 @@ class Workspace:
         """
         plugin = self.plugin(state)
         values = self.spec.provider if self.spec else state.settings if state else {}
-        provider = provider_of(plugin, values)
+        provider = create_provider(plugin, values)
         if state is not None and not state.is_empty:
-            check_cloud(state, identity_of(provider, self.patience))
+            check_cloud(state, read_identity(provider, self.retrier))
         return provider
 
     def find(self, provider: Provider, state: State) -> list[VM]:
         """Every VM of this cluster that the cloud shows; raises PlanapplyError."""
         tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
-        also = frozenset({ErrorKind.UNKNOWN})
-        return asking(lambda: self.patience.call(lambda: provider.find(tags), also=also))
+        retry_kinds = frozenset({ErrorKind.UNKNOWN})
+        return translate_errors(
+            lambda: self.retrier.call(lambda: provider.find(tags), retry_kinds=retry_kinds)
+        )
 
     @cached_property
-    def patience(self) -> Patience:
+    def retrier(self) -> Retrier:
         """For the calls that are made before there is a fleet."""
-        return Patience(self.clock)
+        return Retrier(self.clock)
 
 
-def provider_of(plugin: Plugin, values: Mapping[str, Any]) -> Provider:
+def create_provider(plugin: Plugin, values: Mapping[str, Any]) -> Provider:
     """A provider with these settings, which may come from a state; raises PlanapplyError."""
     try:
         # As JSON, since only there a strict model takes a list for a tuple.
@@ -143,12 +145,14 @@ def provider_of(plugin: Plugin, values: Mapping[str, Any]) -> Provider:
     return provider
 
 
-def identity_of(provider: Provider, patience: Patience) -> dict[str, str]:
+def read_identity(provider: Provider, retrier: Retrier) -> dict[str, str]:
     """Whose cloud it is; raises PlanapplyError in the provider's words."""
-    return asking(lambda: patience.call(provider.identity, also=frozenset({ErrorKind.UNKNOWN})))
+    return translate_errors(
+        lambda: retrier.call(provider.identity, retry_kinds=frozenset({ErrorKind.UNKNOWN}))
+    )
 
 
-def asking(call: Callable[[], T]) -> T:
+def translate_errors(call: Callable[[], T]) -> T:
     """The result of `call`, with a provider's error as one that is told to the user."""
     try:
         return call()
@@ -170,4 +174,11 @@ def check_cloud(state: State, identity: Mapping[str, str]) -> None:
         )
 
 
-__all__ = ["Workspace", "asking", "check_cloud", "identity_of", "provider_of", "state_location"]
+__all__ = [
+    "Workspace",
+    "check_cloud",
+    "create_provider",
+    "read_identity",
+    "state_location",
+    "translate_errors",
+]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from planapply.model.diagnostics import Diagnostic, Severity, Source
-from planapply.render.text import BLANK, Line, cells, line, wrap
+from planapply.render.text import BLANK_LINE, Line, display_width, line, wrap
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
 _TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[\w-]+|\S")
@@ -15,24 +15,24 @@ def diagnostic_lines(diagnostics: Iterable[Diagnostic], width: int = 80) -> list
     lines: list[Line] = []
     for diagnostic in diagnostics:
         if lines:
-            lines.append(BLANK)
-        lines += _one(diagnostic, width)
+            lines.append(BLANK_LINE)
+        lines += _diagnostic_lines(diagnostic, width)
     return lines
 
 
-def _one(diagnostic: Diagnostic, width: int) -> Iterator[Line]:
+def _diagnostic_lines(diagnostic: Diagnostic, width: int) -> Iterator[Line]:
     title = f"{diagnostic.severity.value.capitalize()}:"
     summary = wrap(f"{title} {diagnostic.summary}", width)
     yield line((title, _STYLES[diagnostic.severity]), (summary[0].removeprefix(title), "bold"))
     for text in summary[1:]:
         yield line((text, "bold"))
     if diagnostic.source is not None:
-        yield from _source(diagnostic.source, width)
+        yield from _source_lines(diagnostic.source, width)
     for text in wrap(diagnostic.detail.rstrip(), width, "  ") if diagnostic.detail else []:
         yield line(text)
 
 
-def _source(source: Source, width: int) -> Iterator[Line]:
+def _source_lines(source: Source, width: int) -> Iterator[Line]:
     """The line itself, with a mark below what is meant; of a long line the part around it."""
     margin = " " * len(str(source.line))
     yield line(f"{margin}--> ", f"{source.file}:{source.line}:{source.column}")
@@ -41,13 +41,17 @@ def _source(source: Source, width: int) -> Iterator[Line]:
     text, start = source.text.replace("\t", " "), source.column - 1
     match = _TOKEN.match(text, start)
     end = match.end() if match else start + 1
-    room = max(width, 40) - len(margin) - 5
-    if cells(text) > room:
-        cut = max(0, min(start - 10, len(text) - room))
-        text, start, end = f"…{text[cut + 1 :]}" if cut else text, start - cut, end - cut
-        if len(text) > room:
-            text, end = f"{text[: room - 1]}…", min(end, room)
-    mark = " " * cells(text[:start]) + "^" * max(1, cells(text[start:end]))
+    available = max(width, 40) - len(margin) - 5
+    if display_width(text) > available:
+        offset = max(0, min(start - 10, len(text) - available))
+        text, start, end = (
+            f"…{text[offset + 1 :]}" if offset else text,
+            start - offset,
+            end - offset,
+        )
+        if len(text) > available:
+            text, end = f"{text[: available - 1]}…", min(end, available)
+    mark = " " * display_width(text[:start]) + "^" * max(1, display_width(text[start:end]))
     yield line((f"{margin} |", "blue"))
     yield line((f"{source.line} | ", "blue"), text)
     yield line((f"{margin} | ", "blue"), (mark, "bold red"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.names import sort_key, to_ranges
 
-MOST = 5
+MAX_DETAILED = 5
 """Failures that are told in full; of the others there are only the names."""
 
 
@@ -17,21 +17,21 @@ def failure_diagnostics(failures: Mapping[str, PlanapplyError]) -> list[Diagnost
             # Summaries begin with the node's own name.
             summary = diagnostic.summary.removeprefix(name)
             groups.setdefault((summary, diagnostic.detail), []).append(name)
-    found = [
-        Diagnostic(summary=f"{' '.join(to_ranges(names))}{_joined(summary)}", detail=detail)
+    diagnostics = [
+        Diagnostic(summary=f"{' '.join(to_ranges(names))}{_with_separator(summary)}", detail=detail)
         for (summary, detail), names in groups.items()
     ]
-    if len(found) <= MOST:
-        return found
-    others = [name for names in list(groups.values())[MOST:] for name in names]
+    if len(diagnostics) <= MAX_DETAILED:
+        return diagnostics
+    remaining = [name for names in list(groups.values())[MAX_DETAILED:] for name in names]
     return [
-        *found[:MOST],
+        *diagnostics[:MAX_DETAILED],
         Diagnostic(
-            summary=f"{len(others)} more nodes failed: {' '.join(to_ranges(others))}",
+            summary=f"{len(remaining)} more nodes failed: {' '.join(to_ranges(remaining))}",
             detail="`planapply status` shows them, `planapply logs NODE` what one has printed.",
         ),
     ]
 
 
-def _joined(summary: str) -> str:
+def _with_separator(summary: str) -> str:
     return summary if summary[:1] in (":", " ") else f": {summary}"

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 from planapply.model.names import SCHEDULER, split_name, to_ranges
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, Cost, Elastic, FieldChange, Plan
-from planapply.render.text import BLANK, Line, Span, columns, elide, line, wrap
-from planapply.render.values import items, place, price_notes, size, usd, value
+from planapply.model.plan import Action, Change, Cost, ElasticGroup, FieldChange, Plan
+from planapply.render.text import BLANK_LINE, Line, Span, align_columns, elide, line, wrap
+from planapply.render.values import (
+    format_items,
+    format_location,
+    format_price_notes,
+    format_size,
+    format_usd,
+    format_value,
+)
 
 STYLES = {
     Action.CREATE: "green",
@@ -15,31 +22,34 @@ STYLES = {
     Action.REPLACE: "yellow",
     Action.DESTROY: "red",
 }
-_OBVIOUS = frozenset({"not there yet", "destroy was asked for"})
+_IMPLIED_REASONS = frozenset({"not there yet", "destroy was asked for"})
 """Reasons that the symbol tells already."""
 _INDENT = " " * 8
-_MOST_ITEMS = 5
+_MAX_ITEMS = 5
 """Lines of what one setting loses, and of what it wins."""
 
 
 @dataclass
-class Run:
+class ChangeRun:
     """Changes that read alike, of nodes whose numbers follow each other."""
 
     changes: list[Change]
     step: int = 0
     """1 where the numbers rise, -1 where they fall; 0 while there is one change."""
 
-    def takes(self, change: Change) -> bool:
+    def try_append(self, change: Change) -> bool:
         """Add the change if it continues the run."""
         last = self.changes[-1]
-        (group, before), (other, index) = split_name(last.name), split_name(change.name)
-        step = index - before
+        (group, previous_index), (other_group, index) = (
+            split_name(last.name),
+            split_name(change.name),
+        )
+        step = index - previous_index
         if (
-            group != other
+            group != other_group
             or abs(step) != 1
             or self.step not in (0, step)
-            or not _alike(last, change)
+            or not _is_similar(last, change)
         ):
             return False
         self.step = step
@@ -61,7 +71,7 @@ class Run:
     def reason(self) -> str:
         """Why, where neither the symbol nor the fields tell; of several nodes without the VM."""
         first = self.changes[0]
-        if first.fields or first.reason in _OBVIOUS:
+        if first.fields or first.reason in _IMPLIED_REASONS:
             return ""
         if len(self.changes) == 1:
             return first.reason
@@ -74,46 +84,56 @@ def plan_lines(plan: Plan, width: int = 80, *, drift: bool = True) -> list[Line]
     `drift` says of a `--refresh-only` plan whether there is anything to record.
     """
     if plan.refresh_only and drift:
-        said = "What has changed in the cloud is recorded; no VM is launched or ended."
-        return [*_prose(f"planapply will update the state of {_whose(plan)}. {said}", width)]
+        message = "What has changed in the cloud is recorded; no VM is launched or ended."
+        return [
+            *_wrapped_lines(
+                f"planapply will update the state of {_format_cluster(plan)}. {message}", width
+            )
+        ]
     if not plan.changes:
-        return [line(("No changes.", "bold green"), f" {_unchanged(plan)}"), *_foot(plan, width)]
-    all_runs = runs(plan.changes)
-    rows = columns(
-        [[run.name, run.count, "  ".join(_described(run.changes[0], plan))] for run in all_runs]
+        return [
+            line(("No changes.", "bold green"), f" {_no_changes_text(plan)}"),
+            *_footer_lines(plan, width),
+        ]
+    change_runs = group_changes(plan.changes)
+    rows = align_columns(
+        [
+            [run.name, run.count, "  ".join(_describe_change(run.changes[0], plan))]
+            for run in change_runs
+        ]
     )
     # A field's values stand below what describes its node, where its name leaves the room.
     column = 6 + max((sum(map(len, row[:-1])) for row in rows), default=0)
-    verb = "destroy" if _ends_all(plan) else "change"
-    lines = [line(f"planapply will {verb} {_whose(plan)}:"), BLANK]
-    for run, row in zip(all_runs, rows, strict=True):
+    verb = "destroy" if _is_full_destroy(plan) else "change"
+    lines = [line(f"planapply will {verb} {_format_cluster(plan)}:"), BLANK_LINE]
+    for run, row in zip(change_runs, rows, strict=True):
         action = run.changes[0].action
         lines.append(
             line("  ", (f"{action.symbol:<3}", STYLES[action]), f" {''.join(row).rstrip()}")
         )
-        lines += _fields(run.changes[0].fields, column - len(_INDENT) - 3, width)
+        lines += _field_lines(run.changes[0].fields, column - len(_INDENT) - 3, width)
         if run.reason:
             lines += [line(text) for text in wrap(f"({run.reason})", width, _INDENT)]
     counts = plan.summary
     summary = (
         f" {counts['add']} to add, {counts['change']} to change, {counts['destroy']} to destroy."
     )
-    return [*lines, BLANK, line(("Plan:", "bold"), summary), *_foot(plan, width)]
+    return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_footer_lines(plan, width)]
 
 
-def runs(changes: Sequence[Change]) -> list[Run]:
+def group_changes(changes: Sequence[Change]) -> list[ChangeRun]:
     """The changes in their order, with those that read alike together."""
-    found: list[Run] = []
+    found: list[ChangeRun] = []
     for change in changes:
-        if not (found and found[-1].takes(change)):
-            found.append(Run([change]))
+        if not (found and found[-1].try_append(change)):
+            found.append(ChangeRun([change]))
     return found
 
 
-def _alike(one: Change, other: Change) -> bool:
+def _is_similar(first: Change, second: Change) -> bool:
     keys = ("action", "kind", "before", "after", "fields")
-    return _shared_reason(one) == _shared_reason(other) and all(
-        getattr(one, key) == getattr(other, key) for key in keys
+    return _shared_reason(first) == _shared_reason(second) and all(
+        getattr(first, key) == getattr(second, key) for key in keys
     )
 
 
@@ -121,16 +141,16 @@ def _shared_reason(change: Change) -> str:
     return change.reason.replace(f" {change.vm}", "") if change.vm else change.reason
 
 
-def _whose(plan: Plan) -> str:
-    where = place(plan.provider, {**plan.settings, **plan.cloud})
-    return f'cluster "{plan.cluster}" ({where})'
+def _format_cluster(plan: Plan) -> str:
+    location = format_location(plan.provider, {**plan.settings, **plan.cloud})
+    return f'cluster "{plan.cluster}" ({location})'
 
 
-def _ends_all(plan: Plan) -> bool:
+def _is_full_destroy(plan: Plan) -> bool:
     return plan.spec_digest is None and any(change.name == SCHEDULER for change in plan.changes)
 
 
-def _unchanged(plan: Plan) -> str:
+def _no_changes_text(plan: Plan) -> str:
     if plan.refresh_only:
         return "The state agrees with what exists."
     if plan.spec_digest is None:
@@ -138,27 +158,27 @@ def _unchanged(plan: Plan) -> str:
     return f'Cluster "{plan.cluster}" is as its spec says.'
 
 
-def _described(change: Change, plan: Plan) -> Iterator[str]:
+def _describe_change(change: Change, plan: Plan) -> Iterator[str]:
     """What the node is, or was: the little that tells groups apart."""
     if change.kind == "resource":
         yield "supporting resource"
         return
     config = plan.configs.get(change.after or change.before or "")
     if config is not None:
-        yield from described(config)
+        yield from describe_config(config)
 
 
-def described(config: NodeConfig) -> Iterator[str]:
+def describe_config(config: NodeConfig) -> Iterator[str]:
     """Size or requirements, spot, processes."""
     if config.size:
         yield config.size[0]
     elif config.requirements is not None:
-        wanted = config.requirements
+        requirements = config.requirements
         parts = (
-            f"{wanted.cpus} cpu{'s' * (wanted.cpus > 1)}" if wanted.cpus else "",
-            size(wanted.memory) if wanted.memory else "",
-            f"{wanted.gpus} gpu{'s' * (wanted.gpus > 1)}" if wanted.gpus else "",
-            wanted.arch or "",
+            f"{requirements.cpus} cpu{'s' * (requirements.cpus > 1)}" if requirements.cpus else "",
+            format_size(requirements.memory) if requirements.memory else "",
+            f"{requirements.gpus} gpu{'s' * (requirements.gpus > 1)}" if requirements.gpus else "",
+            requirements.arch or "",
         )
         yield ", ".join(part for part in parts if part)
     if config.spot:
@@ -167,51 +187,56 @@ def described(config: NodeConfig) -> Iterator[str]:
         yield f"{config.processes} processes"
 
 
-def _fields(fields: Sequence[FieldChange], least: int, width: int) -> Iterator[Line]:
-    """Old and new value on the setting's line where they fit; `least` columns are for the path."""
-    room = min(max(width, 60), 120) - len(_INDENT) - len("    ->    (forces replacement)")
-    left = {field.path: room - sum(map(len, _values(field))) for field in fields}
-    column = max([least, *(len(path) for path, room in left.items() if len(path) < room)])
+def _field_lines(fields: Sequence[FieldChange], min_width: int, width: int) -> Iterator[Line]:
+    """Old and new value on the setting's line where they fit; `min_width` columns are for the path."""
+    available = min(max(width, 60), 120) - len(_INDENT) - len("    ->    (forces replacement)")
+    widths_left = {field.path: available - sum(map(len, _format_values(field))) for field in fields}
+    column = max(
+        [
+            min_width,
+            *(len(path) for path, available in widths_left.items() if len(path) < available),
+        ]
+    )
     for field in fields:
         forces: tuple[str | Span, ...] = ()
         if field.forces_replacement:
             forces = ("   (", ("forces replacement", "red"), ")")
-        if len(field.path) < left[field.path]:
-            before, after = _values(field)
-            path = field.path.ljust(min(column, left[field.path]))
+        if len(field.path) < widths_left[field.path]:
+            before, after = _format_values(field)
+            path = field.path.ljust(min(column, widths_left[field.path]))
             yield line(f"{_INDENT}{path}   ", before, (" -> ", "yellow"), after, *forces)
         else:
             yield line(f"{_INDENT}{field.path}", *forces)
-            yield from _contrast(field, width)
+            yield from _value_diff_lines(field, width)
 
 
-def _values(field: FieldChange) -> tuple[str, str]:
-    return value(field.before, field.path), value(field.after, field.path)
+def _format_values(field: FieldChange) -> tuple[str, str]:
+    return format_value(field.before, field.path), format_value(field.after, field.path)
 
 
-def _contrast(field: FieldChange, width: int) -> Iterator[Line]:
+def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
     """What a long value has lost and won."""
-    before, after = items(field.before), items(field.after)
-    lost = [text for text in before if text not in set(after)]
-    won = [text for text in after if text not in set(before)]
+    before, after = format_items(field.before), format_items(field.after)
+    removed = [text for text in before if text not in set(after)]
+    added = [text for text in after if text not in set(before)]
     indent = f"{_INDENT}  "
-    if not lost and not won:
+    if not removed and not added:
         yield line(f"{indent}(the same in another order)")
-    for symbol, style, texts in (("- ", "red", lost), ("+ ", "green", won)):
-        for text in texts[:_MOST_ITEMS]:
+    for symbol, style, texts in (("- ", "red", removed), ("+ ", "green", added)):
+        for text in texts[:_MAX_ITEMS]:
             yield line(indent, (symbol, style), elide(text, max(width, 40) - len(indent) - 2))
-        if len(texts) > _MOST_ITEMS:
-            yield line(indent, (symbol, style), f"… and {len(texts) - _MOST_ITEMS} more")
+        if len(texts) > _MAX_ITEMS:
+            yield line(indent, (symbol, style), f"… and {len(texts) - _MAX_ITEMS} more")
 
 
-def _foot(plan: Plan, width: int) -> Iterator[Line]:
+def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
     if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
-        yield line(("Cost:", "bold"), f" {cost_text(plan.cost)}")
+        yield line(("Cost:", "bold"), f" {format_cost(plan.cost)}")
     for name, group in plan.elastic.items():
-        yield from _prose(_elastic_text(name, group), width)
+        yield from _wrapped_lines(_elastic_text(name, group), width)
 
 
-def _elastic_text(name: str, group: Elastic) -> str:
+def _elastic_text(name: str, group: ElasticGroup) -> str:
     number = "no nodes" if not group.nodes else f"{group.nodes} node{'s' * (group.nodes > 1)}"
     return (
         f"Elastic: {name} has {number} (min {group.min}, max {group.max}); "
@@ -219,13 +244,13 @@ def _elastic_text(name: str, group: Elastic) -> str:
     )
 
 
-def cost_text(cost: Cost) -> str:
+def format_cost(cost: Cost) -> str:
     """USD an hour, before and after, and what is not known of it."""
-    before = usd(cost.before, cost.unknown_before)
-    after = usd(cost.after, cost.unknown)
-    notes = price_notes(cost.source, {*cost.unknown_before, *cost.unknown})
+    before = format_usd(cost.before, cost.unknown_before)
+    after = format_usd(cost.after, cost.unknown)
+    notes = format_price_notes(cost.source, {*cost.unknown_before, *cost.unknown})
     return (after if before == after else f"{before} -> {after}") + notes
 
 
-def _prose(text: str, width: int) -> Iterator[Line]:
+def _wrapped_lines(text: str, width: int) -> Iterator[Line]:
     return (line(part) for part in wrap(text, width))

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from planapply.model.event import Event
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.plan import Action, Plan
-from planapply.render.text import Line, columns, elide, line
-from planapply.render.values import elapsed
+from planapply.render.text import Line, align_columns, elide, line
+from planapply.render.values import format_elapsed
 
-MOST_ROWS = 16
+MAX_ROWS = 16
 """With more nodes than this there are bars in place of a line a node."""
-_BAR = 24
-_MOST_NAMES = 60
+_BAR_WIDTH = 24
+_MAX_NAMES_WIDTH = 60
 """Columns for the names in one event's line."""
 
 _PHASES = {
@@ -36,12 +36,12 @@ _VERBS = {
     "updated": "tags updated",
     "adopted": "taken into the state",
 }
-_RESTING = frozenset({"planned", "joined", "failed", "terminated", "updated"})
+_FINAL_PHASES = frozenset({"planned", "joined", "failed", "terminated", "updated"})
 
 
 def event_text(event: Event) -> str:
     """One event on one line, as it is printed where there is no terminal."""
-    names = _names(event.names)
+    names = _format_names(event.names)
     if event.event in ("note", "resource", "finished", "waiting"):
         waiting = "waiting " if event.event == "waiting" else ""
         return f"{f'{names}: ' if names else ''}{waiting}{event.message}"
@@ -49,14 +49,14 @@ def event_text(event: Event) -> str:
     return f"{names}: {_VERBS[event.event]}{message}"
 
 
-def _names(names: Sequence[str], width: int = _MOST_NAMES) -> str:
+def _format_names(names: Sequence[str], width: int = _MAX_NAMES_WIDTH) -> str:
     """As ranges; of a long list the beginning and how many there are."""
     text = " ".join(to_ranges(sorted(names, key=sort_key)))
     return text if len(text) <= width else f"{elide(text, width)} ({len(names)} nodes)"
 
 
 @dataclass
-class _Node:
+class _NodeProgress:
     phase: str = "planned"
     since: float = 0.0
     until: float | None = None
@@ -72,39 +72,39 @@ class Progress:
 
     wait: bool = True
     stopping: bool = False
-    nodes: dict[str, _Node] = field(default_factory=dict)
-    began: float | None = None
-    _waiting: str = ""
+    nodes: dict[str, _NodeProgress] = field(default_factory=dict)
+    started_at: float | None = None
+    _waiting_message: str = ""
     _launched: set[str] = field(default_factory=set)
     _joined: set[str] = field(default_factory=set)
-    _ended: set[str] = field(default_factory=set)
+    _terminated: set[str] = field(default_factory=set)
     _updated: set[str] = field(default_factory=set)
-    _made: int = 0
-    _removed: int = 0
-    _opening: set[str] = field(default_factory=set)
-    _closing: set[str] = field(default_factory=set)
+    _resources_created: int = 0
+    _resources_removed: int = 0
+    _to_launch: set[str] = field(default_factory=set)
+    _to_terminate: set[str] = field(default_factory=set)
 
-    def expect(self, plan: Plan, at: float) -> None:
+    def expect(self, plan: Plan, now: float) -> None:
         """The plan's nodes, none of which has begun."""
-        self.began = at
+        self.started_at = now
         for change in plan.changes:
             if change.kind == "node":
-                self.nodes[change.name] = _Node()
+                self.nodes[change.name] = _NodeProgress()
                 if change.action in (Action.CREATE, Action.REPLACE):
-                    self._opening.add(change.name)
+                    self._to_launch.add(change.name)
                 if change.action in (Action.DESTROY, Action.REPLACE):
-                    self._closing.add(change.name)
+                    self._to_terminate.add(change.name)
 
-    def take(self, event: Event, at: float) -> None:
+    def update(self, event: Event, now: float) -> None:
         """What an event changes."""
-        self._waiting = event.message if event.event == "waiting" else ""
+        self._waiting_message = event.message if event.event == "waiting" else ""
         if event.event == "resource":
-            self._made += event.message.startswith("made")
-            self._removed += event.message.startswith("removed")
+            self._resources_created += event.message.startswith("made")
+            self._resources_removed += event.message.startswith("removed")
         done = {
             "launched": self._launched,
             "joined": self._joined,
-            "terminated": self._ended,
+            "terminated": self._terminated,
             "updated": self._updated,
         }.get(event.event)
         if done is not None:
@@ -112,34 +112,34 @@ class Progress:
         if event.event not in _PHASES:
             return
         for name in event.names:
-            node = self.nodes.setdefault(name, _Node())
+            node = self.nodes.setdefault(name, _NodeProgress())
             if node.phase == "planned":
-                node.since = at
+                node.since = now
             node.phase, node.note = event.event, event.message
-            is_done = node.phase in _RESTING or (node.phase == "launched" and not self.wait)
-            node.until = at if is_done else None
+            is_done = node.phase in _FINAL_PHASES or (node.phase == "launched" and not self.wait)
+            node.until = now if is_done else None
 
     def counts(self, failed: Collection[str] = ()) -> tuple[int, int, int]:
         """How many were added, changed in place and destroyed; those that `failed` were not added."""
         return (
-            len(self._launched.difference(failed)) + self._made,
+            len(self._launched.difference(failed)) + self._resources_created,
             len(self._updated),
-            len(self._ended) + self._removed,
+            len(self._terminated) + self._resources_removed,
         )
 
     def lines(self, now: float, width: int, height: int) -> list[Line]:
         """The display of this moment, at most `height` lines of `width` columns."""
         if not self.nodes:
             return [self._footer(now, width)]
-        table = self._rows(now, width) if self._fits(height) else self._bars()
+        table = self._rows(now, width) if self._fits_rows(height) else self._bars()
         return [*table, self._footer(now, width)]
 
-    def _fits(self, height: int) -> bool:
-        return len(self.nodes) <= min(MOST_ROWS, height - 3)
+    def _fits_rows(self, height: int) -> bool:
+        return len(self.nodes) <= min(MAX_ROWS, height - 3)
 
     def _rows(self, now: float, width: int) -> Iterator[Line]:
         names = sorted(self.nodes, key=sort_key)
-        texts = columns([[name, *self._row(self.nodes[name], now)] for name in names])
+        texts = align_columns([[name, *self._row(self.nodes[name], now)] for name in names])
         for name, row in zip(names, texts, strict=True):
             node = self.nodes[name]
             style = _PHASES.get(node.phase, ("", "dim"))[1]
@@ -147,7 +147,7 @@ class Progress:
             text = elide("".join(row[1:]), width - len(row[0]) - 2)
             yield line("  ", row[0], (text, style))
 
-    def _row(self, node: _Node, now: float) -> tuple[str, str]:
+    def _row(self, node: _NodeProgress, now: float) -> tuple[str, str]:
         if node.phase == "planned":
             return "", ""
         text = _PHASES[node.phase][0]
@@ -155,36 +155,40 @@ class Progress:
             text = "launched"
         note = f" ({node.note})" if node.note else ""
         until = now if node.until is None else node.until
-        return elapsed(until - node.since), f"{text}{note}"
+        return format_elapsed(until - node.since), f"{text}{note}"
 
     def _bars(self) -> Iterator[Line]:
         bars = [
-            ("ended", self._ended & self._closing, self._closing),
-            ("launched", self._launched & self._opening, self._opening),
-            ("joined", self._joined & self._opening, self._opening if self.wait else set[str]()),
+            ("ended", self._terminated & self._to_terminate, self._to_terminate),
+            ("launched", self._launched & self._to_launch, self._to_launch),
+            (
+                "joined",
+                self._joined & self._to_launch,
+                self._to_launch if self.wait else set[str](),
+            ),
         ]
-        for name, done, of in bars:
-            if of:
-                full = _BAR * len(done) // len(of)
-                rest = ("─" * (_BAR - full), "dim")
+        for name, done, expected in bars:
+            if expected:
+                full = _BAR_WIDTH * len(done) // len(expected)
+                rest = ("─" * (_BAR_WIDTH - full), "dim")
                 yield line(
-                    f"  {name:<8}  ", ("━" * full, "green"), rest, f"  {len(done)}/{len(of)}"
+                    f"  {name:<8}  ", ("━" * full, "green"), rest, f"  {len(done)}/{len(expected)}"
                 )
         failed = [name for name, node in self.nodes.items() if node.phase == "failed"]
         if failed:
-            yield line("  ", (f"failed    {_names(failed)}", "red"))
+            yield line("  ", (f"failed    {_format_names(failed)}", "red"))
 
     def _footer(self, now: float, width: int) -> Line:
-        time = elapsed(now - (now if self.began is None else self.began))
+        time = format_elapsed(now - (now if self.started_at is None else self.started_at))
         return line(
-            f"  {time}  ", (elide(self._waits_for(), max(20, width - len(time) - 4)), "dim")
+            f"  {time}  ", (elide(self._current_activity(), max(20, width - len(time) - 4)), "dim")
         )
 
-    def _waits_for(self) -> str:
+    def _current_activity(self) -> str:
         if self.stopping:
             return "stopping: asking for nothing more; what was asked is being recorded"
-        if self._waiting:
-            return f"waiting {self._waiting}"
+        if self._waiting_message:
+            return f"waiting {self._waiting_message}"
         for phase, text in (
             ("terminating", "waiting for {} to end"),
             ("retiring", "waiting for {} to hand over data"),
@@ -195,5 +199,5 @@ class Progress:
                 n for n, node in self.nodes.items() if node.phase == phase and node.until is None
             ]
             if names:
-                return text.format(_names(names, 40))
+                return text.format(_format_names(names, 40))
         return ""

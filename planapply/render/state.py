@@ -5,8 +5,8 @@ from typing import Any
 
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.state import State
-from planapply.render.text import BLANK, Line, columns, line
-from planapply.render.values import moment, value
+from planapply.render.text import BLANK_LINE, Line, align_columns, line
+from planapply.render.values import format_time, format_value
 
 HIDDEN = "(hidden)"
 
@@ -19,10 +19,10 @@ def state_lines(state: State, width: int | None = None) -> list[Line]:
     lines = [line((f'Cluster "{state.cluster}"', "bold"), f" ({', '.join(_cloud(state))})")]
     lines.append(line(f"Lineage {state.lineage}, serial {state.serial}"))
     if state.nodes:
-        lines += [BLANK, *_nodes(state, width)]
+        lines += [BLANK_LINE, *_nodes(state, width)]
     facts = list(_facts(state))
     if facts:
-        lines += [BLANK, *(line("".join(row)) for row in columns(facts))]
+        lines += [BLANK_LINE, *(line("".join(row)) for row in align_columns(facts))]
     return lines
 
 
@@ -38,15 +38,15 @@ def _nodes(state: State, width: int | None) -> Iterator[Line]:
         node = state.nodes[name]
         kind = "  ".join(x for x in (node.size, node.zone, "spot" if node.spot else None) if x)
         addresses = "  ".join(x for x in (node.public_address, node.private_address) if x)
-        rows.append([name, node.status, node.vm, addresses, kind, moment(node.launched_at)])
-    for row in columns(rows, width=None if width is None else width - 2):
+        rows.append([name, node.status, node.vm, addresses, kind, format_time(node.launched_at)])
+    for row in align_columns(rows, width=None if width is None else width - 2):
         yield line("  ", "".join(row))
 
 
 def _facts(state: State) -> Iterator[tuple[str, str]]:
     for intent in state.intents.values():
         names = " ".join(to_ranges(intent.names))
-        yield "Asked for, no answer recorded:", f"{names}   {moment(intent.asked_at)}"
+        yield "Asked for, no answer recorded:", f"{names}   {format_time(intent.asked_at)}"
     for name, resource in state.resources.items():
         yield f"{name}:", f"{resource.kind} {resource.id or '(no answer recorded)'}"
     if state.endpoint is not None:
@@ -58,9 +58,9 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
     if state.tls is not None:
         yield "TLS:", f"one key pair for all nodes and clients, its key {HIDDEN}"
     for key, setting in state.settings.items():
-        yield f"provider.{key}:", value(setting)
+        yield f"provider.{key}:", format_value(setting)
     for key, pin in state.pins.items():
-        yield f"Chosen once, {key}:", value(pin)
+        yield f"Chosen once, {key}:", format_value(pin)
     if state.protect:
         yield "Protected:", "nothing is destroyed or replaced"
 

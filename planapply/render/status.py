@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from planapply.model.names import SCHEDULER, split_name, to_ranges
 from planapply.model.status import NodeStatus, Status
-from planapply.render.text import BLANK, PROSE, Line, Span, columns, line, wrap
-from planapply.render.values import duration, place, price_notes, usd
+from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, Span, align_columns, line, wrap
+from planapply.render.values import format_duration, format_location, format_price_notes, format_usd
 
-MOST_ROWS = 40
+MAX_ROWS = 40
 """With more nodes than this, those that are alike share a row."""
 _STYLES = {"running": "green", "gone": "red", "stopping": "red", "stopped": "red"}
 
@@ -18,12 +18,12 @@ def status_lines(status: Status, width: int | None = None) -> list[Line]:
 
     `width` in columns is what must suffice; None: nothing is left out.
     """
-    where = place(status.provider, status.cloud)
-    lines = [line((f'Cluster "{status.cluster}"', "bold"), f" ({where}): {_headline(status)}")]
+    location = format_location(status.provider, status.cloud)
+    lines = [line((f'Cluster "{status.cluster}"', "bold"), f" ({location}): {_headline(status)}")]
     if status.nodes:
-        lines += [BLANK, *_table(status, width)]
-    facts = list(_facts(status, width or PROSE))
-    return [*lines, BLANK, *facts] if facts else lines
+        lines += [BLANK_LINE, *_table(status, width)]
+    facts = list(_facts(status, width or DEFAULT_WIDTH))
+    return [*lines, BLANK_LINE, *facts] if facts else lines
 
 
 def _headline(status: Status) -> str:
@@ -48,11 +48,14 @@ def _has_joined(node: NodeStatus) -> bool:
 class _Row:
     nodes: list[NodeStatus]
 
-    def takes(self, node: NodeStatus) -> bool:
+    def try_append(self, node: NodeStatus) -> bool:
         last = self.nodes[-1]
-        (group, before), (other, index) = split_name(last.name), split_name(node.name)
-        alike = (_state(last), _kind(last)) == (_state(node), _kind(node))
-        if group == other and index == before + 1 and alike:
+        (group, previous_index), (other_group, index) = split_name(last.name), split_name(node.name)
+        is_similar = (_format_state(last), _format_vm(last)) == (
+            _format_state(node),
+            _format_vm(node),
+        )
+        if group == other_group and index == previous_index + 1 and is_similar:
             self.nodes.append(node)
             return True
         return False
@@ -61,15 +64,17 @@ class _Row:
 def _rows(nodes: Sequence[NodeStatus]) -> list[_Row]:
     rows: list[_Row] = []
     for node in nodes:
-        if not (len(nodes) > MOST_ROWS and rows and rows[-1].takes(node)):
+        if not (len(nodes) > MAX_ROWS and rows and rows[-1].try_append(node)):
             rows.append(_Row([node]))
     return rows
 
 
 def _table(status: Status, width: int | None) -> Iterator[Line]:
     rows = _rows(status.nodes)
-    cells = columns([_cells(row) for row in rows], width=None if width is None else width - 2)
-    for row, texts in zip(rows, cells, strict=True):
+    cell_rows = align_columns(
+        [_cells(row) for row in rows], width=None if width is None else width - 2
+    )
+    for row, texts in zip(rows, cell_rows, strict=True):
         node = row.nodes[0]
         style = _STYLES.get(node.status, "yellow")
         if node.status == "running" and node.name != SCHEDULER and not _has_joined(node):
@@ -83,14 +88,21 @@ def _cells(row: _Row) -> list[str]:
     name = to_ranges(node.name for node in row.nodes)[0]
     if len(row.nodes) > 1:
         ages = [node.age for node in row.nodes if node.age is not None]
-        age = f"up to {duration(max(ages))}" if ages else ""
-        return [f"{name}   ({len(row.nodes)})", _state(first), age, "", _kind(first), ""]
-    age = "" if first.age is None else duration(first.age)
+        age = f"up to {format_duration(max(ages))}" if ages else ""
+        return [
+            f"{name}   ({len(row.nodes)})",
+            _format_state(first),
+            age,
+            "",
+            _format_vm(first),
+            "",
+        ]
+    age = "" if first.age is None else format_duration(first.age)
     address = first.public_address or first.private_address or ""
-    return [name, _state(first), age, address, _kind(first), first.vm or ""]
+    return [name, _format_state(first), age, address, _format_vm(first), first.vm or ""]
 
 
-def _state(node: NodeStatus) -> str:
+def _format_state(node: NodeStatus) -> str:
     if node.status != "running":
         return node.status
     if node.joined is None:
@@ -102,7 +114,7 @@ def _state(node: NodeStatus) -> str:
     return f"{node.joined} of {node.processes} joined" if node.joined else "not joined"
 
 
-def _kind(node: NodeStatus) -> str:
+def _format_vm(node: NodeStatus) -> str:
     return "  ".join(part for part in (node.size, node.zone, "spot" if node.spot else "") if part)
 
 
@@ -113,16 +125,16 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
         yield line(f"Dashboard:  {status.dashboard_url}")
     unknown = status.unknown_prices
     if status.usd_per_hour is not None or unknown:
-        cost = usd(status.usd_per_hour, unknown)
+        cost = format_usd(status.usd_per_hour, unknown)
         if status.usd_so_far is not None:
-            cost += f", {usd(status.usd_so_far, unknown, 'USD so far')}"
-        yield line(f"Cost:       {cost}{price_notes(status.price_source, unknown)}")
-    for text in _remarks(status):
+            cost += f", {format_usd(status.usd_so_far, unknown, 'USD so far')}"
+        yield line(f"Cost:       {cost}{format_price_notes(status.price_source, unknown)}")
+    for text in _warnings(status):
         for part in wrap(text, width):
             yield line((part, "yellow"))
 
 
-def _remarks(status: Status) -> Iterator[str]:
+def _warnings(status: Status) -> Iterator[str]:
     if status.drift:
         names = " ".join(to_ranges(status.drift))
         yield f"Drift: {names} ended or failed outside of planapply; `planapply plan` says what follows."

@@ -5,8 +5,8 @@ from typing import Any
 
 from planapply.model.node import NodeConfig
 from planapply.model.state import State
-from planapply.render.text import BLANK, Line, columns, line
-from planapply.render.values import moment, value
+from planapply.render.text import BLANK_LINE, Line, align_columns, line
+from planapply.render.values import format_time, format_value
 
 
 def node_document(state: State, name: str) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def node_lines(state: State, name: str) -> list[Line]:
     made_from = document.pop("made_from")
     lines = [line((document.pop("name"), "bold")), *_table(document)]
     if made_from is None:
-        return [*lines, BLANK, line("What it was made from is not known.")]
-    return [*lines, BLANK, line("Made from:"), *_table(made_from)]
+        return [*lines, BLANK_LINE, line("What it was made from is not known.")]
+    return [*lines, BLANK_LINE, line("Made from:"), *_table(made_from)]
 
 
 def _settings(config: NodeConfig) -> dict[str, Any]:
@@ -38,15 +38,15 @@ def _settings(config: NodeConfig) -> dict[str, Any]:
 
 def _table(document: Mapping[str, Any]) -> Iterator[Line]:
     rows = [
-        [key, f"= {moment(found) if key == 'launched_at' else value(found, key)}"]
-        for key, found in document.items()
-        if found not in (None, False, {}, [])
+        [key, f"= {format_time(setting) if key == 'launched_at' else format_value(setting, key)}"]
+        for key, setting in document.items()
+        if setting not in (None, False, {}, [])
     ]
-    for row in columns(rows, gap=1):
+    for row in align_columns(rows, gap=1):
         yield line("  ", "".join(row))
 
 
-def place_document(state: State, location: str) -> dict[str, Any]:
+def moved_state_document(state: State, location: str) -> dict[str, Any]:
     """Which state is now at `location`."""
     return {
         "location": location,
@@ -57,8 +57,8 @@ def place_document(state: State, location: str) -> dict[str, Any]:
     }
 
 
-def place_line(state: State, location: str) -> Line:
+def moved_state_line(state: State, location: str) -> Line:
     """The same for people."""
     nodes = f"{len(state.nodes)} node{'' if len(state.nodes) == 1 else 's'}"
-    whose = f'cluster "{state.cluster}" ({nodes}, serial {state.serial})'
-    return line(f"The state of {whose} is now in {location}")
+    cluster = f'cluster "{state.cluster}" ({nodes}, serial {state.serial})'
+    return line(f"The state of {cluster} is now in {location}")

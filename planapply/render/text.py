@@ -11,8 +11,8 @@ Span = tuple[str, str]
 """Text and its style; an empty style is none."""
 Line = tuple[Span, ...]
 
-BLANK: Line = ()
-PROSE = 100
+BLANK_LINE: Line = ()
+DEFAULT_WIDTH = 100
 """Columns of prose where no terminal says how many it has."""
 
 
@@ -21,19 +21,21 @@ def line(*parts: str | Span) -> Line:
     return tuple((part, "") if isinstance(part, str) else part for part in parts)
 
 
-def plain(lines: Iterable[Line]) -> str:
+def to_plain_text(lines: Iterable[Line]) -> str:
     """The lines without their styles, each with its line end; nothing in it drives a terminal."""
-    return "".join(f"{''.join(printable(text) for text, _ in spans).rstrip()}\n" for spans in lines)
+    return "".join(
+        f"{''.join(make_printable(text) for text, _ in spans).rstrip()}\n" for spans in lines
+    )
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Text with a replacement character for each one that would drive a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
 
 
-def cells(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
@@ -45,15 +47,15 @@ def cells(text: str) -> int:
 
 def pad(text: str, width: int) -> str:
     """The text and as many spaces as fill `width` columns."""
-    return text + " " * (width - cells(text))
+    return text + " " * (width - display_width(text))
 
 
 def elide(text: str, width: int) -> str:
     """The text, or its beginning with `…`, in at most `width` columns."""
-    if cells(text) <= width:
+    if display_width(text) <= width:
         return text
     kept = text[: max(0, width - 1)]
-    while kept and cells(kept) > width - 1:
+    while kept and display_width(kept) > width - 1:
         kept = kept[:-1]
     return f"{kept}…"
 
@@ -79,7 +81,7 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
     return lines
 
 
-def columns(
+def align_columns(
     rows: Sequence[Sequence[str]], gap: int = 3, width: int | None = None
 ) -> list[list[str]]:
     """The rows with each cell but the last filled up to its column's width and the gap.
@@ -87,8 +89,8 @@ def columns(
     A column that is empty in all rows is left out, and those at the end that `width` has no room
     for.
     """
-    used = [i for i in range(max(map(len, rows), default=0)) if any(row[i] for row in rows)]
-    widths = {i: max(cells(row[i]) for row in rows) + gap for i in used}
-    while width is not None and len(used) > 1 and sum(widths[i] for i in used) - gap > width:
-        used.pop()
-    return [[row[i] if i == used[-1] else pad(row[i], widths[i]) for i in used] for row in rows]
+    kept = [i for i in range(max(map(len, rows), default=0)) if any(row[i] for row in rows)]
+    widths = {i: max(display_width(row[i]) for row in rows) + gap for i in kept}
+    while width is not None and len(kept) > 1 and sum(widths[i] for i in kept) - gap > width:
+        kept.pop()
+    return [[row[i] if i == kept[-1] else pad(row[i], widths[i]) for i in kept] for row in rows]

@@ -1,14 +1,14 @@
 """The spec as a file: read, checked, explained, begun."""
 
-from planapply.specfile.loading import load, protects, state_of, without_file
+from planapply.specfile.loading import find_state_location, is_protected, load, make_spec
 from planapply.specfile.schema import json_schema
-from planapply.specfile.template import starter
+from planapply.specfile.template import render_starter
 
 __all__ = [
+    "find_state_location",
+    "is_protected",
     "json_schema",
     "load",
-    "protects",
-    "starter",
-    "state_of",
-    "without_file",
+    "make_spec",
+    "render_starter",
 ]

@@ -5,64 +5,64 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from planapply.model.diagnostics import Severity
-from planapply.specfile.toml_format import Path, Problem, near, nodes
+from planapply.specfile.toml_format import KeyPath, Problem, iter_node_tables, suggest
 
 # What comes with distributed itself, and takes longer to import than a plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")
-_KNOWN = {
+_DASK_CLASSES = {
     "distributed": _ROLES,
     "dask.distributed": _ROLES,
     "distributed.scheduler": ("Scheduler",),
     "distributed.worker": ("Worker",),
     "distributed.nanny": ("Nanny",),
 }
-_OTHERS = ("dask_cuda.CUDAWorker",)
+_OTHER_CLASSES = ("dask_cuda.CUDAWorker",)
 
 
-def unimportable(document: Mapping[str, Any]) -> Iterator[Problem]:
+def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
     """An error for each class that can't be imported.
 
     Use it where the nodes run this very Python. A class that is not distributed's own is imported,
     which runs its module.
     """
     for path, name in _classes(document):
-        if said := _trouble(name):
-            yield Problem(path, *said)
+        if problem := _check_import(name):
+            yield Problem(path, *problem)
 
 
-def misspelt(document: Mapping[str, Any]) -> Iterator[Problem]:
+def check_spelling(document: Mapping[str, Any]) -> Iterator[Problem]:
     """A warning for each class that is nearly one of distributed's own; nothing is imported."""
     for path, name in _classes(document):
         module, _, cls = name.rpartition(".")
-        names = _KNOWN.get(module, ())
-        if cls not in names and near(cls, names):
+        names = _DASK_CLASSES.get(module, ())
+        if cls not in names and suggest(cls, names):
             yield Problem(
-                path, f"`{module}` may have no class `{cls}`", suggestion(name), Severity.WARNING
+                path, f"`{module}` may have no class `{cls}`", suggest_class(name), Severity.WARNING
             )
 
 
-def suggestion(name: str) -> str:
+def suggest_class(name: str) -> str:
     """The well-known class that `name`, in dotted form or not, may have meant, as "Did you mean
     …?"."""
-    known = [f"{module}.{cls}" for module, names in _KNOWN.items() for cls in names]
-    said = near(name, [*known, *_OTHERS])
-    if not said and "." not in name and (tail := near(name, _ROLES)):
-        said = tail.replace("`", "`distributed.", 1)
-    return said
+    known = [f"{module}.{cls}" for module, names in _DASK_CLASSES.items() for cls in names]
+    hint = suggest(name, [*known, *_OTHER_CLASSES])
+    if not hint and "." not in name and (tail := suggest(name, _ROLES)):
+        hint = tail.replace("`", "`distributed.", 1)
+    return hint
 
 
-def _classes(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def _classes(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Those that are written; whatever else may be wrong with the document."""
-    for path, table in nodes(document):
+    for path, table in iter_node_tables(document):
         if path != ("defaults",) and isinstance(name := table.get("class"), str):
             yield (*path, "class"), name
 
 
-def _trouble(name: str) -> tuple[str, str] | None:
+def _check_import(name: str) -> tuple[str, str] | None:
     module_name, _, class_name = name.rpartition(".")
-    if class_name in _KNOWN.get(module_name, ()):
+    if class_name in _DASK_CLASSES.get(module_name, ()):
         return None
-    did_you_mean = suggestion(name)
+    did_you_mean = suggest_class(name)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -90,7 +90,7 @@ def _trouble(name: str) -> tuple[str, str] | None:
         for name, value in vars(module).items()
         if isinstance(value, type) and not name.startswith("_")
     ]
-    did_you_mean = did_you_mean or near(name, classes)
+    did_you_mean = did_you_mean or suggest(name, classes)
     return (
         f"the class `{name}` can't be imported: {what}",
         did_you_mean or "Write the class's module and name.",

@@ -6,7 +6,7 @@ import re
 from importlib import metadata
 
 # planapply runs on no node, and a newer installer is no reason to replace one.
-_LEFT_OUT = {"planapply", "pip", "setuptools", "wheel", "uv"}
+_EXCLUDED = {"planapply", "pip", "setuptools", "wheel", "uv"}
 
 
 def client_packages() -> tuple[tuple[str, ...], list[str]]:
@@ -16,7 +16,7 @@ def client_packages() -> tuple[tuple[str, ...], list[str]]:
     local = set()
     for distribution in metadata.distributions():
         name = re.sub(r"[-_.]+", "-", distribution.name or "").lower()
-        if not name or name in _LEFT_OUT or name in found or name in local:
+        if not name or name in _EXCLUDED or name in found or name in local:
             continue
         origin = _origin(distribution)
         if origin.startswith("file:"):

@@ -8,8 +8,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from planapply.model.spec import Spec
-from planapply.specfile.classes import suggestion
-from planapply.specfile.toml_format import Path, Problem, brief, dotted, key, near, toml
+from planapply.specfile.classes import suggest_class
+from planapply.specfile.toml_format import (
+    KeyPath,
+    Problem,
+    format_key,
+    format_key_path,
+    format_value,
+    suggest,
+    summarize_value,
+)
 
 _KINDS = {
     "string_type": "a string",
@@ -32,24 +40,24 @@ _BOUNDS = {
 
 
 def explain(
-    error: ValidationError, model: type[BaseModel], document: Any, above: Path = ()
+    error: ValidationError, model: type[BaseModel], document: Any, parent: KeyPath = ()
 ) -> Iterator[Problem]:
     """One problem for each place of `document` where `error` found any, in its order.
 
-    `document` is what `model` was to be made from; `above` is where it stands in the file. No value
+    `document` is what `model` was to be made from; `parent` is where it stands in the file. No value
     is repeated where one may be a credential.
     """
-    hidden = _has_credentials(model)
-    found: dict[Path, list[ErrorDetails]] = {}
+    is_secret = _has_credentials(model)
+    found: dict[KeyPath, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
-        path = _existing(item["loc"], document)
+        path = _path_in_document(item["loc"], document)
         if item["type"] in ("missing", "extra_forbidden"):
             path = item["loc"]
         found.setdefault(path, []).append(item)
     for path, items in found.items():
-        summary, detail = _say(items, model, path, above, hidden)
+        summary, detail = _describe(items, model, path, parent, is_secret)
         where = path[:-1] if items[0]["type"] == "missing" else path
-        yield Problem((*above, *where), summary, detail, hidden=hidden)
+        yield Problem((*parent, *where), summary, detail, is_secret=is_secret)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -63,85 +71,103 @@ def _has_credentials(model: type[BaseModel]) -> bool:
     return any(isinstance(example, str) and example.startswith("env:") for example in examples)
 
 
-def _say(
-    items: Sequence[ErrorDetails], model: type[BaseModel], path: Path, above: Path, hidden: bool
+def _describe(
+    items: Sequence[ErrorDetails],
+    model: type[BaseModel],
+    path: KeyPath,
+    parent: KeyPath,
+    is_secret: bool,
 ) -> tuple[str, str]:
     """What is wrong at one path; a value that may be of several kinds has an error for each."""
     item = items[0]
-    name = dotted((*above, *path)) or "the spec"
+    name = format_key_path((*parent, *path)) or "the spec"
     value, context = item["input"], item.get("ctx", {})
     is_key = item["loc"][-1:] == ("[key]",)
-    is_shown = not (hidden or is_key or isinstance(value, Mapping))
-    no = f" can't be {brief(value)}" if is_shown else ""
-    not_it = "" if hidden else f", not {brief(value)}"
-    if hidden:
+    is_shown = not (is_secret or is_key or isinstance(value, Mapping))
+    cannot_be = f" can't be {summarize_value(value)}" if is_shown else ""
+    instead_of = "" if is_secret else f", not {summarize_value(value)}"
+    if is_secret:
         value = None
     match item["type"]:
         case "extra_forbidden":
-            return _unknown(str(path[-1]), _model_at(model, path[:-1]), (*above, *path[:-1]))
+            return _describe_unknown_key(
+                str(path[-1]), _model_at(model, path[:-1]), (*parent, *path[:-1])
+            )
         case "missing":
-            return f"`{name}` is missing", _missing(model, path, above)
+            return f"`{name}` is missing", _suggest_missing_key(model, path, parent)
         case "value_error":
             summary, _, detail = str(context["error"]).partition("\n")
             if path[-1:] == ("class",):
-                detail = f"{suggestion(str(value))} {detail}".strip()
-            return f"`{name}`{no}: {summary}", detail
+                detail = f"{suggest_class(str(value))} {detail}".strip()
+            return f"`{name}`{cannot_be}: {summary}", detail
         case "literal_error":
-            return f"`{name}`{no or ' is wrong'}", f"Write {_quoted(context['expected'])}."
+            return f"`{name}`{cannot_be or ' is wrong'}", f"Write {_quoted(context['expected'])}."
         case kind if kind in _BOUNDS:
             bound = f"{_BOUNDS[kind]} {next(iter(context.values())):g}"
-            write = _instead("", value, model, path, above)
-            return f"`{name}` must be {bound}{not_it}", write
+            advice = _suggest_value("", value, model, path, parent)
+            return f"`{name}` must be {bound}{instead_of}", advice
         case kind if kind in _KINDS:
             kinds = dict.fromkeys(_KINDS[i["type"]] for i in items if i["type"] in _KINDS)
-            write = _instead(kind, value, model, path, above)
-            return f"`{name}` must be {' or '.join(kinds)}{not_it}", write
+            advice = _suggest_value(kind, value, model, path, parent)
+            return f"`{name}` must be {' or '.join(kinds)}{instead_of}", advice
         case _:
             message = item["msg"].removeprefix("Input ")
-            return f"`{name}`{no}: it {message}", _instead("", value, model, path, above)
+            return f"`{name}`{cannot_be}: it {message}", _suggest_value(
+                "", value, model, path, parent
+            )
 
 
-def _missing(model: type[BaseModel], path: Path, above: Path) -> str:
-    last, table = str(path[-1]), dotted((*above, *path[:-1]))
+def _suggest_missing_key(model: type[BaseModel], path: KeyPath, parent: KeyPath) -> str:
+    last, table = str(path[-1]), format_key_path((*parent, *path[:-1]))
     inner = _model_at(model, path)
     if inner is not None:
         keys = [key for key, field in keys_of(inner).items() if field.is_required()]
         lines = [f"{key} = {_example(model, (*path, key))}" for key in keys]
-        return f"Write [{dotted((*above, *path))}], and below it {', '.join(lines)}."
+        return f"Write [{format_key_path((*parent, *path))}], and below it {', '.join(lines)}."
     example = _example(model, path)
-    write = f"Write for example {key(last)} = {example}" if example else f"Add {key(last)}"
-    return f"{write} in [{table}]." if table else f"{write}."
+    advice = (
+        f"Write for example {format_key(last)} = {example}"
+        if example
+        else f"Add {format_key(last)}"
+    )
+    return f"{advice} in [{table}]." if table else f"{advice}."
 
 
 def _quoted(expected: str) -> str:
     return expected.replace("'", '"')
 
 
-def _instead(kind: str, value: Any, model: type[BaseModel], path: Path, above: Path) -> str:
+def _suggest_value(
+    kind: str, value: Any, model: type[BaseModel], path: KeyPath, parent: KeyPath
+) -> str:
     """What to write in place of a value of the wrong kind."""
     last = path[-1] if path else ""
     if not isinstance(last, str):
-        return f"Write {toml(str(value))}." if kind == "string_type" and _scalar(value) else ""
+        return (
+            f"Write {format_value(str(value))}."
+            if kind == "string_type" and _is_scalar(value)
+            else ""
+        )
     if kind in ("dict_type", "model_type", "model_attributes_type"):
         if path == ("workers",):
             return "Write a table for each group, such as [workers.cpu]."
         if not (_field_at(model, path) and _example(model, path)):
-            return f"Write a table: [{dotted((*above, *path))}]."
+            return f"Write a table: [{format_key_path((*parent, *path))}]."
     if kind in ("tuple_type", "list_type") and isinstance(value, str):
-        return f"Write {key(last)} = {toml([value])}."
-    if kind == "string_type" and _scalar(value):
-        return f"Write {key(last)} = {toml(toml(value))}."
-    if isinstance(value, str) and _reads_as(value, kind):
-        return f"Write {key(last)} = {value.strip()}, without quotes."
+        return f"Write {format_key(last)} = {format_value([value])}."
+    if kind == "string_type" and _is_scalar(value):
+        return f"Write {format_key(last)} = {format_value(format_value(value))}."
+    if isinstance(value, str) and _can_parse_as(value, kind):
+        return f"Write {format_key(last)} = {value.strip()}, without quotes."
     example = _example(model, path)
-    return f"Write for example {key(last)} = {example}." if example else ""
+    return f"Write for example {format_key(last)} = {example}." if example else ""
 
 
-def _scalar(value: Any) -> bool:
+def _is_scalar(value: Any) -> bool:
     return isinstance(value, bool | int | float)
 
 
-def _reads_as(text: str, kind: str) -> bool:
+def _can_parse_as(text: str, kind: str) -> bool:
     if kind == "bool_type":
         return text in ("true", "false")
     try:
@@ -151,17 +177,19 @@ def _reads_as(text: str, kind: str) -> bool:
     return text.isascii() and "_" not in text
 
 
-def _unknown(name: str, model: type[BaseModel] | None, table: Path) -> tuple[str, str]:
-    where = f"[{dotted(table)}]" if table else "the spec"
+def _describe_unknown_key(
+    name: str, model: type[BaseModel] | None, table: KeyPath
+) -> tuple[str, str]:
+    where = f"[{format_key_path(table)}]" if table else "the spec"
     known = list(keys_of(model)) if model else []
-    others = [place for place, keys in _tables() if name in keys]
-    if close := near(name, known):
+    tables = [place for place, keys in _tables() if name in keys]
+    if close := suggest(name, known):
         detail = close
-    elif others:
-        detail = f"It belongs in {' or '.join(others)}."
+    elif tables:
+        detail = f"It belongs in {' or '.join(tables)}."
     else:
         detail = f"It may have {', '.join(known)}." if known else "It has no keys."
-    return f"{where} has no key `{key(name)}`", detail
+    return f"{where} has no key `{format_key(name)}`", detail
 
 
 def _tables() -> Sequence[tuple[str, Mapping[str, FieldInfo]]]:
@@ -173,29 +201,29 @@ def _tables() -> Sequence[tuple[str, Mapping[str, FieldInfo]]]:
     return places
 
 
-def _example(model: type[BaseModel], path: Path) -> str:
+def _example(model: type[BaseModel], path: KeyPath) -> str:
     field = _field_at(model, path)
-    return toml(field.examples[0]) if field and field.examples else ""
+    return format_value(field.examples[0]) if field and field.examples else ""
 
 
-def _field_at(model: type[BaseModel], path: Path) -> FieldInfo | None:
-    above = _model_at(model, path[:-1]) if path else None
-    return keys_of(above).get(str(path[-1])) if above else None
+def _field_at(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
+    parent = _model_at(model, path[:-1]) if path else None
+    return keys_of(parent).get(str(path[-1])) if parent else None
 
 
-def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     """The model of the table at `path`; steps that are names a user gave lead to the same model."""
-    at: type[BaseModel] | None = model
+    current: type[BaseModel] | None = model
     steps = list(path)
-    while steps and at is not None:
-        field = keys_of(at).get(str(steps.pop(0)))
+    while steps and current is not None:
+        field = keys_of(current).get(str(steps.pop(0)))
         if field is None:
             return None
         annotation = field.annotation
         if get_origin(annotation) is dict and steps:
             steps.pop(0)
-        at = _model_of(annotation)
-    return at
+        current = _model_of(annotation)
+    return current
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
@@ -206,10 +234,10 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
     return next((model for model in found if model), None)
 
 
-def _existing(loc: Path, document: Any) -> Path:
+def _path_in_document(loc: KeyPath, document: Any) -> KeyPath:
     """The steps of `loc` that are in the document: pydantic puts the names of a union's branches
     between them."""
-    path: Path = ()
+    path: KeyPath = ()
     for part in loc:
         is_there = (
             part in document

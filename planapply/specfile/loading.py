@@ -4,25 +4,31 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli
 from pydantic import BaseModel, ValidationError
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
-from planapply.model.field_types import is_here_only
+from planapply.model.field_types import is_local_requirement
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.provider import Plugin
-from planapply.specfile.classes import misspelt, unimportable
-from planapply.specfile.constraints import conflicts
+from planapply.specfile.classes import check_imports, check_spelling
+from planapply.specfile.constraints import check_constraints
 from planapply.specfile.errors import explain
-from planapply.specfile.locate import Place, locate, nearest
-from planapply.specfile.override import Override, apply
-from planapply.specfile.textfile import read_text, shown, source_at, without_values
-from planapply.specfile.toml_format import Path, Problem, brief, dotted, nodes
+from planapply.specfile.locate import Position, find_nearest, locate
+from planapply.specfile.override import Override, apply_overrides
+from planapply.specfile.textfile import format_path, hide_values, read_text, source_at
+from planapply.specfile.toml_format import (
+    KeyPath,
+    Problem,
+    format_key_path,
+    iter_node_tables,
+    summarize_value,
+)
 
-_DEEPEST = 50
+_MAX_DEPTH = 50
 _CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)
 _NO_FILES = "The nodes have no files of yours: write what is in it, or an address."
 
@@ -30,39 +36,41 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def load(
-    path: str | FilePath,
-    plugins: Callable[[str], Plugin],
+    path: str | Path,
+    find_plugin: Callable[[str], Plugin],
     overrides: Sequence[str] = (),
     *,
     import_classes: bool = False,
 ) -> tuple[Spec, list[Diagnostic]]:
     """The spec in the file at `path`, and warnings about it.
 
-    `plugins` gives the plug-in of a name, or raises PlanapplyError; `overrides` are those of
+    `find_plugin` gives the plug-in of a name, or raises PlanapplyError; `overrides` are those of
     `--set`. With `import_classes`, a class that can't be imported is an error where the nodes run
     this Python. Raises PlanapplyError with a diagnostic for each thing that is wrong.
     """
-    path = FilePath(path)
+    path = Path(path)
     text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
-    document = _parse(text, shown(path))
-    applied, wrong = apply(document, tuple(overrides))
-    spec, problems = _check(document, path.parent, plugins, import_classes)
-    found = wrong + _place(problems, text, shown(path), applied)
+    document = _parse(text, format_path(path))
+    applied, override_errors = apply_overrides(document, tuple(overrides))
+    spec, problems = _check(document, path.parent, find_plugin, import_classes)
+    found = override_errors + _to_diagnostics(problems, text, format_path(path), applied)
     errors = tuple(d for d in found if d.severity is Severity.ERROR)
     if errors or spec is None:
         raise PlanapplyError(diagnostics=errors)
     return spec, found
 
 
-def without_file(
-    cluster: str, provider: str, plugins: Callable[[str], Plugin], overrides: Sequence[str] = ()
+def make_spec(
+    cluster: str, provider: str, find_plugin: Callable[[str], Plugin], overrides: Sequence[str] = ()
 ) -> tuple[Spec, list[Diagnostic]]:
     """As `load`, of a spec that consists of a name, a provider and what `overrides` say."""
     document: dict[str, Any] = {"cluster": {"name": cluster, "provider": provider}}
-    applied, wrong = apply(document, tuple(overrides))
-    spec, problems = _check(document, FilePath(), plugins)
-    placed = [d.model_copy(update={"source": None}) for d in _place(problems, "", "", applied)]
-    errors = tuple(d for d in wrong + placed if d.severity is Severity.ERROR)
+    applied, override_errors = apply_overrides(document, tuple(overrides))
+    spec, problems = _check(document, Path(), find_plugin)
+    placed = [
+        d.model_copy(update={"source": None}) for d in _to_diagnostics(problems, "", "", applied)
+    ]
+    errors = tuple(d for d in override_errors + placed if d.severity is Severity.ERROR)
     if errors or spec is None:
         raise PlanapplyError(diagnostics=errors)
     return spec, placed
@@ -82,7 +90,7 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     except tomli.TOMLDecodeError as error:
         summary, source = error.msg, source_at(text.split("\n"), file, (error.lineno, error.colno))
         if _CREDENTIAL.search(source.text):  # which of the keys are some is not known yet
-            source = without_values(source)
+            source = hide_values(source)
     except RecursionError:
         summary, source = "it is nested too deeply", None
     except ValueError:  # the one limit of Python's that tomli lets through
@@ -100,131 +108,148 @@ def _parse(text: str, file: str) -> dict[str, Any]:
 
 def _check(
     document: dict[str, Any],
-    folder: FilePath,
-    plugins: Callable[[str], Plugin],
+    folder: Path,
+    find_plugin: Callable[[str], Plugin],
     import_classes: bool = False,
 ) -> tuple[Spec | None, list[Problem]]:
     """The spec, if there are no errors among the problems."""
-    unfit: list[Problem] = []
-    document = _fit(document, (), unfit)
-    spec, problems = _problems(document, folder, plugins)
-    said = {problem.path for problem in unfit}
-    if import_classes and _provider(document) == "local":
+    unsupported: list[Problem] = []
+    document = _remove_unsupported(document, (), unsupported)
+    spec, problems = _validate(document, folder, find_plugin)
+    reported = {problem.path for problem in unsupported}
+    if import_classes and _provider_name(document) == "local":
         ill_formed = {p.path for p in problems if p.severity is Severity.ERROR}
-        problems += [p for p in unimportable(document) if p.path not in ill_formed]
-    return (None if unfit else spec), unfit + [p for p in problems if p.path not in said]
+        problems += [p for p in check_imports(document) if p.path not in ill_formed]
+    return (None if unsupported else spec), unsupported + [
+        p for p in problems if p.path not in reported
+    ]
 
 
-def _fit(value: Any, path: Path, unfit: list[Problem]) -> Any:
-    """`value` without what TOML can say and a spec, which becomes JSON, can't; that goes to `unfit`."""
-    name = dotted(path)
-    if len(path) > _DEEPEST:
+def _remove_unsupported(value: Any, path: KeyPath, unsupported: list[Problem]) -> Any:
+    """`value` without what TOML can say and a spec, which becomes JSON, can't; that goes to `unsupported`."""
+    name = format_key_path(path)
+    if len(path) > _MAX_DEPTH:
         short = path[:4]
-        unfit.append(
-            Problem(short, f"`{dotted(short)}` is nested too deeply", f"At most {_DEEPEST} levels.")
+        unsupported.append(
+            Problem(
+                short,
+                f"`{format_key_path(short)}` is nested too deeply",
+                f"At most {_MAX_DEPTH} levels.",
+            )
         )
     elif isinstance(value, Mapping):
-        return {key: _fit(item, (*path, key), unfit) for key, item in value.items()}
+        return {
+            key: _remove_unsupported(item, (*path, key), unsupported) for key, item in value.items()
+        }
     elif isinstance(value, list):
-        return [_fit(item, (*path, index), unfit) for index, item in enumerate(value)]
+        return [
+            _remove_unsupported(item, (*path, index), unsupported)
+            for index, item in enumerate(value)
+        ]
     elif isinstance(value, float) and not math.isfinite(value):
-        unfit.append(Problem(path, f"`{name}` can't be {value}", "Write a finite number."))
+        unsupported.append(Problem(path, f"`{name}` can't be {value}", "Write a finite number."))
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
-        unfit.append(Problem(path, f"`{name}` is too large", "Write at most 18 digits."))
+        unsupported.append(Problem(path, f"`{name}` is too large", "Write at most 18 digits."))
     elif not isinstance(value, str | int | float):
-        unfit.append(Problem(path, f"`{name}` is a date or a time", f'Quote it: "{value}".'))
+        unsupported.append(Problem(path, f"`{name}` is a date or a time", f'Quote it: "{value}".'))
     else:
         return value
     return None
 
 
-def _problems(
-    document: dict[str, Any], folder: FilePath, plugins: Callable[[str], Plugin]
+def _validate(
+    document: dict[str, Any], folder: Path, find_plugin: Callable[[str], Plugin]
 ) -> tuple[Spec | None, list[Problem]]:
-    spec, problems = _validated(Spec, document, ())
-    problems += conflicts(document)
-    environment, found = _environment(document.get("environment", {}), folder)
+    spec, problems = _validate_model(Spec, document, ())
+    problems += check_constraints(document)
+    environment, found = _resolve_environment(document.get("environment", {}), folder)
     problems += found
-    plugin, found = _plugin(document, plugins)
+    plugin, found = _find_plugin(document, find_plugin)
     problems += found
     if plugin is None:
         return None, problems
-    settings, found = _validated(plugin.settings, document.get("provider", {}), ("provider",))
+    settings, found = _validate_model(plugin.settings, document.get("provider", {}), ("provider",))
     problems += found
-    problems += _of_nodes(document, plugin, {problem.path for problem in problems})
+    problems += _check_node_settings(document, plugin, {problem.path for problem in problems})
     if spec is None or settings is None or environment is None:
         return None, problems
-    problems += _ignored(document, plugin)
-    problems += misspelt(document)
+    problems += _warn_of_ignored_keys(document, plugin)
+    problems += check_spelling(document)
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return spec.model_copy(update={"provider": values, "environment": environment}), problems
 
 
-def _validated(model: type[M], document: Any, above: Path) -> tuple[M | None, list[Problem]]:
+def _validate_model(
+    model: type[M], document: Any, parent: KeyPath
+) -> tuple[M | None, list[Problem]]:
     # As JSON, since only there a strict model takes a list for a tuple.
     try:
         return model.model_validate_json(json.dumps(document)), []
     except ValidationError as error:
-        return None, list(explain(error, model, document, above))
+        return None, list(explain(error, model, document, parent))
 
 
-def _plugin(
-    document: Mapping[str, Any], plugins: Callable[[str], Plugin]
+def _find_plugin(
+    document: Mapping[str, Any], find_plugin: Callable[[str], Plugin]
 ) -> tuple[Plugin | None, list[Problem]]:
-    name = _provider(document)
+    name = _provider_name(document)
     if not isinstance(name, str):
         return None, []  # what is wrong with it is said already
     try:
-        return plugins(name), []
+        return find_plugin(name), []
     except PlanapplyError as error:
         path = ("cluster", "provider")
         return None, [Problem(path, d.summary, d.detail, d.severity) for d in error.diagnostics]
 
 
-def _provider(document: Mapping[str, Any]) -> Any:
+def _provider_name(document: Mapping[str, Any]) -> Any:
     """What the document says, of whatever type."""
     cluster = document.get("cluster", {})
     return cluster.get("provider", "local") if isinstance(cluster, Mapping) else "local"
 
 
-def _of_nodes(
-    document: Mapping[str, Any], plugin: Plugin, said: Collection[Path]
+def _check_node_settings(
+    document: Mapping[str, Any], plugin: Plugin, reported: Collection[KeyPath]
 ) -> Iterator[Problem]:
     """What the provider has to say of its settings where they are a node's."""
     provider = document.get("provider")
     provider = provider if isinstance(provider, Mapping) else {}
-    for path, table in nodes(document):
-        for key in plugin.also_of_nodes & table.keys():
-            _, found = _validated(plugin.settings, {**provider, key: table[key]}, path)
-            place = (*path, key)
-            yield from (p for p in found if p.path[: len(place)] == place and p.path not in said)
+    for path, table in iter_node_tables(document):
+        for key in plugin.node_settings & table.keys():
+            _, found = _validate_model(plugin.settings, {**provider, key: table[key]}, path)
+            prefix = (*path, key)
+            yield from (
+                p for p in found if p.path[: len(prefix)] == prefix and p.path not in reported
+            )
 
 
-def _ignored(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:
+def _warn_of_ignored_keys(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:
     """A warning for each key that means nothing to this provider."""
     ignored = [
         (*path, key)
-        for path, table in nodes(document)
+        for path, table in iter_node_tables(document)
         for key in table
-        if key in plugin.ignores and key in NodeSettings.model_fields
+        if key in plugin.ignored_settings and key in NodeSettings.model_fields
     ]
     ignored += [
         ("environment", key)
         for key in document.get("environment", {})
-        if not plugin.ignores.isdisjoint(("environment", f"environment.{key}"))
+        if not plugin.ignored_settings.isdisjoint(("environment", f"environment.{key}"))
     ]
     for path in ignored:
         yield Problem(
             path,
-            f"the provider `{plugin.name}` makes no use of `{dotted(path)}`",
+            f"the provider `{plugin.name}` makes no use of `{format_key_path(path)}`",
             "It changes nothing; leave it out.",
             Severity.WARNING,
         )
 
 
-def _environment(table: Any, folder: FilePath) -> tuple[EnvironmentSettings | None, list[Problem]]:
+def _resolve_environment(
+    table: Any, folder: Path
+) -> tuple[EnvironmentSettings | None, list[Problem]]:
     """With the requirements file read, and a list in place of "client"."""
-    settings, _ = _validated(EnvironmentSettings, table, ())
+    settings, _ = _validate_model(EnvironmentSettings, table, ())
     if settings is None:
         return None, []  # what is wrong with it is said already
     if settings.requirements is not None:
@@ -234,16 +259,16 @@ def _environment(table: Any, folder: FilePath) -> tuple[EnvironmentSettings | No
             text = read_text(path, "the requirements file", "Its path starts at the spec's folder.")
         except PlanapplyError as error:
             return None, [Problem(where, d.summary, d.detail) for d in error.diagnostics]
-        out_of_reach = [
+        file_problems = [
             Problem(
                 where,
-                f"line {number} of {shown(path)} names a file: {brief(line.strip())}",
+                f"line {number} of {format_path(path)} names a file: {summarize_value(line.strip())}",
                 _NO_FILES,
             )
             for number, line in enumerate(text.splitlines(), start=1)
-            if is_here_only(line)
+            if is_local_requirement(line)
         ]
-        return settings.model_copy(update={"requirements": text}), out_of_reach
+        return settings.model_copy(update={"requirements": text}), file_problems
     if settings.packages != "client":
         return settings, []
     from planapply.specfile.client_packages import client_packages, client_python
@@ -259,24 +284,29 @@ def _environment(table: Any, folder: FilePath) -> tuple[EnvironmentSettings | No
     return settings.model_copy(update=update), [warning] if local else []
 
 
-def _place(
+def _to_diagnostics(
     problems: Sequence[Problem], text: str, file: str, applied: Sequence[Override]
 ) -> list[Diagnostic]:
     """The problems in the order of the file; one in a value from `--set` names the option instead."""
-    places = locate(text) if problems else {}
+    positions = locate(text) if problems else {}
     lines = text.split("\n")
-    where = [(_override(p.path, places, applied), nearest(places, p.path)) for p in problems]
+    where = [
+        (_find_override(p.path, positions, applied), find_nearest(positions, p.path))
+        for p in problems
+    ]
     # A credential must not be shown by what else is wrong on its line, or in its option.
-    secret = {o or place[0] for p, (o, place) in zip(problems, where, strict=True) if p.hidden}
+    secret = {
+        o or position[0] for p, (o, position) in zip(problems, where, strict=True) if p.is_secret
+    }
     found = []
-    for problem, (override, place) in zip(problems, where, strict=True):
+    for problem, (override, position) in zip(problems, where, strict=True):
         source, summary = None, problem.summary
-        is_secret = (override or place[0]) in secret
+        is_secret = (override or position[0]) in secret
         if override is None:
-            source = source_at(lines, file, place)
-            source = without_values(source) if is_secret else source
+            source = source_at(lines, file, position)
+            source = hide_values(source) if is_secret else source
         else:
-            option = dotted(override.path) if is_secret else override.option
+            option = format_key_path(override.path) if is_secret else override.option
             summary = f"--set {option}: {summary}"
         found.append(
             Diagnostic(
@@ -286,53 +316,58 @@ def _place(
     return sorted(found, key=lambda d: (d.source.line, d.source.column) if d.source else (0, 0))
 
 
-def _override(
-    path: Path, places: Mapping[Path, Place], applied: Sequence[Override]
+def _find_override(
+    path: KeyPath, positions: Mapping[KeyPath, Position], applied: Sequence[Override]
 ) -> Override | None:
     """The `--set` that made what stands at `path`, the last one if several did."""
     for override in reversed(applied):
-        is_in_it = path[: len(override.path)] == override.path
-        is_made_by_it = path not in places and override.path[: len(path)] == path
-        if is_in_it or is_made_by_it:
+        is_inside = path[: len(override.path)] == override.path
+        is_created = path not in positions and override.path[: len(path)] == path
+        if is_inside or is_created:
             return override
     return None
 
 
-def state_of(path: str | FilePath, overrides: Sequence[str] = ()) -> str:
+def find_state_location(path: str | Path, overrides: Sequence[str] = ()) -> str:
     """Where the state is of the spec at `path`, of which only that is read, or `path` if it is a
     state.
 
     For a spec that is not there, that is where its state would be by default, if there is one.
     Raises PlanapplyError.
     """
-    path = FilePath(path)
+    path = Path(path)
     default = state_location(None, path)
-    if not path.exists() and FilePath(default).exists():
+    if not path.exists() and Path(default).exists():
         return default
     text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
     if text.lstrip().startswith("{"):
         return str(path)
-    document = _parse(text, shown(path))
-    applied, wrong = apply(document, tuple(overrides))
+    document = _parse(text, format_path(path))
+    applied, override_errors = apply_overrides(document, tuple(overrides))
     cluster = document.get("cluster")
     written = cluster["state"] if isinstance(cluster, Mapping) and "state" in cluster else None
-    if written is None and not wrong:
+    if written is None and not override_errors:
         return default
-    only = {"cluster": {"name": "any", "state": written}}
+    minimal = {"cluster": {"name": "any", "state": written}}
     problems: list[Problem] = []
-    only = _fit(only, (), problems)
-    problems = problems or _validated(Spec, only, ())[1]
-    if wrong or problems:
-        raise PlanapplyError(diagnostics=(*wrong, *_place(problems, text, shown(path), applied)))
+    minimal = _remove_unsupported(minimal, (), problems)
+    problems = problems or _validate_model(Spec, minimal, ())[1]
+    if override_errors or problems:
+        raise PlanapplyError(
+            diagnostics=(
+                *override_errors,
+                *_to_diagnostics(problems, text, format_path(path), applied),
+            )
+        )
     return state_location(written, path)
 
 
-def protects(path: str | FilePath, overrides: Sequence[str] = ()) -> bool:
+def is_protected(path: str | Path, overrides: Sequence[str] = ()) -> bool:
     """Whether the spec at `path` says `protect`, whatever else may be wrong with it."""
-    path = FilePath(path)
+    path = Path(path)
     try:
-        document = _parse(read_text(path, "the spec", ""), shown(path))
-        apply(document, tuple(overrides))
+        document = _parse(read_text(path, "the spec", ""), format_path(path))
+        apply_overrides(document, tuple(overrides))
     except PlanapplyError:
         return False
     cluster = document.get("cluster")

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 
 import tomli
 
-from planapply.specfile.toml_format import Path
+from planapply.specfile.toml_format import KeyPath
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """Line and column, from 1."""
 
 _TOKEN = re.compile(
@@ -21,18 +21,18 @@ _TOKEN = re.compile(
     |(?P<bare>[^\s\[\]{},=.\#"']+)""",
     re.DOTALL | re.VERBOSE,
 )
-_END = "\n"
+_NEWLINE = "\n"
 
 
-def locate(text: str) -> dict[Path, Place]:
+def locate(text: str) -> dict[KeyPath, Position]:
     """Where each path of the document first appears; the document itself, `()`, is at its start."""
-    return _Reader(text).places
+    return _Reader(text).positions
 
 
-def nearest(places: Mapping[Path, Place], path: Path) -> Place:
+def find_nearest(positions: Mapping[KeyPath, Position], path: KeyPath) -> Position:
     """The place of `path`, or of what is nearest above it, such as its table's header."""
     above = (path[:length] for length in range(len(path), -1, -1))
-    return next(places[part] for part in above if part in places)
+    return next(positions[part] for part in above if part in positions)
 
 
 class _Reader:
@@ -40,94 +40,94 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         # Line ends of two characters count as one in a column too, and tomli sees them so.
-        self._tokens = _tokens(text.replace("\r\n", "\n"))
-        self.places: dict[Path, Place] = {(): (1, 1)}
-        self._elements: dict[Path, int] = {}
+        self._tokens = _tokenize(text.replace("\r\n", "\n"))
+        self.positions: dict[KeyPath, Position] = {(): (1, 1)}
+        self._elements: dict[KeyPath, int] = {}
         """How many tables an array of tables has so far."""
-        self._next()
-        table: Path = ()
+        self._advance()
+        table: KeyPath = ()
         while self._token:
-            if self._token == _END:
-                self._next()
+            if self._token == _NEWLINE:
+                self._advance()
             elif self._token == "[":
-                table = self._header()
+                table = self._read_header()
             else:
-                self._pair(table)
+                self._read_pair(table)
 
-    def _next(self) -> None:
-        self._token, self._place = next(self._tokens, ("", (0, 0)))
+    def _advance(self) -> None:
+        self._token, self._position = next(self._tokens, ("", (0, 0)))
 
-    def _note(self, path: Path) -> None:
-        self.places.setdefault(path, self._place)
+    def _record(self, path: KeyPath) -> None:
+        self.positions.setdefault(path, self._position)
 
-    def _skip_ends(self) -> None:
-        while self._token == _END:
-            self._next()
+    def _skip_newlines(self) -> None:
+        while self._token == _NEWLINE:
+            self._advance()
 
-    def _header(self) -> Path:
+    def _read_header(self) -> KeyPath:
         """`[a.b]` or `[[a.b]]`; a part that is an array of tables means its last element."""
-        self._next()
+        self._advance()
         is_array = self._token == "["
         if is_array:
-            self._next()
-        path: Path = ()
+            self._advance()
+        path: KeyPath = ()
         while True:
-            path = (*path, _key(self._token))
-            self._note(path)
-            place = self._place
-            self._next()
+            path = (*path, _parse_key(self._token))
+            self._record(path)
+            position = self._position
+            self._advance()
             if self._token != ".":
                 break
-            self._next()
+            self._advance()
             if path in self._elements:
                 path = (*path, self._elements[path] - 1)
         if is_array:
             index = self._elements.get(path, 0)
             self._elements[path] = index + 1
             path = (*path, index)
-            self.places.setdefault(path, place)
-            self._next()
-        self._next()
+            self.positions.setdefault(path, position)
+            self._advance()
+        self._advance()
         return path
 
-    def _pair(self, table: Path) -> None:
+    def _read_pair(self, table: KeyPath) -> None:
         path = table
         while True:
-            path = (*path, _key(self._token))
-            self._note(path)
-            self._next()
+            path = (*path, _parse_key(self._token))
+            self._record(path)
+            self._advance()
             if self._token == "=":
                 break
-            self._next()
-        self._next()
-        self._value(path)
+            self._advance()
+        self._advance()
+        self._read_value(path)
 
-    def _value(self, path: Path) -> None:
+    def _read_value(self, path: KeyPath) -> None:
         opening = self._token
-        self._next()
+        self._advance()
         if opening not in ("[", "{"):
-            while self._token not in ("", ",", "]", "}", _END):
-                self._next()
+            while self._token not in ("", ",", "]", "}", _NEWLINE):
+                self._advance()
             return
         closing = "]" if opening == "[" else "}"
         index = 0
         while True:
-            self._skip_ends()
+            self._skip_newlines()
             if self._token == closing:
                 break
             if opening == "[":
-                self._note((*path, index))
-                self._value((*path, index))
+                self._record((*path, index))
+                self._read_value((*path, index))
                 index += 1
             else:
-                self._pair(path)
-            self._skip_ends()
+                self._read_pair(path)
+            self._skip_newlines()
             if self._token == ",":
-                self._next()
-        self._next()
+                self._advance()
+        self._advance()
 
 
-def _tokens(text: str) -> Iterator[tuple[str, Place]]:
+def _tokenize(text: str) -> Iterator[tuple[str, Position]]:
     line, line_start = 1, 0
     for match in _TOKEN.finditer(text):
         token = match[0]
@@ -138,7 +138,7 @@ def _tokens(text: str) -> Iterator[tuple[str, Place]]:
             line_start = match.start() + token.rindex("\n") + 1
 
 
-def _key(token: str) -> str:
+def _parse_key(token: str) -> str:
     if token[0] not in "\"'":
         return token
     document: Mapping[str, object] = tomli.loads(f"{token} = 0")

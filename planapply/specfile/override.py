@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import tomli
 
 from planapply.model.diagnostics import Diagnostic
-from planapply.specfile.toml_format import Path, brief, dotted, toml
+from planapply.specfile.toml_format import KeyPath, format_key_path, format_value, summarize_value
 
 _HELP = "Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'."
 
@@ -15,26 +15,26 @@ class Override(NamedTuple):
 
     option: str
     """As it was given: KEY=VALUE."""
-    path: Path
+    path: KeyPath
 
 
-def apply(
+def apply_overrides(
     document: dict[str, Any], options: tuple[str, ...]
 ) -> tuple[list[Override], list[Diagnostic]]:
     """Put each value into `document`, later ones over earlier; what can't be is reported."""
-    applied, wrong = [], []
+    applied, errors = [], []
     for argument in options:
         # Bytes that are no text come as half characters, which no JSON holds.
         option = argument.encode(errors="replace").decode()
         try:
             path, value = _parse(option)
-            _put(document, path, value)
+            _set_value(document, path, value)
         except ValueError as error:
             summary, _, detail = str(error).partition("\n")
-            wrong.append(Diagnostic(summary=f"--set {option}: {summary}", detail=detail or _HELP))
+            errors.append(Diagnostic(summary=f"--set {option}: {summary}", detail=detail or _HELP))
         else:
             applied.append(Override(option, path))
-    return applied, wrong
+    return applied, errors
 
 
 def _parse(option: str) -> tuple[tuple[str, ...], Any]:
@@ -42,14 +42,14 @@ def _parse(option: str) -> tuple[tuple[str, ...], Any]:
         raise ValueError("there is no `=`")
     # A quoted key may hold a `=`: the first split that leaves a key is right.
     splits = [i for i, character in enumerate(option) if character == "="]
-    path = next((p for i in splits if (p := _path(option[:i]))), None)
+    path = next((p for i in splits if (p := _parse_key(option[:i]))), None)
     if path is None:
-        raise ValueError(f"{brief(option[: splits[0]])} is not a key")
-    text = option[next(i for i in splits if _path(option[:i])) + 1 :].strip()
-    return path, _value(text, path)
+        raise ValueError(f"{summarize_value(option[: splits[0]])} is not a key")
+    text = option[next(i for i in splits if _parse_key(option[:i])) + 1 :].strip()
+    return path, _parse_value(text, path)
 
 
-def _path(text: str) -> tuple[str, ...] | None:
+def _parse_key(text: str) -> tuple[str, ...] | None:
     if "\n" in text:
         return None
     try:
@@ -63,7 +63,7 @@ def _path(text: str) -> tuple[str, ...] | None:
     return tuple(path) if found == 0 else None
 
 
-def _value(text: str, path: Path) -> Any:
+def _parse_value(text: str, path: KeyPath) -> Any:
     try:
         document = tomli.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -71,21 +71,21 @@ def _value(text: str, path: Path) -> Any:
     if document.keys() != {"value"}:
         import shlex
 
-        quoted = shlex.quote(f"{dotted(path)}={toml(text)}")
+        quoted = shlex.quote(f"{format_key_path(path)}={format_value(text)}")
         raise ValueError(
-            f"`{brief(text)[1:-1]}` is not a TOML value\n"
+            f"`{summarize_value(text)[1:-1]}` is not a TOML value\n"
             f"If it is text, quote it, and keep the quotes from the shell: --set {quoted}"
         )
     return document["value"]
 
 
-def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def _set_value(document: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     table: Any = document
     for depth, key in enumerate(path[:-1], start=1):
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise ValueError(
-                f"`{dotted(path[:depth])}` is {brief(table)}, not a table\n"
-                f"Set {dotted(path[:depth])} as a whole."
+                f"`{format_key_path(path[:depth])}` is {summarize_value(table)}, not a table\n"
+                f"Set {format_key_path(path[:depth])} as a whole."
             )
     table[path[-1]] = value

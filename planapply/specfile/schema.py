@@ -13,47 +13,49 @@ _DEFAULT_PROVIDER = "local"
 def json_schema(plugins: Sequence[Plugin]) -> dict[str, Any]:
     """With the settings of each provider, which `cluster.provider` picks, and each key's `effect`."""
     describe_models()
-    schema: dict[str, Any] = _plain(Spec.model_json_schema(by_alias=True))
+    schema: dict[str, Any] = _simplify(Spec.model_json_schema(by_alias=True))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "planapply spec"
     for plugin in plugins:
-        settings = _plain(
+        settings = _simplify(
             plugin.settings.model_json_schema(ref_template=f"#/$defs/{plugin.name}.{{model}}")
         )
         for name, part in settings.pop("$defs", {}).items():
             schema["$defs"][f"{plugin.name}.{name}"] = part
         schema["$defs"][plugin.name] = settings
-    schema["allOf"] = [_when(plugin.name) for plugin in plugins]
+    schema["allOf"] = [_provider_condition(plugin.name) for plugin in plugins]
     return schema
 
 
-def _when(name: str) -> dict[str, Any]:
-    is_it: dict[str, Any] = {"properties": {"provider": {"const": name}}}
+def _provider_condition(name: str) -> dict[str, Any]:
+    condition: dict[str, Any] = {"properties": {"provider": {"const": name}}}
     if name != _DEFAULT_PROVIDER:
-        is_it["required"] = ["provider"]
+        condition["required"] = ["provider"]
     return {
-        "if": {"properties": {"cluster": is_it}},
+        "if": {"properties": {"cluster": condition}},
         "then": {"properties": {"provider": {"$ref": f"#/$defs/{name}"}}},
     }
 
 
-def _plain(part: Any) -> Any:
+def _simplify(part: Any) -> Any:
     """Without null, which TOML has not, and with each description as one line a paragraph."""
     if isinstance(part, list):
-        return [_plain(item) for item in part]
+        return [_simplify(item) for item in part]
     if not isinstance(part, dict):
         return part
-    part = {key: _plain(value) for key, value in part.items() if (key, value) != ("default", None)}
+    part = {
+        key: _simplify(value) for key, value in part.items() if (key, value) != ("default", None)
+    }
     branches = part.get("anyOf")
     if isinstance(branches, list) and {"type": "null"} in branches:
         branches = [branch for branch in branches if branch != {"type": "null"}]
         del part["anyOf"]
         part |= branches[0] if len(branches) == 1 else {"anyOf": branches}
     if isinstance(part.get("description"), str):
-        part["description"] = paragraphs(part["description"])
+        part["description"] = unwrap_paragraphs(part["description"])
     return part
 
 
-def paragraphs(text: str) -> str:
+def unwrap_paragraphs(text: str) -> str:
     """A docstring, each of its paragraphs on one line."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -7,10 +7,10 @@ import tomli
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.provider import Plugin
-from planapply.specfile.override import apply
-from planapply.specfile.toml_format import Path
+from planapply.specfile.override import apply_overrides
+from planapply.specfile.toml_format import KeyPath
 
-_COMMENTS = 38
+_COMMENT_COLUMN = 38
 _CLUSTER = """\
 # A Dask cluster: `planapply plan` shows what would change, `planapply apply` does it.
 # A line that begins with # is a proposal or a remark. All keys: docs/spec.md, `planapply schema`.
@@ -67,55 +67,55 @@ _NODE = """\
 """
 
 
-def starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
+def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
     """A spec with all common keys; those of no use to this provider are left out.
 
     `overrides` (--set) choose among the provider's starters; raises PlanapplyError for one that
     would not stand in the spec then.
     """
-    wanted: dict[str, Any] = {}
-    applied, wrong = apply(wanted, tuple(overrides))
-    if wrong:
-        raise PlanapplyError(diagnostics=tuple(wrong))
-    given = wanted.get("provider")
+    overridden: dict[str, Any] = {}
+    applied, errors = apply_overrides(overridden, tuple(overrides))
+    if errors:
+        raise PlanapplyError(diagnostics=tuple(errors))
+    given = overridden.get("provider")
     settings = given if isinstance(given, dict) else {}
     other = "none" if plugin.security == "tls" else "tls"
     security = f'# security = "{other}"'
     cluster = _CLUSTER.format(
-        provider=plugin.name, default=plugin.security, security=security.ljust(_COMMENTS)
+        provider=plugin.name, default=plugin.security, security=security.ljust(_COMMENT_COLUMN)
     )
     text = plugin.starter if isinstance(plugin.starter, str) else plugin.starter(settings)
-    own = tomli.loads(text)
+    tables = tomli.loads(text)
     for option, path in applied:
-        if _at(own, path) != _at(wanted, path):
+        if _get_value(tables, path) != _get_value(overridden, path):
             raise PlanapplyError(
                 f"--set {option}: a starter for this provider can't have that",
                 "Leave it out, and write it into the file.",
             )
     provider = text.strip("\n") or "[provider]"
-    node = _useful(_NODE, plugin, "")
+    node = _drop_ignored_keys(_NODE, plugin, "")
     defaults = "[defaults]                            # for the scheduler and every group\n"
     parts = [
         cluster,
         f"{provider}\n",
-        "" if "defaults" in own or not node else defaults + node,
-        "" if "environment" in own else _useful(_ENVIRONMENT, plugin, "environment."),
+        "" if "defaults" in tables or not node else defaults + node,
+        "" if "environment" in tables else _drop_ignored_keys(_ENVIRONMENT, plugin, "environment."),
         _SCHEDULER,
         _WORKERS + node,
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _at(table: Any, path: Path) -> Any:
+def _get_value(table: Any, path: KeyPath) -> Any:
     for key in path:
         table = table.get(key) if isinstance(table, Mapping) else None
     return table
 
 
-def _useful(lines: str, plugin: Plugin, table: str) -> str:
+def _drop_ignored_keys(lines: str, plugin: Plugin, table: str) -> str:
     """Without the keys that the provider makes no use of."""
     return "".join(
         line
         for line in lines.splitlines(keepends=True)
-        if f"{table}{line.removeprefix('# ').split(' ')[0]}" not in plugin.ignores
+        if f"{table}{line.removeprefix('# ').split(' ')[0]}" not in plugin.ignored_settings
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Source
 
-_MOST = 8 << 20
+_MAX_BYTES = 8 << 20
 _HEADER = re.compile(r"\s*\[[\w\s.-]+\]")
 
 
-def shown(path: Path) -> str:
+def format_path(path: Path) -> str:
     """The path as text, whatever bytes it has."""
     return os.fsencode(path).decode(errors="replace")
 
@@ -21,10 +21,10 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
 
     Raises PlanapplyError where it can't be read, or is no text in UTF-8.
     """
-    name = shown(path)
+    name = format_path(path)
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST + 1)
+            content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         raise PlanapplyError(f"{what} {name} does not exist", if_missing) from None
     except IsADirectoryError:
@@ -34,7 +34,7 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
         raise PlanapplyError(
             f"{what} {name} can't be read: {reason}", "Name another file."
         ) from None
-    if len(content) > _MOST:
+    if len(content) > _MAX_BYTES:
         raise PlanapplyError(f"{what} {name} is larger than 8 MiB", "Name another file.")
     if content.startswith(b"\xef\xbb\xbf"):
         raise PlanapplyError(
@@ -45,7 +45,7 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         before = content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode()
-        place = source_at(
+        position = source_at(
             content.decode(errors="replace").split("\n"), name, (line, len(before) + 1)
         )
         raise PlanapplyError(
@@ -53,19 +53,19 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
                 Diagnostic(
                     summary=f"{what} {name} is not UTF-8",
                     detail="Save it as UTF-8.",
-                    source=place,
+                    source=position,
                 ),
             )
         ) from None
 
 
-def source_at(lines: Sequence[str], file: str, place: tuple[int, int]) -> Source:
+def source_at(lines: Sequence[str], file: str, position: tuple[int, int]) -> Source:
     """The place (line and column, from 1) in `file`, which has these lines."""
-    line, column = place
+    line, column = position
     return Source(file=file, line=line, column=column, text=_printable(lines[line - 1]))
 
 
-def without_values(source: Source) -> Source:
+def hide_values(source: Source) -> Source:
     """The place of a line that may hold a credential: only its key is shown, or its header."""
     key, equals, _ = source.text.partition("=")
     header = _HEADER.match(source.text)

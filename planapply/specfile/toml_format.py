@@ -7,24 +7,24 @@ from typing import Any, NamedTuple
 
 from planapply.model.diagnostics import Severity
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
     """What is wrong at a place of the document."""
 
-    path: Path
+    path: KeyPath
     summary: str
     detail: str = ""
     severity: Severity = Severity.ERROR
-    hidden: bool = False
+    is_secret: bool = False
     """What stands there may be a credential: it must not be shown."""
 
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def nodes(document: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def iter_node_tables(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
     """Each table of node settings."""
     workers = document.get("workers", {})
     groups = workers.items() if isinstance(workers, Mapping) else ()
@@ -36,40 +36,40 @@ def nodes(document: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]
             yield path, table
 
 
-def dotted(path: Path) -> str:
+def format_key_path(path: KeyPath) -> str:
     """`workers.cpu.zones[1]`, or `workers."a b"`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{key(part)}"
+        text += f"[{part}]" if isinstance(part, int) else f".{format_key(part)}"
     return text.removeprefix(".")
 
 
-def key(name: str) -> str:
+def format_key(name: str) -> str:
     """A key, quoted where it has to be."""
-    return name if _BARE.fullmatch(name) else _string(name)
+    return name if _BARE_KEY.fullmatch(name) else _format_string(name)
 
 
-def toml(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return _string(value)
+        return _format_string(value)
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{key(k)} = {toml(v)}" for k, v in value.items())
+        pairs = ", ".join(f"{format_key(k)} = {format_value(v)}" for k, v in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(toml(item) for item in value)}]"
+        return f"[{', '.join(format_value(item) for item in value)}]"
     return str(value)
 
 
-def brief(value: Any) -> str:
+def summarize_value(value: Any) -> str:
     """A value for a message."""
-    text = toml(value)
+    text = format_value(value)
     return text if len(text) <= 50 else f"{text[:47]}…"
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """ "Did you mean `…`?", or nothing."""
     import difflib  # most specs are right
 
@@ -78,7 +78,7 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"Did you mean `{by_lower[found[0]]}`?" if found else ""
 
 
-def _string(text: str) -> str:
+def _format_string(text: str) -> str:
     # A JSON string is a TOML one, but TOML, and a terminal, want more of it escaped.
     return "".join(
         c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(text, ensure_ascii=False)

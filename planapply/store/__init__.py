@@ -6,22 +6,22 @@ from typing import Protocol
 
 from planapply.model.state import State
 from planapply.store.errors import (
-    NoState,
     StateConflict,
     StateError,
+    StateInvalid,
     StateLocked,
     StateUnreadable,
     StateWriteError,
 )
 from planapply.store.lockinfo import LockInfo
 from planapply.store.push import check_push
-from planapply.store.state_store import DocumentStore
+from planapply.store.state_store import StateStore
 
 __all__ = [
     "LockInfo",
-    "NoState",
     "StateConflict",
     "StateError",
+    "StateInvalid",
     "StateLocked",
     "StateUnreadable",
     "StateWriteError",
@@ -80,13 +80,13 @@ class Store(Protocol):
     def lock_info(self) -> LockInfo | None:
         """Who holds the lock now, as far as can be known from here."""
 
-    def leaves(self) -> str:
+    def lock_notice(self) -> str:
         """Of the lock, should the process end now: a sentence that says how it is freed, or nothing.
 
         For a signal handler: nobody is asked.
         """
 
-    def hurry(self) -> None:
+    def set_deadline(self) -> None:
         """The user wants to stop: from now on a bucket has some seconds, for all its answers together.
 
         For a signal handler or another thread. The next `lock` waits as long as it takes again.
@@ -100,14 +100,14 @@ def open_store(location: str) -> Store:
     """
     scheme, separator, rest = location.partition("://")
     if not separator and location and "\0" not in location:
-        from planapply.store.local import LocalPlace
+        from planapply.store.local import LocalBackend
 
-        return DocumentStore(LocalPlace(location))
+        return StateStore(LocalBackend(location))
     bucket, _, key = rest.partition("/")
     if scheme in ("s3", "gs", "az") and bucket and not {"", ".", ".."} & set(key.split("/")):
-        from planapply.store.remote import RemotePlace
+        from planapply.store.remote import RemoteBackend
 
-        return DocumentStore(RemotePlace(location, scheme, bucket, key))
+        return StateStore(RemoteBackend(location, scheme, bucket, key))
     raise StateError(
         f"{location!r} is no place for a state",
         "Give a path, s3://bucket/key, gs://bucket/key or az://container/key.",

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -23,7 +23,7 @@ T = TypeVar("T")
 Bucket = S3Store | GCSStore | AzureStore
 GRACE = 4.0
 """Seconds; less than an apply's, which so hears what became of a write."""
-_STEP = 0.1
+_POLL_INTERVAL = 0.1
 
 # An offline machine should hear of it in 20 s, and a large state still go through a thin line.
 _CLIENT: "ClientConfig" = {
@@ -41,38 +41,38 @@ _RETRY: "RetryConfig" = {
 }
 
 
-class NoAnswer(Exception):
+class DeadlineExceeded(Exception):
     """The user wants to stop, and the bucket has not answered in time; it may still act."""
 
 
-class Line:
+class InterruptibleCaller:
     """Calls of a bucket in threads of their own, so that whoever waits for one hears signals."""
 
-    _left: float | None = None
+    _remaining: float | None = None
     """Seconds that may still be waited, once the user wants to stop."""
 
-    def hurry(self) -> None:
+    def set_deadline(self) -> None:
         """From now on wait for GRACE seconds at most, for all calls together."""
-        if self._left is None:
-            self._left = GRACE
+        if self._remaining is None:
+            self._remaining = GRACE
 
-    def calm(self) -> None:
+    def clear_deadline(self) -> None:
         """Wait as long as it takes again."""
-        self._left = None
+        self._remaining = None
 
-    def ask(self, call: Callable[[], T], *, changes: bool = False) -> T:
-        """What `call` gives; raises NoAnswer where we are in a hurry.
+    def call(self, request: Callable[[], T], *, is_write: bool = False) -> T:
+        """What `request` gives; raises DeadlineExceeded where we are in a hurry.
 
-        A signal that comes as an exception leaves the call alone, but for one that `changes`
+        A signal that comes as an exception leaves the call alone, but for one with `is_write`
         something: what becomes of that is awaited, in a hurry.
         """
-        if self._left is not None and self._left <= 0:
-            raise NoAnswer
+        if self._remaining is not None and self._remaining <= 0:
+            raise DeadlineExceeded
         outcome: Future[T] = Future()
 
         def run() -> None:
             try:
-                outcome.set_result(call())
+                outcome.set_result(request())
             except BaseException as error:
                 outcome.set_exception(error)
 
@@ -82,28 +82,28 @@ class Line:
         except Exception:
             raise
         except BaseException:
-            if changes:
-                self.hurry()
+            if is_write:
+                self.set_deadline()
                 with suppress(Exception):
                     self._wait(outcome)
             raise
 
     def _wait(self, outcome: Future[T]) -> T:
         while True:
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                return outcome.result(_STEP)
-            except NotYet:
+                return outcome.result(_POLL_INTERVAL)
+            except FutureTimeout:
                 if outcome.done():
                     return outcome.result()
             finally:
-                if self._left is not None:
-                    self._left -= time.monotonic() - began
-            if self._left is not None and self._left <= 0:
-                raise NoAnswer
+                if self._remaining is not None:
+                    self._remaining -= time.monotonic() - started
+            if self._remaining is not None and self._remaining <= 0:
+                raise DeadlineExceeded
 
 
-class Trouble(NamedTuple):
+class BucketProblem(NamedTuple):
     """What is wrong with a bucket, and what to do."""
 
     reason: str
@@ -158,47 +158,55 @@ def _open_s3(bucket: str, client: "ClientConfig") -> S3Store:
     )
 
 
-def trouble(error: Exception, location: str) -> Trouble:
+def explain_error(error: Exception, location: str) -> BucketProblem:
     """What an error of obstore means to a person; its own text may hold secrets."""
     scheme, bucket = location.split("/")[0].rstrip(":"), "/".join(location.split("/")[:3])
     text = str(error).partition("\n\nDebug source")[0]
-    if isinstance(error, NoAnswer):
-        return Trouble(f"{bucket} has not answered", "Check the network, and try again.")
-    status = _found(r"status code: (\d+)", text)
-    code = _found(r"<Code>(\w+)</Code>", text) or _found(r"\(code: (\w+)\)", text)
-    told = f" ({' '.join(filter(None, (status, code)))})" if status or code else ""
+    if isinstance(error, DeadlineExceeded):
+        return BucketProblem(f"{bucket} has not answered", "Check the network, and try again.")
+    status = _match_group(r"status code: (\d+)", text)
+    code = _match_group(r"<Code>(\w+)</Code>", text) or _match_group(r"\(code: (\w+)\)", text)
+    status_text = f" ({' '.join(filter(None, (status, code)))})" if status or code else ""
     if isinstance(error, FileNotFoundError):
-        return Trouble(f"{bucket} does not exist{told}", "Make it, or name another one.")
+        return BucketProblem(
+            f"{bucket} does not exist{status_text}", "Make it, or name another one."
+        )
     if isinstance(error, UnauthenticatedError) or "token request" in text:
-        return Trouble(f"no valid credentials{told}", _CREDENTIALS[scheme])
+        return BucketProblem(f"no valid credentials{status_text}", _CREDENTIALS[scheme])
     if isinstance(error, PermissionDeniedError) or code in ("AccessDenied", "ExpiredToken"):
-        return Trouble(
-            f"access is denied{told}",
+        return BucketProblem(
+            f"access is denied{status_text}",
             "Check whose credentials are in use, and that they may read, write and delete "
             f"{location} and {location}.lock.",
         )
     if "configured region" in text or code == "AuthorizationHeaderMalformed":
-        return Trouble(f"the bucket is in another region{told}", "Set AWS_REGION to the bucket's.")
+        return BucketProblem(
+            f"the bucket is in another region{status_text}", "Set AWS_REGION to the bucket's."
+        )
     if isinstance(error, InvalidPathError | ValueError):
-        return Trouble("the key is not valid", "Name another one.")
+        return BucketProblem("the key is not valid", "Name another one.")
     if "HTTP error" in text:
-        host = _found(r"https?://(?:[^/@ ]*@)?([^/ ?]+)", text) or bucket
-        return Trouble(f"no answer from {host}", "Check the network, and try again.")
+        host = _match_group(r"https?://(?:[^/@ ]*@)?([^/ ?]+)", text) or bucket
+        return BucketProblem(f"no answer from {host}", "Check the network, and try again.")
     if not status:
-        return Trouble("it answers what no bucket would", "Check the endpoint that is in use.")
-    passing = status.startswith("5") or status in ("409", "412", "429")
-    return Trouble(
-        f"the bucket answers {told.strip(' ()')}",
-        "Try again in a while." if passing else "Check its name and the endpoint that is in use.",
+        return BucketProblem(
+            "it answers what no bucket would", "Check the endpoint that is in use."
+        )
+    is_transient = status.startswith("5") or status in ("409", "412", "429")
+    return BucketProblem(
+        f"the bucket answers {status_text.strip(' ()')}",
+        "Try again in a while."
+        if is_transient
+        else "Check its name and the endpoint that is in use.",
     )
 
 
-def bucket_is_missing(error: FileNotFoundError) -> bool:
+def is_missing_bucket(error: FileNotFoundError) -> bool:
     """Whether it is the bucket that a read did not find, rather than the object."""
     return bool(re.search(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>", str(error)))
 
 
-def never_sent(error: Exception) -> bool:
+def had_no_effect(error: Exception) -> bool:
     """Whether a request surely changed nothing, since no connection was made or it was refused."""
     return "kind: Connect" in str(error) or isinstance(
         error, PermissionDeniedError | UnauthenticatedError
@@ -211,7 +219,7 @@ def _first_line(error: Exception) -> str:
     return "" if "get_credentials" in line else f"{line}\n"
 
 
-def _found(pattern: str, text: str) -> str:
+def _match_group(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     return match[1] if match else ""
 

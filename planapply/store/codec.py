@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from planapply.model.state import FORMAT_VERSION, State
-from planapply.store.errors import NoState, StateUnreadable
+from planapply.store.errors import StateInvalid, StateUnreadable
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -16,7 +16,7 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 MIGRATIONS: Mapping[int, Migration] = {}
 
 _HEAD = ("format_version", "planapply_version", "lineage", "serial")
-_SHOWN_PROBLEMS = 5
+_MAX_PROBLEMS = 5
 
 
 def encode(state: State) -> bytes:
@@ -43,27 +43,27 @@ def decode(data: bytes, location: str, migrations: Mapping[int, Migration] = MIG
         # Through JSON again, since strict models take a list for a tuple only there.
         return State.model_validate_json(to_json(document, inf_nan_mode="constants"))
     except ValidationError as error:
-        raise _unreadable(location, _problems(error)) from None
+        raise _invalid_error(location, _problems(error)) from None
 
 
 def _parse(data: bytes, location: str) -> dict[str, Any]:
     if not data.strip():
-        raise _unreadable(location, "It is empty.")
+        raise _invalid_error(location, "It is empty.")
     try:
         document = from_json(data)
     except ValueError as error:
         what = "It breaks off" if str(error).startswith("EOF") else "It is damaged, or no JSON"
-        raise _unreadable(location, f"{what} ({len(data)} bytes): {error}.") from None
+        raise _invalid_error(location, f"{what} ({len(data)} bytes): {error}.") from None
     if isinstance(document, dict) and "changes" in document:
-        raise NoState(
+        raise StateInvalid(
             f"{location} is not a planapply state",
             f"It is a plan file: planapply apply {location}",
         )
     if not isinstance(document, dict) or type(document.get("format_version")) is not int:
-        foreign = isinstance(document, dict) and "terraform_version" in document
-        raise NoState(
+        is_terraform = isinstance(document, dict) and "terraform_version" in document
+        raise StateInvalid(
             f"{location} is not a planapply state",
-            "It is Terraform's." if foreign else "It is JSON, but has no format_version.",
+            "It is Terraform's." if is_terraform else "It is JSON, but has no format_version.",
             " Name another place for the state: `state` in the spec, or --state.",
         )
     return document
@@ -82,7 +82,7 @@ def _migrate(
         )
     while version < FORMAT_VERSION:
         if version not in migrations:
-            raise _unreadable(location, f"No planapply ever wrote format_version {version}.")
+            raise _invalid_error(location, f"No planapply ever wrote format_version {version}.")
         document = migrations[version](document)
         version += 1
     return {**document, "format_version": version}
@@ -94,13 +94,13 @@ def _problems(error: ValidationError) -> str:
         f"  {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    more = len(problems) - _SHOWN_PROBLEMS
-    shown = problems[:_SHOWN_PROBLEMS] + ([f"  … and {more} more"] if more > 0 else [])
+    more = len(problems) - _MAX_PROBLEMS
+    shown = problems[:_MAX_PROBLEMS] + ([f"  … and {more} more"] if more > 0 else [])
     return "\n".join(["It is JSON, but not as planapply writes it:", *shown])
 
 
-def _unreadable(location: str, problem: str) -> NoState:
-    return NoState(
+def _invalid_error(location: str, problem: str) -> StateInvalid:
+    return StateInvalid(
         f"the state {location} can't be read",
         problem,
         "\nIt was left as it is. Put a good copy back in its place; or move it away and "

@@ -9,15 +9,15 @@ from planapply.store.lockinfo import LockInfo
 
 
 @runtime_checkable
-class Tells(Protocol):
+class HasDiagnostics(Protocol):
     """An exception, not always an error, that a person is told more of."""
 
     diagnostics: tuple[Diagnostic, ...]
 
 
-def tell_too(error: BaseException, problem: PlanapplyError) -> None:
+def prepend_diagnostics(error: BaseException, problem: PlanapplyError) -> None:
     """Let `error` tell of a lock that was left as well, and first: what it advises needs the lock."""
-    if isinstance(error, Tells):
+    if isinstance(error, HasDiagnostics):
         error.diagnostics = problem.diagnostics + error.diagnostics
 
 
@@ -28,9 +28,9 @@ class StateError(PlanapplyError):
 class StateLocked(StateError):
     """Somebody else holds the lock; `holder` says who."""
 
-    def __init__(self, location: str, holder: LockInfo, way_out: str) -> None:
+    def __init__(self, location: str, holder: LockInfo, advice: str) -> None:
         self.holder = holder
-        super().__init__(f"the state {location} is locked", f"{holder.describe()}\n{way_out}")
+        super().__init__(f"the state {location} is locked", f"{holder.describe()}\n{advice}")
 
 
 class StateConflict(StateError):
@@ -41,7 +41,7 @@ class StateUnreadable(StateError):
     """There is a state, and it can't be understood or read; it is never overwritten."""
 
 
-class NoState(StateUnreadable):
+class StateInvalid(StateUnreadable):
     """What is there is no state, or a damaged one; `reason` says why."""
 
     def __init__(self, summary: str, reason: str, advice: str = "") -> None:
@@ -53,12 +53,12 @@ class StateWriteError(StateError):
     """The state could not be written; the old one is intact, the newer one saved elsewhere."""
 
 
-def not_locked(location: str) -> StateError:
+def not_locked_error(location: str) -> StateError:
     """What is said where there is no lock to break."""
     return StateError(f"the state {location} is not locked", "There is nothing to break.")
 
 
-def shown(path: str) -> str:
+def format_path(path: str) -> str:
     """A path as it can be printed, whatever bytes are in it."""
     return os.fsencode(path).decode(errors="replace")
 

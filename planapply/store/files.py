@@ -2,10 +2,23 @@
 
 import os
 import stat
+import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from planapply.store.rescue import create
+
+def create_private(path: str, data: bytes) -> None:
+    """A new file of mode 0600 with `data` on the disk, or none at all; raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 def write_private(path: str | Path, data: bytes) -> None:
@@ -16,9 +29,31 @@ def write_private(path: str | Path, data: bytes) -> None:
         if not stat.S_ISREG(os.stat(target).st_mode):
             raise FileExistsError(None, "there is something that is not a file", os.fspath(path))
     temporary = f"{target}.{os.urandom(4).hex()}.tmp"
-    create(temporary, data)
+    create_private(temporary, data)
     try:
         os.replace(temporary, target)
     except OSError:
         os.unlink(temporary)
         raise
+
+
+def save_copy(data: bytes, name: str, folders: Iterable[str]) -> str | None:
+    """Writes `data`, mode 0600, to a new file in the first folder that takes it; its path, or None.
+
+    `name` is the file's name without suffix. The user's state folder and the platform's folder for
+    temporary files come last.
+    """
+    from platformdirs import user_state_dir
+
+    for folder in (*folders, user_state_dir("planapply"), tempfile.gettempdir()):
+        for suffix in (".json", f".{os.urandom(4).hex()}.json"):
+            path = os.path.join(folder, name + suffix)
+            try:
+                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+                create_private(path, data)
+            except FileExistsError:
+                continue
+            except OSError:
+                break
+            return os.path.abspath(path)
+    return None

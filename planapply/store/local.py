@@ -8,19 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from planapply.store import filelock
-from planapply.store.errors import StateUnreadable, shown
+from planapply.store.errors import StateUnreadable, format_path
+from planapply.store.files import create_private
 from planapply.store.lockinfo import LockInfo
-from planapply.store.rescue import create
-from planapply.store.state_store import Conflict, Failed
+from planapply.store.state_store import BackendError, Conflict
 
 
-class LocalPlace:
+class LocalBackend:
     """One JSON file of mode 0600, its lock as `<file>.lock` beside it."""
 
-    pause = 0.1
+    poll_interval = 0.1
 
     def __init__(self, location: str) -> None:
-        self.location = shown(location)
+        self.location = format_path(location)
         # A link's target is the state: replacing the link would part it from its other names.
         self._path = os.path.realpath(os.path.expanduser(location))
         self.folder, self.name = os.path.split(self._path)
@@ -28,7 +28,7 @@ class LocalPlace:
         """Our own version that took its place, though we may have failed to make it durable."""
 
     def load(self) -> tuple[bytes, object] | None:
-        """See `Place.load`; the version is a digest."""
+        """See `Backend.load`; the version is a digest."""
         try:
             # A pipe would never end, a device give anything.
             if not stat.S_ISREG(os.stat(self._path).st_mode):
@@ -41,36 +41,37 @@ class LocalPlace:
             return None
         except OSError as error:
             raise StateUnreadable(
-                f"the state {self.location} can't be read", f"{error.strerror}: {shown(self._path)}"
+                f"the state {self.location} can't be read",
+                f"{error.strerror}: {format_path(self._path)}",
             ) from error
         return data, _digest(data)
 
-    def save(self, data: bytes, seen: object | None) -> object:
-        """See `Place.save`; the caller holds the lock."""
+    def save(self, data: bytes, expected_version: object | None) -> object:
+        """See `Backend.save`; the caller holds the lock."""
         try:
             current = self.load()
         except StateUnreadable as error:
-            raise Failed(error.diagnostics[0].detail) from error
+            raise BackendError(error.diagnostics[0].detail) from error
         version = current[1] if current else None
-        if version is None and seen is not None:
+        if version is None and expected_version is not None:
             raise Conflict("It has vanished since it was read here.")
-        if version not in (seen, self._unconfirmed):
+        if version not in (expected_version, self._unconfirmed):
             raise Conflict("Somebody else wrote it since it was read here.")
         try:
-            self._clear()
-            create(self._temporary, data)
+            self._remove_temporary()
+            create_private(self._temporary, data)
             os.replace(self._temporary, self._path)
             self._unconfirmed = _digest(data)
             _sync_folder(self.folder)
         except OSError as error:
-            raise Failed(error.strerror or str(error)) from error
+            raise BackendError(error.strerror or str(error)) from error
         return _digest(data)
 
     def acquire(self, lock_id: str, purpose: str) -> filelock.FileLock:
-        """See `Place.acquire`."""
+        """See `Backend.acquire`."""
         lock = filelock.acquire(self._path, self.location, lock_id, purpose)
         with suppress(OSError):
-            self._clear()  # it may hold a key, and perhaps nothing is written this time
+            self._remove_temporary()  # it may hold a key, and perhaps nothing is written this time
         return lock
 
     @property
@@ -78,7 +79,7 @@ class LocalPlace:
         # Only the lock's holder writes, so that one name will do.
         return self._path + ".tmp"
 
-    def _clear(self) -> None:
+    def _remove_temporary(self) -> None:
         """Remove what a killed process has left."""
         with suppress(FileNotFoundError):
             os.unlink(self._temporary)
@@ -89,17 +90,17 @@ class LocalPlace:
 
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
-        return filelock.holder(self._path, self.location)
+        return filelock.find_holder(self._path, self.location)
 
-    def leaves(self, lock_id: str) -> str:
-        """See `Store.leaves`; a dead process's lock is free."""
+    def lock_notice(self, lock_id: str) -> str:
+        """See `Store.lock_notice`; a dead process's lock is free."""
         return (
             f"The lock {lock_id} on {self.location} stays; the next run on this machine takes it "
             "over by itself."
         )
 
-    def hurry(self, on: bool) -> None:
-        """See `Place.hurry`; a file answers."""
+    def set_deadline(self, enabled: bool) -> None:
+        """See `Backend.set_deadline`; a file answers."""
 
 
 def _digest(data: bytes) -> bytes:

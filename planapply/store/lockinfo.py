@@ -71,7 +71,7 @@ class LockInfo(Model):
         return self.host == platform.node()
 
     @property
-    def is_ours(self) -> bool:
+    def is_this_process(self) -> bool:
         """Whether it is this very process."""
         return self.is_local and self.pid == os.getpid()
 

@@ -1,30 +1,33 @@
 """What keeping a state means wherever it lives: versions, conflicts, saving what won't go there."""
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from planapply.model.state import State
 from planapply.store import codec
 from planapply.store.errors import (
     StateConflict,
     StateError,
+    StateLocked,
     StateWriteError,
+    prepend_diagnostics,
     push_command,
-    tell_too,
 )
+from planapply.store.files import save_copy
 from planapply.store.lockinfo import LockInfo
-from planapply.store.rescue import save_beside
-from planapply.store.waiting import until_free
+
+T = TypeVar("T")
 
 
 class Conflict(Exception):
     """What is there is not the version that was to be replaced."""
 
 
-class Failed(Exception):
+class BackendError(Exception):
     """It could not be written."""
 
     def __init__(self, reason: str, advice: str = "") -> None:
@@ -37,14 +40,14 @@ class Lock(Protocol):
 
     info: LockInfo
 
-    def is_ours(self) -> bool:
-        """Whether nobody broke it; raises Failed where that can't be found out."""
+    def is_held(self) -> bool:
+        """Whether nobody broke it; raises BackendError where that can't be found out."""
 
     def release(self) -> None:
         """Frees it and leaves nothing; raises StateError."""
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """One kind of place for a document and its lock."""
 
     location: str
@@ -52,14 +55,14 @@ class Place(Protocol):
     """A file's name for what can't be written there."""
     folder: str
     """The first choice for such a file."""
-    pause: float
+    poll_interval: float
     """Seconds between two tries for the lock."""
 
     def load(self) -> tuple[bytes, object] | None:
         """The document and its version, if it exists; raises StateError."""
 
-    def save(self, data: bytes, seen: object | None) -> object:
-        """Replaces the version `seen`, or creates; gives the new one. Raises Conflict, Failed."""
+    def save(self, data: bytes, expected_version: object | None) -> object:
+        """Replaces `expected_version`, or creates; gives the new one. Raises Conflict, BackendError."""
 
     def acquire(self, lock_id: str, purpose: str) -> Lock:
         """The lock, if it is free; raises StateLocked, StateError."""
@@ -70,49 +73,49 @@ class Place(Protocol):
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
 
-    def leaves(self, lock_id: str) -> str:
-        """See `Store.leaves`."""
+    def lock_notice(self, lock_id: str) -> str:
+        """See `Store.lock_notice`."""
 
-    def hurry(self, on: bool) -> None:
+    def set_deadline(self, enabled: bool) -> None:
         """Whether to wait for answers for some seconds at most, all together."""
 
 
-class DocumentStore:
+class StateStore:
     """A `Store` in some place."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._held: Lock | None = None
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._held_lock: Lock | None = None
         self._lock_id: str | None = None
         """That of the lock that may be there: from before it is asked for, until it is freed."""
-        self._seen: object | None = None
-        self._rescued: str | None = None
+        self._expected_version: object | None = None
+        self._saved_copy: str | None = None
 
     @property
     def location(self) -> str:
         """See `Store.location`."""
-        return self._place.location
+        return self._backend.location
 
     def read(self) -> State | None:
         """See `Store.read`."""
-        self._seen = None
-        found = self._place.load()
+        self._expected_version = None
+        found = self._backend.load()
         if found is None:
             return None
         data, version = found
         state = codec.decode(data, self.location)
         # Only now: what can't be read is never overwritten.
-        self._seen = version
+        self._expected_version = version
         return state
 
     def write(self, state: State) -> None:
         """See `Store.write`."""
-        if self._held:
-            self._replace(state, self._held)
+        if self._held_lock:
+            self._replace(state, self._held_lock)
         else:
             with self.lock("write"):
-                assert self._held
-                self._replace(state, self._held)
+                assert self._held_lock
+                self._replace(state, self._held_lock)
 
     @contextmanager
     def lock(
@@ -124,30 +127,34 @@ class DocumentStore:
         on_wait: Callable[[LockInfo], None] | None = None,
     ) -> Iterator[LockInfo]:
         """See `Store.lock`."""
-        self._place.hurry(False)
+        self._backend.set_deadline(False)
         lock_id = os.urandom(4).hex()
-        lock = until_free(
-            lambda: self._acquire(lock_id, purpose), timeout, self._place.pause, wait, on_wait
+        lock = wait_for_lock(
+            lambda: self._acquire(lock_id, purpose),
+            timeout,
+            self._backend.poll_interval,
+            wait,
+            on_wait,
         )
-        self._held = lock
+        self._held_lock = lock
         try:
             yield lock.info
         except BaseException as error:
-            self._held = None
+            self._held_lock = None
             if not isinstance(error, Exception):  # a signal
-                self.hurry()
+                self.set_deadline()
             try:
                 self._release(lock)
-            except StateError as left:
-                tell_too(error, left)
+            except StateError as release_error:
+                prepend_diagnostics(error, release_error)
             raise
-        self._held = None
+        self._held_lock = None
         self._release(lock)
 
     def _acquire(self, lock_id: str, purpose: str) -> Lock:
         self._lock_id = lock_id
         try:
-            return self._place.acquire(lock_id, purpose)
+            return self._backend.acquire(lock_id, purpose)
         except BaseException:
             self._lock_id = None
             raise
@@ -159,49 +166,49 @@ class DocumentStore:
         except Exception:
             raise
         except BaseException as signal:
-            self.hurry()
+            self.set_deadline()
             try:
                 lock.release()
-            except StateError as left:
-                tell_too(signal, left)
+            except StateError as release_error:
+                prepend_diagnostics(signal, release_error)
             raise
         finally:
             self._lock_id = None
 
     def unlock(self, lock_id: str) -> LockInfo:
         """See `Store.unlock`."""
-        return self._place.unlock(lock_id)
+        return self._backend.unlock(lock_id)
 
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
-        return self._place.lock_info()
+        return self._backend.lock_info()
 
-    def leaves(self) -> str:
-        """See `Store.leaves`."""
-        return self._place.leaves(self._lock_id) if self._lock_id else ""
+    def lock_notice(self) -> str:
+        """See `Store.lock_notice`."""
+        return self._backend.lock_notice(self._lock_id) if self._lock_id else ""
 
-    def hurry(self) -> None:
-        """See `Store.hurry`."""
-        self._place.hurry(True)
+    def set_deadline(self) -> None:
+        """See `Store.set_deadline`."""
+        self._backend.set_deadline(True)
 
     def _replace(self, state: State, lock: Lock) -> None:
         data = codec.encode(state)
         try:
-            if not lock.is_ours():
+            if not lock.is_held():
                 raise Conflict(f"Somebody broke our lock ({lock.info.id}).")
-            self._seen = self._place.save(data, self._seen)
+            self._expected_version = self._backend.save(data, self._expected_version)
         except Conflict as conflict:
-            raise self._conflict(str(conflict), self._rescue(state, data)) from None
-        except Failed as failed:
-            raise self._failed(failed, self._rescue(state, data)) from failed
-        if self._rescued:
+            raise self._conflict_error(str(conflict), self._save_copy(state, data)) from None
+        except BackendError as error:
+            raise self._write_error(error, self._save_copy(state, data)) from error
+        if self._saved_copy:
             with suppress(OSError):
-                os.unlink(self._rescued)
-            self._rescued = None
+                os.unlink(self._saved_copy)
+            self._saved_copy = None
 
-    def _conflict(self, what: str, saved: str | None) -> StateConflict:
+    def _conflict_error(self, reason: str, saved: str | None) -> StateConflict:
         advice = "Run `planapply plan`: VMs that the state doesn't know are found by their tags."
-        if saved and self._has_vanished():
+        if saved and self._was_deleted():
             advice = (
                 f"What would have been written is in {saved}\nPut it in place, if nobody moved the "
                 f"state elsewhere:\n  {push_command(saved, self.location)}"
@@ -210,19 +217,19 @@ class DocumentStore:
             advice += f"\nWhat would have been written is in {saved}"
         return StateConflict(
             f"the state {self.location} is no longer ours to write",
-            f"{what} It was left as it is, and nothing more is asked of the cloud.\n{advice}",
+            f"{reason} It was left as it is, and nothing more is asked of the cloud.\n{advice}",
         )
 
-    def _has_vanished(self) -> bool:
+    def _was_deleted(self) -> bool:
         try:
-            return self._seen is not None and self._place.load() is None
+            return self._expected_version is not None and self._backend.load() is None
         except StateError:
             return False
 
-    def _failed(self, failed: Failed, saved: str | None) -> StateWriteError:
-        advice = f"{failed.advice}\n" if failed.advice else ""
+    def _write_error(self, error: BackendError, saved: str | None) -> StateWriteError:
+        advice = f"{error.advice}\n" if error.advice else ""
         return StateWriteError(
-            f"the state {self.location} can't be written: {failed.reason}",
+            f"the state {self.location} can't be written: {error.reason}",
             advice
             + "The version of before is intact. "
             + (
@@ -234,11 +241,40 @@ class DocumentStore:
             ),
         )
 
-    def _rescue(self, state: State, data: bytes) -> str | None:
-        name = f"{self._place.name.removesuffix('.json')}.unsaved-{state.serial}"
-        saved = save_beside(data, name, [self._place.folder])
-        if saved and self._rescued:
+    def _save_copy(self, state: State, data: bytes) -> str | None:
+        name = f"{self._backend.name.removesuffix('.json')}.unsaved-{state.serial}"
+        saved = save_copy(data, name, [self._backend.folder])
+        if saved and self._saved_copy:
             with suppress(OSError):
-                os.unlink(self._rescued)
-        self._rescued = saved or self._rescued
+                os.unlink(self._saved_copy)
+        self._saved_copy = saved or self._saved_copy
         return saved
+
+
+def wait_for_lock(
+    attempt: Callable[[], T],
+    timeout: float,
+    poll_interval: float,
+    wait: Callable[[float], None],
+    on_wait: Callable[[LockInfo], None] | None,
+) -> T:
+    """What `attempt` returns once it raises no StateLocked; after `timeout` seconds, that error.
+
+    Tries are `poll_interval` seconds apart on average, at random, so that many waiters
+    don't meet again.
+    `on_wait` hears of each holder once.
+    """
+    started, waited, reported_id = time.monotonic(), 0.0, None
+    while True:
+        try:
+            return attempt()
+        except StateLocked as locked:
+            remaining = timeout - max(waited, time.monotonic() - started)
+            if remaining <= 0:
+                raise
+            if on_wait and locked.holder.id != reported_id:
+                reported_id = locked.holder.id
+                on_wait(locked.holder)
+        delay = min(remaining, random.uniform(0.5, 1.5) * poll_interval)
+        wait(delay)
+        waited += delay

@@ -44,6 +44,6 @@ PLUGIN = Plugin(
     summary="Amazon EC2",
     settings=Settings,
     connect=_connect,
-    ignores=frozenset({"create"}),
+    ignored_settings=frozenset({"create"}),
     starter=_starter,
 )

@@ -6,17 +6,17 @@ import urllib.request
 
 from planapply.provider import ErrorKind, ProviderError
 
-SERVICE = "https://checkip.amazonaws.com"
-VARIABLE = "PLANAPPLY_CHECKIP_URL"
+SERVICE_URL = "https://checkip.amazonaws.com"
+URL_VARIABLE = "PLANAPPLY_CHECKIP_URL"
 TIMEOUT = 5.0  # seconds
 
 
-def my_network() -> str:
+def detect_own_network() -> str:
     """This machine's public address as a network, asked of AWS's own service.
 
     Raises ProviderError where it can't be known, which says what to write instead.
     """
-    url = os.environ.get(VARIABLE, SERVICE)
+    url = os.environ.get(URL_VARIABLE, SERVICE_URL)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             text = answer.read(100).decode("ascii", "replace").strip()

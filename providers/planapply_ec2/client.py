@@ -33,10 +33,10 @@ class Client:
 
     def __init__(self, profile: str | None, region: str | None) -> None:
         self._lock = threading.RLock()
-        self._reached = False
-        self._memory: dict[str, Any] = {}
+        self._has_answered = False
+        self._cache: dict[str, Any] = {}
         self._region = region or ""
-        with self._translated():
+        with self._translate_sdk_errors():
             self._session = boto3.Session(profile_name=profile, region_name=region)
         self._region = self._session.region_name or ""
 
@@ -47,58 +47,58 @@ class Client:
 
     @cached_property
     def ec2(self) -> "EC2Client":
-        """For use within `asking`."""
-        return self._client("ec2")  # type: ignore[no-any-return]
+        """For use within `translate_errors`."""
+        return self._make_client("ec2")  # type: ignore[no-any-return]
 
     @cached_property
     def sts(self) -> Any:
-        """For use within `asking`."""
-        return self._client("sts")
+        """For use within `translate_errors`."""
+        return self._make_client("sts")
 
     @cached_property
     def ssm(self) -> Any:
-        """For use within `asking`."""
-        return self._client("ssm")
+        """For use within `translate_errors`."""
+        return self._make_client("ssm")
 
-    def _client(self, service: str) -> Any:
-        make: Callable[..., Any] = self._session.client
-        with self._lock, self._translated():  # a session is not for many threads
-            client = make(service, config=CONFIG)
+    def _make_client(self, service: str) -> Any:
+        make_client: Callable[..., Any] = self._session.client
+        with self._lock, self._translate_sdk_errors():  # a session is not for many threads
+            client = make_client(service, config=CONFIG)
         # A page that happens to be XML would pass for an answer in which nothing is.
-        client.meta.events.register("after-call", errors.refuse_page)
+        client.meta.events.register("after-call", errors.reject_web_page)
         return client
 
     @contextmanager
-    def asking(self, *, writes: bool = False) -> Iterator[None]:
+    def translate_errors(self, *, writes: bool = False) -> Iterator[None]:
         """Around a call: its failure becomes a ProviderError; `writes`: it may change something."""
-        with self._translated(writes=writes):
+        with self._translate_sdk_errors(writes=writes):
             yield
-        self._reached = True
+        self._has_answered = True
 
     @contextmanager
-    def _translated(self, *, writes: bool = False) -> Iterator[None]:
+    def _translate_sdk_errors(self, *, writes: bool = False) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
-            self._reached = True
-            raise errors.of_answer(error, writes=writes) from error
+            self._has_answered = True
+            raise errors.from_client_error(error, writes=writes) from error
         except BotoCoreError as error:
-            raise errors.of_sdk(
-                error, writes=writes, reached=self._reached, region=self._region
+            raise errors.from_sdk_error(
+                error, writes=writes, has_answered=self._has_answered, region=self._region
             ) from error
         except ResponseParserError as error:
-            raise errors.of_page(str(error), writes=writes, region=self._region) from error
+            raise errors.from_web_page(str(error), writes=writes, region=self._region) from error
 
-    def remember(self, what: str, ask: Callable[[], T]) -> T:
-        """What `ask` gave the first time in this process, for facts that don't move in an apply."""
+    def get_cached(self, key: str, compute: Callable[[], T]) -> T:
+        """What `compute` gave the first time in this process, for facts that don't move in an apply."""
         with self._lock:
-            if what not in self._memory:
-                self._memory[what] = ask()
-            value: T = self._memory[what]
+            if key not in self._cache:
+                self._cache[key] = compute()
+            value: T = self._cache[key]
             return value
 
     def identity(self) -> dict[str, str]:
         """The account and region that all of this is about."""
-        with self.asking():
+        with self.translate_errors():
             account = str(self.sts.get_caller_identity()["Account"])
         return {"account": account, "region": self.region}

@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 from planapply.provider import ErrorKind, ProviderError
 
 # From "Error codes for the Amazon EC2 API" and "Request throttling"; STS's and SSM's among them.
-KINDS: dict[ErrorKind, frozenset[str]] = {
+CODES_BY_KIND: dict[ErrorKind, frozenset[str]] = {
     ErrorKind.THROTTLED: frozenset(
         {
             "RequestLimitExceeded",
@@ -52,7 +52,9 @@ KINDS: dict[ErrorKind, frozenset[str]] = {
             "RulesPerSecurityGroupLimitExceeded",
         }
     ),
-    ErrorKind.SPENT: frozenset({"IdempotentInstanceTerminated", "IdempotentParameterMismatch"}),
+    ErrorKind.TOKEN_SPENT: frozenset(
+        {"IdempotentInstanceTerminated", "IdempotentParameterMismatch"}
+    ),
     ErrorKind.UNAUTHORIZED: frozenset(
         {
             "UnauthorizedOperation",
@@ -74,41 +76,45 @@ KINDS: dict[ErrorKind, frozenset[str]] = {
         }
     ),
 }
-_KIND_OF = {code: kind for kind, codes in KINDS.items() for code in codes}
+_KIND_BY_CODE = {code: kind for kind, codes in CODES_BY_KIND.items() for code in codes}
 
-_EXPIRED = "The credentials have expired. Log in again (for SSO: aws sso login), then repeat this."
-_NO_KEYS = (
+_ADVICE_EXPIRED = (
+    "The credentials have expired. Log in again (for SSO: aws sso login), then repeat this."
+)
+_ADVICE_CREDENTIALS = (
     "AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE or `profile` "
     "under [provider], and that the account has this region enabled."
 )
-_MORE = "Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`)."
-ELSEWHERE = (
+_ADVICE_QUOTA = (
+    "Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`)."
+)
+ADVICE_CAPACITY = (
     "Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more "
     "`zones`, which replaces the group's nodes that run."
 )
-DO: dict[str, str] = {
+ADVICE: dict[str, str] = {
     "UnauthorizedOperation": "Somebody must allow it to your user or role; the policy that is "
     "enough stands in planapply's docs, docs/ec2-iam.md.",
     "AccessDenied": "Somebody must allow it to your user or role; see docs/ec2-iam.md.",
     "AccessDeniedException": "Somebody must allow it to your user or role; see docs/ec2-iam.md.",
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "RequestExpired": f"{_EXPIRED} If they have not, this machine's clock is wrong.",
-    "AuthFailure": _NO_KEYS,
+    "ExpiredToken": _ADVICE_EXPIRED,
+    "ExpiredTokenException": _ADVICE_EXPIRED,
+    "RequestExpired": f"{_ADVICE_EXPIRED} If they have not, this machine's clock is wrong.",
+    "AuthFailure": _ADVICE_CREDENTIALS,
     "AuthFailure.ServiceLinkedRoleCreationNotPermitted": "An account's first spot VM needs a role "
     "that AWS makes for it: somebody must allow you iam:CreateServiceLinkedRole, or launch one.",
-    "InvalidClientTokenId": _NO_KEYS,
-    "UnrecognizedClientException": _NO_KEYS,
+    "InvalidClientTokenId": _ADVICE_CREDENTIALS,
+    "UnrecognizedClientException": _ADVICE_CREDENTIALS,
     "SignatureDoesNotMatch": "The secret key does not belong to the access key, or this machine's "
     "clock is wrong.",
     "Blocked": "AWS has blocked the account; its support says why.",
     "PendingVerification": "AWS is still verifying the account in this region; wait and try again.",
     "OptInRequired": "Enable the region, or the image's product, for your account in AWS's "
     "console.",
-    "VcpuLimitExceeded": _MORE,
-    "InstanceLimitExceeded": _MORE,
-    "MaxSpotInstanceCountExceeded": f'{_MORE} With spot = "prefer" on-demand VMs are taken then.',
-    "InsufficientInstanceCapacity": ELSEWHERE,
+    "VcpuLimitExceeded": _ADVICE_QUOTA,
+    "InstanceLimitExceeded": _ADVICE_QUOTA,
+    "MaxSpotInstanceCountExceeded": f'{_ADVICE_QUOTA} With spot = "prefer" on-demand VMs are taken then.',
+    "InsufficientInstanceCapacity": ADVICE_CAPACITY,
     "InsufficientFreeAddressesInSubnet": "Name other `subnets` under [provider].",
     "Unsupported": "Name other `zones` or another `size`, which replaces the group's nodes that run.",
     "SpotMaxPriceTooLow": 'Try later, or set spot = "prefer" for on-demand VMs then.',
@@ -124,26 +130,26 @@ DO: dict[str, str] = {
 }
 
 
-def kind_of(code: str, status: int, *, writes: bool) -> ErrorKind:
+def classify(code: str, status: int, *, writes: bool) -> ErrorKind:
     """What an error code means; `writes`: whether the call may have changed something."""
-    if known := _KIND_OF.get(code):
-        return known
+    if kind := _KIND_BY_CODE.get(code):
+        return kind
     if status >= 500:
         # AWS promises nothing of a call that failed on its side.
         return ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
     return ErrorKind.REJECTED
 
 
-def of_answer(error: ClientError, *, writes: bool) -> ProviderError:
+def from_client_error(error: ClientError, *, writes: bool) -> ProviderError:
     """AWS has answered, and said no."""
     answer, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
     code, message = answer.get("Code", "?"), answer.get("Message", "")
-    kind = kind_of(code, int(meta.get("HTTPStatusCode", 0)), writes=writes)
+    kind = classify(code, int(meta.get("HTTPStatusCode", 0)), writes=writes)
     # The encoded part says nothing to a person, and fills a screen.
     message = re.sub(r"\s*Encoded authorization failure message:.*", "", message, flags=re.DOTALL)
     summary = f"{error.operation_name}: {message or code}".rstrip(".")
     return ProviderError(
-        kind, summary if code in summary else f"{summary} ({code})", DO.get(code, "")
+        kind, summary if code in summary else f"{summary} ({code})", ADVICE.get(code, "")
     )
 
 
@@ -161,11 +167,13 @@ _CREDENTIALS = (
 _NOT_SENT = (aws.EndpointConnectionError, aws.ConnectTimeoutError, aws.ProxyConnectionError)
 
 
-def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) -> ProviderError:
-    """There is no answer; `reached`: whether AWS has answered this process before."""
+def from_sdk_error(
+    error: BotoCoreError, *, writes: bool, has_answered: bool, region: str
+) -> ProviderError:
+    """There is no answer; `has_answered`: whether AWS has answered this process before."""
     text = str(error).rstrip(".")
     if isinstance(error, aws.ProfileNotFound):
-        return _no_profile(text)
+        return _missing_profile_error(text)
     if isinstance(error, _CREDENTIALS):
         return ProviderError(
             ErrorKind.UNAUTHORIZED,
@@ -180,7 +188,7 @@ def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) ->
             'Write region = "eu-west-1", or another, under [provider], or set AWS_REGION.',
         )
     if isinstance(error, aws.InvalidRegionError):
-        return unknown_region(region)
+        return unknown_region_error(region)
     if isinstance(error, aws.SSLError):
         return ProviderError(
             ErrorKind.REJECTED,
@@ -188,10 +196,10 @@ def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) ->
             "If a proxy inspects this network, set AWS_CA_BUNDLE to its certificates.",
         )
     if isinstance(error, _NOT_SENT):
-        if reached:
+        if has_answered:
             return ProviderError(ErrorKind.UNAVAILABLE, text)
-        if not is_known(region):
-            return unknown_region(region)
+        if not is_known_region(region):
+            return unknown_region_error(region)
         return ProviderError(
             ErrorKind.REJECTED,
             f"AWS can't be reached from here: {text}",
@@ -205,28 +213,28 @@ def of_sdk(error: BotoCoreError, *, writes: bool, reached: bool, region: str) ->
     return ProviderError(ErrorKind.REJECTED, text)
 
 
-def refuse_page(http_response: Any, **_: object) -> None:
+def reject_web_page(http_response: Any, **_: object) -> None:
     """Raise ResponseParserError for a web page, which no service of AWS's answers with."""
     if "text/html" in http_response.headers.get("Content-Type", "").lower():
         raise ResponseParserError(http_response.text)
 
 
-def of_page(text: str, *, writes: bool, region: str) -> ProviderError:
+def from_web_page(text: str, *, writes: bool, region: str) -> ProviderError:
     """Something has answered that is not AWS, or not as AWS does; `text` holds what it said."""
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     # botocore quotes it as bytes, behind words of its own.
     page = text.rpartition("may succeed:\nb")[2].strip("'\"").replace(r"\n", " ")
-    said = " ".join(re.sub(r"<[^>]*>", " ", title[1] if title else page).split())
+    excerpt = " ".join(re.sub(r"<[^>]*>", " ", title[1] if title else page).split())
     return ProviderError(
         ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE,
         f"what answered for AWS's region {region!r} is a proxy or another server, by its words: "
-        f"{said[:80]}",
+        f"{excerpt[:80]}",
         "Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under "
         "[provider] another one than you mean?",
     )
 
 
-def _no_profile(text: str) -> ProviderError:
+def _missing_profile_error(text: str) -> ProviderError:
     import boto3
 
     # Without the environment's AWS_PROFILE, which may be the one that is missing.
@@ -239,22 +247,22 @@ def _no_profile(text: str) -> ProviderError:
     )
 
 
-def is_known(region: str) -> bool:
+def is_known_region(region: str) -> bool:
     """Whether this version of boto3 knows that region."""
-    return region in _regions()
+    return region in _list_regions()
 
 
-def unknown_region(region: str) -> ProviderError:
+def unknown_region_error(region: str) -> ProviderError:
     """Most often a slip of the finger."""
-    near = get_close_matches(region, _regions(), 1)
+    matches = get_close_matches(region, _list_regions(), 1)
     return ProviderError(
         ErrorKind.REJECTED,
         f"there is no AWS region {region!r}",
-        f"Did you mean {near[0]!r}?" if near else "AWS's pages list its regions.",
+        f"Did you mean {matches[0]!r}?" if matches else "AWS's pages list its regions.",
     )
 
 
-def _regions() -> list[str]:
+def _list_regions() -> list[str]:
     import boto3
 
     session = boto3.Session()

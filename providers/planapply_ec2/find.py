@@ -22,7 +22,7 @@ _STATUS: dict[str, Literal["pending", "running", "stopping"]] = {
 
 def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
     """Every VM that carries all of `tags` and is not terminated."""
-    return _find(client, tag_filters(tags))
+    return _find(client, make_tag_filters(tags))
 
 
 def list_vms(client: Client) -> list[VM]:
@@ -31,35 +31,35 @@ def list_vms(client: Client) -> list[VM]:
 
 
 def _find(client: Client, filters: "Sequence[FilterTypeDef]") -> list[VM]:
-    with client.asking():
+    with client.translate_errors():
         pages = client.ec2.get_paginator("describe_instances").paginate(
             Filters=[{"Name": "instance-state-name", "Values": list(_STATUS)}, *filters],
             PaginationConfig={"PageSize": PAGE},
         )
         return [
-            vm_of(instance)
+            parse_vm(instance)
             for page in pages
             for reservation in page["Reservations"]
             for instance in reservation["Instances"]
         ]
 
 
-def tag_filters(tags: Mapping[str, str]) -> "list[FilterTypeDef]":
+def make_tag_filters(tags: Mapping[str, str]) -> "list[FilterTypeDef]":
     """For a Describe call."""
     return [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
 
 
-def tags_of(tags: "Sequence[TagTypeDef]") -> dict[str, str]:
+def parse_tags(tags: "Sequence[TagTypeDef]") -> dict[str, str]:
     """From AWS's list."""
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def vm_of(instance: "InstanceTypeDef") -> VM:
+def parse_vm(instance: "InstanceTypeDef") -> VM:
     """As RunInstances and DescribeInstances give it."""
     return VM(
         id=instance["InstanceId"],
         status=_STATUS[instance["State"]["Name"]],
-        tags=tags_of(instance.get("Tags", [])),
+        tags=parse_tags(instance.get("Tags", [])),
         index=instance["AmiLaunchIndex"],
         private_address=instance.get("PrivateIpAddress"),
         public_address=instance.get("PublicIpAddress"),

@@ -17,24 +17,24 @@ from planapply.model.node import (
 )
 from planapply.model.state import Resource
 from planapply.provider import ErrorKind, ProviderError
-from planapply_ec2.address import my_network
+from planapply_ec2.address import detect_own_network
 from planapply_ec2.client import Client
-from planapply_ec2.find import tag_filters, tags_of
-from planapply_ec2.settings import ME, network
+from planapply_ec2.find import make_tag_filters, parse_tags
+from planapply_ec2.settings import ME, parse_network
 from planapply_ec2.terminate import retag
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import IpPermissionTypeDef, SecurityGroupTypeDef, TagTypeDef
 
-NAME, KIND = "security-group", "security group"
+RESOURCE_NAME, RESOURCE_KIND = "security-group", "security group"
 SSH = 22
-_GONE = "InvalidGroup.NotFound"
-_NOT_USERS = (TAG_PREFIX, "aws:")
+_NOT_FOUND = "InvalidGroup.NotFound"
+_RESERVED_PREFIXES = (TAG_PREFIX, "aws:")
 Rule = tuple[str, int, int, str]
 """Protocol, first and last port, and who: a network or a group's id."""
 
 
-def wanted(config: NodeConfig, allow_from: Iterable[str]) -> dict[str, Resource]:
+def required_resources(config: NodeConfig, allow_from: Iterable[str]) -> dict[str, Resource]:
     """The group that a cluster with this scheduler needs; none if it is given groups."""
     if config.provider.get("security_groups"):
         return {}
@@ -46,7 +46,7 @@ def wanted(config: NodeConfig, allow_from: Iterable[str]) -> dict[str, Resource]
         "ports": [port for port in ports if port],
         "tags": dict(config.tags),
     }
-    return {NAME: Resource(kind=KIND, detail=detail)}
+    return {RESOURCE_NAME: Resource(kind=RESOURCE_KIND, detail=detail)}
 
 
 def _dashboard_port(options: Mapping[str, Any]) -> int | None:
@@ -64,32 +64,32 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
     """
     detail = dict(resource.detail)
     if ME in detail["allow_from"] and ("me" not in detail or resource.id is None):
-        detail["me"] = my_network()
+        detail["me"] = detect_own_network()
     detail["vpc"] = vpc
-    ours = {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)}
-    found = _find(client, ours)
+    own_tags = {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)}
+    found = _find_groups(client, own_tags)
     if found:
-        group, have = found[0]["GroupId"], _rules(found[0])
-        tagged = tags_of(found[0].get("Tags", []))
+        group, rules = found[0]["GroupId"], _parse_rules(found[0])
+        current_tags = parse_tags(found[0].get("Tags", []))
     else:
-        tagged = {**detail["tags"], **ours}
-        group, have = _make(client, vpc, tagged), set()
-    want = _wanted_rules(group, detail)
-    _change(client, group, want - have, have - want)
-    more = {k: v for k, v in detail["tags"].items() if tagged.get(k) != v}
-    less = sorted({*detail.get("tagged", ())} & tagged.keys() - detail["tags"].keys())
-    retag(client, [group], more, less)
+        current_tags = {**detail["tags"], **own_tags}
+        group, rules = _create(client, vpc, current_tags), set()
+    desired_rules = _make_rules(group, detail)
+    _change_rules(client, group, desired_rules - rules, rules - desired_rules)
+    added_tags = {k: v for k, v in detail["tags"].items() if current_tags.get(k) != v}
+    removed_tags = sorted({*detail.get("tagged", ())} & current_tags.keys() - detail["tags"].keys())
+    retag(client, [group], added_tags, removed_tags)
     detail["tagged"] = sorted(detail["tags"])
-    return Resource(kind=KIND, id=group, detail=detail)
+    return Resource(kind=RESOURCE_KIND, id=group, detail=detail)
 
 
-def allow(client: Client, resource: Resource, who: str | None) -> Resource:
+def allow(client: Client, resource: Resource, network: str | None) -> Resource:
     """Let one more network in, by default this machine, as long as the cluster lasts.
 
     One that is gone comes back without its id, for `prepare` to make again and let all of them in.
     """
     try:
-        added = my_network() if who in (None, ME) else network(who)
+        added = detect_own_network() if network in (None, ME) else parse_network(network)
     except ValueError as error:
         wrong, _, write = str(error).partition("\n")
         raise ProviderError(ErrorKind.REJECTED, wrong, write) from error
@@ -99,12 +99,12 @@ def allow(client: Client, resource: Resource, who: str | None) -> Resource:
     detail = {**resource.detail, "allowed": allowed}
     group = str(resource.id)
     try:
-        rules = _wanted_rules(group, detail) - _wanted_rules(group, resource.detail)
-        _change(client, group, rules, ())
+        rules = _make_rules(group, detail) - _make_rules(group, resource.detail)
+        _change_rules(client, group, rules, ())
     except ProviderError as error:
-        if _GONE not in error.summary:
+        if _NOT_FOUND not in error.summary:
             raise
-        return Resource(kind=KIND, detail=detail)
+        return Resource(kind=RESOURCE_KIND, detail=detail)
     return resource.model_copy(update={"detail": detail})
 
 
@@ -112,46 +112,48 @@ def find_resources(
     client: Client, tags: Mapping[str, str], allow_from: Collection[str]
 ) -> dict[str, Resource]:
     """The group with these tags, and what its rules show of whom `allow_from` lets in."""
-    found = _find(client, tags)
+    found = _find_groups(client, tags)
     if not found:
         return {}
-    tags = tags_of(found[0].get("Tags", []))
-    users = {k: v for k, v in tags.items() if k != "Name" and not k.startswith(_NOT_USERS)}
+    tags = parse_tags(found[0].get("Tags", []))
+    user_tags = {
+        k: v for k, v in tags.items() if k != "Name" and not k.startswith(_RESERVED_PREFIXES)
+    }
     detail = {
         "vpc": found[0].get("VpcId"),
-        **_shown(_rules(found[0]), allow_from),
-        "tags": users,
-        "tagged": sorted(users),
+        **_infer_detail(_parse_rules(found[0]), allow_from),
+        "tags": user_tags,
+        "tagged": sorted(user_tags),
     }
-    return {NAME: Resource(kind=KIND, id=found[0]["GroupId"], detail=detail)}
+    return {RESOURCE_NAME: Resource(kind=RESOURCE_KIND, id=found[0]["GroupId"], detail=detail)}
 
 
-def _shown(rules: Iterable[Rule], allow_from: Collection[str]) -> dict[str, Any]:
+def _infer_detail(rules: Iterable[Rule], allow_from: Collection[str]) -> dict[str, Any]:
     """What `prepare` was asked for, as far as these rules are what it makes.
 
     Without a network in them, nothing of ports is known.
     """
     by_network: dict[str, set[int]] = {}
-    for protocol, first, last, who in rules:
-        if protocol == "tcp" and first == last and not who.startswith("sg-"):
-            by_network.setdefault(who, set()).add(first)
+    for protocol, first, last, source in rules:
+        if protocol == "tcp" and first == last and not source.startswith("sg-"):
+            by_network.setdefault(source, set()).add(first)
     if not by_network:
         return {"allow_from": []}
     # Somebody's own rules, for another port, let nobody in to ours.
-    usual = Counter(map(frozenset, by_network.values()))
-    ports = max(usual, key=lambda ports: (usual[ports], len(ports)))
-    networks = {who for who, its in by_network.items() if its >= ports}
-    others = sorted(networks.difference(allow_from))
+    port_counts = Counter(map(frozenset, by_network.values()))
+    ports = max(port_counts, key=lambda ports: (port_counts[ports], len(ports)))
+    networks = {source for source, open_ports in by_network.items() if open_ports >= ports}
+    other_networks = sorted(networks.difference(allow_from))
     # Of several hosts any may have been me: each stays let in, this one until `allow_from` changes.
-    me = next((n for n in others if ME in allow_from and _is_host(n)), None)
+    own_network = next((n for n in other_networks if ME in allow_from and _is_host(n)), None)
     detail: dict[str, Any] = {
-        "allow_from": [n for n in allow_from if n in networks or (n == ME and me)],
+        "allow_from": [n for n in allow_from if n in networks or (n == ME and own_network)],
         "ports": sorted(ports),
     }
-    if me:
-        detail["me"] = me
-        others.remove(me)
-    return detail | ({"allowed": others} if others else {})
+    if own_network:
+        detail["me"] = own_network
+        other_networks.remove(own_network)
+    return detail | ({"allowed": other_networks} if other_networks else {})
 
 
 def _is_host(network: str) -> bool:
@@ -160,23 +162,23 @@ def _is_host(network: str) -> bool:
 
 def cleanup(client: Client, resource: Resource) -> None:
     """Remove the group; one that is in use raises an `unavailable` ProviderError."""
-    with client.asking(writes=True):
+    with client.translate_errors(writes=True):
         try:
             client.ec2.delete_security_group(GroupId=str(resource.id))
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != _GONE:
+            if error.response.get("Error", {}).get("Code") != _NOT_FOUND:
                 raise
 
 
-def _find(client: Client, tags: Mapping[str, str]) -> "list[SecurityGroupTypeDef]":
-    with client.asking():
-        return client.ec2.describe_security_groups(Filters=tag_filters(tags))["SecurityGroups"]
+def _find_groups(client: Client, tags: Mapping[str, str]) -> "list[SecurityGroupTypeDef]":
+    with client.translate_errors():
+        return client.ec2.describe_security_groups(Filters=make_tag_filters(tags))["SecurityGroups"]
 
 
-def _make(client: Client, vpc: str, tags: Mapping[str, str]) -> str:
+def _create(client: Client, vpc: str, tags: Mapping[str, str]) -> str:
     lineage, name = tags[TAG_LINEAGE], f"planapply {tags[TAG_CLUSTER]} {tags[TAG_LINEAGE]}"
     pairs: list[TagTypeDef] = [{"Key": k, "Value": v} for k, v in {"Name": name, **tags}.items()]
-    with client.asking(writes=True):
+    with client.translate_errors(writes=True):
         try:
             answer = client.ec2.create_security_group(
                 GroupName=name,
@@ -189,14 +191,14 @@ def _make(client: Client, vpc: str, tags: Mapping[str, str]) -> str:
             if error.response.get("Error", {}).get("Code") != "InvalidGroup.Duplicate":
                 raise
     # An earlier try has made it, and its tags were not seen yet.
-    for group in _by_name(client, vpc, name):
-        if tags_of(group.get("Tags", [])).get(TAG_LINEAGE) == lineage:
+    for group in _find_by_name(client, vpc, name):
+        if parse_tags(group.get("Tags", [])).get(TAG_LINEAGE) == lineage:
             return group["GroupId"]
     raise ProviderError(ErrorKind.UNAVAILABLE, f"the security group {name!r} can't be seen yet")
 
 
-def _by_name(client: Client, vpc: str, name: str) -> "list[SecurityGroupTypeDef]":
-    with client.asking():
+def _find_by_name(client: Client, vpc: str, name: str) -> "list[SecurityGroupTypeDef]":
+    with client.translate_errors():
         return client.ec2.describe_security_groups(
             Filters=[
                 {"Name": "group-name", "Values": [name]},
@@ -205,11 +207,11 @@ def _by_name(client: Client, vpc: str, name: str) -> "list[SecurityGroupTypeDef]
         )["SecurityGroups"]
 
 
-def _wanted_rules(group: str, detail: Mapping[str, Any]) -> set[Rule]:
+def _make_rules(group: str, detail: Mapping[str, Any]) -> set[Rule]:
     networks = [detail.get("me") if n == ME else n for n in detail.get("allow_from", ())]
     networks += detail.get("allowed", ())
-    among_themselves = {("-1", -1, -1, group)}
-    return among_themselves | {
+    internal_rules = {("-1", -1, -1, group)}
+    return internal_rules | {
         ("tcp", port, port, network)
         for network in networks
         if network
@@ -217,48 +219,50 @@ def _wanted_rules(group: str, detail: Mapping[str, Any]) -> set[Rule]:
     }
 
 
-def _rules(group: "SecurityGroupTypeDef") -> set[Rule]:
+def _parse_rules(group: "SecurityGroupTypeDef") -> set[Rule]:
     rules: set[Rule] = set()
     for rule in group.get("IpPermissions", []):
-        whos = [r["CidrIp"] for r in rule.get("IpRanges", [])]
-        whos += [r["CidrIpv6"] for r in rule.get("Ipv6Ranges", [])]
-        whos += [pair["GroupId"] for pair in rule.get("UserIdGroupPairs", [])]
+        sources = [r["CidrIp"] for r in rule.get("IpRanges", [])]
+        sources += [r["CidrIpv6"] for r in rule.get("Ipv6Ranges", [])]
+        sources += [pair["GroupId"] for pair in rule.get("UserIdGroupPairs", [])]
         ports = rule.get("FromPort", -1), rule.get("ToPort", -1)
-        rules |= {(rule["IpProtocol"], *ports, who) for who in whos}
+        rules |= {(rule["IpProtocol"], *ports, source) for source in sources}
     return rules
 
 
-def _change(client: Client, group: str, more: Iterable[Rule], less: Iterable[Rule]) -> None:
+def _change_rules(
+    client: Client, group: str, added: Iterable[Rule], removed: Iterable[Rule]
+) -> None:
     """Let in, then shut out; done already is success."""
     calls = (
-        (client.ec2.authorize_security_group_ingress, more, "InvalidPermission.Duplicate"),
-        (client.ec2.revoke_security_group_ingress, less, "InvalidPermission.NotFound"),
+        (client.ec2.authorize_security_group_ingress, added, "InvalidPermission.Duplicate"),
+        (client.ec2.revoke_security_group_ingress, removed, "InvalidPermission.NotFound"),
     )
-    for call, rules, done in calls:
-        for permissions in _together(rules):
-            with client.asking(writes=True):
+    for call, rules, done_code in calls:
+        for permissions in _batch_permissions(rules):
+            with client.translate_errors(writes=True):
                 try:
                     call(GroupId=group, IpPermissions=permissions)
                 except ClientError as error:
-                    if error.response.get("Error", {}).get("Code") != done:
+                    if error.response.get("Error", {}).get("Code") != done_code:
                         raise
 
 
-def _together(rules: Iterable[Rule]) -> "list[list[IpPermissionTypeDef]]":
+def _batch_permissions(rules: Iterable[Rule]) -> "list[list[IpPermissionTypeDef]]":
     """All in one call; none where there is nothing to do."""
-    permissions = [_permission(rule) for rule in sorted(rules)]
+    permissions = [_make_permission(rule) for rule in sorted(rules)]
     return [permissions] if permissions else []
 
 
-def _permission(rule: Rule) -> "IpPermissionTypeDef":
-    protocol, first, last, who = rule
+def _make_permission(rule: Rule) -> "IpPermissionTypeDef":
+    protocol, first, last, source = rule
     permission: IpPermissionTypeDef = {"IpProtocol": protocol}
     if protocol != "-1":
         permission |= {"FromPort": first, "ToPort": last}
-    if who.startswith("sg-"):
-        permission["UserIdGroupPairs"] = [{"GroupId": who}]
-    elif ":" in who:
-        permission["Ipv6Ranges"] = [{"CidrIpv6": who, "Description": "planapply"}]
+    if source.startswith("sg-"):
+        permission["UserIdGroupPairs"] = [{"GroupId": source}]
+    elif ":" in source:
+        permission["Ipv6Ranges"] = [{"CidrIpv6": source, "Description": "planapply"}]
     else:
-        permission["IpRanges"] = [{"CidrIp": who, "Description": "planapply"}]
+        permission["IpRanges"] = [{"CidrIp": source, "Description": "planapply"}]
     return permission

@@ -26,7 +26,7 @@ class Publisher:
     """With `*` for what changes."""
 
 
-def _publisher(arch: str, gpus: bool) -> Publisher:
+def _publisher_of(arch: str, gpus: bool) -> Publisher:
     if gpus:
         # Drivers, Docker and NVIDIA's toolkit, which Debian can't ship. From AWS's "Deep Learning
         # AMIs" guide.
@@ -61,63 +61,69 @@ class Image:
 
 def pins(client: Client, config: NodeConfig) -> dict[str, Any]:
     """The image of VMs whose spec names none."""
-    names = config.size or sizes.DEFAULTS[:1]
-    arch = sizes.arch(client, names)
-    gpus = any(size.gpus for size in sizes.known(client, names).values())
-    return {"image": client.remember(f"image {arch} {gpus}", lambda: _current(client, arch, gpus))}
+    names = config.size or sizes.DEFAULT_SIZES[:1]
+    arch = sizes.find_arch(client, names)
+    gpus = any(size.gpus for size in sizes.describe(client, names).values())
+    return {
+        "image": client.get_cached(
+            f"image {arch} {gpus}", lambda: _find_current(client, arch, gpus)
+        )
+    }
 
 
-def _current(client: Client, arch: str, gpus: bool) -> str:
+def _find_current(client: Client, arch: str, gpus: bool) -> str:
     if arch not in ("x86_64", "arm64"):
         raise ProviderError(
             ErrorKind.REJECTED,
             f"there is no default image for the architecture {arch}",
             "Name an `image`, or another `size`.",
         )
-    where = _publisher(arch, gpus)
+    publisher = _publisher_of(arch, gpus)
     try:
-        with client.asking():
-            return str(client.ssm.get_parameter(Name=where.parameter)["Parameter"]["Value"])
+        with client.translate_errors():
+            return str(client.ssm.get_parameter(Name=publisher.parameter)["Parameter"]["Value"])
     except ProviderError as error:
         # Accounts may allow no SSM, and not every region has these parameters.
         if error.kind not in (ErrorKind.UNAUTHORIZED, ErrorKind.REJECTED):
             raise
-    with client.asking():
-        found = client.ec2.describe_images(
-            Owners=[where.owner],
+    with client.translate_errors():
+        images = client.ec2.describe_images(
+            Owners=[publisher.owner],
             Filters=[
-                {"Name": "name", "Values": [where.name]},
+                {"Name": "name", "Values": [publisher.name]},
                 {"Name": "architecture", "Values": [arch]},
                 {"Name": "state", "Values": ["available"]},
             ],
         )["Images"]
-    if not found:
+    if not images:
         raise ProviderError(
             ErrorKind.REJECTED,
-            f"the image {where.name!r} is not to be found in {client.region}",
+            f"the image {publisher.name!r} is not to be found in {client.region}",
             "Name an `image` under [defaults].",
         )
-    return max(found, key=lambda image: image["CreationDate"])["ImageId"]
+    return max(images, key=lambda image: image["CreationDate"])["ImageId"]
 
 
-def known(client: Client, id: str) -> Image:
+def describe(client: Client, id: str) -> Image:
     """That image, asked once in a process; raises ProviderError where there is none."""
-    return client.remember(f"image {id}", lambda: _known(client, id))
+    return client.get_cached(f"image {id}", lambda: _describe(client, id))
 
 
-def _known(client: Client, id: str) -> Image:
-    with client.asking():
-        found = client.ec2.describe_images(Filters=[{"Name": "image-id", "Values": [id]}])["Images"]
-    if not found or found[0].get("State", "available") != "available":
+def _describe(client: Client, id: str) -> Image:
+    with client.translate_errors():
+        images = client.ec2.describe_images(Filters=[{"Name": "image-id", "Values": [id]}])[
+            "Images"
+        ]
+    if not images or images[0].get("State", "available") != "available":
         raise ProviderError(
             ErrorKind.REJECTED,
             f"there is no image {id} in {client.region} that this account may use",
             "Images have another id in each region, and old ones are removed. Name another `image`.",
         )
-    return _image(found[0])
+    return _parse_image(images[0])
 
 
-def _image(image: "ImageTypeDef") -> Image:
+def _parse_image(image: "ImageTypeDef") -> Image:
     root = image.get("RootDeviceName", "/dev/xvda")
     volumes = {m.get("DeviceName"): m.get("Ebs", {}) for m in image.get("BlockDeviceMappings", [])}
     return Image(

@@ -9,15 +9,15 @@ from planapply.model.state import Choice
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, ProviderError
 from planapply_ec2 import image, sizes
 from planapply_ec2.client import Client
-from planapply_ec2.errors import ELSEWHERE
-from planapply_ec2.find import vm_of
-from planapply_ec2.group import NAME as GROUP
+from planapply_ec2.errors import ADVICE_CAPACITY
+from planapply_ec2.find import parse_vm
+from planapply_ec2.group import RESOURCE_NAME as GROUP
 from planapply_ec2.network import Network
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import RunInstancesRequestTypeDef
 
-USER_DATA = 16384
+MAX_USER_DATA = 16384
 """Bytes; EC2 takes no more."""
 GIB = 1 << 30
 
@@ -28,50 +28,52 @@ def alternatives(config: NodeConfig, zones: Sequence[str]) -> list[Choice]:
     return [
         Choice(size=size, zone=zone, spot=spot)
         for spot in markets
-        for size in config.size or sizes.DEFAULTS[:1]
+        for size in config.size or sizes.DEFAULT_SIZES[:1]
         for zone in config.zones or zones
     ]
 
 
-def launch(client: Client, request: LaunchRequest, where: Network) -> LaunchResult:
+def launch(client: Client, request: LaunchRequest, network: Network) -> LaunchResult:
     """Ask for all of them, and take as many as EC2 has; raises ProviderError where it has none."""
     config = request.config
-    if len(request.user_data) > USER_DATA:
+    if len(request.user_data) > MAX_USER_DATA:
         raise ProviderError(
             ErrorKind.REJECTED,
             f"the user data of {config.group} has {len(request.user_data):,} bytes, compressed, "
-            f"and EC2 takes {USER_DATA:,}",
+            f"and EC2 takes {MAX_USER_DATA:,}",
             "Shorten `requirements`, `packages`, `setup` or `options`, or use a container or image "
             "that has them.",
         )
     ami = config.image or image.pins(client, config)["image"]
-    root = image.known(client, ami).root if config.disk else None
-    parameters = parameters_of(request, where, ami, root)
+    root = image.describe(client, ami).root if config.disk else None
+    parameters = make_parameters(request, network, ami, root)
     try:
-        with client.asking(writes=True):
+        with client.translate_errors(writes=True):
             answer = client.ec2.run_instances(**parameters)
     except ProviderError as error:
-        raise _explained(error, request.choice) from error
-    alive = (i for i in answer["Instances"] if i["State"]["Name"] != "terminated")
-    vms = tuple(sorted(map(vm_of, alive), key=lambda vm: vm.index))
+        raise _add_choice(error, request.choice) from error
+    not_terminated = (i for i in answer["Instances"] if i["State"]["Name"] != "terminated")
+    vms = tuple(sorted(map(parse_vm, not_terminated), key=lambda vm: vm.index))
     return LaunchResult(vms, _shortfall(vms, request))
 
 
-def parameters_of(
-    request: LaunchRequest, where: Network, ami: str, root: str | None
+def make_parameters(
+    request: LaunchRequest, network: Network, ami: str, root: str | None
 ) -> "RunInstancesRequestTypeDef":
     """The call, the same one each time for one request: pure. `root` is needed for a disk."""
     config, choice = request.config, request.choice
-    subnet = where.subnets.get(choice.zone or "")
+    subnet = network.subnets.get(choice.zone or "")
     if subnet is None:
         raise ProviderError(
             ErrorKind.REJECTED,
             f"there is no subnet in {choice.zone}",
-            f"There are some in {', '.join(where.subnets)}.",
+            f"There are some in {', '.join(network.subnets)}.",
         )
     settings = config.provider
-    made = request.resources.get(GROUP)
-    groups = settings.get("security_groups") or ([made.id] if made and made.id else [])
+    own_group = request.resources.get(GROUP)
+    groups = settings.get("security_groups") or (
+        [own_group.id] if own_group and own_group.id else []
+    )
     resources = ["instance", "volume", "network-interface"]
     resources += ["spot-instances-request"] if choice.spot else []
     tags = [{"Key": key, "Value": value} for key, value in request.tags.items()]
@@ -112,24 +114,24 @@ def parameters_of(
             "DeleteOnTermination": True,
         }
         parameters["BlockDeviceMappings"] = [{"DeviceName": root, "Ebs": disk}]
-    return parameters | _identity(settings)  # type: ignore[return-value]
+    return parameters | _make_access_parameters(settings)  # type: ignore[return-value]
 
 
-def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _make_access_parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Who may log in, and what the VM may do in AWS."""
-    more: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     if key := settings.get("key_name"):
-        more["KeyName"] = key
+        parameters["KeyName"] = key
     if profile := settings.get("instance_profile"):
         kind = "Arn" if profile.startswith("arn:") else "Name"
-        more["IamInstanceProfile"] = {kind: profile}
-    return more
+        parameters["IamInstanceProfile"] = {kind: profile}
+    return parameters
 
 
-def _explained(error: ProviderError, choice: Choice) -> ProviderError:
+def _add_choice(error: ProviderError, choice: Choice) -> ProviderError:
     """With what was asked for, which EC2's words often leave out."""
-    asked = [choice.size, choice.zone, "spot" if choice.spot else "on demand"]
-    missing = [part for part in asked if part and part not in error.summary]
+    choice_parts = [choice.size, choice.zone, "spot" if choice.spot else "on demand"]
+    missing = [part for part in choice_parts if part and part not in error.summary]
     if error.kind not in (ErrorKind.CAPACITY, ErrorKind.QUOTA) or not missing:
         return error
     return ProviderError(error.kind, f"{error.summary} [{', '.join(missing)}]", error.detail)
@@ -143,5 +145,5 @@ def _shortfall(vms: Sequence[VM], request: LaunchRequest) -> ProviderError | Non
     return ProviderError(
         ErrorKind.CAPACITY,
         f"EC2 had {len(vms)} of {len(request.names)} {market} {choice.size} in {choice.zone}",
-        ELSEWHERE,
+        ADVICE_CAPACITY,
     )

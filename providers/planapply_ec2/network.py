@@ -21,50 +21,50 @@ class Network:
     """By zone, in the order of the zones' names."""
 
 
-def network(client: Client, settings: Settings) -> Network:
+def find_network(client: Client, settings: Settings) -> Network:
     """As the settings say, or the default VPC; asked once in a process.
 
     Raises ProviderError, which says what to set, where there is none.
     """
-    return client.remember("network", lambda: _network(client, settings))
+    return client.get_cached("network", lambda: _find_network(client, settings))
 
 
-def _network(client: Client, settings: Settings) -> Network:
+def _find_network(client: Client, settings: Settings) -> Network:
     if settings.subnets:
-        found = _named(client, settings)
+        subnets = _find_named_subnets(client, settings)
     else:
-        vpc = settings.vpc or _default(client)
-        found = _best(_subnets(client, vpc), settings.public_ip)
-        if not found:
-            raise _rejected(
+        vpc = settings.vpc or _find_default_vpc(client)
+        subnets = _pick_subnets(_list_subnets(client, vpc), settings.public_ip)
+        if not subnets:
+            raise _make_rejection(
                 f"there is no VPC {vpc!r} with subnets in {client.region}",
-                f"{_vpcs(client)} Write one as `vpc`, or `subnets`, under [provider].",
+                f"{_describe_vpcs(client)} Write one as `vpc`, or `subnets`, under [provider].",
             )
-    by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in found}
-    return Network(found[0]["VpcId"], dict(sorted(by_zone.items())))
+    by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in subnets}
+    return Network(subnets[0]["VpcId"], dict(sorted(by_zone.items())))
 
 
-def _default(client: Client) -> str:
-    with client.asking():
+def _find_default_vpc(client: Client) -> str:
+    with client.translate_errors():
         vpcs = client.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])[
             "Vpcs"
         ]
     if vpcs:
         return vpcs[0]["VpcId"]
-    raise _rejected(
+    raise _make_rejection(
         f"the account has no default VPC in {client.region}",
-        f"{_vpcs(client)} Write `vpc` or `subnets` under [provider]; see docs/ec2.md.",
+        f"{_describe_vpcs(client)} Write `vpc` or `subnets` under [provider]; see docs/ec2.md.",
     )
 
 
-def _subnets(client: Client, vpc: str) -> "list[SubnetTypeDef]":
+def _list_subnets(client: Client, vpc: str) -> "list[SubnetTypeDef]":
     filters: list[FilterTypeDef] = [{"Name": "vpc-id", "Values": [vpc]}]
-    with client.asking():
+    with client.translate_errors():
         pages = client.ec2.get_paginator("describe_subnets").paginate(Filters=filters)
         return [subnet for page in pages for subnet in page["Subnets"]]
 
 
-def _best(subnets: "Iterable[SubnetTypeDef]", public: bool) -> "list[SubnetTypeDef]":
+def _pick_subnets(subnets: "Iterable[SubnetTypeDef]", public: bool) -> "list[SubnetTypeDef]":
     """One for each zone: a public one for public addresses, else a private one, by lowest id."""
     best: dict[str, SubnetTypeDef] = {}
     for subnet in sorted(
@@ -74,38 +74,38 @@ def _best(subnets: "Iterable[SubnetTypeDef]", public: bool) -> "list[SubnetTypeD
     return list(best.values())
 
 
-def _named(client: Client, settings: Settings) -> "list[SubnetTypeDef]":
-    with client.asking():
+def _find_named_subnets(client: Client, settings: Settings) -> "list[SubnetTypeDef]":
+    with client.translate_errors():
         answer = client.ec2.describe_subnets(
             Filters=[{"Name": "subnet-id", "Values": list(settings.subnets)}]
         )
-    found = answer["Subnets"]
-    missing = set(settings.subnets) - {subnet["SubnetId"] for subnet in found}
+    subnets = answer["Subnets"]
+    missing = set(settings.subnets) - {subnet["SubnetId"] for subnet in subnets}
     if missing:
-        raise _rejected(
+        raise _make_rejection(
             f"there is no subnet {', '.join(sorted(missing))} in {client.region}",
-            f"{_vpcs(client)} Put `subnets` under [provider] right.",
+            f"{_describe_vpcs(client)} Put `subnets` under [provider] right.",
         )
-    by_id = {subnet["SubnetId"]: subnet["VpcId"] for subnet in found}
+    by_id = {subnet["SubnetId"]: subnet["VpcId"] for subnet in subnets}
     vpcs = list(dict.fromkeys(by_id[id] for id in settings.subnets))
     if len(vpcs) > 1 or (settings.vpc and vpcs != [settings.vpc]):
-        raise _rejected(
+        raise _make_rejection(
             f"`subnets` are of {', '.join(vpcs)}"
             + (f", and `vpc` is {settings.vpc}" if settings.vpc else ""),
             "Name subnets of one VPC.",
         )
-    zones = [subnet["AvailabilityZone"] for subnet in found]
+    zones = [subnet["AvailabilityZone"] for subnet in subnets]
     if len(set(zones)) < len(zones):
-        twice = sorted({zone for zone in zones if zones.count(zone) > 1})
-        raise _rejected(
-            f"`subnets` has more than one in {', '.join(twice)}", "Name one for each zone."
+        duplicates = sorted({zone for zone in zones if zones.count(zone) > 1})
+        raise _make_rejection(
+            f"`subnets` has more than one in {', '.join(duplicates)}", "Name one for each zone."
         )
-    return found
+    return subnets
 
 
-def _vpcs(client: Client) -> str:
+def _describe_vpcs(client: Client) -> str:
     """What there is to choose from."""
-    with client.asking():
+    with client.translate_errors():
         vpcs = client.ec2.describe_vpcs()["Vpcs"]
     names = {}
     for vpc in vpcs:
@@ -115,5 +115,5 @@ def _vpcs(client: Client) -> str:
     return f"VPCs here: {', '.join(listed) or 'none'}."
 
 
-def _rejected(summary: str, detail: str) -> ProviderError:
+def _make_rejection(summary: str, detail: str) -> ProviderError:
     return ProviderError(ErrorKind.REJECTED, summary, detail)

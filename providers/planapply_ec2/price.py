@@ -17,19 +17,21 @@ if TYPE_CHECKING:
 def price(client: Client, size: str, zone: str | None, spot: bool) -> Price:
     """Of one VM; for a spot VM in no certain zone, the dearest of the zones."""
     if not spot:
-        return on_demand(size, client.region)
-    return client.remember(f"spot price {size} {zone}", lambda: _spot(client, size, zone))
+        return find_on_demand_price(size, client.region)
+    return client.get_cached(
+        f"spot price {size} {zone}", lambda: _find_spot_price(client, size, zone)
+    )
 
 
-def on_demand(size: str, region: str) -> Price:
+def find_on_demand_price(size: str, region: str) -> Price:
     """From the list that Libcloud ships: what it lacks, or has as 0.0, is unknown."""
-    prices, day = _list()
+    prices, day = _load_prices()
     usd = prices.get(size, {}).get(region)
     return Price(usd, f"on demand, libcloud prices of {day}") if usd else Price(None)
 
 
 @cache
-def _list() -> tuple[dict[str, dict[str, float]], str]:
+def _load_prices() -> tuple[dict[str, dict[str, float]], str]:
     """By size and region, and the day it is of: 60 ms for 4.5 MB; libcloud is not imported."""
     package = importlib.util.find_spec("libcloud")
     if package is None or not package.submodule_search_locations:
@@ -40,9 +42,9 @@ def _list() -> tuple[dict[str, dict[str, float]], str]:
     return document["compute"]["ec2_linux"], day.isoformat()
 
 
-def _spot(client: Client, size: str, zone: str | None) -> Price:
+def _find_spot_price(client: Client, size: str, zone: str | None) -> Price:
     now = datetime.now(UTC)
-    with client.asking():
+    with client.translate_errors():
         pages = client.ec2.get_paginator("describe_spot_price_history").paginate(
             InstanceTypes=[size],  # type: ignore[list-item]
             ProductDescriptions=["Linux/UNIX"],

@@ -7,9 +7,9 @@ from planapply.model.node import VM, NodeConfig, Requirements
 from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, ProviderError
 from planapply_ec2 import check, choose, console, find, group, image, launch, price, shell, sizes
-from planapply_ec2 import terminate as ending
+from planapply_ec2 import terminate as termination
 from planapply_ec2.client import Client
-from planapply_ec2.network import network
+from planapply_ec2.network import find_network
 from planapply_ec2.settings import Settings
 
 
@@ -22,19 +22,19 @@ class EC2:
         batch=100,
         terminate_batch=900,
         parallel=4,
-        settle=60.0,
+        consistency_delay=60.0,
         poll=2.0,
         launch_rate=(4.0, 1.9),
         launch_vm_rate=(990.0, 2.0),
         terminate_rate=(90.0, 5.0),
         terminate_vm_rate=(950.0, 20.0),
-        user_data=launch.USER_DATA,
+        user_data=launch.MAX_USER_DATA,
     )
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.client = Client(settings.profile, settings.region)
-        self._offers: dict[str, set[str]] = {}
+        self._offered_zones: dict[str, set[str]] = {}
 
     def identity(self) -> dict[str, str]:
         """The account and region."""
@@ -42,16 +42,18 @@ class EC2:
 
     def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
         """Each size in each zone with a subnet; zones that have every size of the plan first."""
-        zones = network(self.client, self.settings).subnets
+        zones = find_network(self.client, self.settings).subnets
 
-        def lacks(zone: str) -> int:
-            return sum(zone not in offered for offered in self._offers.values())
+        def count_missing(zone: str) -> int:
+            return sum(zone not in offered for offered in self._offered_zones.values())
 
-        return launch.alternatives(config, sorted(zones, key=lambda zone: (lacks(zone), zone)))
+        return launch.alternatives(
+            config, sorted(zones, key=lambda zone: (count_missing(zone), zone))
+        )
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
         """One RunInstances."""
-        return launch.launch(self.client, request, network(self.client, self.settings))
+        return launch.launch(self.client, request, find_network(self.client, self.settings))
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         """One DescribeInstances for each 1,000 VMs."""
@@ -63,19 +65,19 @@ class EC2:
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         """One TerminateInstances, and one more for each time that EC2 finds an id unknown."""
-        return ending.terminate(self.client, ids)
+        return termination.terminate(self.client, ids)
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
         """Of the instances; their volumes keep the tags that they were made with."""
-        ending.retag(self.client, ids, tags, removed)
+        termination.retag(self.client, ids, tags, removed)
 
-    def wanted(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
+    def required_resources(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
         """A security group, unless the settings name some."""
-        return group.wanted(config, self.settings.allow_from)
+        return group.required_resources(config, self.settings.allow_from)
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
         """Make the group, or bring its rules to what is wanted."""
-        vpc = network(self.client, self.settings).vpc
+        vpc = find_network(self.client, self.settings).vpc
         return group.prepare(self.client, vpc, resource, tags)
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
@@ -94,7 +96,7 @@ class EC2:
         """All that is wrong; what it learns of zones, `alternatives` uses."""
         problems = check.check(self.client, self.settings, configs)
         if not problems:
-            self._offers = check.offers(self.client, configs)
+            self._offered_zones = check.find_offers(self.client, configs)
         return problems
 
     def choose(self, requirements: Requirements) -> list[str]:
@@ -107,7 +109,7 @@ class EC2:
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
         """On demand from Libcloud's list, spot from EC2."""
-        return price.price(self.client, size or sizes.DEFAULTS[0], zone, spot)
+        return price.price(self.client, size or sizes.DEFAULT_SIZES[0], zone, spot)
 
     def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
         """By key pair or EC2 Instance Connect."""

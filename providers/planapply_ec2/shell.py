@@ -11,7 +11,7 @@ from planapply.provider import ErrorKind, ProviderError
 from planapply_ec2 import image
 from planapply_ec2.client import Client
 
-USERS = {"debian": "admin", "ubuntu": "ubuntu"}
+USER_BY_IMAGE_NAME = {"debian": "admin", "ubuntu": "ubuntu"}
 """Whom images let log in, by what their names hold; Amazon's own: `ec2-user`."""
 
 
@@ -19,16 +19,16 @@ def shell(
     client: Client, profile: str | None, record: NodeRecord, config: NodeConfig, user: str | None
 ) -> Sequence[str]:
     """`ssh` where there is a key pair, else the `aws` command, if it is installed."""
-    who = user or _user(client, config)
+    login_user = user or _find_default_user(client, config)
     address = record.public_address or record.private_address
     if config.provider.get("key_name") and address:
-        return ["ssh", f"{who}@{address}"]
+        return ["ssh", f"{login_user}@{address}"]
     if aws := shutil.which("aws"):
         _check_version(aws)
-        more = ["--profile", profile] if profile else []
+        profile_arguments = ["--profile", profile] if profile else []
         return [
             *("aws", "ec2-instance-connect", "ssh", "--instance-id", record.vm),
-            *("--os-user", who, "--region", client.region, *more),
+            *("--os-user", login_user, "--region", client.region, *profile_arguments),
         ]
     raise ProviderError(
         ErrorKind.REJECTED,
@@ -40,9 +40,9 @@ def shell(
 
 def _check_version(aws: str) -> None:
     """Version 1, which has no such command, would answer with pages on its usage."""
-    asked = subprocess.run([aws, "--version"], capture_output=True, text=True, check=False)
+    result = subprocess.run([aws, "--version"], capture_output=True, text=True, check=False)
     # Such as "aws-cli/2.15.30 Python/3.11.8 …"; on stderr with an old Python.
-    version = re.search(r"aws-cli/(\S+)", asked.stdout + asked.stderr)
+    version = re.search(r"aws-cli/(\S+)", result.stdout + result.stderr)
     if version and version[1].startswith("1."):
         raise ProviderError(
             ErrorKind.REJECTED,
@@ -53,9 +53,9 @@ def _check_version(aws: str) -> None:
         )
 
 
-def _user(client: Client, config: NodeConfig) -> str:
+def _find_default_user(client: Client, config: NodeConfig) -> str:
     try:
-        name = image.known(client, config.image or "").name.lower()
+        name = image.describe(client, config.image or "").name.lower()
     except ProviderError:
         name = ""  # it is gone since
-    return next((user for word, user in USERS.items() if word in name), "ec2-user")
+    return next((user for word, user in USER_BY_IMAGE_NAME.items() if word in name), "ec2-user")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.provider import Plugin
-from planapply_libcloud.drivers import TABLE, driver_of, unknown
+from planapply_libcloud.drivers import DRIVER_TABLE, explain_unknown, find_driver
 from planapply_libcloud.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,15 +22,17 @@ def _connect(settings: Settings) -> "Libcloud":
 def _starter(settings: Mapping[str, Any]) -> str:
     """The driver's own, or a plain one that says what is to be filled in."""
     name = str(settings.get("driver", "openstack"))
-    if wrong := unknown(name):
-        raise PlanapplyError(*wrong)
-    driver = driver_of(name)
+    if problem := explain_unknown(name):
+        raise PlanapplyError(*problem)
+    driver = find_driver(name)
     if driver.starter:  # which may call it by its other name
         return re.sub(r'^driver = "\w+"', f'driver = "{name}"', driver.starter, flags=re.MULTILINE)
-    others = ", ".join(other for other in TABLE if other not in ("dummy", driver.name))
+    known_drivers = ", ".join(
+        known_name for known_name in DRIVER_TABLE if known_name not in ("dummy", driver.name)
+    )
     zones = 'zones = ["..."]' if driver.needs_zone else '# zones = ["..."]'
     return f"""\
-# Others that planapply knows: {others}.
+# Others that planapply knows: {known_drivers}.
 [provider]
 driver = "{name}"
 key = "env:LIBCLOUD_KEY"              # names of environment variables
@@ -50,6 +52,6 @@ PLUGIN = Plugin(
     summary="OpenStack, GCE, DigitalOcean, Azure and whatever else Apache Libcloud drives",
     settings=Settings,
     connect=_connect,
-    also_of_nodes=frozenset({"create"}),
+    node_settings=frozenset({"create"}),
     starter=_starter,
 )

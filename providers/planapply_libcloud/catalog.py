@@ -11,7 +11,7 @@ from planapply_libcloud.client import Client
 MOST_SHOWN = 8
 
 
-class Names:
+class Catalog:
     """Each list is asked for once in a process."""
 
     def __init__(self, client: Client) -> None:
@@ -19,7 +19,9 @@ class Names:
 
     def sizes(self, zone: str | None = None) -> Sequence[Any]:
         """All sizes, in that zone where the cloud lists them by zone."""
-        return self._list(f"sizes {zone}", lambda lib: self.client.driver.sizes(lib, zone))
+        return self._list_cached(
+            f"sizes {zone}", lambda lib: self.client.driver.list_sizes(lib, zone)
+        )
 
     def size(self, name: str, zone: str | None = None) -> Any:
         """By id or name; raises ProviderError with near ones."""
@@ -28,16 +30,18 @@ class Names:
     def image(self, name: str) -> Any:
         """By id, name or slug; raises ProviderError with near ones."""
 
-        def ask() -> Any:
-            with self.client.asking() as lib:
-                return self.client.driver.image(lib, name)
+        def fetch() -> Any:
+            with self.client.borrow_driver() as lib:
+                return self.client.driver.find_image(lib, name)
 
-        found = self.client.remember(f"image {name}", ask)
-        return found or _pick("image", name, self._list("images", lambda lib: lib.list_images()))
+        found = self.client.get_cached(f"image {name}", fetch)
+        return found or _pick(
+            "image", name, self._list_cached("images", lambda lib: lib.list_images())
+        )
 
     def location(self, name: str) -> Any:
         """By id or name; raises ProviderError with near ones."""
-        return _pick("zone", name, self._list("locations", lambda lib: lib.list_locations()))
+        return _pick("zone", name, self._list_cached("locations", lambda lib: lib.list_locations()))
 
     def zone(self, name: str) -> None:
         """Raises ProviderError with near ones for one that is not there, as far as the cloud tells."""
@@ -45,7 +49,7 @@ class Names:
             self.location(name)
             return
         try:
-            found = self._list("zones", self.client.driver.zones)
+            found = self._list_cached("zones", self.client.driver.list_zones)
         except ProviderError as error:
             if error.kind not in (ErrorKind.REJECTED, ErrorKind.UNAUTHORIZED):
                 raise
@@ -55,28 +59,30 @@ class Names:
 
     def network(self, name: str) -> Any:
         """By id or name; raises ProviderError with near ones."""
-        return _pick("network", name, self._list("networks", self.client.driver.networks))
+        return _pick(
+            "network", name, self._list_cached("networks", self.client.driver.list_networks)
+        )
 
-    def _list(self, what: str, ask: Callable[[Any], Iterable[Any]]) -> Sequence[Any]:
-        def call() -> Sequence[Any]:
-            with self.client.asking() as lib:
-                return list(ask(lib))
+    def _list_cached(self, key: str, fetch: Callable[[Any], Iterable[Any]]) -> Sequence[Any]:
+        def fetch_list() -> Sequence[Any]:
+            with self.client.borrow_driver() as lib:
+                return list(fetch(lib))
 
-        return self.client.remember(what, call)
+        return self.client.get_cached(key, fetch_list)
 
 
-def words(found: Any) -> list[str]:
+def list_names(item: Any) -> list[str]:
     """What it may be called by."""
-    slug = (getattr(found, "extra", None) or {}) if isinstance(found, object) else {}
-    names = [found.id, found.name, slug.get("slug") if isinstance(slug, dict) else None]
+    extra = (getattr(item, "extra", None) or {}) if isinstance(item, object) else {}
+    names = [item.id, item.name, extra.get("slug") if isinstance(extra, dict) else None]
     return [str(name) for name in names if name not in (None, "")]
 
 
-def _pick(what: str, name: str, among: Sequence[Any]) -> Any:
-    by_id = [found for found in among if str(found.id) == name]
-    matching = by_id or [found for found in among if name in words(found)]
-    ids = {str(found.id) for found in matching}
-    if len(ids) > 1 and what == "image":
+def _pick(kind: str, name: str, candidates: Sequence[Any]) -> Any:
+    by_id = [candidate for candidate in candidates if str(candidate.id) == name]
+    matching = by_id or [candidate for candidate in candidates if name in list_names(candidate)]
+    ids = {str(candidate.id) for candidate in matching}
+    if len(ids) > 1 and kind == "image":
         raise ProviderError(
             ErrorKind.REJECTED,
             f"{len(ids)} images are called {name!r}",
@@ -84,12 +90,14 @@ def _pick(what: str, name: str, among: Sequence[Any]) -> Any:
         )
     if matching:
         return matching[0]
-    known = sorted({words(found)[-1] for found in among if words(found)})
-    near = get_close_matches(name, {word for found in among for word in words(found)}, 3)
-    if near:
-        detail = f"Did you mean {', '.join(near)}?"
+    known = sorted({list_names(candidate)[-1] for candidate in candidates if list_names(candidate)})
+    matches = get_close_matches(
+        name, {text for candidate in candidates for text in list_names(candidate)}, 3
+    )
+    if matches:
+        detail = f"Did you mean {', '.join(matches)}?"
     else:
         shown = ", ".join(known[:MOST_SHOWN])
         more = f", and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
         detail = f"There are {shown}{more}." if known else "The cloud shows none to this account."
-    raise ProviderError(ErrorKind.REJECTED, f"there is no {what} {name!r}", detail)
+    raise ProviderError(ErrorKind.REJECTED, f"there is no {kind} {name!r}", detail)

@@ -8,21 +8,21 @@ from typing import Any
 
 from planapply.model.node import NodeConfig
 from planapply.provider import ErrorKind, ProviderError
-from planapply_libcloud.catalog import Names, words
-from planapply_libcloud.launch import create_of
-from planapply_libcloud.nested import at
+from planapply_libcloud.catalog import Catalog, list_names
+from planapply_libcloud.launch import merge_create
+from planapply_libcloud.nested import get_path
 
-OWN = ("name", "size", "image")
-SHOWN = 5
+OWN_ARGUMENTS = ("name", "size", "image")
+MAX_SHOWN = 5
 
 
-def check(names: Names, configs: Sequence[NodeConfig]) -> list[ProviderError]:
+def check(catalog: Catalog, configs: Sequence[NodeConfig]) -> list[ProviderError]:
     """All that is wrong; what the cloud can't be asked at all raises."""
     problems: dict[str, ProviderError] = {}
     for config in configs:
-        for part in (_missing, _found, _refused, _arguments):
+        for check_part in (_check_required, _check_existence, _check_unsupported, _check_arguments):
             try:
-                for error in part(names, config):
+                for error in check_part(catalog, config):
                     problems.setdefault(error.summary, error)
             except ProviderError as error:
                 if error.kind is not ErrorKind.REJECTED:
@@ -31,45 +31,47 @@ def check(names: Names, configs: Sequence[NodeConfig]) -> list[ProviderError]:
     return list(problems.values())
 
 
-def _missing(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
-    client = names.client
-    parameters = _parameters(names)
+def _check_required(catalog: Catalog, config: NodeConfig) -> Iterator[ProviderError]:
+    client = catalog.client
+    parameters = _read_parameters(catalog)
     if not config.size and "size" in parameters:
-        yield _error(
+        yield _make_rejection(
             f"{config.group} has no size",
-            f"Write size = … under [defaults]; the smallest are {_examples(names, config)}.",
+            f"Write size = … under [defaults]; the smallest are {_list_smallest_sizes(catalog, config)}.",
         )
-    if not config.image and _needs(parameters, "image"):
-        yield _error(
+    if not config.image and _is_required(parameters, "image"):
+        yield _make_rejection(
             f"{config.group} has no image",
             "Write image = … under [defaults], by name or id: one with cloud-init and Python 3.",
         )
     if client.driver.needs_zone and not config.zones:
-        yield _error(
+        yield _make_rejection(
             f"{config.group} has no zone, which {client.cloud} needs",
-            f"Write zones = […] under [defaults]: {_zones(names)}.",
+            f"Write zones = […] under [defaults]: {_list_zones(catalog)}.",
         )
 
 
-def _found(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
+def _check_existence(catalog: Catalog, config: NodeConfig) -> Iterator[ProviderError]:
     """Sizes, images, zones and networks that the cloud does not have."""
-    driver = names.client.driver
-    wrong = {z: e for z in config.zones if driver.zone and (e := _missed(names.zone, z))}
-    yield from wrong.values()
-    zone = next((zone for zone in config.zones if zone not in wrong), None)
-    tries: list[tuple[Callable[[str], Any], str]] = []
+    driver = catalog.client.driver
+    missing_zones = {
+        z: e for z in config.zones if driver.zone and (e := _find_lookup_error(catalog.zone, z))
+    }
+    yield from missing_zones.values()
+    zone = next((zone for zone in config.zones if zone not in missing_zones), None)
+    lookups: list[tuple[Callable[[str], Any], str]] = []
     if zone or not config.zones or driver.zone != "location":  # Azure has other sizes elsewhere
-        tries += [(lambda size: names.size(size, zone), size) for size in config.size]
-    tries += [(names.image, config.image)] if config.image else []
-    create = create_of(names.client, config)
-    networks = create.get(driver.named_networks, ())
-    tries += [(names.network, name) for name in networks if isinstance(networks, list)]
-    yield from (error for look, name in tries if (error := _missed(look, name)))
+        lookups += [(lambda size: catalog.size(size, zone), size) for size in config.size]
+    lookups += [(catalog.image, config.image)] if config.image else []
+    create = merge_create(catalog.client, config)
+    networks = create.get(driver.networks_argument, ())
+    lookups += [(catalog.network, name) for name in networks if isinstance(networks, list)]
+    yield from (error for lookup, name in lookups if (error := _find_lookup_error(lookup, name)))
 
 
-def _missed(look: Callable[[str], Any], name: str) -> ProviderError | None:
+def _find_lookup_error(lookup: Callable[[str], Any], name: str) -> ProviderError | None:
     try:
-        look(name)
+        lookup(name)
     except ProviderError as error:
         if error.kind is not ErrorKind.REJECTED:
             raise
@@ -77,75 +79,79 @@ def _missed(look: Callable[[str], Any], name: str) -> ProviderError | None:
     return None
 
 
-def _refused(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
+def _check_unsupported(catalog: Catalog, config: NodeConfig) -> Iterator[ProviderError]:
     """What this driver has no argument for."""
-    driver, cloud = names.client.driver, names.client.cloud
+    driver, cloud = catalog.client.driver, catalog.client.cloud
     if config.spot and not driver.spot:
-        yield _error(f"{cloud}'s driver knows no spot VMs", "Leave `spot` out.")
+        yield _make_rejection(f"{cloud}'s driver knows no spot VMs", "Leave `spot` out.")
     if config.disk and not driver.disk:
-        yield _error(
+        yield _make_rejection(
             f"{cloud}'s driver takes no size of the root disk",
             "Leave `disk` out; a size with a larger disk, or an argument in `create`, may do.",
         )
     if config.zones and not driver.zone:
-        yield _error(f"{cloud}'s driver knows no zones", "Leave `zones` out.")
-    if wrong := driver.check_tags(config.tags):
-        yield _error(f"{cloud} {wrong}", "Change or leave out `tags`.")
+        yield _make_rejection(f"{cloud}'s driver knows no zones", "Leave `zones` out.")
+    if problem := driver.check_tags(config.tags):
+        yield _make_rejection(f"{cloud} {problem}", "Change or leave out `tags`.")
 
 
-def _arguments(names: Names, config: NodeConfig) -> Iterator[ProviderError]:
+def _check_arguments(catalog: Catalog, config: NodeConfig) -> Iterator[ProviderError]:
     """What `create` lacks, and what it may not have."""
-    driver, create = names.client.driver, create_of(names.client, config)
-    for name in driver.lists:
+    driver, create = catalog.client.driver, merge_create(catalog.client, config)
+    for name in driver.list_arguments:
         if name in create and not isinstance(create[name], list):
-            yield _error(
+            yield _make_rejection(
                 f"`create.{name}` takes a list", f"Write {name} = [{json.dumps(create[name])}]."
             )
-    parameters = _parameters(names)
+    parameters = _read_parameters(catalog)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in create if not open_ended else ():
         if name not in parameters:
-            near = get_close_matches(name, parameters, 1)
-            yield _error(
+            matches = get_close_matches(name, parameters, 1)
+            yield _make_rejection(
                 f"create_node of {driver.name!r} takes no argument {name!r}",
-                f"Did you mean {near[0]!r}?"
-                if near
-                else f"It takes {', '.join(p for p in parameters if p not in OWN)}.",
+                f"Did you mean {matches[0]!r}?"
+                if matches
+                else f"It takes {', '.join(p for p in parameters if p not in OWN_ARGUMENTS)}.",
             )
-    for path in (*OWN, driver.user_data, driver.token):
-        if path and at(create, path) is not None:
-            yield _error(
+    for path in (*OWN_ARGUMENTS, driver.user_data, driver.token):
+        if path and get_path(create, path) is not None:
+            yield _make_rejection(
                 f"`create` can't have `{path}`", "planapply sets it itself, from the other keys."
             )
-    given = {*create, *driver.always, *OWN, driver.zone, "auth", "root_pass"}
-    for name, example in driver.requires.items():
+    given = {*create, *driver.fixed_arguments, *OWN_ARGUMENTS, driver.zone, "auth", "root_pass"}
+    for name, example in driver.required_arguments.items():
         if name not in create:
-            yield _error(
+            yield _make_rejection(
                 f"create_node of {driver.name!r} needs {name!r}",
                 f"Write {name} = {example} under [provider.create].",
             )
     for name in parameters:
-        if _needs(parameters, name) and name not in given and name not in driver.requires:
-            yield _error(
+        if (
+            _is_required(parameters, name)
+            and name not in given
+            and name not in driver.required_arguments
+        ):
+            yield _make_rejection(
                 f"create_node of {driver.name!r} needs {name!r}",
                 f"Write {name} = … under [provider.create].",
             )
-    if not driver.needs_zone and _needs(parameters, "location") and not config.zones:
-        yield _error(
+    if not driver.needs_zone and _is_required(parameters, "location") and not config.zones:
+        yield _make_rejection(
             f"create_node of {driver.name!r} needs a zone",
-            f"Write zones = […] under [defaults]: {_zones(names)}.",
+            f"Write zones = […] under [defaults]: {_list_zones(catalog)}.",
         )
 
 
-def _parameters(names: Names) -> Mapping[str, inspect.Parameter]:
-    def ask() -> Mapping[str, inspect.Parameter]:
-        with names.client.asking() as lib:
+def _read_parameters(catalog: Catalog) -> Mapping[str, inspect.Parameter]:
+    def read_signature() -> Mapping[str, inspect.Parameter]:
+        with catalog.client.borrow_driver() as lib:
             return dict(inspect.signature(lib.create_node).parameters)
 
-    return names.client.remember("parameters", ask)
+    return catalog.client.get_cached("parameters", read_signature)
 
 
-def _needs(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
+def _is_required(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
     found = parameters.get(name)
     return (
         found is not None
@@ -154,17 +160,17 @@ def _needs(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
     )
 
 
-def _examples(names: Names, config: NodeConfig) -> str:
-    sizes = names.sizes(config.zones[0] if config.zones else None)
-    smallest = sorted(sizes, key=lambda size: (size.ram or 0, str(size.name)))[:SHOWN]
-    return ", ".join(words(size)[-1] for size in smallest)
+def _list_smallest_sizes(catalog: Catalog, config: NodeConfig) -> str:
+    sizes = catalog.sizes(config.zones[0] if config.zones else None)
+    smallest = sorted(sizes, key=lambda size: (size.ram or 0, str(size.name)))[:MAX_SHOWN]
+    return ", ".join(list_names(size)[-1] for size in smallest)
 
 
-def _zones(names: Names) -> str:
-    with names.client.asking() as lib:
-        found = [words(location)[0] for location in lib.list_locations()]
-    return ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+def _list_zones(catalog: Catalog) -> str:
+    with catalog.client.borrow_driver() as lib:
+        found = [list_names(location)[0] for location in lib.list_locations()]
+    return ", ".join(found[:MAX_SHOWN]) + (", …" if len(found) > MAX_SHOWN else "")
 
 
-def _error(summary: str, detail: str) -> ProviderError:
+def _make_rejection(summary: str, detail: str) -> ProviderError:
     return ProviderError(ErrorKind.REJECTED, summary, detail)

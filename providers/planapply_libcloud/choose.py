@@ -5,11 +5,11 @@ from typing import Any
 
 from planapply.model.node import Requirements
 from planapply.provider import ErrorKind, ProviderError
-from planapply_libcloud.catalog import Names, words
-from planapply_libcloud.nested import at
+from planapply_libcloud.catalog import Catalog, list_names
+from planapply_libcloud.nested import get_path
 
-MOST = 5
-_CPUS = (
+MAX_SIZES = 5
+_CPU_KEYS = (
     "vcpus",
     "vcpu",
     "vcpu_count",
@@ -22,12 +22,12 @@ _CPUS = (
 )
 
 
-def choose(names: Names, requirements: Requirements) -> list[str]:
+def choose(catalog: Catalog, requirements: Requirements) -> list[str]:
     """The cheapest first, or the smallest where the cloud tells no prices.
 
     Raises a rejected ProviderError where none fits, and where the driver can't tell.
     """
-    cloud = names.client.cloud
+    cloud = catalog.client.cloud
     if requirements == Requirements():
         raise ProviderError(
             ErrorKind.REJECTED,
@@ -40,22 +40,24 @@ def choose(names: Names, requirements: Requirements) -> list[str]:
             f"{cloud}'s driver does not tell which sizes have what `gpus` and `arch` ask for",
             "Name a `size`.",
         )
-    sizes = list(names.sizes())
-    fit = [size for size in sizes if _fits(size, requirements)]
-    if not fit:
+    sizes = list(catalog.sizes())
+    fitting = [size for size in sizes if _fits(size, requirements)]
+    if not fitting:
         raise ProviderError(
             ErrorKind.REJECTED,
             f"{cloud} has no size with what `cpus` and `memory` ask for",
             "Ask for less, or name a `size`.",
         )
-    return list(dict.fromkeys(words(size)[-1] for size in sorted(fit, key=_order)))[:MOST]
+    return list(dict.fromkeys(list_names(size)[-1] for size in sorted(fitting, key=_sort_key)))[
+        :MAX_SIZES
+    ]
 
 
-def cpus_of(size: Any) -> int | None:
+def count_cpus(size: Any) -> int | None:
     """As the driver has it, under one of many names."""
     found: Iterable[Any] = (
         getattr(size, "vcpus", None),
-        *(at(getattr(size, "extra", None) or {}, key) for key in _CPUS),
+        *(get_path(getattr(size, "extra", None) or {}, key) for key in _CPU_KEYS),
     )
     return next(
         (int(n) for n in found if isinstance(n, int | float | str) and str(n).isdigit()), None
@@ -63,11 +65,11 @@ def cpus_of(size: Any) -> int | None:
 
 
 def _fits(size: Any, requirements: Requirements) -> bool:
-    cpus = cpus_of(size)
+    cpus = count_cpus(size)
     if requirements.cpus and (cpus is None or cpus < requirements.cpus):
         return False
     return not requirements.memory or (size.ram or 0) << 20 >= requirements.memory
 
 
-def _order(size: Any) -> tuple[float, int, float, str]:
-    return (float(size.price or 1e9), cpus_of(size) or 0, float(size.ram or 0), str(size.name))
+def _sort_key(size: Any) -> tuple[float, int, float, str]:
+    return (float(size.price or 1e9), count_cpus(size) or 0, float(size.ram or 0), str(size.name))

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud import errors
-from planapply_libcloud.drivers import driver_of
-from planapply_libcloud.settings import ENV, KEY_TEXT, Settings
-from planapply_libcloud.wire import Wire
+from planapply_libcloud.drivers import find_driver
+from planapply_libcloud.settings import ENV, KEY_PREFIXES, Settings
+from planapply_libcloud.wire import ExchangeRecorder
 
 T = TypeVar("T")
 
@@ -21,38 +21,42 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.driver = driver_of(settings.driver)
-        self.make = _class_of(self.driver.name)
+        self.driver = find_driver(settings.driver)
+        self.driver_class = _load_driver_class(self.driver.name)
         self._secrets: list[str] = []
-        self._arguments = self._constructor()
-        self._idle: list[tuple[Any, Wire]] = []
+        self._construct = self._make_constructor()
+        self._idle: list[tuple[Any, ExchangeRecorder]] = []
         self._lock = threading.RLock()
-        self._memory: dict[str, Any] = {}
-        self._reached = False
+        self._cache: dict[str, Any] = {}
+        self._has_answered = False
 
     @property
     def cloud(self) -> str:
         """As people call it."""
         return self.driver.title or self.driver.name
 
-    def _constructor(self) -> Callable[[], Any]:
+    def _make_constructor(self) -> Callable[[], Any]:
         settings, driver = self.settings, self.driver
-        options = {**driver.options, **self.resolved(settings.options)}
-        given = [self.resolved(value) for value in (settings.key, settings.secret)]
-        if driver.secret_file and settings.secret:
-            given[1] = _key(str(given[1]), settings.secret)
+        options = {**driver.options, **self.resolve(settings.options)}
+        credentials = [self.resolve(value) for value in (settings.key, settings.secret)]
+        if driver.has_secret_file and settings.secret:
+            credentials[1] = _resolve_key_file(str(credentials[1]), settings.secret)
         if driver.key_names:
-            named = dict(zip(driver.key_names, given, strict=True))
-            return lambda: self.make(**{k: v for k, v in named.items() if v is not None}, **options)
-        return lambda: self.make(*[value for value in given if value is not None], **options)
+            keywords = dict(zip(driver.key_names, credentials, strict=True))
+            return lambda: self.driver_class(
+                **{k: v for k, v in keywords.items() if v is not None}, **options
+            )
+        return lambda: self.driver_class(
+            *[value for value in credentials if value is not None], **options
+        )
 
-    def resolved(self, value: Any) -> Any:
+    def resolve(self, value: Any) -> Any:
         """With what the environment has in place of `env:NAME`, which is never shown; raises an
         unauthorized ProviderError for a variable that is not set."""
         if isinstance(value, Mapping):
-            return {key: self.resolved(item) for key, item in value.items()}
+            return {key: self.resolve(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.resolved(item) for item in value]
+            return [self.resolve(item) for item in value]
         if not (isinstance(value, str) and value.startswith(ENV)):
             return value
         name = value.removeprefix(ENV)
@@ -67,89 +71,95 @@ class Client:
             self._secrets.append(found)
         return found
 
-    def plain(self, value: Any) -> str:
+    def resolve_text(self, value: Any) -> str:
         """An option as it is sent, for one that is no secret."""
-        return str(self.resolved(value))
+        return str(self.resolve(value))
 
     @property
-    def create(self) -> dict[str, Any]:
+    def create_arguments(self) -> dict[str, Any]:
         """The spec's, for all but a launch: the end of a cluster needs no variable that is only for
         its beginning."""
         found: dict[str, Any] = {}
         for name, value in self.settings.create.items():
             with suppress(ProviderError):
-                found[name] = self.resolved(value)
+                found[name] = self.resolve(value)
         return found
 
     @contextmanager
-    def asking(self, *, writes: bool = False) -> Iterator[Any]:
+    def borrow_driver(self, *, writes: bool = False) -> Iterator[Any]:
         """A driver object for one call; its failure becomes a ProviderError.
 
         `writes`: the call may change something.
         """
         with self._lock:
-            lib, wire = self._idle.pop() if self._idle else (None, Wire(self.driver.get_writes))
-        fresh = lib is None
-        wire.begin()
+            lib, recorder = (
+                self._idle.pop()
+                if self._idle
+                else (None, ExchangeRecorder(self.driver.has_writes_by_get))
+            )
+        is_new = lib is None
+        recorder.clear()
         try:
             if lib is None:
-                lib = self.make_driver(wire)
+                lib = self.make_driver(recorder)
             yield lib
         except ProviderError:
-            self._put_back(lib, wire)
+            self._return_driver(lib, recorder)
             raise
         except Exception as error:
-            raise self._understood(error, lib, wire, writes, fresh) from error
+            raise self._translate_error(error, lib, recorder, writes, is_new) from error
         # A call that needs no request, such as for an identity, says nothing of the cloud.
-        if wire.answered or not wire.watched:
-            self._reached = True
-        self._put_back(lib, wire)
+        if recorder.has_answer or not recorder.is_recording:
+            self._has_answered = True
+        self._return_driver(lib, recorder)
 
-    def make_driver(self, wire: Wire) -> Any:
+    def make_driver(self, recorder: ExchangeRecorder) -> Any:
         """A new one; most log in by that."""
-        lib = self._arguments()
-        wire.attach(lib)
-        self.driver.fit(lib)
+        lib = self._construct()
+        recorder.attach(lib)
+        self.driver.patch_driver(lib)
         return lib
 
-    def _put_back(self, lib: Any, wire: Wire) -> None:
+    def _return_driver(self, lib: Any, recorder: ExchangeRecorder) -> None:
         if lib is not None:
             with self._lock:
-                self._idle.append((lib, wire))
+                self._idle.append((lib, recorder))
 
-    def _understood(
-        self, error: Exception, lib: Any, wire: Wire, writes: bool, fresh: bool
+    def _translate_error(
+        self, error: Exception, lib: Any, recorder: ExchangeRecorder, writes: bool, is_new: bool
     ) -> ProviderError:
-        told = errors.understand(
+        provider_error = errors.translate(
             error,
-            wire,
+            recorder,
             writes=writes and lib is not None,
-            reached=self._reached,
+            has_answered=self._has_answered,
             cloud=self.cloud,
-            definite=self.driver.definite,
+            error_kinds=self.driver.error_kinds,
             secrets=self._secrets,
         )
-        status = wire.last.status if wire.last else None
-        if status == 401 and self.driver.has_sessions and not fresh:
+        status = recorder.last.status if recorder.last else None
+        if status == 401 and self.driver.has_sessions and not is_new:
             # Its session has ended: the next object logs in anew, and that one's word counts.
-            return ProviderError(ErrorKind.UNAVAILABLE, told.summary, told.detail)
+            return ProviderError(
+                ErrorKind.UNAVAILABLE, provider_error.summary, provider_error.detail
+            )
         if status is not None:
-            self._reached = True
-            self._put_back(lib, wire)
-        return told
+            self._has_answered = True
+            self._return_driver(lib, recorder)
+        return provider_error
 
-    def remember(self, what: str, ask: Callable[[], T]) -> T:
-        """What `ask` gave the first time in this process, for facts that don't move in an apply."""
+    def get_cached(self, key: str, compute: Callable[[], T]) -> T:
+        """What `compute` gave the first time in this process, for facts that don't move in an apply."""
         with self._lock:
-            if what not in self._memory:
-                self._memory[what] = ask()
-            value: T = self._memory[what]
+            if key not in self._cache:
+                self._cache[key] = compute()
+            value: T = self._cache[key]
             return value
 
 
-def _key(text: str, setting: str) -> str:
+def _resolve_key_file(text: str, setting: str) -> str:
     """A key, or the path of its file; raises ProviderError where there is no such file."""
-    if text.lstrip().startswith(KEY_TEXT):
+    if text.lstrip().startswith(KEY_PREFIXES):
         return text
     path = Path(text).expanduser()
     if path.is_file():
@@ -163,7 +173,7 @@ def _key(text: str, setting: str) -> str:
     )
 
 
-def _class_of(name: str) -> Callable[..., Any]:
+def _load_driver_class(name: str) -> Callable[..., Any]:
     """Libcloud's class; raises ProviderError where there is none to use."""
     from libcloud.compute.base import NodeDriver
     from libcloud.compute.providers import get_driver
@@ -177,7 +187,10 @@ def _class_of(name: str) -> Callable[..., Any]:
             f"Libcloud's driver {name!r} can't be used: {text}",
             "If a package is missing, install it; `driver` under [provider] names another one.",
         ) from error
-    if getattr(found, "create_node", None) in (None, NodeDriver.create_node) and not _makes(found):
+    if getattr(found, "create_node", None) in (
+        None,
+        NodeDriver.create_node,
+    ) and not _can_create_nodes(found):
         raise ProviderError(
             ErrorKind.REJECTED,
             f"Libcloud's driver {name!r} can't create nodes",
@@ -186,11 +199,11 @@ def _class_of(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _makes(found: Any) -> bool:
+def _can_create_nodes(found: Any) -> bool:
     """Some hand out another class, by the version of the API, that can."""
     from libcloud.compute.base import NodeDriver
 
-    todo = list(found.__subclasses__())
-    for each in todo:
-        todo += each.__subclasses__()
-    return any(each.create_node is not NodeDriver.create_node for each in todo)
+    subclasses = list(found.__subclasses__())
+    for subclass in subclasses:
+        subclasses += subclass.__subclasses__()
+    return any(subclass.create_node is not NodeDriver.create_node for subclass in subclasses)

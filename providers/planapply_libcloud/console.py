@@ -3,7 +3,7 @@
 from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import FullDriver
-from planapply_libcloud.errors import Gone
+from planapply_libcloud.errors import NotFound
 
 
 def console(client: Client, id: str, lines: int) -> str:
@@ -11,9 +11,9 @@ def console(client: Client, id: str, lines: int) -> str:
     driver = client.driver
     assert isinstance(driver, FullDriver)
     try:
-        with client.asking() as lib:
+        with client.borrow_driver() as lib:
             text = driver.console(lib, id)
-    except Gone:
+    except NotFound:
         return ""
     except ProviderError as error:
         if error.kind is ErrorKind.UNAVAILABLE:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 from planapply.provider import ErrorKind, ProviderError
-from planapply_libcloud.wire import Exchange, Wire
+from planapply_libcloud.wire import Exchange, ExchangeRecorder
 
-LONGEST = 300
+MAX_TEXT = 300
 
 
-class Gone(ProviderError):
+class NotFound(ProviderError):
     """The cloud does not know what was asked for."""
 
 
@@ -26,9 +26,9 @@ _CAPACITY = re.compile(
     r"|(not |un)available in (this|the|that|region|zone|location)|insufficient",
     re.IGNORECASE,
 )
-_GONE = re.compile(r"NotFound|not be found|InvalidInstanceID")
+_NOT_FOUND = re.compile(r"NotFound|not be found|InvalidInstanceID")
 _RATE = re.compile(r"rate ?limit|too many requests|throttl", re.IGNORECASE)
-_DO: Mapping[ErrorKind, str] = {
+_ADVICE: Mapping[ErrorKind, str] = {
     ErrorKind.QUOTA: "Ask the cloud for more, or take another size or zone.",
     ErrorKind.CAPACITY: "Try later, or name more sizes (`size` takes a list; nodes of a size on it "
     "stay), or more `zones`, which replaces the group's nodes that run.",
@@ -37,78 +37,88 @@ _DO: Mapping[ErrorKind, str] = {
 }
 
 
-def understand(
+def translate(
     error: Exception,
-    wire: Wire,
+    recorder: ExchangeRecorder,
     *,
     writes: bool,
-    reached: bool,
+    has_answered: bool,
     cloud: str,
-    definite: Mapping[str, ErrorKind],
+    error_kinds: Mapping[str, ErrorKind],
     secrets: Iterable[str] = (),
 ) -> ProviderError:
     """A failure of a driver's as one of the port's.
 
-    `writes`: whether the call was to change something; `reached`: whether this cloud has answered
-    before; `definite`: what it says where nothing came of a request that it had accepted.
+    `writes`: whether the call was to change something; `has_answered`: whether this cloud has answered
+    before; `error_kinds`: what it says where nothing came of a request that it had accepted.
     """
-    last = wire.last
-    text = _text(error, last, secrets)
-    said = f"{text} {getattr(error, 'code', '')} {last.text if last else ''}"
-    for words, kind in definite.items():
-        if words in said:
-            return _told(kind, text, cloud)
-    if wire.changed and writes:
+    last = recorder.last
+    text = _extract_text(error, last, secrets)
+    full_text = f"{text} {getattr(error, 'code', '')} {last.text if last else ''}"
+    for phrase, kind in error_kinds.items():
+        if phrase in full_text:
+            return _make_error(kind, text, cloud)
+    if recorder.has_changed and writes:
         return ProviderError(ErrorKind.UNKNOWN, f"{cloud} accepted the request, and then: {text}")
     if last is not None and last.status is not None:
-        return _answered(error, last, text, wire.is_write(last) and writes, cloud)
-    return _unanswered(error, wire, text, writes=writes, reached=reached, cloud=cloud)
+        return _translate_answer(error, last, text, recorder.is_write(last) and writes, cloud)
+    return _translate_no_answer(
+        error, recorder, text, writes=writes, has_answered=has_answered, cloud=cloud
+    )
 
 
-def _answered(
+def _translate_answer(
     error: Exception, last: Exchange, text: str, writes: bool, cloud: str
 ) -> ProviderError:
     status = last.status or 0
     if status < 400:
         kind = ErrorKind.UNKNOWN if writes else ErrorKind.REJECTED
         if last.is_html:  # such as the page of a network's login
-            return ProviderError(kind, f"{cloud} answered with a web page", _ADDRESS)
+            return ProviderError(kind, f"{cloud} answered with a web page", _ADVICE_ADDRESS)
         if isinstance(error, TypeError | ValueError | AttributeError):
-            return ProviderError(kind, f"{cloud}: {text}", _EXPECTED)
+            return ProviderError(kind, f"{cloud}: {text}", _ADVICE_ARGUMENTS)
         return ProviderError(kind, f"{cloud} answered what its driver does not know: {text}")
     if status >= 500:
         kind = ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
-        return ProviderError(kind, f"{cloud} failed ({status}): {text}", _FAILED)
+        return ProviderError(kind, f"{cloud} failed ({status}): {text}", _ADVICE_SERVER_ERROR)
     if status == 429 or (status in (403, 413, 503) and _RATE.search(text)):
         return ProviderError(ErrorKind.THROTTLED, f"{cloud} wants fewer requests: {text}")
     if _QUOTA.search(text):
-        return _told(ErrorKind.QUOTA, text, cloud)
+        return _make_error(ErrorKind.QUOTA, text, cloud)
     if status in (401, 403):
-        return _told(ErrorKind.UNAUTHORIZED, text, cloud)
+        return _make_error(ErrorKind.UNAUTHORIZED, text, cloud)
     if _CAPACITY.search(text):
-        return _told(ErrorKind.CAPACITY, text, cloud)
-    if not last.is_html and (status in (404, 410) or _GONE.search(text)):
-        return Gone(ErrorKind.REJECTED, f"{cloud}: {text}")
+        return _make_error(ErrorKind.CAPACITY, text, cloud)
+    if not last.is_html and (status in (404, 410) or _NOT_FOUND.search(text)):
+        return NotFound(ErrorKind.REJECTED, f"{cloud}: {text}")
     if last.is_html:
         return ProviderError(
-            ErrorKind.REJECTED, f"{cloud} answered with a web page ({status})", _ADDRESS
+            ErrorKind.REJECTED, f"{cloud} answered with a web page ({status})", _ADVICE_ADDRESS
         )
-    return _told(ErrorKind.REJECTED, text, cloud)
+    return _make_error(ErrorKind.REJECTED, text, cloud)
 
 
-_ADDRESS = "Is the address right (`options` under [provider]), and does this network let you through to it?"
-_FAILED = (
+_ADVICE_ADDRESS = "Is the address right (`options` under [provider]), and does this network let you through to it?"
+_ADVICE_SERVER_ERROR = (
     "The fault is the cloud's, or that of a proxy on the way to it: repeat this once it is mended."
 )
-_EXPECTED = "Check `options` and `create` in the spec against Libcloud's page of this driver."
+_ADVICE_ARGUMENTS = (
+    "Check `options` and `create` in the spec against Libcloud's page of this driver."
+)
 
 
-def _unanswered(
-    error: Exception, wire: Wire, text: str, *, writes: bool, reached: bool, cloud: str
+def _translate_no_answer(
+    error: Exception,
+    recorder: ExchangeRecorder,
+    text: str,
+    *,
+    writes: bool,
+    has_answered: bool,
+    cloud: str,
 ) -> ProviderError:
     name = type(error).__name__
     if name in ("InvalidCredsError", "InvalidCredsException", "GoogleAuthError"):
-        return _told(ErrorKind.UNAUTHORIZED, text, cloud)
+        return _make_error(ErrorKind.UNAUTHORIZED, text, cloud)
     if "SSL" in name or "SSLError" in text:
         return ProviderError(
             ErrorKind.REJECTED,
@@ -116,48 +126,50 @@ def _unanswered(
             "If it is one of your own, set SSL_CERT_FILE or LIBCLOUD's CA path to it.",
         )
     if isinstance(error, OSError):  # so are those of requests
-        sent = wire.last is not None and not _not_sent(error)
+        sent = recorder.last is not None and not _is_unsent(error)
         if sent and writes:
             return ProviderError(ErrorKind.UNKNOWN, f"the answer of {cloud} was lost: {text}")
-        unreached = f"{cloud} can't be reached{_why(error, text)}"
-        if sent or reached:
+        unreached = f"{cloud} can't be reached{_find_reason(error, text)}"
+        if sent or has_answered:
             return ProviderError(ErrorKind.UNAVAILABLE, unreached)
         return ProviderError(
             ErrorKind.REJECTED,
             unreached,
             "Is this machine online, and the address right (`options` under [provider])?",
         )
-    if writes and not wire.watched and not isinstance(error, TypeError | ValueError):
+    if writes and not recorder.is_recording and not isinstance(error, TypeError | ValueError):
         # A driver that speaks no HTTP: nothing is known.
         return ProviderError(ErrorKind.UNKNOWN, f"{cloud}: {text}")
     codes = (getattr(error, name, None) for name in ("http_code", "code"))
     status = next((code for code in codes if isinstance(code, int)), 0)
     if status in (401, 403):
-        return _told(ErrorKind.UNAUTHORIZED, text, cloud)
+        return _make_error(ErrorKind.UNAUTHORIZED, text, cloud)
     if status == 429 or status >= 500:
-        return ProviderError(ErrorKind.UNAVAILABLE, f"{cloud} failed ({status}): {text}", _FAILED)
-    return ProviderError(ErrorKind.REJECTED, f"{cloud}: {text}", _EXPECTED)
+        return ProviderError(
+            ErrorKind.UNAVAILABLE, f"{cloud} failed ({status}): {text}", _ADVICE_SERVER_ERROR
+        )
+    return ProviderError(ErrorKind.REJECTED, f"{cloud}: {text}", _ADVICE_ARGUMENTS)
 
 
-def _not_sent(error: OSError) -> bool:
-    words = ("NewConnectionError", "ConnectTimeout", "NameResolution", "Connection refused")
-    return any(word in f"{type(error).__name__} {error}" for word in words)
+def _is_unsent(error: OSError) -> bool:
+    phrases = ("NewConnectionError", "ConnectTimeout", "NameResolution", "Connection refused")
+    return any(phrase in f"{type(error).__name__} {error}" for phrase in phrases)
 
 
-def _why(error: OSError, text: str) -> str:
+def _find_reason(error: OSError, text: str) -> str:
     """At what address, and for what reason, as far as they stand in urllib3's long sentence."""
-    where = re.search(r"host='([^']+)', port=(\d+)", str(error))
+    address = re.search(r"host='([^']+)', port=(\d+)", str(error))
     reason = re.findall(r"\[Errno -?\d+\] ([\w ]+)|\((connect timeout=[\d.]+)", str(error))
-    if not where or not reason:
+    if not address or not reason:
         return f": {text}"
-    return f" at {where[1]}:{where[2]}: {''.join(reason[-1])}"
+    return f" at {address[1]}:{address[2]}: {''.join(reason[-1])}"
 
 
-def _told(kind: ErrorKind, text: str, cloud: str) -> ProviderError:
-    return ProviderError(kind, f"{cloud}: {text}", _DO.get(kind, ""))
+def _make_error(kind: ErrorKind, text: str, cloud: str) -> ProviderError:
+    return ProviderError(kind, f"{cloud}: {text}", _ADVICE.get(kind, ""))
 
 
-def _text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> str:
+def _extract_text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> str:
     """The cloud's words in one line, without any secret."""
     value = getattr(error, "value", None)  # without Libcloud's `<LibcloudError in …>` around it
     if isinstance(value, Mapping):
@@ -172,4 +184,4 @@ def _text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> st
         text = text.replace(secret, "…")
     text = re.sub(r"^\w+\.__init__\(\) ", "its driver ", text)
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"

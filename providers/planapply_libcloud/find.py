@@ -8,7 +8,7 @@ from typing import Any, Literal
 from planapply.model.node import TAG_LINEAGE, VM
 from planapply.provider import ProviderError
 from planapply_libcloud import labels
-from planapply_libcloud.catalog import Names
+from planapply_libcloud.catalog import Catalog
 from planapply_libcloud.client import Client
 
 Status = Literal["pending", "running", "stopping", "stopped"]
@@ -33,51 +33,61 @@ _STATUS: Mapping[str, Status] = {
 
 def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
     """Every VM with these tags that is not terminated."""
-    return [vm for _, vm in seen(client, tags)]
+    return [vm for _, vm in find_nodes(client, tags)]
 
 
-def seen(client: Client, tags: Mapping[str, str]) -> list[tuple[Any, VM]]:
+def find_nodes(client: Client, tags: Mapping[str, str]) -> list[tuple[Any, VM]]:
     """The same, each with Libcloud's node."""
-    driver, wanted = client.driver, dict(tags)
-    if not driver.keeps_tags and TAG_LINEAGE in wanted:
-        wanted[TAG_LINEAGE] = labels.lineage_digest(wanted[TAG_LINEAGE])
-    with client.asking() as lib:
-        nodes = driver.nodes(lib, wanted if driver.keeps_tags else {}, client.create)
-        found = [(node, vm) for node in nodes if (vm := vm_of(client, node)) is not None]
-    matching = [(node, vm) for node, vm in found if wanted.items() <= vm.tags.items()]
-    whole = {TAG_LINEAGE: tags[TAG_LINEAGE]} if TAG_LINEAGE in tags else {}
+    driver, filter_tags = client.driver, dict(tags)
+    if not driver.has_tags and TAG_LINEAGE in filter_tags:
+        filter_tags[TAG_LINEAGE] = labels.lineage_digest(filter_tags[TAG_LINEAGE])
+    with client.borrow_driver() as lib:
+        nodes = driver.list_nodes(
+            lib, filter_tags if driver.has_tags else {}, client.create_arguments
+        )
+        found = [(node, vm) for node in nodes if (vm := make_vm(client, node)) is not None]
+    matching = [(node, vm) for node, vm in found if filter_tags.items() <= vm.tags.items()]
+    full_lineage = {TAG_LINEAGE: tags[TAG_LINEAGE]} if TAG_LINEAGE in tags else {}
     return [
-        (n, vm.model_copy(update={"tags": {**vm.tags, **whole}, "size": _name(client, vm.size)}))
+        (
+            n,
+            vm.model_copy(
+                update={
+                    "tags": {**vm.tags, **full_lineage},
+                    "size": _find_size_name(client, vm.size),
+                }
+            ),
+        )
         for n, vm in matching
     ]
 
 
-def _name(client: Client, size: str | None) -> str | None:
+def _find_size_name(client: Client, size: str | None) -> str | None:
     """What people call it; what the cloud does not tell of a size that it has is no reason to fail."""
-    if size is None or not client.driver.sizes_by_id:
+    if size is None or not client.driver.has_only_size_id:
         return size
     with suppress(ProviderError):
-        return str(Names(client).size(size).name)
+        return str(Catalog(client).size(size).name)
     return size
 
 
-def vm_of(client: Client, node: Any, tags: Mapping[str, str] | None = None) -> VM | None:
+def make_vm(client: Client, node: Any, tags: Mapping[str, str] | None = None) -> VM | None:
     """A node as the port has it; None where it is terminated or none of planapply's.
 
     `tags` are those that it is known to have.
     """
     driver = client.driver
-    known = dict(tags) if tags is not None else driver.tags_of(node)
+    known_tags = dict(tags) if tags is not None else driver.tags_of(node)
     status = driver.status_of(node)
-    if status == "terminated" or not known:
+    if status == "terminated" or not known_tags:
         return None
     created = node.created_at
     return VM(
         id=str(node.id),
         status=_STATUS.get(status, "running"),
-        tags=known,
-        private_address=_first(node.private_ips) or _first(node.public_ips),
-        public_address=_first(node.public_ips),
+        tags=known_tags,
+        private_address=_pick_address(node.private_ips) or _pick_address(node.public_ips),
+        public_address=_pick_address(node.public_ips),
         size=driver.size_of(node),
         zone=driver.zone_of(node),
         spot=driver.is_spot(node),
@@ -85,7 +95,7 @@ def vm_of(client: Client, node: Any, tags: Mapping[str, str] | None = None) -> V
     )
 
 
-def _first(addresses: Iterable[Any] | None) -> str | None:
+def _pick_address(addresses: Iterable[Any] | None) -> str | None:
     """IPv4 where there is one: it is what a client's network has for sure."""
     found = [str(address) for address in addresses or () if address]
     return next((a for a in found if ":" not in a), found[0] if found else None)

@@ -21,82 +21,90 @@ from planapply.provider import ErrorKind, ProviderError
 Tags = dict[str, str]
 
 
-class Form(Protocol):
+class TagFormat(Protocol):
     """How one cloud writes tags."""
 
-    def written(self, tags: Mapping[str, str]) -> Any:
+    def encode(self, tags: Mapping[str, str]) -> Any:
         """As an argument of `create_node`."""
 
-    def read(self, value: Any) -> Tags:
+    def decode(self, value: Any) -> Tags:
         """The tags again, from what a node shows; empty where they are none of planapply's."""
 
-    def wrong(self, tags: Mapping[str, str]) -> str:
+    def find_error(self, tags: Mapping[str, str]) -> str:
         """What this cloud would refuse, after "the cloud …"; empty where it would nothing."""
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TagPairs:
     """A table; what the cloud takes is kept as it is, so that it can be read back."""
 
-    keys: str = r".{1,128}"
-    values: str = r".{0,255}"
-    most: int = 50
+    key_pattern: str = r".{1,128}"
+    value_pattern: str = r".{0,255}"
+    max_tags: int = 50
 
-    def written(self, tags: Mapping[str, str]) -> Tags:
+    def encode(self, tags: Mapping[str, str]) -> Tags:
         return dict(tags)
 
-    def read(self, value: Any) -> Tags:
+    def decode(self, value: Any) -> Tags:
         tags = {str(k): str(v) for k, v in value.items()} if isinstance(value, Mapping) else {}
         return tags if TAG_LINEAGE in tags else {}
 
-    def wrong(self, tags: Mapping[str, str]) -> str:
+    def find_error(self, tags: Mapping[str, str]) -> str:
         for key, value in tags.items():
-            if not re.fullmatch(self.keys, key):
-                return f"takes no tag named {key!r}: names match {self.keys}"
-            if not re.fullmatch(self.values, value, re.DOTALL):
-                return f"takes no tag {key} = {value!r}: values match {self.values}"
-        return f"takes {self.most} tags, and these are {len(tags)}" if len(tags) > self.most else ""
+            if not re.fullmatch(self.key_pattern, key):
+                return f"takes no tag named {key!r}: names match {self.key_pattern}"
+            if not re.fullmatch(self.value_pattern, value, re.DOTALL):
+                return f"takes no tag {key} = {value!r}: values match {self.value_pattern}"
+        return (
+            f"takes {self.max_tags} tags, and these are {len(tags)}"
+            if len(tags) > self.max_tags
+            else ""
+        )
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatTags:
     """A list of words, that a cloud may give back in other capitals: `key:value`, all but small
     letters, digits and hyphens as `_` and their number."""
 
-    longest: int
+    max_length: int
     prefix: str = TAG_PREFIX
     """In place of planapply's own, where there is little room."""
-    most: int = 50
+    max_tags: int = 50
 
-    def written(self, tags: Mapping[str, str]) -> list[str]:
+    def encode(self, tags: Mapping[str, str]) -> list[str]:
         # `Name` follows from the others.
-        return [self._word(key, value) for key, value in tags.items() if key != "Name"]
+        return [self._encode_tag(key, value) for key, value in tags.items() if key != "Name"]
 
-    def _word(self, key: str, value: str) -> str:
+    def _encode_tag(self, key: str, value: str) -> str:
         if key.startswith(TAG_PREFIX):
-            return f"{self.prefix}{_escaped(key.removeprefix(TAG_PREFIX))}:{_escaped(value)}"
-        return f"{_escaped(key)}:{_escaped(value)}"
+            return f"{self.prefix}{_escape(key.removeprefix(TAG_PREFIX))}:{_escape(value)}"
+        return f"{_escape(key)}:{_escape(value)}"
 
-    def read(self, value: Any) -> Tags:
+    def decode(self, value: Any) -> Tags:
         tags: Tags = {}
         for word in value if isinstance(value, list | tuple) else ():
             key, colon, text = str(word).lower().rpartition(":")
             if colon and key.startswith(self.prefix):
-                tags[TAG_PREFIX + _plain(key.removeprefix(self.prefix))] = _plain(text)
+                tags[TAG_PREFIX + _unescape(key.removeprefix(self.prefix))] = _unescape(text)
             elif colon:
-                tags[_plain(key)] = _plain(text)
+                tags[_unescape(key)] = _unescape(text)
         if TAG_LINEAGE not in tags:
             return {}
-        return tags | {"Name": _name(tags)}
+        return tags | {"Name": _make_name_tag(tags)}
 
-    def wrong(self, tags: Mapping[str, str]) -> str:
+    def find_error(self, tags: Mapping[str, str]) -> str:
         for key, value in tags.items():
-            if key != "Name" and len(word := self._word(key, value)) > self.longest:
-                return f"takes tags of {self.longest} characters, and {word!r} has {len(word)}"
-        return f"takes {self.most} tags, and these are {len(tags)}" if len(tags) > self.most else ""
+            if key != "Name" and len(word := self._encode_tag(key, value)) > self.max_length:
+                return f"takes tags of {self.max_length} characters, and {word!r} has {len(word)}"
+        return (
+            f"takes {self.max_tags} tags, and these are {len(tags)}"
+            if len(tags) > self.max_tags
+            else ""
+        )
 
 
-PAIRS = Pairs()
+PAIRS = TagPairs()
 
 
 def user_tags(tags: Mapping[str, str]) -> Tags:
@@ -104,16 +112,16 @@ def user_tags(tags: Mapping[str, str]) -> Tags:
     return {k: v for k, v in tags.items() if k != "Name" and not k.startswith(TAG_PREFIX)}
 
 
-def _name(tags: Mapping[str, str]) -> str:
+def _make_name_tag(tags: Mapping[str, str]) -> str:
     return f"{tags.get(TAG_CLUSTER, '')} {tags.get(TAG_GROUP, '')}".strip()
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     plain = b"abcdefghijklmnopqrstuvwxyz0123456789-"
     return "".join(chr(byte) if byte in plain else f"_{byte:02x}" for byte in text.encode())
 
 
-def _plain(text: str) -> str:
+def _unescape(text: str) -> str:
     data = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), text.encode())
     return data.decode(errors="replace")
 
@@ -134,27 +142,27 @@ class NodeName:
     """8 hexadecimal digits that stand for the whole."""
 
     @classmethod
-    def of(cls, tags: Mapping[str, str], node: str, token: str) -> "NodeName":
+    def from_tags(cls, tags: Mapping[str, str], node: str, token: str) -> "NodeName":
         """Of a VM that has all tags."""
         return cls(tags[TAG_CLUSTER], node, token, lineage_digest(tags[TAG_LINEAGE]))
 
-    def short(self, longest: int) -> str:
+    def format_short(self, max_length: int) -> str:
         """For people, where tags say the rest; the token alone makes it unique."""
         token = re.sub(r"[^a-z0-9]", "", self.token.lower())
         if token != self.token:
             token = hashlib.sha256(self.token.encode()).hexdigest()[:20]
-        node = _hostname(self.node)[: longest // 3]
-        room = longest - len(token) - len(node) - 2
+        node = _hostname(self.node)[: max_length // 3]
+        room = max_length - len(token) - len(node) - 2
         name = f"{_hostname(self.cluster)[: max(1, room)]}-{node}-{token}"
         name = re.sub(r"-+", "-", name)
         return name if name[0].isalpha() else f"p{name[1:]}"
 
-    def whole(self, longest: int) -> str:
-        """From which `read` knows the rest; raises ProviderError where it can't be made."""
+    def format_full(self, max_length: int) -> str:
+        """From which `parse` knows the rest; raises ProviderError where it can't be made."""
         name = f"{self.cluster}-{self.node}-{self.token}-{self.lineage}{len(self.node):02}"
         match = _NAME.fullmatch(name)
-        if match is None or len(name) > longest:
-            room = longest - len(name) + len(self.cluster) + len(self.node)
+        if match is None or len(name) > max_length:
+            room = max_length - len(name) + len(self.cluster) + len(self.node)
             raise ProviderError(
                 ErrorKind.REJECTED,
                 f"the VM of {self.node} can't be named {name}",
@@ -165,8 +173,8 @@ class NodeName:
         return name
 
     @classmethod
-    def read(cls, name: str) -> "NodeName | None":
-        """From what `whole` gave; None for any other name."""
+    def parse(cls, name: str) -> "NodeName | None":
+        """From what `format_full` gave; None for any other name."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
@@ -186,7 +194,7 @@ class NodeName:
             TAG_BATCH: self.token,
             TAG_NAMES: self.node,
         }
-        return tags | {"Name": _name(tags)}
+        return tags | {"Name": _make_name_tag(tags)}
 
 
 def lineage_digest(lineage: str) -> str:
@@ -200,17 +208,17 @@ def _hostname(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
 
 
-_BEFORE, _AFTER = "#!/bin/bash\nexec bash <(base64 -d <<'END' | gzip -d\n", "END\n)\n"
+_SCRIPT_START, _SCRIPT_END = "#!/bin/bash\nexec bash <(base64 -d <<'END' | gzip -d\n", "END\n)\n"
 _WRAP = 76
 
 
-def as_text(user_data: bytes) -> str:
+def encode_script(user_data: bytes) -> str:
     """The same script for a cloud that takes text: what is compressed unpacks itself."""
     body = base64.encodebytes(user_data).decode("ascii")
-    return f"{_BEFORE}{body}{_AFTER}"
+    return f"{_SCRIPT_START}{body}{_SCRIPT_END}"
 
 
-def room(limit: int) -> int:
+def max_compressed_size(limit: int) -> int:
     """How many bytes may be compressed user data, so that its text has at most `limit`."""
-    lines = (limit - len(_BEFORE) - len(_AFTER)) // (_WRAP + 1)
+    lines = (limit - len(_SCRIPT_START) - len(_SCRIPT_END)) // (_WRAP + 1)
     return lines * (_WRAP // 4 * 3)

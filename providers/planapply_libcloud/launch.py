@@ -5,13 +5,13 @@ from typing import Any
 from planapply.model.node import TAG_BATCH, VM, NodeConfig
 from planapply.model.state import Choice
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, ProviderError
-from planapply_libcloud.catalog import Names
+from planapply_libcloud.catalog import Catalog
 from planapply_libcloud.client import Client
-from planapply_libcloud.drivers.base import Catalog
+from planapply_libcloud.drivers.base import Lookups
 from planapply_libcloud.drivers.full import FullDriver
-from planapply_libcloud.find import find, vm_of
-from planapply_libcloud.firewall import NAME as GROUP
-from planapply_libcloud.nested import merged
+from planapply_libcloud.find import find, make_vm
+from planapply_libcloud.firewall import RESOURCE_NAME as GROUP
+from planapply_libcloud.nested import merge
 
 
 def alternatives(config: NodeConfig) -> list[Choice]:
@@ -25,67 +25,67 @@ def alternatives(config: NodeConfig) -> list[Choice]:
     ]
 
 
-def launch(client: Client, names: Names, request: LaunchRequest) -> LaunchResult:
+def launch(client: Client, catalog: Catalog, request: LaunchRequest) -> LaunchResult:
     """Raises ProviderError where there is no VM; of one name, since each VM has its own user data.
 
     A name that was asked for in this process before is looked for first.
     """
     driver = client.driver
     name = driver.node_name(request)
-    asked = client.remember("asked", set[str])
-    if name in asked:
-        there = find(client, {TAG_BATCH: request.token})
-        if there:
-            return LaunchResult(tuple(there))
-    arguments = arguments_of(client, names, request)
-    asked.add(name)
+    requested_names = client.get_cached("asked", set[str])
+    if name in requested_names:
+        existing = find(client, {TAG_BATCH: request.token})
+        if existing:
+            return LaunchResult(tuple(existing))
+    arguments = make_arguments(client, catalog, request)
+    requested_names.add(name)
     try:
-        with client.asking(writes=True) as lib:
+        with client.borrow_driver(writes=True) as lib:
             node = lib.create_node(**arguments)
             node = node[0] if isinstance(node, list) and node else node
             if node:
-                driver.created(lib, node, name)
+                driver.on_created(lib, node, name)
     except ProviderError as error:
         if error.kind is not ErrorKind.UNKNOWN:
             _clean_up(client, name, request)
         raise
     if not node or node.id is None:
         # Some drivers answer with less than a node.
-        there = find(client, {TAG_BATCH: request.token})
-        if there:
-            return LaunchResult(tuple(there))
+        existing = find(client, {TAG_BATCH: request.token})
+        if existing:
+            return LaunchResult(tuple(existing))
         raise ProviderError(ErrorKind.UNKNOWN, f"{client.cloud} did not say what it has created")
-    return LaunchResult((_launched(client, node, request),))
+    return LaunchResult((_make_launched_vm(client, node, request),))
 
 
-def arguments_of(client: Client, names: Names, request: LaunchRequest) -> dict[str, Any]:
+def make_arguments(client: Client, catalog: Catalog, request: LaunchRequest) -> dict[str, Any]:
     """Of create_node, whole."""
-    driver, create = client.driver, create_of(client, request.config)
-    made = request.resources.get(GROUP)
-    if made is not None and made.id and isinstance(driver, FullDriver):
-        create = merged(create, driver.in_group(made.id, create))
+    driver, create = client.driver, merge_create(client, request.config)
+    own_group = request.resources.get(GROUP)
+    if own_group is not None and own_group.id and isinstance(driver, FullDriver):
+        create = merge(create, driver.group_arguments(own_group.id, create))
     zone = request.choice.zone
-    catalog = Catalog(
-        size=lambda name: names.size(name, zone),
-        image=names.image,
-        location=names.location,
-        network=names.network,
+    lookups = Lookups(
+        size=lambda name: catalog.size(name, zone),
+        image=catalog.image,
+        location=catalog.location,
+        network=catalog.network,
     )
-    arguments: dict[str, Any] = driver.arguments(request, create, catalog)
+    arguments: dict[str, Any] = driver.make_arguments(request, create, lookups)
     return arguments
 
 
-def create_of(client: Client, config: NodeConfig) -> dict[str, Any]:
+def merge_create(client: Client, config: NodeConfig) -> dict[str, Any]:
     """The spec's arguments for create_node: the provider's, and the node's own."""
-    create = merged(config.provider.get("create", {}), config.create)
-    resolved: dict[str, Any] = client.resolved(create)
+    create = merge(config.provider.get("create", {}), config.create)
+    resolved: dict[str, Any] = client.resolve(create)
     return resolved
 
 
-def _launched(client: Client, node: Any, request: LaunchRequest) -> VM:
-    vm = vm_of(client, node, request.tags)
+def _make_launched_vm(client: Client, node: Any, request: LaunchRequest) -> VM:
+    vm = make_vm(client, node, request.tags)
     if vm is None:
-        raise ProviderError(ErrorKind.SPENT, f"the VM {node.id} has ended at once")
+        raise ProviderError(ErrorKind.TOKEN_SPENT, f"the VM {node.id} has ended at once")
     update = {
         "size": request.choice.size or vm.size,
         "zone": request.choice.zone or vm.zone,
@@ -96,7 +96,7 @@ def _launched(client: Client, node: Any, request: LaunchRequest) -> VM:
 
 def _clean_up(client: Client, name: str, request: LaunchRequest) -> None:
     try:
-        with client.asking(writes=True) as lib:
-            client.driver.failed(lib, name, create_of(client, request.config))
+        with client.borrow_driver(writes=True) as lib:
+            client.driver.clean_up_failed(lib, name, merge_create(client, request.config))
     except ProviderError:
         return  # it costs nothing; the launch's own error is the one to be told

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def at(table: Any, path: str) -> Any:
+def get_path(table: Any, path: str) -> Any:
     """What stands there, or None."""
     for word in path.split(".") if path else ():
         if not isinstance(table, Mapping):
@@ -19,13 +19,13 @@ def nest(path: str, value: Any) -> dict[str, Any]:
     return {first: nest(rest, value) if rest else value}
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both; tables and lists are joined, of other values those `above` win."""
-    both = dict(below)
-    for key, value in above.items():
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Both; tables and lists are joined, of other values those `override` win."""
+    both = dict(base)
+    for key, value in override.items():
         old = both.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            both[key] = merged(old, value)
+            both[key] = merge(old, value)
         elif isinstance(old, list) and isinstance(value, list):
             both[key] = [*old, *value]
         else:
@@ -33,9 +33,11 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return both
 
 
-def paths(table: Mapping[str, Any], above: str = "") -> set[str]:
+def list_paths(table: Mapping[str, Any], prefix: str = "") -> set[str]:
     """The dotted words of all that stands in it."""
     found: set[str] = set()
     for key, value in table.items():
-        found |= paths(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key}
+        found |= (
+            list_paths(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key}
+        )
     return found

@@ -7,8 +7,8 @@ from planapply.model.node import VM, NodeConfig, Requirements
 from planapply.model.state import Choice, Resource
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, ProviderError
 from planapply_libcloud import check, choose, console, find, firewall, labels, launch, notes, price
-from planapply_libcloud import terminate as ending
-from planapply_libcloud.catalog import Names
+from planapply_libcloud import terminate as termination
+from planapply_libcloud.catalog import Catalog
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import FullDriver
 from planapply_libcloud.settings import Settings
@@ -19,29 +19,35 @@ class Libcloud:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.names = Names(client)
+        self.catalog = Catalog(client)
 
     @property
     def limits(self) -> Limits:
         """One VM a call; tokens, where the cloud has any, are its own."""
         driver = self.client.driver
-        room = driver.user_data_limit if driver.takes_bytes else labels.room(driver.user_data_limit)
+        user_data_limit = (
+            driver.user_data_limit
+            if driver.has_binary_user_data
+            else labels.max_compressed_size(driver.user_data_limit)
+        )
         return Limits(
             batch=1,
             parallel=driver.parallel,
             tokens=bool(driver.token),
-            settle=driver.settle,
+            consistency_delay=driver.consistency_delay,
             poll=driver.poll,
             launch_rate=driver.rate,
-            user_data=room if driver.user_data else 0,
+            user_data=user_data_limit if driver.user_data else 0,
         )
 
     def identity(self) -> dict[str, str]:
         """The driver, and what of its options and answers says whose cloud it is."""
         driver, options = self.client.driver, self.client.settings.options
-        known = {key: self.client.plain(options[key]) for key in driver.identity if key in options}
-        with self.client.asking() as lib:
-            return {"driver": driver.name, **known, **driver.account(lib)}
+        known = {
+            key: self.client.resolve_text(options[key]) for key in driver.identity if key in options
+        }
+        with self.client.borrow_driver() as lib:
+            return {"driver": driver.name, **known, **driver.find_account(lib)}
 
     def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
         """Each size in each zone."""
@@ -49,7 +55,7 @@ class Libcloud:
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
         """One create_node."""
-        return launch.launch(self.client, self.names, request)
+        return launch.launch(self.client, self.catalog, request)
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         """One list_nodes."""
@@ -61,19 +67,19 @@ class Libcloud:
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         """One destroy_node for each, side by side."""
-        return ending.terminate(self.client, ids)
+        return termination.terminate(self.client, ids)
 
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
         """All that is wrong."""
-        return check.check(self.names, configs)
+        return check.check(self.catalog, configs)
 
     def choose(self, requirements: Requirements) -> list[str]:
         """By price, where there is one."""
-        return choose.choose(self.names, requirements)
+        return choose.choose(self.catalog, requirements)
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
         """From list_sizes."""
-        return price.price(self.names, size, zone, spot)
+        return price.price(self.catalog, size, zone, spot)
 
     def notes(self, configs: Sequence[NodeConfig]) -> Sequence[Diagnostic]:
         """What this driver can't do."""
@@ -90,15 +96,15 @@ class FullLibcloud(Libcloud):
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
         """In place, side by side."""
-        ending.retag(self.client, ids, tags, removed)
+        termination.retag(self.client, ids, tags, removed)
 
     def console(self, id: str, lines: int) -> str:
         """The end of what it printed."""
         return console.console(self.client, id, lines)
 
-    def wanted(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
+    def required_resources(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
         """A security group or firewall, where `allow_from` names somebody."""
-        return firewall.wanted(self._driver, self.client.settings.allow_from, config)
+        return firewall.required_resources(self._driver, self.client.settings.allow_from, config)
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
         """Make it, or bring its rules to what is wanted."""
@@ -120,5 +126,5 @@ class FullLibcloud(Libcloud):
 def connect(settings: Settings) -> Libcloud:
     """With what its driver can do; raises ProviderError for a driver that there is not."""
     client = Client(settings)
-    kind = FullLibcloud if isinstance(client.driver, FullDriver) else Libcloud
-    return kind(client)
+    provider_class = FullLibcloud if isinstance(client.driver, FullDriver) else Libcloud
+    return provider_class(client)

@@ -9,9 +9,8 @@ from pydantic import AfterValidator, ValidationError, ValidationInfo, field_vali
 from pydantic_core import PydanticCustomError
 
 from planapply.model.base import Model
-from planapply.model.field_types import Text, Texts
-from planapply.model.field_types import key as described
-from planapply_libcloud.drivers import driver_of, unknown
+from planapply.model.field_types import Text, TextList, spec_key
+from planapply_libcloud.drivers import explain_unknown, find_driver
 
 ENV = "env:"
 _VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -19,16 +18,16 @@ _SECRET = re.compile(
     r"password|passwd|passphrase|pass(?![a-z])|secret|token|api_?key|access_?key|consumer_?key"
     r"|private_?key|credential"
 )
-_NO_SECRET = frozenset({"credential_file", "ex_token_scope"})
-KEY_TEXT = ("-----", "{")
+_NOT_SECRET = frozenset({"credential_file", "ex_token_scope"})
+KEY_PREFIXES = ("-----", "{")
 """How a key begins that is no path: PEM, or a service account's JSON."""
-_HOLDS_NONE = (
+_CREDENTIAL_ERROR = (
     "this is a credential, and a spec holds none\n"
     'Write "env:NAME": the environment variable NAME is read when it is needed.'
 )
 
 
-def _network(value: str) -> str:
+def _parse_network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value.strip()))
     except ValueError:
@@ -37,25 +36,25 @@ def _network(value: str) -> str:
         ) from None
 
 
-def _driver(value: str) -> str:
-    wrong = unknown(value)
-    if wrong:
-        raise ValueError("\n".join(wrong))
+def _check_driver(value: str) -> str:
+    problem = explain_unknown(value)
+    if problem:
+        raise ValueError("\n".join(problem))
     return value
 
 
 def _is_secret(name: str) -> bool:
-    return bool(_SECRET.search(name.lower())) and name not in _NO_SECRET
+    return bool(_SECRET.search(name.lower())) and name not in _NOT_SECRET
 
 
-def _is_named(value: object) -> bool:
+def _is_variable(value: object) -> bool:
     return isinstance(value, str) and _VARIABLE.fullmatch(value) is not None
 
 
-def _literal(value: Any, name: str = "") -> Iterator[tuple[str | int, ...]]:
+def _find_credentials(value: Any, name: str = "") -> Iterator[tuple[str | int, ...]]:
     """Where in a value, whose key is `name`, credentials themselves stand."""
     if _is_secret(name) and not isinstance(value, Mapping | bool):
-        if not _is_named(value):
+        if not _is_variable(value):
             yield ()
         return
     items: Iterable[tuple[str | int, Any]] = ()
@@ -64,18 +63,25 @@ def _literal(value: Any, name: str = "") -> Iterator[tuple[str | int, ...]]:
     elif isinstance(value, list | tuple):
         items = enumerate(value)
     for key, item in items:
-        for path in _literal(item, key if isinstance(key, str) else ""):
+        for path in _find_credentials(item, key if isinstance(key, str) else ""):
             yield (key, *path)
 
 
-def _no_credentials(table: dict[str, Any], *, also: tuple[str, ...] = ()) -> dict[str, Any]:
-    found = [*_literal(table), *((n,) for n in also if n in table and not _is_named(table[n]))]
+def _check_no_credentials(
+    table: dict[str, Any], *, extra_keys: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    found = [
+        *_find_credentials(table),
+        *((n,) for n in extra_keys if n in table and not _is_variable(table[n])),
+    ]
     if found:
         raise ValidationError.from_exception_data(
             "credentials",
             [
                 {
-                    "type": PydanticCustomError("value_error", "{error}", {"error": _HOLDS_NONE}),
+                    "type": PydanticCustomError(
+                        "value_error", "{error}", {"error": _CREDENTIAL_ERROR}
+                    ),
                     "loc": path,
                     "input": None,
                 }
@@ -91,31 +97,31 @@ class Settings(Model):
 
     driver: Annotated[
         Text,
-        AfterValidator(_driver),
-        described("refusal", "openstack", "gce", "digitalocean", "azure"),
+        AfterValidator(_check_driver),
+        spec_key("refusal", "openstack", "gce", "digitalocean", "azure"),
     ]
     """Libcloud's name of the driver. It can't change while the cluster exists."""
-    key: Annotated[Text | None, described("nothing", "env:OS_USERNAME")] = None
+    key: Annotated[Text | None, spec_key("nothing", "env:OS_USERNAME")] = None
     """The driver's first credential: a key, a token, a user's name."""
-    secret: Annotated[Text | None, described("nothing", "env:OS_PASSWORD")] = None
+    secret: Annotated[Text | None, spec_key("nothing", "env:OS_PASSWORD")] = None
     """The driver's second credential."""
     options: Annotated[
         dict[str, Any],
-        AfterValidator(lambda table: _no_credentials(table, also=("key",))),
-        described("nothing", {"ex_tenant_name": "my-project", "region": "eu-west-1"}),
+        AfterValidator(lambda table: _check_no_credentials(table, extra_keys=("key",))),
+        spec_key("nothing", {"ex_tenant_name": "my-project", "region": "eu-west-1"}),
     ] = {}
     """More arguments for the driver: region, project, addresses, … Secrets as `"env:NAME"`."""
     create: Annotated[
         dict[str, Any],
-        AfterValidator(_no_credentials),
-        described("replacement", {"networks": ["private"]}),
+        AfterValidator(_check_no_credentials),
+        spec_key("replacement", {"networks": ["private"]}),
     ] = {}
     """More arguments for the driver's `create_node`, for every node; a node's own `create` adds to
     it. Secrets as `"env:NAME"`."""
     allow_from: Annotated[
-        Texts,
-        AfterValidator(lambda values: tuple(map(_network, values))),
-        described("update", ["203.0.113.0/24"]),
+        TextList,
+        AfterValidator(lambda values: tuple(map(_parse_network, values))),
+        spec_key("update", ["203.0.113.0/24"]),
     ] = ()
     """With OpenStack, EC2 and GCE: networks that may reach the scheduler and its dashboard. A
     security group, or firewall rules, are made for the cluster and removed with it. Default: none
@@ -123,11 +129,11 @@ class Settings(Model):
 
     @field_validator("key", "secret")
     @classmethod
-    def _is_no_credential(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None or _is_named(value) or "driver" not in info.data:
+    def _check_credential(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or _is_variable(value) or "driver" not in info.data:
             return value
-        driver = driver_of(info.data["driver"])
-        may_stand = driver.public_key if info.field_name == "key" else driver.secret_file
-        if not may_stand or value.lstrip().startswith((ENV, *KEY_TEXT)):
-            raise ValueError(_HOLDS_NONE)
+        driver = find_driver(info.data["driver"])
+        is_allowed = driver.is_key_public if info.field_name == "key" else driver.has_secret_file
+        if not is_allowed or value.lstrip().startswith((ENV, *KEY_PREFIXES)):
+            raise ValueError(_CREDENTIAL_ERROR)
         return value

@@ -8,8 +8,8 @@ from planapply.model.node import TAG_PREFIX
 from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import FullDriver
-from planapply_libcloud.errors import Gone
-from planapply_libcloud.find import seen
+from planapply_libcloud.errors import NotFound
+from planapply_libcloud.find import find_nodes
 
 
 def terminate(client: Client, ids: Sequence[str]) -> list[str]:
@@ -18,35 +18,35 @@ def terminate(client: Client, ids: Sequence[str]) -> list[str]:
     Raises the ProviderError that is the hardest to mend, once all have been asked for.
     """
     nodes: dict[str, Any] = {}
-    if ids and not client.driver.destroys_by_id:
-        nodes = {vm.id: node for node, vm in seen(client, {})}
+    if ids and not client.driver.is_destroyed_by_id:
+        nodes = {vm.id: node for node, vm in find_nodes(client, {})}
 
-    def end(id: str) -> bool | ProviderError:
+    def destroy(id: str) -> bool | ProviderError:
         """Whether it is unknown."""
-        if not client.driver.destroys_by_id and id not in nodes:
+        if not client.driver.is_destroyed_by_id and id not in nodes:
             return True
         try:
-            with client.asking(writes=True) as lib:
-                client.driver.destroy(lib, nodes.get(id) or _node(lib, id))
-        except Gone:
+            with client.borrow_driver(writes=True) as lib:
+                client.driver.destroy(lib, nodes.get(id) or _make_node(lib, id))
+        except NotFound:
             return True
         except ProviderError as error:
             return error
         return False
 
     with ThreadPoolExecutor(client.driver.parallel, thread_name_prefix="planapply") as pool:
-        results = dict(zip(ids, pool.map(end, ids), strict=True))
-    wrong = [result for result in results.values() if isinstance(result, ProviderError)]
-    if wrong:
-        raise max(wrong, key=lambda error: _HARDNESS.index(error.kind))
+        results = dict(zip(ids, pool.map(destroy, ids), strict=True))
+    errors = [result for result in results.values() if isinstance(result, ProviderError)]
+    if errors:
+        raise max(errors, key=lambda error: _SEVERITY.index(error.kind))
     return [id for id, unknown in results.items() if unknown is True]
 
 
-_HARDNESS = [
+_SEVERITY = [
     ErrorKind.THROTTLED,
     ErrorKind.UNAVAILABLE,
     ErrorKind.UNKNOWN,
-    ErrorKind.SPENT,
+    ErrorKind.TOKEN_SPENT,
     ErrorKind.CAPACITY,
     ErrorKind.QUOTA,
     ErrorKind.REJECTED,
@@ -54,7 +54,7 @@ _HARDNESS = [
 ]
 
 
-def _node(lib: Any, id: str) -> Any:
+def _make_node(lib: Any, id: str) -> Any:
     """Enough of one for drivers that look at nothing but the id."""
     from libcloud.compute.base import Node
     from libcloud.compute.types import NodeState
@@ -68,17 +68,17 @@ def retag(
     """Set `tags` on these VMs and take the keys in `removed` off."""
     driver = client.driver
     assert isinstance(driver, FullDriver)
-    wrong = driver.check_tags(tags)
-    if wrong:
-        raise ProviderError(ErrorKind.REJECTED, f"{client.cloud} {wrong}", "Change `tags`.")
+    problem = driver.check_tags(tags)
+    if problem:
+        raise ProviderError(ErrorKind.REJECTED, f"{client.cloud} {problem}", "Change `tags`.")
 
-    def change(node: Any, old: Mapping[str, str]) -> None:
+    def change_tags(node: Any, old: Mapping[str, str]) -> None:
         kept = {key: value for key, value in old.items() if key not in removed}
         new = {**kept, **{k: v for k, v in tags.items() if not k.startswith(TAG_PREFIX)}}
         if new != old:
-            with client.asking(writes=True) as lib:
+            with client.borrow_driver(writes=True) as lib:
                 driver.retag(lib, node, new, [key for key in removed if key in old])
 
-    found = [(node, vm) for node, vm in seen(client, {}) if vm.id in ids]
+    found = [(node, vm) for node, vm in find_nodes(client, {}) if vm.id in ids]
     with ThreadPoolExecutor(driver.parallel, thread_name_prefix="planapply") as pool:
-        list(pool.map(lambda pair: change(pair[0], pair[1].tags), found))
+        list(pool.map(lambda pair: change_tags(pair[0], pair[1].tags), found))

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-READS = frozenset({"GET", "HEAD", "OPTIONS"})
-LOG_IN = re.compile(r"/tokens?(\?|$)|/oauth2?/")
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOGIN_URL = re.compile(r"/tokens?(\?|$)|/oauth2?/")
 
 
 @dataclass
@@ -29,14 +29,14 @@ class Exchange:
 
 
 @dataclass
-class Wire:
-    """The exchanges of one driver object since `begin`; one thread at a time uses it."""
+class ExchangeRecorder:
+    """The exchanges of one driver object since `clear`; one thread at a time uses it."""
 
-    get_writes: bool = False
+    has_writes_by_get: bool = False
     exchanges: list[Exchange] = field(default_factory=list)
-    watched: bool = False
+    is_recording: bool = False
 
-    def begin(self) -> None:
+    def clear(self) -> None:
         """Forget what was."""
         self.exchanges = []
 
@@ -48,42 +48,42 @@ class Wire:
             self._attach(connection)
 
     def _attach(self, connection: Any) -> None:
-        make, made = connection.conn_class, connection.connection
-        connection.conn_class = lambda *args, **kwargs: self._watch(make(*args, **kwargs))
-        if made is not None:
-            self._watch(made)
-            self.watched = True
+        make, current = connection.conn_class, connection.connection
+        connection.conn_class = lambda *args, **kwargs: self._record(make(*args, **kwargs))
+        if current is not None:
+            self._record(current)
+            self.is_recording = True
 
-    def _watch(self, connection: Any) -> Any:
+    def _record(self, connection: Any) -> Any:
         send: Callable[..., Any] = connection.request
 
         def request(method: str, url: str, *args: Any, **kwargs: Any) -> None:
             exchange = Exchange(method.upper(), url)
             self.exchanges.append(exchange)
             send(method, url, *args, **kwargs)
-            answer = connection.response
-            exchange.status = answer.status_code
-            exchange.content_type = answer.headers.get("content-type", "")
-            exchange.text = answer.text if answer.status_code >= 400 else ""
+            response = connection.response
+            exchange.status = response.status_code
+            exchange.content_type = response.headers.get("content-type", "")
+            exchange.text = response.text if response.status_code >= 400 else ""
 
         connection.request = request
         return connection
 
     def is_write(self, exchange: Exchange) -> bool:
         """Whether it may have changed something."""
-        if LOG_IN.search(exchange.url):
+        if LOGIN_URL.search(exchange.url):
             return False
-        return self.get_writes or exchange.method not in READS
+        return self.has_writes_by_get or exchange.method not in READ_METHODS
 
     @property
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether a write was answered as done."""
         return any(
             self.is_write(e) and e.status is not None and e.status < 400 for e in self.exchanges
         )
 
     @property
-    def answered(self) -> bool:
+    def has_answer(self) -> bool:
         """Whether anything was."""
         return any(e.status is not None for e in self.exchanges)
 

@@ -24,7 +24,7 @@ class LocalSettings(Model):
 
     @field_validator("folder")
     @classmethod
-    def _absolute(cls, folder: str | None) -> str | None:
+    def _check_absolute(cls, folder: str | None) -> str | None:
         # A relative one would be another folder for each folder that planapply is called in.
         if folder is not None and not os.path.isabs(os.path.expanduser(folder)):
             raise ValueError("give an absolute path, or one that begins with ~")
@@ -49,7 +49,7 @@ PLUGIN = Plugin(
     settings=LocalSettings,
     connect=_connect,
     security="none",
-    ignores=frozenset(
+    ignored_settings=frozenset(
         {
             *("size", "cpus", "memory", "gpus", "arch", "image", "zones", "spot", "disk", "create"),
             *(f"environment.{key}" for key in ("python", "packages", "requirements", "docker")),

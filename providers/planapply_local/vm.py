@@ -19,42 +19,42 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-ID = "PLANAPPLY_VM"
+ENV_VM_ID = "PLANAPPLY_VM"
 """In the environment of every process of a VM: its id."""
-FACTS = "PLANAPPLY_TAGS"
+ENV_VM_FACTS = "PLANAPPLY_TAGS"
 """Likewise: the VM's tags, index, address, …, as JSON."""
-KEEPER = "PLANAPPLY_KEEPER"
+ENV_SUPERVISOR = "PLANAPPLY_KEEPER"
 """In the environment of the keeper only."""
 LOG, STOPPING = "log", "stopping"
 """Files of the VM's folder; `stopping` is there once its end was asked for, or has come."""
-GRACE = 3.0
+GRACE_PERIOD = 3.0
 """Seconds that a Dask process has between SIGTERM and SIGKILL."""
-LONGEST_SELECT = 86400.0
+MAX_SELECT_TIMEOUT = 86400.0
 
-Processes = list[tuple["psutil.Process", dict[str, str]]]
+VMProcesses = list[tuple["psutil.Process", dict[str, str]]]
 
 
-def processes() -> dict[str, Processes]:
+def find_processes() -> dict[str, VMProcesses]:
     """Every process of every VM of this user, with its environment, by the VM's id."""
     import psutil
 
-    found: dict[str, Processes] = {}
+    found: dict[str, VMProcesses] = {}
     for pid in psutil.pids():
         # One that ends meanwhile, a zombie, or another user's.
         with suppress(psutil.Error):
             # A fresh object knows the start time, so that signals never reach a reused pid.
             process = psutil.Process(pid)
             environment = process.environ()
-            if ID in environment and process.uids().real == os.getuid():
-                found.setdefault(environment[ID], []).append((process, environment))
+            if ENV_VM_ID in environment and process.uids().real == os.getuid():
+                found.setdefault(environment[ENV_VM_ID], []).append((process, environment))
     return found
 
 
-def lives(members: Processes) -> bool:
+def is_alive(vm_processes: VMProcesses) -> bool:
     """Whether any of these processes still runs."""
     import psutil
 
-    for process, _ in members:
+    for process, _ in vm_processes:
         with suppress(psutil.Error):
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 return True
@@ -68,7 +68,7 @@ def kill(id: str) -> None:
     killed: set[psutil.Process] = set()
     # Again while there are new ones: a process may have forked before it was reached.
     for _ in range(100):
-        new = {process for process, _ in processes().get(id, [])} - killed
+        new = {process for process, _ in find_processes().get(id, [])} - killed
         new = {process for process in new if process.pid != os.getpid()}
         if not new:
             break
@@ -82,8 +82,10 @@ def kill(id: str) -> None:
 def main() -> None:
     """Make the VM's folder and go to the background; where that fails, exit 1 and say why."""
     try:
-        order = json.load(sys.stdin)  # cut short if planapply was killed: then there is no VM
-        log = _prepare(order["folder"], order["files"])
+        instructions = json.load(
+            sys.stdin
+        )  # cut short if planapply was killed: then there is no VM
+        log = _create_folder(instructions["folder"], instructions["files"])
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     if os.fork():
@@ -97,20 +99,20 @@ def main() -> None:
     os.dup2(log, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Whoever gets the lock from now on finds this process by its environment.
-    os.close(order["lock"])
+    os.close(instructions["lock"])
 
-    status = _keep(order["argv"], order["env"], order["seconds"], wakeups)
+    status = _supervise(instructions["argv"], instructions["env"], instructions["seconds"], wakeups)
     print(f"planapply: the Dask process ended: {status}", flush=True)
-    sys.path.append(order["psutil"])
+    sys.path.append(instructions["psutil"])
     try:
-        kill(os.environ[ID])
+        kill(os.environ[ENV_VM_ID])
     finally:
-        if not _first():
-            shutil.rmtree(order["folder"], ignore_errors=True)
+        if not _mark_stopping():
+            shutil.rmtree(instructions["folder"], ignore_errors=True)
             os._exit(0)  # at once: without its folder it would pass for one that runs
 
 
-def _first() -> bool:
+def _mark_stopping() -> bool:
     """Whether it ends before its end is asked for: who asks from now on removes the folder."""
     try:
         os.close(os.open(STOPPING, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -121,7 +123,7 @@ def _first() -> bool:
     return True
 
 
-def _prepare(folder: str, files: dict[str, str]) -> int:
+def _create_folder(folder: str, files: dict[str, str]) -> int:
     """The VM's folder, with nobody else able to read it; the descriptor of its log."""
     umask = os.umask(0o077)
     os.makedirs(folder)
@@ -138,7 +140,7 @@ def _prepare(folder: str, files: dict[str, str]) -> int:
     return log
 
 
-def _keep(argv: list[str], env: dict[str, str], seconds: float | None, wakeups: int) -> str:
+def _supervise(argv: list[str], env: dict[str, str], seconds: float | None, wakeups: int) -> str:
     """Run the Dask process until it ends, after `seconds` or on SIGTERM; how it ended."""
     try:
         child = os.posix_spawn(
@@ -147,20 +149,20 @@ def _keep(argv: list[str], env: dict[str, str], seconds: float | None, wakeups: 
     except OSError as error:
         return str(error)
     deadline = time.monotonic() + (inf if seconds is None else seconds)
-    ending = signal.SIGTERM
+    stop_signal = signal.SIGTERM
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
-            return _describe(os.waitstatus_to_exitcode(status))
-        timeout = min(max(0.0, deadline - time.monotonic()), LONGEST_SELECT)
+            return _describe_exit(os.waitstatus_to_exitcode(status))
+        timeout = min(max(0.0, deadline - time.monotonic()), MAX_SELECT_TIMEOUT)
         ready, _, _ = select.select([wakeups], [], [], timeout)
-        asked = ready and signal.SIGTERM in os.read(wakeups, 4096)
-        if asked or time.monotonic() >= deadline:
-            os.kill(child, ending)
-            ending, deadline = signal.SIGKILL, time.monotonic() + GRACE
+        is_stop_requested = ready and signal.SIGTERM in os.read(wakeups, 4096)
+        if is_stop_requested or time.monotonic() >= deadline:
+            os.kill(child, stop_signal)
+            stop_signal, deadline = signal.SIGKILL, time.monotonic() + GRACE_PERIOD
 
 
-def _describe(code: int) -> str:
+def _describe_exit(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 

@@ -9,7 +9,7 @@ from planapply.model.node import NodeConfig, Requirements
 from planapply.provider import Plugin
 
 
-class Choosing(Provider):
+class ChoosingProvider(Provider):
     """What it chooses is pinned in the state."""
 
     def choose(self, requirements: Requirements) -> list[str]:
@@ -21,5 +21,5 @@ class Choosing(Provider):
 
 IMAGES = count(1)
 PLUGIN = Plugin(
-    "choosing", "it chooses", Settings, lambda settings: Choosing(CLOUD[0]), security="none"
+    "choosing", "it chooses", Settings, lambda settings: ChoosingProvider(CLOUD[0]), security="none"
 )

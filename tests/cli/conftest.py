@@ -43,7 +43,7 @@ def cloud(folder: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A fresh cloud behind the provider `fake`, and a spec that uses it in the current folder."""
     monkeypatch.syspath_prepend(str(site))
     catalog._entries.cache_clear()
-    fake_plugin.CLOUD[0] = fake_plugin.cloud()
+    fake_plugin.CLOUD[0] = fake_plugin.new_cloud()
     (folder / "planapply.toml").write_text(SPEC)
     yield fake_plugin.CLOUD[0]
     catalog._entries.cache_clear()

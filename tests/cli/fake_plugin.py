@@ -19,15 +19,15 @@ class Settings(Model):
     region: str | None = None
 
 
-def cloud() -> FakeCloud:
+def new_cloud() -> FakeCloud:
     """A perfect one, where an absence is believed at once."""
-    wanted = {"firewall": Resource(kind="group")} if "FAKE_FIREWALL" in os.environ else {}
-    return FakeCloud(SystemClock(), limits=Limits(batch=10, settle=0.0, poll=0.01), wanted=wanted)
+    resources = {"firewall": Resource(kind="group")} if "FAKE_FIREWALL" in os.environ else {}
+    return FakeCloud(SystemClock(), limits=Limits(batch=10, consistency_delay=0.0, poll=0.01), required_resources=resources)
 
 
-PLACE: dict[str, str] = {}
+EXTRA_IDENTITY: dict[str, str] = {}
 """More of whose cloud it is, such as a region."""
-CLOUD = [cloud()]
+CLOUD = [new_cloud()]
 """The one that the provider works on."""
 
 
@@ -35,7 +35,7 @@ class Provider(FakeProvider):
     """With prices and a console; a launch may be made to wait for a file."""
 
     def identity(self) -> dict[str, str]:
-        return {**super().identity(), **PLACE}
+        return {**super().identity(), **EXTRA_IDENTITY}
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
         return Price({"small": 0.1, "large": 1.5}.get(size or ""), "list prices of 2025-03-02")
@@ -48,11 +48,11 @@ class Provider(FakeProvider):
         if "FAKE_FOLDER" in os.environ:
             folder = Path(os.environ["FAKE_FOLDER"])
             (folder / "asked").touch()
-            _until((folder / "answer").exists)
+            _wait_until((folder / "answer").exists)
         return result
 
 
-def _until(condition: Callable[[], bool]) -> None:
+def _wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         time.sleep(0.01)
 

@@ -52,7 +52,7 @@ scheduler: launched
 cpu-[0..2]: launching (large)
 cpu-[0..2]: launched
 """)
-    assert len(cloud.alive()) == 4
+    assert len(cloud.live_vms()) == 4
     assert run("apply", "--no-wait") == (
         0,
         snapshot("""\
@@ -83,12 +83,12 @@ cpu-[0..2]: ended
 scheduler: ending
 scheduler: ended
 """)
-    assert not cloud.alive()
+    assert not cloud.live_vms()
     assert state().is_empty
     assert run("destroy") == (0, "No changes. There is nothing to destroy.\n", "")
 
 
-def test_without_a_terminal_nothing_is_asked_and_nothing_done(run: Run, cloud: FakeCloud) -> None:
+def test_without_a_terminal_apply_needs_auto_approve(run: Run, cloud: FakeCloud) -> None:
     result = run("apply")
     assert result.code == 1
     assert result.out == run("plan").out
@@ -107,7 +107,7 @@ Error: there is nobody to ask whether to do this
     assert not Path("planapply.state.json").exists()
 
 
-def test_json_ends_with_the_error_whatever_it_is(
+def test_json_ends_with_any_error(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def last(*arguments: str) -> str:
@@ -131,10 +131,10 @@ def test_json_ends_with_the_error_whatever_it_is(
     spec.write_text(SPEC)
     with open_store(str(place)).lock("a test"):
         said["lock"] = last("apply")
-    cloud.fail("find", ErrorKind.UNAUTHORIZED)
+    cloud.fail_next("find", ErrorKind.UNAUTHORIZED)
     said["provider"] = last("apply")
     with monkeypatch.context() as patch:
-        patch.setattr("planapply.ops.plan.priced", lambda *arguments: 1 / 0)
+        patch.setattr("planapply.ops.plan.add_cost", lambda *arguments: 1 / 0)
         said["bug"] = last("apply").replace(__version__, "VERSION")
     place.write_text("[]")
     said |= {"state": last("apply"), "its end": last("destroy")}
@@ -153,14 +153,14 @@ def test_json_ends_with_the_error_whatever_it_is(
     )
 
 
-def test_json_has_the_place_of_what_is_wrong(run: Run, cloud: FakeCloud) -> None:
+def test_json_contains_the_position_of_an_error(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").write_text(SPEC.replace("count = 3", "count = -1"))
     assert run("apply", "--json").out == snapshot(
         '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, "destroyed": 0, "diagnostics": [{"severity": "error", "summary": "`workers.cpu.count` must be at least 0, not -1", "detail": "Write for example count = 20.", "source": {"file": "planapply.toml", "line": 12, "column": 1, "text": "count = -1"}}]}}\n'
     )
 
 
-def test_json_prints_one_event_a_line(run: Run, cloud: FakeCloud) -> None:
+def test_json_prints_one_event_per_line(run: Run, cloud: FakeCloud) -> None:
     result = run("apply", "--json", "--auto-approve", "--no-wait", "--parallelism", "1")
     assert (result.code, result.err) == (0, "")
     events = [json.loads(line) for line in result.out.splitlines()]
@@ -197,10 +197,10 @@ def test_json_prints_one_event_a_line(run: Run, cloud: FakeCloud) -> None:
     assert [json.loads(line)["data"]["outcome"] for line in result.out.splitlines()] == ["complete"]
 
 
-def test_what_could_not_be_done_is_told_and_done_by_the_next_apply(
+def test_failures_are_reported_and_retried_by_the_next_apply(
     run: Run, cloud: FakeCloud
 ) -> None:
-    cloud.room["large"] = 1
+    cloud.capacity["large"] = 1
     result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
     assert (result.code, result.out) == (
         1,
@@ -238,12 +238,12 @@ Error: cpu-[1..2]: 2 VMs too many: large
         ["cpu-[1..2]: 2 VMs too many: large"]
     )
 
-    cloud.room["large"] = 10
+    cloud.capacity["large"] = 10
     assert run("apply", "--auto-approve", "--no-wait").code == 0
-    assert len(cloud.alive()) == 4
+    assert len(cloud.live_vms()) == 4
 
 
-def test_what_has_not_joined_is_named_for_it_costs_money(run: Run, cloud: FakeCloud) -> None:
+def test_nodes_that_have_not_joined_are_reported(run: Run, cloud: FakeCloud) -> None:
     result = run("apply", "--auto-approve", "--set", 'cluster.join_timeout="0.1 s"')
     assert result.code == 1
     assert result.out.partition("\n\nApply ")[2] == snapshot("""\
@@ -255,7 +255,7 @@ Launched, but not joined: scheduler cpu-[0..2]. `planapply status` shows which o
 scheduler_address = tcp://127.0.0.1:1
 """)
     assert result.err.count("did not join within 0.1 s") == 4 + 4  # as an event, and at the end
-    assert len(cloud.alive()) == len(state().nodes) == 4
+    assert len(cloud.live_vms()) == len(state().nodes) == 4
 
     again = run("apply", "--set", 'cluster.join_timeout="0.1 s"')
     assert again.code == 1
@@ -277,8 +277,8 @@ scheduler_address = tcp://127.0.0.1:1
     assert run("apply", "--no-wait", "--set", 'cluster.join_timeout="0.1 s"').err == ""
 
 
-def test_a_refusal_of_the_cloud_is_told_in_its_words(run: Run, cloud: FakeCloud) -> None:
-    cloud.fail("launch", ErrorKind.UNAUTHORIZED)
+def test_refusal_of_the_cloud_is_printed_verbatim(run: Run, cloud: FakeCloud) -> None:
+    cloud.fail_next("launch", ErrorKind.UNAUTHORIZED)
     result = run("apply", "--auto-approve", "--no-wait")
     assert (result.code, result.out) == (
         1,
@@ -302,12 +302,12 @@ Error: scheduler: launch: unauthorized
 
 Error: cpu-[0..2] was not launched: there is no scheduler
 """)
-    cloud.fail("find", ErrorKind.UNAUTHORIZED)
+    cloud.fail_next("find", ErrorKind.UNAUTHORIZED)
     assert run("plan") == (1, "", "Error: find: unauthorized\n")
 
 
-def test_supporting_resources_come_first_and_go_last(run: Run, cloud: FakeCloud) -> None:
-    cloud.wanted["firewall"] = Resource(kind="security_group")
+def test_supporting_resources_are_created_first_and_deleted_last(run: Run, cloud: FakeCloud) -> None:
+    cloud.required_resources["firewall"] = Resource(kind="security_group")
     result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
     assert result.out == snapshot("""\
 planapply will change cluster "demo" (fake, mars):
@@ -342,7 +342,7 @@ Destroy complete: 5 destroyed.
     assert not cloud.resources
 
 
-def test_a_protected_cluster_is_left_alone(run: Run, cloud: FakeCloud) -> None:
+def test_protected_cluster_is_not_destroyed(run: Run, cloud: FakeCloud) -> None:
     assert run("apply", "--auto-approve", "--no-wait", "--set", "cluster.protect=true").code == 0
     assert run("destroy", "--auto-approve") == (
         1,
@@ -352,17 +352,17 @@ Error: the cluster is protected, and this would end scheduler cpu-[0..2]
   Set `protect = false` under [cluster] and apply that first, if you mean it.
 """),
     )
-    assert len(cloud.alive()) == 4
+    assert len(cloud.live_vms()) == 4
 
 
-def test_a_target_alone(run: Run, cloud: FakeCloud) -> None:
+def test_single_target_is_applied(run: Run, cloud: FakeCloud) -> None:
     assert run("apply", "--auto-approve", "--no-wait", "--target", "cpu-1").code == 0
     assert sorted(state().nodes) == ["cpu-1", "scheduler"]
     assert run("destroy", "--auto-approve", "--target", "cpu").code == 0
     assert sorted(state().nodes) == ["scheduler"]
 
 
-def test_a_state_that_somebody_else_holds(run: Run, cloud: FakeCloud) -> None:
+def test_state_locked_by_another_process_is_reported(run: Run, cloud: FakeCloud) -> None:
     with open_store("planapply.state.json").lock("a test"):
         for arguments in (
             ["apply"],
@@ -379,7 +379,7 @@ def test_a_state_that_somebody_else_holds(run: Run, cloud: FakeCloud) -> None:
     assert run("plan", "--lock-timeout", "1 s").code == 0
 
 
-def test_the_state_can_be_elsewhere(run: Run, cloud: FakeCloud, tmp_path: Path) -> None:
+def test_state_can_be_elsewhere(run: Run, cloud: FakeCloud, tmp_path: Path) -> None:
     place = str(tmp_path / "elsewhere.json")
     assert run("apply", "--auto-approve", "--no-wait", "--state", place).code == 0
     assert not Path("planapply.state.json").exists()
@@ -387,11 +387,11 @@ def test_the_state_can_be_elsewhere(run: Run, cloud: FakeCloud, tmp_path: Path) 
     assert run("output", "cluster", "--state", place) == (0, "demo\n", "")
     assert run("output", "cluster", "--file", place) == (0, "demo\n", "")
     assert run("destroy", "--auto-approve", "--state", place).code == 0
-    assert not cloud.alive()
+    assert not cloud.live_vms()
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format_version": 99}', "\x00"])
-def test_a_state_that_cannot_be_read_is_left_as_it_is(
+def test_unreadable_state_is_left_unchanged(
     run: Run, cloud: FakeCloud, content: str
 ) -> None:
     Path("planapply.state.json").write_text(content)
@@ -405,23 +405,23 @@ def test_a_state_that_cannot_be_read_is_left_as_it_is(
     assert not cloud.machines
 
 
-def test_after_destroy_the_next_cluster_may_be_elsewhere(
+def test_account_can_change_after_destroy(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(fake_plugin.PLACE, "zone", "north")
+    monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "north")
     assert run("apply", "--auto-approve", "--no-wait").code == 0
-    monkeypatch.setitem(fake_plugin.PLACE, "zone", "south")
+    monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "south")
     assert "the state is about north, this is south" in run("destroy", "--auto-approve").err
-    monkeypatch.setitem(fake_plugin.PLACE, "zone", "north")
+    monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "north")
     assert run("destroy", "--auto-approve").code == 0
-    monkeypatch.setitem(fake_plugin.PLACE, "zone", "south")
+    monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "south")
     assert run("apply", "--auto-approve", "--no-wait").code == 0
     assert state().cloud["zone"] == "south"
     assert run("destroy", "--auto-approve").code == 0
-    assert not cloud.alive()
+    assert not cloud.live_vms()
 
 
-def test_max_cost_says_what_it_does_not_count(run: Run, cloud: FakeCloud) -> None:
+def test_max_cost_reports_unknown_prices(run: Run, cloud: FakeCloud) -> None:
     guarded = run("plan", "--set", "cluster.max_cost=10", "--set", 'workers.cpu.size="odd"')
     assert guarded.code == 0
     assert guarded.err == snapshot("""\

@@ -115,7 +115,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_state_that_cannot_be_read_is_left_alone(
+def test_unreadable_state_is_left_unchanged(
     run: Run, applied: FakeCloud, damage: str
 ) -> None:
     content = DAMAGES[damage]()
@@ -124,11 +124,11 @@ def test_a_state_that_cannot_be_read_is_left_alone(
         result = run(*command)
         assert (result.code, result.out, fixed(result.err)) == (1, "", SAID[damage]), command
     assert Path(STATE).read_bytes() == content
-    assert len(applied.alive()) == 4
+    assert len(applied.live_vms()) == 4
     assert sorted(os.listdir()) == ["good", STATE, "planapply.toml"]
 
 
-def test_a_state_that_is_no_file(run: Run, applied: FakeCloud) -> None:
+def test_state_that_is_no_file_is_refused(run: Run, applied: FakeCloud) -> None:
     os.unlink(STATE)
     os.mkdir(STATE)
     assert run("plan") == (
@@ -144,7 +144,7 @@ Error: the state planapply.state.json can't be read
     assert run("apply", "--auto-approve") == (1, "", run("plan").err)
 
 
-def test_a_state_that_is_not_there(run: Run, cloud: FakeCloud) -> None:
+def test_missing_state_is_reported(run: Run, cloud: FakeCloud) -> None:
     for command in (["destroy", "--auto-approve"], ["status"], ["state", "rm", "cpu-0"], ["show"]):
         assert run(*command) == (
             1,
@@ -157,7 +157,7 @@ Error: there is no state at planapply.state.json
         )
 
 
-def test_a_folder_that_is_not_there(run: Run, cloud: FakeCloud) -> None:
+def test_missing_folder_is_reported(run: Run, cloud: FakeCloud) -> None:
     result = run("apply", "--auto-approve", "--state", "none/x.json")
     assert (result.code, result.out) == (1, "")
     assert fixed(result.err) == snapshot(
@@ -166,7 +166,7 @@ def test_a_folder_that_is_not_there(run: Run, cloud: FakeCloud) -> None:
     assert not cloud.machines
 
 
-def test_locks_that_are_none(run: Run, applied: FakeCloud) -> None:
+def test_invalid_lock_files_are_ignored(run: Run, applied: FakeCloud) -> None:
     """What a process that is gone has left, whatever it is, is no lock."""
     for content in (b"", b"\xff\x00", b"{}", b'{"id": "1", "soul": "immortal"}'):
         Path(f"{STATE}.lock").write_bytes(content)
@@ -206,7 +206,7 @@ def carry_on(run: Run, cloud: FakeCloud, *options: str) -> None:
     """The next apply finds everything, and makes the rest once."""
     result = run("apply", "--auto-approve", "--no-wait", *options)
     assert result.code == 0, result.err
-    names = sorted(str(vm.name) for vm in cloud.alive())
+    names = sorted(str(vm.name) for vm in cloud.live_vms())
     assert names == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
     assert run("plan", *options).out.startswith("No changes.")
 
@@ -218,7 +218,7 @@ def printed_command(err: str) -> list[str]:
     return shlex.split(command)[1:]
 
 
-def test_a_state_that_vanishes_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+def test_state_deleted_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: os.unlink(STATE))
     assert fixed(apply_and_fail(run).err) == snapshot(
         "Error: the state planapply.state.json is no longer ours to write It has vanished since it was read here. It was left as it is, and nothing more is asked of the cloud. What would have been written is in HERE/planapply.state.unsaved-3.json Put it in place, if nobody moved the state elsewhere: planapply state push HERE/planapply.state.unsaved-3.json --state planapply.state.json"
@@ -230,7 +230,7 @@ def test_a_state_that_vanishes_during_an_apply(run: Run, cloud: FakeCloud) -> No
     carry_on(run, cloud)
 
 
-def test_a_state_that_somebody_else_writes_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+def test_state_written_by_another_process_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     def interfere() -> None:
         state = read()
         state.serial += 1
@@ -243,16 +243,16 @@ def test_a_state_that_somebody_else_writes_during_an_apply(run: Run, cloud: Fake
     carry_on(run, cloud)
 
 
-def test_a_lock_that_is_broken_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+def test_lock_released_by_another_process_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: os.unlink(f"{STATE}.lock"))
     assert fixed(apply_and_fail(run).err) == snapshot(
         "Error: the state planapply.state.json is no longer ours to write Somebody broke our lock (LOCK). It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
     )
-    assert len(cloud.alive()) == 1  # nothing more was asked for
+    assert len(cloud.live_vms()) == 1  # nothing more was asked for
     carry_on(run, cloud)
 
 
-def test_a_state_that_is_damaged_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+def test_state_damaged_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: Path(STATE).write_text("oh"))
     assert fixed(apply_and_fail(run).err) == snapshot(
         "Error: the state planapply.state.json is no longer ours to write Somebody else wrote it since it was read here. It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
@@ -263,7 +263,7 @@ def test_a_state_that_is_damaged_during_an_apply(run: Run, cloud: FakeCloud) -> 
     carry_on(run, cloud)
 
 
-def test_a_folder_that_vanishes_during_an_apply(run: Run, cloud: FakeCloud) -> None:
+def test_folder_deleted_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     os.mkdir("states")
     place = "states/x.json"
     disturb(cloud, lambda: shutil.rmtree("states"))
@@ -279,7 +279,7 @@ def test_a_folder_that_vanishes_during_an_apply(run: Run, cloud: FakeCloud) -> N
     carry_on(run, cloud, "--state", place)
 
 
-def test_a_disk_that_is_full_and_what_is_to_be_done(run: Run, cloud: FakeCloud) -> None:
+def test_full_disk_is_reported_with_the_recovery_steps(run: Run, cloud: FakeCloud) -> None:
     """The state can't be written, as if for want of room; it is saved beside."""
     disturb(cloud, lambda: os.mkdir(f"{STATE}.tmp"))
     err = apply_and_fail(run).err
@@ -317,7 +317,7 @@ def freeze(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_a_real_disk_that_is_full_or_read_only(
+def test_real_disk_that_is_full_or_read_only(
     run: Run, cloud: FakeCloud, small: Path, trouble: str
 ) -> None:
     place = str(small / "x.json")
@@ -340,7 +340,7 @@ def test_a_real_disk_that_is_full_or_read_only(
     assert not read(place).nodes
     # Again before it is mended: it is told, and nothing more is asked for.
     assert run(*arguments).code == 1
-    assert len(cloud.alive()) == 1
+    assert len(cloud.live_vms()) == 1
     if trouble == "full":
         os.unlink(small / "filler")
     else:
@@ -386,7 +386,7 @@ WHILE_WRITING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bucket_that_takes_no_writes_during_an_apply(
+def test_bucket_that_refuses_writes_during_an_apply(
     run: Run, cloud: FakeCloud, bucket: Cloud, fault: str
 ) -> None:
     disturb(cloud, lambda: bucket.fault("s3:PutObject", times=None, **FAULTS[fault]))
@@ -421,7 +421,7 @@ WHILE_READING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bucket_that_gives_nothing(run: Run, cloud: FakeCloud, bucket: Cloud, fault: str) -> None:
+def test_failed_bucket_reads_are_reported(run: Run, cloud: FakeCloud, bucket: Cloud, fault: str) -> None:
     bucket.fault("s3:GetObject", times=None, **FAULTS[fault])
     result = run("plan", "--state", S3)
     assert (result.code, result.out) == (1, "")
@@ -432,7 +432,7 @@ def test_a_bucket_that_gives_nothing(run: Run, cloud: FakeCloud, bucket: Cloud, 
 
 @pytest.mark.parametrize("lost", ["before", "after"])
 @pytest.mark.parametrize("at", range(1, 9))
-def test_a_lost_answer_of_a_bucket_is_no_trouble(
+def test_lost_bucket_response_is_retried(
     run: Run, cloud: FakeCloud, bucket: Cloud, lost: str, at: int
 ) -> None:
     bucket.fault("s3:PutObject", lost=lost, at=at)
@@ -441,7 +441,7 @@ def test_a_lost_answer_of_a_bucket_is_no_trouble(
     assert open_store(S3).lock_info() is None
 
 
-def test_no_bucket_at_all(run: Run, cloud: FakeCloud, aws: Cloud) -> None:  # noqa: F811
+def test_missing_bucket_is_reported(run: Run, cloud: FakeCloud, aws: Cloud) -> None:  # noqa: F811
     assert run("plan", "--state", S3) == (
         1,
         "",
@@ -462,7 +462,7 @@ Error: 's3://states' is no place for a state
     assert not cloud.machines
 
 
-def test_a_damaged_state_in_a_bucket(run: Run, cloud: FakeCloud, bucket: Cloud) -> None:
+def test_damaged_state_in_a_bucket_is_reported(run: Run, cloud: FakeCloud, bucket: Cloud) -> None:
     carry_on(run, cloud, "--state", S3)
     obstore.put(open_bucket("s3", "states", S3), "x.json", b'{"format_ve')
     for command in (["plan"], ["destroy", "--auto-approve"]):
@@ -476,4 +476,4 @@ Error: the state s3://states/x.json can't be read
   VMs' tags with `planapply recover`.
 """),
         )
-    assert len(cloud.alive()) == 4
+    assert len(cloud.live_vms()) == 4

@@ -58,7 +58,7 @@ OF_STATE = [f"state {command}" for command in ("list", "show", "rm", "pull", "pu
 
 
 @pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "state"), *OF_STATE])
-def test_each_command_has_help(run: Run, command: str) -> None:
+def test_every_command_has_help(run: Run, command: str) -> None:
     result = run(*command.split(), "--help")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"Usage: planapply {command} [OPTIONS]")
@@ -136,7 +136,7 @@ def test_usage_errors(run: Run, arguments: str, said: str) -> None:
         *("state list", "list", "recover", "logs x", "ssh x", "allow", "unlock x"),
     ],
 )
-def test_a_spec_is_a_file(run: Run, command: str) -> None:
+def test_spec_with_an_address_is_refused(run: Run, command: str) -> None:
     said = {name: run(*command.split(), "-f", name) for name in ("", "s3://states/x.json")}
     assert {result[:2] for result in said.values()} == {(1, "")}
     help = f"  See planapply {command.removesuffix(' x')} --help\n"
@@ -152,7 +152,7 @@ A state is named with --state.
 
 
 @pytest.mark.parametrize("command", ["show", "apply", "state pull", "state push"])
-def test_a_file_without_a_name(run: Run, cloud: FakeCloud, command: str) -> None:
+def test_empty_file_name_is_refused(run: Run, cloud: FakeCloud, command: str) -> None:
     result = run(*command.split(), "")
     argument = "[PLANFILE]" if "state" not in command else "FILE"
     assert result == (
@@ -163,7 +163,7 @@ def test_a_file_without_a_name(run: Run, cloud: FakeCloud, command: str) -> None
     )
 
 
-def test_a_folder_is_no_file(run: Run, cloud: FakeCloud, folder: Path) -> None:
+def test_folder_in_place_of_a_file_is_refused(run: Run, cloud: FakeCloud, folder: Path) -> None:
     commands = (
         "status -f .",
         "plan -f /",
@@ -212,7 +212,7 @@ Error: '' is no place for a state
     assert not cloud.calls
 
 
-def test_init_writes_a_spec_that_is_valid_and_never_overwrites(run: Run, cloud: FakeCloud) -> None:
+def test_init_writes_a_valid_spec_and_never_overwrites(run: Run, cloud: FakeCloud) -> None:
     assert run("init", "-f", "new.toml") == (
         0,
         "",
@@ -322,7 +322,7 @@ def test_schema(run: Run, cloud: FakeCloud) -> None:
     assert {"local", "fake"} <= schema["$defs"].keys()
 
 
-def test_providers_that_can_be_loaded_and_that_cannot(
+def test_providers_lists_loadable_and_broken_plugins(
     run: Run, cloud: FakeCloud, site: Path
 ) -> None:
     entries = site / "fake_planapply-1.dist-info" / "entry_points.txt"
@@ -344,7 +344,7 @@ def test_providers_that_can_be_loaded_and_that_cannot(
     "content",
     [b"\xff\xfe", b"a = " + b"[" * 100_000, b"", b"a" * (9 << 20), b"[cluster]\nname = \x00"],
 )
-def test_a_spec_that_is_none(run: Run, cloud: FakeCloud, content: bytes) -> None:
+def test_invalid_spec_is_reported_by_every_command(run: Run, cloud: FakeCloud, content: bytes) -> None:
     Path("planapply.toml").write_bytes(content)
     for command in ("validate", "plan", "apply", "status", "output", "env", "show", "logs cpu-0"):
         result = run(*command.split())
@@ -353,13 +353,13 @@ def test_a_spec_that_is_none(run: Run, cloud: FakeCloud, content: bytes) -> None
         assert "Traceback" not in result.err
 
 
-def test_the_module_runs_too(environment: dict[str, str]) -> None:
+def test_python_module_can_be_run(environment: dict[str, str]) -> None:
     done = subprocess.run([*COMMAND, "--version"], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"planapply {planapply.__version__}\n")
 
 
-def test_a_bug_is_told_as_one(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("planapply.ops.plan.priced", lambda *arguments: 1 / 0)
+def test_bug_is_reported_as_a_bug(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planapply.ops.plan.add_cost", lambda *arguments: 1 / 0)
     result = run("plan")
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("Traceback (most recent call last):")
@@ -369,7 +369,7 @@ Error: this is a bug in planapply 0.1.0: ZeroDivisionError('division by zero')
 """)
 
 
-def test_a_bug_of_a_plug_in_is_told_as_its_own(
+def test_plugin_bug_is_attributed_to_the_plugin(
     environment: dict[str, str], site: Path, folder: Path
 ) -> None:
     (site / "buggy.py").write_text(
@@ -402,7 +402,7 @@ sys.stderr.write(f"{code} {[name for name in slow if name in sys.modules]}")
     "arguments",
     ["--help", "plan --help", "apply --help", "validate", "plan", "plan --json", "show"],
 )
-def test_start_up_imports_nothing_slow(
+def test_startup_imports_nothing_slow(
     environment: dict[str, str], folder: Path, arguments: str
 ) -> None:
     Path("planapply.toml").write_text('[cluster]\nname = "x"\n[workers.cpu]\ncount = 2\n')
@@ -418,7 +418,7 @@ def test_start_up_imports_nothing_slow(
     assert done.stderr == "0 []"
 
 
-def test_an_ascii_locale_will_do(environment: dict[str, str], folder: Path) -> None:
+def test_output_works_in_an_ascii_locale(environment: dict[str, str], folder: Path) -> None:
     Path("planapply.toml").write_text('[cluster]\nname = "ü"\n')
     environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([*COMMAND, "plan"], env=environment, capture_output=True, text=True)

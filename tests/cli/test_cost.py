@@ -8,7 +8,7 @@ from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
 
-def test_a_price_that_is_not_known_is_told_wherever_cost_is(run: Run, cloud: FakeCloud) -> None:
+def test_unknown_price_is_reported_with_every_cost(run: Run, cloud: FakeCloud) -> None:
     spec = Path("planapply.toml")
     spec.write_text(SPEC.replace('"large"', '"odd"'))
     assert run("apply", "--auto-approve", "--no-wait").code == 0

@@ -36,8 +36,8 @@ def three(run: Run, cloud: FakeCloud, folder: Path) -> FakeCloud:
     return cloud
 
 
-def test_every_cluster_whether_its_state_is_here_or_not(run: Run, three: FakeCloud) -> None:
-    vm = next(vm for vm in three.alive() if vm.name == "cpu-2")
+def test_lists_clusters_with_and_without_a_state(run: Run, three: FakeCloud) -> None:
+    vm = next(vm for vm in three.live_vms() if vm.name == "cpu-2")
     three.machines[vm.id].stopping_at = 0.0
     result = run("list")
     assert (result.code, fixed(result.out), result.err) == (
@@ -99,7 +99,7 @@ is named with --state; a lost one is rebuilt with `planapply recover`.
     )
 
 
-def test_without_a_spec(run: Run, three: FakeCloud, tmp_path: Path) -> None:
+def test_list_works_without_a_spec(run: Run, three: FakeCloud, tmp_path: Path) -> None:
     place = str(Path("beside.state.json").absolute())
     (tmp_path / "empty").mkdir()
     os.chdir(tmp_path / "empty")
@@ -135,7 +135,7 @@ Error: there is no provider 'fak'
     )
 
 
-def test_a_state_that_cannot_be_read_hides_no_cluster(run: Run, three: FakeCloud) -> None:
+def test_unreadable_state_hides_no_cluster(run: Run, three: FakeCloud) -> None:
     Path("beside.state.json").write_text("not JSON")
     result = run("list")
     assert result.code == 0
@@ -148,7 +148,7 @@ Warning: the state beside.state.json can't be read
 """)
 
 
-def test_prices_that_are_not_known(run: Run, three: FakeCloud) -> None:
+def test_unknown_prices(run: Run, three: FakeCloud) -> None:
     for machine in three.machines.values():
         size = {"scheduler": "small", "cpu-0": "huge"}.get(str(machine.vm.name), "huge")
         machine.vm = machine.vm.model_copy(update={"size": size})
@@ -167,10 +167,10 @@ is named with --state; a lost one is rebuilt with `planapply recover`.
 """)
 
 
-def test_nothing_there(run: Run, cloud: FakeCloud) -> None:
+def test_no_clusters(run: Run, cloud: FakeCloud) -> None:
     assert run("list") == (0, snapshot("No clusters (fake, fake).\n"), "")
 
 
-def test_a_locked_state_is_read_all_the_same(run: Run, three: FakeCloud) -> None:
+def test_locked_state_is_read(run: Run, three: FakeCloud) -> None:
     with open_store("planapply.state.json").lock("a test"):
         assert "state in planapply.state.json" in run("list").out

@@ -12,7 +12,7 @@ import pytest
 from cli.commands import COMMAND
 from distributed import wait
 from planapply_local.provider import LocalProvider
-from planapply_local.vm import processes
+from planapply_local.vm import find_processes
 
 import planapply
 from planapply.model.node import TAG_CLUSTER
@@ -67,7 +67,7 @@ print(code, [name for name in slow if name in sys.modules])
 """
 
 
-def test_a_life_with_tls(local: dict[str, str]) -> None:
+def test_cluster_life_cycle_with_tls(local: dict[str, str]) -> None:
     applied = command(local, "apply", "--auto-approve")
     assert applied.returncode == 0, applied.stderr
     assert "Apply complete: 3 added, 0 changed, 0 destroyed.\n\nscheduler_address = tls://" in (
@@ -104,7 +104,7 @@ def test_a_life_with_tls(local: dict[str, str]) -> None:
     )
 
 
-def test_a_worker_that_crashes_at_its_start(local: dict[str, str]) -> None:
+def test_worker_that_crashes_at_its_start_is_reported(local: dict[str, str]) -> None:
     bogus = [
         "--set",
         "workers.bad={ count = 2, options = { bogus = 1 } }",
@@ -124,7 +124,7 @@ def test_a_worker_that_crashes_at_its_start(local: dict[str, str]) -> None:
     assert command(local, "destroy", "--auto-approve").returncode == 0
 
 
-def test_an_apply_waits_for_what_an_earlier_one_only_launched(local: dict[str, str]) -> None:
+def test_apply_waits_for_nodes_launched_by_an_earlier_apply(local: dict[str, str]) -> None:
     assert command(local, "apply", "--auto-approve", "--no-wait").returncode == 0
     again = command(local, "apply")
     assert again.returncode == 0, again.stderr
@@ -139,12 +139,12 @@ def test_an_apply_waits_for_what_an_earlier_one_only_launched(local: dict[str, s
     assert command(local, "destroy", "--auto-approve").returncode == 0
 
 
-def test_a_scheduler_that_hangs_for_a_while_still_saves_what_a_leaving_worker_holds(
+def test_temporarily_hanging_scheduler_still_retires_workers(
     local: dict[str, str],
 ) -> None:
     assert command(local, "apply", "--auto-approve").returncode == 0
     state = json.loads(Path("planapply.state.json").read_text())
-    [members] = [m for id, m in processes().items() if id == state["nodes"]["scheduler"]["vm"]]
+    [members] = [m for id, m in find_processes().items() if id == state["nodes"]["scheduler"]["vm"]]
     with planapply.connect() as client:
         held = client.submit(sum, range(10), workers=["cpu-1"], pure=False)
         wait(held)

@@ -13,7 +13,7 @@ from inline_snapshot import snapshot
 from planapply.model.state import State
 
 
-def test_a_plan_changes_nothing(run: Run, cloud: FakeCloud, folder: Path) -> None:
+def test_plan_changes_nothing(run: Run, cloud: FakeCloud, folder: Path) -> None:
     result = run("plan")
     assert result == (
         0,
@@ -95,7 +95,7 @@ Cost: 4.60 USD/h -> 3.10 USD/h (list prices of 2025-03-02)
     )
 
 
-def test_json_is_the_promised_document(run: Run, cloud: FakeCloud) -> None:
+def test_json_matches_the_contract(run: Run, cloud: FakeCloud) -> None:
     run("apply", "--auto-approve", "--no-wait")
     result = run(
         "plan", "--json", "--set", "workers.cpu.options={ nthreads = 2 }", "--target", "cpu-0"
@@ -126,7 +126,7 @@ def test_json_is_the_promised_document(run: Run, cloud: FakeCloud) -> None:
     )
 
 
-def test_a_saved_plan_is_shown_and_applied_without_a_question(
+def test_saved_plan_is_shown_and_applied_without_approval(
     run: Run, cloud: FakeCloud, folder: Path
 ) -> None:
     saved = run("plan", "--out", "the plan")
@@ -142,7 +142,7 @@ The plan is saved. To carry it out: planapply apply 'the plan'
         {"add": 4, "change": 0, "destroy": 0}
     )
     assert run("apply", "the plan", "--no-wait").code == 0
-    assert len(cloud.alive()) == 4
+    assert len(cloud.live_vms()) == 4
     assert run("apply", "the plan") == (
         1,
         "",
@@ -154,7 +154,7 @@ Error: the plan file is stale: the state's serial was 0 and is 6
     assert sorted(os.listdir(folder)) == ["planapply.state.json", "planapply.toml", "the plan"]
 
 
-def test_drift_is_recorded_by_a_refresh_only_apply(run: Run, cloud: FakeCloud) -> None:
+def test_refresh_only_apply_records_drift(run: Run, cloud: FakeCloud) -> None:
     run("apply", "--auto-approve", "--no-wait")
     assert run("plan", "--refresh-only") == (
         0,
@@ -164,7 +164,7 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
 """),
         "",
     )
-    cloud.end("i-0002")
+    cloud.end_vm("i-0002")
     assert run("plan", "--refresh-only", "--detailed-exitcode") == (
         2,
         snapshot("""\
@@ -226,7 +226,7 @@ Warning: cpu-1: its VM i-0002 is gone
         (["--destroy"], "there is no state at planapply.state.json"),
     ],
 )
-def test_what_a_plan_refuses(run: Run, cloud: FakeCloud, arguments: list[str], said: str) -> None:
+def test_invalid_plan_options_are_refused(run: Run, cloud: FakeCloud, arguments: list[str], said: str) -> None:
     result = run("plan", *arguments)
     assert result.code == 1
     assert result.err.startswith("Error: ")
@@ -234,7 +234,7 @@ def test_what_a_plan_refuses(run: Run, cloud: FakeCloud, arguments: list[str], s
     assert result.err.count("Error:") == 1
 
 
-def test_what_is_to_be_replaced_has_to_be_a_target(run: Run, cloud: FakeCloud) -> None:
+def test_replaced_nodes_must_be_targets(run: Run, cloud: FakeCloud) -> None:
     assert run("apply", "--auto-approve", "--no-wait").code == 0
     refused = run("plan", "--replace", "cpu", "--replace", "scheduler", "--target", "cpu-1")
     assert refused == (
@@ -272,7 +272,7 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_why_nodes_of_an_elastic_group_go(run: Run, cloud: FakeCloud, most: int) -> None:
+def test_plan_explains_why_elastic_nodes_are_destroyed(run: Run, cloud: FakeCloud, most: int) -> None:
     group = "workers.elastic={{ min = {}, max = {}, size = 'small' }}"
     assert run("apply", "--auto-approve", "--no-wait", "--set", group.format(2, 4)).code == 0
     result = run("plan", "--set", group.format(0, most))
@@ -304,7 +304,7 @@ Elastic: elastic has 1 node (min 0, max 1); its size moves only under `scale` an
     )
 
 
-def test_everything_that_is_wrong_with_a_spec_is_told_at_once(run: Run, cloud: FakeCloud) -> None:
+def test_all_problems_of_a_spec_are_reported_at_once(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").write_text(
         '[cluster]\nname = "demo"\nprovider = "fakee"\nttl = "soon"\n\n[workers.cpu]\ncuont = 3\n'
     )
@@ -344,7 +344,7 @@ Error: [workers.cpu] has no key `cuont`
         )
 
 
-def test_the_plan_is_dearer_than_allowed(run: Run, cloud: FakeCloud) -> None:
+def test_plan_above_max_cost_is_refused(run: Run, cloud: FakeCloud) -> None:
     assert run("plan", "--set", "cluster.max_cost=1.0") == (
         1,
         "",
@@ -355,7 +355,7 @@ Error: the cluster would cost 4.60 USD/h, and max_cost is 1.00
     )
 
 
-def test_warnings_stand_below_the_plan_and_in_its_json(run: Run, cloud: FakeCloud) -> None:
+def test_warnings_are_printed_below_the_plan_and_in_its_json(run: Run, cloud: FakeCloud) -> None:
     run("apply", "--auto-approve", "--no-wait")
     Path("planapply.state.json").unlink()
     result = run("plan")

@@ -38,7 +38,7 @@ def changed_config() -> bytes:
         (changed_config, "What its nodes are to be made from has been changed"),
     ],
 )
-def test_a_bad_plan_file(run: Run, cloud: FakeCloud, content: Any, said: str) -> None:
+def test_invalid_plan_file_is_refused(run: Run, cloud: FakeCloud, content: Any, said: str) -> None:
     run("plan", "--out", "good")
     Path("bad").write_bytes(content())
     for command in (["apply", "bad"], ["show", "bad"]):
@@ -49,25 +49,25 @@ def test_a_bad_plan_file(run: Run, cloud: FakeCloud, content: Any, said: str) ->
     assert not cloud.machines
 
 
-def test_no_plan_file(run: Run, cloud: FakeCloud) -> None:
+def test_missing_plan_file_is_reported(run: Run, cloud: FakeCloud) -> None:
     assert "the plan file none can't be read: No such file" in run("apply", "none").err
     assert "the plan file . can't be read: Is a directory" in run("show", ".").err
 
 
-def test_a_saved_plan_takes_no_options_of_plan(run: Run, cloud: FakeCloud) -> None:
+def test_saved_plan_takes_no_plan_options(run: Run, cloud: FakeCloud) -> None:
     run("plan", "--out", "good")
     assert "a saved plan says itself" in run("apply", "good", "--target", "cpu-0").err
     assert not cloud.machines
 
 
-def test_a_plan_of_another_spec_or_cluster(run: Run, cloud: FakeCloud) -> None:
+def test_plan_of_another_spec_or_cluster_is_refused(run: Run, cloud: FakeCloud) -> None:
     run("plan", "--out", "good")
     Path("planapply.toml").write_text(Path("planapply.toml").read_text() + "processes = 2\n")
     assert "the plan file is stale: the spec has changed" in run("apply", "good").err
     assert not cloud.machines
 
 
-def test_saving_over_a_plan_replaces_it_whole(run: Run, cloud: FakeCloud, folder: Path) -> None:
+def test_saving_over_a_plan_replaces_it(run: Run, cloud: FakeCloud, folder: Path) -> None:
     Path("link").symlink_to("good")
     assert run("plan", "--out", "link").code == 0
     first = Path("good").read_bytes()
@@ -77,14 +77,14 @@ def test_saving_over_a_plan_replaces_it_whole(run: Run, cloud: FakeCloud, folder
     assert {path.name for path in folder.iterdir()} == {"good", "link", "planapply.toml"}
 
 
-def test_a_saved_plan_remembers_what_set_said(run: Run, cloud: FakeCloud) -> None:
+def test_saved_plan_keeps_its_overrides(run: Run, cloud: FakeCloud) -> None:
     run("plan", "--out", "one", "--set", "workers.cpu.count=1")
     assert run("apply", "one", "--no-wait").code == 0
-    assert {vm.name for vm in cloud.alive()} == {"scheduler", "cpu-0"}
+    assert {vm.name for vm in cloud.live_vms()} == {"scheduler", "cpu-0"}
 
 
 @pytest.mark.parametrize("place", ["planapply.toml", "planapply.state.json", "notes.txt"])
-def test_a_plan_replaces_nothing_but_a_plan(run: Run, cloud: FakeCloud, place: str) -> None:
+def test_plan_overwrites_only_a_plan(run: Run, cloud: FakeCloud, place: str) -> None:
     run("apply", "--auto-approve", "--no-wait")
     Path("notes.txt").write_text("mine")
     before = Path(place).read_bytes()
@@ -96,7 +96,7 @@ def test_a_plan_replaces_nothing_but_a_plan(run: Run, cloud: FakeCloud, place: s
     )
 
 
-def test_where_no_plan_can_be_saved_none_is_made(run: Run, cloud: FakeCloud, folder: Path) -> None:
+def test_unwritable_plan_file_is_reported_before_planning(run: Run, cloud: FakeCloud, folder: Path) -> None:
     os.mkdir("folder")
     os.mkfifo("pipe")
     said = {place: run("plan", "--out", place) for place in ("", "folder", "pipe", "none/plan")}
@@ -125,16 +125,16 @@ def test_protect_in_the_spec_is_enough(run: Run, cloud: FakeCloud) -> None:
         result = run(*command)
         assert result.code == 1
         assert "the cluster is protected" in result.err
-    assert cloud.alive()
+    assert cloud.live_vms()
 
 
-def test_a_range_beyond_all_nodes_is_one_error(run: Run, cloud: FakeCloud) -> None:
+def test_range_beyond_all_nodes_is_one_error(run: Run, cloud: FakeCloud) -> None:
     result = run("plan", "--target", "cpu-[0..99999999999]")
     assert result.code == 1
     assert result.err.startswith("Error: there is no node 'cpu-[0..99999999999]'\n")
 
 
-def test_files_that_are_taken_for_each_other(run: Run, cloud: FakeCloud) -> None:
+def test_swapped_files_are_reported(run: Run, cloud: FakeCloud) -> None:
     assert run("plan", "--out", "p").code == 0
     assert run("status", "--state", "p").err == snapshot("""\
 Error: p is not a planapply state

@@ -27,7 +27,7 @@ def fails(*arguments: Any) -> NoReturn:
     raise RuntimeError("boom")
 
 
-def test_a_launch_that_may_have_been_carried_out(
+def test_exception_after_a_launch_keeps_the_intent(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = fake_plugin.Provider.launch
@@ -56,10 +56,10 @@ in `launch`: RuntimeError: boom
     assert run(*APPLY).code == 0
     assert sorted(state().nodes) == NODES
     assert not state().intents
-    assert len(cloud.alive()) == 4
+    assert len(cloud.live_vms()) == 4
 
 
-def test_nothing_can_be_ended(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_terminate_keeps_the_nodes(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(*APPLY).code == 0
     with monkeypatch.context() as patch:
         patch.setattr(fake_plugin.Provider, "terminate", fails)
@@ -74,11 +74,11 @@ fake-planapply) failed in `terminate`: RuntimeError: boom
     )
     assert sorted(state().nodes) == NODES
     assert run("destroy", "--auto-approve").code == 0
-    assert not cloud.alive()
+    assert not cloud.live_vms()
 
 
 @pytest.mark.parametrize("call", ["find", "price", "identity", "wanted", "alternatives"])
-def test_whatever_is_asked(
+def test_exception_in_any_call_is_reported(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     assert run(*APPLY, "--target", "scheduler").code == 0

@@ -40,8 +40,8 @@ def change(**values: object) -> State:
     return state
 
 
-def test_status_of_what_the_cloud_shows(run: Run, applied: FakeCloud) -> None:
-    applied.end("i-0003")
+def test_status_shows_the_vms_of_the_cloud(run: Run, applied: FakeCloud) -> None:
+    applied.end_vm("i-0003")
     old = {"launched_at": time.time() - AGE}
     nodes = open_store(STATE).read().nodes  # type: ignore[union-attr]
     change(nodes={name: record.model_copy(update=old) for name, record in nodes.items()})
@@ -76,7 +76,7 @@ Drift: cpu-2 ended or failed outside of planapply; `planapply plan` says what fo
     assert found["usd_so_far"] == pytest.approx(3.1 * AGE / 3600, rel=0.01)
 
 
-def test_status_of_nothing(run: Run, applied: FakeCloud) -> None:
+def test_status_of_an_empty_cluster(run: Run, applied: FakeCloud) -> None:
     run("destroy", "--auto-approve")
     assert run("status") == (0, 'Cluster "demo" (fake): no nodes\n', "")
 
@@ -122,7 +122,7 @@ Error: the output 'dashboard_url' has no value
 """)
 
 
-def test_an_apply_says_where_its_scheduler_is_though_an_earlier_one_died(
+def test_apply_restores_a_lost_scheduler_endpoint(
     run: Run, applied: FakeCloud
 ) -> None:
     change(endpoint=None)
@@ -131,7 +131,7 @@ def test_an_apply_says_where_its_scheduler_is_though_an_earlier_one_died(
     assert run("output", "scheduler_address") == (0, "tcp://127.0.0.1:1\n", "")
 
 
-def test_without_a_scheduler_there_is_nothing_to_connect_to(run: Run, applied: FakeCloud) -> None:
+def test_output_and_env_need_a_scheduler(run: Run, applied: FakeCloud) -> None:
     change(endpoint=None)
     for command in ("output", "env"):
         result = run(command)
@@ -174,7 +174,7 @@ def test_env_is_safe_for_a_shell(run: Run, applied: FakeCloud) -> None:
     assert not Path("owned").exists()
 
 
-def test_env_takes_the_address_that_answers(run: Run, applied: FakeCloud) -> None:
+def test_env_uses_the_reachable_address(run: Run, applied: FakeCloud) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         private = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         change(endpoint=Endpoint(private=private, public="tcp://127.0.0.1:1"))
@@ -182,7 +182,7 @@ def test_env_takes_the_address_that_answers(run: Run, applied: FakeCloud) -> Non
     assert run("env").out.splitlines()[0] == "export DASK_SCHEDULER_ADDRESS=tcp://127.0.0.1:1"
 
 
-def test_env_says_where_it_could_not_write(
+def test_env_reports_an_unwritable_folder(
     run: Run, applied: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(tls=make_tls("demo"))
@@ -193,7 +193,7 @@ def test_env_says_where_it_could_not_write(
     assert result.err.startswith("Error: the TLS key can't be written to\n")
 
 
-def test_env_writes_no_key_into_a_folder_that_is_a_link(run: Run, applied: FakeCloud) -> None:
+def test_env_writes_no_key_into_a_symlinked_folder(run: Run, applied: FakeCloud) -> None:
     state = change(tls=make_tls("demo"))
     elsewhere = Path("elsewhere")
     elsewhere.mkdir()
@@ -256,7 +256,7 @@ Error: the state planapply.state.json is not locked
     assert not Path(f"{STATE}.lock").exists()
 
 
-def test_a_reader_that_goes_away_is_no_error(
+def test_closed_pipe_is_no_error(
     applied: FakeCloud, environment: dict[str, str]
 ) -> None:
     command = f"{shlex.join(COMMAND)} show --json | head -c 1; echo ${{PIPESTATUS[0]}}"
@@ -273,7 +273,7 @@ def test_closed_streams_are_no_error(applied: FakeCloud, environment: dict[str, 
         assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_full_disk_is_one(applied: FakeCloud, environment: dict[str, str]) -> None:
+def test_full_disk_is_an_error(applied: FakeCloud, environment: dict[str, str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, "show"], env=environment, stdout=full, stderr=subprocess.PIPE, text=True

@@ -25,7 +25,7 @@ def read() -> State:
 @pytest.fixture
 def lost(run: Run, cloud: FakeCloud) -> State:
     """A cluster's state; its file is gone."""
-    cloud.wanted["firewall"] = Resource(kind="security_group")
+    cloud.required_resources["firewall"] = Resource(kind="security_group")
     more = [
         "--set",
         "workers.elastic={ min = 2, max = 4 }",
@@ -45,7 +45,7 @@ def lost(run: Run, cloud: FakeCloud) -> State:
     return state
 
 
-def test_then_plan_says_no_changes_and_destroy_leaves_nothing(
+def test_recovered_state_has_no_changes_and_can_be_destroyed(
     run: Run, cloud: FakeCloud, lost: State
 ) -> None:
     assert run("plan").err == snapshot("""\
@@ -75,7 +75,7 @@ Elastic: elastic has 2 nodes (min 2, max 4); its size moves only under `scale` a
         "",
     )
     assert run("destroy", "--auto-approve").code == 0
-    assert not cloud.alive()
+    assert not cloud.live_vms()
     assert not cloud.resources
 
 
@@ -91,7 +91,7 @@ def test_json(run: Run, lost: State) -> None:
     }
 
 
-def test_without_a_spec_destroy_still_works(run: Run, cloud: FakeCloud, lost: State) -> None:
+def test_destroy_works_without_a_spec(run: Run, cloud: FakeCloud, lost: State) -> None:
     os.unlink("planapply.toml")
     assert run("recover") == (
         1,
@@ -113,11 +113,11 @@ Warning: what these nodes were made from is not known: scheduler cpu-[0..2] elas
     )
     assert read().settings == {"region": "mars"}
     assert run("destroy", "--auto-approve").code == 0
-    assert not cloud.alive()
+    assert not cloud.live_vms()
     assert not cloud.resources
 
 
-def test_a_spec_that_has_changed_is_told(run: Run, lost: State) -> None:
+def test_changed_spec_is_reported(run: Run, lost: State) -> None:
     Path("planapply.toml").write_text(Path("planapply.toml").read_text() + "processes = 2\n")
     result = run("recover")
     assert (result.code, result.err) == (
@@ -130,7 +130,7 @@ Warning: what these nodes were made from is not known: elastic-[0..1]
     )
 
 
-def test_a_state_is_never_overwritten(run: Run, cloud: FakeCloud, lost: State) -> None:
+def test_existing_state_is_never_overwritten(run: Run, cloud: FakeCloud, lost: State) -> None:
     assert run("recover").code == 0
     before = Path(STATE).read_bytes()
     assert run("recover") == (
@@ -147,7 +147,7 @@ Error: there is a state at planapply.state.json
     assert Path(STATE).read_bytes() == before[:-9]
 
 
-def test_which_of_two_clusters(run: Run, cloud: FakeCloud, lost: State) -> None:
+def test_lineage_selects_one_of_two_clusters(run: Run, cloud: FakeCloud, lost: State) -> None:
     assert run("apply", "--auto-approve", "--no-wait").code == 0
     other = read().lineage
     os.unlink(STATE)
@@ -166,7 +166,7 @@ def test_which_of_two_clusters(run: Run, cloud: FakeCloud, lost: State) -> None:
     assert read().lineage == other
 
 
-def test_nothing_to_recover_from(run: Run, cloud: FakeCloud) -> None:
+def test_nothing_to_recover(run: Run, cloud: FakeCloud) -> None:
     assert run("recover") == (
         1,
         "",
@@ -186,16 +186,16 @@ Error: the spec planapply.toml is of cluster 'demo', not 'other'
     assert not Path(STATE).exists()
 
 
-def test_a_half_done_apply(run: Run, cloud: FakeCloud, lost: State) -> None:
+def test_recover_after_a_partial_apply(run: Run, cloud: FakeCloud, lost: State) -> None:
     """What the lost state knew as open requests is found as VMs, or launched again."""
-    cloud.end("i-0003")
+    cloud.end_vm("i-0003")
     assert run("recover").code == 0
     assert run("apply", "--auto-approve", "--no-wait").code == 0
-    names = sorted(str(vm.name) for vm in cloud.alive())
+    names = sorted(str(vm.name) for vm in cloud.live_vms())
     assert names == ["cpu-0", "cpu-1", "cpu-2", "elastic-0", "elastic-1", "scheduler"]
 
 
-def test_what_was_chosen_for_a_spec_that_left_it_open(
+def test_chosen_values_are_recovered(
     run: Run, cloud: FakeCloud, site: Path
 ) -> None:
     """Sizes and images are part of what a VM was made from, and a default image moves on."""
@@ -217,7 +217,7 @@ def test_what_was_chosen_for_a_spec_that_left_it_open(
     assert run("plan").out.startswith("No changes.")
 
 
-def test_a_key_that_cannot_be_recovered_is_told(run: Run, cloud: FakeCloud) -> None:
+def test_unrecoverable_key_is_reported(run: Run, cloud: FakeCloud) -> None:
     spec = Path("planapply.toml")
     spec.write_text(spec.read_text().replace('"demo"', '"demo"\nsecurity = "tls"'))
     assert run("apply", "--auto-approve", "--no-wait").code == 0
@@ -234,4 +234,4 @@ Warning: the TLS key could not be recovered
     assert read().tls is None
     assert run("plan").out.startswith("No changes.")
     assert run("destroy", "--auto-approve").code == 0
-    assert not cloud.alive()
+    assert not cloud.live_vms()

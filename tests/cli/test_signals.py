@@ -53,7 +53,7 @@ def has_asked(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_the_first_one_lets_what_was_asked_be_recorded(
+def test_first_signal_records_sent_requests(
     environment: dict[str, str], folder: Path, name: str
 ) -> None:
     with started(environment, "apply", "--auto-approve", "--no-wait") as process:
@@ -75,7 +75,7 @@ def test_the_first_one_lets_what_was_asked_be_recorded(
     assert not Path("planapply.state.json.lock").exists()
 
 
-def test_a_second_one_ends_at_once_and_the_request_is_remembered(
+def test_second_signal_exits_immediately_and_keeps_the_intent(
     environment: dict[str, str], folder: Path
 ) -> None:
     with started(environment, "apply", "--auto-approve", "--no-wait") as process:
@@ -101,7 +101,7 @@ def test_a_second_one_ends_at_once_and_the_request_is_remembered(
     assert f"(lock {held.id})" in " ".join(err.split())
 
 
-def test_a_second_one_ends_at_once_though_nobody_reads(
+def test_second_signal_exits_immediately_with_a_blocked_reader(
     environment: dict[str, str], folder: Path
 ) -> None:
     reader, writer = os.pipe()
@@ -124,7 +124,7 @@ def test_a_second_one_ends_at_once_though_nobody_reads(
         assert process.wait(60.0) == 130
 
 
-def test_json_ends_with_what_was_done(environment: dict[str, str], folder: Path) -> None:
+def test_json_ends_with_the_counts(environment: dict[str, str], folder: Path) -> None:
     with started(environment, "apply", "--auto-approve", "--no-wait", "--json") as process:
         has_asked(process)
         process.send_signal(signal.SIGINT)
@@ -141,7 +141,7 @@ def test_json_ends_with_what_was_done(environment: dict[str, str], folder: Path)
 
 @pytest.mark.parametrize("name", CODES)
 @pytest.mark.parametrize("command", ["apply", "apply --json", "plan"])
-def test_at_any_other_time_it_is_the_end(
+def test_signal_outside_of_launching_exits(
     environment: dict[str, str], folder: Path, name: str, command: str
 ) -> None:
     with (
@@ -161,14 +161,14 @@ def test_at_any_other_time_it_is_the_end(
         assert process.returncode == CODES[name]
 
 
-def test_what_is_ignored_stays_ignored(environment: dict[str, str], folder: Path) -> None:
+def test_ignored_signals_stay_ignored(environment: dict[str, str], folder: Path) -> None:
     Path("planapply.toml").write_text(SPEC)
     Path("answer").touch()
     script = (
         "import signal, sys; from planapply.cli import main; "
         "signal.signal(signal.SIGHUP, signal.SIG_IGN); "
-        "from planapply.cli.signals import handled\n"
-        "with handled(): signal.raise_signal(signal.SIGHUP); print('still here')"
+        "from planapply.cli.signals import handle_signals\n"
+        "with handle_signals(): signal.raise_signal(signal.SIGHUP); print('still here')"
     )
     done = subprocess.run(
         [COMMAND[0], "-c", script], env=environment, capture_output=True, text=True
@@ -176,11 +176,11 @@ def test_what_is_ignored_stays_ignored(environment: dict[str, str], folder: Path
     assert (done.returncode, done.stdout) == (0, "still here\n")
 
 
-def test_a_second_one_does_not_wait_for_the_end_of_the_first(environment: dict[str, str]) -> None:
+def test_second_signal_does_not_wait_for_the_first(environment: dict[str, str]) -> None:
     script = (
         "import signal\n"
-        "from planapply.cli.signals import Interrupted, handled\n"
-        "with handled():\n"
+        "from planapply.cli.signals import Interrupted, handle_signals\n"
+        "with handle_signals():\n"
         "    try: signal.raise_signal(signal.SIGTERM)\n"
         "    except Interrupted: signal.raise_signal(signal.SIGINT); print('still here')\n"
     )

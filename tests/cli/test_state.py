@@ -104,7 +104,7 @@ Made from:
     )
 
 
-def test_show_of_what_the_state_does_not_know(run: Run, applied: FakeCloud) -> None:
+def test_show_of_an_unknown_node_is_an_error(run: Run, applied: FakeCloud) -> None:
     assert run("state", "show", "cpu-9") == (
         1,
         "",
@@ -126,7 +126,7 @@ Error: cpu-9 was asked for, and no answer is recorded
     )
 
 
-def test_rm_forgets_and_the_next_plan_finds_again(run: Run, applied: FakeCloud) -> None:
+def test_rm_drops_nodes_and_the_next_plan_adopts_them(run: Run, applied: FakeCloud) -> None:
     serial = read().serial
     assert run("state", "rm", "cpu-[0..1]") == (
         0,
@@ -138,7 +138,7 @@ tags and takes them in again; end them yourself if they are not to come back.
     )
     assert sorted(read().nodes) == ["cpu-2", "scheduler"]
     assert read().serial == serial + 1
-    assert len(applied.alive()) == 4
+    assert len(applied.live_vms()) == 4
     assert run("plan") == (
         0,
         snapshot("""\
@@ -153,12 +153,12 @@ Warning: found VMs that the state did not know: cpu-[0..1]
     )
     assert run("apply", "--no-wait").code == 0
     assert sorted(read().nodes) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
-    assert len(applied.alive()) == 4
+    assert len(applied.live_vms()) == 4
 
 
-def test_rm_of_a_vm_that_has_ended(run: Run, applied: FakeCloud) -> None:
+def test_rm_of_a_terminated_vm(run: Run, applied: FakeCloud) -> None:
     vm = read().nodes["cpu-2"].vm
-    applied.end(vm)
+    applied.end_vm(vm)
     assert json.loads(run("state", "rm", "cpu-2", "--json").out) == {"cpu-2": vm}
     assert "  +   cpu-2   large" in run("plan").out
 
@@ -169,7 +169,7 @@ def test_rm_of_the_scheduler_and_of_a_group(run: Run, applied: FakeCloud) -> Non
     assert run("state", "list") == (0, "", "")
 
 
-def test_rm_of_a_node_that_is_not_there_forgets_nothing(run: Run, applied: FakeCloud) -> None:
+def test_rm_of_an_unknown_node_drops_nothing(run: Run, applied: FakeCloud) -> None:
     before = read()
     assert run("state", "rm", "cpu-0", "gpu") == (
         1,
@@ -182,7 +182,7 @@ Error: there is no node 'gpu'
     assert read() == before
 
 
-def test_pull_and_push_move_a_state(run: Run, applied: FakeCloud, tmp_path: Path) -> None:
+def test_pull_and_push_transfer_a_state(run: Run, applied: FakeCloud, tmp_path: Path) -> None:
     change(tls=make_tls("demo"))
     copy, place = tmp_path / "a copy.json", str(tmp_path / "elsewhere.json")
     result = run("state", "pull", str(copy))
@@ -210,10 +210,10 @@ def test_pull_and_push_move_a_state(run: Run, applied: FakeCloud, tmp_path: Path
     Path(STATE).unlink()
     assert run("plan", "--state", place).out.startswith("No changes.")
     assert run("destroy", "--auto-approve", "--state", place).code == 0
-    assert not applied.alive()
+    assert not applied.live_vms()
 
 
-def test_push_refuses_what_would_forget_vms(run: Run, applied: FakeCloud) -> None:
+def test_push_that_would_lose_vms_is_refused(run: Run, applied: FakeCloud) -> None:
     assert run("state", "pull", "old").code == 0
     lineage = read().lineage
     assert run("apply", "--auto-approve", "--no-wait", "--set", "workers.cpu.count=1").code == 0
@@ -266,7 +266,7 @@ Error: rubbish is no planapply state
     assert Path(STATE).read_bytes() == before
 
 
-def test_push_of_the_same_again_is_no_change(run: Run, applied: FakeCloud) -> None:
+def test_push_of_an_equal_state_changes_nothing(run: Run, applied: FakeCloud) -> None:
     assert run("state", "pull", "same").code == 0
     before = os.stat(STATE).st_mtime_ns
     assert run("state", "push", "same").code == 0
@@ -274,7 +274,7 @@ def test_push_of_the_same_again_is_no_change(run: Run, applied: FakeCloud) -> No
     assert os.stat(STATE).st_mtime_ns == before
 
 
-def test_pull_replaces_an_older_copy_and_nothing_else(run: Run, applied: FakeCloud) -> None:
+def test_pull_overwrites_only_an_older_copy(run: Run, applied: FakeCloud) -> None:
     assert run("state", "pull", "copy").code == 0
     serial = change(protect=True).serial
     assert run("state", "pull", "copy").code == 0
@@ -301,7 +301,7 @@ Error: notes is there already, and is no state
     assert read("newer").serial == 99
 
 
-def test_each_waits_for_the_lock_or_says_who_holds_it(run: Run, applied: FakeCloud) -> None:
+def test_every_command_waits_for_the_lock_or_reports_its_holder(run: Run, applied: FakeCloud) -> None:
     run("state", "pull", "copy")
     with open_store(STATE).lock("a test"):
         for arguments in (

@@ -68,7 +68,7 @@ def terminal(environment: dict[str, str], folder: Path) -> dict[str, str]:
     return {**kept, "TERM": "xterm"}
 
 
-def test_colours(terminal: dict[str, str]) -> None:
+def test_colors(terminal: dict[str, str]) -> None:
     assert Terminal(terminal, "plan").finish() == (
         0,
         snapshot("""\
@@ -97,7 +97,7 @@ planapply will change cluster "demo" (fake, mars):
 
 
 @pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}])
-def test_no_colours(terminal: dict[str, str], more: dict[str, str]) -> None:
+def test_no_colors(terminal: dict[str, str], more: dict[str, str]) -> None:
     code, text = Terminal({**terminal, **more}, "plan").finish()
     assert code == 0
     assert "\x1b" not in text
@@ -105,7 +105,7 @@ def test_no_colours(terminal: dict[str, str], more: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("keys", ["no\n", "y\n", "\n", "\x04"])
-def test_only_yes_is_yes(terminal: dict[str, str], keys: str) -> None:
+def test_only_yes_approves(terminal: dict[str, str], keys: str) -> None:
     asked = Terminal(terminal, "apply", "--no-wait")
     asked.until(QUESTION)
     asked.type(keys)
@@ -116,7 +116,7 @@ def test_only_yes_is_yes(terminal: dict[str, str], keys: str) -> None:
     assert not Path("planapply.state.json.lock").exists()
 
 
-def test_ctrl_c_at_the_question(terminal: dict[str, str]) -> None:
+def test_ctrl_c_at_the_prompt(terminal: dict[str, str]) -> None:
     asked = Terminal(terminal, "apply", "--no-wait")
     asked.until(QUESTION)
     asked.type("\x03")
@@ -125,7 +125,7 @@ def test_ctrl_c_at_the_question(terminal: dict[str, str]) -> None:
     assert not Path("planapply.state.json.lock").exists()
 
 
-def test_yes_and_the_display_that_follows(terminal: dict[str, str]) -> None:
+def test_yes_starts_the_live_display(terminal: dict[str, str]) -> None:
     asked = Terminal({**terminal, "FAKE_FIREWALL": "1"}, "apply", "--no-wait")
     asked.until(QUESTION)
     asked.type("yes\n")
@@ -148,7 +148,7 @@ scheduler_address = tcp://127.0.0.1:1
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor
 
 
-def test_ctrl_c_twice_gives_the_terminal_back(terminal: dict[str, str], folder: Path) -> None:
+def test_ctrl_c_twice_restores_the_terminal(terminal: dict[str, str], folder: Path) -> None:
     running = Terminal({**terminal, "FAKE_FOLDER": str(folder)}, "apply", "--auto-approve")
     running.until("launching (small)", anywhere=True)
     running.type("\x03")
@@ -162,7 +162,7 @@ def test_ctrl_c_twice_gives_the_terminal_back(terminal: dict[str, str], folder: 
     assert "Traceback" not in text
 
 
-def test_json_asks_nothing_on_a_terminal_either(terminal: dict[str, str]) -> None:
+def test_json_never_prompts(terminal: dict[str, str]) -> None:
     code, text = Terminal(terminal, "apply", "--json").finish()
     assert code == 1
     assert QUESTION not in text
@@ -170,7 +170,7 @@ def test_json_asks_nothing_on_a_terminal_either(terminal: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_help_and_errors_fit(terminal: dict[str, str], width: int) -> None:
+def test_help_and_errors_fit_the_terminal(terminal: dict[str, str], width: int) -> None:
     for arguments in (["--help"], ["apply", "--help"], ["plan", "--out", "/" + "x/" * 30]):
         _, text = Terminal(terminal, *arguments, width=width).finish()
         assert max(len(line) for line in ESCAPES.sub("", text).splitlines()) <= width

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from cli.commands import Run
-from crash.environment import Ground
-from crash.environment import local as local_ground
+from crash.environment import Environment
+from crash.environment import local_environment
 from inline_snapshot import snapshot
 from planapply_local.provider import LocalProvider
 from planapply_local.vm import kill
@@ -31,7 +31,7 @@ STATE = "planapply.state.json"
 SPEC = """\
 [cluster]
 name = "{name}"
-{ground}
+{environment}
 [workers.cpu]
 count = 2
 options = {{ nthreads = 1, memory_limit = "500 MB" }}
@@ -44,47 +44,47 @@ def read() -> State:
     return state
 
 
-def fixed(text: str) -> str:
+def normalize(text: str) -> str:
     """Without what no two runs share."""
     text = re.sub(r"^ *\d+:\d\d  ", "", text, flags=re.MULTILINE)
-    text = re.sub(r"(?:^[\w.\[\] -]+: ended\n)+", together, text, flags=re.MULTILINE)
+    text = re.sub(r"(?:^[\w.\[\] -]+: ended\n)+", merge_ended_lines, text, flags=re.MULTILINE)
     text = re.sub(rf"\b{NAME}\b", "demo", text)
     text = re.sub(r"vm-[0-9a-f]{20}-\d+", "VM", text)
     return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
 
 
-def together(lines: re.Match[str]) -> str:
+def merge_ended_lines(lines: re.Match[str]) -> str:
     """Nodes that were asked to end at once, which some looks see end one by one."""
     ranges = [line.removesuffix(": ended") for line in lines[0].splitlines()]
     names = from_ranges(" ".join(ranges).split())
     return f"{' '.join(to_ranges(sorted(names, key=sort_key)))}: ended\n"
 
 
-class Site:
+class Project:
     """A cluster of a scheduler and two workers, and the means to disturb it."""
 
-    def __init__(self, ground: Ground, run: Run, folder: Path) -> None:
-        self.ground, self._run, self.folder = ground, run, folder
+    def __init__(self, environment: Environment, run: Run, folder: Path) -> None:
+        self.environment, self._run, self.folder = environment, run, folder
         self.provider = LocalProvider(str(folder / "local"))
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """A command's exit code, and what it prints."""
         result = self._run(*arguments)
-        return result.code, fixed(result.out), fixed(result.err)
+        return result.code, normalize(result.out), normalize(result.err)
 
     def apply(self, *arguments: str) -> tuple[int, str, str]:
         return self("apply", "--auto-approve", "--no-wait", *arguments)
 
     def names(self) -> list[str]:
         """What is really there."""
-        return sorted(str(vm.name) for vm in self.ground.alive(read().lineage))
+        return sorted(str(vm.name) for vm in self.environment.live_vms(read().lineage))
 
     def crash(self, name: str) -> None:
         """All of a node's processes are killed, and it is old enough for that to be believed."""
         record = read().nodes[name]
         kill(record.vm)
         shutil.rmtree(self.folder / "local" / record.vm, ignore_errors=True)
-        while not record.must_show(time.time(), self.provider.limits.settle):
+        while not record.must_be_visible(time.time(), self.provider.limits.consistency_delay):
             time.sleep(0.05)
 
     def launch(self, name: str) -> VM:
@@ -101,27 +101,27 @@ class Site:
 
 
 @pytest.fixture
-def new(run: Run, folder: Path, tmp_path: Path) -> Iterator[Site]:
+def new_project(run: Run, folder: Path, tmp_path: Path) -> Iterator[Project]:
     """Nothing is launched yet."""
-    with local_ground(tmp_path) as ground:
-        Path("planapply.toml").write_text(SPEC.format(name=NAME, ground=ground.spec))
-        yield Site(ground, run, tmp_path)
+    with local_environment(tmp_path) as environment:
+        Path("planapply.toml").write_text(SPEC.format(name=NAME, environment=environment.spec))
+        yield Project(environment, run, tmp_path)
 
 
 @pytest.fixture
-def site(new: Site) -> Site:
-    assert new.apply()[0] == 0
-    return new
+def project(new_project: Project) -> Project:
+    assert new_project.apply()[0] == 0
+    return new_project
 
 
-def edit(old: str, new: str) -> None:
+def edit(old: str, new_project: str) -> None:
     spec = Path("planapply.toml")
     assert old in spec.read_text()
-    spec.write_text(spec.read_text().replace(old, new))
+    spec.write_text(spec.read_text().replace(old, new_project))
 
 
-def test_a_saved_plan_is_carried_out_once(new: Site) -> None:
-    assert new("plan", "--out", "the plan") == (
+def test_saved_plan_is_applied_once(new_project: Project) -> None:
+    assert new_project("plan", "--out", "the plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -136,7 +136,7 @@ Plan: 3 to add, 0 to change, 0 to destroy.
 The plan is saved. To carry it out: planapply apply 'the plan'
 """),
     )
-    assert new("show", "the plan") == (
+    assert new_project("show", "the plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -148,7 +148,7 @@ Plan: 3 to add, 0 to change, 0 to destroy.
 """),
         "",
     )
-    assert new("apply", "--no-wait", "the plan") == (
+    assert new_project("apply", "--no-wait", "the plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -169,8 +169,8 @@ cpu-[0..1]: launching
 cpu-[0..1]: launched
 """),
     )
-    assert new.names() == ["cpu-0", "cpu-1", "scheduler"]
-    assert new("apply", "--no-wait", "the plan") == (
+    assert new_project.names() == ["cpu-0", "cpu-1", "scheduler"]
+    assert new_project("apply", "--no-wait", "the plan") == (
         1,
         "",
         snapshot("""\
@@ -178,13 +178,13 @@ Error: the plan file is stale: the state's serial was 0 and is 6
   Plan again: planapply plan --out FILE
 """),
     )
-    assert new.names() == ["cpu-0", "cpu-1", "scheduler"]
+    assert new_project.names() == ["cpu-0", "cpu-1", "scheduler"]
 
 
-def test_a_saved_plan_is_of_one_spec_and_one_cluster(site: Site) -> None:
-    assert site("plan", "--out", "p", "--replace", "cpu-0")[0] == 0
+def test_stale_or_foreign_saved_plan_is_refused(project: Project) -> None:
+    assert project("plan", "--out", "p", "--replace", "cpu-0")[0] == 0
     edit("count = 2", "count = 3")
-    assert site("apply", "p") == (
+    assert project("apply", "p") == (
         1,
         "",
         snapshot("""\
@@ -193,7 +193,7 @@ Error: the plan file is stale: the spec has changed since it was made
 """),
     )
     edit("count = 3", "count = 2")
-    assert site("apply", "p", "--replace", "cpu-1") == (
+    assert project("apply", "p", "--replace", "cpu-1") == (
         1,
         "",
         snapshot("""\
@@ -202,7 +202,7 @@ Error: a saved plan says itself what is to be done
 """),
     )
     edit(f'name = "{NAME}"', 'name = "other"')
-    assert site("apply", "p", "--state", "other.json") == (
+    assert project("apply", "p", "--state", "other.json") == (
         1,
         "",
         snapshot("""\
@@ -212,13 +212,13 @@ Error: the plan file is for cluster 'demo', and not for the one of this state
     )
     edit('name = "other"', f'name = "{NAME}"')
     before = read().nodes["cpu-0"].vm
-    assert site("apply", "--no-wait", "p")[0] == 0
+    assert project("apply", "--no-wait", "p")[0] == 0
     assert read().nodes["cpu-0"].vm != before
 
 
-def test_a_saved_plan_to_destroy(site: Site) -> None:
-    assert site("plan", "--destroy", "--out", "p")[0] == 0
-    assert site("apply", "p") == (
+def test_saved_destroy_plan_is_applied(project: Project) -> None:
+    assert project("plan", "--destroy", "--out", "p")[0] == 0
+    assert project("apply", "p") == (
         0,
         snapshot("""\
 planapply will destroy cluster "demo" (local):
@@ -237,12 +237,12 @@ scheduler: ending
 scheduler: ended
 """),
     )
-    assert site.names() == []
+    assert project.names() == []
 
 
-def test_a_vm_that_is_gone_is_made_again(site: Site) -> None:
-    site.crash("cpu-1")
-    assert site("plan", "--detailed-exitcode") == (
+def test_lost_vm_is_launched_again(project: Project) -> None:
+    project.crash("cpu-1")
+    assert project("plan", "--detailed-exitcode") == (
         2,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -254,12 +254,12 @@ Plan: 1 to add, 0 to change, 0 to destroy.
 """),
         "",
     )
-    assert site("plan", "--no-refresh") == (
+    assert project("plan", "--no-refresh") == (
         0,
         snapshot('No changes. Cluster "demo" is as its spec says.\n'),
         "",
     )
-    assert site.apply() == (
+    assert project.apply() == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -280,17 +280,17 @@ cpu-1: launching
 cpu-1: launched
 """),
     )
-    assert site.names() == ["cpu-0", "cpu-1", "scheduler"]
+    assert project.names() == ["cpu-0", "cpu-1", "scheduler"]
 
 
-def test_refresh_only_records_what_is_gone(site: Site) -> None:
-    assert site("plan", "--refresh-only") == (
+def test_refresh_only_records_lost_vms(project: Project) -> None:
+    assert project("plan", "--refresh-only") == (
         0,
         snapshot("No changes. The state agrees with what exists.\n"),
         "",
     )
-    site.crash("cpu-1")
-    assert site("plan", "--refresh-only", "--detailed-exitcode") == (
+    project.crash("cpu-1")
+    assert project("plan", "--refresh-only", "--detailed-exitcode") == (
         2,
         snapshot("""\
 planapply will update the state of cluster "demo" (local). What has changed in the cloud is
@@ -302,7 +302,7 @@ Warning: cpu-1: its VM VM is gone
 """),
     )
     assert "cpu-1" in read().nodes
-    assert site.apply("--refresh-only") == (
+    assert project.apply("--refresh-only") == (
         0,
         snapshot("""\
 planapply will update the state of cluster "demo" (local). What has changed in the cloud is
@@ -317,7 +317,7 @@ cpu-1: ended
 """),
     )
     assert sorted(read().nodes) == ["cpu-0", "scheduler"]
-    assert site("plan") == (
+    assert project("plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -330,9 +330,9 @@ Plan: 1 to add, 0 to change, 0 to destroy.
     )
 
 
-def test_a_scheduler_that_is_gone_takes_its_workers_along(site: Site) -> None:
-    site.crash("scheduler")
-    assert site("plan") == (
+def test_lost_scheduler_replaces_its_workers(project: Project) -> None:
+    project.crash("scheduler")
+    assert project("plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -348,9 +348,9 @@ Plan: 3 to add, 0 to change, 2 to destroy.
     )
 
 
-def test_an_unknown_vm_is_adopted_where_its_name_is_free(site: Site) -> None:
-    site.launch("cpu-2")
-    assert site("plan") == (
+def test_unknown_vm_is_adopted_if_its_name_is_free(project: Project) -> None:
+    project.launch("cpu-2")
+    assert project("plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -366,7 +366,7 @@ Warning: found VMs that the state did not know: cpu-2
   They carry this cluster's tags and are taken into the state.
 """),
     )
-    assert site.apply("--set", "workers.cpu.count=3") == (
+    assert project.apply("--set", "workers.cpu.count=3") == (
         0,
         snapshot('No changes. Cluster "demo" is as its spec says.\n'),
         snapshot("""\
@@ -376,13 +376,13 @@ Warning: found VMs that the state did not know: cpu-2
 """),
     )
     assert sorted(read().nodes) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
-    assert site.names() == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+    assert project.names() == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
 
 
-def test_an_unknown_vm_is_ended_where_its_name_is_taken(site: Site) -> None:
-    site.launch("cpu-0")
-    assert site.names() == ["cpu-0", "cpu-0", "cpu-1", "scheduler"]
-    assert site("plan") == (
+def test_unknown_vm_is_terminated_if_its_name_is_taken(project: Project) -> None:
+    project.launch("cpu-0")
+    assert project.names() == ["cpu-0", "cpu-0", "cpu-1", "scheduler"]
+    assert project("plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -394,7 +394,7 @@ Plan: 0 to add, 0 to change, 1 to destroy.
 """),
         snapshot(""),
     )
-    assert site.apply() == (
+    assert project.apply() == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -410,12 +410,12 @@ scheduler_address = tcp://ADDRESS
 """),
         snapshot(""),
     )
-    assert site.names() == ["cpu-0", "cpu-1", "scheduler"]
+    assert project.names() == ["cpu-0", "cpu-1", "scheduler"]
 
 
-def test_changed_tags_are_put_right_in_place(site: Site) -> None:
+def test_changed_tags_are_fixed_in_place(project: Project) -> None:
     edit('provider = "local"', 'tags = { team = "bio" }\nprovider = "local"')
-    assert site.apply() == (
+    assert project.apply() == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -437,8 +437,8 @@ cpu-[0..1]: tags updated
 """),
     )
     vm = read().nodes["cpu-0"].vm
-    site.provider.retag([vm], {"team": "geo"}, [])
-    assert site("plan") == (
+    project.provider.retag([vm], {"team": "geo"}, [])
+    assert project("plan") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -450,7 +450,7 @@ Plan: 0 to add, 1 to change, 0 to destroy.
 """),
         "",
     )
-    assert site.apply() == (
+    assert project.apply() == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -467,11 +467,11 @@ scheduler_address = tcp://ADDRESS
         snapshot("cpu-0: tags updated\n"),
     )
     assert read().nodes["cpu-0"].vm == vm
-    assert {v.tags["team"] for v in site.ground.alive(read().lineage)} == {"bio"}
+    assert {v.tags["team"] for v in project.environment.live_vms(read().lineage)} == {"bio"}
 
 
-def test_target(new: Site) -> None:
-    assert new("plan", "--target", "cpu-1") == (
+def test_target(new_project: Project) -> None:
+    assert new_project("plan", "--target", "cpu-1") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -483,9 +483,9 @@ Plan: 2 to add, 0 to change, 0 to destroy.
 """),
         snapshot(""),
     )
-    assert new.apply("--target", "cpu-1")[0] == 0
-    assert new.names() == ["cpu-1", "scheduler"]
-    assert new("plan", "--target", "gpu") == (
+    assert new_project.apply("--target", "cpu-1")[0] == 0
+    assert new_project.names() == ["cpu-1", "scheduler"]
+    assert new_project("plan", "--target", "gpu") == (
         1,
         "",
         snapshot("""\
@@ -493,7 +493,7 @@ Error: there is no node 'gpu'
   Nodes: scheduler cpu-[0..1]. Name a node, a group, or a range such as cpu-[0..3].
 """),
     )
-    assert new("destroy", "--auto-approve", "--target", "cpu") == (
+    assert new_project("destroy", "--auto-approve", "--target", "cpu") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -511,12 +511,12 @@ cpu-1: ending
 cpu-1: ended
 """),
     )
-    assert new.names() == ["scheduler"]
+    assert new_project.names() == ["scheduler"]
 
 
-def test_replace(site: Site) -> None:
+def test_replace(project: Project) -> None:
     before = {name: record.vm for name, record in read().nodes.items()}
-    assert site.apply("--replace", "cpu-[0..1]") == (
+    assert project.apply("--replace", "cpu-[0..1]") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -539,7 +539,7 @@ cpu-[0..1]: launched
     )
     after = {name: record.vm for name, record in read().nodes.items()}
     assert {name for name in after if after[name] != before[name]} == {"cpu-0", "cpu-1"}
-    assert site("plan", "--replace", "scheduler") == (
+    assert project("plan", "--replace", "scheduler") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
@@ -555,9 +555,9 @@ Plan: 3 to add, 0 to change, 3 to destroy.
     )
 
 
-def test_protect(site: Site) -> None:
+def test_protect(project: Project) -> None:
     edit('provider = "local"', 'protect = true\nprovider = "local"')
-    assert site("plan", "--replace", "cpu-0") == (
+    assert project("plan", "--replace", "cpu-0") == (
         1,
         "",
         snapshot("""\
@@ -565,8 +565,8 @@ Error: the cluster is protected, and this would end cpu-0
   Set `protect = false` under [cluster] and apply that first, if you mean it.
 """),
     )
-    assert site.apply("--set", "workers.cpu.count=3")[0] == 0
-    assert site.apply() == (
+    assert project.apply("--set", "workers.cpu.count=3")[0] == 0
+    assert project.apply() == (
         1,
         "",
         snapshot("""\
@@ -574,7 +574,7 @@ Error: the cluster is protected, and this would end cpu-2
   Set `protect = false` under [cluster] and apply that first, if you mean it.
 """),
     )
-    assert site("destroy", "--auto-approve") == (
+    assert project("destroy", "--auto-approve") == (
         1,
         "",
         snapshot("""\
@@ -583,8 +583,8 @@ Error: the cluster is protected, and this would end scheduler cpu-[0..2]
 """),
     )
     os.unlink("planapply.toml")
-    assert site("destroy", "--auto-approve", "--state", STATE)[0] == 1
-    assert site.names() == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+    assert project("destroy", "--auto-approve", "--state", STATE)[0] == 1
+    assert project.names() == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
 
 
 def change(alter: Callable[[State], None]) -> None:
@@ -596,7 +596,7 @@ def change(alter: Callable[[State], None]) -> None:
     store.write(state)
 
 
-def test_a_state_of_another_machine_is_left_alone(site: Site) -> None:
+def test_state_of_another_machine_is_refused(project: Project) -> None:
     change(lambda state: state.cloud.update(host="elsewhere"))
     for command in (
         ["plan"],
@@ -604,7 +604,7 @@ def test_a_state_of_another_machine_is_left_alone(site: Site) -> None:
         ["destroy", "--auto-approve"],
         ["status"],
     ):
-        code, out, err = site(*command)
+        code, out, err = project(*command)
         said = " ".join(err.split()).replace(os.uname().nodename, "HERE")
         assert (code, out, said) == (
             1,
@@ -612,14 +612,14 @@ def test_a_state_of_another_machine_is_left_alone(site: Site) -> None:
             "Error: the state of cluster 'demo' is about another cloud host: the state is about "
             "elsewhere, this is HERE. Use the account, region or machine that it was made in.",
         )
-    assert len(site.names()) == 3
+    assert len(project.names()) == 3
 
 
-def test_a_cluster_that_is_made_again_under_the_same_state(site: Site) -> None:
-    assert site("destroy", "--auto-approve")[0] == 0
+def test_cluster_is_created_again_with_the_same_state(project: Project) -> None:
+    assert project("destroy", "--auto-approve")[0] == 0
     lineage, serial = read().lineage, read().serial
-    assert site.names() == []
-    assert site.apply()[0] == 0
+    assert project.names() == []
+    assert project.apply()[0] == 0
     assert read().lineage == lineage
     assert read().serial > serial
-    assert site.names() == ["cpu-0", "cpu-1", "scheduler"]
+    assert project.names() == ["cpu-0", "cpu-1", "scheduler"]

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def quick() -> Iterator[None]:
+def short_timeouts() -> Iterator[None]:
     """Nobody waits for what never comes."""
     with dask.config.set(
         {

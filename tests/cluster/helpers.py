@@ -13,26 +13,26 @@ from planapply.fleet import Journal
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds, for what takes a tenth of one: a busy machine is no defect."""
 
 
-def settle(cluster: Cluster) -> None:
+def apply_pending(cluster: Cluster) -> None:
     """Wait until what was asked of the cluster is done; raises what failed."""
     cluster.sync(cluster._correct_state)
 
 
-def until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     """Wait for something that will come; the limit only ends a broken test."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.01)
 
 
-async def alone() -> None:
+async def wait_for_other_tasks() -> None:
     """Wait until no other task is left in this event loop: what was closed ends in a few turns."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while (tasks := asyncio.all_tasks()) != {asyncio.current_task()}:
         assert time.monotonic() < end, tasks
         await asyncio.sleep(0.01)
@@ -56,7 +56,7 @@ def count_runs(client: Client, log: Path, tasks: int) -> list[Future]:
     return futures
 
 
-def runs(log: Path) -> list[int]:
+def read_runs(log: Path) -> list[int]:
     """The numbers of the tasks that were run, in order of number."""
     return sorted(map(int, log.read_text().split()))
 
@@ -66,4 +66,4 @@ EVENTS: dict[str, threading.Event] = {}
 
 def wait_for(event: str) -> bool:
     """A task that is busy until the event comes; its worker is in this process."""
-    return EVENTS[event].wait(PATIENCE)
+    return EVENTS[event].wait(TIMEOUT)

@@ -41,18 +41,18 @@ class Cloud:
     """The truth, and the port to it."""
 
     limits: Limits = field(
-        default_factory=lambda: Limits(batch=500, terminate_batch=5000, settle=0.0, poll=0.01)
+        default_factory=lambda: Limits(batch=500, terminate_batch=5000, consistency_delay=0.0, poll=0.01)
     )
     vms: dict[str, VM] = field(default_factory=dict)
     servers: dict[str, list[Any]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
-    refused: set[str] = field(default_factory=set)
+    refused_names: set[str] = field(default_factory=set)
     """Nodes that can't be launched."""
-    gate: threading.Event | None = None
+    terminate_gate: threading.Event | None = None
     """Nothing ends before this."""
-    stuck: bool = False
+    refuse_terminate: bool = False
     """Nothing can be ended."""
-    asked: list[str] = field(default_factory=list)
+    launched_names: list[str] = field(default_factory=list)
     """Every node that was launched, in order."""
 
     def __post_init__(self) -> None:
@@ -71,16 +71,16 @@ class Cloud:
     def launch(self, request: LaunchRequest) -> LaunchResult:
         self.calls["launch"] += 1
         launched = []
-        for place, name in enumerate(request.names):
-            if name in self.refused:
+        for index, name in enumerate(request.names):
+            if name in self.refused_names:
                 continue
             vm = VM(
-                id=f"vm-{request.token}-{place}",
+                id=f"vm-{request.token}-{index}",
                 tags=dict(request.tags),
-                index=place,
+                index=index,
                 private_address="127.0.0.1",
             )
-            self.asked.append(name)
+            self.launched_names.append(name)
             if request.config.cls == HANDLE_ONLY:
                 self.vms[vm.id] = vm
             else:
@@ -99,10 +99,10 @@ class Cloud:
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         self.calls["terminate"] += 1
-        if self.stuck:
+        if self.refuse_terminate:
             raise ProviderError(ErrorKind.UNAUTHORIZED, "you may not end VMs", "Ask for it.")
-        if self.gate is not None:
-            assert self.gate.wait(120)
+        if self.terminate_gate is not None:
+            assert self.terminate_gate.wait(120)
         for id in ids:
             if id in self.servers:
                 self.run(self._stop(id))
@@ -119,11 +119,11 @@ class Cloud:
         """The nodes whose VMs exist."""
         return sorted(str(vm.name) for vm in self.vms.values())
 
-    def end(self, name: str) -> None:
+    def end_vm(self, name: str) -> None:
         """The VM ends, and nobody asked."""
-        self.run(self._end(self.vm(name).id))
+        self.run(self._end_vm(self.vm(name).id))
 
-    def hang(self, name: str) -> None:
+    def stop_servers(self, name: str) -> None:
         """What runs on the VM ends, and the VM does not."""
         self.run(self._stop(self.vm(name).id))
 
@@ -154,8 +154,8 @@ class Cloud:
             argv = request.boots[request.names.index(name)].argv
             address = next(text for text in argv if text.startswith("tcp://"))
             workers = [
-                Worker(address, name=of, **{"nthreads": 1, **config.options})
-                for of in worker_names(name, config.processes)
+                Worker(address, name=worker_name, **{"nthreads": 1, **config.options})
+                for worker_name in worker_names(name, config.processes)
             ]
             self.servers[vm.id] = list(await asyncio.gather(*workers))
         self.vms[vm.id] = vm
@@ -165,7 +165,7 @@ class Cloud:
         servers = self.servers.pop(id, [])
         await asyncio.gather(*(server.close() for server in servers))
 
-    async def _end(self, id: str) -> None:
+    async def _end_vm(self, id: str) -> None:
         await self._stop(id)
         self.vms.pop(id, None)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import EVENTS, settle, until, wait_for
+from cluster.helpers import EVENTS, apply_pending, wait_until, wait_for
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Adaptive, Client
 from inline_snapshot import snapshot
@@ -50,23 +50,23 @@ def busy() -> Iterator[str]:
         EVENTS["busy"].set()
 
 
-def test_load_makes_nodes_and_idleness_ends_them(
+def test_load_adds_nodes_and_idleness_removes_them(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     with Cluster.adopt(applied()) as cluster, Client(cluster) as client:
         cluster.adapt(minimum=1, maximum=3, interval="20ms", target_duration="1ms")
-        until(lambda: [*cluster.workers] == ["cpu-0"])
+        wait_until(lambda: [*cluster.workers] == ["cpu-0"])
         with busy() as event:
             futures = client.map(wait_for, [event] * 10, pure=False)
-            until(lambda: len(cluster.workers) > 1)
+            wait_until(lambda: len(cluster.workers) > 1)
         assert client.gather(futures) == [True] * 10
         del futures
-        until(lambda: len(cluster.workers) == 1)
+        wait_until(lambda: len(cluster.workers) == 1)
     assert len(cloud.names()) == 2
     assert not plan(workspace()).plan.changes
 
 
-def test_bounds_in_workers_become_nodes(applied: Open) -> None:
+def test_bounds_are_converted_from_workers_to_nodes(applied: Open) -> None:
     def bounds(**said: Any) -> tuple[float, float]:
         made = cluster.adapt(interval=0, **said)
         return made.minimum, made.maximum
@@ -87,7 +87,7 @@ def test_bounds_in_workers_become_nodes(applied: Open) -> None:
             cluster.adapt(group="x")
 
 
-def test_only_its_own_group_counts(cloud: Cloud, applied: Open) -> None:
+def test_only_the_adaptive_group_counts(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with adaptive(workspace, 3, 8) as (cluster, client, made):
             assert made.plan == made.requested == made.observed == {"cpu-0", "cpu-1", "cpu-2"}
@@ -118,7 +118,7 @@ def test_only_its_own_group_counts(cloud: Cloud, applied: Open) -> None:
     asyncio.run(main())
 
 
-def test_more_work_makes_more_nodes(cloud: Cloud, applied: Open) -> None:
+def test_more_work_adds_nodes(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         options = {"target_duration": "1ms", "maximum": 6}
         async with adaptive(workspace, 1, 4, **options) as (cluster, client, made):
@@ -141,10 +141,10 @@ def test_more_work_makes_more_nodes(cloud: Cloud, applied: Open) -> None:
     asyncio.run(main())
 
 
-def test_nodes_that_have_not_joined_end_first(cloud: Cloud, applied: Open) -> None:
+def test_nodes_that_have_not_joined_are_removed_first(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with adaptive(workspace, 3, 3, minimum=2) as (cluster, _, made):
-            await asyncio.to_thread(cloud.hang, "cpu-0")
+            await asyncio.to_thread(cloud.stop_servers, "cpu-0")
             while "cpu-0" in made.observed:
                 await asyncio.sleep(0.01)
             for _ in range(made.wait_count):
@@ -156,9 +156,9 @@ def test_nodes_that_have_not_joined_end_first(cloud: Cloud, applied: Open) -> No
     asyncio.run(main())
 
 
-def test_where_there_is_no_room_it_is_not_asked_again_at_once(cloud: Cloud, applied: Open) -> None:
+def test_failed_launch_is_not_retried_at_once(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
-        cloud.refused = {f"cpu-{i}" for i in range(1, 9)}
+        cloud.refused_names = {f"cpu-{i}" for i in range(1, 9)}
         async with adaptive(workspace, 1, 1) as (cluster, _, made):
             await made.scale_up(2)
             with pytest.raises(PlanapplyError, match="no room"):
@@ -177,7 +177,7 @@ def test_where_there_is_no_room_it_is_not_asked_again_at_once(cloud: Cloud, appl
     asyncio.run(main())
 
 
-def test_one_at_a_time(applied: Open, workspace: Open) -> None:
+def test_only_one_cluster_object_can_adapt(applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
         adapting = first.adapt(interval="1s")
         with pytest.raises(PlanapplyError) as raised:
@@ -187,7 +187,7 @@ this process scales this cluster adaptively already
 Another Cluster object does: call adapt() on that one, or close it first. Two of them would undo each other's changes.\
 """)
         second.scale(1)  # by hand anybody may
-        settle(second)
+        apply_pending(second)
         assert first.adapt(maximum=2) is not adapting  # one's own is replaced
         first._adaptive.stop()
         second.adapt(interval="1s")
@@ -197,7 +197,7 @@ Another Cluster object does: call adapt() on that one, or close it first. Two of
         third.adapt()  # leaving gave it back
 
 
-def test_an_adaptive_that_can_not_be_made_claims_nothing(applied: Open, workspace: Open) -> None:
+def test_failed_adapt_takes_no_adaptive_lock(applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
         with pytest.raises(TypeError, match=r"derive it from planapply\.api\.adaptive"):
             first.adapt(Adaptive=Adaptive)
@@ -206,7 +206,7 @@ def test_an_adaptive_that_can_not_be_made_claims_nothing(applied: Open, workspac
         second.adapt()
 
 
-def test_a_class_of_one_s_own(applied: Open) -> None:
+def test_custom_adaptive_class(applied: Open) -> None:
     class Stubborn(GroupAdaptive):
         """Always wants the same."""
 
@@ -215,4 +215,4 @@ def test_a_class_of_one_s_own(applied: Open) -> None:
 
     with Cluster.adopt(applied()) as cluster:
         assert isinstance(cluster.adapt(Adaptive=Stubborn, interval="20ms"), Stubborn)
-        until(lambda: sorted(cluster.workers) == ["cpu-0", "cpu-1"])
+        wait_until(lambda: sorted(cluster.workers) == ["cpu-0", "cpu-1"])

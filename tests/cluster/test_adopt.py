@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import alone, settle, until
+from cluster.helpers import wait_for_other_tasks, apply_pending, wait_until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Client
 from distributed.core import Status
@@ -22,7 +22,7 @@ MIXED = (
 NODES = ["cpu-0", "io-0", "scheduler"]
 
 
-def test_adopts_what_runs_and_launches_nothing(cloud: Cloud, applied: Open) -> None:
+def test_adopt_launches_nothing(cloud: Cloud, applied: Open) -> None:
     workspace = applied(MIXED)
     before = cloud.calls["launch"]
     with Cluster.adopt(workspace) as cluster:
@@ -71,7 +71,7 @@ def leave_twice(cluster: Cluster) -> None:
     "leave",
     [Cluster.close, leave_with, leave_with_error, leave_by_client, leave_at_exit, leave_twice],
 )
-def test_leaving_leaves_it_running(
+def test_close_leaves_the_cluster_running(
     leave: Callable[[Cluster], object], cloud: Cloud, applied: Open
 ) -> None:
     workspace = applied(MIXED)
@@ -84,7 +84,7 @@ def test_leaving_leaves_it_running(
         assert again.observed == {"cpu-0", "io-0"}
 
 
-def test_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
+def test_adopt_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with (
             Cluster.adopt(applied_spec, asynchronous=True) as cluster,
@@ -95,14 +95,14 @@ def test_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
         first, second = await asyncio.gather(cluster, cluster)
         assert first is second
         await asyncio.gather(cluster.close(), cluster.close())
-        await alone()
+        await wait_for_other_tasks()
 
     applied_spec = applied(MIXED)
     asyncio.run(main())
     assert cloud.names() == NODES
 
 
-def test_two_that_await_one_that_is_starting(cloud: Cloud, applied: Open) -> None:
+def test_two_tasks_await_a_starting_cluster(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         cluster = Cluster.adopt(workspace, asynchronous=True)
         await asyncio.gather(cluster, cluster)
@@ -113,10 +113,10 @@ def test_two_that_await_one_that_is_starting(cloud: Cloud, applied: Open) -> Non
     asyncio.run(main())
 
 
-def test_a_scheduler_that_does_not_answer(cloud: Cloud, applied: Open) -> None:
+def test_unresponsive_scheduler_is_reported(cloud: Cloud, applied: Open) -> None:
     workspace = applied(MIXED)
     address = cloud.scheduler.address
-    cloud.hang("scheduler")
+    cloud.stop_servers("scheduler")
     with pytest.raises(PlanapplyError) as raised:
         Cluster.adopt(workspace, timeout=0.1)
     [told] = raised.value.diagnostics
@@ -134,19 +134,19 @@ def test_a_scheduler_that_does_not_answer(cloud: Cloud, applied: Open) -> None:
     asyncio.run(main())
 
 
-def test_a_cluster_that_was_never_applied(workspace: Open) -> None:
+def test_adopt_before_any_apply_is_an_error(workspace: Open) -> None:
     with pytest.raises(PlanapplyError, match=r"there is no state at .*zoo\.state\.json"):
         Cluster.adopt(workspace())
 
 
-def test_a_scheduler_whose_vm_is_gone(cloud: Cloud, applied: Open) -> None:
+def test_lost_scheduler_vm_is_reported(cloud: Cloud, applied: Open) -> None:
     workspace = applied()
-    cloud.end("scheduler")
+    cloud.end_vm("scheduler")
     with pytest.raises(PlanapplyError, match="the scheduler of cluster 'zoo' does not run"):
         Cluster.adopt(workspace)
 
 
-def test_its_name_is_that_of_the_spec(cloud: Cloud, applied: Open) -> None:
+def test_name_is_that_of_the_spec(cloud: Cloud, applied: Open) -> None:
     workspace = applied()
     scheduler = cloud.scheduler
 
@@ -156,32 +156,32 @@ def test_its_name_is_that_of_the_spec(cloud: Cloud, applied: Open) -> None:
     cloud.run(rename())
     with Cluster.adopt(workspace) as cluster:
         assert cluster.name == "zoo"
-        until(lambda: scheduler.get_metadata(["cluster-manager-info"])["name"] == "zoo")
+        wait_until(lambda: scheduler.get_metadata(["cluster-manager-info"])["name"] == "zoo")
 
 
-def test_a_worker_whose_vm_ended_before(cloud: Cloud, applied: Open, workspace: Open) -> None:
+def test_lost_worker_vm_is_dropped(cloud: Cloud, applied: Open, workspace: Open) -> None:
     opened = applied(MIXED.replace("min = 1", "min = 0"))
     with Cluster.adopt(opened) as cluster:
         cluster.scale(3)
-    cloud.end("cpu-1")
-    cloud.end("io-0")
+    cloud.end_vm("cpu-1")
+    cloud.end_vm("io-0")
     with Cluster.adopt(opened) as cluster:
         assert cluster.plan == {"cpu-0", "cpu-2"}
         # With the next change the state forgets it, and its number is not given again.
         cluster.scale(3)
-        settle(cluster)
+        apply_pending(cluster)
         assert cluster.plan == {"cpu-0", "cpu-2", "cpu-3"}
     # The lost one of a `count` group is for `apply`.
     changes = plan(opened).plan.changes
     assert [(change.name, change.action.value) for change in changes] == [("io-0", "create")]
 
 
-def test_options_that_a_running_cluster_does_not_have(applied: Open) -> None:
+def test_unsupported_options_are_refused(applied: Open) -> None:
     with pytest.raises(TypeError, match="takes no workers"):
         Cluster.adopt(applied(), workers={})  # type: ignore[call-arg]
 
 
-def test_what_is_closed_can_not_be_changed(applied: Open) -> None:
+def test_closed_cluster_cannot_be_changed(applied: Open) -> None:
     cluster = Cluster.adopt(applied())
     cluster.close()
     with pytest.raises(RuntimeError, match="it is closed"):
@@ -190,7 +190,7 @@ def test_what_is_closed_can_not_be_changed(applied: Open) -> None:
         cluster.adapt()
 
 
-def test_warnings_of_the_spec_are_told(applied: Open, workspace: Open) -> None:
+def test_spec_warnings_are_emitted(applied: Open, workspace: Open) -> None:
     applied()
     opened = workspace(SPEC.replace("distributed.Worker", "distributed.Woker"))
     with pytest.warns(UserWarning, match="`distributed` may have no class `Woker`"):
@@ -216,28 +216,28 @@ def test_destroy_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
     assert cloud.names() == []
 
 
-def test_destroy_says_what_it_could_not_end(cloud: Cloud, applied: Open) -> None:
+def test_destroy_reports_failures(cloud: Cloud, applied: Open) -> None:
     cluster = Cluster.adopt(applied(MIXED))
-    cloud.stuck = True
+    cloud.refuse_terminate = True
     with pytest.raises(PlanapplyError, match="you may not end VMs"):
         cluster.destroy()
-    cloud.stuck = False
+    cloud.refuse_terminate = False
     assert cloud.names() == NODES
 
 
 PROTECTED = SPEC.replace("[workers", "protect = true\n[workers", 1)
 
 
-def test_a_protected_cluster_is_not_destroyed(cloud: Cloud, applied: Open) -> None:
+def test_protected_cluster_is_not_destroyed(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(PROTECTED)) as cluster:
         with pytest.raises(PlanapplyError, match="protected"):
             cluster.destroy()
         cluster.scale(2)  # as if nobody had asked
-        settle(cluster)
+        apply_pending(cluster)
         assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
 
 
-def test_a_protected_cluster_is_not_destroyed_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
+def test_protected_cluster_is_not_destroyed_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(workspace, asynchronous=True) as cluster:
             with pytest.raises(PlanapplyError, match="protected"):
@@ -250,25 +250,25 @@ def test_a_protected_cluster_is_not_destroyed_in_an_event_loop(cloud: Cloud, app
     asyncio.run(main())
 
 
-def test_protect_leaves_an_elastic_group_to_scale_and_not_to_a_plan(
+def test_protect_allows_scale_but_not_a_plan(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     with Cluster.adopt(applied(PROTECTED)) as cluster:
         cluster.scale(3)
-        settle(cluster)
+        apply_pending(cluster)
         cluster.scale(2)
-        settle(cluster)
+        apply_pending(cluster)
         assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
     with pytest.raises(PlanapplyError, match="protected, and this would end cpu-1"):
         plan(workspace(PROTECTED.replace("max = 8", "max = 1")))
 
 
-def test_from_a_state_alone(
+def test_adopt_from_a_state_alone(
     cloud: Cloud, applied: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = applied(MIXED)
-    alone = CloudWorkspace(workspace.store, cloud=cloud)
-    with Cluster.adopt(alone) as cluster:
+    wait_for_other_tasks = CloudWorkspace(workspace.store, cloud=cloud)
+    with Cluster.adopt(wait_for_other_tasks) as cluster:
         assert cluster.name == "zoo"
         assert cluster.observed == {"cpu-0", "io-0"}
         with pytest.raises(ValueError, match=r"use Cluster\.from_spec"):

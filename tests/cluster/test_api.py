@@ -15,19 +15,19 @@ def imported(code: str) -> set[str]:
     return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
 
 
-def test_importing_it_imports_nothing() -> None:
+def test_importing_planapply_imports_nothing() -> None:
     assert imported("import planapply; planapply.__version__") == set()
 
 
-def test_listing_it_imports_nothing() -> None:
+def test_dir_imports_nothing() -> None:
     assert imported("import planapply; dir(planapply)") == set()
 
 
-def test_a_spec_needs_no_dask() -> None:
+def test_loading_a_spec_needs_no_dask() -> None:
     assert imported("from planapply import load_spec") & {"distributed", "boto3"} == set()
 
 
-def test_everything_is_there() -> None:
+def test_public_names_exist() -> None:
     assert planapply.__all__ == [
         "Cluster",
         "VMScheduler",
@@ -41,6 +41,6 @@ def test_everything_is_there() -> None:
         assert getattr(planapply, name)
 
 
-def test_nothing_else_is_there() -> None:
+def test_unknown_names_raise() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Spec'"):
         planapply.Spec  # type: ignore[attr-defined]  # noqa: B018

@@ -1,7 +1,7 @@
 """Thousands of nodes cost the provider and the state what one batch costs."""
 
 from cluster.conftest import SPEC, Open
-from cluster.helpers import settle
+from cluster.helpers import apply_pending
 from cluster.inprocess import HANDLE_ONLY, Cloud
 
 from planapply import Cluster
@@ -12,27 +12,27 @@ MANY = SPEC.replace("max = 8", "max = 5000").replace("distributed.Worker", HANDL
 MOST_WRITES = 15  # of the state, in one change
 
 
-def test_5000_nodes_are_one_batch_up_and_one_down(
+def test_5000_nodes_scale_in_one_batch_each_way(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     with Cluster.adopt(applied(MANY)) as cluster:
         launches, writes = cloud.calls["launch"], workspace(MANY).read().serial
         cluster.scale(5000)
-        settle(cluster)
+        apply_pending(cluster)
         assert len(cluster.workers) == len(cluster.plan) == 5000
         assert cloud.calls["launch"] == launches + 5000 // cloud.limits.batch
         assert workspace(MANY).read().serial - writes <= MOST_WRITES
         assert not plan(workspace(MANY)).plan.changes
         writes = workspace(MANY).read().serial
         cluster.scale(0)
-        settle(cluster)
+        apply_pending(cluster)
         assert not cluster.workers
         assert cloud.calls["terminate"] == 1
         assert workspace(MANY).read().serial - writes <= MOST_WRITES
     assert cloud.names() == ["scheduler"]
 
 
-def test_adopting_5000_nodes_asks_once(cloud: Cloud, applied: Open, workspace: Open) -> None:
+def test_adopting_5000_nodes_makes_one_call(cloud: Cloud, applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied(MANY)) as cluster:
         cluster.scale(5000)
     looks, launches = cloud.calls["find"], cloud.calls["launch"]

@@ -28,7 +28,7 @@ def end_threads(but: SpecCluster | None = None) -> None:
 
 
 def test_names_classes_and_groups(workspace: Open) -> None:
-    spec = LoadedSpec.of(workspace(TEXT)).cluster_spec()
+    spec = LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec()
     assert [*spec] == ["scheduler", "workers"]
     assert spec["scheduler"]["cls"] is VMScheduler
     assert {name: entry["cls"] for name, entry in spec["workers"].items()} == {
@@ -40,7 +40,7 @@ def test_names_classes_and_groups(workspace: Open) -> None:
 
 
 def test_runs_in_a_stock_spec_cluster(cloud: Cloud, workspace: Open) -> None:
-    spec = LoadedSpec.of(workspace(TEXT)).cluster_spec()
+    spec = LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec()
     assert cloud.names() == []
     assert workspace(TEXT).store.read() is None
     with SpecCluster(**spec) as cluster, Client(cluster) as client:
@@ -59,16 +59,16 @@ def test_runs_in_a_stock_spec_cluster(cloud: Cloud, workspace: Open) -> None:
     assert state.endpoint is None
 
 
-def test_a_cluster_that_exists_is_not_launched_again(cloud: Cloud, applied: Open) -> None:
-    spec = LoadedSpec.of(applied(TEXT))
+def test_existing_cluster_is_not_launched_again(cloud: Cloud, applied: Open) -> None:
+    spec = LoadedSpec.from_workspace(applied(TEXT))
     with pytest.raises(PlanapplyError, match="cluster 'zoo' exists already"):
         spec.cluster_spec()
     assert cloud.calls["launch"] == 3
 
 
-def test_two_processes_launch_it_once(cloud: Cloud, workspace: Open) -> None:
-    first = LoadedSpec.of(workspace(TEXT)).cluster_spec()
-    second = LoadedSpec.of(workspace(TEXT)).cluster_spec()
+def test_two_processes_launch_one_cluster(cloud: Cloud, workspace: Open) -> None:
+    first = LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec()
+    second = LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec()
     with SpecCluster(**first) as cluster:
         names = cloud.names()
         with pytest.raises(RuntimeError, match="scheduler: it is there already"):
@@ -79,17 +79,17 @@ def test_two_processes_launch_it_once(cloud: Cloud, workspace: Open) -> None:
         assert cloud.calls["terminate"] == 0
 
 
-def test_a_protected_one_is_refused(workspace: Open) -> None:
-    spec = LoadedSpec.of(workspace(TEXT.replace('"zoo"', '"zoo"\nprotect = true')))
+def test_protected_cluster_is_refused(workspace: Open) -> None:
+    spec = LoadedSpec.from_workspace(workspace(TEXT.replace('"zoo"', '"zoo"\nprotect = true')))
     with pytest.raises(PlanapplyError, match="cluster 'zoo' is protected"):
         spec.cluster_spec()
 
 
-def test_what_it_needs_beside_vms_is_made_and_removed(cloud: Cloud, workspace: Open) -> None:
+def test_supporting_resources_are_created_and_removed(cloud: Cloud, workspace: Open) -> None:
     class Guarded(Cloud):
         """VMs need a wall around them."""
 
-        def wanted(self, cluster: str, config: object) -> dict[str, Resource]:
+        def required_resources(self, cluster: str, config: object) -> dict[str, Resource]:
             return {"wall": Resource(kind="wall")}
 
         def prepare(self, name: str, resource: Resource, tags: object) -> Resource:
@@ -104,17 +104,17 @@ def test_what_it_needs_beside_vms_is_made_and_removed(cloud: Cloud, workspace: O
 
     walls: list[str] = []
     cloud.__class__ = Guarded
-    with SpecCluster(**LoadedSpec.of(workspace(TEXT)).cluster_spec()):
+    with SpecCluster(**LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec()):
         assert walls == ["wall"]
         assert workspace(TEXT).read().resources["wall"].id == "w-1"
     assert walls == []
     assert workspace(TEXT).read().is_empty
 
 
-def test_a_launch_that_fails_leaves_nothing(cloud: Cloud, workspace: Open) -> None:
-    cloud.refused = {"scheduler"}
+def test_failed_launch_leaves_nothing(cloud: Cloud, workspace: Open) -> None:
+    cloud.refused_names = {"scheduler"}
     with pytest.raises(RuntimeError, match="there is no room for it") as raised:
-        SpecCluster(**LoadedSpec.of(workspace(TEXT)).cluster_spec())
+        SpecCluster(**LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec())
     assert isinstance(raised.value.__cause__, PlanapplyError)
     assert cloud.names() == []
     assert workspace(TEXT).read().is_empty
@@ -131,10 +131,10 @@ def test_load_spec(tmp_path: Path, workspace: Open) -> None:
     # What was set is known of it as of the spec that the command line reads.
     opened = workspace(TEXT)
     assert opened.spec is not None
-    assert LoadedSpec.of(opened).digest == opened.spec.digest
+    assert LoadedSpec.from_workspace(opened).digest == opened.spec.digest
 
 
-def test_load_spec_says_all_that_is_wrong(tmp_path: Path) -> None:
+def test_load_spec_reports_all_problems(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
     path.write_text('[cluster]\nname = "no good"\n[workers.cpu]\ncount = -1\n')
     with pytest.raises(PlanapplyError) as raised:

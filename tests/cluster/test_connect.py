@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster.conftest import Open
-from cluster.helpers import alone, change_state
+from cluster.helpers import wait_for_other_tasks, change_state
 from cluster.inprocess import Cloud
 from distributed import Client, Scheduler
 
@@ -19,7 +19,7 @@ from planapply.model.state import Endpoint, State
 
 
 @pytest.mark.parametrize("name", ["zoo.toml", "zoo.state.json"])
-def test_by_spec_or_state(name: str, cloud: Cloud, applied: Open, tmp_path: Path) -> None:
+def test_connect_by_spec_or_state(name: str, cloud: Cloud, applied: Open, tmp_path: Path) -> None:
     applied()
     with planapply.connect(tmp_path / name, name="mine") as client:
         assert isinstance(client, Client)
@@ -29,7 +29,7 @@ def test_by_spec_or_state(name: str, cloud: Cloud, applied: Open, tmp_path: Path
     assert cloud.names() == ["scheduler"]
 
 
-def test_by_default_the_spec_that_is_here(
+def test_connect_uses_the_spec_of_the_current_folder(
     cloud: Cloud, applied: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied()
@@ -40,7 +40,7 @@ def test_by_default_the_spec_that_is_here(
         assert client.run_on_scheduler(lambda: 1) == 1
 
 
-def test_in_an_event_loop(cloud: Cloud, applied: Open, tmp_path: Path) -> None:
+def test_connect_in_an_event_loop(cloud: Cloud, applied: Open, tmp_path: Path) -> None:
     async def main() -> None:
         client = await planapply.connect(tmp_path / "zoo.toml", asynchronous=True)
         assert await client.run_on_scheduler(lambda: 1) == 1
@@ -48,13 +48,13 @@ def test_in_an_event_loop(cloud: Cloud, applied: Open, tmp_path: Path) -> None:
         async with planapply.connect(tmp_path / "zoo.toml", asynchronous=True) as client:
             assert await client.run_on_scheduler(lambda: 1) == 1
         assert client.status == "closed"
-        await alone()
+        await wait_for_other_tasks()
 
     applied()
     asyncio.run(main())
 
 
-def test_from_within_an_event_loop_that_is_not_its_own(applied: Open, tmp_path: Path) -> None:
+def test_connect_from_a_foreign_event_loop(applied: Open, tmp_path: Path) -> None:
     async def main() -> None:  # as in a notebook
         with planapply.connect(tmp_path / "zoo.toml") as client:
             assert client.run_on_scheduler(lambda: 1) == 1
@@ -71,7 +71,7 @@ def place(public: str) -> Callable[[State], None]:
     return change
 
 
-def test_takes_the_address_that_answers(applied: Open, workspace: Open, tmp_path: Path) -> None:
+def test_connect_uses_the_reachable_address(applied: Open, workspace: Open, tmp_path: Path) -> None:
     private = applied().read().endpoint
     change_state(workspace(), place("tcp://127.0.0.1:1"))
     with planapply.connect(tmp_path / "zoo.toml") as client:
@@ -80,12 +80,12 @@ def test_takes_the_address_that_answers(applied: Open, workspace: Open, tmp_path
         assert client.scheduler.address == private.private
 
 
-def test_waits_for_a_scheduler_that_is_starting(
+def test_connect_waits_for_a_starting_scheduler(
     cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path
 ) -> None:
     applied()
     address = cloud.scheduler.address
-    cloud.hang("scheduler")
+    cloud.stop_servers("scheduler")
 
     async def start() -> None:
         port = int(address.rpartition(":")[2])
@@ -99,7 +99,7 @@ def test_waits_for_a_scheduler_that_is_starting(
     timer.join()
 
 
-def test_nothing_was_applied(workspace: Open, tmp_path: Path) -> None:
+def test_connect_before_any_apply_is_an_error(workspace: Open, tmp_path: Path) -> None:
     workspace()
     with pytest.raises(PlanapplyError, match=r"there is no state at .*zoo\.state\.json"):
         planapply.connect(tmp_path / "zoo.toml")
@@ -107,17 +107,17 @@ def test_nothing_was_applied(workspace: Open, tmp_path: Path) -> None:
         planapply.connect(tmp_path / "none.toml")
 
 
-def test_there_is_no_scheduler(applied: Open, workspace: Open, tmp_path: Path) -> None:
+def test_connect_without_a_scheduler_is_an_error(applied: Open, workspace: Open, tmp_path: Path) -> None:
     applied()
     change_state(workspace(), lambda state: setattr(state, "endpoint", None))
     with pytest.raises(PlanapplyError, match="cluster 'zoo' has no scheduler"):
         planapply.connect(tmp_path / "zoo.toml")
 
 
-def test_nobody_answers(cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path) -> None:
+def test_connect_without_a_response_is_an_error(cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path) -> None:
     address = cloud.scheduler.address if applied() else ""
     change_state(workspace(), place("tcp://127.0.0.1:1"))
-    cloud.hang("scheduler")
+    cloud.stop_servers("scheduler")
     told = f"does not answer at tcp://127.0.0.1:1 nor at {address}"
     with pytest.raises(PlanapplyError, match=told):
         planapply.connect(tmp_path / "zoo.toml", timeout=0.2)
@@ -125,24 +125,24 @@ def test_nobody_answers(cloud: Cloud, applied: Open, workspace: Open, tmp_path: 
     async def main() -> None:
         with pytest.raises(PlanapplyError, match=told):
             await planapply.connect(tmp_path / "zoo.toml", timeout=0.2, asynchronous=True)
-        await alone()
+        await wait_for_other_tasks()
 
     asyncio.run(main())
 
 
-def test_the_key_is_the_state_s(tmp_path: Path) -> None:
+def test_connect_uses_the_key_of_the_state(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="takes no `security`"):
         planapply.connect(tmp_path / "zoo.toml", security=None)
 
 
-def test_what_takes_connections_and_says_nothing_is_not_waited_for_for_ever(
+def test_silent_server_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scheduler_client, "CONNECT", 0.2)
-    monkeypatch.setattr(scheduler_client, "BUSY", 0.4)
+    monkeypatch.setattr(scheduler_client, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(scheduler_client, "BUSY_TIMEOUT", 0.4)
 
     async def main(where: Endpoint) -> None:
-        async with asyncio.timeout(120), scheduler_client.scheduler_rpc(where, None, busy=True):
+        async with asyncio.timeout(120), scheduler_client.scheduler_rpc(where, None, retry_slow=True):
             pass
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -4,35 +4,35 @@ import asyncio
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import settle, until
+from cluster.helpers import apply_pending, wait_until
 from cluster.inprocess import Cloud
 from distributed.core import Status
 
 from planapply import Cluster
-from planapply.api.context import node_entry
-from planapply.api.state_session import Session
-from planapply.dask.batching import Queue
+from planapply.api.context import make_node_entry
+from planapply.api.state_session import StateSession
+from planapply.dask.batching import RequestQueue
 from planapply.dask.handles import VMScheduler
 from planapply.model.names import SCHEDULER
 from planapply.ops.plan import plan
-from planapply.ops.scale import owning
+from planapply.ops.scale import open_as_owner
 
 FIXED = SPEC.replace("min = 0\nmax = 8", "count = 2")
 
 
 def scaled(cluster: Cluster, nodes: int) -> None:
     cluster.scale(nodes)
-    settle(cluster)
-    until(lambda: len(cluster.scheduler_info["workers"]) == nodes)
+    apply_pending(cluster)
+    wait_until(lambda: len(cluster.scheduler_info["workers"]) == nodes)
 
 
-def test_a_vm_that_is_there_is_kept(
+def test_existing_vm_is_kept(
     cloud: Cloud, applied: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Cluster.adopt(applied()) as cluster:
         scaled(cluster, 2)
-        cloud.hang("cpu-1")
-        until(lambda: "cpu-1 has left the scheduler; its VM is there, and is kept" in caplog.text)
+        cloud.stop_servers("cpu-1")
+        wait_until(lambda: "cpu-1 has left the scheduler; its VM is there, and is kept" in caplog.text)
         assert sorted(cluster.workers) == ["cpu-0", "cpu-1"]
         assert cluster.plan == {"cpu-0", "cpu-1"}
         assert cluster.observed == {"cpu-0"}
@@ -40,38 +40,38 @@ def test_a_vm_that_is_there_is_kept(
     assert cloud.calls["terminate"] == 0
 
 
-def test_an_elastic_node_whose_vm_is_gone_is_forgotten(
+def test_lost_elastic_node_is_dropped(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     with Cluster.adopt(applied()) as cluster:
         scaled(cluster, 2)
         handle = cluster.workers["cpu-1"]
-        cloud.end("cpu-1")
-        until(lambda: "cpu-1" not in cluster.workers)
-        until(lambda: handle.status == Status.closed)
+        cloud.end_vm("cpu-1")
+        wait_until(lambda: "cpu-1" not in cluster.workers)
+        wait_until(lambda: handle.status == Status.closed)
         assert [*cluster.worker_spec] == ["cpu-0"]
         # Nobody launches it again, from the record of a VM that is gone or otherwise.
-        settle(cluster)
+        apply_pending(cluster)
         assert [*workspace().read().nodes] == ["scheduler", "cpu-0"]
         cluster.scale(2)
-        settle(cluster)
+        apply_pending(cluster)
         assert sorted(cluster.workers) == ["cpu-0", "cpu-2"]
     assert not plan(workspace()).plan.changes
 
 
-def test_one_of_a_count_is_for_apply_to_bring_back(
+def test_lost_count_node_is_restored_by_apply(
     cloud: Cloud, applied: Open, workspace: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Cluster.adopt(applied(FIXED), scheduler_sync_interval=0.01) as cluster:
-        cloud.end("cpu-1")
-        until(lambda: "cpu-1" not in cluster.worker_spec)
+        cloud.end_vm("cpu-1")
+        wait_until(lambda: "cpu-1" not in cluster.worker_spec)
         # Looking at the state again, which has it still, does not bring it back.
-        cloud.hang("cpu-0")
-        until(lambda: "cpu-0 has left the scheduler; its VM is there" in caplog.text)
-        cluster.sync(cluster._see, {"workers": {}})
+        cloud.stop_servers("cpu-0")
+        wait_until(lambda: "cpu-0 has left the scheduler; its VM is there" in caplog.text)
+        cluster.sync(cluster._apply_identity, {"workers": {}})
         assert [*cluster.worker_spec] == ["cpu-0"]
         assert "cpu-1 is gone with its VM; `planapply apply` brings it back" in caplog.text
-        settle(cluster)
+        apply_pending(cluster)
         assert [*cluster.workers] == ["cpu-0"]
     [change] = plan(workspace(FIXED)).plan.changes
     assert (change.name, change.action.value) == ("cpu-1", "create")
@@ -79,42 +79,42 @@ def test_one_of_a_count_is_for_apply_to_bring_back(
     assert cloud.names() == ["cpu-0", "scheduler"]
 
 
-def test_a_node_with_several_workers_is_lost_with_the_last(cloud: Cloud, applied: Open) -> None:
+def test_node_is_lost_with_its_last_worker(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(SPEC.replace("max = 8", "max = 8\nprocesses = 2"))) as cluster:
         cluster.scale(1)
-        settle(cluster)
-        until(lambda: len(cluster.scheduler_info["workers"]) == 2)
+        apply_pending(cluster)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 2)
         vm = cloud.vm("cpu-0")
         first, second = cloud.servers[vm.id]
         cloud.run(first.close())
-        until(lambda: len(cluster.scheduler_info["workers"]) == 1)
-        until(lambda: not cluster._timers)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
+        wait_until(lambda: not cluster._timers)
         assert [*cluster.workers] == ["cpu-0"]
         assert cloud.calls["terminate"] == 0
         cloud.run(second.close())
-        cloud.end("cpu-0")
-        until(lambda: not cluster.workers)
+        cloud.end_vm("cpu-0")
+        wait_until(lambda: not cluster.workers)
 
 
-def test_where_the_cloud_can_not_be_asked_nothing_changes(
+def test_unavailable_cloud_changes_nothing(
     cloud: Cloud, applied: Open, workspace: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Cluster.adopt(applied(), lock_timeout=0.0) as cluster:
         scaled(cluster, 1)
         with workspace().store.lock("apply"):
-            cloud.end("cpu-0")
-            until(lambda: "cpu-0 has left the scheduler, and stays as it is" in caplog.text)
+            cloud.end_vm("cpu-0")
+            wait_until(lambda: "cpu-0 has left the scheduler, and stays as it is" in caplog.text)
             assert [*cluster.workers] == ["cpu-0"]
         # It is seen with the next change.
         cluster.scale(1)
-        settle(cluster)
+        apply_pending(cluster)
         assert [*cluster.workers] == ["cpu-1"]
 
 
-def test_a_cluster_that_owns_its_vms_starts_another_one(cloud: Cloud, workspace: Open) -> None:
+def test_cluster_that_owns_its_vms_launches_a_replacement(cloud: Cloud, workspace: Open) -> None:
     opened = workspace(FIXED)
-    session = Session(lambda: owning(opened, None, 0.0, lambda event: None))
-    queue = Queue(session.fleet)
+    session = StateSession(lambda: open_as_owner(opened, None, 0.0, lambda event: None))
+    queue = RequestQueue(session.open_fleet)
     made = plan(opened).plan
     configs = {c.name: made.configs[c.after] for c in made.changes if c.after}
 
@@ -123,12 +123,12 @@ def test_a_cluster_that_owns_its_vms_starts_another_one(cloud: Cloud, workspace:
             "cls": VMScheduler,
             "options": {"config": configs.pop(SCHEDULER), "queue": queue},
         }
-        workers = {name: node_entry(queue, name, config) for name, config in configs.items()}
+        workers = {name: make_node_entry(queue, name, config) for name, config in configs.items()}
         async with Cluster(workers, scheduler, asynchronous=True) as cluster:
             while cluster.observed != {"cpu-0", "cpu-1"}:
                 await asyncio.sleep(0.01)
             lost = cluster.workers["cpu-1"].record.vm
-            await asyncio.to_thread(cloud.end, "cpu-1")
+            await asyncio.to_thread(cloud.end_vm, "cpu-1")
             while "cpu-1" in cluster.workers:
                 await asyncio.sleep(0.01)
             assert [*cluster.worker_spec] == ["cpu-0", "cpu-1"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cluster.helpers import settle, until
+from cluster.helpers import apply_pending, wait_until
 
 import planapply
 from planapply import Cluster
@@ -132,7 +132,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_session_elsewhere_scales_and_leaves(spec: Path, tmp_path: Path) -> None:
+def test_another_process_scales_and_leaves(spec: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     out, err = run(ELSEWHERE, spec, log)
     first = out.split()
@@ -146,7 +146,7 @@ def test_a_session_elsewhere_scales_and_leaves(spec: Path, tmp_path: Path) -> No
         assert client.submit(sum, [1, 2]).result(timeout=120) == 3
 
 
-def test_by_name(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_name_in_another_process(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(spec.parent)
     for name in ("./farm.state.json", str(spec.with_name("farm.state.json"))):
         with Cluster.from_name(name) as cluster:
@@ -168,7 +168,7 @@ print(*sorted(cluster.workers))
 """
 
 
-def test_a_process_that_ends_without_closing_leaves_it_running(spec: Path) -> None:
+def test_process_that_exits_without_closing_leaves_the_cluster_running(spec: Path) -> None:
     before = {process.pid for process in processes(spec.parent)}
     out, err = run(UNCLOSED, spec)
     assert "Traceback" not in err
@@ -190,7 +190,7 @@ with planapply.Cluster.from_spec(sys.argv[1], scheduler_sync_interval=0.02) as c
 """
 
 
-def test_two_processes_at_once(spec: Path) -> None:
+def test_two_processes_scale_at_once(spec: Path) -> None:
     def tell(nodes: int) -> list[str]:
         assert other.stdin is not None
         assert other.stdout is not None
@@ -207,13 +207,13 @@ def test_two_processes_at_once(spec: Path) -> None:
         with pytest.raises(PlanapplyError, match="another process scales this cluster adaptively"):
             cluster.adapt()
         cluster.scale(1)
-        settle(cluster)
+        apply_pending(cluster)
         theirs = tell(3)
         assert len(theirs) == 3
         # Here they are seen when they join, though the scheduler tells the other process alone.
-        until(lambda: sorted(cluster.workers) == theirs and cluster.observed == {*theirs})
+        wait_until(lambda: sorted(cluster.workers) == theirs and cluster.observed == {*theirs})
         cluster.scale(2)
-        settle(cluster)
+        apply_pending(cluster)
         assert tell(2) == sorted(cluster.workers)
         # A process that is killed is adaptive no more.
         other.send_signal(signal.SIGKILL)
@@ -240,7 +240,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_stock_spec_cluster_closes_what_it_launched(tmp_path: Path) -> None:
+def test_stock_spec_cluster_closes_its_nodes(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
     path.write_text(SPEC.format(folder=tmp_path / "vms"))
     out, err = run(OWNER, path, "close")
@@ -250,7 +250,7 @@ def test_a_stock_spec_cluster_closes_what_it_launched(tmp_path: Path) -> None:
     assert not processes(tmp_path)
 
 
-def test_what_a_killed_spec_cluster_left_is_in_the_state(tmp_path: Path) -> None:
+def test_nodes_of_a_killed_spec_cluster_are_in_the_state(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
     path.write_text(SPEC.format(folder=tmp_path / "vms"))
     with session(OWNER, path, "stay") as owner:

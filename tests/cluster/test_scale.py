@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import change_state, count_runs, runs, settle, until
+from cluster.helpers import change_state, count_runs, read_runs, apply_pending, wait_until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Client, Worker
 from distributed.core import Status
@@ -34,7 +34,7 @@ def no_changes(workspace: CloudWorkspace) -> bool:
     return not plan(workspace).plan.changes
 
 
-def test_from_2_to_4_and_back_no_task_runs_twice(
+def test_scale_from_2_to_4_and_back_repeats_no_task(
     cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path
 ) -> None:
     with Cluster.adopt(applied()) as cluster, Client(cluster) as client:
@@ -48,38 +48,38 @@ def test_from_2_to_4_and_back_no_task_runs_twice(
         futures += count_runs(client, tmp_path / "log", 20)
         client.gather(futures)
         cluster.scale(2)
-        settle(cluster)
+        apply_pending(cluster)
         assert client.gather(futures) == [*range(20), *range(20)]
-    assert runs(tmp_path / "log") == sorted([*range(20), *range(20)])
+    assert read_runs(tmp_path / "log") == sorted([*range(20), *range(20)])
     assert cloud.names() == nodes("cpu-[0..1]")
     assert no_changes(workspace())
 
 
-def test_an_index_is_never_given_twice(cloud: Cloud, applied: Open, workspace: Open) -> None:
+def test_index_is_never_reused(cloud: Cloud, applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied()) as cluster:
         for number in (3, 1, 2, 0, 1):
             cluster.scale(number)
-            settle(cluster)
+            apply_pending(cluster)
         assert [*cluster.workers] == ["cpu-4"]
     with Cluster.adopt(workspace()) as cluster:
         cluster.scale(2)
-    assert cloud.asked == ["scheduler", *(f"cpu-{i}" for i in range(6))]
+    assert cloud.launched_names == ["scheduler", *(f"cpu-{i}" for i in range(6))]
     assert no_changes(workspace())
 
 
-def test_the_next_worker_has_the_next_name(applied: Open) -> None:
+def test_new_worker_gets_the_next_name(applied: Open) -> None:
     with Cluster.adopt(applied(PAIRS)) as cluster:
         cluster.scale(2)
-        settle(cluster)
+        apply_pending(cluster)
         cluster.scale(1)
-        settle(cluster)
+        apply_pending(cluster)
         [(name, entry)] = cluster.new_worker_spec().items()
         assert name == "cpu-2"
         assert entry["group"] == ["-0", "-1"]
         assert cluster._supports_scaling
 
 
-def test_changes_of_mind_end_nobody(cloud: Cloud, applied: Open) -> None:
+def test_repeated_scale_terminates_nothing(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(workspace, asynchronous=True) as cluster:
             cluster.scale(3)
@@ -94,20 +94,20 @@ def test_changes_of_mind_end_nobody(cloud: Cloud, applied: Open) -> None:
     assert cloud.calls["terminate"] == 0
 
 
-def test_what_is_asked_during_a_change_is_the_next_change(
+def test_scale_during_a_change_is_applied_next(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     async def main() -> None:
         async with Cluster.adopt(opened, asynchronous=True) as cluster:
             cluster.scale(2)
             await cluster
-            cloud.gate = threading.Event()
+            cloud.terminate_gate = threading.Event()
             cluster.scale(1)
             while not cloud.calls["terminate"]:
                 await asyncio.sleep(0.01)
             cluster.scale(3)
             assert len(cluster.worker_spec) == 3
-            cloud.gate.set()
+            cloud.terminate_gate.set()
             await cluster
             assert sorted(cluster.workers) == ["cpu-0", "cpu-2", "cpu-3"]
 
@@ -118,7 +118,7 @@ def test_what_is_asked_during_a_change_is_the_next_change(
     assert no_changes(workspace())
 
 
-def test_what_was_asked_is_done_before_it_leaves(cloud: Cloud, applied: Open) -> None:
+def test_pending_scale_is_applied_before_leaving(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(workspace, asynchronous=True) as cluster:
             cluster.scale(2)
@@ -131,55 +131,55 @@ def test_what_was_asked_is_done_before_it_leaves(cloud: Cloud, applied: Open) ->
     assert cloud.names() == nodes("cpu-0")
 
 
-def test_what_another_process_did_is_taken_over(
+def test_changes_of_another_process_are_adopted(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
         first.scale(3)
-        settle(first)
+        apply_pending(first)
         second.scale(4)
-        settle(second)
+        apply_pending(second)
         assert [*second.workers] == ["cpu-0", "cpu-1", "cpu-2", "cpu-3"]
         first.scale(2)
-        settle(first)
+        apply_pending(first)
         assert sorted(first.workers) == ["cpu-0", "cpu-1"]
         second.scale(3)
-        settle(second)
+        apply_pending(second)
         assert sorted(second.workers) == ["cpu-0", "cpu-1", "cpu-4"]
     assert cloud.names() == nodes("cpu-[0..1]", "cpu-4")
     assert no_changes(workspace())
 
 
-def test_both_ask_for_the_same_at_once(cloud: Cloud, applied: Open, workspace: Open) -> None:
+def test_two_clusters_scale_to_the_same_size_at_once(cloud: Cloud, applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
         first.scale(4)
         second.scale(4)
-        settle(first)
-        settle(second)
+        apply_pending(first)
+        apply_pending(second)
         assert sorted(first.workers) == sorted(second.workers) == from_ranges(["cpu-[0..3]"])
     assert cloud.names() == nodes("cpu-[0..3]")
 
 
-def test_nodes_that_another_process_launched_are_seen(applied: Open, workspace: Open) -> None:
+def test_nodes_of_another_process_are_seen(applied: Open, workspace: Open) -> None:
     first = Cluster.adopt(applied(), scheduler_sync_interval=0.02)
     with first, Cluster.adopt(workspace()) as second:
         second.scale(2)
-        until(lambda: sorted(first.workers) == ["cpu-0", "cpu-1"])
+        wait_until(lambda: sorted(first.workers) == ["cpu-0", "cpu-1"])
         assert first.plan == first.requested == {"cpu-0", "cpu-1"}
         second.scale(1)
-        until(lambda: [*first.workers] == ["cpu-0"])
+        wait_until(lambda: [*first.workers] == ["cpu-0"])
 
 
-def test_a_worker_that_was_started_by_hand_is_nobody_s_node(cloud: Cloud, applied: Open) -> None:
+def test_manually_started_worker_is_not_a_node(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(), scheduler_sync_interval=0.02) as cluster:
 
         async def start() -> Worker:
             return await Worker(cloud.scheduler.address, name="mine", nthreads=1)
 
         mine = cloud.run(start())
-        until(lambda: cluster.observed == {"mine"})
+        wait_until(lambda: cluster.observed == {"mine"})
         cluster.scale(1)
-        settle(cluster)
+        apply_pending(cluster)
         assert [*cluster.workers] == ["cpu-0"]
         cloud.run(mine.close())
 
@@ -204,7 +204,7 @@ def test_a_worker_that_was_started_by_hand_is_nobody_s_node(cloud: Cloud, applie
         (SPEC, {"cores": 9}, "9 nodes of 'cpu' are outside min = 0, max = 8 of the spec"),
     ],
 )
-def test_what_the_spec_does_not_allow(
+def test_scale_beyond_the_spec_is_refused(
     spec: str, scale: dict[str, Any], told: str, applied: Open
 ) -> None:
     with Cluster.adopt(applied(spec)) as cluster:
@@ -214,17 +214,17 @@ def test_what_the_spec_does_not_allow(
         assert [*cluster.worker_spec] == before
 
 
-def test_one_group_of_two(cloud: Cloud, applied: Open) -> None:
+def test_scale_one_group_of_two(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(TWO)) as cluster:
         cluster.scale(2, group="gpu")
-        settle(cluster)
+        apply_pending(cluster)
         cluster.scale(1, group="cpu")
-        settle(cluster)
+        apply_pending(cluster)
         cluster.scale(1, group="gpu")
     assert cloud.names() == nodes("cpu-0", "gpu-0")
 
 
-def test_cores_and_memory_are_those_of_nodes(cloud: Cloud, applied: Open) -> None:
+def test_scale_by_cores_and_memory_of_the_spec(cloud: Cloud, applied: Open) -> None:
     spec = PAIRS.replace("nthreads = 1", 'nthreads = 2, memory_limit = "1 GiB"')
     with Cluster.adopt(applied(spec)) as cluster:
         cluster.scale(cores=9)
@@ -233,7 +233,7 @@ def test_cores_and_memory_are_those_of_nodes(cloud: Cloud, applied: Open) -> Non
         assert len(cluster.worker_spec) == 2
 
 
-def test_cores_and_memory_as_the_first_node_says(cloud: Cloud, applied: Open) -> None:
+def test_scale_by_cores_and_memory_of_the_first_node(cloud: Cloud, applied: Open) -> None:
     spec = SPEC.replace("{ nthreads = 1 }", "{ memory_limit = 0.01 }")
     with Cluster.adopt(applied(spec)) as cluster:
         for asked in ({"cores": 2}, {"memory": "2 GiB"}):
@@ -266,23 +266,23 @@ def test_good_nodes_of_a_batch_are_kept(cloud: Cloud, applied: Open, workspace: 
             assert sorted(cluster.workers) == ["cpu-0", "cpu-1", "cpu-3", "cpu-5", "cpu-6", "cpu-7"]
 
     opened = applied()
-    cloud.refused = {"cpu-2", "cpu-4"}
+    cloud.refused_names = {"cpu-2", "cpu-4"}
     asyncio.run(main())
     assert no_changes(workspace())
 
 
-def test_a_failure_that_nobody_awaits_is_logged(
+def test_unawaited_failure_is_logged(
     cloud: Cloud, applied: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cloud.refused = {"cpu-0"}
+    cloud.refused_names = {"cpu-0"}
     with Cluster.adopt(applied()) as cluster:
         cluster.scale(2)
-        until(lambda: cluster.failures and "no room" in caplog.text)  # noted first, then told
+        wait_until(lambda: cluster.failures and "no room" in caplog.text)  # noted first, then told
         assert "cpu-0: there is no room for it\nWait." in caplog.text
         assert [*cluster.workers] == ["cpu-1"]
 
 
-def test_nodes_that_can_not_be_ended_are_tried_again(
+def test_failed_termination_is_retried(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     opened = applied()
@@ -291,14 +291,14 @@ def test_nodes_that_can_not_be_ended_are_tried_again(
         async with Cluster.adopt(opened, asynchronous=True) as cluster:
             cluster.scale(2)
             await cluster
-            cloud.stuck = True
+            cloud.refuse_terminate = True
             cluster.scale(1)
             with pytest.raises(PlanapplyError, match="cpu-1: you may not end VMs"):
                 await cluster
             assert cluster.plan == {"cpu-0"}
             assert cluster.workers["cpu-1"].status == Status.failed
             assert cloud.names() == nodes("cpu-[0..1]")
-            cloud.stuck = False
+            cloud.refuse_terminate = False
             await cluster
             assert [*cluster.workers] == ["cpu-0"]
 
@@ -307,20 +307,20 @@ def test_nodes_that_can_not_be_ended_are_tried_again(
     assert no_changes(workspace())
 
 
-def test_leaving_does_not_hang_on_an_end_that_fails(
+def test_close_does_not_hang_on_a_failed_termination(
     cloud: Cloud, applied: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Cluster.adopt(applied()) as cluster:
         cluster.scale(1)
-        settle(cluster)
-        cloud.stuck = True
+        apply_pending(cluster)
+        cloud.refuse_terminate = True
         cluster.scale(0)
     assert cluster.status == Status.closed
     assert "left before all that was asked was done" in caplog.text
-    cloud.stuck = False
+    cloud.refuse_terminate = False
 
 
-def test_a_locked_state_is_waited_for(applied: Open, workspace: Open) -> None:
+def test_scale_waits_for_a_locked_state(applied: Open, workspace: Open) -> None:
     opened = applied()
 
     async def main() -> None:
@@ -335,7 +335,7 @@ def test_a_locked_state_is_waited_for(applied: Open, workspace: Open) -> None:
     asyncio.run(main())
 
 
-def test_leaving_that_takes_too_long_can_be_tried_again(
+def test_close_that_timed_out_can_be_retried(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     cluster = Cluster.adopt(applied())
@@ -343,15 +343,15 @@ def test_leaving_that_takes_too_long_can_be_tried_again(
         cluster.scale(1)
         with pytest.raises(TimeoutError):
             cluster.close(timeout=0.1)
-        until(lambda: cluster.status == Status.failed)
+        wait_until(lambda: cluster.status == Status.failed)
     cluster.close()
     assert cluster.status == Status.closed
 
 
-def test_a_scheduler_that_ended_gets_no_more_workers(cloud: Cloud, applied: Open) -> None:
+def test_lost_scheduler_gets_no_more_workers(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(opened, asynchronous=True) as cluster:
-            await asyncio.to_thread(cloud.end, "scheduler")
+            await asyncio.to_thread(cloud.end_vm, "scheduler")
             cluster.scale(1)
             with pytest.raises(PlanapplyError, match="was ended or replaced meanwhile"):
                 await cluster
@@ -383,13 +383,13 @@ def test_scale_down_keeps_to_the_spec(cloud: Cloud, applied: Open) -> None:
             cluster.sync(cluster.scale_down, ["io-0"])
         del cluster.worker_spec["io-0"]  # by hand
         cluster.scale(2)
-        settle(cluster)
+        apply_pending(cluster)
         assert "io-0" in cluster.workers
         assert "io-0" in cluster.worker_spec
     assert cloud.names() == nodes("cpu-[0..1]", "io-0")
 
 
-def test_scale_down_of_what_is_still_asked_for(cloud: Cloud, applied: Open) -> None:
+def test_scale_down_with_pending_nodes(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(workspace, asynchronous=True) as cluster:
             await cluster.scale(3)
@@ -402,7 +402,7 @@ def test_scale_down_of_what_is_still_asked_for(cloud: Cloud, applied: Open) -> N
     asyncio.run(main())
 
 
-def test_an_entry_of_the_user_s_own_is_started_as_in_spec_cluster(applied: Open) -> None:
+def test_own_worker_spec_entry_is_started(applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(workspace, asynchronous=True) as cluster:
             cluster.worker_spec["mine"] = {"cls": Worker, "options": {"nthreads": 1}}
@@ -417,7 +417,7 @@ def test_an_entry_of_the_user_s_own_is_started_as_in_spec_cluster(applied: Open)
     asyncio.run(main())
 
 
-def test_a_cluster_that_was_destroyed_meanwhile(
+def test_scale_after_the_cluster_was_destroyed(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     opened = applied()
@@ -433,7 +433,7 @@ def test_a_cluster_that_was_destroyed_meanwhile(
     assert cloud.names() == []
 
 
-def test_a_spec_that_was_changed_and_not_applied(
+def test_scale_with_an_unapplied_spec(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     applied()
@@ -452,7 +452,7 @@ def test_a_spec_that_was_changed_and_not_applied(
     assert cloud.names() == ["scheduler"]
 
 
-def test_a_cluster_that_would_cost_too_much(cloud: Cloud, applied: Open, workspace: Open) -> None:
+def test_scale_above_max_cost_is_refused(cloud: Cloud, applied: Open, workspace: Open) -> None:
     class Dear(Cloud):
         """Every VM costs 1 USD/h."""
 
@@ -477,7 +477,7 @@ def test_a_cluster_that_would_cost_too_much(cloud: Cloud, applied: Open, workspa
     assert cloud.names() == nodes("cpu-0")
 
 
-def test_what_a_process_that_died_began_is_finished(
+def test_intents_of_a_dead_process_are_resolved(
     cloud: Cloud, applied: Open, workspace: Open
 ) -> None:
     with Cluster.adopt(applied()) as cluster:
@@ -496,7 +496,7 @@ def test_what_a_process_that_died_began_is_finished(
     change_state(workspace(), die)
     with Cluster.adopt(workspace()) as cluster:
         cluster.scale(2)
-        settle(cluster)
+        apply_pending(cluster)
         assert sorted(cluster.workers) == ["cpu-0", "cpu-2"]
     assert cloud.names() == nodes("cpu-0", "cpu-2")
     assert no_changes(workspace())

@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from planapply.api.state_session import Session
-from planapply.ops.scale import Opened
+from planapply.api.state_session import StateSession
+from planapply.ops.scale import LockedCluster
 
 
 class Door:
@@ -22,11 +22,11 @@ class Door:
         self.errors: list[BaseException] = []
 
     @contextmanager
-    def open(self) -> Iterator[Opened]:
+    def open(self) -> Iterator[LockedCluster]:
         assert self.free.wait(120)
         self.opened += 1
         try:
-            yield cast(Opened, object())
+            yield cast(LockedCluster, object())
         except BaseException as error:
             self.errors.append(error)
             raise
@@ -34,54 +34,54 @@ class Door:
             self.closed += 1
 
 
-def test_who_asks_while_it_is_open_joins_in() -> None:
+def test_open_session_is_shared() -> None:
     door = Door()
-    session = Session(door.open)
-    first, second = session.opened(), session.opened()
+    session = StateSession(door.open)
+    first, second = session.open(), session.open()
     assert first.__enter__() is second.__enter__()
     first.__exit__(None, None, None)
     assert (door.opened, door.closed) == (1, 0)
     second.__exit__(None, None, None)
     assert (door.opened, door.closed) == (1, 1)
-    with session.opened():
+    with session.open():
         assert door.opened == 2
     assert door.closed == 2
 
 
-def test_an_error_is_told_to_the_state_too() -> None:
+def test_error_is_passed_to_the_state() -> None:
     door = Door()
-    session = Session(door.open)
-    with pytest.raises(ZeroDivisionError), session.opened():
+    session = StateSession(door.open)
+    with pytest.raises(ZeroDivisionError), session.open():
         raise ZeroDivisionError
     assert [type(error) for error in door.errors] == [ZeroDivisionError]
 
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
-            async with session.held():
+            async with session.open_async():
                 raise ZeroDivisionError
 
     asyncio.run(main())
     assert door.opened == door.closed == 2
 
 
-def test_what_can_not_be_opened_is_not_open() -> None:
+def test_failed_open_leaves_the_session_closed() -> None:
     @contextmanager
-    def broken() -> Iterator[Opened]:
+    def broken() -> Iterator[LockedCluster]:
         raise ZeroDivisionError
         yield
 
-    session = Session(broken)
+    session = StateSession(broken)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), session.opened():
+        with pytest.raises(ZeroDivisionError), session.open():
             pass
 
 
-def test_who_is_cancelled_while_waiting_for_the_lock_gives_it_back() -> None:
+def test_cancelled_wait_releases_the_lock() -> None:
     door = Door()
-    session = Session(door.open)
+    session = StateSession(door.open)
 
     async def hold() -> None:
-        async with session.held():
+        async with session.open_async():
             pass
 
     async def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.helpers import count_runs, runs, settle, until
+from cluster.helpers import count_runs, read_runs, apply_pending, wait_until
 from distributed import Client, Scheduler, SpecCluster, Worker
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
@@ -43,7 +43,7 @@ def handle(fate: str = "", log: Any = None) -> dict[str, Any]:
     return {"cls": Handle, "options": {"fate": fate, "log": log}}
 
 
-def test_is_made_with_exactly_the_arguments_of_a_spec_cluster() -> None:
+def test_constructor_takes_the_arguments_of_spec_cluster() -> None:
     ours, theirs = inspect.signature(Cluster), inspect.signature(SpecCluster)
     assert issubclass(Cluster, SpecCluster)
     assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
@@ -73,12 +73,12 @@ def test_scaling_down_loses_no_result(tmp_path: Path) -> None:
         futures = count_runs(client, tmp_path / "log", 40)
         client.gather(futures)
         cluster.scale(1)
-        until(lambda: len(cluster.workers) == 1)
+        wait_until(lambda: len(cluster.workers) == 1)
         assert client.gather(futures) == [*range(40)]
-    assert runs(tmp_path / "log") == [*range(40)]
+    assert read_runs(tmp_path / "log") == [*range(40)]
 
 
-def test_a_failed_node_takes_no_good_one_with_it() -> None:
+def test_failed_node_does_not_affect_others() -> None:
     async def main() -> None:
         async with Cluster(scheduler=SCHEDULER, asynchronous=True) as cluster:
             fates = {f"n{i}": "fails" if i in (3, 7) else "" for i in range(10)}
@@ -102,7 +102,7 @@ def test_a_failed_node_takes_no_good_one_with_it() -> None:
     asyncio.run(main())
 
 
-def test_a_class_that_can_not_be_imported_is_one_failure_among_others() -> None:
+def test_unimportable_class_is_one_of_several_failures() -> None:
     async def main() -> None:
         async with Cluster(scheduler=SCHEDULER, asynchronous=True) as cluster:
             cluster.worker_spec["good"] = handle()
@@ -114,21 +114,21 @@ def test_a_class_that_can_not_be_imported_is_one_failure_among_others() -> None:
     asyncio.run(main())
 
 
-def test_a_failed_first_start_closes_all_as_spec_cluster_does() -> None:
+def test_failed_first_start_closes_everything() -> None:
     log: list[str] = []
     with pytest.raises(OSError, match="has no room"):
         Cluster(workers={"good": handle(log=log), "bad": handle("fails")}, scheduler=SCHEDULER)
     assert log == ["good"]
 
 
-def test_a_failed_constructor_leaves_no_thread() -> None:
+def test_failed_constructor_leaves_no_thread() -> None:
     before = {*threading.enumerate()}
     with pytest.raises(RuntimeError, match="failed to start"):
         Cluster(scheduler={"cls": Scheduler, "options": {"port": "none"}})
     assert not [t for t in {*threading.enumerate()} - before if t.name == "IO loop"]
 
 
-def test_an_end_that_fails_is_told_and_closing_goes_on() -> None:
+def test_failed_close_of_a_worker_is_raised_and_closing_continues() -> None:
     async def main() -> None:
         workers = {"stuck": handle("stuck"), "good": handle()}
         cluster = await Cluster(workers=workers, scheduler=SCHEDULER, asynchronous=True)
@@ -146,7 +146,7 @@ def test_an_end_that_fails_is_told_and_closing_goes_on() -> None:
     asyncio.run(main())
 
 
-def test_a_scheduler_that_can_not_be_ended_is_told() -> None:
+def test_failed_close_of_the_scheduler_is_raised() -> None:
     class Stuck(ProcessInterface):
         """The scheduler's handle."""
 
@@ -169,7 +169,7 @@ def test_a_scheduler_that_can_not_be_ended_is_told() -> None:
     asyncio.run(main())
 
 
-def test_a_failed_node_is_logged_where_nobody_awaits(
+def test_unawaited_failure_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Older versions of distributed keep what tornado logs from everybody above.
@@ -177,22 +177,22 @@ def test_a_failed_node_is_logged_where_nobody_awaits(
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     with Cluster(scheduler=SCHEDULER, worker=handle("fails")) as cluster:
         cluster.scale(1)
-        until(lambda: "has no room" in caplog.text)
+        wait_until(lambda: "has no room" in caplog.text)
         cluster.scale(0)
 
 
-def test_a_worker_that_is_not_known_here_does_not_end_the_watching() -> None:
+def test_unknown_worker_does_not_stop_the_watch() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster:
         cluster.scale(1)
         cluster.wait_for_workers(1, timeout=120)
         cluster.scheduler_info["workers"].clear()
         cluster.scale(0)
-        until(lambda: not cluster.workers)
+        wait_until(lambda: not cluster.workers)
         cluster.scale(2)
-        until(lambda: len(cluster.scheduler_info["workers"]) == 2)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 2)
 
 
-def test_two_that_watch_one_scheduler_both_see_what_happens() -> None:
+def test_two_clusters_watch_one_scheduler() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER, scheduler_sync_interval=0.02) as first:
         # To a second one, the first one's nodes are no concern; it is of the same kind.
         address = first.scheduler_address
@@ -209,14 +209,14 @@ def test_two_that_watch_one_scheduler_both_see_what_happens() -> None:
         )
         with second:
             first.scale(2)
-            until(lambda: len(first.scheduler_info["workers"]) == 2)
-            until(lambda: len(second.scheduler_info["workers"]) == 2)
+            wait_until(lambda: len(first.scheduler_info["workers"]) == 2)
+            wait_until(lambda: len(second.scheduler_info["workers"]) == 2)
             first.scale(1)
-            until(lambda: len(first.scheduler_info["workers"]) == 1)
-            until(lambda: len(second.scheduler_info["workers"]) == 1)
+            wait_until(lambda: len(first.scheduler_info["workers"]) == 1)
+            wait_until(lambda: len(second.scheduler_info["workers"]) == 1)
 
 
-def test_a_worker_that_comes_during_a_look_is_not_lost() -> None:
+def test_worker_that_joins_during_a_refresh_is_kept() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER, scheduler_sync_interval=0.02) as cluster:
         comm, looks, go_on = cluster.scheduler_comm, [], threading.Event()
 
@@ -234,18 +234,18 @@ def test_a_worker_that_comes_during_a_look_is_not_lost() -> None:
                 return getattr(comm, name)
 
         cluster.scheduler_comm = Slow()
-        until(lambda: looks)
+        wait_until(lambda: looks)
         cluster.scale(1)
-        settle(cluster)
-        until(lambda: len(cluster.scheduler_info["workers"]) == 1)
+        apply_pending(cluster)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
         before = {**cluster.workers}
         go_on.set()
-        until(lambda: len(looks) > 1 and not cluster._timers)
-        settle(cluster)
+        wait_until(lambda: len(looks) > 1 and not cluster._timers)
+        apply_pending(cluster)
         assert cluster.workers == before
 
 
-def test_destroying_it_is_closing_it() -> None:
+def test_destroy_closes_the_cluster() -> None:
     cluster = Cluster(scheduler=SCHEDULER, worker=WORKER)
     cluster.destroy()
     assert cluster.status == Status.closed
@@ -264,7 +264,7 @@ def test_scale_down_by_the_workers_of_a_group() -> None:
     asyncio.run(main())
 
 
-def test_groups_are_those_of_a_spec() -> None:
+def test_group_needs_a_spec() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster:
         with pytest.raises(ValueError, match="has no groups"):
             cluster.scale(1, group="cpu")
@@ -280,4 +280,4 @@ def test_adapts_as_spec_cluster_does() -> None:
         assert future.result(timeout=120) == 3
         assert len(cluster.workers) in (1, 2)  # who holds a result does not end
         del future
-        until(lambda: not cluster.workers)
+        wait_until(lambda: not cluster.workers)

@@ -25,7 +25,7 @@ def new_account(subject: Subject) -> Iterator[Callable[[], Account]]:
 
     yield new
     for account in accounts:
-        account.end()
+        account.terminate_all()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from conformance.subjects import Account, Subject
-from lab.fixtures import use
+from lab.fixtures import set_env
 from lab.honest import Cloud, serve
 
 from planapply.model.node import NodeConfig
@@ -20,7 +20,7 @@ CODES = {
     ErrorKind.QUOTA: "VcpuLimitExceeded",
     ErrorKind.UNAUTHORIZED: "UnauthorizedOperation",
     ErrorKind.REJECTED: "InvalidParameterValue",
-    ErrorKind.SPENT: "IdempotentInstanceTerminated",
+    ErrorKind.TOKEN_SPENT: "IdempotentInstanceTerminated",
 }
 
 
@@ -32,7 +32,7 @@ def ec2(tmp_path: Path) -> Iterator[Subject]:
     cloud.freeze()
     cloud.ec2.console = lambda id: f"booting {id}\nstarted\n".encode()
     with pytest.MonkeyPatch.context() as patch, serve(cloud):
-        use(cloud.env, patch)
+        set_env(cloud.env, patch)
         ssm: Any = boto3.client("ssm")
         image = ssm.get_parameter(Name="/aws/service/debian/release/12/latest/amd64")
         worker = NodeConfig(
@@ -42,7 +42,7 @@ def ec2(tmp_path: Path) -> Iterator[Subject]:
             image=image["Parameter"]["Value"],
         )
 
-        def failing(**fault: Any) -> Callable[[Account], LaunchRequest]:
+        def failing_request(**fault: Any) -> Callable[[Account], LaunchRequest]:
             def make(account: Account) -> LaunchRequest:
                 request = account.request("cpu-0")
                 cloud.fault("RunInstances", **fault)
@@ -55,11 +55,11 @@ def ec2(tmp_path: Path) -> Iterator[Subject]:
             wait=cloud.advance,
             worker=worker,
             failures={
-                ErrorKind.UNKNOWN: failing(lost="before"),
-                **{kind: failing(error=code) for kind, code in CODES.items()},
+                ErrorKind.UNKNOWN: failing_request(lost="before"),
+                **{kind: failing_request(error=code) for kind, code in CODES.items()},
             },
-            scarce=lambda count: cloud.configure(capacity={"*": count}),
-            exposed=lambda vm: str(
+            limit_capacity=lambda count: cloud.configure(capacity={"*": count}),
+            visible_text=lambda vm: str(
                 next(i | {"user_data": ""} for i in cloud.instances() if i["id"] == vm.id)
             ),
         )

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 from fake_provider import FakeCloud, FakeProvider, Faults
 
-from planapply.fleet.request import chunks, launch_request
+from planapply.fleet.request import split_batches, launch_request
 from planapply.fleet.tls import make_tls
 from planapply.model.node import TAG_LINEAGE, VM, NodeConfig
 from planapply.model.state import Intent, Resource, State
@@ -43,9 +43,9 @@ class Subject:
     """The cheapest that it can launch."""
     failures: Mapping[ErrorKind, Callable[["Account"], LaunchRequest]] = field(default_factory=dict)
     """How to provoke a launch that gives no VM, and its request."""
-    scarce: Callable[[int], None] | None = None
+    limit_capacity: Callable[[int], None] | None = None
     """Makes the cloud have only so many VMs left."""
-    exposed: Callable[[VM], str] = str
+    visible_text: Callable[[VM], str] = str
     """All of a VM that other users of the cloud or machine could read."""
 
 
@@ -84,7 +84,7 @@ class Account:
 
     def requests(self, *names: str, **changes: Any) -> list[LaunchRequest]:
         """For all names, as many in one request as the provider takes."""
-        batches = chunks(names, self.provider.limits.batch)
+        batches = split_batches(names, self.provider.limits.batch)
         return [self.request(*batch, **changes) for batch in batches]
 
     def launch(self, *names: str, **changes: Any) -> LaunchResult:
@@ -108,16 +108,16 @@ class Account:
     def ids(self) -> set[str]:
         return {vm.id for vm in self.find()}
 
-    def eventually(self, check: Callable[[], bool]) -> None:
+    def wait_until(self, check: Callable[[], bool]) -> None:
         """Look until it holds; far longer than any healthy cloud takes."""
         limits = self.provider.limits
-        for _ in range(int(max(120.0, 2 * limits.settle) / limits.poll)):
+        for _ in range(int(max(120.0, 2 * limits.consistency_delay) / limits.poll)):
             if check():
                 return
             self.subject.wait(limits.poll)
         raise AssertionError(f"it never came to hold; there is {self.find()}")
 
-    def patiently(self, call: Callable[[], object]) -> None:
+    def retry_while_throttled(self, call: Callable[[], object]) -> None:
         """Again while it is throttled or unavailable, as the fleet does."""
 
         def done() -> bool:
@@ -129,9 +129,9 @@ class Account:
                 return False
             return True
 
-        self.eventually(done)
+        self.wait_until(done)
 
-    def end(self) -> None:
+    def terminate_all(self) -> None:
         """Terminate what there is of this lineage, and see it gone."""
 
         def gone() -> bool:
@@ -140,9 +140,9 @@ class Account:
             return not self.find()
 
         # What no call has shown yet must not be left behind.
-        if self.provider.limits.settle > 5.0:
-            self.subject.wait(self.provider.limits.settle)
-        self.eventually(gone)
+        if self.provider.limits.consistency_delay > 5.0:
+            self.subject.wait(self.provider.limits.consistency_delay)
+        self.wait_until(gone)
 
 
 @dataclass
@@ -161,14 +161,14 @@ def fake(tmp_path: Path, *, tokens: bool = True) -> Iterator[Subject]:
     clock = ManualClock()
     cloud = FakeCloud(
         clock,
-        faults=Faults(lag=10.0, slow_end=20.0),
-        limits=Limits(batch=10, settle=30.0, tokens=tokens),
-        wanted={"firewall": Resource(kind="firewall")},
+        faults=Faults(lag=10.0, termination_delay=20.0),
+        limits=Limits(batch=10, consistency_delay=30.0, tokens=tokens),
+        required_resources={"firewall": Resource(kind="firewall")},
     )
 
-    def failing(kind: ErrorKind) -> Callable[[Account], LaunchRequest]:
+    def failing_request(kind: ErrorKind) -> Callable[[Account], LaunchRequest]:
         def make(account: Account) -> LaunchRequest:
-            cloud.fail("launch", kind)
+            cloud.fail_next("launch", kind)
             return account.request("cpu-0")
 
         return make
@@ -176,10 +176,10 @@ def fake(tmp_path: Path, *, tokens: bool = True) -> Iterator[Subject]:
     yield Subject(
         connect=lambda: FakeProvider(cloud),
         wait=clock.wait,
-        failures={kind: failing(kind) for kind in ErrorKind},
-        scarce=lambda count: cloud.room.update({None: count}),
+        failures={kind: failing_request(kind) for kind in ErrorKind},
+        limit_capacity=lambda count: cloud.capacity.update({None: count}),
     )
-    assert cloud.alive() == []
+    assert cloud.live_vms() == []
 
 
 @contextmanager
@@ -192,7 +192,7 @@ def fake_without_tokens(tmp_path: Path) -> Iterator[Subject]:
 def local(tmp_path: Path) -> Iterator[Subject]:
     import psutil
     from planapply_local import PLUGIN, LocalSettings
-    from planapply_local.vm import processes
+    from planapply_local.vm import find_processes
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -206,9 +206,9 @@ def local(tmp_path: Path) -> Iterator[Subject]:
                 options={"port": port},
             )
 
-        def exposed(vm: VM) -> str:
+        def visible_text(vm: VM) -> str:
             arguments = []
-            for process, environment in processes()[vm.id]:
+            for process, environment in find_processes()[vm.id]:
                 try:
                     arguments += process.cmdline()
                 except psutil.Error:
@@ -220,7 +220,7 @@ def local(tmp_path: Path) -> Iterator[Subject]:
         yield Subject(
             connect=lambda: PLUGIN.connect(LocalSettings(folder=str(folder))),
             failures={ErrorKind.REJECTED: port_in_use},
-            exposed=exposed,
+            visible_text=visible_text,
         )
     left = [str(path.relative_to(folder)) for path in folder.rglob("*")]
     assert left == [], left
@@ -241,8 +241,8 @@ def openstack(tmp_path: Path) -> Iterator[Subject]:
         provider={"create": create},
     )
 
-    def scarce(count: int) -> None:
-        cloud.quota(len(cloud.settled()) + count)
+    def limit_capacity(count: int) -> None:
+        cloud.quota(len(cloud.wait_until_idle()) + count)
 
     def refused(account: Account) -> LaunchRequest:
         return account.request("cpu-0", create={"ex_keyname": "of-nobody"})
@@ -251,9 +251,9 @@ def openstack(tmp_path: Path) -> Iterator[Subject]:
         connect=lambda: libcloud_provider({**cloud.settings, "allow_from": ["203.0.113.0/24"]}),
         worker=worker,
         failures={ErrorKind.REJECTED: refused},
-        scarce=scarce,
+        limit_capacity=limit_capacity,
     )
-    if left := [(server["name"], server["status"]) for server in cloud.settled()]:
+    if left := [(server["name"], server["status"]) for server in cloud.wait_until_idle()]:
         raise AssertionError(f"it has left {left}")
 
 
@@ -286,10 +286,10 @@ def libcloud_ec2(tmp_path: Path) -> Iterator[Subject]:
             "allow_from": ["203.0.113.0/24"],
         }
         provider = libcloud_provider(settings)
-        with provider.client.asking() as lib:
+        with provider.client.borrow_driver() as lib:
             images = lib.list_images(ex_owner="amazon") or lib.list_images()
 
-        def failing(code: str) -> Callable[[Account], LaunchRequest]:
+        def failing_request(code: str) -> Callable[[Account], LaunchRequest]:
             def make(account: Account) -> LaunchRequest:
                 cloud.fault("RunInstances", error=code, status=500 if "Insuf" in code else 400)
                 return account.request("cpu-0")
@@ -306,22 +306,22 @@ def libcloud_ec2(tmp_path: Path) -> Iterator[Subject]:
                 provider={},
             ),
             failures={
-                ErrorKind.CAPACITY: failing("InsufficientInstanceCapacity"),
-                ErrorKind.QUOTA: failing("VcpuLimitExceeded"),
-                ErrorKind.REJECTED: failing("InvalidParameterValue"),
-                ErrorKind.UNAUTHORIZED: failing("UnauthorizedOperation"),
+                ErrorKind.CAPACITY: failing_request("InsufficientInstanceCapacity"),
+                ErrorKind.QUOTA: failing_request("VcpuLimitExceeded"),
+                ErrorKind.REJECTED: failing_request("InvalidParameterValue"),
+                ErrorKind.UNAUTHORIZED: failing_request("UnauthorizedOperation"),
             },
-            scarce=lambda count: cloud.configure(capacity={"*": count}),
+            limit_capacity=lambda count: cloud.configure(capacity={"*": count}),
         )
 
 
-def libcloud_provider(settings: dict[str, Any], settle: float = 1.0) -> Any:
+def libcloud_provider(settings: dict[str, Any], consistency_delay: float = 1.0) -> Any:
     """With a cloud that is quick, so that tests are."""
     from planapply_libcloud import PLUGIN
     from planapply_libcloud.settings import Settings
 
     provider: Any = PLUGIN.connect(Settings.model_validate_json(json.dumps(settings)))
-    provider.client.driver = replace(provider.client.driver, settle=settle, poll=0.1)
+    provider.client.driver = replace(provider.client.driver, consistency_delay=consistency_delay, poll=0.1)
     return provider
 
 

@@ -1,6 +1,6 @@
 """Which provider keeps which promise: runs the suite, and prints it as the table of docs/providers.md.
 
-`python tests/conformance/table.py` takes a few minutes; with `--drivers` it prints the table of
+`python tests/conformance/table.py` takes a few minutes; with `--drivers_table` it prints the table of
 Libcloud's drivers in docs/libcloud.md instead, at once.
 """
 
@@ -23,12 +23,12 @@ class Outcomes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         name, _, subject = report.nodeid.rpartition("::")[2].partition("[")
-        row = self.found.setdefault(_words(name), {})
+        row = self.found.setdefault(_promise(name), {})
         if report.when == "call" or report.outcome != "passed":
             row[subject.rstrip("]")] = MARKS[report.outcome]
 
 
-def suite() -> tuple[int, str]:
+def run_suite() -> tuple[int, str]:
     """Pytest's exit code, and the table."""
     outcomes = Outcomes()
     arguments = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning", str(HERE)]
@@ -40,35 +40,35 @@ def suite() -> tuple[int, str]:
     return int(code), markdown(["", *subjects], rows)
 
 
-def promises() -> list[str]:
+def list_promises() -> list[str]:
     """All that the suite holds, without running it."""
     texts = [path.read_text() for path in sorted(HERE.glob("test_*.py"))]
-    return [_words(name) for text in texts for name in re.findall(r"^def (test_\w+)", text, re.M)]
+    return [_promise(name) for text in texts for name in re.findall(r"^def (test_\w+)", text, re.M)]
 
 
-def _words(name: str) -> str:
+def _promise(name: str) -> str:
     return name.removeprefix("test_").replace("_", " ")
 
 
-def drivers() -> str:
+def drivers_table() -> str:
     """What Libcloud's drivers can do for planapply, from the table itself."""
-    from planapply_libcloud.drivers import TABLE
+    from planapply_libcloud.drivers import DRIVER_TABLE
     from planapply_libcloud.drivers.full import FullDriver
 
     head = ["driver", "script at boot", "tags", "spot", "disk", "price", "firewall, console, retag"]
     rows = []
-    for driver in TABLE.values():
+    for driver in DRIVER_TABLE.values():
         room = f"{round(driver.user_data_limit / 1024)} KB"
         rows.append(
             [
                 f"`{driver.name}`",
                 room if driver.user_data else "-",
-                "yes" if driver.keeps_tags else "in the name",
+                "yes" if driver.has_tags else "in the name",
                 _yes(driver.spot),
                 _yes(driver.disk),
-                driver.prices or "-",
+                driver.price_source or "-",
                 _yes(isinstance(driver, FullDriver)),
-                driver.proof,
+                driver.tested_on,
             ]
         )
     return markdown([*head, "tested on"], rows)
@@ -93,8 +93,8 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 if __name__ == "__main__":
     sys.path[:0] = [str(HERE.parent)]
     if sys.argv[1:] == ["--drivers"]:
-        print(drivers(), end="")
+        print(drivers_table(), end="")
     else:
-        code, table = suite()
+        code, table = run_suite()
         print(f"\n{table}", end="")
         sys.exit(code)

@@ -8,106 +8,106 @@ from conformance.subjects import Account, Subject
 
 from planapply.model.node import Requirements
 from planapply.provider import (
-    Chooses,
-    Console,
+    SupportsChoose,
+    SupportsConsole,
     ErrorKind,
-    Lists,
-    Pins,
-    Prepares,
-    Prices,
+    SupportsList,
+    SupportsPins,
+    SupportsResources,
+    SupportsPrices,
     ProviderError,
-    Retags,
-    Secrets,
+    SupportsRetag,
+    SupportsSecrets,
 )
 
 
 def test_tags_change_in_place(account: Account, subject: Subject) -> None:
-    provider = _capable(account, Retags)
+    provider = _capable(account, SupportsRetag)
     vms = account.launch("cpu-0", "cpu-1", tags={"team": "bio", "stage": "test"}).vms
-    account.eventually(lambda: account.ids() == {vm.id for vm in vms})
-    account.patiently(lambda: provider.retag([vms[0].id], {"team": "geo", "cost": "42"}, ["stage"]))
+    account.wait_until(lambda: account.ids() == {vm.id for vm in vms})
+    account.retry_while_throttled(lambda: provider.retag([vms[0].id], {"team": "geo", "cost": "42"}, ["stage"]))
     kept = {key: value for key, value in vms[0].tags.items() if key != "stage"}
     changed = {**kept, "team": "geo", "cost": "42"}
 
     def tags() -> dict[str | None, dict[str, str]]:
         return {vm.name: vm.tags for vm in account.find(subject.connect())}
 
-    account.eventually(lambda: tags() == {"cpu-0": changed, "cpu-1": vms[1].tags})
+    account.wait_until(lambda: tags() == {"cpu-0": changed, "cpu-1": vms[1].tags})
     # Again, with what it has already and what it never had.
     provider.retag([vms[0].id], {"team": "geo"}, ["stage", "never"])
-    account.eventually(lambda: tags().get("cpu-0") == changed)
+    account.wait_until(lambda: tags().get("cpu-0") == changed)
 
 
-def test_what_a_vm_printed(account: Account) -> None:
-    provider = _capable(account, Console)
+def test_console_returns_vm_output(account: Account) -> None:
+    provider = _capable(account, SupportsConsole)
     vm = account.launch("cpu-0").vms[0]
     assert provider.console("vm-of-nobody", 10) == ""
-    account.eventually(lambda: provider.console(vm.id, 1) != "")
+    account.wait_until(lambda: provider.console(vm.id, 1) != "")
     assert len(provider.console(vm.id, 1).splitlines()) == 1
     assert provider.console(vm.id, 0) == ""
 
 
 def test_every_cluster_is_listed(new_account: Callable[[], Account]) -> None:
     one, two = new_account(), new_account()
-    provider = _capable(one, Lists)
+    provider = _capable(one, SupportsList)
     ids = {vm.id for account in (one, two) for vm in account.launch("cpu-0", "cpu-1").vms}
-    one.eventually(lambda: ids <= {vm.id for vm in provider.list_vms()})
+    one.wait_until(lambda: ids <= {vm.id for vm in provider.list_vms()})
     lineages = {vm.tags["planapply:lineage"] for vm in provider.list_vms() if vm.id in ids}
-    one.eventually(lambda: lineages == {one.state.lineage, two.state.lineage})
+    one.wait_until(lambda: lineages == {one.state.lineage, two.state.lineage})
 
 
-def test_supporting_resources_are_made_once_and_removed(account: Account, subject: Subject) -> None:
-    provider = _capable(account, Prepares)
+def test_supporting_resources_are_created_once_and_removed(account: Account, subject: Subject) -> None:
+    provider = _capable(account, SupportsResources)
     tags = {"planapply:cluster": account.state.cluster, **account.tags}
-    wanted = provider.wanted(account.state.cluster, subject.worker)
+    wanted = provider.required_resources(account.state.cluster, subject.worker)
     assert all(resource.id is None for resource in wanted.values())
     made = {name: provider.prepare(name, r, tags) for name, r in wanted.items()}
     assert all(resource.id for resource in made.values())
-    other = _capable(Account(subject, account.state.lineage), Prepares)
+    other = _capable(Account(subject, account.state.lineage), SupportsResources)
     assert {name: other.prepare(name, r, tags) for name, r in wanted.items()} == made
-    account.eventually(lambda: provider.find_resources(tags).keys() == made.keys())
+    account.wait_until(lambda: provider.find_resources(tags).keys() == made.keys())
     assert provider.find_resources({"planapply:lineage": "of-nobody"}) == {}
     account.state.resources = dict(made)
     account.launch("cpu-0")
-    account.eventually(lambda: [vm.status for vm in account.find()] == ["running"])
+    account.wait_until(lambda: [vm.status for vm in account.find()] == ["running"])
     for resource in made.values():
         with pytest.raises(ProviderError) as raised:
             provider.cleanup(resource)
         assert raised.value.kind is ErrorKind.UNAVAILABLE
-    account.end()
+    account.terminate_all()
     for resource in made.values():
         provider.cleanup(resource)
         provider.cleanup(resource)
-    account.eventually(lambda: provider.find_resources(tags) == {})
+    account.wait_until(lambda: provider.find_resources(tags) == {})
 
 
-def test_a_lost_state_gets_its_key_back(account: Account) -> None:
-    provider = _capable(account, Secrets)
+def test_tls_key_of_a_lost_state_is_recovered(account: Account) -> None:
+    provider = _capable(account, SupportsSecrets)
     vm = account.launch("cpu-0", scheduler="tls://127.0.0.1:9", security="tls").vms[0]
     tls = account.state.tls
     assert tls is not None
-    account.eventually(lambda: tls.certificate in provider.secrets(vm.id))
+    account.wait_until(lambda: tls.certificate in provider.secrets(vm.id))
     assert tls.key.get_secret_value() in provider.secrets(vm.id)
     assert provider.secrets("vm-of-nobody") == ""
 
 
-def test_a_price_is_unknown_or_above_zero(account: Account, subject: Subject) -> None:
-    provider = _capable(account, Prices)
+def test_price_is_unknown_or_positive(account: Account, subject: Subject) -> None:
+    provider = _capable(account, SupportsPrices)
     for choice in account.provider.alternatives(subject.worker):
         price = provider.price(choice.size, choice.zone, choice.spot)
         assert price.usd_per_hour is None or price.usd_per_hour > 0
         assert price.usd_per_hour is None or price.source
 
 
-def test_it_chooses_what_fits(account: Account, subject: Subject) -> None:
-    provider = _capable(account, Chooses)
+def test_chosen_sizes_match_the_requirements(account: Account, subject: Subject) -> None:
+    provider = _capable(account, SupportsChoose)
     sizes = provider.choose(Requirements(cpus=1))
     assert sizes
     assert len(set(sizes)) == len(sizes)
 
 
-def test_what_is_pinned_does_not_move(account: Account, subject: Subject) -> None:
-    provider = _capable(account, Pins)
+def test_pinned_values_do_not_change(account: Account, subject: Subject) -> None:
+    provider = _capable(account, SupportsPins)
     assert provider.pins(subject.worker) == provider.pins(subject.worker)
 
 

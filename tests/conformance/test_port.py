@@ -11,7 +11,7 @@ from planapply.provider import ErrorKind, LaunchResult, ProviderError
 NAMES = ("cpu-0", "cpu-1", "cpu-7")
 
 
-def test_each_name_gets_a_vm_of_its_own(account: Account) -> None:
+def test_every_name_gets_its_own_vm(account: Account) -> None:
     ids = set()
     for request in account.requests(*NAMES, tags={"team": "bio"}):
         result = account.provider.launch(request)
@@ -26,17 +26,17 @@ def test_each_name_gets_a_vm_of_its_own(account: Account) -> None:
     assert len(ids) == 3
 
 
-def test_what_was_launched_is_found_by_lineage_and_by_batch(account: Account) -> None:
+def test_vms_are_found_by_lineage_and_by_batch(account: Account) -> None:
     first = account.launch(*NAMES).vms
     second = account.launch("cpu-3").vms
     ids = {vm.id for vm in first + second}
-    account.eventually(lambda: account.ids() == ids)
+    account.wait_until(lambda: account.ids() == ids)
     batch = {"planapply:batch": second[0].batch}
-    account.eventually(lambda: [vm.id for vm in account.provider.find(batch)] == [second[0].id])
-    account.eventually(lambda: {vm.name for vm in account.find()} == {*NAMES, "cpu-3"})
+    account.wait_until(lambda: [vm.id for vm in account.provider.find(batch)] == [second[0].id])
+    account.wait_until(lambda: {vm.name for vm in account.find()} == {*NAMES, "cpu-3"})
 
 
-def test_no_vm_is_ever_seen_without_its_tags(account: Account) -> None:
+def test_vms_are_never_visible_without_tags(account: Account) -> None:
     requests = account.requests(*NAMES)
     with ThreadPoolExecutor(1) as pool:
         launching = [pool.submit(account.provider.launch, request) for request in requests]
@@ -49,22 +49,22 @@ def test_no_vm_is_ever_seen_without_its_tags(account: Account) -> None:
     assert all(vm.tags == tags[vm.batch] and vm.name in NAMES for vm in seen)
 
 
-def test_a_cluster_sees_its_own_vms_only(new_account: Callable[[], Account]) -> None:
+def test_cluster_sees_only_its_own_vms(new_account: Callable[[], Account]) -> None:
     mine, other = new_account(), new_account()
     my_vms, other_vms = mine.launch("cpu-0").vms, other.launch("cpu-0").vms
-    other.eventually(lambda: other.ids() == {other_vms[0].id})
-    mine.eventually(lambda: mine.ids() == {my_vms[0].id})
+    other.wait_until(lambda: other.ids() == {other_vms[0].id})
+    mine.wait_until(lambda: mine.ids() == {my_vms[0].id})
 
 
-def test_a_new_object_sees_and_ends_what_an_old_one_launched(account: Account) -> None:
+def test_new_provider_object_finds_and_terminates_earlier_vms(account: Account) -> None:
     launched = account.launch(*NAMES).vms
     account.provider = account.subject.connect()
-    account.eventually(lambda: {vm.name for vm in account.find()} == {*NAMES})
-    account.eventually(lambda: not account.provider.terminate([vm.id for vm in launched]))
-    account.eventually(lambda: account.find() == [])
+    account.wait_until(lambda: {vm.name for vm in account.find()} == {*NAMES})
+    account.wait_until(lambda: not account.provider.terminate([vm.id for vm in launched]))
+    account.wait_until(lambda: account.find() == [])
 
 
-def test_asking_again_with_a_token_gives_the_same_vms(account: Account) -> None:
+def test_same_token_returns_the_same_vms(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
     first = account.provider.launch(request)
@@ -73,7 +73,7 @@ def test_asking_again_with_a_token_gives_the_same_vms(account: Account) -> None:
     assert again.shortfall is None
 
 
-def test_a_token_is_good_for_many_askers_at_a_time(account: Account) -> None:
+def test_token_can_be_used_concurrently(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
 
@@ -84,60 +84,60 @@ def test_a_token_is_good_for_many_askers_at_a_time(account: Account) -> None:
         results = list(pool.map(ask, range(4)))
     ids = {vm.id for result in results for vm in result.vms}
     assert len(ids) == len(request.names)
-    account.eventually(lambda: account.ids() == ids)
+    account.wait_until(lambda: account.ids() == ids)
 
 
-def test_a_token_of_another_request_is_spent(account: Account) -> None:
+def test_token_of_another_request_is_refused(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
     account.provider.launch(request)
     other = other_request(account.request("cpu-5"), of=request)
     with pytest.raises(ProviderError) as raised:
         account.provider.launch(other)
-    assert raised.value.kind is ErrorKind.SPENT
+    assert raised.value.kind is ErrorKind.TOKEN_SPENT
 
 
-def test_a_token_of_ended_vms_gives_no_dead_ones(account: Account) -> None:
+def test_token_of_terminated_vms_returns_no_vms(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
     ended = account.provider.launch(request).vms
-    account.eventually(lambda: not account.provider.terminate([vm.id for vm in ended]))
-    account.eventually(lambda: account.find() == [])
-    account.subject.wait(account.provider.limits.settle)
+    account.wait_until(lambda: not account.provider.terminate([vm.id for vm in ended]))
+    account.wait_until(lambda: account.find() == [])
+    account.subject.wait(account.provider.limits.consistency_delay)
     try:
         vms = account.provider.launch(request).vms
     except ProviderError as error:
-        assert error.kind is ErrorKind.SPENT
+        assert error.kind is ErrorKind.TOKEN_SPENT
     else:
-        account.eventually(lambda: account.ids() == {vm.id for vm in vms})
+        account.wait_until(lambda: account.ids() == {vm.id for vm in vms})
 
 
-def test_ending_is_idempotent_and_unknown_ids_stop_nothing(account: Account) -> None:
+def test_terminate_is_idempotent_and_ignores_unknown_ids(account: Account) -> None:
     first, second, _ = account.launch(*NAMES).vms
     unknown = "vm-of-nobody"
     account.provider.terminate([])
-    account.eventually(lambda: set(account.provider.terminate([unknown, first.id])) <= {unknown})
-    account.eventually(lambda: {vm.name for vm in account.find()} == {"cpu-1", "cpu-7"})
+    account.wait_until(lambda: set(account.provider.terminate([unknown, first.id])) <= {unknown})
+    account.wait_until(lambda: {vm.name for vm in account.find()} == {"cpu-1", "cpu-7"})
     # The ended one again: gone is a success, and the other one ends.
-    account.eventually(lambda: set(account.provider.terminate([first.id, second.id])) <= {first.id})
-    account.eventually(lambda: [vm.name for vm in account.find()] == ["cpu-7"])
+    account.wait_until(lambda: set(account.provider.terminate([first.id, second.id])) <= {first.id})
+    account.wait_until(lambda: [vm.name for vm in account.find()] == ["cpu-7"])
 
 
-def test_fewer_than_asked_come_with_a_reason(account: Account) -> None:
-    if account.subject.scarce is None:
+def test_partial_launch_reports_a_reason(account: Account) -> None:
+    if account.subject.limit_capacity is None:
         pytest.skip("there is no way to make this cloud run out")
-    account.subject.scarce(2)
+    account.subject.limit_capacity(2)
     result = account.launch(*NAMES)
     assert [vm.name for vm in result.vms] == ["cpu-0", "cpu-1"]
     assert result.shortfall is not None
     assert result.shortfall.kind in (ErrorKind.CAPACITY, ErrorKind.QUOTA)
-    account.eventually(lambda: account.ids() == {vm.id for vm in result.vms})
+    account.wait_until(lambda: account.ids() == {vm.id for vm in result.vms})
     with pytest.raises(ProviderError) as raised:
         account.launch("cpu-2")
     assert raised.value.kind in (ErrorKind.CAPACITY, ErrorKind.QUOTA)
 
 
-def test_a_failure_says_what_it_means_and_leaves_nothing(account: Account) -> None:
+def test_failed_launch_has_an_error_kind_and_leaves_nothing(account: Account) -> None:
     for kind, make in account.subject.failures.items():
         request = make(account)
         with pytest.raises(ProviderError) as raised:
@@ -145,29 +145,29 @@ def test_a_failure_says_what_it_means_and_leaves_nothing(account: Account) -> No
         assert raised.value.kind is kind
         assert raised.value.summary.strip()
         assert "\n" not in raised.value.summary
-    account.subject.wait(account.provider.limits.settle)
+    account.subject.wait(account.provider.limits.consistency_delay)
     assert account.find() == []
 
 
-def test_a_key_is_nowhere_to_be_seen(account: Account, subject: Subject) -> None:
+def test_tls_key_is_not_visible_to_others(account: Account, subject: Subject) -> None:
     result = account.launch("cpu-0", scheduler="tls://127.0.0.1:9", security="tls")
     tls = account.state.tls
     assert tls is not None
     lines = [line for line in tls.key.get_secret_value().splitlines() if "-----" not in line]
-    account.eventually(lambda: account.ids() == {result.vms[0].id})
-    seen = subject.exposed(result.vms[0]) + repr(account.find())
+    account.wait_until(lambda: account.ids() == {result.vms[0].id})
+    seen = subject.visible_text(result.vms[0]) + repr(account.find())
     assert lines
     assert not [line for line in lines if line in seen]
 
 
-def test_it_says_whose_cloud_it_is(account: Account, subject: Subject) -> None:
+def test_identity_names_the_account(account: Account, subject: Subject) -> None:
     identity = account.provider.identity()
     assert identity
     assert identity == subject.connect().identity()
     assert all(isinstance(text, str) and text for item in identity.items() for text in item)
 
 
-def test_there_is_always_something_to_try(account: Account, subject: Subject) -> None:
+def test_alternatives_are_never_empty(account: Account, subject: Subject) -> None:
     choices = account.provider.alternatives(subject.worker)
     assert len(choices) >= 1
     assert list(choices) == list(subject.connect().alternatives(subject.worker))

@@ -4,46 +4,46 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crash.environment import GROUNDS, environment
-from crash.forkserver import Zygote
-from crash.scenario import Figures, Life, Violation
+from crash.environment import ENVIRONMENTS, command_env
+from crash.forkserver import ForkServer
+from crash.scenario import Statistics, Scenario, Violation
 
-WAYS = {
+KILL_MODES = {
     "local": ("point", "time", "point", "point"),
     "ec2": ("point", "call"),
     "libcloud": ("point", "call"),
 }
 
 
-def main(lives: int, grounds: list[str]) -> int:
+def main(runs: int, kinds: list[str]) -> int:
     """Gives the number of violations."""
     violations = 0
     with tempfile.TemporaryDirectory() as name:
-        zygote = Zygote(environment(Path(name)))
-        for ground in grounds:
-            figures = Figures()
-            ways = WAYS[ground]
-            paces = {}
-            for alone in (False, True):
-                folder = Path(name, f"{ground}-{alone}")
-                with GROUNDS[ground](folder) as place:
-                    paces[alone] = Life(place, folder / "life", zygote, 1).pace(alone=alone)
-            for seed in range(lives):
-                how, folder = ways[seed % len(ways)], Path(name, f"{ground}-{seed}")
+        fork_server = ForkServer(command_env(Path(name)))
+        for kind in kinds:
+            statistics = Statistics()
+            modes = KILL_MODES[kind]
+            step_costs = {}
+            for as_subprocess in (False, True):
+                folder = Path(name, f"{kind}-{as_subprocess}")
+                with ENVIRONMENTS[kind](folder) as environment:
+                    step_costs[as_subprocess] = Scenario(environment, folder / "life", fork_server, 1).measure(as_subprocess=as_subprocess)
+            for seed in range(runs):
+                kill_by, folder = modes[seed % len(modes)], Path(name, f"{kind}-{seed}")
                 try:
-                    with GROUNDS[ground](folder) as place:
-                        life = Life(place, folder / "life", zygote, seed, figures)
-                        life.live(paces[how == "time"], how)
+                    with ENVIRONMENTS[kind](folder) as environment:
+                        scenario = Scenario(environment, folder / "life", fork_server, seed, statistics)
+                        scenario.run_with_kills(step_costs[kill_by == "time"], kill_by)
                 except Violation as violation:
                     violations += 1
-                    print(f"{ground}, killed by {how}: {violation}", flush=True)
+                    print(f"{kind}, killed by {kill_by}: {violation}", flush=True)
             print(
-                f"{ground}: {', '.join(f'{n} {what}' for what, n in figures.items())}", flush=True
+                f"{kind}: {', '.join(f'{n} {what}' for what, n in statistics.items())}", flush=True
             )
-        zygote.close()
+        fork_server.close()
     print(f"{violations} violations")
     return violations
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main(int(sys.argv[1]), sys.argv[2:] or list(GROUNDS))))
+    sys.exit(bool(main(int(sys.argv[1]), sys.argv[2:] or list(ENVIRONMENTS))))

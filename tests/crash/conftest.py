@@ -4,42 +4,42 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash.environment import Ground, local
-from crash.stopping import Site
+from crash.environment import Environment, local_environment
+from crash.stopping import Project
 from lab.fixtures import aws
 
-__all__ = ["aws", "ground", "new_site", "site"]
+__all__ = ["aws", "environment", "new_project", "project"]
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
+def environment(tmp_path: Path) -> Iterator[Environment]:
     info = tmp_path / "site" / "hanging_planapply-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging-planapply\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[planapply.providers]\nhanging = crash.hanging_plugin:PLUGIN\n"
     )
-    with local(tmp_path / "ground") as ground:
-        path = f"{info.parent}:{ground.env['PYTHONPATH']}"
-        ground.env = {**ground.env, "PYTHONPATH": path}
-        yield ground
+    with local_environment(tmp_path / "ground") as environment:
+        path = f"{info.parent}:{environment.env['PYTHONPATH']}"
+        environment.env = {**environment.env, "PYTHONPATH": path}
+        yield environment
 
 
 @pytest.fixture
-def new_site(ground: Ground, tmp_path: Path) -> Iterator[Callable[[str], Site]]:
-    sites = []
+def new_project(environment: Environment, tmp_path: Path) -> Iterator[Callable[[str], Project]]:
+    projects = []
 
-    def new(state: str) -> Site:
-        sites.append(Site(ground, tmp_path, state))
-        return sites[-1]
+    def new(state: str) -> Project:
+        projects.append(Project(environment, tmp_path, state))
+        return projects[-1]
 
     yield new
-    for site in sites:
-        for process in site.started:
+    for project in projects:
+        for process in project.processes:
             process.kill()
             process.communicate()
 
 
 @pytest.fixture
-def site(new_site: Callable[[str], Site], tmp_path: Path) -> Site:
-    return new_site(str(tmp_path / "signals.json"))
+def project(new_project: Callable[[str], Project], tmp_path: Path) -> Project:
+    return new_project(str(tmp_path / "signals.json"))

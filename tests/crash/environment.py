@@ -1,6 +1,6 @@
 """Where the clusters of these tests are: a cloud as it really is, apart from what planapply thinks.
 
-A provider is held to the same stories by one more entry of `GROUNDS`.
+A provider is held to the same stories by one more entry of `ENVIRONMENTS`.
 """
 
 import os
@@ -18,7 +18,7 @@ from planapply.model.node import TAG_LINEAGE, VM
 TESTS = Path(__file__).parents[1]
 
 
-class Gate:
+class ClientKiller:
     """Kills the client of a WSGI app before or after one of its calls is carried out."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
@@ -32,17 +32,17 @@ class Gate:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """WSGI."""
-        if self._point():
+        if self._count_point():
             return self._no_answer(start_response)
         answer = self._app(environ, start_response)
-        self._point()
+        self._count_point()
         return answer
 
     def _no_answer(self, start_response: Callable[..., Any]) -> list[bytes]:
         start_response("503 the client is dead", [])
         return []
 
-    def _point(self) -> bool:
+    def _count_point(self) -> bool:
         with self._lock:
             self.points += 1
             if self.points - 1 != self.die_at:
@@ -52,7 +52,7 @@ class Gate:
 
 
 @dataclass
-class Ground:
+class Environment:
     """One account of one cloud, for one cluster."""
 
     name: str
@@ -62,17 +62,17 @@ class Ground:
     """The workers' options but `nthreads`, as TOML."""
     env: Mapping[str, str]
     """Of every command."""
-    alive: Callable[[str], list[VM]]
+    live_vms: Callable[[str], list[VM]]
     """Every VM of a lineage that exists and has not begun to end."""
     leftovers: Callable[[str], list[str]]
     """What is left of it beside VMs."""
-    gate: Gate | None = None
+    client_killer: ClientKiller | None = None
     """Where the cloud's answers pass, if it is a server of ours."""
-    schedulers_answer: bool = True
+    has_reachable_schedulers: bool = True
     """Whether anything listens at a scheduler's address."""
 
 
-def environment(home: Path, **more: str) -> dict[str, str]:
+def command_env(home: Path, **more: str) -> dict[str, str]:
     """A command's, with an empty home."""
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "PLANAPPLY_", "XDG_"))
@@ -82,48 +82,48 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def local(folder: Path) -> Iterator[Ground]:
+def local_environment(folder: Path) -> Iterator[Environment]:
     """Processes of this machine; none of them outlives this."""
     from planapply_local import PLUGIN, LocalSettings
-    from planapply_local.vm import kill, processes
+    from planapply_local.vm import kill, find_processes
 
-    place = folder / "local"
-    provider = PLUGIN.connect(LocalSettings(folder=str(place)))
+    vm_folder = folder / "local"
+    provider = PLUGIN.connect(LocalSettings(folder=str(vm_folder)))
 
-    def ours() -> list[str]:
+    def own_processes() -> list[str]:
         # By the home that they were given: no two grounds have the same.
         home = str(folder / "home")
         return [
-            id for id, found in processes().items() if any(e.get("HOME") == home for _, e in found)
+            id for id, found in find_processes().items() if any(e.get("HOME") == home for _, e in found)
         ]
 
-    def alive(lineage: str) -> list[VM]:
+    def live_vms(lineage: str) -> list[VM]:
         return [vm for vm in provider.find({TAG_LINEAGE: lineage}) if vm.status != "stopping"]
 
     try:
-        yield Ground(
+        yield Environment(
             "local",
-            f'provider = "local"\n[provider]\nfolder = "{place}"\n',
+            f'provider = "local"\n[provider]\nfolder = "{vm_folder}"\n',
             'memory_limit = "500 MB"',
-            environment(folder / "home"),
-            alive,
-            lambda lineage: [*ours(), *(path.name for path in place.glob("vm-*"))],
+            command_env(folder / "home"),
+            live_vms,
+            lambda lineage: [*own_processes(), *(path.name for path in vm_folder.glob("vm-*"))],
         )
     finally:
-        for id in ours():
+        for id in own_processes():
             kill(id)
 
 
 @contextmanager
-def ec2(folder: Path, client: str = "ec2") -> Iterator[Ground]:
+def ec2_environment(folder: Path, client: str = "ec2") -> Iterator[Environment]:
     """EC2 as the lab plays it: its VMs are entries in a table, and nobody may talk to them."""
     from lab.ec2 import backend
     from lab.honest import Cloud, listen
 
     cloud = Cloud()
-    gate = Gate(cloud)
+    client_killer = ClientKiller(cloud)
 
-    def alive(lineage: str) -> list[VM]:
+    def live_vms(lineage: str) -> list[VM]:
         return [
             VM(id=found["id"], tags=found["tags"], index=found["index"])
             for found in cloud.instances()
@@ -135,22 +135,22 @@ def ec2(folder: Path, client: str = "ec2") -> Iterator[Ground]:
         groups = [group for groups in by_network for group in groups.values()]
         return [group.id for group in groups if lineage in str(group.get_tags())]
 
-    with listen(gate, "127.0.0.1", 0) as port:
+    with listen(client_killer, "127.0.0.1", 0) as port:
         cloud.url = f"http://127.0.0.1:{port}"
-        env = environment(folder / "home", **cloud.env, CRASH_IMPORTS="crash.quick")
-        yield Ground(
+        env = command_env(folder / "home", **cloud.env, CRASH_IMPORTS="crash.quick")
+        yield Environment(
             client,
             SPECS[client](port),
             'memory_limit = "500 MB"',
             env,
-            alive,
+            live_vms,
             leftovers,
-            gate,
-            schedulers_answer=False,
+            client_killer,
+            has_reachable_schedulers=False,
         )
 
 
-def through_boto(port: int) -> str:
+def ec2_spec(port: int) -> str:
     """The provider `ec2`, which finds the cloud in its environment."""
     return """\
 provider = "ec2"
@@ -163,7 +163,7 @@ packages = ["dask"]
 """
 
 
-def through_libcloud(port: int) -> str:
+def libcloud_spec(port: int) -> str:
     """The same cloud without tokens; with a firewall."""
     from lab.ec2 import backend
 
@@ -182,9 +182,9 @@ image = "{image}"
 """
 
 
-SPECS = {"ec2": through_boto, "libcloud": through_libcloud}
-GROUNDS: dict[str, Callable[[Path], AbstractContextManager[Ground]]] = {
-    "local": local,
-    "ec2": ec2,
-    "libcloud": lambda folder: ec2(folder, "libcloud"),
+SPECS = {"ec2": ec2_spec, "libcloud": libcloud_spec}
+ENVIRONMENTS: dict[str, Callable[[Path], AbstractContextManager[Environment]]] = {
+    "local": local_environment,
+    "ec2": ec2_environment,
+    "libcloud": lambda folder: ec2_environment(folder, "libcloud"),
 }

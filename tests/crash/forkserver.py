@@ -14,11 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from crash.fuse import Fuse
+from crash.fuse import CrashPoints
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended."""
 
     code: int
@@ -29,7 +29,7 @@ class Ended:
     err: str
 
 
-class Zygote:
+class ForkServer:
     """Runs one command after the other; an object serves one thread."""
 
     def __init__(self, env: dict[str, str]) -> None:
@@ -47,20 +47,20 @@ class Zygote:
         cwd: Path,
         env: Mapping[str, str],
         die_at: int | None = None,
-        begun: Callable[[int], None] = lambda pid: None,
-    ) -> Ended:
-        """One command in the folder `cwd`, killed at point `die_at` (see `Fuse`).
+        on_start: Callable[[int], None] = lambda pid: None,
+    ) -> CommandResult:
+        """One command in the folder `cwd`, killed at point `die_at` (see `CrashPoints`).
 
-        `begun` hears its pid before it does anything.
+        `on_start` hears its pid before it does anything.
         """
         assert self._process.stdin
-        order = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "die_at": die_at}
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        begun(self._answer()["pid"])
+        request = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "die_at": die_at}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        on_start(self._read_answer()["pid"])
         print("go", file=self._process.stdin, flush=True)
-        return Ended(**self._answer())
+        return CommandResult(**self._read_answer())
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         assert self._process.stdout
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
@@ -93,7 +93,7 @@ def serve() -> None:
         print(json.dumps(_fork(json.loads(line))), flush=True)
 
 
-def _fork(order: dict[str, Any]) -> dict[str, Any]:
+def _fork(request: dict[str, Any]) -> dict[str, Any]:
     reading, writing = os.pipe()
     waiting, starting = os.pipe()
     out, err = (os.memfd_create(name) for name in ("out", "err"))
@@ -101,7 +101,7 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
     if not pid:
         os.close(starting)
         os.read(waiting, 1)
-        os._exit(_child(order, writing, out, err))
+        os._exit(_child(request, writing, out, err))
     print(json.dumps({"pid": pid}), flush=True)
     sys.stdin.readline()
     for descriptor in (waiting, starting, writing):
@@ -122,7 +122,7 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _child(order: dict[str, Any], report: int, out: int, err: int) -> int:
+def _child(request: dict[str, Any], report: int, out: int, err: int) -> int:
     from planapply.cli import main
 
     os.setsid()
@@ -130,15 +130,15 @@ def _child(order: dict[str, Any], report: int, out: int, err: int) -> int:
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.environ.clear()
-    os.environ.update(order["env"])
-    os.chdir(order["cwd"])
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
     if name := os.environ.get("CRASH_IMPORTS"):
         import_module(name)
-    fuse = Fuse(order["die_at"])
-    fuse.arm()
-    code = main(order["arguments"])
+    crash_points = CrashPoints(request["die_at"])
+    crash_points.arm()
+    code = main(request["arguments"])
     sys.stdout.flush()
-    os.write(report, str(fuse.points).encode())
+    os.write(report, str(crash_points.points).encode())
     return code
 
 

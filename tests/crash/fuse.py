@@ -10,8 +10,8 @@ import sys
 import threading
 from typing import Any
 
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-ACTS = frozenset(
+WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+SIDE_EFFECTS = frozenset(
     {
         "fcntl.flock",
         "os.kill",
@@ -28,7 +28,7 @@ ACTS = frozenset(
 )
 
 
-class Fuse:
+class CrashPoints:
     """Counts the points at which this process can die; it does at point `die_at`, from 0."""
 
     def __init__(self, die_at: int | None) -> None:
@@ -37,13 +37,13 @@ class Fuse:
 
     def arm(self) -> None:
         """From now on, for the rest of the process's life."""
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_audit_event)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
-            if not (isinstance(arguments[2], int) and arguments[2] & WRITES):
+            if not (isinstance(arguments[2], int) and arguments[2] & WRITE_FLAGS):
                 return
-        elif event not in ACTS:
+        elif event not in SIDE_EFFECTS:
             return
         with self._lock:
             self.points += 1

@@ -20,7 +20,7 @@ from planapply.provider import LaunchRequest, LaunchResult
 _calls = {"answered": 0}
 
 
-def _reach(call: str) -> None:
+def _hang_if_requested(call: str) -> None:
     if os.environ.get("HANG") == call:
         _calls["answered"] += 1
         if _calls["answered"] > int(os.environ.get("HANG_AT", "0")):
@@ -28,31 +28,31 @@ def _reach(call: str) -> None:
             threading.Event().wait()
 
 
-class Hanging(LocalProvider):
+class HangingProvider(LocalProvider):
     """It hangs once a call was carried out, before it is answered."""
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
         result = super().launch(request)
-        _reach("launch")
+        _hang_if_requested("launch")
         return result
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         found = super().find(tags)
-        _reach("find")
+        _hang_if_requested("find")
         return found
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         unknown = super().terminate(ids)
-        _reach("terminate")
+        _hang_if_requested("terminate")
         return unknown
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
         super().retag(ids, tags, removed)
-        _reach("retag")
+        _hang_if_requested("retag")
 
 
-def _connect(settings: Any) -> Hanging:
-    return Hanging(settings.folder)
+def _connect(settings: Any) -> HangingProvider:
+    return HangingProvider(settings.folder)
 
 
 PLUGIN = replace(LOCAL, name="hanging", connect=_connect)

@@ -2,6 +2,6 @@
 
 from dataclasses import replace
 
-from planapply_libcloud.drivers import TABLE
+from planapply_libcloud.drivers import DRIVER_TABLE
 
-TABLE["ec2"] = replace(TABLE["ec2"], settle=1.0, poll=0.1)
+DRIVER_TABLE["ec2"] = replace(DRIVER_TABLE["ec2"], consistency_delay=1.0, poll=0.1)

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crash.environment import Ground
-from crash.forkserver import Ended, Zygote
+from crash.environment import Environment
+from crash.forkserver import CommandResult, ForkServer
 
 from planapply.model.names import node_name
 from planapply.model.node import VM
@@ -26,11 +26,11 @@ class Violation(AssertionError):
     """A promise that was not kept; says which and when."""
 
 
-Figures = Counter[str]
+Statistics = Counter[str]
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepCost:
     """How far one step goes when it is left alone."""
 
     points: int
@@ -50,14 +50,14 @@ class Step:
 
 
 @dataclass
-class Life:
-    """Made from a seed; `zygote` runs the commands."""
+class Scenario:
+    """Made from a seed; `fork_server` runs the commands."""
 
-    ground: Ground
+    environment: Environment
     folder: Path
-    zygote: Zygote
+    fork_server: ForkServer
     seed: int
-    figures: Figures = field(default_factory=Figures)
+    statistics: Statistics = field(default_factory=Statistics)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -68,14 +68,14 @@ class Life:
 
     def steps(self) -> list[Step]:
         """apply, replace, scale-down, destroy; with workers that stay in one life out of four."""
-        stay = self.seed % 4 == 0 and self.ground.schedulers_answer
-        ways = [("--replace", "cpu-0"), (), ("--replace", "scheduler")]
-        way = ways[self.seed % 3]
-        threads = 1 if way else 2
+        kept = self.seed % 4 == 0 and self.environment.has_reachable_schedulers
+        replacements = [("--replace", "cpu-0"), (), ("--replace", "scheduler")]
+        replacement = replacements[self.seed % 3]
+        threads = 1 if replacement else 2
         return [
-            Step("apply", (), 2 if stay else 1),
-            Step("replace", way, 2 if stay else 1, threads),
-            Step("scale-down", (), 1 if stay else 0, threads),
+            Step("apply", (), 2 if kept else 1),
+            Step("replace", replacement, 2 if kept else 1, threads),
+            Step("scale-down", (), 1 if kept else 0, threads),
             Step("destroy", (), 0, threads, destroys=True),
         ]
 
@@ -89,35 +89,35 @@ class Life:
         text = f"""\
 [cluster]
 name = "{self.name}"
-{self.ground.spec}
+{self.environment.spec}
 [workers.cpu]
 count = {step.workers}
-options = {{ nthreads = {step.threads}, {self.ground.options} }}
+options = {{ nthreads = {step.threads}, {self.environment.options} }}
 """
         self.folder.joinpath("planapply.toml").write_text(text)
 
     def run(
         self, arguments: Sequence[str], die_at: int | None = None, call: int | None = None
-    ) -> Ended:
+    ) -> CommandResult:
         """A command that succeeds, unless it dies at a point of its own, or of a call's."""
 
-        def begun(pid: int) -> None:
-            if self.ground.gate:
-                self.ground.gate.arm(pid, -1 if call is None else call)
+        def on_start(pid: int) -> None:
+            if self.environment.client_killer:
+                self.environment.client_killer.arm(pid, -1 if call is None else call)
 
-        ended = self.zygote.run(
-            *arguments, cwd=self.folder, env=self.ground.env, die_at=die_at, begun=begun
+        result = self.fork_server.run(
+            *arguments, cwd=self.folder, env=self.environment.env, die_at=die_at, on_start=on_start
         )
-        if ended.code != -signal.SIGKILL:
-            self._must(ended.code == 0, f"{' '.join(arguments)} failed: {ended.err}")
-        return ended
+        if result.code != -signal.SIGKILL:
+            self._require(result.code == 0, f"{' '.join(arguments)} failed: {result.err}")
+        return result
 
-    def killed_after(self, arguments: Sequence[str], seconds: float) -> bool:
+    def run_and_kill(self, arguments: Sequence[str], seconds: float) -> bool:
         """The command as users start it, killed from outside; whether it was still running."""
         with subprocess.Popen(
             [sys.executable, "-m", "planapply", *arguments],
             cwd=self.folder,
-            env=dict(self.ground.env),
+            env=dict(self.environment.env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -129,83 +129,83 @@ options = {{ nthreads = {step.threads}, {self.ground.options} }}
                 return True
         return False
 
-    def pace(self, *, alone: bool = False) -> dict[str, Pace]:
+    def measure(self, *, as_subprocess: bool = False) -> dict[str, StepCost]:
         """Live without being killed, and see how far each step goes.
 
-        `alone`: as users start it, with the time that Python takes to import everything.
+        `as_subprocess`: as users start it, with the time that Python takes to import everything.
         """
         found = {}
         for step in self.steps():
             self.write_spec(step)
             began, points = time.monotonic(), 0
-            if alone:
-                self._must(not self.killed_after(self.command(step), 600.0), "it takes too long")
+            if as_subprocess:
+                self._require(not self.run_and_kill(self.command(step), 600.0), "it takes too long")
             else:
                 points = self.run(self.command(step)).points
-            calls = self.ground.gate.points if self.ground.gate else 0
-            found[step.name] = Pace(points, calls, time.monotonic() - began)
-            self.check_exact(step)
+            calls = self.environment.client_killer.points if self.environment.client_killer else 0
+            found[step.name] = StepCost(points, calls, time.monotonic() - began)
+            self.check_matches_spec(step)
         return found
 
-    def live(self, pace: Mapping[str, Pace], how: str) -> None:
+    def run_with_kills(self, costs: Mapping[str, StepCost], kill_by: str) -> None:
         """Each step is killed, at a random `time`, `point` or `call`, and then carried out."""
         for step in self.steps():
             self.write_spec(step)
             arguments = self.command(step)
-            killed = self.kill(arguments, pace[step.name], how)
-            self.figures["killed" if killed else "too late to kill"] += 1
-            self.figures[f"{step.name} killed"] += killed
-            self.check_known()
+            killed = self.kill(arguments, costs[step.name], kill_by)
+            self.statistics["killed" if killed else "too late to kill"] += 1
+            self.statistics[f"{step.name} killed"] += killed
+            self.check_no_vm_lost()
             if self.random.random() < 0.2:  # once more, while it mends the first
-                self.kill(arguments, pace[step.name], how)
-                self.check_known()
+                self.kill(arguments, costs[step.name], kill_by)
+                self.check_no_vm_lost()
             self.run(arguments if step.destroys else [*self.command(Step("", (), 0))])
-            self.check_exact(step)
+            self.check_matches_spec(step)
 
-    def kill(self, arguments: Sequence[str], pace: Pace, how: str) -> bool:
+    def kill(self, arguments: Sequence[str], costs: StepCost, kill_by: str) -> bool:
         """Run, and kill at some moment; whether it was not over yet."""
-        if how == "time":
-            return self.killed_after(arguments, self.random.uniform(0.3, 1.0) * pace.seconds)
-        if how == "call":
-            ended = self.run(arguments, call=self.random.randrange(pace.calls))
+        if kill_by == "time":
+            return self.run_and_kill(arguments, self.random.uniform(0.3, 1.0) * costs.seconds)
+        if kill_by == "call":
+            result = self.run(arguments, call=self.random.randrange(costs.calls))
         else:
-            ended = self.run(arguments, die_at=self.random.randrange(pace.points))
-        return ended.code == -signal.SIGKILL
+            result = self.run(arguments, die_at=self.random.randrange(costs.points))
+        return result.code == -signal.SIGKILL
 
-    def check_known(self) -> None:
+    def check_no_vm_lost(self) -> None:
         """Right after the kill: the state is whole, and no VM is unknown to it."""
         state = self._state()
         vms = self._alive()
-        known = {record.vm for record in state.nodes.values()} if state else set()
+        recorded = {record.vm for record in state.nodes.values()} if state else set()
         for vm in vms:
-            remembered = state is not None and vm.name in (
+            pending = state is not None and vm.name in (
                 state.intents[vm.batch].names if vm.batch in state.intents else ()
             )
-            self._must(vm.id in known or remembered, f"{vm.name} ({vm.id}) is in no state")
+            self._require(vm.id in recorded or pending, f"{vm.name} ({vm.id}) is in no state")
 
-    def check_exact(self, step: Step) -> None:
+    def check_matches_spec(self, step: Step) -> None:
         """After the next run: what is there is what the spec says, each once, and nothing else."""
         state = self._state()
         assert state is not None
         names = Counter(str(vm.name) for vm in self._alive())
-        wanted = [] if step.destroys else ["scheduler"]
-        wanted += [node_name("cpu", index) for index in range(step.workers)]
-        self._must(names == Counter(wanted), f"there is {dict(names)}, and not {wanted}")
-        self._must(sorted(state.nodes) == sorted(wanted), f"the state has {sorted(state.nodes)}")
-        self._must(not state.intents, f"requests are open: {state.intents}")
+        desired = [] if step.destroys else ["scheduler"]
+        desired += [node_name("cpu", index) for index in range(step.workers)]
+        self._require(names == Counter(desired), f"there is {dict(names)}, and not {desired}")
+        self._require(sorted(state.nodes) == sorted(desired), f"the state has {sorted(state.nodes)}")
+        self._require(not state.intents, f"requests are open: {state.intents}")
         files = {path.name for path in self.folder.iterdir()}
-        self._must(files == {STATE, "planapply.toml"}, f"files are left: {files}")
+        self._require(files == {STATE, "planapply.toml"}, f"files are left: {files}")
         if step.destroys:
-            self._must(
-                not self.ground.leftovers(self.lineage),
-                f"left behind: {self.ground.leftovers(self.lineage)}",
+            self._require(
+                not self.environment.leftovers(self.lineage),
+                f"left behind: {self.environment.leftovers(self.lineage)}",
             )
         else:
-            said = self.run(["plan"]).out
-            self._must(said.startswith("No changes."), f"plan says:\n{said}")
+            plan_output = self.run(["plan"]).out
+            self._require(plan_output.startswith("No changes."), f"plan says:\n{plan_output}")
 
     def _alive(self) -> list[VM]:
-        return self.ground.alive(self.lineage) if self.lineage else []
+        return self.environment.live_vms(self.lineage) if self.lineage else []
 
     def _state(self) -> State | None:
         try:
@@ -213,13 +213,13 @@ options = {{ nthreads = {step.threads}, {self.ground.options} }}
         except Exception as error:
             raise Violation(f"seed {self.seed}: a torn state: {error}") from error
         if state is None:
-            self._must(not self.serial, "the state has vanished")
+            self._require(not self.serial, "the state has vanished")
             return None
-        self._must(state.serial >= self.serial, f"serial {state.serial} after {self.serial}")
-        self._must(self.lineage in ("", state.lineage), "another lineage")
+        self._require(state.serial >= self.serial, f"serial {state.serial} after {self.serial}")
+        self._require(self.lineage in ("", state.lineage), "another lineage")
         self.serial, self.lineage = state.serial, state.lineage
         return state
 
-    def _must(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            raise Violation(f"seed {self.seed}: {otherwise}")
+    def _require(self, condition: bool, message: str) -> None:
+        if not condition:
+            raise Violation(f"seed {self.seed}: {message}")

@@ -6,33 +6,33 @@ import sys
 import time
 from pathlib import Path
 
-from crash.environment import Ground
+from crash.environment import Environment
 
 from planapply.model.state import State
 from planapply.store import open_store
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
-LONGEST = 60.0
+TIMEOUT = 60.0
 """Seconds; far more than is promised, for a busy machine: what hangs, hangs for ever."""
 SPEC = """\
 [cluster]
 name = "signals"
 join_timeout = "1 h"
-{ground}
+{environment}
 [workers.cpu]
 count = 1
 options = {{ nthreads = 1, {options} }}
 """
 
 
-class Site:
+class Project:
     """A spec in a folder, and commands on it, none of which outlives the test."""
 
-    def __init__(self, ground: Ground, folder: Path, state: str) -> None:
-        self.ground, self.folder, self.state = ground, folder, state
-        self.started: list[subprocess.Popen[str]] = []
-        spec = ground.spec.replace('"local"', '"hanging"', 1)
-        (folder / "planapply.toml").write_text(SPEC.format(ground=spec, options=ground.options))
+    def __init__(self, environment: Environment, folder: Path, state: str) -> None:
+        self.environment, self.folder, self.state = environment, folder, state
+        self.processes: list[subprocess.Popen[str]] = []
+        spec = environment.spec.replace('"local"', '"hanging"', 1)
+        (folder / "planapply.toml").write_text(SPEC.format(environment=spec, options=environment.options))
 
     def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
         """Start one."""
@@ -40,13 +40,13 @@ class Site:
         process = subprocess.Popen(
             [sys.executable, "-m", "planapply", *arguments, "--state", self.state],
             cwd=self.folder,
-            env={**self.ground.env, **env},
+            env={**self.environment.env, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.started.append(process)
+        self.processes.append(process)
         return process
 
     def run(self, *arguments: str) -> str:
@@ -59,7 +59,7 @@ class Site:
     def apply(self, *arguments: str) -> str:
         return self.run("apply", "--auto-approve", "--no-wait", *arguments)
 
-    def hangs(self, process: "subprocess.Popen[str]") -> None:
+    def wait_until_hanging(self, process: "subprocess.Popen[str]") -> None:
         """Wait until the cloud does not answer."""
         while not (self.folder / "hanging").exists():
             assert process.poll() is None, process.communicate()
@@ -70,27 +70,27 @@ class Site:
         assert state is not None
         return state
 
-    def settles(self) -> None:
+    def check_recovery(self) -> None:
         """The next apply makes it as the spec says, each node once, and destroy leaves nothing."""
         self.apply()
         lineage = self.read().lineage
-        names = sorted(str(vm.name) for vm in self.ground.alive(lineage))
+        names = sorted(str(vm.name) for vm in self.environment.live_vms(lineage))
         assert names == ["cpu-0", "scheduler"]
         assert self.run("plan").startswith("No changes.")
         self.run("destroy", "--auto-approve")
-        assert self.ground.alive(lineage) == []
-        assert self.ground.leftovers(lineage) == []
+        assert self.environment.live_vms(lineage) == []
+        assert self.environment.leftovers(lineage) == []
 
 
-def stop(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
+def send_signal(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
     """Send the signal, and see it end."""
     process.send_signal(signal.Signals[name])
-    return ends(process, name)
+    return wait_for_exit(process, name)
 
 
-def ends(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
+def wait_for_exit(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
     """It ends by itself, with the code that shells expect after that signal."""
-    out, err = process.communicate(timeout=LONGEST)
+    out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == CODES[name], err
     assert "Traceback" not in err
     return out, err

@@ -8,55 +8,55 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash.environment import GROUNDS, environment
-from crash.forkserver import Zygote
-from crash.scenario import Figures, Life, Pace
+from crash.environment import ENVIRONMENTS, command_env
+from crash.forkserver import ForkServer
+from crash.scenario import Statistics, Scenario, StepCost
 
 pytestmark = pytest.mark.slow
 
-LIVES = [
+RUNS = [
     *(("local", "time" if seed % 4 == 1 else "point", seed) for seed in range(20)),
     *(("ec2", "call" if seed % 2 else "point", seed) for seed in range(20)),
     *(("libcloud", "call" if seed % 2 else "point", seed) for seed in range(6)),
 ]
 """Each life has one moment in an apply, a replacement, a scale-down and a destroy."""
-Paces = Callable[[str, str], dict[str, Pace]]
+MeasureSteps = Callable[[str, str], dict[str, StepCost]]
 
 
 @pytest.fixture(scope="session")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    zygote = Zygote(environment(tmp_path_factory.mktemp("zygote")))
-    yield zygote
-    zygote.close()
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    fork_server = ForkServer(command_env(tmp_path_factory.mktemp("fork_server")))
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="session")
-def paces(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Paces:
+def step_costs(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> MeasureSteps:
     """How far each step goes, measured once for each ground and way of being killed."""
-    known: dict[tuple[str, bool], dict[str, Pace]] = {}
+    measured: dict[tuple[str, bool], dict[str, StepCost]] = {}
 
-    def pace(ground: str, how: str) -> dict[str, Pace]:
-        alone = how == "time"
-        if (ground, alone) not in known:
+    def measure(kind: str, kill_by: str) -> dict[str, StepCost]:
+        as_subprocess = kill_by == "time"
+        if (kind, as_subprocess) not in measured:
             folder = tmp_path_factory.mktemp("pace")
-            with GROUNDS[ground](folder) as place:
-                known[ground, alone] = Life(place, folder / "life", zygote, 1).pace(alone=alone)
-        return known[ground, alone]
+            with ENVIRONMENTS[kind](folder) as environment:
+                measured[kind, as_subprocess] = Scenario(environment, folder / "life", fork_server, 1).measure(as_subprocess=as_subprocess)
+        return measured[kind, as_subprocess]
 
-    return pace
+    return measure
 
 
-@pytest.mark.parametrize(("ground", "how", "seed"), LIVES)
-def test_killed_at_any_moment_nothing_is_lost(
-    ground: str,
-    how: str,
+@pytest.mark.parametrize(("kind", "kill_by", "seed"), RUNS)
+def test_kill_at_any_moment_loses_nothing(
+    kind: str,
+    kill_by: str,
     seed: int,
-    zygote: Zygote,
-    paces: Paces,
+    fork_server: ForkServer,
+    step_costs: MeasureSteps,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    pace, figures = paces(ground, how), Figures()
-    with GROUNDS[ground](tmp_path) as place:
-        Life(place, tmp_path / "life", zygote, seed, figures).live(pace, how)
-    request.node.user_properties.append(("crash", json.dumps(figures)))
+    costs, statistics = step_costs(kind, kill_by), Statistics()
+    with ENVIRONMENTS[kind](tmp_path) as environment:
+        Scenario(environment, tmp_path / "life", fork_server, seed, statistics).run_with_kills(costs, kill_by)
+    request.node.user_properties.append(("crash", json.dumps(statistics)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash.environment import Ground, local
+from crash.environment import Environment, local_environment
 from lab.fixtures import aws  # noqa: F401
 from lab.honest import Cloud
 
@@ -20,7 +20,7 @@ RACERS = 20
 SPEC = """\
 [cluster]
 name = "race"
-{ground}
+{environment}
 [workers.cpu]
 count = 1
 options = {{ nthreads = 1, {options} }}
@@ -28,12 +28,12 @@ options = {{ nthreads = 1, {options} }}
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
-    with local(tmp_path / "ground") as ground:
+def environment(tmp_path: Path) -> Iterator[Environment]:
+    with local_environment(tmp_path / "ground") as environment:
         (tmp_path / "planapply.toml").write_text(
-            SPEC.format(ground=ground.spec, options=ground.options)
+            SPEC.format(environment=environment.spec, options=environment.options)
         )
-        yield ground
+        yield environment
 
 
 def bucket(aws: Cloud) -> dict[str, str]:  # noqa: F811
@@ -45,7 +45,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(params=["a file", "S3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
+def state_location(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
     """Where the state is, and what is needed to reach it."""
     if request.param == "a file":
         return str(tmp_path / "race.json"), {}
@@ -53,9 +53,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
 
 
 @pytest.fixture
-def start(ground: Ground, place: tuple[str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
+def start(environment: Environment, state_location: tuple[str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
     """Start a command on that state; none outlives the test."""
-    location, env = place
+    location, env = state_location
     started = []
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
@@ -63,7 +63,7 @@ def start(ground: Ground, place: tuple[str, dict[str, str]], tmp_path: Path) -> 
             subprocess.Popen(
                 [sys.executable, "-m", "planapply", *arguments, "--state", location],
                 cwd=tmp_path,
-                env={**ground.env, **env},
+                env={**environment.env, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -94,11 +94,11 @@ def finish(process: "subprocess.Popen[str]") -> None:
     assert process.returncode == 0, out
 
 
-def test_each_one_does_its_own(
-    start: Start, place: tuple[str, dict[str, str]], ground: Ground
+def test_concurrent_applies_run_one_at_a_time(
+    start: Start, state_location: tuple[str, dict[str, str]], environment: Environment
 ) -> None:
     def read() -> State:
-        state = open_store(place[0]).read()
+        state = open_store(state_location[0]).read()
         assert state is not None
         return state
 
@@ -110,18 +110,18 @@ def test_each_one_does_its_own(
     finish(start("destroy", "--auto-approve"))
     before = read().serial
 
-    racers = [apply(start, number) for number in range(RACERS)]
-    told = [process.communicate()[0] for process in racers]
-    assert [process.returncode for process in racers] == [0] * RACERS, told
+    processes = [apply(start, number) for number in range(RACERS)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * RACERS, outputs
     # The first to come launches; each of the others finds the cluster, and changes its tags.
-    assert sum("2 added, 0 changed" in out for out in told) == 1
-    assert sum("0 added, 2 changed" in out for out in told) == RACERS - 1
+    assert sum("2 added, 0 changed" in out for out in outputs) == 1
+    assert sum("0 added, 2 changed" in out for out in outputs) == RACERS - 1
     state = read()
     assert state.serial == before + first + (RACERS - 1) * each
-    vms = ground.alive(state.lineage)
+    vms = environment.live_vms(state.lineage)
     assert sorted(str(vm.name) for vm in vms) == sorted(state.nodes) == ["cpu-0", "scheduler"]
     (last,) = {record.tags["racer"] for record in state.nodes.values()}
     assert {vm.tags["racer"] for vm in vms} == {last}
-    assert open_store(place[0]).lock_info() is None
+    assert open_store(state_location[0]).lock_info() is None
     finish(start("destroy", "--auto-approve"))
-    assert ground.leftovers(state.lineage) == []
+    assert environment.leftovers(state.lineage) == []

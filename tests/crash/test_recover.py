@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash.environment import Ground, environment, local
-from crash.forkserver import Ended, Zygote
+from crash.environment import Environment, command_env, local_environment
+from crash.forkserver import CommandResult, ForkServer
 
 from planapply.model.state import State
 from planapply.store import open_store
@@ -25,7 +25,7 @@ SPEC = """\
 name = "lost-{number}"
 security = "tls"
 tags = {{ team = "bio" }}
-{ground}
+{environment}
 [workers.cpu]
 count = 2
 options = {{ nthreads = 1, {options} }}
@@ -33,42 +33,42 @@ options = {{ nthreads = 1, {options} }}
 COMPUTE = "import distributed; print(distributed.Client().submit(sum, range(10)).result())"
 
 
-class Site:
+class Project:
     """A spec in a folder, and commands on it."""
 
-    def __init__(self, ground: Ground, folder: Path, zygote: Zygote) -> None:
-        self.ground, self.folder, self._zygote = ground, folder, zygote
-        text = SPEC.format(number=os.getpid(), ground=ground.spec, options=ground.options)
+    def __init__(self, environment: Environment, folder: Path, fork_server: ForkServer) -> None:
+        self.environment, self.folder, self._fork_server = environment, folder, fork_server
+        text = SPEC.format(number=os.getpid(), environment=environment.spec, options=environment.options)
         (folder / "planapply.toml").write_text(text)
 
-    def run(self, *arguments: str, die_at: int | None = None) -> Ended:
-        return self._zygote.run(*arguments, cwd=self.folder, env=self.ground.env, die_at=die_at)
+    def run(self, *arguments: str, die_at: int | None = None) -> CommandResult:
+        return self._fork_server.run(*arguments, cwd=self.folder, env=self.environment.env, die_at=die_at)
 
     def read(self) -> State:
         state = open_store(str(self.folder / STATE)).read()
         assert state is not None
         return state
 
-    def lose(self) -> None:
+    def delete_state(self) -> None:
         """The folder has the spec only."""
         for path in self.folder.glob(f"{STATE}*"):
             path.unlink()
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    zygote = Zygote(environment(tmp_path))
+def project(tmp_path: Path) -> Iterator[Project]:
+    fork_server = ForkServer(command_env(tmp_path))
     (tmp_path / "site").mkdir()
-    with local(tmp_path / "ground") as ground:
-        yield Site(ground, tmp_path / "site", zygote)
-    zygote.close()
+    with local_environment(tmp_path / "ground") as environment:
+        yield Project(environment, tmp_path / "site", fork_server)
+    fork_server.close()
 
 
-def test_then_plan_says_no_changes_and_clients_connect(site: Site) -> None:
+def test_recovered_cluster_has_no_changes_and_clients_connect(project: Project) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "planapply", "apply", "--auto-approve"],
-        cwd=site.folder,
-        env=dict(site.ground.env),
+        cwd=project.folder,
+        env=dict(project.environment.env),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -78,57 +78,57 @@ def test_then_plan_says_no_changes_and_clients_connect(site: Site) -> None:
             assert killed.poll() is None
         killed.kill()
     assert killed.returncode == -signal.SIGKILL
-    before = site.read()
-    site.lose()
+    before = project.read()
+    project.delete_state()
 
-    recovered = site.run("recover")
+    recovered = project.run("recover")
     assert (recovered.code, recovered.err) == (0, "")
     assert recovered.out == (
-        f'The state of cluster "{before.cluster}" (3 nodes, serial {site.read().serial}) is now in '
+        f'The state of cluster "{before.cluster}" (3 nodes, serial {project.read().serial}) is now in '
         f"{STATE}\n"
     )
-    assert site.run("plan").out == f'No changes. Cluster "{before.cluster}" is as its spec says.\n'
-    assert site.read().tls == before.tls
+    assert project.run("plan").out == f'No changes. Cluster "{before.cluster}" is as its spec says.\n'
+    assert project.read().tls == before.tls
 
-    assert site.run("apply", "--auto-approve").code == 0  # waits until they have joined
+    assert project.run("apply", "--auto-approve").code == 0  # waits until they have joined
     script = f'eval "$({sys.executable} -m planapply env)" && {sys.executable} -c "{COMPUTE}"'
     computed = subprocess.run(
-        ["sh", "-c", script], cwd=site.folder, env=dict(site.ground.env), capture_output=True
+        ["sh", "-c", script], cwd=project.folder, env=dict(project.environment.env), capture_output=True
     )
     assert computed.stdout == b"45\n", computed.stderr.decode()
 
-    site.lose()
-    assert site.run("recover").code == 0
-    state = site.read()
+    project.delete_state()
+    assert project.run("recover").code == 0
+    state = project.read()
     assert {record.status for record in state.nodes.values()} == {"joined"}
     assert state.endpoint
     assert state.endpoint.dashboard
-    assert site.run("destroy", "--auto-approve").code == 0
-    assert site.ground.alive(state.lineage) == []
-    assert site.ground.leftovers(state.lineage) == []
+    assert project.run("destroy", "--auto-approve").code == 0
+    assert project.environment.live_vms(state.lineage) == []
+    assert project.environment.leftovers(state.lineage) == []
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_wherever_it_was_killed(site: Site, seed: int) -> None:
+def test_recover_after_a_kill_at_any_point(project: Project, seed: int) -> None:
     die_at = random.Random(seed).randrange(POINTS // 3, POINTS)
-    killed = site.run("apply", "--auto-approve", "--no-wait", die_at=die_at)
-    lineage = site.read().lineage if (site.folder / STATE).exists() else ""
-    there = site.ground.alive(lineage) if lineage else []
-    site.lose()
-    recovered = site.run("recover")
-    if not there:
+    killed = project.run("apply", "--auto-approve", "--no-wait", die_at=die_at)
+    lineage = project.read().lineage if (project.folder / STATE).exists() else ""
+    survivors = project.environment.live_vms(lineage) if lineage else []
+    project.delete_state()
+    recovered = project.run("recover")
+    if not survivors:
         assert recovered.code == 1
         assert recovered.err.startswith("Error: no VM carries the tags of a cluster ")
         return
     assert recovered.code == 0, recovered.err
-    assert sorted(site.read().nodes) == sorted(str(vm.name) for vm in there)
-    assert site.read().lineage == lineage
+    assert sorted(project.read().nodes) == sorted(str(vm.name) for vm in survivors)
+    assert project.read().lineage == lineage
     assert killed.code in (0, -signal.SIGKILL)
-    applied = site.run("apply", "--auto-approve", "--no-wait")
+    applied = project.run("apply", "--auto-approve", "--no-wait")
     assert applied.code == 0, applied.err
-    names = sorted(str(vm.name) for vm in site.ground.alive(lineage))
+    names = sorted(str(vm.name) for vm in project.environment.live_vms(lineage))
     assert names == ["cpu-0", "cpu-1", "scheduler"]
-    assert {vm.id for vm in there} <= {vm.id for vm in site.ground.alive(lineage)}
-    assert site.run("plan").out.startswith("No changes.")
-    assert site.run("destroy", "--auto-approve").code == 0
-    assert site.ground.leftovers(lineage) == []
+    assert {vm.id for vm in survivors} <= {vm.id for vm in project.environment.live_vms(lineage)}
+    assert project.run("plan").out.startswith("No changes.")
+    assert project.run("destroy", "--auto-approve").code == 0
+    assert project.environment.leftovers(lineage) == []

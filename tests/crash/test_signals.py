@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash.environment import Ground
-from crash.stopping import CODES, LONGEST, Site, ends, stop
+from crash.environment import Environment
+from crash.stopping import CODES, TIMEOUT, Project, wait_for_exit, send_signal
 from lab.honest import Cloud
 
 from planapply.store import open_store
@@ -18,32 +18,32 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_while_nodes_are_awaited(site: Site, name: str) -> None:
-    (site.folder / "slow.py").write_text(f"import time; time.sleep({LONGEST})\n")
-    slow = f'workers.cpu.options={{ nthreads = 1, preload = ["{site.folder / "slow.py"}"] }}'
-    process = site.start("apply", "--auto-approve", "--set", slow)
+def test_signal_while_waiting_for_nodes(project: Project, name: str) -> None:
+    (project.folder / "slow.py").write_text(f"import time; time.sleep({TIMEOUT})\n")
+    slow = f'workers.cpu.options={{ nthreads = 1, preload = ["{project.folder / "slow.py"}"] }}'
+    process = project.start("apply", "--auto-approve", "--set", slow)
     assert process.stderr
     while "cpu-0: launched" not in process.stderr.readline():
         assert process.poll() is None
-    _, err = stop(process, name)
+    _, err = send_signal(process, name)
     assert "Apply stopped: 2 added, 0 changed, 0 destroyed." in " ".join(err.split())
-    assert not Path(f"{site.state}.lock").exists()
-    assert sorted(site.read().nodes) == ["cpu-0", "scheduler"]
-    assert site.read().intents == {}
-    site.settles()
+    assert not Path(f"{project.state}.lock").exists()
+    assert sorted(project.read().nodes) == ["cpu-0", "scheduler"]
+    assert project.read().intents == {}
+    project.check_recovery()
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_while_a_launch_hangs(site: Site, name: str) -> None:
-    process = site.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
-    site.hangs(process)
-    _, err = stop(process, name)
+def test_signal_while_a_launch_hangs(project: Project, name: str) -> None:
+    process = project.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
+    project.wait_until_hanging(process)
+    _, err = send_signal(process, name)
     assert "Apply stopped: 1 added, 0 changed, 0 destroyed." in " ".join(err.split())
-    assert not Path(f"{site.state}.lock").exists()
-    state = site.read()
+    assert not Path(f"{project.state}.lock").exists()
+    state = project.read()
     assert [intent.names for intent in state.intents.values()] == [["cpu-0"]]
     assert sorted(state.nodes) == ["scheduler"]
-    site.settles()
+    project.check_recovery()
 
 
 @pytest.mark.parametrize(
@@ -58,53 +58,53 @@ def test_while_a_launch_hangs(site: Site, name: str) -> None:
         ("apply --set cluster.tags.a='b'", "retag", 0),
     ],
 )
-def test_while_another_call_hangs(site: Site, command: str, hang: str, at: int) -> None:
-    site.apply()
+def test_signal_while_another_call_hangs(project: Project, command: str, hang: str, at: int) -> None:
+    project.apply()
     arguments = [word.strip("'") for word in command.replace("='b'", '="b"').split()]
     extra = [] if arguments[0] == "destroy" else ["--no-wait"]
-    process = site.start(*arguments, *extra, "--auto-approve", HANG=hang, HANG_AT=str(at))
-    site.hangs(process)
-    stop(process, "SIGTERM")
-    assert not Path(f"{site.state}.lock").exists()
-    site.settles()
+    process = project.start(*arguments, *extra, "--auto-approve", HANG=hang, HANG_AT=str(at))
+    project.wait_until_hanging(process)
+    send_signal(process, "SIGTERM")
+    assert not Path(f"{project.state}.lock").exists()
+    project.check_recovery()
 
 
-def test_a_second_ctrl_c_ends_at_once(site: Site) -> None:
-    process = site.start("apply", "--auto-approve", "--no-wait", HANG="launch")
-    site.hangs(process)
+def test_second_ctrl_c_exits_immediately(project: Project) -> None:
+    process = project.start("apply", "--auto-approve", "--no-wait", HANG="launch")
+    project.wait_until_hanging(process)
     process.send_signal(signal.SIGINT)
     assert process.stderr
     while not process.stderr.readline().startswith("Stopping:"):
         assert process.poll() is None
-    held = open_store(site.state).lock_info()
+    held = open_store(project.state).lock_info()
     assert held
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=LONGEST)
+    _, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, err) == (
         130,
-        f"Ended at once. The lock {held.id} on {site.state} stays; the next run on this machine takes "
+        f"Ended at once. The lock {held.id} on {project.state} stays; the next run on this machine takes "
         "it over by itself.\n",
     )
-    site.settles()
+    project.check_recovery()
 
 
 @pytest.mark.parametrize("hang", ["find", "launch"])
-def test_the_lock_of_a_bucket_is_released(
-    new_site: Callable[[str], Site],
-    ground: Ground,
+def test_bucket_lock_is_released(
+    new_project: Callable[[str], Project],
+    environment: Environment,
     aws: Cloud,
     hang: str,
 ) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
-    ground.env = {**ground.env, **aws.env}
-    site = new_site("s3://states/signals.json")
-    site.apply("--set", "workers.cpu.count=0")
-    process = site.start("apply", "--auto-approve", "--no-wait", HANG=hang)
-    site.hangs(process)
-    assert open_store(site.state).lock_info() is not None
-    stop(process, "SIGTERM")
-    assert open_store(site.state).lock_info() is None
-    site.settles()
+    environment.env = {**environment.env, **aws.env}
+    project = new_project("s3://states/signals.json")
+    project.apply("--set", "workers.cpu.count=0")
+    process = project.start("apply", "--auto-approve", "--no-wait", HANG=hang)
+    project.wait_until_hanging(process)
+    assert open_store(project.state).lock_info() is not None
+    send_signal(process, "SIGTERM")
+    assert open_store(project.state).lock_info() is None
+    project.check_recovery()
 
 
 @pytest.mark.parametrize(
@@ -116,28 +116,28 @@ def test_the_lock_of_a_bucket_is_released(
         ("state rm cpu-0", "s3:POST", 1),
     ],
 )
-def test_the_lock_of_a_bucket_does_not_outlive_a_signal(
-    new_site: Callable[[str], Site],
-    ground: Ground,
+def test_bucket_lock_is_released_after_a_signal(
+    new_project: Callable[[str], Project],
+    environment: Environment,
     aws: Cloud,
     command: str,
     call: str,
     at: int,
 ) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
-    ground.env = {**ground.env, **aws.env}
-    site = new_site("s3://states/signals.json")
-    site.apply()
+    environment.env = {**environment.env, **aws.env}
+    project = new_project("s3://states/signals.json")
+    project.apply()
     aws.clear()
     held = threading.Event()
     aws.fault(call, held=held, at=at)
-    process = site.start(*command.split())
+    process = project.start(*command.split())
     while aws.counts()["actions"].get(call, 0) < at:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     time.sleep(1.0)  # it hears that while the call is under way
     held.set()
-    ends(process, "SIGTERM")
-    assert open_store(site.state).lock_info() is None
-    site.settles()
+    wait_for_exit(process, "SIGTERM")
+    assert open_store(project.state).lock_info() is None
+    project.check_recovery()

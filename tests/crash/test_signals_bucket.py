@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash.environment import Ground
-from crash.stopping import LONGEST, Site, stop
+from crash.environment import Environment
+from crash.stopping import TIMEOUT, Project, send_signal
 from lab.honest import Cloud, listen
 
 pytestmark = pytest.mark.slow
 
 
-class Bucket:
+class SilentBucket:
     """S3 as the lab plays it, which answers nothing any more from some call on."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app = app
         self.silent_from: tuple[str, str, int] | None = None
         """A method, how its path ends, and how many such calls are answered first."""
-        self.silent, self.over = threading.Event(), threading.Event()
+        self.silent, self.done = threading.Event(), threading.Event()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """WSGI."""
@@ -34,41 +34,41 @@ class Bucket:
                 if not left:
                     self.silent.set()
         if self.silent.is_set():
-            self.over.wait()
+            self.done.wait()
             start_response("503 too late", [])
             return []
         return self._app(environ, start_response)
 
 
 @pytest.fixture
-def bucket(ground: Ground, aws: Cloud) -> Iterator[Bucket]:
+def bucket(environment: Environment, aws: Cloud) -> Iterator[SilentBucket]:
     """All that the commands of a site know of S3."""
     urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
-    bucket = Bucket(aws)
+    bucket = SilentBucket(aws)
     with listen(bucket, "127.0.0.1", 0) as port:
         env = {**aws.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-        ground.env = {**ground.env, **env}
+        environment.env = {**environment.env, **env}
         try:
             yield bucket
         finally:
-            bucket.over.set()
+            bucket.done.set()
 
 
-def flat(text: str) -> str:
+def normalize(text: str) -> str:
     """As one line, without what differs each time."""
     return " ".join(re.sub(r"(?<=unlock )\w+", "ID", text).split())
 
 
 @pytest.mark.parametrize(("command", "name"), [("apply", "SIGINT"), ("plan", "SIGTERM")])
-def test_a_bucket_that_is_read_and_does_not_answer(
-    new_site: Callable[[str], Site], bucket: Bucket, command: str, name: str
+def test_signal_while_reading_from_a_silent_bucket(
+    new_project: Callable[[str], Project], bucket: SilentBucket, command: str, name: str
 ) -> None:
     bucket.silent_from = "GET", "signals.json", 0
-    process = new_site("s3://states/signals.json").start(command)
-    assert bucket.silent.wait(LONGEST)
-    _, err = stop(process, name)
+    process = new_project("s3://states/signals.json").start(command)
+    assert bucket.silent.wait(TIMEOUT)
+    _, err = send_signal(process, name)
     # A plan holds no lock.
-    assert flat(err) == (
+    assert normalize(err) == (
         "Error: the state s3://states/signals.json may still be locked the state "
         "s3://states/signals.json can't be reached: s3://states has not answered When the cause is "
         "gone, free it: planapply unlock ID --state s3://states/signals.json"
@@ -77,91 +77,91 @@ def test_a_bucket_that_is_read_and_does_not_answer(
     )
 
 
-def test_a_bucket_that_does_not_answer_the_lock(
-    new_site: Callable[[str], Site], bucket: Bucket
+def test_signal_while_locking_a_silent_bucket(
+    new_project: Callable[[str], Project], bucket: SilentBucket
 ) -> None:
     bucket.silent_from = "PUT", ".lock", 0
-    process = new_site("s3://states/signals.json").start("apply")
-    assert bucket.silent.wait(LONGEST)
-    _, err = stop(process, "SIGTERM")
+    process = new_project("s3://states/signals.json").start("apply")
+    assert bucket.silent.wait(TIMEOUT)
+    _, err = send_signal(process, "SIGTERM")
     assert "s3://states/signals.json may still be locked" in err
 
 
 @pytest.mark.parametrize("writes", range(1, 5))
-def test_a_bucket_that_does_not_answer_any_more(
-    new_site: Callable[[str], Site], bucket: Bucket, writes: int
+def test_signal_while_writing_to_a_silent_bucket(
+    new_project: Callable[[str], Project], bucket: SilentBucket, writes: int
 ) -> None:
-    site = new_site("s3://states/signals.json")
+    project = new_project("s3://states/signals.json")
     bucket.silent_from = "PUT", "signals.json", writes
-    process = site.start("apply", "--auto-approve", "--no-wait")
-    assert bucket.silent.wait(LONGEST)
-    _, err = stop(process, "SIGTERM")
-    told = flat(err.partition("Apply stopped")[2])
-    assert "is recorded" not in told
-    assert "Error: the state s3://states/signals.json can't be written: s3://states has not" in told
-    assert "Error: the state s3://states/signals.json may still be locked" in told
+    process = project.start("apply", "--auto-approve", "--no-wait")
+    assert bucket.silent.wait(TIMEOUT)
+    _, err = send_signal(process, "SIGTERM")
+    messages = normalize(err.partition("Apply stopped")[2])
+    assert "is recorded" not in messages
+    assert "Error: the state s3://states/signals.json can't be written: s3://states has not" in messages
+    assert "Error: the state s3://states/signals.json may still be locked" in messages
     saved = re.search(r"planapply state push (\S+) --state s3://states/signals.json", err)
     lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
     assert saved
     assert lock
     assert lock.start() < saved.start()  # in the order in which they are to be carried out
     bucket.silent.clear()
-    site.run("unlock", lock[1])
-    site.run("state", "push", saved[1])
-    assert Path(saved[1]).name == f"signals.unsaved-{site.read().serial}.json"
-    site.settles()
+    project.run("unlock", lock[1])
+    project.run("state", "push", saved[1])
+    assert Path(saved[1]).name == f"signals.unsaved-{project.read().serial}.json"
+    project.check_recovery()
 
 
-def test_neither_the_cloud_nor_the_bucket_answers(
-    new_site: Callable[[str], Site], bucket: Bucket
+def test_signal_while_cloud_and_bucket_are_silent(
+    new_project: Callable[[str], Project], bucket: SilentBucket
 ) -> None:
-    site = new_site("s3://states/signals.json")
-    process = site.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
-    site.hangs(process)
+    project = new_project("s3://states/signals.json")
+    process = project.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
+    project.wait_until_hanging(process)
     bucket.silent.set()
-    _, err = stop(process, "SIGTERM")
-    told = flat(err.partition("Apply stopped")[2])
-    assert told.startswith(
+    _, err = send_signal(process, "SIGTERM")
+    messages = normalize(err.partition("Apply stopped")[2])
+    assert messages.startswith(
         ": 1 added, 0 changed, 0 destroyed. Error: the state s3://states/signals.json may still be "
         "locked"
     )
     lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
     assert lock
     bucket.silent.clear()
-    site.run("unlock", lock[1])
-    assert [intent.names for intent in site.read().intents.values()] == [["cpu-0"]]
-    site.settles()
+    project.run("unlock", lock[1])
+    assert [intent.names for intent in project.read().intents.values()] == [["cpu-0"]]
+    project.check_recovery()
 
 
-def test_a_bucket_that_does_not_answer_the_release(
-    new_site: Callable[[str], Site], bucket: Bucket
+def test_signal_while_unlocking_a_silent_bucket(
+    new_project: Callable[[str], Project], bucket: SilentBucket
 ) -> None:
-    site = new_site("s3://states/signals.json")
-    site.apply()
+    project = new_project("s3://states/signals.json")
+    project.apply()
     bucket.silent_from = "GET", ".lock", 1
-    process = site.start("state", "rm", "cpu-0")
-    assert bucket.silent.wait(LONGEST)
-    _, err = stop(process, "SIGTERM")
+    process = project.start("state", "rm", "cpu-0")
+    assert bucket.silent.wait(TIMEOUT)
+    _, err = send_signal(process, "SIGTERM")
     lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
     assert lock
     bucket.silent.clear()
-    site.run("unlock", lock[1])
-    site.settles()
+    project.run("unlock", lock[1])
+    project.check_recovery()
 
 
 @pytest.mark.parametrize("call", ["PUT", "GET"])
-def test_a_second_signal_while_a_bucket_does_not_answer(
-    new_site: Callable[[str], Site], bucket: Bucket, call: str
+def test_second_signal_while_a_bucket_is_silent(
+    new_project: Callable[[str], Project], bucket: SilentBucket, call: str
 ) -> None:
-    site = new_site("s3://states/signals.json")
-    site.apply()
+    project = new_project("s3://states/signals.json")
+    project.apply()
     bucket.silent_from = call, ".lock", int(call == "GET")  # the lock is being made, or released
-    process = site.start("state", "rm", "cpu-0")
-    assert bucket.silent.wait(LONGEST)
+    process = project.start("state", "rm", "cpu-0")
+    assert bucket.silent.wait(TIMEOUT)
     # Stopped meanwhile, so that it is not done with the first before the second is there.
     for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
         process.send_signal(number)
-    _, err = process.communicate(timeout=LONGEST)
+    _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode in (130, 143)
     lock = re.search(r"(?<=unlock )\w+", err)
     assert lock
@@ -171,5 +171,5 @@ def test_a_second_signal_while_a_bucket_does_not_answer(
     )
     bucket.silent.clear()
     if call == "GET":
-        site.run("unlock", lock[0])
-    site.settles()
+        project.run("unlock", lock[0])
+    project.check_recovery()

@@ -1,16 +1,16 @@
 """A state on which plans are carried out without any cloud."""
 
-from planapply.diff import Refreshed
+from planapply.diff import RefreshResult
 from planapply.model.node import VM
 from planapply.model.plan import Action, Plan
 from planapply.model.state import NodeRecord, Resource, State
 
 
-def blank() -> State:
+def empty_state() -> State:
     return State(lineage="l", cluster="c", provider="p")
 
 
-def carry_out(plan: Plan, refreshed: Refreshed) -> State:
+def simulate_apply(plan: Plan, refreshed: RefreshResult) -> State:
     """The state that an apply without failures leaves."""
     state = refreshed.state.model_copy(deep=True)
     state.next_index = dict(plan.next_index)

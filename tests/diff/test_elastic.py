@@ -1,17 +1,17 @@
 """What a plan says of elastic groups, whose size it leaves alone."""
 
-from planapply.diff import make_plan, refresh
-from planapply.model.desired import Desired, Group
+from planapply.diff import create_plan, refresh
+from planapply.model.desired import DesiredState, Group
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Elastic
+from planapply.model.plan import ElasticGroup
 from planapply.model.state import NodeRecord, State
 
 
-def test_a_plan_names_its_elastic_groups_also_those_without_a_node() -> None:
+def test_plan_lists_elastic_groups_without_nodes() -> None:
     config = NodeConfig(group="cpu", cls="distributed.Nanny")
     record = NodeRecord(vm="v", config=config.digest, batch="b")
     state = State(lineage="l", cluster="c", provider="local", nodes={"cpu-3": record})
-    want = Desired(
+    want = DesiredState(
         cluster="c",
         provider="local",
         scheduler=config,
@@ -22,8 +22,8 @@ def test_a_plan_names_its_elastic_groups_also_those_without_a_node() -> None:
         ),
         spec_digest="d",
     )
-    plan = make_plan(want, refresh(state, None, 0.0, 0.0))
+    plan = create_plan(want, refresh(state, None, 0.0, 0.0))
     assert plan.elastic == {
-        "cpu": Elastic(nodes=2, min=2, max=9),
-        "gpu": Elastic(nodes=0, min=0, max=5),
+        "cpu": ElasticGroup(nodes=2, min=2, max=9),
+        "gpu": ElasticGroup(nodes=0, min=0, max=5),
     }

@@ -1,11 +1,11 @@
 """What holds for every plan."""
 
-from diff.model import blank, carry_out, vms
+from diff.model import empty_state, simulate_apply, vms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planapply.diff import Options, destroy_plan, is_current, make_plan, refresh
-from planapply.model.desired import Desired, Group
+from planapply.diff import DiffOptions, create_destroy_plan, is_current, create_plan, refresh
+from planapply.model.desired import DesiredState, Group
 from planapply.model.names import SCHEDULER
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action
@@ -33,9 +33,9 @@ def groups(draw: st.DrawFn, name: str) -> Group:
 
 
 @st.composite
-def desireds(draw: st.DrawFn) -> Desired:
+def desireds(draw: st.DrawFn) -> DesiredState:
     names = draw(st.lists(st.sampled_from(["cpu", "gpu", "x-y"]), unique=True))
-    return Desired(
+    return DesiredState(
         cluster="c",
         provider="p",
         scheduler=draw(configs).model_copy(update={"group": SCHEDULER}),
@@ -49,18 +49,18 @@ def seen(state: State):  # type: ignore[no-untyped-def]
 
 
 @given(st.lists(desireds(), min_size=1, max_size=4), st.booleans())
-def test_a_plan_carried_out_leaves_nothing_to_do(specs: list[Desired], can_retag: bool) -> None:
-    state, options = blank(), Options(can_retag=can_retag)
+def test_applied_plan_leaves_no_changes(specs: list[DesiredState], can_retag: bool) -> None:
+    state, options = empty_state(), DiffOptions(can_retag=can_retag)
     given_out: set[str] = set()
     for spec in specs:
-        plan = make_plan(spec, seen(state), options)
+        plan = create_plan(spec, seen(state), options)
         for change in plan.changes:
             group = next((g for g in spec.groups if change.name.startswith(f"{g.name}-")), None)
             if change.action is Action.CREATE and group is not None and group.count is None:
                 assert change.name not in given_out or change.name in state.nodes
         given_out |= {c.name for c in plan.changes if c.action is Action.CREATE}
-        state = carry_out(plan, seen(state))
-        assert make_plan(spec, seen(state), options).changes == ()
+        state = simulate_apply(plan, seen(state))
+        assert create_plan(spec, seen(state), options).changes == ()
         for group in spec.groups:
             members = [n for n in state.nodes if n.rpartition("-")[0] == group.name]
             if group.count is not None:
@@ -70,19 +70,19 @@ def test_a_plan_carried_out_leaves_nothing_to_do(specs: list[Desired], can_retag
 
 
 @given(desireds(), desireds())
-def test_a_replaced_scheduler_replaces_every_worker_that_stays(a: Desired, b: Desired) -> None:
-    state = carry_out(make_plan(a, seen(blank())), seen(blank()))
-    plan = make_plan(b, seen(state))
+def test_replaced_scheduler_replaces_every_kept_worker(a: DesiredState, b: DesiredState) -> None:
+    state = simulate_apply(create_plan(a, seen(empty_state())), seen(empty_state()))
+    plan = create_plan(b, seen(state))
     actions = {change.name: change.action for change in plan.changes}
     if actions.get(SCHEDULER) is Action.REPLACE:
         assert all(actions[name] in (Action.REPLACE, Action.DESTROY) for name in state.nodes)
 
 
 @given(desireds(), st.permutations("mno"), st.integers(1, 3), st.booleans())
-def test_nodes_of_a_size_that_is_on_the_changed_list_stay(
-    spec: Desired, order: list[str], most: int, more: bool
+def test_nodes_whose_size_is_on_the_changed_list_are_kept(
+    spec: DesiredState, order: list[str], most: int, more: bool
 ) -> None:
-    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
+    state = simulate_apply(create_plan(spec, seen(empty_state())), seen(empty_state()))
     sizes = tuple(order[:most])
 
     def with_sizes(config: NodeConfig) -> NodeConfig:
@@ -92,7 +92,7 @@ def test_nodes_of_a_size_that_is_on_the_changed_list_stay(
 
     groups = [g.model_copy(update={"config": with_sizes(g.config)}) for g in spec.groups]
     update = {"scheduler": with_sizes(spec.scheduler), "groups": tuple(groups)}
-    changed = make_plan(spec.model_copy(update=update), seen(state))
+    changed = create_plan(spec.model_copy(update=update), seen(state))
     lose = {name for name, record in state.nodes.items() if more or record.size not in sizes}
     scheduler, wanted = state.nodes[SCHEDULER], with_sizes(spec.scheduler)
     assert is_current(scheduler, wanted, state.configs) is (SCHEDULER not in lose)
@@ -103,22 +103,22 @@ def test_nodes_of_a_size_that_is_on_the_changed_list_stay(
 
 
 @given(desireds())
-def test_destroy_leaves_nothing_and_ends_the_scheduler_last(spec: Desired) -> None:
-    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
-    plan = destroy_plan(seen(state))
+def test_destroy_removes_everything_and_the_scheduler_last(spec: DesiredState) -> None:
+    state = simulate_apply(create_plan(spec, seen(empty_state())), seen(empty_state()))
+    plan = create_destroy_plan(seen(state))
     assert plan.changes[-1].name == SCHEDULER
-    assert carry_out(plan, seen(state)).is_empty
+    assert simulate_apply(plan, seen(state)).is_empty
 
 
 @given(desireds(), st.data())
-def test_lost_vms_come_back_and_strangers_are_found(spec: Desired, data: st.DataObject) -> None:
-    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
+def test_lost_vms_are_relaunched_and_unknown_vms_are_found(spec: DesiredState, data: st.DataObject) -> None:
+    state = simulate_apply(create_plan(spec, seen(empty_state())), seen(empty_state()))
     shown = vms(state)
     lost = data.draw(st.lists(st.sampled_from(sorted(state.nodes)), unique=True))
     left = [vm for vm in shown if vm.name not in lost]
     refreshed = refresh(state, left, LATER, 60.0)
     assert refreshed.gone == set(lost)
-    assert make_plan(spec, seen(carry_out(make_plan(spec, refreshed), refreshed))).changes == ()
+    assert create_plan(spec, seen(simulate_apply(create_plan(spec, refreshed), refreshed))).changes == ()
     # The state was lost, the tags were not: everything is found again.
     forgotten = State(lineage="l", cluster="c", provider="p")
     found = refresh(forgotten, shown, LATER, 60.0)
@@ -126,6 +126,6 @@ def test_lost_vms_come_back_and_strangers_are_found(spec: Desired, data: st.Data
 
 
 @given(desireds())
-def test_what_is_too_young_to_be_seen_is_not_gone(spec: Desired) -> None:
-    state = carry_out(make_plan(spec, seen(blank())), seen(blank()))
+def test_invisible_new_vm_is_not_lost(spec: DesiredState) -> None:
+    state = simulate_apply(create_plan(spec, seen(empty_state())), seen(empty_state()))
     assert refresh(state, [], 30.0, 60.0).gone == frozenset()

@@ -41,21 +41,21 @@ class LabClock(SystemClock):
 
     def __init__(self, cloud: Cloud) -> None:
         super().__init__()
-        self._cloud, self._passed, self._lock = cloud, 0.0, threading.Lock()
-        self._began = super().time()
+        self._cloud, self._elapsed, self._lock = cloud, 0.0, threading.Lock()
+        self._start = super().time()
 
     def time(self) -> float:
-        return self._began + self._passed
+        return self._start + self._elapsed
 
     def monotonic(self) -> float:
-        return self._passed
+        return self._elapsed
 
     def sleep(self, seconds: float) -> None:
         self.check()
         with self._lock:
             # The cloud's first: whoever looks in between must not be ahead of its limits.
             self._cloud.advance(seconds)
-            self._passed += seconds
+            self._elapsed += seconds
 
 
 class Project:
@@ -66,14 +66,14 @@ class Project:
         self.spec = folder / "planapply.toml"
         self.spec.write_text(SPEC)
         self.clock = LabClock(cloud)
-        self.told: list[Event] = []
+        self.events: list[Event] = []
         cloud.freeze()
 
     def write(self, text: str) -> None:
         """Another spec."""
         self.spec.write_text(text)
 
-    def say(self, table: str, lines: str) -> None:
+    def add_lines(self, table: str, lines: str) -> None:
         """Put lines below a table's name, which is added if it is missing."""
         text = self.spec.read_text()
         name = f"[{table}]\n"
@@ -95,7 +95,7 @@ class Project:
             lambda plan: True,
             PlanOptions(destroy=destroy),
             ApplyOptions(wait=False),
-            tell=self.told.append,
+            on_event=self.events.append,
         )
 
     def destroy(self) -> Report:
@@ -106,7 +106,7 @@ class Project:
         assert state is not None
         return state
 
-    def refused(self, *overrides: str) -> str:
+    def plan_error(self, *overrides: str) -> str:
         """What a plan says that can't be; and nothing was changed by it."""
         before = self.cloud.counts()["mutating"]
         try:
@@ -127,6 +127,6 @@ class Project:
         return {name: by_id[record.vm] for name, record in nodes if record.vm in by_id}
 
 
-def only(params: Mapping[str, str], *prefixes: str) -> dict[str, str]:
+def select_params(params: Mapping[str, str], *prefixes: str) -> dict[str, str]:
     """Those parameters."""
     return {k: v for k, v in sorted(params.items()) if k.startswith(prefixes)}

@@ -39,7 +39,7 @@ options = { nthreads = 1, resources = { SPOT = 1 } }
 """
 
 
-class Site:
+class LabProject:
     """A folder with a spec, in which commands are run."""
 
     def __init__(self, folder: Path, machines: Machines) -> None:
@@ -56,9 +56,9 @@ class Site:
         assert old in text
         self.write(text.replace(old, new))
 
-    def run(self, *words: str, code: int = 0) -> str:
+    def run(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "planapply", *words],
+            [sys.executable, "-m", "planapply", *arguments],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -67,8 +67,8 @@ class Site:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def apply(self, *words: str, code: int = 0) -> str:
-        return self.run("apply", "--auto-approve", *words, code=code)
+    def apply(self, *arguments: str, code: int = 0) -> str:
+        return self.run("apply", "--auto-approve", *arguments, code=code)
 
     def joined(self) -> set[str]:
         """The nodes that the scheduler knows, and itself."""
@@ -88,7 +88,7 @@ class Site:
             self.apply()
             return self.vms().keys() == set(names)
 
-        until(complete, f"all of {names}")
+        wait_until(complete, f"all of {names}")
         return self.vms()
 
     @contextmanager
@@ -99,13 +99,13 @@ class Site:
             yield client
 
 
-def until(happens: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
     """Wait for it; the limit only ends a broken test."""
     end = time.monotonic() + seconds
-    while not (got := happens()):
+    while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
         time.sleep(0.2)
-    return got
+    return value
 
 
 def joined(client: Any) -> set[str]:
@@ -113,14 +113,14 @@ def joined(client: Any) -> set[str]:
     return {str(worker["name"]) for worker in workers.values()}
 
 
-def gone(site: Site) -> None:
+def check_gone(project: LabProject) -> None:
     """Nothing of the cluster is left in the cloud."""
-    until(lambda: not site.cloud.machines(), "the end of the machines")
-    assert site.cloud.instances() == []
+    wait_until(lambda: not project.cloud.machines(), "the end of the machines")
+    assert project.cloud.instances() == []
     groups = boto3.client("ec2").describe_security_groups()["SecurityGroups"]
     assert {group["GroupName"] for group in groups} == {"default"}
 
 
-def results_on(client: Any, worker: str) -> list[Any]:
+def submit_results(client: Any, worker: str) -> list[Any]:
     """Results that only one worker has, and that would be others if they were computed again."""
     return [client.submit(random.random, pure=False, workers=[worker]) for _ in range(5)]

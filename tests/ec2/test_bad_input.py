@@ -25,22 +25,22 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
-def test_no_credentials(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     with without(monkeypatch, *KEYS):
-        assert project.refused() == snapshot("""\
+        assert project.plan_error() == snapshot("""\
 there are no AWS credentials to use: Unable to locate credentials
 Set AWS_PROFILE or `profile` under [provider], log in (aws sso login, aws configure), or run this where a role gives them.\
 """)
 
 
-def test_a_profile_that_is_not_there(project: Project) -> None:
-    assert project.refused("provider.profile='reserach'") == snapshot("""\
+def test_unknown_profile_is_reported(project: Project) -> None:
+    assert project.plan_error("provider.profile='reserach'") == snapshot("""\
 the config profile (reserach) could not be found
 Your AWS configuration has: no profile. Put `profile` under [provider], or AWS_PROFILE, right.\
 """)
 
 
-def test_credentials_that_aws_refuses(project: Project, aws: Cloud) -> None:
+def test_rejected_credentials_are_reported(project: Project, aws: Cloud) -> None:
     said = {}
     for code in (
         *("ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure"),
@@ -48,7 +48,7 @@ def test_credentials_that_aws_refuses(project: Project, aws: Cloud) -> None:
     ):
         aws.clear()
         aws.fault("*", error=code, status=403, times=None, message="AWS says no.")
-        said[code] = project.refused()
+        said[code] = project.plan_error()
     assert said == snapshot(
         {
             "ExpiredToken": """\
@@ -75,21 +75,21 @@ Somebody must allow it to your user or role; see docs/ec2-iam.md.\
     )
 
 
-def test_no_region(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_region_is_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(project.spec.read_text().replace('region = "eu-west-1"', ""))
     with without(monkeypatch, "AWS_REGION", "AWS_DEFAULT_REGION"):
-        assert project.refused() == snapshot("""\
+        assert project.plan_error() == snapshot("""\
 no AWS region is set
 Write region = "eu-west-1", or another, under [provider], or set AWS_REGION.\
 """)
 
 
-def test_a_region_that_does_not_exist(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_region_is_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nobody listens there, as for a name that no resolver knows.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     said = {}
     for region in ("eu-wset-1", "moon", "not a region"):
-        said[region] = project.refused(f"provider.region='{region}'")
+        said[region] = project.plan_error(f"provider.region='{region}'")
     assert said == snapshot(
         {
             "eu-wset-1": """\
@@ -108,11 +108,11 @@ AWS's pages list its regions.\
     )
 
 
-def test_a_machine_that_is_offline(
+def test_offline_machine_is_reported(
     project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert project.refused() == snapshot(
+    assert project.plan_error() == snapshot(
         """\
 AWS can't be reached from here: Could not connect to the endpoint URL: "http://127.0.0.1:9/"
 Is this machine online? Behind a proxy, set HTTPS_PROXY.\
@@ -120,7 +120,7 @@ Is this machine online? Behind a proxy, set HTTPS_PROXY.\
     )
 
 
-def test_a_connection_that_breaks_later_is_waited_for(project: Project, aws: Cloud) -> None:
+def test_lost_connection_is_retried(project: Project, aws: Cloud) -> None:
     aws.fault("DescribeInstanceTypes", lost="before", times=3)
     assert project.plan().summary["add"] == 5
 
@@ -134,7 +134,7 @@ PAGES = {
 
 @pytest.mark.parametrize("status", [200, 403, 502])
 @pytest.mark.parametrize("page", PAGES)
-def test_a_proxy_that_answers_in_awss_place(
+def test_answer_from_a_proxy_is_reported(
     project: Project, aws: Cloud, page: str, status: int
 ) -> None:
     # For a moment: it is asked again, and what was launched unseen is not launched twice.
@@ -145,13 +145,13 @@ def test_a_proxy_that_answers_in_awss_place(
     assert project.plan().changes == ()
     # For good.
     aws.fault("DescribeInstances", page=PAGES[page], status=status, times=None)
-    assert project.refused() == snapshot("""\
+    assert project.plan_error() == snapshot("""\
 what answered for AWS's region 'eu-west-1' is a proxy or another server, by its words: 502 Bad Gateway
 Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under [provider] another one than you mean?\
 """)
 
 
-def test_a_proxy_that_lets_no_launch_through(project: Project, aws: Cloud) -> None:
+def test_proxy_that_blocks_launches_is_reported(project: Project, aws: Cloud) -> None:
     aws.fault("RunInstances", page="<!DOCTYPE html><p>Log in & pay<br></p>", times=None)
     failures = project.apply().failures
     assert str(failures["scheduler"]) == snapshot("""\
@@ -163,47 +163,47 @@ Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `regio
     assert len(aws.instances()) == 4
 
 
-def test_an_image_that_does_not_exist(project: Project) -> None:
-    assert project.refused("workers.cpu.image='ami-0123456789abcdef0'") == snapshot("""\
+def test_unknown_image_is_reported(project: Project) -> None:
+    assert project.plan_error("workers.cpu.image='ami-0123456789abcdef0'") == snapshot("""\
 there is no image ami-0123456789abcdef0 in eu-west-1 that this account may use
 Images have another id in each region, and old ones are removed. Name another `image`.\
 """)
 
 
-def test_an_image_of_another_architecture(project: Project) -> None:
+def test_image_of_another_architecture_is_reported(project: Project) -> None:
     project.plan()
     images = ec2_backends["123456789012"]["eu-west-1"].amis
     arm = next(i for i in images.values() if i.name.startswith("debian-12-arm64"))
-    assert project.refused(f"workers.cpu.image='{arm.id}'").replace(arm.id, "ami-…") == snapshot("""\
+    assert project.plan_error(f"workers.cpu.image='{arm.id}'").replace(arm.id, "ami-…") == snapshot("""\
 cpu: the image ami-… is for arm64, and m6i.large is x86_64
 Name an `image` or a `size` of the other architecture.\
 """)
 
 
-def test_a_disk_that_is_too_small(project: Project) -> None:
+def test_too_small_disk_is_reported(project: Project) -> None:
     found = boto3.client("ec2").describe_images(
         Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
     )["Images"]
     image = next(i for i in found if i["BlockDeviceMappings"][0]["Ebs"].get("VolumeSize") == 15)
-    said = project.refused(f"workers.cpu.image='{image['ImageId']}'", "workers.cpu.disk='10 GiB'")
+    said = project.plan_error(f"workers.cpu.image='{image['ImageId']}'", "workers.cpu.disk='10 GiB'")
     assert said.replace(image["ImageId"], "ami-…") == snapshot("""\
 cpu: the image ami-… needs a disk of 15 GiB
 Write disk = "15 GiB", or more, or leave it out.\
 """)
 
 
-def test_a_disk_that_is_too_large(project: Project) -> None:
-    assert project.refused("workers.cpu.disk='65 TiB'") == snapshot("""\
+def test_too_large_disk_is_reported(project: Project) -> None:
+    assert project.plan_error("workers.cpu.disk='65 TiB'") == snapshot("""\
 cpu: EC2 has no disk larger than 65,536 GiB
 Write a smaller `disk`, or leave it out: it is the image's then.\
 """)
     assert project.plan("workers.cpu.disk='64 TiB'").summary["add"] == 5
 
 
-def test_an_image_with_no_dask(project: Project) -> None:
+def test_image_without_dask_is_reported(project: Project) -> None:
     text = project.spec.read_text().replace('packages = ["dask[distributed]"]', "")
     project.write(text)
-    assert project.refused() == snapshot("""\
+    assert project.plan_error() == snapshot("""\
 Debian's image has no Dask, and [environment] installs none
 Write packages = "client" there, for what this Python has, or a list of packages, or `docker`; or name an `image` that has it all.\
 """)
@@ -211,19 +211,19 @@ Write packages = "client" there, for what this Python has, or a list of packages
     assert project.plan("environment.setup=['pip install dask']").summary["add"] == 5
 
 
-def test_a_size_that_does_not_exist(project: Project) -> None:
-    assert project.refused("workers.cpu.size='m6i.larg'") == snapshot("""\
+def test_unknown_size_is_reported(project: Project) -> None:
+    assert project.plan_error("workers.cpu.size='m6i.larg'") == snapshot("""\
 there is no size m6i.larg in eu-west-1
 Did you mean m6i.large, m6in.large, m6id.large?\
 """)
-    assert project.refused("workers.cpu.size=['m6i.large', 'qqqqqq']") == snapshot("""\
+    assert project.plan_error("workers.cpu.size=['m6i.large', 'qqqqqq']") == snapshot("""\
 there is no size qqqqqq in eu-west-1
 AWS's pages list the instance types.\
 """)
 
 
-def test_a_zone_that_does_not_exist(project: Project) -> None:
-    assert project.refused("workers.cpu.zones=['eu-west-1d', 'us-east-1a']") == snapshot("""\
+def test_unknown_zone_is_reported(project: Project) -> None:
+    assert project.plan_error("workers.cpu.zones=['eu-west-1d', 'us-east-1a']") == snapshot("""\
 cpu: there is no subnet in a zone 'eu-west-1d'
 Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.
 cpu: there is no subnet in a zone 'us-east-1a'
@@ -231,24 +231,24 @@ Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
 """)
 
 
-def test_a_zone_that_is_wrong_for_everybody_is_told_once(project: Project) -> None:
-    assert project.refused("defaults.zones=['eu-wset-1a']") == snapshot("""\
+def test_unknown_default_zone_is_reported_once(project: Project) -> None:
+    assert project.plan_error("defaults.zones=['eu-wset-1a']") == snapshot("""\
 scheduler, cpu: there is no subnet in a zone 'eu-wset-1a'
 Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
 """)
 
 
-def test_a_size_that_is_not_in_those_zones(project: Project) -> None:
-    said = project.refused("workers.cpu.size='a1.large'", "workers.cpu.zones=['eu-west-1a']")
+def test_size_not_offered_in_the_zones_is_reported(project: Project) -> None:
+    said = project.plan_error("workers.cpu.size='a1.large'", "workers.cpu.zones=['eu-west-1a']")
     assert said == snapshot("""\
 cpu: a1.large can't be had in eu-west-1a
 AWS offers it in eu-west-1b, eu-west-1c: name other `zones`, or another `size`.\
 """)
 
 
-def test_groups_that_can_not_be_in_one_zone(project: Project) -> None:
+def test_groups_without_a_common_zone_are_reported(project: Project) -> None:
     """hpc7a is in one zone only, and the scheduler has to be in another."""
-    said = project.refused("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
+    said = project.plan_error("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
     assert said == snapshot("""\
 no zone has a size for every group, and workers stay in the scheduler's zone
 AWS offers them in: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-1b. Name `zones` for the groups that may be elsewhere; traffic between zones costs money.\
@@ -257,20 +257,20 @@ AWS offers them in: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-
     assert project.plan("workers.cpu.size='hpc7a.12xlarge'", *apart).summary["add"] == 5
 
 
-def test_a_key_that_does_not_exist(project: Project) -> None:
-    assert project.refused("provider.key_name='laptop'") == snapshot("""\
+def test_unknown_key_pair_is_reported(project: Project) -> None:
+    assert project.plan_error("provider.key_name='laptop'") == snapshot("""\
 there is no key pair 'laptop' in eu-west-1
 Key pairs here: none. Put `key_name` under [provider] right, or leave it out.\
 """)
     for name in ("my-laptop", "desk"):
         boto3.client("ec2").create_key_pair(KeyName=name)
-    assert project.refused("provider.key_name='laptop'") == snapshot("""\
+    assert project.plan_error("provider.key_name='laptop'") == snapshot("""\
 there is no key pair 'laptop' in eu-west-1
 Did you mean 'my-laptop'? Key pairs here: desk, my-laptop. Put `key_name` under [provider] right, or leave it out.\
 """)
 
 
-def test_user_data_that_is_too_large(project: Project) -> None:
+def test_too_large_user_data_is_reported(project: Project) -> None:
     # What can't be compressed.
     import random
 
@@ -282,7 +282,7 @@ def test_user_data_that_is_too_large(project: Project) -> None:
     project.write(
         text.replace('packages = ["dask[distributed]"]', 'requirements = "requirements.txt"')
     )
-    said = project.refused()
+    said = project.plan_error()
     assert [line.partition(":")[0] for line in said.splitlines()[::2]] == snapshot(
         [
             "what scheduler is told at its boot is too large",
@@ -294,20 +294,20 @@ def test_user_data_that_is_too_large(project: Project) -> None:
     )
 
 
-def test_tags_that_ec2_refuses(project: Project) -> None:
-    assert project.refused("cluster.tags={'aws:team'='bio'}") == snapshot("""\
+def test_invalid_tags_are_reported(project: Project) -> None:
+    assert project.plan_error("cluster.tags={'aws:team'='bio'}") == snapshot("""\
 the tag 'aws:team' is reserved by AWS
 Use another key.\
 """)
     tags = ", ".join(f"t{i} = 'x'" for i in range(43))
-    assert project.refused(f"workers.cpu.tags={{{tags}}}") == snapshot("""\
+    assert project.plan_error(f"workers.cpu.tags={{{tags}}}") == snapshot("""\
 cpu has 43 tags, and EC2 takes 50 a VM, of which planapply needs 8
 Leave some out.\
 """)
 
 
-def test_everything_that_is_wrong_is_told_at_once(project: Project) -> None:
-    said = project.refused(
+def test_all_problems_are_reported_at_once(project: Project) -> None:
+    said = project.plan_error(
         "provider.key_name='laptop'",
         "workers.cpu.zones=['eu-west-1x']",
         "workers.cpu.image='ami-0123456789abcdef0'",
@@ -323,7 +323,7 @@ def test_everything_that_is_wrong_is_told_at_once(project: Project) -> None:
     )
 
 
-def test_no_permission_to_launch(project: Project, aws: Cloud) -> None:
+def test_denied_launch_is_reported(project: Project, aws: Cloud) -> None:
     message = "You are not authorized to perform this operation."
     aws.fault("RunInstances", error="UnauthorizedOperation", status=403, message=message)
     assert str(project.apply().failures["scheduler"]) == snapshot("""\
@@ -336,11 +336,11 @@ Somebody must allow it to your user or role; the policy that is enough stands in
     assert project.state().is_empty
 
 
-def test_no_permission_to_make_a_group(project: Project, aws: Cloud) -> None:
+def test_denied_security_group_is_reported(project: Project, aws: Cloud) -> None:
     aws.fault("CreateSecurityGroup", error="UnauthorizedOperation", status=403)
-    with pytest.raises(PlanapplyError) as httpstub:
+    with pytest.raises(PlanapplyError) as raised:
         project.apply()
-    assert str(httpstub.value) == snapshot("""\
+    assert str(raised.value) == snapshot("""\
 CreateSecurityGroup: set by the lab (UnauthorizedOperation)
 Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
 """)
@@ -349,7 +349,7 @@ Somebody must allow it to your user or role; the policy that is enough stands in
     assert project.state().is_empty
 
 
-def test_a_quota_is_told_once_for_all_that_it_stops(project: Project, aws: Cloud) -> None:
+def test_quota_error_is_reported_once_for_all_nodes(project: Project, aws: Cloud) -> None:
     aws.configure(vcpus={"m/on-demand": 4})
     failures = project.apply("defaults.zones=['eu-west-1a']").failures
     assert list(failures) == ["cpu-1", "cpu-2"]
@@ -359,14 +359,14 @@ def test_a_quota_is_told_once_for_all_that_it_stops(project: Project, aws: Cloud
     assert len(aws.instances()) == 4
 
 
-def test_the_state_of_another_account(project: Project, aws: Cloud) -> None:
+def test_state_of_another_account_is_refused(project: Project, aws: Cloud) -> None:
     project.apply()
     state = project.state()
     path = Path(project.workspace().store.location)
     path.write_text(path.read_text().replace(state.cloud["account"], "999999999999"))
-    with pytest.raises(PlanapplyError) as httpstub:
+    with pytest.raises(PlanapplyError) as raised:
         project.plan()
-    assert str(httpstub.value) == snapshot("""\
+    assert str(raised.value) == snapshot("""\
 the state of cluster 'genomics' is about another cloud
 account: the state is about 999999999999, this is 123456789012. Use the account, region or machine that it was made in.\
 """)

@@ -9,13 +9,13 @@ from lab.honest import Cloud
 from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
 from planapply_ec2 import PLUGIN
-from planapply_ec2.price import on_demand
+from planapply_ec2.price import find_on_demand_price
 from planapply_ec2.settings import Settings
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.node import Requirements
 from planapply.model.plan import Cost
-from planapply.provider import Chooses, ErrorKind, Pins, Prices, ProviderError
+from planapply.provider import SupportsChoose, ErrorKind, SupportsPins, SupportsPrices, ProviderError
 
 GIB = 1 << 30
 
@@ -36,7 +36,7 @@ def provider() -> Any:
     return PLUGIN.connect(Settings(region="eu-west-1"))
 
 
-def test_a_current_debian_is_pinned(project: Project, aws: Cloud) -> None:
+def test_current_debian_image_is_pinned(project: Project, aws: Cloud) -> None:
     project.apply()
     assert used(project) == {
         "scheduler": "debian-12-amd64-20250519-2116",
@@ -56,15 +56,15 @@ def test_a_current_debian_is_pinned(project: Project, aws: Cloud) -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ParameterNotFound"])
-def test_without_ssm_it_is_found_by_owner_and_name(project: Project, aws: Cloud, code: str) -> None:
+def test_image_is_found_by_owner_and_name_without_ssm(project: Project, aws: Cloud, code: str) -> None:
     aws.fault("ssm:GetParameter", error=code, times=None)
     project.apply()
     assert used(project)["cpu"] == "debian-12-amd64-20250519-2116"
 
 
-def test_arm_and_gpus_have_images_of_their_own(project: Project) -> None:
-    project.say("workers.arm", 'count = 1\nsize = "m7g.large"')
-    project.say("workers.gpu", 'count = 1\nsize = "g5.xlarge"')
+def test_arm_and_gpu_sizes_get_matching_images(project: Project) -> None:
+    project.add_lines("workers.arm", 'count = 1\nsize = "m7g.large"')
+    project.add_lines("workers.gpu", 'count = 1\nsize = "g5.xlarge"')
     project.apply()
     assert used(project) == snapshot(
         {
@@ -76,25 +76,25 @@ def test_arm_and_gpus_have_images_of_their_own(project: Project) -> None:
     )
 
 
-def test_an_image_that_is_named_is_taken_as_it_is(project: Project, aws: Cloud) -> None:
+def test_given_image_is_used_unchanged(project: Project, aws: Cloud) -> None:
     own = next(id for id, image in images().items() if image.architecture == "x86_64")
     project.apply(f"defaults.image='{own}'")
     assert {call["ImageId"] for call in project.calls("RunInstances")} == {own}
     assert "ssm:GetParameter" not in aws.counts()["actions"]
 
 
-def test_no_image_at_all(project: Project, aws: Cloud) -> None:
+def test_missing_image_is_reported(project: Project, aws: Cloud) -> None:
     project.plan()
     aws.fault("ssm:GetParameter", error="ParameterNotFound", times=None)
     for image in images().values():
         image.architecture = "i386"
-    assert project.refused() == snapshot("""\
+    assert project.plan_error() == snapshot("""\
 the image 'debian-12-amd64-*' is not to be found in eu-west-1
 Name an `image` under [defaults].\
 """)
 
 
-def test_the_cheapest_that_fit(project: Project) -> None:
+def test_cheapest_matching_sizes_are_chosen(project: Project) -> None:
     needs = {
         "cpus": Requirements(cpus=8),
         "memory": Requirements(cpus=8, memory=64 * GIB),
@@ -111,22 +111,22 @@ def test_the_cheapest_that_fit(project: Project) -> None:
         }
     )
     for names in chosen.values():
-        prices = [on_demand(name, "eu-west-1").usd_per_hour for name in names]
+        prices = [find_on_demand_price(name, "eu-west-1").usd_per_hour for name in names]
         assert None not in prices
         assert prices == sorted(prices)  # type: ignore[type-var]
 
 
-def test_nothing_fits(project: Project, aws: Cloud) -> None:
-    with pytest.raises(ProviderError) as httpstub:
+def test_requirements_without_a_matching_size_are_reported(project: Project, aws: Cloud) -> None:
+    with pytest.raises(ProviderError) as raised:
         provider().choose(Requirements(cpus=96, memory=30_000 * GIB, gpus=4, arch="arm64"))
-    assert httpstub.value.kind is ErrorKind.REJECTED
-    assert str(httpstub.value) == snapshot("""\
+    assert raised.value.kind is ErrorKind.REJECTED
+    assert str(raised.value) == snapshot("""\
 no size in eu-west-1 has 96 CPUs, 30000 GiB of memory, 4 NVIDIA GPUs, the architecture arm64
 Ask for less, or name a `size`.\
 """)
 
 
-def test_what_is_chosen_is_kept(project: Project, aws: Cloud) -> None:
+def test_chosen_sizes_are_kept(project: Project, aws: Cloud) -> None:
     project.write(project.spec.read_text().replace('size = "m6i.large"', "cpus = 2"))
     project.apply()
     sizes = {record.size for record in project.state().nodes.values()}
@@ -143,7 +143,7 @@ def test_what_is_chosen_is_kept(project: Project, aws: Cloud) -> None:
     assert changed.summary["destroy"] == 4
 
 
-def test_nodes_of_a_size_that_is_on_the_changed_list_stay(project: Project, aws: Cloud) -> None:
+def test_nodes_whose_size_is_on_the_changed_list_are_kept(project: Project, aws: Cloud) -> None:
     aws.configure(capacity={"m6i.large/*": 3})
     sizes = ["m6i.large", "m5.large"]
     project.apply(f"workers.cpu.size={sizes}")
@@ -166,7 +166,7 @@ def test_nodes_of_a_size_that_is_on_the_changed_list_stay(project: Project, aws:
     assert [f.path for f in gpus.changes[0].fields] == ["size", "image"]
 
 
-def test_no_size_at_all_is_a_common_one_of_known_price(project: Project) -> None:
+def test_default_size_has_a_known_price(project: Project) -> None:
     project.write(project.spec.read_text().replace('size = "m6i.large"', ""))
     made = project.plan()
     assert {config.size for config in made.configs.values()} == {("m6i.large",)}
@@ -174,7 +174,7 @@ def test_no_size_at_all_is_a_common_one_of_known_price(project: Project) -> None
     assert made.cost.unknown == ()
 
 
-def test_the_cost_of_a_plan(project: Project, aws: Cloud) -> None:
+def test_cost_of_a_plan(project: Project, aws: Cloud) -> None:
     made = project.plan()
     assert made.cost == snapshot(
         Cost(before=0.0, after=0.4708, source="on demand, libcloud prices of 2025-03-02")
@@ -190,26 +190,26 @@ def test_the_cost_of_a_plan(project: Project, aws: Cloud) -> None:
     assert 0.1 < spot.cost.after < made.cost.after
 
 
-def test_a_price_that_is_unknown_is_not_free(project: Project) -> None:
-    project.say("workers.cpu", 'size = "m7i.large"')
+def test_unknown_price_is_not_zero(project: Project) -> None:
+    project.add_lines("workers.cpu", 'size = "m7i.large"')
     made = project.plan()
     assert made.cost is not None
     assert made.cost.unknown == ("m7i.large",)
-    assert made.cost.after == on_demand("m6i.large", "eu-west-1").usd_per_hour
-    assert on_demand("m7i.large", "eu-west-1").usd_per_hour is None  # 0.0 in the list
-    assert on_demand("m99.huge", "eu-west-1").usd_per_hour is None
+    assert made.cost.after == find_on_demand_price("m6i.large", "eu-west-1").usd_per_hour
+    assert find_on_demand_price("m7i.large", "eu-west-1").usd_per_hour is None  # 0.0 in the list
+    assert find_on_demand_price("m99.huge", "eu-west-1").usd_per_hour is None
 
 
-def test_max_cost(project: Project, aws: Cloud) -> None:
-    project.say("cluster", "max_cost = 0.4")
-    assert project.refused() == snapshot("""\
+def test_max_cost_is_enforced(project: Project, aws: Cloud) -> None:
+    project.add_lines("cluster", "max_cost = 0.4")
+    assert project.plan_error() == snapshot("""\
 the cluster would cost 0.47 USD/h, and max_cost is 0.40
 Make it smaller, or raise `max_cost` under [cluster].\
 """)
     assert project.plan("workers.cpu.count=2").summary["add"] == 4
 
 
-def test_a_spot_price_is_that_of_its_zone_or_the_dearest(project: Project, aws: Cloud) -> None:
+def test_spot_price_is_of_the_zone_or_the_highest(project: Project, aws: Cloud) -> None:
     prices = provider()
     by_zone = [prices.price("m6i.large", f"eu-west-1{z}", True).usd_per_hour for z in "abc"]
     assert prices.price("m6i.large", None, True).usd_per_hour == max(by_zone)
@@ -218,13 +218,13 @@ def test_a_spot_price_is_that_of_its_zone_or_the_dearest(project: Project, aws: 
     assert aws.counts()["actions"]["DescribeSpotPriceHistory"] == asked
 
 
-def test_what_it_says_that_it_can(project: Project) -> None:
-    for capability in (Chooses, Pins, Prices):
+def test_provider_capabilities(project: Project) -> None:
+    for capability in (SupportsChoose, SupportsPins, SupportsPrices):
         assert isinstance(provider(), capability)
 
 
-def test_sizes_of_two_architectures(project: Project) -> None:
-    assert project.refused("workers.cpu.size=['m6i.large', 'm7g.large']") == snapshot("""\
+def test_sizes_of_two_architectures_are_refused(project: Project) -> None:
+    assert project.plan_error("workers.cpu.size=['m6i.large', 'm7g.large']") == snapshot("""\
 one image can't boot sizes of two architectures: m6i.large is x86_64, m7g.large is arm64
 Name sizes of one architecture, or make two groups.\
 """)

@@ -7,8 +7,8 @@ from lab.honest import Cloud
 pytestmark = pytest.mark.slow
 
 
-def test_a_thousand_workers(project: Project, aws: Cloud) -> None:
-    project.say("workers.cpu", 'spot = "prefer"')
+def test_call_counts_of_a_thousand_workers(project: Project, aws: Cloud) -> None:
+    project.add_lines("workers.cpu", 'spot = "prefer"')
     text = project.spec.read_text()
     project.write(text.replace("count = 3", "count = 1000"))
     aws.clear()

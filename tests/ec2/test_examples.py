@@ -31,7 +31,7 @@ def planned(name: str, folder: Path) -> Plan:
 @pytest.mark.parametrize(
     ("name", "nodes"), [("ec2.toml", 5), ("ec2-gpu.toml", 3), ("ec2-company.toml", 1)]
 )
-def test_an_example_is_planned(
+def test_example_can_be_planned(
     project: Project, aws: Cloud, tmp_path: Path, name: str, nodes: int
 ) -> None:
     made = planned(name, tmp_path)
@@ -41,7 +41,7 @@ def test_an_example_is_planned(
     assert made.cost.after
 
 
-def test_the_pages_name_every_setting_and_no_other() -> None:
+def test_docs_name_exactly_the_settings() -> None:
     pages = "".join((ROOT / "docs" / f"{p}.md").read_text() for p in ("ec2", "ec2-company", "spec"))
     for setting in Settings.model_fields:
         assert f"`{setting}`" in pages
@@ -50,14 +50,14 @@ def test_the_pages_name_every_setting_and_no_other() -> None:
     assert named <= {*Settings.model_fields, "folder", "driver", "key", "secret", "options"}
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_are_valid() -> None:
     for page in ("ec2", "ec2-iam", "ec2-company"):
         path = ROOT / "docs" / f"{page}.md"
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
             assert (path.parent / link).exists(), (page, link)
 
 
-def test_a_new_spec_is_planned_as_it_is(
+def test_starter_spec_can_be_planned_unchanged(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

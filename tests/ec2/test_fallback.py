@@ -23,11 +23,11 @@ def tried(project: Project) -> list[str]:
     ]
 
 
-def test_sizes_then_markets_each_attempt_with_a_token_of_its_own(
+def test_sizes_then_markets_are_tried_with_a_new_token_each(
     project: Project, aws: Cloud
 ) -> None:
     aws.configure(capacity={"*/*/spot": 0, "m6i.large/*/on-demand": 1})
-    project.say("workers.cpu", f'{SIZES}\nspot = "prefer"')
+    project.add_lines("workers.cpu", f'{SIZES}\nspot = "prefer"')
     assert project.apply().failures == {}
     assert tried(project) == snapshot(
         [
@@ -43,9 +43,9 @@ def test_sizes_then_markets_each_attempt_with_a_token_of_its_own(
     assert {vm["market"] for vm in aws.instances()} == {"on-demand"}
 
 
-def test_zones_in_the_order_of_the_spec(project: Project, aws: Cloud) -> None:
+def test_zones_are_tried_in_the_order_of_the_spec(project: Project, aws: Cloud) -> None:
     aws.configure(capacity={"*/eu-west-1c/*": 2, "*/eu-west-1b/*": 0})
-    project.say("workers.cpu", 'zones = ["eu-west-1c", "eu-west-1b", "eu-west-1a"]')
+    project.add_lines("workers.cpu", 'zones = ["eu-west-1c", "eu-west-1b", "eu-west-1a"]')
     assert project.apply().failures == {}
     assert tried(project) == snapshot(
         [
@@ -57,12 +57,12 @@ def test_zones_in_the_order_of_the_spec(project: Project, aws: Cloud) -> None:
     )
 
 
-def test_what_is_there_is_taken_and_only_the_rest_is_asked_elsewhere(
+def test_partial_capacity_is_used_and_the_rest_is_requested_elsewhere(
     project: Project, aws: Cloud
 ) -> None:
     """A partial launch leaves holes in the indexes: the names follow them."""
     aws.configure(capacity={"m6i.large/eu-west-1a/spot": 4})
-    project.say("workers.cpu", f"{SIZES}\nspot = true")
+    project.add_lines("workers.cpu", f"{SIZES}\nspot = true")
     assert project.apply("workers.cpu.count=10").failures == {}
     assert tried(project) == snapshot(
         ["m6i.large/a/on-demand*1", "m6i.large/a/spot*10", "m5.large/a/spot*6"]
@@ -73,25 +73,25 @@ def test_what_is_there_is_taken_and_only_the_rest_is_asked_elsewhere(
     assert sizes == ["m5.large"] * 6 + ["m6i.large"] * 4
 
 
-def test_a_quota_is_tried_around_too(project: Project, aws: Cloud) -> None:
+def test_quota_error_tries_the_next_choice(project: Project, aws: Cloud) -> None:
     aws.configure(vcpus={"*/spot": 0})
-    project.say("workers.cpu", 'spot = "prefer"')
+    project.add_lines("workers.cpu", 'spot = "prefer"')
     assert project.apply().failures == {}
     assert tried(project) == snapshot(
         ["m6i.large/a/on-demand*1", "m6i.large/a/spot*3", "m6i.large/a/on-demand*3"]
     )
 
 
-def test_a_size_that_a_zone_does_not_have(project: Project, aws: Cloud) -> None:
+def test_size_missing_in_a_zone_tries_the_next_zone(project: Project, aws: Cloud) -> None:
     aws.configure(unsupported=["m6i.large/*"])
-    project.say("workers.cpu", SIZES)
+    project.add_lines("workers.cpu", SIZES)
     assert project.apply("scheduler.size='m5.large'").failures == {}
     assert tried(project) == snapshot(
         ["m5.large/a/on-demand*1", "m6i.large/a/on-demand*3", "m5.large/a/on-demand*3"]
     )
 
 
-def test_workers_stay_in_their_schedulers_zone(project: Project, aws: Cloud) -> None:
+def test_workers_stay_in_the_schedulers_zone(project: Project, aws: Cloud) -> None:
     aws.configure(capacity={"m6i.large/eu-west-1a/*": 0})
     assert project.apply().failures == {}
     assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
@@ -109,14 +109,14 @@ Try later, or name more sizes (`size` takes a list; nodes of a size on it stay),
     assert len(aws.instances()) == 10
 
 
-def test_the_scheduler_goes_where_every_size_is_to_be_had(project: Project, aws: Cloud) -> None:
+def test_scheduler_is_placed_in_a_zone_that_offers_every_size(project: Project, aws: Cloud) -> None:
     assert zones_of("eu-west-1", "a1.large") == {"eu-west-1b", "eu-west-1c"}
-    project.say("workers.cpu", 'size = "a1.large"')
+    project.add_lines("workers.cpu", 'size = "a1.large"')
     assert project.apply().failures == {}
     assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
 
 
-def test_a_refusal_is_told_at_once(project: Project, aws: Cloud) -> None:
+def test_refusal_is_reported_at_once(project: Project, aws: Cloud) -> None:
     for code, status in (("UnauthorizedOperation", 403), ("InvalidParameterValue", 400)):
         aws.clear()
         aws.fault("RunInstances", error=code, status=status, times=None)
@@ -128,7 +128,7 @@ def test_a_refusal_is_told_at_once(project: Project, aws: Cloud) -> None:
     assert project.state().nodes == {}
 
 
-def test_a_quota_of_nothing(project: Project, aws: Cloud) -> None:
+def test_quota_of_zero_is_reported(project: Project, aws: Cloud) -> None:
     aws.configure(vcpus={"*": 0})
     failures = project.apply("defaults.zones=['eu-west-1a']").failures
     assert str(failures["scheduler"]) == snapshot("""\
@@ -142,7 +142,7 @@ Ask for more in AWS's Service Quotas, or take another size, region or market (`s
     assert project.state().resources == {}
 
 
-def test_throttling_is_waited_out(project: Project, aws: Cloud) -> None:
+def test_throttling_is_retried(project: Project, aws: Cloud) -> None:
     aws.fault("*Instances", error="RequestLimitExceeded", status=503, times=6)
     assert project.apply().failures == {}
     assert len(aws.instances()) == 4

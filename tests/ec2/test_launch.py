@@ -5,12 +5,12 @@ from base64 import b64decode
 from typing import Any
 
 import pytest
-from ec2.project import Project, only
+from ec2.project import Project, select_params
 from inline_snapshot import snapshot
 from lab.honest import Cloud
 from planapply_ec2 import PLUGIN
-from planapply_ec2.errors import KINDS
-from planapply_ec2.launch import alternatives, launch, parameters_of
+from planapply_ec2.errors import CODES_BY_KIND
+from planapply_ec2.launch import alternatives, launch, make_parameters
 from planapply_ec2.network import Network
 from planapply_ec2.settings import Settings
 
@@ -36,8 +36,8 @@ def request(config: NodeConfig = CONFIG, spot: bool = False, **more: Any) -> Lau
     return LaunchRequest(**(fields | more))
 
 
-def test_a_whole_call() -> None:
-    assert parameters_of(request(), WHERE, "ami-1", None) == snapshot(
+def test_complete_launch_call() -> None:
+    assert make_parameters(request(), WHERE, "ami-1", None) == snapshot(
         {
             "ClientToken": "0123456789abcdef0123",
             "MinCount": 1,
@@ -83,7 +83,7 @@ def test_a_whole_call() -> None:
     )
 
 
-def test_spot_disk_key_profile_groups_and_no_public_address() -> None:
+def test_launch_call_with_all_options() -> None:
     config = CONFIG.model_copy(
         update={
             "disk": 100 * 10**9,
@@ -95,8 +95,8 @@ def test_spot_disk_key_profile_groups_and_no_public_address() -> None:
             },
         }
     )
-    plain = parameters_of(request(), WHERE, "ami-1", None)
-    made = parameters_of(request(config, spot=True), WHERE, "ami-1", "/dev/xvda")
+    plain = make_parameters(request(), WHERE, "ami-1", None)
+    made = make_parameters(request(config, spot=True), WHERE, "ami-1", "/dev/xvda")
     assert {k: v for k, v in made.items() if v != plain.get(k)} == snapshot(
         {
             "NetworkInterfaces": [
@@ -157,14 +157,14 @@ def test_spot_disk_key_profile_groups_and_no_public_address() -> None:
     )
 
 
-def test_an_instance_profile_may_be_an_arn() -> None:
+def test_instance_profile_can_be_an_arn() -> None:
     arn = "arn:aws:iam::123456789012:instance-profile/dask-nodes"
     config = CONFIG.model_copy(update={"provider": {"instance_profile": arn}})
-    made = parameters_of(request(config), WHERE, "ami-1", None)
+    made = make_parameters(request(config), WHERE, "ami-1", None)
     assert made["IamInstanceProfile"] == {"Arn": arn}
 
 
-def test_the_order_of_the_spec() -> None:
+def test_sizes_are_tried_in_the_order_of_the_spec() -> None:
     config = CONFIG.model_copy(update={"size": ("a", "b"), "spot": "prefer"})
     tried = [(c.spot, c.size, c.zone) for c in alternatives(config, ["z1", "z2"])]
     assert tried == [
@@ -174,7 +174,7 @@ def test_the_order_of_the_spec() -> None:
     assert alternatives(only_spot, ["z1", "z2"]) == [Choice(size="a", zone="z2", spot=True)]
 
 
-def test_a_cluster_is_launched_in_two_calls(project: Project, aws: Cloud) -> None:
+def test_cluster_is_launched_in_two_calls(project: Project, aws: Cloud) -> None:
     report = project.apply()
     assert report.failures == {}
     scheduler, workers = project.calls("RunInstances")
@@ -204,19 +204,19 @@ def test_a_cluster_is_launched_in_two_calls(project: Project, aws: Cloud) -> Non
     assert state.tls.key.get_secret_value() in text
 
 
-def test_tags_are_on_everything_from_the_first_moment(project: Project) -> None:
-    project.say("cluster", 'tags = { team = "bio" }')
-    project.say("defaults", "spot = true")
+def test_all_resources_are_tagged_at_creation(project: Project) -> None:
+    project.add_lines("cluster", 'tags = { team = "bio" }')
+    project.add_lines("defaults", "spot = true")
     project.apply()
     call = project.calls("RunInstances")[1]
     kinds = {v: k.split(".")[1] for k, v in call.items() if k.endswith("ResourceType")}
     assert set(kinds) == {"instance", "volume", "network-interface", "spot-instances-request"}
     for number in kinds.values():
-        keys = only(call, f"TagSpecification.{number}.Tag").values()
+        keys = select_params(call, f"TagSpecification.{number}.Tag").values()
         assert {"team", "bio", "planapply:lineage", "Name"} <= set(keys)
 
 
-def test_more_than_a_hundred_are_asked_in_batches(project: Project) -> None:
+def test_large_launches_are_split_into_batches(project: Project) -> None:
     project.apply("workers.cpu.count=250")
     calls = project.calls("RunInstances")
     assert [call["MaxCount"] for call in calls[:1]] == ["1"]
@@ -225,12 +225,12 @@ def test_more_than_a_hundred_are_asked_in_batches(project: Project) -> None:
     assert len(project.launched()) == 251
 
 
-def test_the_root_disk_has_the_size_that_was_asked(project: Project) -> None:
-    project.say("workers.cpu", 'disk = "100 GiB"')
+def test_root_disk_has_the_requested_size(project: Project) -> None:
+    project.add_lines("workers.cpu", 'disk = "100 GiB"')
     project.apply()
     scheduler, workers = project.calls("RunInstances")
-    assert only(scheduler, "BlockDevice") == {}
-    assert only(workers, "BlockDevice") == snapshot(
+    assert select_params(scheduler, "BlockDevice") == {}
+    assert select_params(workers, "BlockDevice") == snapshot(
         {
             "BlockDeviceMapping.1.DeviceName": "/dev/xvda",
             "BlockDeviceMapping.1.Ebs.DeleteOnTermination": "true",
@@ -241,7 +241,7 @@ def test_the_root_disk_has_the_size_that_was_asked(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_limits_of_ec2_are_kept(project: Project, aws: Cloud) -> None:
+def test_ec2_limits_are_respected(project: Project, aws: Cloud) -> None:
     """With the lab's request and resource buckets on, no call of many is throttled."""
     aws.configure(throttle=True)
     assert project.apply("workers.cpu.count=1040").failures == {}
@@ -251,12 +251,12 @@ def test_limits_of_ec2_are_kept(project: Project, aws: Cloud) -> None:
     assert [call for call in aws.log() if call["outcome"] != "ok"] == []
 
 
-def test_user_data_that_is_too_large_is_not_asked(project: Project, aws: Cloud) -> None:
+def test_too_large_user_data_is_not_sent(project: Project, aws: Cloud) -> None:
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
-    with pytest.raises(ProviderError) as httpstub:
+    with pytest.raises(ProviderError) as raised:
         launch(provider.client, request(user_data=b"x" * 16385), WHERE)  # type: ignore[attr-defined]
-    assert httpstub.value.kind is ErrorKind.REJECTED
-    assert str(httpstub.value) == snapshot("""\
+    assert raised.value.kind is ErrorKind.REJECTED
+    assert str(raised.value) == snapshot("""\
 the user data of cpu has 16,385 bytes, compressed, and EC2 takes 16,384
 Shorten `requirements`, `packages`, `setup` or `options`, or use a container or image that has them.\
 """)
@@ -264,7 +264,7 @@ Shorten `requirements`, `packages`, `setup` or `options`, or use a container or 
 
 
 @pytest.mark.parametrize("lost", ["before", "after"])
-def test_a_lost_answer_launches_nothing_twice(project: Project, aws: Cloud, lost: str) -> None:
+def test_lost_response_launches_nothing_twice(project: Project, aws: Cloud, lost: str) -> None:
     aws.fault("RunInstances", lost=lost, at=2)
     assert project.apply().failures == {}
     assert len(aws.instances()) == 4
@@ -279,7 +279,7 @@ def test_a_lost_answer_launches_nothing_twice(project: Project, aws: Cloud, lost
     ("code", "status"),
     [("InternalError", 500), ("ServiceUnavailable", 503), ("Unavailable", 503)],
 )
-def test_an_error_on_amazons_side_is_asked_again_with_the_same_token(
+def test_server_error_is_retried_with_the_same_token(
     project: Project, aws: Cloud, code: str, status: int
 ) -> None:
     aws.fault("RunInstances", error=code, status=status)
@@ -289,7 +289,7 @@ def test_an_error_on_amazons_side_is_asked_again_with_the_same_token(
     assert len(aws.instances()) == 4
 
 
-def test_a_spent_token_is_not_used_again(project: Project, aws: Cloud) -> None:
+def test_used_token_is_not_reused(project: Project, aws: Cloud) -> None:
     aws.fault("RunInstances", error="IdempotentInstanceTerminated")
     assert project.apply().failures == {}
     first, second, _ = project.calls("RunInstances")
@@ -297,47 +297,47 @@ def test_a_spent_token_is_not_used_again(project: Project, aws: Cloud) -> None:
     assert len(aws.instances()) == 4
 
 
-def test_botocore_retries_nothing_by_itself(project: Project, aws: Cloud) -> None:
+def test_botocore_retries_are_disabled(project: Project, aws: Cloud) -> None:
     aws.fault("RunInstances", error="InsufficientInstanceCapacity", status=500, times=None)
     project.apply("defaults.zones=['eu-west-1a']")
     assert aws.counts()["actions"]["RunInstances"] == 1
 
 
-def test_every_code_has_its_class(project: Project, aws: Cloud) -> None:
+def test_error_codes_map_to_error_kinds(project: Project, aws: Cloud) -> None:
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
     seen: dict[ErrorKind, set[str]] = {}
-    for kind, codes in KINDS.items():
+    for kind, codes in CODES_BY_KIND.items():
         for code in codes:
             aws.fault("RunInstances", error=code, status=500 if "Capacity" in code else 400)
-            with pytest.raises(ProviderError) as httpstub:
+            with pytest.raises(ProviderError) as raised:
                 provider.launch(request())
-            seen.setdefault(httpstub.value.kind, set()).add(code)
-            assert code in httpstub.value.summary or kind is ErrorKind.CAPACITY
-    assert seen == KINDS
+            seen.setdefault(raised.value.kind, set()).add(code)
+            assert code in raised.value.summary or kind is ErrorKind.CAPACITY
+    assert seen == CODES_BY_KIND
 
 
-def test_codes_that_nobody_knows(project: Project, aws: Cloud) -> None:
+def test_unknown_error_codes(project: Project, aws: Cloud) -> None:
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
     for status, kind in ((400, ErrorKind.REJECTED), (500, ErrorKind.UNKNOWN)):
         aws.fault("RunInstances", error="NewInWinter", status=status)
-        with pytest.raises(ProviderError) as httpstub:
+        with pytest.raises(ProviderError) as raised:
             provider.launch(request())
-        assert httpstub.value.kind is kind
-        assert str(httpstub.value) == "RunInstances: set by the lab (NewInWinter)"
+        assert raised.value.kind is kind
+        assert str(raised.value) == "RunInstances: set by the lab (NewInWinter)"
     # Nothing can have been changed by what only reads.
     aws.fault("DescribeInstances", error="NewInWinter", status=500)
-    with pytest.raises(ProviderError) as httpstub:
+    with pytest.raises(ProviderError) as raised:
         provider.find({})
-    assert httpstub.value.kind is ErrorKind.UNAVAILABLE
+    assert raised.value.kind is ErrorKind.UNAVAILABLE
 
 
-def test_a_secret_part_of_a_refusal_is_left_out(project: Project, aws: Cloud) -> None:
+def test_secret_part_of_an_error_is_omitted(project: Project, aws: Cloud) -> None:
     message = "You may not. Encoded authorization failure message: AbC123-very-long"
     aws.fault("RunInstances", error="UnauthorizedOperation", status=403, message=message)
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
-    with pytest.raises(ProviderError) as httpstub:
+    with pytest.raises(ProviderError) as raised:
         provider.launch(request())
-    assert str(httpstub.value) == snapshot("""\
+    assert str(raised.value) == snapshot("""\
 RunInstances: You may not (UnauthorizedOperation)
 Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
 """)

@@ -8,12 +8,12 @@ from ec2.project import Project
 from inline_snapshot import snapshot
 from lab.honest import Cloud
 from planapply_ec2 import PLUGIN
-from planapply_ec2.address import VARIABLE
+from planapply_ec2.address import URL_VARIABLE
 from planapply_ec2.settings import Settings
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.access import allow
-from planapply.provider import Allows, ErrorKind, ProviderError
+from planapply.provider import SupportsAllow, ErrorKind, ProviderError
 
 GROUP = "security-group"
 
@@ -43,7 +43,7 @@ def rules() -> list[tuple[str, int | None, str]]:
     )
 
 
-def test_members_among_themselves_and_me_to_the_scheduler(project: Project, aws: Cloud) -> None:
+def test_rules_allow_members_and_my_address_to_the_scheduler(project: Project, aws: Cloud) -> None:
     made = project.plan()
     first = made.changes[0]
     assert (first.name, first.kind, first.action) == (GROUP, "resource", "create")
@@ -71,11 +71,11 @@ def test_members_among_themselves_and_me_to_the_scheduler(project: Project, aws:
     assert (actions["CreateSecurityGroup"], actions["AuthorizeSecurityGroupIngress"]) == (1, 1)
 
 
-def test_other_ports_and_networks(project: Project) -> None:
-    project.say(
+def test_rules_follow_ports_and_networks_of_the_spec(project: Project) -> None:
+    project.add_lines(
         "provider", 'allow_from = ["198.51.100.0/24", "2001:db8::/32"]\nkey_name = "laptop"'
     )
-    project.say("scheduler", 'options = { port = 9000, dashboard_address = ":9001" }')
+    project.add_lines("scheduler", 'options = { port = 9000, dashboard_address = ":9001" }')
     ec2().create_key_pair(KeyName="laptop")
     project.apply()
     assert rules() == snapshot(
@@ -91,26 +91,26 @@ def test_other_ports_and_networks(project: Project) -> None:
     )
 
 
-def test_without_a_dashboard_its_port_stays_shut(project: Project) -> None:
-    project.say("scheduler", "options = { dashboard = false }")
+def test_without_a_dashboard_its_port_stays_closed(project: Project) -> None:
+    project.add_lines("scheduler", "options = { dashboard = false }")
     project.apply()
     assert [rule[1] for rule in rules()] == [0, 8786]
 
 
-def test_me_is_asked_once_and_kept(project: Project, aws: Cloud) -> None:
+def test_my_address_is_looked_up_once_and_kept(project: Project, aws: Cloud) -> None:
     project.apply()
     aws.configure(address="198.51.100.99")
     assert project.apply("workers.cpu.count=4").plan.summary["change"] == 0
     assert {who for _, _, who in rules()} == {"itself", "203.0.113.7/32"}
 
 
-def test_offline_me_can_not_be_known(
+def test_my_address_is_unknown_when_offline(
     project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1/")
-    with pytest.raises(PlanapplyError) as httpstub:
+    monkeypatch.setenv(URL_VARIABLE, "http://127.0.0.1:1/")
+    with pytest.raises(PlanapplyError) as raised:
         project.apply()
-    assert str(httpstub.value) == snapshot("""\
+    assert str(raised.value) == snapshot("""\
 this machine's public address can't be found: http://127.0.0.1:1/: <urlopen error [Errno 111] Connection refused>
 Is it online? Otherwise write in place of "me" the network that shall reach the scheduler, such as allow_from = ["203.0.113.0/24"] under [provider].\
 """)
@@ -120,7 +120,7 @@ Is it online? Otherwise write in place of "me" the network that shall reach the 
     assert project.apply("provider.allow_from=['10.0.0.0/8']").failures == {}
 
 
-def test_what_answers_nonsense_is_not_me(
+def test_invalid_answer_is_not_taken_for_my_address(
     project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
 ) -> None:
     aws.configure(address="<html>Log in to the hotel's network</html>")
@@ -129,7 +129,7 @@ def test_what_answers_nonsense_is_not_me(
     assert groups() == []
 
 
-def test_changed_networks_change_the_rules_in_place(project: Project, aws: Cloud) -> None:
+def test_changed_networks_update_the_rules_in_place(project: Project, aws: Cloud) -> None:
     project.apply()
     aws.clear()
     report = project.apply("provider.allow_from=['me', '198.51.100.0/24']")
@@ -151,10 +151,10 @@ def test_changed_networks_change_the_rules_in_place(project: Project, aws: Cloud
     assert project.plan("provider.allow_from=['198.51.100.0/24']").changes == ()
 
 
-def test_one_more_network_is_allowed_and_stays(project: Project, aws: Cloud) -> None:
+def test_allowed_network_is_kept(project: Project, aws: Cloud) -> None:
     project.apply()
     provider = project.workspace().connect(project.state())
-    assert isinstance(provider, Allows)
+    assert isinstance(provider, SupportsAllow)
     resource = project.state().resources[GROUP]
     aws.configure(address="198.51.100.9")
     resource = provider.allow(resource, None)
@@ -172,15 +172,15 @@ def test_one_more_network_is_allowed_and_stays(project: Project, aws: Cloud) -> 
             ("tcp", 8787, "203.0.113.7/32"),
         ]
     )
-    with pytest.raises(ProviderError) as httpstub:
+    with pytest.raises(ProviderError) as raised:
         provider.allow(resource, "the office")
-    assert str(httpstub.value) == snapshot("""\
+    assert str(raised.value) == snapshot("""\
 `the office` is no network
 Write an address, a network such as "203.0.113.0/24", or "me" for this machine.\
 """)
 
 
-def test_destroy_waits_until_the_group_is_not_in_use(project: Project, aws: Cloud) -> None:
+def test_destroy_waits_until_the_group_is_unused(project: Project, aws: Cloud) -> None:
     aws.configure(ending_seconds=30)
     project.apply()
     aws.clear()
@@ -190,27 +190,27 @@ def test_destroy_waits_until_the_group_is_not_in_use(project: Project, aws: Clou
     assert groups() == []
     assert aws.instances() == []
     assert aws.counts()["actions"]["DeleteSecurityGroup"] == 4
-    said = [e.message for e in project.told if e.message.startswith("to remove")]
+    said = [e.message for e in project.events if e.message.startswith("to remove")]
     assert said == snapshot(
         ["to remove the security group: DeleteSecurityGroup: set by the lab (DependencyViolation)"]
     )
     assert project.state().is_empty
 
 
-def test_a_group_that_is_gone_already_is_no_error(project: Project) -> None:
+def test_deleting_a_missing_group_is_no_error(project: Project) -> None:
     project.apply("workers.cpu.count=0")
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
     resource = project.state().resources[GROUP]
-    with pytest.raises(ProviderError) as httpstub:
+    with pytest.raises(ProviderError) as raised:
         provider.cleanup(resource)  # type: ignore[attr-defined]
-    assert httpstub.value.kind is ErrorKind.UNAVAILABLE
+    assert raised.value.kind is ErrorKind.UNAVAILABLE
     project.destroy()
     provider.cleanup(resource)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("action", ["CreateSecurityGroup", "AuthorizeSecurityGroupIngress"])
 @pytest.mark.parametrize("lost", ["before", "after"])
-def test_a_lost_answer_makes_no_second_group(
+def test_lost_response_creates_no_second_group(
     project: Project, aws: Cloud, action: str, lost: str
 ) -> None:
     aws.fault(action, lost=lost)
@@ -218,7 +218,7 @@ def test_a_lost_answer_makes_no_second_group(
     assert len(rules()) == 3
 
 
-def test_a_group_that_somebody_removed_is_made_again(project: Project, aws: Cloud) -> None:
+def test_deleted_group_is_created_again(project: Project, aws: Cloud) -> None:
     project.apply("workers.cpu.count=0")
     ec2().terminate_instances(InstanceIds=[project.state().nodes["scheduler"].vm])
     aws.advance(120)
@@ -231,7 +231,7 @@ def test_a_group_that_somebody_removed_is_made_again(project: Project, aws: Clou
 scheduler: RunInstances: The security group 'sg-…' does not exist (InvalidGroup.NotFound)
 One that planapply has made and somebody removed, the next apply makes again.\
 """)
-    assert project.told[-1].message.replace(gone, "sg-…") == snapshot(
+    assert project.events[-1].message.replace(gone, "sg-…") == snapshot(
         "the security group sg-… is gone; the next apply makes another"
     )
     assert project.plan().changes[0].name == GROUP
@@ -241,7 +241,7 @@ One that planapply has made and somebody removed, the next apply makes again.\
     assert project.plan().changes == ()
 
 
-def test_allow_says_at_once_that_the_group_is_gone_and_the_next_apply_lets_all_in(
+def test_allow_reports_a_deleted_group_and_the_next_apply_restores_it(
     project: Project, aws: Cloud
 ) -> None:
     project.apply("workers.cpu.count=0")
@@ -251,16 +251,16 @@ def test_allow_says_at_once_that_the_group_is_gone_and_the_next_apply_lets_all_i
     gone = project.state().resources[GROUP].id or ""
     ec2().delete_security_group(GroupId=gone)
     before = project.clock.monotonic()
-    with pytest.raises(PlanapplyError) as httpstub:
+    with pytest.raises(PlanapplyError) as raised:
         allow(project.workspace(), "198.51.100.0/24")
     assert project.clock.monotonic() == before
-    assert str(httpstub.value).replace(gone, "sg-…") == snapshot("""\
+    assert str(raised.value).replace(gone, "sg-…") == snapshot("""\
 the security group sg-… is gone: somebody has removed it
 `planapply apply` makes another, which lets this network in, too.\
 """)
-    with pytest.raises(PlanapplyError) as httpstub:
+    with pytest.raises(PlanapplyError) as raised:
         allow(project.workspace(), "198.51.100.77")
-    assert str(httpstub.value) == snapshot("""\
+    assert str(raised.value) == snapshot("""\
 the security group of cluster 'genomics' is not there
 `planapply apply` makes it; repeat this then.\
 """)
@@ -275,7 +275,7 @@ the security group of cluster 'genomics' is not there
     assert changed == project.state().resources
 
 
-def test_a_failed_launch_keeps_a_group_that_is_there(project: Project, aws: Cloud) -> None:
+def test_failed_launch_keeps_an_existing_group(project: Project, aws: Cloud) -> None:
     aws.fault("RunInstances", error="InvalidGroup.NotFound", times=None)
     assert project.apply().failures != {}
     (group,) = groups()
@@ -289,7 +289,7 @@ def test_a_failed_launch_keeps_a_group_that_is_there(project: Project, aws: Clou
     assert aws.counts()["actions"].get("DescribeSecurityGroups", 0) == 0
 
 
-def test_a_group_whose_tags_are_not_seen_yet_is_found_by_its_name(project: Project) -> None:
+def test_group_with_invisible_tags_is_found_by_its_name(project: Project) -> None:
     project.apply("workers.cpu.count=0")
     (group,) = groups()
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
@@ -301,7 +301,7 @@ def test_a_group_whose_tags_are_not_seen_yet_is_found_by_its_name(project: Proje
     assert len(groups()) == 1
 
 
-def test_groups_of_ones_own(project: Project, aws: Cloud) -> None:
+def test_own_security_groups_are_used(project: Project, aws: Cloud) -> None:
     vpc = ec2().describe_vpcs()["Vpcs"][0]["VpcId"]
     own = ec2().create_security_group(GroupName="dask", Description="dask", VpcId=vpc)["GroupId"]
     aws.clear()
@@ -311,7 +311,7 @@ def test_groups_of_ones_own(project: Project, aws: Cloud) -> None:
     assert project.state().resources == {}
 
 
-def test_a_group_that_is_not_needed_any_more_goes(project: Project, aws: Cloud) -> None:
+def test_unneeded_group_is_deleted(project: Project, aws: Cloud) -> None:
     project.apply()
     vpc = ec2().describe_vpcs()["Vpcs"][0]["VpcId"]
     own = ec2().create_security_group(GroupName="dask", Description="dask", VpcId=vpc)["GroupId"]
@@ -337,10 +337,10 @@ def company(public: bool = False) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("public", [True, False])
-def test_the_subnets_of_a_vpc_that_fit(project: Project, public: bool) -> None:
+def test_matching_subnets_of_a_vpc_are_used(project: Project, public: bool) -> None:
     vpc, subnets = company()
-    project.say("provider", f'vpc = "{vpc}"\npublic_ip = {str(public).lower()}')
-    project.say("workers.cpu", 'zones = ["eu-west-1b"]')
+    project.add_lines("provider", f'vpc = "{vpc}"\npublic_ip = {str(public).lower()}')
+    project.add_lines("workers.cpu", 'zones = ["eu-west-1b"]')
     project.apply()
     calls = project.calls("RunInstances")
     kind = "public" if public else "private"
@@ -351,10 +351,10 @@ def test_the_subnets_of_a_vpc_that_fit(project: Project, public: bool) -> None:
     assert project.state().resources[GROUP].detail["vpc"] == vpc
 
 
-def test_private_subnets_by_name(project: Project, aws: Cloud) -> None:
+def test_private_subnets_get_no_public_addresses(project: Project, aws: Cloud) -> None:
     _, subnets = company()
     chosen = [id for id, name in subnets.items() if name.startswith("private")]
-    project.say("provider", f"subnets = {chosen}\npublic_ip = false\nallow_from = ['10.0.0.0/8']")
+    project.add_lines("provider", f"subnets = {chosen}\npublic_ip = false\nallow_from = ['10.0.0.0/8']")
     project.apply()
     assert {c["NetworkInterface.1.SubnetId"] for c in project.calls("RunInstances")} == {chosen[0]}
     assert {vm["public_address"] for vm in aws.instances()} == {None}
@@ -370,22 +370,22 @@ def without_a_default_vpc() -> None:
         ec2().delete_vpc(VpcId=vpc["VpcId"])
 
 
-def test_no_default_vpc(project: Project) -> None:
+def test_missing_default_vpc_is_reported(project: Project) -> None:
     without_a_default_vpc()
     vpc, _ = company()
-    assert project.refused().replace(vpc, "VPC") == snapshot("""\
+    assert project.plan_error().replace(vpc, "VPC") == snapshot("""\
 the account has no default VPC in eu-west-1
 VPCs here: VPC (10.1.0.0/16). Write `vpc` or `subnets` under [provider]; see docs/ec2.md.\
 """)
     assert project.apply(f"provider.vpc='{vpc}'").failures == {}
 
 
-def test_networks_that_are_not_there(project: Project) -> None:
+def test_unknown_networks_are_reported(project: Project) -> None:
     default = ec2().describe_vpcs()["Vpcs"][0]["VpcId"]
     vpc, subnets = company()
 
-    def refused(*overrides: str) -> str:
-        text = project.refused(*overrides).replace(default, "DEFAULT").replace(vpc, "VPC")
+    def plan_error(*overrides: str) -> str:
+        text = project.plan_error(*overrides).replace(default, "DEFAULT").replace(vpc, "VPC")
         for id, name in subnets.items():
             text = text.replace(id, name)
         return text
@@ -393,30 +393,30 @@ def test_networks_that_are_not_there(project: Project) -> None:
     by_name = {name: id for id, name in subnets.items()}
     of_default = ec2().describe_subnets(Filters=[{"Name": "vpc-id", "Values": [default]}])
     other = of_default["Subnets"][0]["SubnetId"]
-    assert refused("provider.vpc='vpc-0123'") == snapshot("""\
+    assert plan_error("provider.vpc='vpc-0123'") == snapshot("""\
 there is no VPC 'vpc-0123' with subnets in eu-west-1
 VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16). Write one as `vpc`, or `subnets`, under [provider].\
 """)
-    assert refused("provider.subnets=['subnet-0123']") == snapshot("""\
+    assert plan_error("provider.subnets=['subnet-0123']") == snapshot("""\
 there is no subnet subnet-0123 in eu-west-1
 VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16). Put `subnets` under [provider] right.\
 """)
     twice = [by_name["private-a"], by_name["public-a"]]
-    assert refused(f"provider.subnets={twice}") == snapshot("""\
+    assert plan_error(f"provider.subnets={twice}") == snapshot("""\
 `subnets` has more than one in eu-west-1a
 Name one for each zone.\
 """)
     mixed = [by_name["private-a"], other]
-    assert refused(f"provider.subnets={mixed}") == snapshot("""\
+    assert plan_error(f"provider.subnets={mixed}") == snapshot("""\
 `subnets` are of VPC, DEFAULT
 Name subnets of one VPC.\
 """)
-    assert refused(f"provider.subnets={mixed[:1]}", f"provider.vpc='{default}'") == snapshot("""\
+    assert plan_error(f"provider.subnets={mixed[:1]}", f"provider.vpc='{default}'") == snapshot("""\
 `subnets` are of VPC, and `vpc` is DEFAULT
 Name subnets of one VPC.\
 """)
     stranger = ec2().create_security_group(GroupName="dask", Description="x", VpcId=vpc)["GroupId"]
-    text = refused(f"provider.security_groups=['{stranger}', 'sg-0123']")
+    text = plan_error(f"provider.security_groups=['{stranger}', 'sg-0123']")
     assert text.replace(stranger, "STRANGER") == snapshot("""\
 the security group STRANGER is of VPC, and the VMs will be in DEFAULT
 Name a group of that VPC, or write `vpc` or `subnets` under [provider].
@@ -425,18 +425,18 @@ Put `security_groups` under [provider] right, or leave it out: one is made then.
 """)
 
 
-def test_the_vpc_can_not_change_under_a_living_cluster(project: Project) -> None:
+def test_vpc_of_a_running_cluster_cannot_change(project: Project) -> None:
     project.apply()
     vpc, _ = company()
-    assert project.refused(f"provider.vpc='{vpc}'").replace(vpc, "VPC") == snapshot("""\
+    assert project.plan_error(f"provider.vpc='{vpc}'").replace(vpc, "VPC") == snapshot("""\
 `vpc` under [provider] can't change while the cluster exists: null -> "VPC"
 Put it back, or destroy the cluster first.\
 """)
 
 
-def test_whoever_may_come_must_not_run_code(project: Project) -> None:
-    project.say("cluster", 'security = "none"')
-    assert project.refused("provider.allow_from=['0.0.0.0/0']") == snapshot("""\
+def test_open_access_needs_tls(project: Project) -> None:
+    project.add_lines("cluster", 'security = "none"')
+    assert project.plan_error("provider.allow_from=['0.0.0.0/0']") == snapshot("""\
 allow_from lets 0.0.0.0/0 in, and with security = "none" whoever reaches the scheduler can run code on every node
 Write security = "tls" under [cluster], or smaller networks.\
 """)
@@ -444,12 +444,12 @@ Write security = "tls" under [cluster], or smaller networks.\
     project.plan("provider.allow_from=['0.0.0.0/0']", "cluster.security='tls'")
 
 
-def test_names_of_rules_in_the_spec(project: Project) -> None:
+def test_invalid_network_is_reported_at_its_position(project: Project) -> None:
     """What is no network is told with its place, by the spec alone."""
-    project.say("provider", 'allow_from = ["me", "203.0.113.1/24"]')
-    with pytest.raises(PlanapplyError) as httpstub:
+    project.add_lines("provider", 'allow_from = ["me", "203.0.113.1/24"]')
+    with pytest.raises(PlanapplyError) as raised:
         project.workspace()
-    place, _, said = str(httpstub.value).partition(": ")
+    place, _, said = str(raised.value).partition(": ")
     assert place.endswith("planapply.toml:6:1")
     assert said == snapshot("""\
 `provider.allow_from` can't be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is no network

@@ -34,13 +34,13 @@ def called(cloud: Cloud) -> set[str]:
     return {name if ":" in name else f"ec2:{name}" for name in cloud.counts()["actions"]}
 
 
-def test_the_policy_is_what_a_whole_life_asks_for(project: Project, aws: Cloud) -> None:
+def test_policy_lists_exactly_the_calls_of_a_life_cycle(project: Project, aws: Cloud) -> None:
     boto3.client("ec2").create_key_pair(KeyName="laptop")
     vpc = boto3.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
     aws.clear()
-    project.say("provider", f'key_name = "laptop"\nvpc = "{vpc}"')
+    project.add_lines("provider", f'key_name = "laptop"\nvpc = "{vpc}"')
     project.write(project.spec.read_text().replace('size = "m6i.large"', "cpus = 2"))
-    project.say("workers.cpu", "spot = true\ndisk = '100 GiB'")
+    project.add_lines("workers.cpu", "spot = true\ndisk = '100 GiB'")
     project.apply("cluster.tags={team='bio', stage='test'}")
     project.apply("cluster.tags={team='geo'}", "provider.allow_from=['10.0.0.0/8']")
     provider: Any = PLUGIN.connect(Settings(region="eu-west-1"))
@@ -58,7 +58,7 @@ def test_the_policy_is_what_a_whole_life_asks_for(project: Project, aws: Cloud) 
     assert called(aws) - FREE == allowed
 
 
-def test_what_ends_and_changes_is_planapplys_own() -> None:
+def test_destructive_actions_need_the_tag_condition() -> None:
     """Nothing that ends or changes what exists is allowed without the condition on the tag."""
     loose = {
         action

@@ -31,7 +31,7 @@ def command(project: Project, capsys: pytest.CaptureFixture[str], *words: str) -
     return code, out + err
 
 
-def test_the_console_of_a_vm(project: Project, aws: Cloud) -> None:
+def test_console_output(project: Project, aws: Cloud) -> None:
     aws.ec2.console = lambda id: b"".join(b"line %d\n" % i for i in range(9))
     project.apply()
     vm = project.state().nodes["cpu-1"].vm
@@ -41,7 +41,7 @@ def test_the_console_of_a_vm(project: Project, aws: Cloud) -> None:
     assert provider().console("vm-of-nobody", 5) == ""
 
 
-def test_latest_is_not_for_every_vm(project: Project, aws: Cloud) -> None:
+def test_console_falls_back_without_latest(project: Project, aws: Cloud) -> None:
     """Older kinds of VMs know no `Latest`, and ended ones neither."""
     aws.ec2.console = lambda id: b"hello\n"
     project.apply()
@@ -51,12 +51,12 @@ def test_latest_is_not_for_every_vm(project: Project, aws: Cloud) -> None:
     first, second = project.calls("GetConsoleOutput")
     assert (first["Latest"], second["Latest"]) == ("true", "false")
     aws.fault("GetConsoleOutput", error="UnauthorizedOperation", status=403, times=2)
-    with pytest.raises(ProviderError) as httpstub:
+    with pytest.raises(ProviderError) as raised:
         provider().console(vm, 5)
-    assert httpstub.value.kind is ErrorKind.UNAUTHORIZED
+    assert raised.value.kind is ErrorKind.UNAUTHORIZED
 
 
-def test_what_a_vm_was_told(project: Project) -> None:
+def test_tls_key_is_read_from_user_data(project: Project) -> None:
     project.apply()
     tls = project.state().tls
     assert tls is not None
@@ -66,10 +66,10 @@ def test_what_a_vm_was_told(project: Project) -> None:
     assert provider().secrets("i-0123456789abcdef0") == ""
 
 
-def test_a_lost_state_is_rebuilt(
+def test_lost_state_is_recovered(
     project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project.say("cluster", 'tags = { team = "bio" }')
+    project.add_lines("cluster", 'tags = { team = "bio" }')
     project.apply()
     before = project.state()
     Path(project.workspace().store.location).unlink()
@@ -95,12 +95,12 @@ def test_a_lost_state_is_rebuilt(
         'allow_from = ["198.51.100.0/24"]',
     ],
 )
-def test_a_lost_state_is_rebuilt_with_who_is_let_in(
+def test_lost_state_is_recovered_with_its_allowed_networks(
     project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str], spec: str
 ) -> None:
     boto3.client("ec2").create_key_pair(KeyName="laptop")
-    project.say("provider", spec)
-    project.say("scheduler", "options = { port = 9000 }")
+    project.add_lines("provider", spec)
+    project.add_lines("scheduler", "options = { port = 9000 }")
     project.apply()
     command(project, capsys, "allow", "192.0.2.0/24")
     before = project.state()
@@ -114,10 +114,10 @@ def test_a_lost_state_is_rebuilt_with_who_is_let_in(
     assert aws.counts()["actions"].keys().isdisjoint({"RevokeSecurityGroupIngress", "CreateTags"})
 
 
-def test_what_a_group_lacks_is_seen_after_the_state_was_lost(
+def test_missing_rules_are_found_after_the_state_was_lost(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project.say("provider", 'allow_from = ["198.51.100.0/24", "me"]')
+    project.add_lines("provider", 'allow_from = ["198.51.100.0/24", "me"]')
     project.apply()
     group = project.state().resources["security-group"].id or ""
 
@@ -158,7 +158,7 @@ def test_every_cluster_is_listed(
     assert all(vm.launched_at and vm.zone == "eu-west-1a" for vm in vms)
 
 
-def test_a_vm_that_somebody_stopped_does_no_work(project: Project) -> None:
+def test_stopped_vm_is_replaced(project: Project) -> None:
     project.apply()
     boto3.client("ec2").stop_instances(InstanceIds=[project.state().nodes["cpu-1"].vm])
     (change,) = project.plan().changes
@@ -166,7 +166,7 @@ def test_a_vm_that_somebody_stopped_does_no_work(project: Project) -> None:
 
 
 def test_tags_change_in_place(project: Project, aws: Cloud) -> None:
-    project.say("cluster", 'tags = { team = "bio", stage = "test" }')
+    project.add_lines("cluster", 'tags = { team = "bio", stage = "test" }')
     project.apply()
     aws.clear()
     made = project.apply("cluster.tags={team='geo'}").plan
@@ -179,7 +179,7 @@ def test_tags_change_in_place(project: Project, aws: Cloud) -> None:
 
 
 def test_tags_of_the_group_change_in_place(project: Project, aws: Cloud) -> None:
-    project.say("cluster", 'tags = { team = "bio", stage = "test" }')
+    project.add_lines("cluster", 'tags = { team = "bio", stage = "test" }')
     project.apply()
     group = project.state().resources["security-group"].id or ""
     ec2: Any = boto3.client("ec2")
@@ -205,7 +205,7 @@ def test_tags_of_the_group_change_in_place(project: Project, aws: Cloud) -> None
     assert project.plan("cluster.tags={team='geo'}").changes == ()
 
 
-def test_ids_that_ec2_does_not_know_stop_nothing(project: Project, aws: Cloud) -> None:
+def test_unknown_ids_do_not_block_termination(project: Project, aws: Cloud) -> None:
     project.apply()
     known = [record.vm for record in project.state().nodes.values()]
     strangers = ["i-0123456789abcdef0", "vm-of-nobody", "i-0fedcba9876543210"]
@@ -217,7 +217,7 @@ def test_ids_that_ec2_does_not_know_stop_nothing(project: Project, aws: Cloud) -
     assert provider().terminate([]) == []
 
 
-def test_a_vm_too_young_to_be_seen_ends_all_the_same(project: Project, aws: Cloud) -> None:
+def test_invisible_new_vm_is_terminated(project: Project, aws: Cloud) -> None:
     aws.configure(hidden_seconds=20)
     project.apply()
     project.destroy()
@@ -226,7 +226,7 @@ def test_a_vm_too_young_to_be_seen_ends_all_the_same(project: Project, aws: Clou
     assert project.state().is_empty
 
 
-def test_logging_in(
+def test_ssh_command(
     project: Project,
     aws: Cloud,
     capsys: pytest.CaptureFixture[str],
@@ -272,11 +272,11 @@ Error: the state has no node 'cpu-9'
     )
 
 
-def test_logging_in_with_a_key(
+def test_ssh_command_with_a_key(
     project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     boto3.client("ec2").create_key_pair(KeyName="laptop")
-    project.say("provider", 'key_name = "laptop"')
+    project.add_lines("provider", 'key_name = "laptop"')
     project.apply()
     project.apply()  # by now the VMs have public addresses
     address = project.state().nodes["scheduler"].public_address
@@ -303,11 +303,11 @@ def test_logging_in_with_a_key(
     ("name", "user"),
     [("debian-12-amd64", "admin"), ("ubuntu/images/22", "ubuntu"), ("al2023-ami", "ec2-user")],
 )
-def test_who_logs_in_depends_on_the_image(
+def test_ssh_user_depends_on_the_image(
     project: Project, capsys: pytest.CaptureFixture[str], name: str, user: str
 ) -> None:
     boto3.client("ec2").create_key_pair(KeyName="laptop")
-    project.say("provider", 'key_name = "laptop"')
+    project.add_lines("provider", 'key_name = "laptop"')
     project.apply()
     for image in backend("eu-west-1").amis.values():
         image.name = name
@@ -355,7 +355,7 @@ Error: `the office` is no network
     assert ranges == {"10.0.0.0/8", "198.51.100.9/32", "192.0.2.0/24"}
 
 
-def test_allow_where_the_groups_are_not_ours(
+def test_allow_is_refused_with_own_security_groups(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vpc = boto3.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]

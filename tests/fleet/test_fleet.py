@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from fake_provider import FakeCloud, FakeProvider
-from simulator.simulated import Fuse, SimClock, SimStore
+from simulator.simulated import CrashPoints, SimClock, SimStore
 
-from planapply.fleet import Fleet, Journal, Wanted
+from planapply.fleet import Fleet, Journal, LaunchSpec
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.node import NodeConfig
@@ -27,7 +27,7 @@ class Bench:
     def __init__(self, **cloud: Any) -> None:
         self.clock = SimClock(0)
         self.cloud = FakeCloud(self.clock, **cloud)
-        self.store = SimStore(Fuse())
+        self.store = SimStore(CrashPoints())
         self.events: list[Event] = []
         self.fleet = self.restart()
 
@@ -37,13 +37,13 @@ class Bench:
             FakeProvider(self.cloud),
             Journal(self.store, state),
             self.clock,  # type: ignore[arg-type]
-            tell=self.events.append,
+            on_event=self.events.append,
             parallel=0,
         )
         return self.fleet
 
     def launch(self, names: list[str] = ALL, config: NodeConfig = CONFIG) -> dict[str, Any]:
-        return dict(self.fleet.launch([Wanted(name, config, "tcp://s:1") for name in names]))
+        return dict(self.fleet.launch([LaunchSpec(name, config, "tcp://s:1") for name in names]))
 
     @property
     def state(self) -> State:
@@ -59,13 +59,13 @@ def kinds(outcomes: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_a_batch_is_one_intent_one_call_and_two_writes() -> None:
+def test_batch_is_one_intent_one_call_and_two_writes() -> None:
     bench = Bench()
     assert set(kinds(bench.launch()).values()) == {"ok"}
     assert (bench.cloud.calls["launch"], bench.fleet.journal.writes) == (1, 2)
     assert bench.state.nodes.keys() == set(ALL)
     assert not bench.state.intents
-    vm = bench.cloud.alive()[3]
+    vm = bench.cloud.live_vms()[3]
     assert vm.tags == {
         "Name": "c cpu",
         "planapply:batch": bench.state.nodes["cpu-3"].batch,
@@ -77,7 +77,7 @@ def test_a_batch_is_one_intent_one_call_and_two_writes() -> None:
     }
 
 
-def test_the_intent_is_durable_before_the_provider_is_asked() -> None:
+def test_intent_is_written_before_the_call() -> None:
     bench = Bench()
     seen: list[list[str]] = []
     launch = bench.cloud.launch
@@ -88,16 +88,16 @@ def test_the_intent_is_durable_before_the_provider_is_asked() -> None:
     assert seen == [ALL]
 
 
-def test_capacity_goes_on_elsewhere_and_keeps_what_it_got() -> None:
-    bench = Bench(room={"big": 2})
+def test_partial_capacity_is_kept_and_the_rest_tries_the_next_choice() -> None:
+    bench = Bench(capacity={"big": 2})
     outcomes = bench.launch(config=CONFIG.model_copy(update={"size": ("big", "small")}))
     assert set(kinds(outcomes).values()) == {"ok"}
     assert sorted(r.size for r in bench.state.nodes.values()) == ["big"] * 2 + ["small"] * 3
     assert len({record.batch for record in bench.state.nodes.values()}) == 2
 
 
-def test_no_capacity_anywhere_is_told_for_those_that_are_missing() -> None:
-    bench = Bench(room={"big": 2})
+def test_missing_capacity_is_reported_for_the_missing_nodes() -> None:
+    bench = Bench(capacity={"big": 2})
     outcomes = bench.launch(config=CONFIG.model_copy(update={"size": ("big",)}))
     assert sorted(kinds(outcomes).values()) == ["capacity"] * 3 + ["ok"] * 2
     assert len(bench.state.nodes) == 2
@@ -105,97 +105,97 @@ def test_no_capacity_anywhere_is_told_for_those_that_are_missing() -> None:
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.UNAUTHORIZED, ErrorKind.REJECTED])
-def test_what_the_user_must_mend_is_told_at_once(kind: ErrorKind) -> None:
+def test_errors_to_be_fixed_by_the_user_are_reported_at_once(kind: ErrorKind) -> None:
     bench = Bench(choices=[Choice(zone="a"), Choice(zone="b")])
-    bench.cloud.fail("launch", kind)
+    bench.cloud.fail_next("launch", kind)
     assert set(kinds(bench.launch()).values()) == {kind}
     assert bench.cloud.calls["launch"] == 1
     assert not bench.state.intents
 
 
-def test_quota_of_one_choice_leaves_the_others() -> None:
+def test_quota_error_tries_the_next_choice() -> None:
     bench = Bench(choices=[Choice(spot=True), Choice(spot=False)])
-    bench.cloud.fail("launch", ErrorKind.QUOTA)
+    bench.cloud.fail_next("launch", ErrorKind.QUOTA)
     assert set(kinds(bench.launch()).values()) == {"ok"}
     assert not any(record.spot for record in bench.state.nodes.values())
 
 
-def test_throttling_is_waited_out_with_the_same_token() -> None:
+def test_throttling_is_retried_with_the_same_token() -> None:
     bench = Bench()
-    bench.cloud.fail("launch", *[ErrorKind.THROTTLED] * 4)
+    bench.cloud.fail_next("launch", *[ErrorKind.THROTTLED] * 4)
     start = bench.clock.time()
     assert set(kinds(bench.launch()).values()) == {"ok"}
     assert bench.cloud.calls["launch"] == 5
     assert 2.0 < bench.clock.time() - start < 20.0
 
 
-def test_patience_ends() -> None:
+def test_retries_are_limited() -> None:
     bench = Bench()
-    bench.cloud.fail("launch", *[ErrorKind.UNAVAILABLE] * 100)
+    bench.cloud.fail_next("launch", *[ErrorKind.UNAVAILABLE] * 100)
     assert set(kinds(bench.launch()).values()) == {"unavailable"}
     assert not bench.state.intents
 
 
 @pytest.mark.parametrize("tokens", [True, False])
 @pytest.mark.parametrize("done", [True, False])
-def test_a_lost_answer_makes_none_twice(tokens: bool, done: bool) -> None:
-    bench = Bench(limits=Limits(batch=10, settle=30.0, tokens=tokens))
-    bench.cloud.fail("launch", ErrorKind.UNKNOWN, done=done)
+def test_lost_response_launches_nothing_twice(tokens: bool, done: bool) -> None:
+    bench = Bench(limits=Limits(batch=10, consistency_delay=30.0, tokens=tokens))
+    bench.cloud.fail_next("launch", ErrorKind.UNKNOWN, done=done)
     assert set(kinds(bench.launch()).values()) == {"ok"}
     assert len(bench.cloud.machines) == 5
 
 
-def test_an_unknown_outcome_stays_open_and_the_next_run_settles_it() -> None:
+def test_unknown_outcome_is_resolved_by_the_next_run() -> None:
     bench = Bench()
-    bench.cloud.fail("launch", *[ErrorKind.UNKNOWN] * 50, done=True)
-    bench.cloud.fail("find", *[ErrorKind.UNKNOWN] * 50)
+    bench.cloud.fail_next("launch", *[ErrorKind.UNKNOWN] * 50, done=True)
+    bench.cloud.fail_next("find", *[ErrorKind.UNKNOWN] * 50)
     assert set(kinds(bench.launch()).values()) == {"unknown"}
     assert len(bench.state.intents) == 1
     bench.cloud._script.clear()
-    bench.restart().settle(dict.fromkeys(ALL, CONFIG.digest))
+    bench.restart().resolve_intents(dict.fromkeys(ALL, CONFIG.digest))
     assert bench.state.nodes.keys() == set(ALL)
     assert not bench.state.intents
     assert len(bench.cloud.machines) == 5
 
 
-def test_a_request_that_is_not_wanted_any_more_is_not_asked_again() -> None:
+def test_unneeded_intent_is_not_retried() -> None:
     bench = Bench()
-    bench.cloud.fail("launch", *[ErrorKind.UNKNOWN] * 50)
-    bench.cloud.fail("find", *[ErrorKind.UNKNOWN] * 50)
+    bench.cloud.fail_next("launch", *[ErrorKind.UNKNOWN] * 50)
+    bench.cloud.fail_next("find", *[ErrorKind.UNKNOWN] * 50)
     bench.launch()
     bench.cloud._script.clear()
     calls = bench.cloud.calls["launch"]
-    bench.restart().settle({})
+    bench.restart().resolve_intents({})
     assert bench.cloud.calls["launch"] == calls
     assert not bench.state.intents
 
 
-def test_terminate_waits_for_the_end_and_forgets() -> None:
+def test_terminate_waits_and_drops_the_nodes() -> None:
     bench = Bench()
     bench.launch()
-    bench.cloud.faults = replace(bench.cloud.faults, slow_end=40.0)
+    bench.cloud.faults = replace(bench.cloud.faults, termination_delay=40.0)
     bench.clock.sleep(100.0)
     bench.fleet.terminate(ALL[:3])
     assert bench.state.nodes.keys() == set(ALL[3:])
-    assert len(bench.cloud.alive()) == 2
+    assert len(bench.cloud.live_vms()) == 2
     assert bench.state.configs.keys() == {CONFIG.digest}
     bench.fleet.terminate(ALL[3:])
     assert not bench.state.configs
 
 
-def test_one_that_is_too_young_to_be_known_is_ended_when_it_shows() -> None:
-    bench = Bench(limits=Limits(settle=30.0))
+def test_invisible_new_vm_is_terminated_once_visible() -> None:
+    bench = Bench(limits=Limits(consistency_delay=30.0))
     bench.launch()
     bench.cloud.faults = replace(bench.cloud.faults, lag=25.0)
     bench.fleet.terminate(ALL)
-    assert bench.cloud.alive() == []
+    assert bench.cloud.live_vms() == []
     assert bench.state.nodes == {}
 
 
-def test_resources_are_recorded_before_they_are_made_and_found_again() -> None:
-    bench = Bench(wanted={"group": Resource(kind="security group")})
-    bench.cloud.fail("prepare", ErrorKind.UNKNOWN, done=True)
-    bench.fleet.prepare(bench.cloud.wanted, {"team": "bio"})
+def test_resources_are_recorded_before_creation_and_found_again() -> None:
+    bench = Bench(required_resources={"group": Resource(kind="security group")})
+    bench.cloud.fail_next("prepare", ErrorKind.UNKNOWN, done=True)
+    bench.fleet.prepare(bench.cloud.required_resources, {"team": "bio"})
     assert list(bench.state.resources) == ["group"]
     assert len(bench.cloud.resources) == 1
     _, _, tags = next(iter(bench.cloud.resources.values()))
@@ -205,11 +205,11 @@ def test_resources_are_recorded_before_they_are_made_and_found_again() -> None:
     assert not bench.cloud.resources
 
 
-def test_cleanup_finds_what_was_made_although_its_answer_was_lost() -> None:
-    bench = Bench(wanted={"group": Resource(kind="security group")})
-    bench.cloud.fail("prepare", ErrorKind.UNKNOWN, ErrorKind.UNAUTHORIZED, done=True)
+def test_cleanup_finds_resources_of_a_lost_response() -> None:
+    bench = Bench(required_resources={"group": Resource(kind="security group")})
+    bench.cloud.fail_next("prepare", ErrorKind.UNKNOWN, ErrorKind.UNAUTHORIZED, done=True)
     with pytest.raises(ProviderError):
-        bench.fleet.prepare(bench.cloud.wanted, {})
+        bench.fleet.prepare(bench.cloud.required_resources, {})
     assert bench.state.resources["group"].id is None
     bench.restart().cleanup()
     assert not bench.cloud.resources
@@ -226,19 +226,19 @@ class BrokenStore(SimStore):
         yield LockInfo.of_this_process("0", purpose)
 
 
-def test_who_lost_the_state_asks_the_provider_for_nothing_more() -> None:
+def test_lost_state_stops_provider_calls() -> None:
     bench = Bench()
-    bench.fleet.journal._store = BrokenStore(Fuse())
+    bench.fleet.journal._store = BrokenStore(CrashPoints())
     for _ in range(2):
         with pytest.raises(PlanapplyError, match="somebody else"):
             bench.launch()
     assert bench.cloud.calls.total() == 0
 
 
-def test_names_that_need_a_long_tag_are_split_over_batches() -> None:
+def test_names_too_long_for_one_tag_are_split_into_batches() -> None:
     bench = Bench(limits=Limits(batch=100))
     names = [f"cpu-{i}" for i in range(0, 200, 2)]
     bench.launch(names)
     assert bench.cloud.calls["launch"] > 1
-    assert {vm.name for vm in bench.cloud.alive()} == set(names)
-    assert max(len(vm.tags["planapply:names"]) for vm in bench.cloud.alive()) <= 255
+    assert {vm.name for vm in bench.cloud.live_vms()} == set(names)
+    assert max(len(vm.tags["planapply:names"]) for vm in bench.cloud.live_vms()) <= 255

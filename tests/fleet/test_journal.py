@@ -5,11 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from simulator.simulated import Fuse, SimStore
+from simulator.simulated import CrashPoints, SimStore
 
 from planapply.fleet.clock import Stopped, SystemClock
 from planapply.fleet.journal import Journal
-from planapply.fleet.retry import Bucket
+from planapply.fleet.rate_limit import TokenBucket
 from planapply.model.state import State
 
 
@@ -17,7 +17,7 @@ class SlowStore(SimStore):
     """Its first write waits until it is told to go on."""
 
     def __init__(self) -> None:
-        super().__init__(Fuse())
+        super().__init__(CrashPoints())
         self.writing, self.go_on = threading.Event(), threading.Event()
 
     def write(self, state: State) -> None:
@@ -26,7 +26,7 @@ class SlowStore(SimStore):
         super().write(state)
 
 
-def test_a_hundred_updates_during_one_write_are_one_more() -> None:
+def test_concurrent_updates_share_one_write() -> None:
     store = SlowStore()
     journal = Journal(store, State(lineage="l", cluster="c", provider="p"))
     with ThreadPoolExecutor(101) as pool:
@@ -47,15 +47,15 @@ def test_a_hundred_updates_during_one_write_are_one_more() -> None:
     assert (len(durable.pins), durable.serial) == (100, 2)
 
 
-def test_a_closed_journal_takes_nothing() -> None:
-    journal = Journal(SimStore(Fuse()), State(lineage="l", cluster="c", provider="p"))
+def test_closed_journal_refuses_updates() -> None:
+    journal = Journal(SimStore(CrashPoints()), State(lineage="l", cluster="c", provider="p"))
     journal.close(Stopped())
     with pytest.raises(Stopped):
         journal.update(lambda state: None)
     assert journal.writes == 0
 
 
-def test_a_stopped_clock_wakes_who_sleeps() -> None:
+def test_stopping_the_clock_wakes_sleepers() -> None:
     clock = SystemClock()
     threading.Timer(0.05, clock.stop).start()
     with pytest.raises(Stopped):
@@ -79,9 +79,9 @@ class Ticks(SystemClock):
         self.slept += seconds
 
 
-def test_a_bucket_keeps_to_its_rate() -> None:
+def test_token_bucket_keeps_its_rate() -> None:
     clock = Ticks()
-    bucket = Bucket(clock, (5.0, 2.0))
+    bucket = TokenBucket(clock, (5.0, 2.0))
     for _ in range(5):
         bucket.take()
     assert clock.slept == 0.0

@@ -23,7 +23,7 @@ FILES = Path(libcloud.__file__).parent / "test" / "compute" / "fixtures"
 
 
 @dataclass
-class Sent:
+class Request:
     """One request."""
 
     host: str
@@ -41,32 +41,32 @@ ConnectionError: none comes.
 
 
 @dataclass
-class Caught:
+class StubServer:
     """The cloud: routes that answer, and all that was asked."""
 
     folder: str
     """Of `FILES`."""
-    routes: list[tuple[str, re.Pattern[str], Callable[[Sent], Reply]]] = field(default_factory=list)
-    sent: list[Sent] = field(default_factory=list)
+    routes: list[tuple[str, re.Pattern[str], Callable[[Request], Reply]]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
-    def on(self, method: str, path: str, reply: Reply | Callable[[Sent], Reply]) -> None:
+    def on(self, method: str, path: str, reply: Reply | Callable[[Request], Reply]) -> None:
         """Answer such requests so; the latest route that fits counts."""
-        call = reply if callable(reply) else lambda sent: reply
+        call = reply if callable(reply) else lambda request: reply
         self.routes.insert(0, (method, re.compile(path), call))
 
     def file(self, name: str) -> Any:
         """What one of Libcloud's files says."""
         return json.loads((FILES / self.folder / name).read_text())
 
-    def writes(self) -> list[Sent]:
+    def write_requests(self) -> list[Request]:
         """What was to change something, log-ins aside."""
-        return [s for s in self.sent if s.method != "GET" and not s.path.endswith("/token")]
+        return [s for s in self.requests if s.method != "GET" and not s.path.endswith("/token")]
 
-    def answer(self, sent: Sent) -> tuple[int, str, bytes]:
-        self.sent.append(sent)
+    def answer(self, request: Request) -> tuple[int, str, bytes]:
+        self.requests.append(request)
         for method, path, call in self.routes:
-            if method == sent.method and path.fullmatch(sent.path):
-                reply = call(sent)
+            if method == request.method and path.fullmatch(request.path):
+                reply = call(request)
                 if isinstance(reply, ConnectionError):
                     raise reply
                 status, reply = reply if isinstance(reply, tuple) else (200, reply)
@@ -76,10 +76,10 @@ class Caught:
                     return status, "text/html", reply.encode()
                 text = b"" if reply is None else json.dumps(reply).encode()
                 return status, "application/json", text
-        raise AssertionError(f"nobody answers {sent.method} {sent.path}")
+        raise AssertionError(f"nobody answers {request.method} {request.path}")
 
 
-class _Everywhere:
+class _StubHost:
     """In place of a connection's host."""
 
     def __init__(self, url: str) -> None:
@@ -92,14 +92,14 @@ class _Everywhere:
         pass
 
 
-Serve = Callable[[str], Caught]
+StartStub = Callable[[str], StubServer]
 """Starts one, of the folder that has its answers."""
 
 
 @contextmanager
-def serve(folder: str) -> Iterator[Caught]:
+def serve(folder: str) -> Iterator[StubServer]:
     """Answer in a thread of this process, whose Libcloud reaches nothing else."""
-    cloud = Caught(folder)
+    cloud = StubServer(folder)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -114,7 +114,7 @@ def serve(folder: str) -> Iterator[Caught]:
             host = self.headers.get("Host", "")
             try:
                 status, kind, answer = cloud.answer(
-                    Sent(host, self.command, url.path, parse_qs(url.query), body)
+                    Request(host, self.command, url.path, parse_qs(url.query), body)
                 )
             except ConnectionError:  # no answer at all
                 self.close_connection = True
@@ -138,7 +138,7 @@ def serve(folder: str) -> Iterator[Caught]:
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            LibcloudConnection, "host", _Everywhere(f"http://127.0.0.1:{server.server_port}")
+            LibcloudConnection, "host", _StubHost(f"http://127.0.0.1:{server.server_port}")
         )
         try:
             yield cloud

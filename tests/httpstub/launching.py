@@ -10,18 +10,18 @@ from typing import Any
 from conformance.subjects import Account, Subject, libcloud_provider
 from planapply_libcloud.provider import Libcloud
 
-from httpstub import Sent
+from httpstub import Request
 from planapply.model.node import VM, NodeConfig
 
 LINEAGE = "0b5f2a1c-77de-4d07-9a6e-5d1f3c0e8a42"
 TOKEN = "0123456789abcdef0123"
 
 
-def config(**changes: Any) -> NodeConfig:
+def worker_config(**changes: Any) -> NodeConfig:
     return NodeConfig(group="cpu", cls="distributed.Nanny", tags={"team": "Bio & Co"}, **changes)
 
 
-def launched(driver: str, worker: NodeConfig, **settings: Any) -> tuple[Account, Libcloud, VM]:
+def launch_vm(driver: str, worker: NodeConfig, **settings: Any) -> tuple[Account, Libcloud, VM]:
     """One VM of it: checked first, as a plan does."""
     given = {"driver": driver, "key": "env:CLOUD_KEY", **settings}
     create = given.get("create", {})
@@ -29,7 +29,7 @@ def launched(driver: str, worker: NodeConfig, **settings: Any) -> tuple[Account,
     account = Account(
         Subject(connect=lambda: libcloud_provider(given), worker=worker), lineage=LINEAGE
     )
-    if account.provider.client.driver.keeps_tags:
+    if account.provider.client.driver.has_tags:
         account.state.cluster = "Genomics"
     else:
         account.state.cluster, worker = "genomics", worker.model_copy(update={"tags": {}})
@@ -39,18 +39,18 @@ def launched(driver: str, worker: NodeConfig, **settings: Any) -> tuple[Account,
     return account, account.provider, result.vms[0]
 
 
-def shown(sent: Sent) -> str:
+def format_request(request: Request) -> str:
     """A request as the reference would print it, with its script as one word."""
-    body = copy.deepcopy(sent.body)
+    body = copy.deepcopy(request.body)
     text = body if isinstance(body, str) else json.dumps(body, indent=1)
     text = re.sub(r'"#!/bin/bash\\nexec .*?END\\n\)\\n"', '"<the script, as text>"', text)
     for script in re.findall(r"[A-Za-z0-9+/=]{400,}", text):
-        text = text.replace(script, scripts(script))
+        text = text.replace(script, describe_script(script))
     text = re.sub(r"(?<=config)(\W{1,9})[0-9a-f]{16}\b", r"\1CONFIG", text)
-    return f"{sent.method} https://{sent.host}{sent.path}\n{text}"
+    return f"{request.method} https://{request.host}{request.path}\n{text}"
 
 
-def scripts(data: str) -> str:
+def describe_script(data: str) -> str:
     """What such a word is."""
     raw = base64.b64decode(data)
     if raw.startswith(b"\x1f\x8b"):
@@ -60,13 +60,13 @@ def scripts(data: str) -> str:
     return "<the script, as text, as base64>"
 
 
-def found(account: Account) -> dict[str, str]:
+def find_tags(account: Account) -> dict[str, str]:
     """The tags of the one VM that the cloud shows."""
     [vm] = account.find()
     return vm.tags
 
 
-def named(vm: VM) -> dict[str, str]:
+def tags_in_name(vm: VM) -> dict[str, str]:
     """Those of its tags that a name can say."""
     return {key: value for key, value in vm.tags.items() if key not in ("team", "planapply:config")}
 

@@ -14,7 +14,7 @@ class AcmeDriver(NodeDriver):
 
     nodes: ClassVar[dict[str, Node]] = {}
     failures: ClassVar[list[Exception]] = []
-    wants: ClassVar[list[dict[str, Any]]] = []
+    create_calls: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, key: str, secret: str | None = None, region: str = "moon") -> None:
         self.key, self.region = key, region
@@ -42,7 +42,7 @@ class AcmeDriver(NodeDriver):
         address = f"127.0.0.{len(self.nodes) + 1}"
         node = Node(name, name, NodeState.RUNNING, [], [address], self, size, image)
         self.nodes[name] = node
-        self.wants.append({"network": acme_network, "rack": ex_rack, "image": image.id})
+        self.create_calls.append({"network": acme_network, "rack": ex_rack, "image": image.id})
         return node
 
     def destroy_node(self, node: Node) -> bool:
@@ -61,7 +61,7 @@ def install() -> None:
     """Let Libcloud know it."""
     AcmeDriver.nodes.clear()
     AcmeDriver.failures.clear()
-    AcmeDriver.wants.clear()
+    AcmeDriver.create_calls.clear()
     for name, kind in ((NAME, AcmeDriver), ("readonly", ReadOnlyDriver)):
         if name not in DRIVERS:
             set_driver(name, kind.__module__, kind.__name__)

@@ -31,7 +31,7 @@ TOOLS = {
 }
 """Command -> Debian package of what the host needs."""
 PACKAGES = "systemd-sysv,dbus,iproute2,nftables,python3,ca-certificates,curl,procps"
-ROOTS = ("distributed", "cloudpickle", "cryptography")
+ROOT_PACKAGES = ("distributed", "cloudpickle", "cryptography")
 """What the nodes' Python has, with all that they need, in the versions of this process."""
 
 _CLOUD_CFG = """\
@@ -53,7 +53,7 @@ _UV_CFG = 'no-index = true\nfind-links = ["/opt/wheels"]\npython-downloads = "ne
 _DASK = "#!/opt/planapply/bin/python\nfrom dask.cli import run_cli\n\nrun_cli()\n"
 
 
-def why_not() -> str:
+def unsupported_reason() -> str:
     """Why machines can't run here; empty if they can, once `install` and `build` have run."""
     release = Path("/etc/os-release")
     if not release.exists() or not re.search(r"^ID=\"?debian", release.read_text(), re.MULTILINE):
@@ -72,16 +72,16 @@ def why_not() -> str:
     return ""
 
 
-def missing() -> list[str]:
+def missing_packages() -> list[str]:
     """Debian packages that the host lacks."""
     return [package for tool, package in TOOLS.items() if not shutil.which(tool)]
 
 
-def ready() -> str:
+def unavailable_reason() -> str:
     """Why machines can't run right now; empty if they can."""
-    reason = why_not()
-    if not reason and missing():
-        reason = f"the lab needs {', '.join(missing())}; `python -m lab.base` installs them"
+    reason = unsupported_reason()
+    if not reason and missing_packages():
+        reason = f"the lab needs {', '.join(missing_packages())}; `python -m lab.base` installs them"
     if not reason and not all(layer.exists() for layer in layers()):
         reason = "the lab's machines are not built yet; `python -m lab.base` builds them"
     return reason
@@ -101,9 +101,9 @@ def layers() -> tuple[Path, Path]:
 
 def pins() -> list[str]:
     """`name==version` of the roots and everything they need here."""
-    found, todo = dict[str, str](), list(ROOTS)
-    while todo:
-        name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
+    found, remaining = dict[str, str](), list(ROOT_PACKAGES)
+    while remaining:
+        name = re.sub(r"[-_.]+", "-", remaining.pop()).lower()
         if name in found:
             continue
         try:
@@ -113,26 +113,26 @@ def pins() -> list[str]:
         found[name] = distribution.version
         for requirement in distribution.requires or []:
             if "extra ==" not in requirement:
-                todo.append(re.split(r"[\s\[\]<>=!~;(]", requirement, maxsplit=1)[0])
+                remaining.append(re.split(r"[\s\[\]<>=!~;(]", requirement, maxsplit=1)[0])
     return sorted(f"{name}=={version}" for name, version in found.items())
 
 
 def build() -> None:
     """Install what the host lacks and build the layers that are not there yet."""
-    if missing():
+    if missing_packages():
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         run("apt-get", "update", env=environment)
-        install = ["apt-get", "install", "-y", "--no-install-recommends", *missing()]
+        install = ["apt-get", "install", "-y", "--no-install-recommends", *missing_packages()]
         run(*install, env=environment)
     python, debian = layers()
     debian.parent.mkdir(parents=True, exist_ok=True)
     for layer, make in ((debian, make_debian), (python, make_python)):
-        with locked(layer):
+        with lock_layer(layer):
             if not layer.exists():
-                whole(layer, make)
+                build_layer(layer, make)
 
 
-def whole(layer: Path, make: Callable[[Path], None]) -> None:
+def build_layer(layer: Path, make: Callable[[Path], None]) -> None:
     """Make a layer under another name first: it is there wholly or not at all."""
     part = layer.with_name(f"{layer.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -210,7 +210,7 @@ def make_python(root: Path) -> None:
 
 
 @contextmanager
-def locked(layer: Path) -> Iterator[None]:
+def lock_layer(layer: Path) -> Iterator[None]:
     """One builder at a time."""
     with layer.with_name(f".{layer.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -228,7 +228,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="only say whether it can run here")
     options = parser.parse_args()
-    reason = ready() if options.check else why_not()
+    reason = unavailable_reason() if options.check else unsupported_reason()
     if not reason and not options.check:
         build()
     print(reason or "\n".join(map(str, layers())))

@@ -17,7 +17,7 @@ PAGES = {
 }
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """EC2 says no."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
@@ -25,45 +25,45 @@ class Refused(Exception):
         super().__init__(message)
 
 
-def numbered(params: Mapping[str, str], prefix: str) -> list[str]:
+def numbered_values(params: Mapping[str, str], prefix: str) -> list[str]:
     """The values of `prefix.1`, `prefix.2`, …"""
     keys = [key for key in params if re.fullmatch(rf"{prefix}\.\d+", key)]
     return [params[key] for key in sorted(keys, key=lambda key: int(key.rpartition(".")[2]))]
 
 
-def filters(params: Mapping[str, str]) -> dict[str, list[str]]:
+def parse_filters(params: Mapping[str, str]) -> dict[str, list[str]]:
     """Name -> values of the call's filters."""
     names = (key for key in params if re.fullmatch(r"Filter\.\d+\.Name", key))
-    return {params[key]: numbered(params, key.replace("Name", "Value")) for key in names}
+    return {params[key]: numbered_values(params, key.replace("Name", "Value")) for key in names}
 
 
-def answer(action: str, inner: str) -> bytes:
+def format_response(action: str, inner: str) -> bytes:
     """An answer of EC2's."""
     return f'<{action}Response xmlns="{NAMESPACE}">{inner}</{action}Response>'.encode()
 
 
-def found(parent: ElementTree.Element, name: str) -> ElementTree.Element:
+def find_child(parent: ElementTree.Element, name: str) -> ElementTree.Element:
     """The one child of that name."""
     child = parent.find(f"{{*}}{name}")
     assert child is not None, name
     return child
 
 
-def page(action: str, params: Params, moto: Callable[..., bytes]) -> bytes:
+def paginate(action: str, params: Params, moto: Callable[..., bytes]) -> bytes:
     """The part of a long answer that EC2 gives at once."""
-    name, most = PAGES[action]
-    most = min(most, int(params.get("MaxResults", most)))
+    name, page_size = PAGES[action]
+    page_size = min(page_size, int(params.get("MaxResults", page_size)))
     start = int(params.get("NextToken", 0))
     root = ElementTree.fromstring(
         moto({k: v for k, v in params.items() if k not in ("NextToken", "MaxResults")})
     )
-    items = found(root, name)
-    rest = len(items) > start + most
-    items[:] = items[start : start + most]
+    items = find_child(root, name)
+    rest = len(items) > start + page_size
+    items[:] = items[start : start + page_size]
     for old in [child for child in root if child.tag.endswith("nextToken")]:
         root.remove(old)
     if rest:
-        ElementTree.SubElement(root, f"{{{NAMESPACE}}}nextToken").text = str(start + most)
+        ElementTree.SubElement(root, f"{{{NAMESPACE}}}nextToken").text = str(start + page_size)
     return ElementTree.tostring(root)
 
 
@@ -72,20 +72,20 @@ def check_request(params: Params) -> None:
     try:
         raw = base64.b64decode(params.get("UserData", ""), validate=True)
     except binascii.Error:
-        raise Refused(
+        raise ApiError(
             "InvalidUserData.Malformed", "Invalid BASE64 encoding of user data."
         ) from None
     if len(raw) > 16384:
-        raise Refused("InvalidParameterValue", "User data is limited to 16384 bytes")
+        raise ApiError("InvalidParameterValue", "User data is limited to 16384 bytes")
     if not 1 <= int(params["MinCount"]) <= int(params["MaxCount"]):
-        raise Refused("InvalidParameterValue", "MinCount must be from 1 to MaxCount")
+        raise ApiError("InvalidParameterValue", "MinCount must be from 1 to MaxCount")
     token = params.get("ClientToken", "")
     if len(token) > 64 or not token.isascii():
-        raise Refused("InvalidParameterValue", "Invalid client token: at most 64 ASCII characters")
+        raise ApiError("InvalidParameterValue", "Invalid client token: at most 64 ASCII characters")
     spot = params.get("InstanceMarketOptions.MarketType") == "spot"
     if spot and params.get("InstanceInitiatedShutdownBehavior") == "stop":
         text = "A one-time spot request takes no instance initiated shutdown behavior 'stop'."
-        raise Refused("InvalidParameterCombination", text)
+        raise ApiError("InvalidParameterCombination", text)
 
 
 def check_tags(params: Params) -> None:
@@ -95,16 +95,16 @@ def check_tags(params: Params) -> None:
         if not re.fullmatch(r"(TagSpecification\.\d+\.)?Tag\.\d+\.Key", name):
             continue
         if key.lower().startswith("aws:"):
-            raise Refused("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved")
+            raise ApiError("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved")
         if not 1 <= len(key) <= 128 or len(params.get(name.replace("Key", "Value"), "")) > 256:
             text = f"Tag '{key}': a key has at most 128 characters, a value 256"
-            raise Refused("InvalidParameterValue", text)
-        bad = not _METADATA_KEY.fullmatch(key) or key in (".", "..", "_index")
-        of = params.get(re.sub(r"Tag\.\d+\.Key$", "ResourceType", name))
-        if metadata and bad and of == "instance":
+            raise ApiError("InvalidParameterValue", text)
+        is_invalid = not _METADATA_KEY.fullmatch(key) or key in (".", "..", "_index")
+        resource_type = params.get(re.sub(r"Tag\.\d+\.Key$", "ResourceType", name))
+        if metadata and is_invalid and resource_type == "instance":
             text = f"'{key}' is not a valid tag key. Tag keys must match pattern "
             text += f"({_METADATA_KEY.pattern}), and must not be a reserved name"
-            raise Refused("InvalidParameterValue", text)
+            raise ApiError("InvalidParameterValue", text)
     for prefix in {name.partition("Tag.")[0] for name in params if "Tag." in name}:
         if sum(name.startswith(f"{prefix}Tag.") and name.endswith("Key") for name in params) > 50:
-            raise Refused("TagLimitExceeded", "The maximum number of tags is 50.")
+            raise ApiError("TagLimitExceeded", "The maximum number of tags is 50.")

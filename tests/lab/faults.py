@@ -45,25 +45,25 @@ class Faults:
     """The faults that are set; each call is hit by the first that wants it."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.set: list[Fault] = []
+        self.active: list[Fault] = []
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
-    def strike(self, action: str) -> Fault | None:
+    def match(self, action: str) -> Fault | None:
         """The fault that hits this call of `action`."""
-        struck = None
+        matched = None
         with self._lock:
-            for fault in self.set:
+            for fault in self.active:
                 if not fnmatchcase(action, fault.action):
                     continue
                 fault.seen += 1
-                spent = fault.times is not None and fault.hits >= fault.times
-                if struck or spent or fault.seen < fault.at:
+                is_used_up = fault.times is not None and fault.hits >= fault.times
+                if matched or is_used_up or fault.seen < fault.at:
                     continue
                 if fault.chance >= 1 or self._random.random() < fault.chance:
                     fault.hits += 1
-                    struck = fault
-        return struck
+                    matched = fault
+        return matched
 
 
 class Clock:
@@ -86,7 +86,7 @@ class Clock:
 
 
 @dataclass
-class Bucket:
+class TokenBucket:
     """A token bucket as EC2 documents it."""
 
     size: float
@@ -105,26 +105,26 @@ class Bucket:
 
 
 # Bucket size and refill a second, from "Request throttling for the Amazon EC2 API".
-_REQUESTS = {"RunInstances": (5, 2), "TerminateInstances": (100, 5), "CreateTags": (100, 10)}
-_SIFTED = (100, 20)
-_OTHERS = (50, 5)
-_VMS = {"RunInstances": (1000, 2), "TerminateInstances": (1000, 20)}
+_REQUEST_LIMITS = {"RunInstances": (5, 2), "TerminateInstances": (100, 5), "CreateTags": (100, 10)}
+_FILTERED_READS = (100, 20)
+_OTHER_CALLS = (50, 5)
+_VM_LIMITS = {"RunInstances": (1000, 2), "TerminateInstances": (1000, 20)}
 
 
 class Throttle:
     """EC2's request and resource limits of one account in one region."""
 
     def __init__(self) -> None:
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     def allows(self, action: str, params: Mapping[str, str], vms: int, now: float) -> bool:
         """Whether EC2 would take this call now, that launches or ends `vms`."""
-        sifted = any(key.startswith(("Filter.", "MaxResults")) for key in params)
-        kind = _SIFTED if sifted and action.startswith("Describe") else _OTHERS
-        if not self._take(action, *_REQUESTS.get(action, kind), 1, now):
+        is_filtered = any(key.startswith(("Filter.", "MaxResults")) for key in params)
+        limit = _FILTERED_READS if is_filtered and action.startswith("Describe") else _OTHER_CALLS
+        if not self._take(action, *_REQUEST_LIMITS.get(action, limit), 1, now):
             return False
-        return action not in _VMS or self._take(f"{action} VMs", *_VMS[action], vms, now)
+        return action not in _VM_LIMITS or self._take(f"{action} VMs", *_VM_LIMITS[action], vms, now)
 
     def _take(self, name: str, size: int, rate: int, tokens: int, now: float) -> bool:
-        bucket = self._buckets.setdefault(name, Bucket(size, rate, size, now))
+        bucket = self._buckets.setdefault(name, TokenBucket(size, rate, size, now))
         return bucket.take(tokens, now)

@@ -14,21 +14,21 @@ from lab.machines import Machines
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """An empty AWS account on loopback, which this process and its children use and no other."""
     with serve(Cloud()) as cloud:
-        use(cloud.env, monkeypatch)
+        set_env(cloud.env, monkeypatch)
         yield cloud
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
     """Such an account whose instances are machines; the test is on their network's outside."""
-    if reason := base.ready():
+    if reason := base.unavailable_reason():
         pytest.skip(reason)
-    with Machines(tmp_path / "lab") as machines, machines.inside():
-        use(machines.env, monkeypatch)
+    with Machines(tmp_path / "lab") as machines, machines.on_network():
+        set_env(machines.env, monkeypatch)
         yield machines
 
 
-def use(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def set_env(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process and its children use that account."""
     for name, value in env.items():
         monkeypatch.setenv(name, value)

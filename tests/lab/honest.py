@@ -33,7 +33,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from lab import seed
-from lab.calls import NAMESPACE, Params, Refused
+from lab.calls import NAMESPACE, Params, ApiError
 from lab.ec2 import EC2
 from lab.faults import Clock, Fault, Faults
 from lab.stock import ENDED, Settings
@@ -102,13 +102,13 @@ class Cloud:
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         }
 
-    def fault(self, action: str, **how: Any) -> None:
-        """Set a `Fault`; `how` are its fields."""
-        self.faults.set.append(Fault(action, **how))
+    def fault(self, action: str, **fields: Any) -> None:
+        """Set a `Fault`; `fields` are its fields."""
+        self.faults.active.append(Fault(action, **fields))
 
     def clear(self) -> None:
         """Take all faults away and forget the calls so far."""
-        self.faults.set.clear()
+        self.faults.active.clear()
         self.calls.clear()
 
     def configure(self, **settings: Any) -> None:
@@ -129,7 +129,7 @@ class Cloud:
     def counts(self) -> dict[str, Any]:
         """How many calls came: `all`, `mutating`, `actions`."""
         actions = Counter(call.action for call in list(self.calls))
-        mutating = sum(n for action, n in actions.items() if mutates(action))
+        mutating = sum(n for action, n in actions.items() if is_mutating(action))
         return {"all": sum(actions.values()), "mutating": mutating, "actions": dict(actions)}
 
     def log(self) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ class Cloud:
     def reclaim(self, ids: list[str], notice: float = 120.0) -> None:
         """Take spot VMs away, so many seconds after their metadata says so."""
         with self.lock:
-            self.ec2.notices |= dict.fromkeys(ids, self.clock() + notice)
+            self.ec2.reclaim_times |= dict.fromkeys(ids, self.clock() + notice)
 
     def power_off(self, ids: list[str]) -> None:
         """Let VMs shut down by themselves; without machines, that is."""
@@ -173,55 +173,55 @@ class Cloud:
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI."""
         if environ["PATH_INFO"].startswith("/_lab/"):
-            status, headers, body = self._rule(environ)
+            status, headers, body = self._control(environ)
         else:
             status, headers, body = self._serve(environ)
         start_response(f"{status} lab", headers)
         return [body]
 
     def _serve(self, environ: Environ) -> Answer:
-        service, region, action, params = recognise(environ, self.settings.region)
+        service, region, action, params = parse_call(environ, self.settings.region)
         call = Call(action if service == "ec2" else f"{service}:{action}", params)
         self.calls.append(call)
-        fault = self.faults.strike(call.action) or Fault("")
+        fault = self.faults.match(call.action) or Fault("")
         time.sleep(fault.delay)
         if fault.held:
             fault.held.wait()
         try:
             if fault.lost == "before":
                 call.outcome = "lost"
-                drop(environ)
+                drop_connection(environ)
             if fault.page and not fault.lost:
-                raise Refused("page", fault.page, fault.status)
+                raise ApiError("page", fault.page, fault.status)
             if fault.error:
-                raise Refused(fault.error, fault.message, fault.status)
+                raise ApiError(fault.error, fault.message, fault.status)
             with self.lock:
-                seed.plant(region)
+                seed.create_images(region)
                 if service == "ec2":
-                    ask = lambda asked: self._ask_ec2(environ, asked)  # noqa: E731
-                    body = self.ec2.answer(region, action, params, ask)
+                    call_moto = lambda params: self._call_moto_ec2(environ, params)  # noqa: E731
+                    body = self.ec2.handle_call(region, action, params, call_moto)
                     body = body.replace(NAMESPACE.encode() + b'"', NAMESPACE.encode() + b'/"')
                     answer: Answer = (200, [("Content-Type", "text/xml")], body)
                 else:
-                    answer = self._ask(environ)
-        except Refused as refused:
+                    answer = self._call_moto(environ)
+        except ApiError as refused:
             call.outcome = refused.code
-            answer = refusal(service, refused)
+            answer = format_error(service, refused)
         if fault.page:
             call.outcome = "page"
             return fault.status, [("Content-Type", "text/html")], fault.page.encode()
         if fault.lost == "after":
             call.outcome = "lost"
-            drop(environ)
+            drop_connection(environ)
         return answer
 
-    def _ask(self, environ: Environ) -> Answer:
+    def _call_moto(self, environ: Environ) -> Answer:
         response = Response.from_app(self._moto, environ)
         return response.status_code, list(response.headers.items()), response.get_data()
 
-    def _ask_ec2(self, environ: Environ, params: Params) -> bytes:
+    def _call_moto_ec2(self, environ: Environ, params: Params) -> bytes:
         body = urlencode(params).encode()
-        scope = f"lab/20250101/{recognise(environ, self.settings.region)[1]}/ec2/aws4_request"
+        scope = f"lab/20250101/{parse_call(environ, self.settings.region)[1]}/ec2/aws4_request"
         form = {
             "REQUEST_METHOD": "POST",
             "QUERY_STRING": "",
@@ -232,19 +232,19 @@ class Cloud:
             "wsgi.input": BytesIO(body),
         }
         try:
-            status, _, answer = self._ask({**environ, **form})
+            status, _, answer = self._call_moto({**environ, **form})
         except NotImplementedError as error:
-            raise Refused("InvalidParameterValue", str(error)) from error
+            raise ApiError("InvalidParameterValue", str(error)) from error
         if status >= 400:
             code, message = (
                 ElementTree.fromstring(answer).find(f".//{{*}}{tag}") for tag in ("Code", "Message")
             )
             assert code is not None, answer
             assert message is not None, answer
-            raise Refused(code.text or "", message.text or "", status)
+            raise ApiError(code.text or "", message.text or "", status)
         return answer
 
-    def _rule(self, environ: Environ) -> Answer:
+    def _control(self, environ: Environ) -> Answer:
         name = environ["PATH_INFO"].removeprefix("/_lab/")
         if name == "checkip":
             address = self.settings.address or environ["REMOTE_ADDR"]
@@ -266,8 +266,8 @@ class Remote:
         self.url = url
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(action: str | None = None, **how: Any) -> Any:
-            body = json.dumps(how | ({"action": action} if action else {})).encode()
+        def call(action: str | None = None, **fields: Any) -> Any:
+            body = json.dumps(fields | ({"action": action} if action else {})).encode()
             request = urllib.request.Request(f"{self.url}/_lab/{name}", body, method="POST")
             try:
                 with urllib.request.urlopen(request) as response:
@@ -287,8 +287,8 @@ class _Handler(MotoRequestHandler):
 @contextmanager
 def serve(cloud: Cloud, host: str = "127.0.0.1", port: int = 0) -> Iterator[Cloud]:
     """Answer on a port (0: a free one) from a thread of this process; `cloud.url` says where."""
-    with listen(cloud, host, port) as real:
-        cloud.url = f"http://{host}:{real}"
+    with listen(cloud, host, port) as actual_port:
+        cloud.url = f"http://{host}:{actual_port}"
         yield cloud
 
 
@@ -306,18 +306,18 @@ def listen(app: Callable[..., Iterable[bytes]], host: str, port: int) -> Iterato
         server.server_close()
 
 
-def mutates(action: str) -> bool:
+def is_mutating(action: str) -> bool:
     """Whether AWS would call it a write."""
     return not action.rpartition(":")[2].startswith(_READS)
 
 
-def drop(environ: Environ) -> None:
+def drop_connection(environ: Environ) -> None:
     """End the connection with no answer."""
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("the lab lost this answer")
 
 
-def recognise(environ: Environ, region: str) -> tuple[str, str, str, Params]:
+def parse_call(environ: Environ, region: str) -> tuple[str, str, str, Params]:
     """(service, region, action, parameters) of a call, from boto3's form or Libcloud's query."""
     scope = re.search(
         r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", environ.get("HTTP_AUTHORIZATION", "")
@@ -340,8 +340,8 @@ def recognise(environ: Environ, region: str) -> tuple[str, str, str, Params]:
 def s3_action(environ: Environ, query: Params) -> str:
     """Of the calls that a state store makes; others by their method."""
     _, _, key = environ["PATH_INFO"].strip("/").partition("/")
-    bucket = {"GET": "ListObjects", "PUT": "CreateBucket", "HEAD": "HeadBucket"}
-    single = {
+    bucket_actions = {"GET": "ListObjects", "PUT": "CreateBucket", "HEAD": "HeadBucket"}
+    object_actions = {
         "GET": "GetObject",
         "PUT": "PutObject",
         "HEAD": "HeadObject",
@@ -350,10 +350,10 @@ def s3_action(environ: Environ, query: Params) -> str:
     if query.keys() & {"uploads", "uploadId"}:
         return f"MultipartUpload{environ['REQUEST_METHOD'].title()}"
     method = str(environ["REQUEST_METHOD"])
-    return (single if key else bucket).get(method, method)
+    return (object_actions if key else bucket_actions).get(method, method)
 
 
-def refusal(service: str, refused: Refused) -> Answer:
+def format_error(service: str, refused: ApiError) -> Answer:
     """An error in the words of that service's protocol."""
     code, message = escape(refused.code), escape(refused.message)
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"

@@ -25,14 +25,14 @@ from lab.stock import ENDED
 REBOOT = 133
 """How systemd-nspawn ends when its machine reboots."""
 TICK = 0.05
-Doom = Literal["never-boots", "full-disk", "no-network"]
+BootFault = Literal["never-boots", "full-disk", "no-network"]
 
 
 class Machine:
     """One instance's machine: systemd on a disk of its own, in a network of its own."""
 
-    def __init__(self, vm: Any, number: int, folder: Path, doom: Doom | None) -> None:
-        self.id, self.doom = vm.id, doom
+    def __init__(self, vm: Any, number: int, folder: Path, boot_fault: BootFault | None) -> None:
+        self.id, self.boot_fault = vm.id, boot_fault
         self.disk, self.console = folder / "disks" / vm.id, folder / "console" / f"{vm.id}.log"
         self.console.touch()
         self.port = network.Port(vm.id, vm.private_ip, vm.public_ip, f"vm{number}")
@@ -47,19 +47,19 @@ class Machine:
         lower = ":".join(map(str, base.layers()))
         parts = f"lowerdir={lower},upperdir={self.disk}/changed,workdir={self.disk}/work"
         mount("overlay", self.disk / "root", "-o", parts)
-        if doom == "full-disk":
-            self.fill()
-        if doom == "no-network":
-            self.port.cut(True)
+        if boot_fault == "full-disk":
+            self.fill_disk()
+        if boot_fault == "no-network":
+            self.port.disconnect(True)
 
     def boot(self) -> None:
         """Switch it on."""
-        if self.doom == "never-boots":
+        if self.boot_fault == "never-boots":
             return
-        groups = [folder / self.id for folder in cgroups(os.environ["LAB_CGROUP"])]
+        groups = [folder / self.id for folder in find_cgroups(os.environ["LAB_CGROUP"])]
         for group in groups:
             group.mkdir(parents=True, exist_ok=True)
-        joins = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
+        join_cgroups = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
         nspawn = (
             "systemd-nspawn",
             "--boot",
@@ -76,18 +76,18 @@ class Machine:
         )
         with self.console.open("ab") as console:
             self._process = subprocess.Popen(
-                ["sh", "-c", f'{joins}; exec "$@"', "sh", *nspawn],
+                ["sh", "-c", f'{join_cgroups}; exec "$@"', "sh", *nspawn],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
             )
 
-    def ended(self) -> int | None:
+    def exit_code(self) -> int | None:
         """How it went off by itself; None while it is on, or never was."""
         return self._process.poll() if self._process else None
 
     @property
-    def off(self) -> bool:
+    def is_off(self) -> bool:
         """Whether nothing runs it."""
         return self._process is None
 
@@ -95,14 +95,14 @@ class Machine:
         """Switch it off, as a hypervisor does."""
         while self._process and self._process.poll() is None:
             # Its own first process ends all of it; before there is one, nspawn has to go.
-            os.kill(self.leader() or self._process.pid, signal.SIGKILL)
+            os.kill(self.find_leader() or self._process.pid, signal.SIGKILL)
             try:
                 self._process.wait(1)
             except subprocess.TimeoutExpired:
                 continue
         self._process = None
 
-    def leader(self) -> int | None:
+    def find_leader(self) -> int | None:
         """The first process of the machine, once it has one."""
         assert self._process
         pid = self._process.pid
@@ -115,10 +115,10 @@ class Machine:
         self.port.close()
         for folder in (self.disk / "root", self.disk):
             network.run("umount", "--lazy", str(folder))
-        for group in cgroups(os.environ["LAB_CGROUP"]):
-            sweep(group / self.id)
+        for group in find_cgroups(os.environ["LAB_CGROUP"]):
+            remove_cgroup(group / self.id)
 
-    def fill(self) -> None:
+    def fill_disk(self) -> None:
         """Leave no room on its disk."""
         room = os.statvfs(self.disk)
         with (self.disk / "changed/filler").open("wb") as file:
@@ -126,7 +126,7 @@ class Machine:
 
     def sh(self, command: str) -> dict[str, Any]:
         """Run a shell command in it, as root."""
-        leader = self.leader() if self._process else None
+        leader = self.find_leader() if self._process else None
         if leader is None:
             return {"code": -1, "out": "", "err": "it has not been started yet"}
         enter = ("nsenter", "--all", f"--target={leader}", "--root", "--wd", "--")
@@ -139,36 +139,36 @@ class Machine:
 class Hypervisor(Cloud):
     """A Cloud whose instances are machines."""
 
-    methods = (*Cloud.methods, "doom", "cut", "lose", "fill", "sh", "console", "machines")
+    methods = (*Cloud.methods, "boot_fault", "disconnect", "drop_packets", "fill_disk", "sh", "console", "machines")
 
     def __init__(self, folder: Path, seed_: int) -> None:
         super().__init__(seed_, address="")
         self._folder = folder
         self._machines: dict[str, Machine] = {}
         self._number = 0
-        self._dooms: list[tuple[Doom, dict[str, str], int | None]] = []
+        self._boot_faults: list[tuple[BootFault, dict[str, str], int | None]] = []
         self.ec2.console = lambda id_: (folder / "console" / f"{id_}.log").read_bytes()
 
-    def doom(
-        self, kind: Doom, tags: dict[str, str] | None = None, index: int | None = None
+    def boot_fault(
+        self, kind: BootFault, tags: dict[str, str] | None = None, index: int | None = None
     ) -> None:
         """Decide how the next launched VM with these tags and this launch index goes wrong."""
-        self._dooms.append((kind, tags or {}, index))
+        self._boot_faults.append((kind, tags or {}, index))
 
-    def cut(self, ids: list[str], cut: bool = True) -> None:
+    def disconnect(self, ids: list[str], cut: bool = True) -> None:
         """Cut VMs off the network, or connect them again."""
         for id_ in ids:
-            self._machines[id_].port.cut(cut)
+            self._machines[id_].port.disconnect(cut)
 
-    def lose(self, ids: list[str], percent: int) -> None:
+    def drop_packets(self, ids: list[str], percent: int) -> None:
         """Let VMs lose that share of the packets they get."""
         for id_ in ids:
-            self._machines[id_].port.lose(percent)
+            self._machines[id_].port.drop_packets(percent)
 
-    def fill(self, ids: list[str]) -> None:
+    def fill_disk(self, ids: list[str]) -> None:
         """Fill VMs' disks."""
         for id_ in ids:
-            self._machines[id_].fill()
+            self._machines[id_].fill_disk()
 
     def sh(self, id: str, command: str) -> dict[str, Any]:
         """Run a shell command in a VM: its exit code, `out` and `err`."""
@@ -186,29 +186,29 @@ class Hypervisor(Cloud):
         """Let machines follow their instances, and instances their machines."""
         with self.lock:
             for region in list(ec2_backends[ACCOUNT]):
-                self.ec2.settle(region)
+                self.ec2.apply_due_changes(region)
             vms = {vm.id: vm for vm in self.ec2.instances()}
-            wanted = [vm for vm in vms.values() if vm.state in ("pending", "running")]
-            guards = {vm.id: network.guards(vm, wanted) for vm in wanted}
+            running = [vm for vm in vms.values() if vm.state in ("pending", "running")]
+            firewall_rules = {vm.id: network.firewall_rules(vm, running) for vm in running}
         for machine in list(self._machines.values()):
-            self._follow(machine, vms.get(machine.id))
-        for vm in wanted:
-            new = vm.id not in self._machines
-            if new and vm.state in ("pending", "running"):
+            self._sync_machine(machine, vms.get(machine.id))
+        for vm in running:
+            is_new = vm.id not in self._machines
+            if is_new and vm.state in ("pending", "running"):
                 self._number += 1
-                machine = Machine(vm, self._number, self._folder, self._doomed(vm))
+                machine = Machine(vm, self._number, self._folder, self._take_boot_fault(vm))
                 self._machines[vm.id] = machine
             if vm.id in self._machines:
-                self._machines[vm.id].port.guard(guards[vm.id])
-            if new and vm.id in self._machines:
+                self._machines[vm.id].port.set_firewall(firewall_rules[vm.id])
+            if is_new and vm.id in self._machines:
                 self._machines[vm.id].boot()
 
-    def _follow(self, machine: Machine, vm: Any) -> None:
-        code = machine.ended()
+    def _sync_machine(self, machine: Machine, vm: Any) -> None:
+        code = machine.exit_code()
         if vm is None or vm.state in ENDED:
             del self._machines[machine.id]
             machine.remove()
-        elif code == REBOOT or (code is None and vm.state == "running" and machine.off):
+        elif code == REBOOT or (code is None and vm.state == "running" and machine.is_off):
             machine.boot()
         elif code is not None or vm.state == "stopped":
             machine.kill()
@@ -217,19 +217,19 @@ class Hypervisor(Cloud):
                     self.ec2.power_off(vm)
                 elif code is not None:
                     reason = "Server.InternalError"
-                    self.ec2.end(vm, reason, f"{reason}: ended with {code}, see its console")
+                    self.ec2.terminate_vm(vm, reason, f"{reason}: ended with {code}, see its console")
 
-    def _doomed(self, vm: Any) -> Doom | None:
+    def _take_boot_fault(self, vm: Any) -> BootFault | None:
         tags = {tag["key"]: tag["value"] for tag in vm.get_tags()}
-        for doom in self._dooms:
-            kind, wanted, index = doom
-            if wanted.items() <= tags.items() and index in (None, vm.ami_launch_index):
-                self._dooms.remove(doom)
+        for boot_fault in self._boot_faults:
+            kind, required_tags, index = boot_fault
+            if required_tags.items() <= tags.items() and index in (None, vm.ami_launch_index):
+                self._boot_faults.remove(boot_fault)
                 return kind
         return None
 
 
-def cgroups(name: str) -> list[Path]:
+def find_cgroups(name: str) -> list[Path]:
     """Where the cgroup `name` below this process' own is: in the hierarchies that systemd uses, v2's and v1's."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     found = []
@@ -244,7 +244,7 @@ def cgroups(name: str) -> list[Path]:
     return found
 
 
-def sweep(group: Path) -> None:
+def remove_cgroup(group: Path) -> None:
     """Remove a cgroup and those in it that are empty."""
     for folder in sorted(group.glob("**/"), reverse=True):
         # A process that has just ended holds its cgroup for a moment: the lab's end sweeps again.
@@ -257,10 +257,10 @@ def mount(kind: str, where: Path, *options: str) -> None:
     network.run("mount", "-t", kind, *options, kind, str(where))
 
 
-def wait_for_end(over: threading.Event) -> None:
+def watch_stdin(stopped: threading.Event) -> None:
     """The lab ends with the process that holds its stdin, however that ends."""
     sys.stdin.read()
-    over.set()
+    stopped.set()
 
 
 def main() -> None:
@@ -271,13 +271,13 @@ def main() -> None:
         mount("tmpfs", place)
     (folder / "console").mkdir()
     network.build()
-    over = threading.Event()
-    threading.Thread(target=wait_for_end, args=(over,), daemon=True).start()
+    stopped = threading.Event()
+    threading.Thread(target=watch_stdin, args=(stopped,), daemon=True).start()
     cloud = Hypervisor(folder, int(sys.argv[2]))
     metadata = listen(Metadata(cloud.ec2), network.METADATA, 80)
     with serve(cloud, network.INTERNET, 80), metadata:
         print(json.dumps(cloud.env), flush=True)
-        while not over.wait(TICK):
+        while not stopped.wait(TICK):
             cloud.reconcile()
 
 

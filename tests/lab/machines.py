@@ -1,4 +1,4 @@
-"""The lab for a test: `with Machines(tmp_path) as lab, lab.inside():`, and boto3 or a command launches machines.
+"""The lab for a test: `with Machines(tmp_path) as lab, lab.on_network():`, and boto3 or a command launches machines.
 
 Inside, the calling thread, its children and the threads it starts are on the lab's network, where the
 cloud's API, and the machines' public addresses, are.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab.honest import Remote
-from lab.hypervisor import cgroups, sweep
+from lab.hypervisor import find_cgroups, remove_cgroup
 
 _CGROUP = "planapply-lab"
 _NEW_NETWORK = 0x40000000
@@ -37,13 +37,13 @@ class Machines:
 
     def __enter__(self) -> "Machines":
         self.folder.mkdir(parents=True)
-        sweep_stale()
+        remove_stale_cgroups()
         here = str(Path(__file__).parents[1])
-        own = ("--mount", "--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
+        namespaces = ("--mount", "--net", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
         python = (sys.executable, "-m", "lab.hypervisor", str(self.folder), str(self._seed))
         with (self.folder / "lab.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", *own, *python],
+                ["unshare", *namespaces, *python],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -59,15 +59,15 @@ class Machines:
 
     def __exit__(self, *_: object) -> None:
         # Its first process, not unshare: unshare ends when all of it has.
-        if first := self.first():
-            os.kill(first, signal.SIGKILL)
+        if init := self.find_init():
+            os.kill(init, signal.SIGKILL)
         self._process.communicate()
-        for group in cgroups(self.cgroup):
-            sweep(group)
-        if not first:
+        for group in find_cgroups(self.cgroup):
+            remove_cgroup(group)
+        if not init:
             raise RuntimeError(f"the lab broke down:\n{(self.folder / 'lab.log').read_text()}")
 
-    def first(self) -> int | None:
+    def find_init(self) -> int | None:
         """The first process of the lab, while it is there."""
         pid, children = self._process.pid, ""
         with suppress(OSError):
@@ -75,30 +75,30 @@ class Machines:
         return int(children.split()[0]) if children else None
 
     @contextmanager
-    def inside(self, where: Literal["home", "vpc"] = "home") -> Iterator[None]:
+    def on_network(self, where: Literal["home", "vpc"] = "home") -> Iterator[None]:
         """Be on the lab's network: at `home`, with the internet between, or in the `vpc` itself."""
-        there = f"root/run/netns/{where}" if where == "home" else "ns/net"
+        namespace_path = f"root/run/netns/{where}" if where == "home" else "ns/net"
         libc = ctypes.CDLL(None, use_errno=True)
-        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        into = os.open(f"/proc/{self.first()}/{there}", os.O_RDONLY)
+        previous = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        target = os.open(f"/proc/{self.find_init()}/{namespace_path}", os.O_RDONLY)
         try:
-            enter(libc, into)
+            enter_namespace(libc, target)
             yield
         finally:
-            enter(libc, back)
-            os.close(into)
-            os.close(back)
+            enter_namespace(libc, previous)
+            os.close(target)
+            os.close(previous)
 
 
-def sweep_stale() -> None:
+def remove_stale_cgroups() -> None:
     """Remove the empty cgroups of labs whose user was killed: all that such a lab can leave."""
-    for parent in cgroups("."):
+    for parent in find_cgroups("."):
         for group in parent.glob(f"{_CGROUP}-*"):
             if not Path("/proc", group.name.split("-")[2]).exists():
-                sweep(group)
+                remove_cgroup(group)
 
 
-def enter(libc: ctypes.CDLL, namespace: int) -> None:
+def enter_namespace(libc: ctypes.CDLL, namespace: int) -> None:
     """Move this thread to the network namespace behind a file descriptor."""
     if libc.setns(namespace, _NEW_NETWORK):
         raise OSError(ctypes.get_errno(), "setns")

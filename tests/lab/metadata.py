@@ -30,8 +30,8 @@ class Metadata:
 
     def _answer(self, environ: Environ) -> tuple[str, bytes]:
         address, path = environ["REMOTE_ADDR"], environ["PATH_INFO"].strip("/").split("/")
-        asking = [vm for vm in self._ec2.instances() if vm.private_ip == address]
-        alive = [vm for vm in asking if vm.state not in ENDED]
+        callers = [vm for vm in self._ec2.instances() if vm.private_ip == address]
+        alive = [vm for vm in callers if vm.state not in ENDED]
         if not alive:
             return "404 Not Found", b""
         if environ["REQUEST_METHOD"] == "PUT" and path[1:] == ["api", "token"]:
@@ -40,21 +40,21 @@ class Metadata:
             token = secrets.token_urlsafe()
             self._tokens.add(token)
             return "200 OK", token.encode()
-        if not self._may(environ, alive[0]):
+        if not self._is_authorized(environ, alive[0]):
             return "401 Unauthorized", b""
-        here: Any = tree(self._ec2, alive[0])
+        entry: Any = metadata_tree(self._ec2, alive[0])
         for name in path[1:]:
-            here = here.get(name) if isinstance(here, dict) else None
-        if here is None:
+            entry = entry.get(name) if isinstance(entry, dict) else None
+        if entry is None:
             return "404 Not Found", b""
-        if isinstance(here, dict):
+        if isinstance(entry, dict):
             lines = (
-                f"{n}/" if isinstance(v, dict) else n for n, v in here.items() if v is not None
+                f"{n}/" if isinstance(v, dict) else n for n, v in entry.items() if v is not None
             )
-            here = "\n".join(lines)
-        return "200 OK", here if isinstance(here, bytes) else str(here).encode()
+            entry = "\n".join(lines)
+        return "200 OK", entry if isinstance(entry, bytes) else str(entry).encode()
 
-    def _may(self, environ: Environ, vm: Any) -> bool:
+    def _is_authorized(self, environ: Environ, vm: Any) -> bool:
         # cloud-init asks with a token only where the BIOS says EC2, and these machines have none.
         exempt = environ.get("HTTP_USER_AGENT", "").startswith(("Cloud-Init/", "python-requests/"))
         if exempt or vm.metadata_options.http_tokens != "required":
@@ -62,16 +62,16 @@ class Metadata:
         return environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN") in self._tokens
 
 
-def tree(ec2: EC2, vm: Any) -> Tree:
+def metadata_tree(ec2: EC2, vm: Any) -> Tree:
     """All of it, folders as dicts; None is not there."""
     network = vm.nics[0]
     tags = {tag["key"]: tag["value"] for tag in vm.get_tags()}
     shown = vm.metadata_options.instance_metadata_tags == "enabled"
     zone, host = vm.placement.zone, vm.private_dns_name
     mac = network.mac_address
-    taken, action = ec2.notices.get(vm.id), None
-    if taken is not None:
-        at = datetime.now(UTC) + timedelta(seconds=taken - ec2.clock())
+    reclaim_time, action = ec2.reclaim_times.get(vm.id), None
+    if reclaim_time is not None:
+        at = datetime.now(UTC) + timedelta(seconds=reclaim_time - ec2.clock())
         action = {"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
     identity = {
         "accountId": vm.owner_id,

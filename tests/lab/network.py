@@ -58,11 +58,11 @@ addr add {INTERNET}/24 dev home
 link set home up
 """
     run("ip", "-batch", "-", text=links)
-    host(HOME, "203.0.113.0/24", INTERNET, "home")
+    configure_host(HOME, "203.0.113.0/24", INTERNET, "home")
     run("nft", "-f", "-", text=_ROUTER_RULES)
 
 
-def host(address: str, network: str, router: str, name: str) -> None:
+def configure_host(address: str, network: str, router: str, name: str) -> None:
     """Give the namespace `name` its address and its way out."""
     links = f"""
 link set lo up
@@ -82,7 +82,7 @@ class Port:
         run("ip", "netns", "add", name)
         links = f"link add {device} type veth peer name eth0 netns {name}\n"
         run("ip", "-batch", "-", text=f"{links}link set {device} master vpc up\n")
-        host(address, str(VPC), ROUTER, name)
+        configure_host(address, str(VPC), ROUTER, name)
         if public:
             run("nft", "-f", "-", text=self._addresses("add"))
 
@@ -93,11 +93,11 @@ class Port:
         if self.public:
             run("nft", "-f", "-", text=self._addresses("delete"))
 
-    def cut(self, cut: bool) -> None:
+    def disconnect(self, is_cut: bool) -> None:
         """Pull the cable, or put it back."""
-        run("ip", "link", "set", self.device, "down" if cut else "up")
+        run("ip", "link", "set", self.device, "down" if is_cut else "up")
 
-    def lose(self, percent: int) -> None:
+    def drop_packets(self, percent: int) -> None:
         """Lose that share of the packets that come in."""
         self._nft("table inet loss {}\ndelete table inet loss\n")
         if percent:
@@ -105,7 +105,7 @@ class Port:
             rule = f"numgen random mod 100 <= {percent - 1} drop"
             self._nft(f"table inet loss {{\n  chain in {{\n    {hook}\n    {rule}\n  }}\n}}\n")
 
-    def guard(self, rules: str) -> None:
+    def set_firewall(self, rules: str) -> None:
         """Let in what these security group rules let in, from now on."""
         if rules != self._rules:
             self._nft(f"table inet groups {{}}\ndelete table inet groups\n{rules}")
@@ -115,12 +115,12 @@ class Port:
         run("nsenter", f"--net=/run/netns/{self.name}", "nft", "-f", "-", text=text)
 
     def _addresses(self, verb: str) -> str:
-        there, back = f"{self.public} : {self.address}", f"{self.address} : {self.public}"
-        elements = {"public": there, "private": back}
+        to_private, to_public = f"{self.public} : {self.address}", f"{self.address} : {self.public}"
+        elements = {"public": to_private, "private": to_public}
         return "".join(f"{verb} element ip router {m} {{ {e} }}\n" for m, e in elements.items())
 
 
-def guards(vm: Any, alive: Iterable[Any]) -> str:
+def firewall_rules(vm: Any, alive: Iterable[Any]) -> str:
     """What the security groups of `vm` (moto's) let in, in nft's words."""
     members: dict[str, list[str]] = {}
     for other in alive:
@@ -134,9 +134,9 @@ def guards(vm: Any, alive: Iterable[Any]) -> str:
                 sources = [network]
             if not sources:
                 continue
-            what = "" if rule.ip_protocol == "-1" else f"meta l4proto {rule.ip_protocol} "
+            protocol = "" if rule.ip_protocol == "-1" else f"meta l4proto {rule.ip_protocol} "
             if rule.ip_protocol in ("tcp", "udp") and rule.from_port not in (None, -1):
-                what = f"{rule.ip_protocol} dport {rule.from_port}-{rule.to_port} "
-            lines.append(f"ip saddr {{ {', '.join(sorted(set(sources)))} }} {what}accept")
+                protocol = f"{rule.ip_protocol} dport {rule.from_port}-{rule.to_port} "
+            lines.append(f"ip saddr {{ {', '.join(sorted(set(sources)))} }} {protocol}accept")
     chain = "\n    ".join(["type filter hook input priority 0; policy drop;", *lines])
     return f"table inet groups {{\n  chain in {{\n    {chain}\n  }}\n}}\n"

@@ -39,7 +39,7 @@ OWN_IMAGE = "/lab/image-with-dask"
 _IMAGES[OWN_IMAGE] = (ACCOUNT, "lab-with-dask", "x86_64")
 
 
-def plant(region: str) -> None:
+def create_images(region: str) -> None:
     """Put the images and their SSM names into moto's `region`, once."""
     ec2 = ec2_backends[ACCOUNT][region]
     parameter: Callable[..., Any] = Parameter
@@ -90,6 +90,6 @@ def spot_price(size: str, zone: str) -> float:
     return float(price * (1 + hashlib.sha256(f"{size}{zone}".encode()).digest()[0] / 2560))
 
 
-def now() -> str:
+def timestamp() -> str:
     """As EC2 writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

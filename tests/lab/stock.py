@@ -7,7 +7,7 @@ from typing import Any
 
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 
-from lab.calls import Params, Refused
+from lab.calls import Params, ApiError
 
 ENDED = ("shutting-down", "terminated")
 
@@ -40,41 +40,41 @@ class Settings:
     """What the address service answers; empty: where the question came from."""
 
 
-def stock(settings: Settings, vms: list[Any], region: str, zone: str, params: Params) -> int:
+def count_available(settings: Settings, vms: list[Any], region: str, zone: str, params: Params) -> int:
     """How many may start, as EC2 counts: offered here, within the quota, in stock."""
-    size, least = params.get("InstanceType", "m1.small"), int(params["MinCount"])
+    size, min_count = params.get("InstanceType", "m1.small"), int(params["MinCount"])
     market = params.get("InstanceMarketOptions.MarketType", "on-demand")
     family = re.sub(r"[^a-z].*", "", size)
     offered = zones_of(region, size)
-    lacks = any(fnmatchcase(f"{size}/{zone}", pattern) for pattern in settings.unsupported)
-    if offered and (lacks or zone not in offered):
+    is_unsupported = any(fnmatchcase(f"{size}/{zone}", pattern) for pattern in settings.unsupported)
+    if offered and (is_unsupported or zone not in offered):
         others = ", ".join(sorted(offered - {zone}))
         text = f"Your requested instance type ({size}) is not supported in your requested "
         text += f"Availability Zone ({zone}). Please retry your request by not specifying an "
-        raise Refused("Unsupported", text + f"Availability Zone or choosing {others}.")
+        raise ApiError("Unsupported", text + f"Availability Zone or choosing {others}.")
     alive = [vm for vm in vms if vm.state not in ENDED]
     count = int(params["MaxCount"])
     for pattern, quota in settings.vcpus.items():
         if fnmatchcase(f"{family}/{market}", pattern):
-            used = sum(vcpus(vm.instance_type) for vm in alive if fnmatchcase(kind(vm), pattern))
+            used = sum(vcpus(vm.instance_type) for vm in alive if fnmatchcase(quota_key(vm), pattern))
             count = min(count, (quota - used) // vcpus(size))
-            if count < least:
-                raise over_quota(market, quota)
-    for pattern, stock in settings.capacity.items():
+            if count < min_count:
+                raise quota_error(market, quota)
+    for pattern, capacity in settings.capacity.items():
         if fnmatchcase(f"{size}/{zone}/{market}", pattern):
-            count = min(count, stock - sum(fnmatchcase(place(vm), pattern) for vm in alive))
-    if count < least:
+            count = min(count, capacity - sum(fnmatchcase(capacity_key(vm), pattern) for vm in alive))
+    if count < min_count:
         text = f"We currently do not have sufficient {size} capacity in the Availability Zone "
-        raise Refused("InsufficientInstanceCapacity", text + f"you requested ({zone}).", 500)
+        raise ApiError("InsufficientInstanceCapacity", text + f"you requested ({zone}).", 500)
     return count
 
 
-def over_quota(market: str, quota: int) -> Refused:
+def quota_error(market: str, quota: int) -> ApiError:
     """What EC2 says then."""
     if market == "spot":
-        return Refused("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+        return ApiError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
     text = f"You have requested more vCPU capacity than your current vCPU limit of {quota} allows "
-    return Refused("VcpuLimitExceeded", text + "for the instance bucket that it belongs to.")
+    return ApiError("VcpuLimitExceeded", text + "for the instance bucket that it belongs to.")
 
 
 def zones_of(region: str, size: str) -> set[str]:
@@ -88,11 +88,11 @@ def vcpus(size: str) -> int:
     return int(INSTANCE_TYPES[size]["VCpuInfo"]["DefaultVCpus"])
 
 
-def kind(vm: Any) -> str:
+def quota_key(vm: Any) -> str:
     """`family/market` of a VM."""
     return f"{re.sub(r'[^a-z].*', '', vm.instance_type)}/{vm.lifecycle or 'on-demand'}"
 
 
-def place(vm: Any) -> str:
+def capacity_key(vm: Any) -> str:
     """`size/zone/market` of a VM."""
     return f"{vm.instance_type}/{vm.placement.zone}/{vm.lifecycle or 'on-demand'}"

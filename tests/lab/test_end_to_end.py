@@ -15,12 +15,12 @@ from typing import Any
 
 import boto3
 import pytest
-from ec2.site import Site, joined, until
+from ec2.site import LabProject, joined, wait_until
 
 import planapply
 from lab import base
-from lab.fixtures import use
-from lab.machines import Machines, cgroups
+from lab.fixtures import set_env
+from lab.machines import Machines, find_cgroups
 
 # Debian's Python differs from the tests' in the last digit.
 pytestmark = [
@@ -39,31 +39,31 @@ NODES = {"scheduler", "cpu-0", "cpu-1", "spot-0", "spot-1"}
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    if reason := base.ready():
+    if reason := base.unavailable_reason():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("end-to-end")
-    with pytest.MonkeyPatch.context() as patch, Machines(folder / "lab") as lab, lab.inside():
-        use(lab.env, patch)
+    with pytest.MonkeyPatch.context() as patch, Machines(folder / "lab") as lab, lab.on_network():
+        set_env(lab.env, patch)
         yield lab
 
 
 @pytest.fixture(scope="module")
-def town(lab: Machines) -> Iterator[Site]:
+def shared_project(lab: Machines) -> Iterator[LabProject]:
     """The cluster that most tests share; each leaves it able to be mended by an apply."""
-    site = Site(lab.folder.parent, lab)
-    site.write((site.folder / "planapply.toml").read_text() + BURST)
-    site.apply()
-    yield site
-    site.run("destroy", "--auto-approve")
+    project = LabProject(lab.folder.parent, lab)
+    project.write((project.folder / "planapply.toml").read_text() + BURST)
+    project.apply()
+    yield project
+    project.run("destroy", "--auto-approve")
 
 
 @pytest.fixture
-def site(town: Site) -> Site:
+def project(shared_project: LabProject) -> LabProject:
     """The shared cluster with the nodes of its spec, all of them joined."""
-    town.restore(NODES)
-    with town.client() as client:
-        until(lambda: joined(client) == NODES - {"scheduler"}, "all workers")
-    return town
+    shared_project.restore(NODES)
+    with shared_project.client() as client:
+        wait_until(lambda: joined(client) == NODES - {"scheduler"}, "all workers")
+    return shared_project
 
 
 class Work:
@@ -99,24 +99,24 @@ class Work:
         assert self.runs() == list(range(len(self.futures)))
 
 
-def test_an_elastic_group_grows_and_shrinks_with_no_result_lost(site: Site) -> None:
+def test_elastic_group_scales_without_losing_results(project: LabProject) -> None:
     with (
-        planapply.Cluster.from_spec(site.folder / "planapply.toml") as cluster,
+        planapply.Cluster.from_spec(project.folder / "planapply.toml") as cluster,
         cluster.get_client() as client,
     ):
         cluster.scale(2, group="burst")
-        workers = until(lambda: burst(client, 2), "two more nodes")
+        workers = wait_until(lambda: burst(client, 2), "two more nodes")
         work = Work(client, workers)
-        launched = site.vms()
+        launched = project.vms()
         cluster.scale(1, group="burst")
-        assert until(lambda: burst(client, 1), "one node less") == workers[:1]
+        assert wait_until(lambda: burst(client, 1), "one node less") == workers[:1]
         work.check()
         cluster.scale(0, group="burst")
-        until(lambda: burst(client, 0) is not None, "no such nodes")
-        until(lambda: site.vms().keys() == NODES, "the end of their VMs")
+        wait_until(lambda: burst(client, 0) is not None, "no such nodes")
+        wait_until(lambda: project.vms().keys() == NODES, "the end of their VMs")
         work.check()
     assert {name for name in launched if name.startswith("burst")} == set(workers)
-    assert "No changes" in site.run("plan")
+    assert "No changes" in project.run("plan")
 
 
 def burst(client: Any, count: int) -> list[str] | None:
@@ -125,20 +125,20 @@ def burst(client: Any, count: int) -> list[str] | None:
     return workers if len(workers) == count else None
 
 
-def test_what_a_reclaimed_spot_vm_holds_is_moved_before_it_is_taken(site: Site) -> None:
-    vm = site.vms()["spot-1"]
-    with site.client() as client:
+def test_results_of_a_reclaimed_spot_vm_are_moved_in_time(project: LabProject) -> None:
+    vm = project.vms()["spot-1"]
+    with project.client() as client:
         work = Work(client, ["spot-1"])
-        site.cloud.reclaim(ids=[vm], notice=600)
-        until(lambda: vm not in site.cloud.machines(), "its end")
+        project.cloud.reclaim(ids=[vm], notice=600)
+        wait_until(lambda: vm not in project.cloud.machines(), "its end")
         work.check()
-    (reason,) = [v["reason"] for v in site.cloud.instances(live=False) if v["id"] == vm]
+    (reason,) = [v["reason"] for v in project.cloud.instances(live=False) if v["id"] == vm]
     assert reason == "Client.InstanceInitiatedShutdown"  # before EC2 took it
-    assert "EC2 takes this spot VM back" in site.cloud.console(id=vm)
+    assert "EC2 takes this spot VM back" in project.cloud.console(id=vm)
 
 
-def test_a_partition_that_heals_loses_nothing(site: Site) -> None:
-    vms = site.vms()
+def test_temporary_partition_loses_nothing(project: LabProject) -> None:
+    vms = project.vms()
 
     def slow() -> str:
         from distributed import get_worker
@@ -148,88 +148,88 @@ def test_a_partition_that_heals_loses_nothing(site: Site) -> None:
             time.sleep(0.1)
         return "done"
 
-    with site.client() as client:
+    with project.client() as client:
         work = Work(client, ["cpu-0"])
         future = client.submit(slow, workers=["cpu-0"])
-        until(lambda: client.get_events("slow"), "the task's beginning")
-        site.cloud.cut(ids=[vms["cpu-0"]])
-        assert site.cloud.sh(id=vms["cpu-0"], command="touch /run/go")["code"] == 0
+        wait_until(lambda: client.get_events("slow"), "the task's beginning")
+        project.cloud.disconnect(ids=[vms["cpu-0"]])
+        assert project.cloud.sh(id=vms["cpu-0"], command="touch /run/go")["code"] == 0
         time.sleep(5)  # the partition, in which it ends
         assert not future.done()
-        site.cloud.cut(ids=[vms["cpu-0"]], cut=False)
+        project.cloud.disconnect(ids=[vms["cpu-0"]], cut=False)
         assert future.result(60) == "done"
         assert len(client.get_events("slow")) == 1
         work.check()
         assert joined(client) == NODES - {"scheduler"}
-    assert site.vms() == vms
+    assert project.vms() == vms
 
 
-def test_a_machine_that_never_boots_is_named_and_replaced(site: Site) -> None:
+def test_machine_that_never_boots_is_reported_and_replaced(project: LabProject) -> None:
     more = ("--set", "workers.cpu.count=4")
-    site.cloud.doom(kind="never-boots", tags={"planapply:group": "cpu"}, index=0)
-    site.apply(*more, "--no-wait")
-    until(lambda: site.joined() == NODES | {"cpu-3"}, "all others")
-    said = site.apply(*more, "--set", "cluster.join_timeout='5 s'", code=1)
+    project.cloud.boot_fault(kind="never-boots", tags={"planapply:group": "cpu"}, index=0)
+    project.apply(*more, "--no-wait")
+    wait_until(lambda: project.joined() == NODES | {"cpu-3"}, "all others")
+    said = project.apply(*more, "--set", "cluster.join_timeout='5 s'", code=1)
     assert "cpu-2 did not join within 5 s" in said
     assert "cpu-3 did not join" not in said
     assert "--replace NODE" in said
-    assert site.run("logs", "cpu-2") == "cpu-2 has printed nothing yet.\n"
-    dead = site.vms()["cpu-2"]
-    with site.client() as client:
+    assert project.run("logs", "cpu-2") == "cpu-2 has printed nothing yet.\n"
+    dead = project.vms()["cpu-2"]
+    with project.client() as client:
         assert joined(client) == NODES - {"scheduler"} | {"cpu-3"}
         assert client.submit(pow, 2, 3, workers=["cpu-3"]).result(60) == 8
-        assert "planapply: this is cpu-3" in site.run("logs", "cpu-3")
-        site.apply(*more, "--replace", "cpu-2")
+        assert "planapply: this is cpu-3" in project.run("logs", "cpu-3")
+        project.apply(*more, "--replace", "cpu-2")
         assert "cpu-2" in joined(client)
-    assert site.vms()["cpu-2"] != dead
-    until(lambda: dead not in site.cloud.machines(), "the end of what never booted")
+    assert project.vms()["cpu-2"] != dead
+    wait_until(lambda: dead not in project.cloud.machines(), "the end of what never booted")
 
 
-def test_a_killed_apply_leaves_no_orphan(site: Site) -> None:
+def test_killed_apply_leaves_no_orphan(project: LabProject) -> None:
     """It dies once its request has reached EC2, with or without the answer."""
-    before = launches(site)
+    before = launches(project)
     more = ("--auto-approve", "--set", "workers.cpu.count=3", "--set", "workers.spot.count=3")
     with subprocess.Popen(
         [sys.executable, "-m", "planapply", "apply", *more],
-        cwd=site.folder,
+        cwd=project.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        until(lambda: launches(site) > before, "its first launch")
+        wait_until(lambda: launches(project) > before, "its first launch")
         process.send_signal(signal.SIGKILL)
-    site.run("apply", *more)
-    live = {vm["id"] for vm in site.cloud.instances()}
-    assert site.vms().keys() == NODES | {"cpu-2", "spot-2"}
-    assert set(site.vms().values()) == live
-    with site.client() as client:
-        until(lambda: joined(client) == {*site.vms()} - {"scheduler"}, "all workers")
+    project.run("apply", *more)
+    live = {vm["id"] for vm in project.cloud.instances()}
+    assert project.vms().keys() == NODES | {"cpu-2", "spot-2"}
+    assert set(project.vms().values()) == live
+    with project.client() as client:
+        wait_until(lambda: joined(client) == {*project.vms()} - {"scheduler"}, "all workers")
 
 
-def launches(site: Site) -> int:
-    return int(site.cloud.counts()["actions"].get("RunInstances", 0))
+def launches(project: LabProject) -> int:
+    return int(project.cloud.counts()["actions"].get("RunInstances", 0))
 
 
 def test_destroy_leaves_nothing(lab: Machines, tmp_path: Path) -> None:
-    site = Site(tmp_path, lab)
-    site.edit('name = "genomics"', 'name = "brief"')
-    site.edit("count = 2\noptions", "count = 1\noptions")
-    site.edit("count = 2\nspot", "count = 0\nspot")
+    project = LabProject(tmp_path, lab)
+    project.edit('name = "genomics"', 'name = "brief"')
+    project.edit("count = 2\noptions", "count = 1\noptions")
+    project.edit("count = 2\nspot", "count = 0\nspot")
     ours: Callable[[], set[str]] = lambda: {  # noqa: E731
         vm["id"]
         for vm in lab.cloud.instances(live=False)
         if vm["tags"].get("planapply:cluster") == "brief"
     }
-    site.apply()
+    project.apply()
     ids = ours()
     assert len(ids) == 2
     for trace in (machines, namespaces, mounts, processes, folders):
         assert trace(lab, ids) == ids, trace.__name__
     assert groups("brief")
-    site.run("destroy", "--auto-approve")
+    project.run("destroy", "--auto-approve")
     assert [vm for vm in lab.cloud.instances() if vm["id"] in ids] == []
     assert groups("brief") == []
     for trace in (machines, namespaces, mounts, processes, folders):
-        until(lambda trace=trace: not trace(lab, ids), f"no {trace.__name__}")
+        wait_until(lambda trace=trace: not trace(lab, ids), f"no {trace.__name__}")
     assert ours() == ids
 
 
@@ -243,11 +243,11 @@ def machines(lab: Machines, ids: set[str]) -> set[str]:
 
 
 def namespaces(lab: Machines, ids: set[str]) -> set[str]:
-    return ids.intersection(os.listdir(f"/proc/{lab.first()}/root/run/netns"))
+    return ids.intersection(os.listdir(f"/proc/{lab.find_init()}/root/run/netns"))
 
 
 def mounts(lab: Machines, ids: set[str]) -> set[str]:
-    text = Path(f"/proc/{lab.first()}/mountinfo").read_text()
+    text = Path(f"/proc/{lab.find_init()}/mountinfo").read_text()
     return {vm for vm in ids if vm in text}
 
 
@@ -264,4 +264,4 @@ def processes(lab: Machines, ids: set[str]) -> set[str]:
 
 
 def folders(lab: Machines, ids: set[str]) -> set[str]:
-    return {vm for vm in ids for group in cgroups(lab.cgroup) if (group / vm).exists()}
+    return {vm for vm in ids for group in find_cgroups(lab.cgroup) if (group / vm).exists()}

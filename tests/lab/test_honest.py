@@ -42,9 +42,9 @@ def run(ec2: Any, most: int = 1, least: int = 1, **more: Any) -> list[dict[str, 
 
 
 def refused(call: Callable[..., Any], *args: Any, **how: Any) -> tuple[str, int]:
-    with pytest.raises(ClientError) as httpstub:
+    with pytest.raises(ClientError) as raised:
         call(*args, **how)
-    response = httpstub.value.response
+    response = raised.value.response
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
@@ -62,14 +62,14 @@ def ids(vms: list[dict[str, Any]]) -> list[str]:
     return sorted(vm["InstanceId"] for vm in vms)
 
 
-def test_max_count_is_launched_in_an_order_that_is_not_the_indexes(aws: Cloud, ec2: Any) -> None:
+def test_launched_vms_are_not_ordered_by_index(aws: Cloud, ec2: Any) -> None:
     vms = run(ec2, 20)
     indexes = [vm["AmiLaunchIndex"] for vm in vms]
     assert sorted(indexes) == list(range(20)) != indexes
     assert {vm["index"] for vm in aws.instances()} == set(range(20))
 
 
-def test_less_capacity_gives_fewer_with_holes_in_the_indexes(aws: Cloud, ec2: Any) -> None:
+def test_partial_launch_leaves_gaps_in_the_indexes(aws: Cloud, ec2: Any) -> None:
     aws.configure(capacity={f"{SIZE}/eu-west-1a/*": 5})
     indexes = sorted(vm["AmiLaunchIndex"] for vm in run(ec2, 20))
     assert len(indexes) == 5
@@ -81,7 +81,7 @@ def test_less_capacity_gives_fewer_with_holes_in_the_indexes(aws: Cloud, ec2: An
     assert len(run(ec2, 3)) == 1
 
 
-def test_capacity_below_the_minimum_launches_none(aws: Cloud, ec2: Any) -> None:
+def test_capacity_below_min_count_launches_nothing(aws: Cloud, ec2: Any) -> None:
     aws.configure(capacity={"*/*/spot": 2})
     spot = {"InstanceMarketOptions": {"MarketType": "spot"}}
     assert refused(run, ec2, 5, 3, **spot) == ("InsufficientInstanceCapacity", 500)
@@ -89,7 +89,7 @@ def test_capacity_below_the_minimum_launches_none(aws: Cloud, ec2: Any) -> None:
     assert len(run(ec2, 5, 3)) == 5
 
 
-def test_a_token_gives_the_same_vms_again(aws: Cloud, ec2: Any) -> None:
+def test_same_token_returns_the_same_vms(aws: Cloud, ec2: Any) -> None:
     first, again = run(ec2, 3, ClientToken="a"), run(ec2, 3, ClientToken="a")
     assert ids(first) == ids(again)
     assert len(aws.instances()) == 3
@@ -97,26 +97,26 @@ def test_a_token_gives_the_same_vms_again(aws: Cloud, ec2: Any) -> None:
     assert len(aws.instances()) == 6
 
 
-def test_a_token_with_other_parameters_is_refused(aws: Cloud, ec2: Any) -> None:
+def test_token_with_other_parameters_is_refused(aws: Cloud, ec2: Any) -> None:
     run(ec2, 3, ClientToken="a")
     assert refused(run, ec2, 4, ClientToken="a") == ("IdempotentParameterMismatch", 400)
     assert len(aws.instances()) == 3
 
 
-def test_a_token_is_another_one_in_another_zone(aws: Cloud, ec2: Any) -> None:
+def test_tokens_are_separate_per_zone(aws: Cloud, ec2: Any) -> None:
     run(ec2, ClientToken="a")
     run(ec2, ClientToken="a", SubnetId=subnet(ec2, "eu-west-1b"))
     assert len(aws.instances()) == 2
 
 
-def test_a_token_whose_vm_has_ended_is_spent(aws: Cloud, ec2: Any) -> None:
+def test_token_of_a_terminated_vm_is_refused(aws: Cloud, ec2: Any) -> None:
     vms = run(ec2, 2, ClientToken="a")
     ec2.terminate_instances(InstanceIds=ids(vms)[:1])
     assert refused(run, ec2, 2, ClientToken="a") == ("IdempotentInstanceTerminated", 400)
     assert len(aws.instances()) == 1
 
 
-def test_a_failed_call_binds_its_token(aws: Cloud, ec2: Any) -> None:
+def test_failed_call_uses_up_its_token(aws: Cloud, ec2: Any) -> None:
     aws.configure(capacity={"*": 0})
     assert refused(run, ec2, ClientToken="a") == ("InsufficientInstanceCapacity", 500)
     aws.configure(capacity={})
@@ -125,7 +125,7 @@ def test_a_failed_call_binds_its_token(aws: Cloud, ec2: Any) -> None:
     assert run(ec2, ClientToken="b")
 
 
-def test_an_answer_lost_after_the_call_leaves_the_vms(aws: Cloud, ec2: Any) -> None:
+def test_response_lost_after_the_call_keeps_the_vms(aws: Cloud, ec2: Any) -> None:
     aws.fault("RunInstances", lost="after")
     with pytest.raises(ConnectionClosedError):
         run(ec2, 2, ClientToken="a")
@@ -133,14 +133,14 @@ def test_an_answer_lost_after_the_call_leaves_the_vms(aws: Cloud, ec2: Any) -> N
     assert ids(run(ec2, 2, ClientToken="a")) == sorted(vm["id"] for vm in aws.instances())
 
 
-def test_an_answer_lost_before_the_call_leaves_nothing(aws: Cloud, ec2: Any) -> None:
+def test_response_lost_before_the_call_launches_nothing(aws: Cloud, ec2: Any) -> None:
     aws.fault("RunInstances", lost="before")
     with pytest.raises(ConnectionClosedError):
         run(ec2)
     assert aws.instances() == []
 
 
-def test_botocore_retries_a_lost_answer_with_its_own_token(aws: Cloud) -> None:
+def test_botocore_retries_a_lost_response_with_the_same_token(aws: Cloud) -> None:
     aws.fault("RunInstances", lost="after")
     assert len(run(client("ec2"), 2)) == 2
     assert len(aws.instances()) == 2
@@ -155,14 +155,14 @@ def test_vcpu_quota(aws: Cloud, ec2: Any) -> None:
     assert run(ec2, InstanceType="g5.xlarge")
 
 
-def test_a_size_that_the_zone_lacks(aws: Cloud, ec2: Any) -> None:
+def test_size_not_offered_in_the_zone_is_refused(aws: Cloud, ec2: Any) -> None:
     aws.configure(unsupported=[f"{SIZE}/eu-west-1a"])
     assert refused(run, ec2) == ("Unsupported", 400)
     assert run(ec2, SubnetId=subnet(ec2, "eu-west-1b"))
     assert refused(run, ec2, InstanceType="m7i.tiny") == ("InvalidInstanceType.NotFound", 400)
 
 
-def test_what_does_not_exist(aws: Cloud, ec2: Any) -> None:
+def test_unknown_ids_are_refused(aws: Cloud, ec2: Any) -> None:
     assert refused(run, ec2, ImageId="ami-00000000")[0] == "InvalidAMIID.NotFound"
     assert refused(run, ec2, KeyName="lost")[0] == "InvalidKeyPair.NotFound"
     assert refused(run, ec2, SubnetId="subnet-0")[0] == "InvalidSubnetID.NotFound"
@@ -176,7 +176,7 @@ def test_what_does_not_exist(aws: Cloud, ec2: Any) -> None:
     assert len(aws.instances()) == 1
 
 
-def test_a_new_vm_is_not_seen_at_once(aws: Cloud, ec2: Any) -> None:
+def test_new_vm_is_not_visible_at_once(aws: Cloud, ec2: Any) -> None:
     aws.configure(hidden_calls=2)
     vms = ids(run(ec2, 2))
     assert refused(ec2.describe_instances, InstanceIds=vms) == ("InvalidInstanceID.NotFound", 400)
@@ -186,7 +186,7 @@ def test_a_new_vm_is_not_seen_at_once(aws: Cloud, ec2: Any) -> None:
     assert sorted(described(ec2, InstanceIds=vms)) == vms
 
 
-def test_a_new_vm_is_pending_and_an_ended_one_shutting_down_for_a_time(
+def test_vms_are_pending_and_shutting_down_for_some_time(
     aws: Cloud, ec2: Any
 ) -> None:
     aws.freeze()
@@ -209,7 +209,7 @@ def test_a_new_vm_is_pending_and_an_ended_one_shutting_down_for_a_time(
     assert described(ec2) == {}
 
 
-def test_a_security_group_stays_while_it_is_used(aws: Cloud, ec2: Any) -> None:
+def test_security_group_in_use_cannot_be_deleted(aws: Cloud, ec2: Any) -> None:
     aws.freeze()
     aws.configure(ending_seconds=10)
     group = ec2.create_security_group(GroupName="mine", Description="mine")["GroupId"]
@@ -232,7 +232,7 @@ def test_a_security_group_stays_while_it_is_used(aws: Cloud, ec2: Any) -> None:
     delete(GroupId=group)
 
 
-def test_user_data_has_a_limit(aws: Cloud, ec2: Any) -> None:
+def test_user_data_size_is_limited(aws: Cloud, ec2: Any) -> None:
     assert refused(run, ec2, UserData=b"x" * 16385) == ("InvalidParameterValue", 400)
     assert run(ec2, UserData=b"x" * 16384)
     assert base64.b64decode(aws.instances()[0]["user_data"]) == b"x" * 16384
@@ -250,7 +250,7 @@ def test_user_data_has_a_limit(aws: Cloud, ec2: Any) -> None:
         ("a" * 129, "v", False),
     ],
 )
-def test_tags_that_ec2_refuses(aws: Cloud, ec2: Any, key: str, value: str, takes: bool) -> None:
+def test_invalid_tags_are_refused(aws: Cloud, ec2: Any, key: str, value: str, takes: bool) -> None:
     tags = [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value}]}]
     more: dict[str, Any] = {
         "TagSpecifications": tags,
@@ -316,7 +316,7 @@ def test_resource_limits(aws: Cloud, ec2: Any) -> None:
     assert refused(run, ec2, 2) == ("InsufficientInstanceCapacity", 500)
 
 
-def test_faults_by_script_and_by_chance(aws: Cloud, ec2: Any) -> None:
+def test_faults_by_position_and_by_probability(aws: Cloud, ec2: Any) -> None:
     aws.fault("RunInstances", error="UnauthorizedOperation", status=403, at=3)
     aws.fault("Describe*", error="RequestLimitExceeded", status=503, times=None, chance=0.5)
     request = {"ImageId": image(), "InstanceType": SIZE, "MinCount": 1, "MaxCount": 1}
@@ -335,7 +335,7 @@ def test_faults_by_script_and_by_chance(aws: Cloud, ec2: Any) -> None:
     assert [call["outcome"] for call in aws.log() if call["action"] == "DescribeInstances"] == seen
 
 
-def test_a_page_in_place_of_an_answer(aws: Cloud, ec2: Any) -> None:
+def test_web_page_in_place_of_a_response(aws: Cloud, ec2: Any) -> None:
     page = "<html><head><title>502 Bad Gateway</title></head><hr></html>"
     aws.fault("RunInstances", page=page, status=502)
     assert refused(run, ec2)[1] == 502
@@ -358,12 +358,12 @@ def test_calls_are_counted(aws: Cloud, ec2: Any) -> None:
     }
 
 
-def test_the_address_service_answers(aws: Cloud) -> None:
+def test_address_service_returns_the_address(aws: Cloud) -> None:
     with urllib.request.urlopen(f"{aws.url}/_lab/checkip") as answer:
         assert answer.read() == b"203.0.113.7\n"
 
 
-def test_vms_end_by_themselves(aws: Cloud, ec2: Any) -> None:
+def test_vms_can_terminate_themselves(aws: Cloud, ec2: Any) -> None:
     ends: dict[str, Any] = {"InstanceInitiatedShutdownBehavior": "terminate"}
     (off,), (stop,), (spot,) = (ids(run(ec2, **more)) for more in (ends, {}, ends))
     aws.power_off([off, stop])
@@ -380,7 +380,7 @@ def test_vms_end_by_themselves(aws: Cloud, ec2: Any) -> None:
     ]
 
 
-def test_the_images_are_where_debian_and_aws_say(aws: Cloud, ec2: Any) -> None:
+def test_images_are_found_at_their_documented_names(aws: Cloud, ec2: Any) -> None:
     for arch, name in (("x86_64", "amd64"), ("arm64", "arm64")):
         found = ec2.describe_images(
             ImageIds=[image(f"/aws/service/debian/release/13/latest/{name}")]
@@ -399,7 +399,7 @@ def test_spot_prices(aws: Cloud, ec2: Any) -> None:
     assert 0.02 < prices[SIZE, "eu-west-1a"] < 0.06 < prices["g5.xlarge", "eu-west-1a"] < 0.4
 
 
-def test_libcloud_speaks_to_it_too(aws: Cloud, ec2: Any) -> None:
+def test_libcloud_can_use_the_lab(aws: Cloud, ec2: Any) -> None:
     from libcloud.compute.drivers.ec2 import EC2NodeDriver
 
     make: Callable[..., Any] = EC2NodeDriver
@@ -425,7 +425,7 @@ def test_libcloud_speaks_to_it_too(aws: Cloud, ec2: Any) -> None:
         assert aws.instances() == []
 
 
-def test_the_account_is_known(aws: Cloud) -> None:
+def test_account_id_is_returned(aws: Cloud) -> None:
     assert client("sts").get_caller_identity()["Account"] == "123456789012"
     aws.fault("sts:*", error="ExpiredToken", status=403)
     assert refused(client("sts", config=OWN).get_caller_identity) == ("ExpiredToken", 403)
@@ -434,7 +434,7 @@ def test_the_account_is_known(aws: Cloud) -> None:
     assert refused(ssm.get_parameter, Name="x") == ("ThrottlingException", 400)
 
 
-def test_one_writer_wins_on_s3(aws: Cloud) -> None:
+def test_conditional_write_on_s3_has_one_winner(aws: Cloud) -> None:
     s3 = client("s3", config=OWN)
     s3.create_bucket(Bucket="states", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
 
@@ -461,7 +461,7 @@ def test_one_writer_wins_on_s3(aws: Cloud) -> None:
         ("SlowDown", 503),
     ],
 )
-def test_s3_fails_as_told(aws: Cloud, code: str, status: int) -> None:
+def test_s3_faults_are_injected(aws: Cloud, code: str, status: int) -> None:
     s3 = client("s3", config=OWN)
     s3.create_bucket(Bucket="states", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     aws.fault("s3:PutObject", error=code, status=status)
@@ -472,7 +472,7 @@ def test_s3_fails_as_told(aws: Cloud, code: str, status: int) -> None:
     assert s3.get_object(Bucket="states", Key="k")["Body"].read() == b"y"
 
 
-def test_obstore_writes_on_condition(aws: Cloud) -> None:
+def test_obstore_conditional_writes(aws: Cloud) -> None:
     from obstore.exceptions import AlreadyExistsError, PreconditionError
     from obstore.store import S3Store
 
@@ -489,7 +489,7 @@ def test_obstore_writes_on_condition(aws: Cloud) -> None:
     assert bytes(store.get("k").bytes()) == b"2"
 
 
-def test_a_process_of_its_own(tmp_path: Path) -> None:
+def test_lab_runs_in_a_separate_process(tmp_path: Path) -> None:
     where = str(Path(__file__).parents[1])
     with subprocess.Popen(
         [sys.executable, "-m", "lab.honest", "--seed", "7"],

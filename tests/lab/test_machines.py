@@ -64,7 +64,7 @@ def account(lab: Machines) -> Account:
     return Account()
 
 
-def until(happens: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
+def wait_until(happens: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
     """Wait for it; the limit only ends a broken test."""
     end = time.monotonic() + seconds
     while not (got := happens()):
@@ -82,8 +82,8 @@ def sh(lab: Machines, vm: str, command: str) -> str:
 def ran(lab: Machines, vm: str) -> None:
     """Wait until cloud-init has run the user data."""
     path = "/run/cloud-init/result.json"
-    until(lambda: vm in lab.cloud.machines(), "a machine")
-    until(lambda: lab.cloud.sh(id=vm, command=f"test -e {path}")["code"] == 0, "cloud-init's end")
+    wait_until(lambda: vm in lab.cloud.machines(), "a machine")
+    wait_until(lambda: lab.cloud.sh(id=vm, command=f"test -e {path}")["code"] == 0, "cloud-init's end")
 
 
 def opens(address: str, port: int) -> bool:
@@ -98,7 +98,7 @@ def live(lab: Machines) -> list[str]:
 
 # Debian's Python differs from the tests' in the last digit.
 @pytest.mark.filterwarnings("ignore:Mismatched versions")
-def test_dask_runs_across_machines_and_each_can_be_lost(lab: Machines, account: Account) -> None:
+def test_dask_runs_across_machines_and_survives_their_loss(lab: Machines, account: Account) -> None:
     import distributed
 
     connect: Callable[..., Any] = distributed.Client
@@ -120,7 +120,7 @@ def test_dask_runs_across_machines_and_each_can_be_lost(lab: Machines, account: 
     )
     ids = [vm["InstanceId"] for vm in workers]
     address = head["PublicIpAddress"]
-    until(lambda: opens(address, 8786), "the scheduler")
+    wait_until(lambda: opens(address, 8786), "the scheduler")
     with connect(f"tcp://{address}:8786", timeout=300) as dask:
         dask.wait_for_workers(3, timeout=300)
         names = {worker["name"] for worker in dask.scheduler_info(n_workers=-1)["workers"].values()}
@@ -132,8 +132,8 @@ def test_dask_runs_across_machines_and_each_can_be_lost(lab: Machines, account: 
             return {worker["name"] for worker in workers.values()}
 
         sh(lab, ids[0], "systemctl poweroff")
-        until(lambda: ids[0] not in live(lab), "the end after its own poweroff")
-        until(lambda: joined() == {"w-1", "w-2"}, "the scheduler's notice")
+        wait_until(lambda: ids[0] not in live(lab), "the end after its own poweroff")
+        wait_until(lambda: joined() == {"w-1", "w-2"}, "the scheduler's notice")
         notice = "curl -s -o /dev/null -w '%{{http_code}}' {} 169.254.169.254/latest/meta-data/spot/instance-action"
         token = "curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 9' 169.254.169.254/latest/api/token"
         header = f'-H "X-aws-ec2-metadata-token: $({token})"'
@@ -142,9 +142,9 @@ def test_dask_runs_across_machines_and_each_can_be_lost(lab: Machines, account: 
         lab.cloud.reclaim(ids=[ids[1]], notice=3600)
         assert sh(lab, ids[1], notice.format(header)) == "200"
         lab.cloud.reclaim(ids=[ids[1]], notice=0)
-        until(lambda: joined() == {"w-2"}, "the scheduler's notice")
+        wait_until(lambda: joined() == {"w-2"}, "the scheduler's notice")
         account.ec2.terminate_instances(InstanceIds=[ids[2], head["InstanceId"]])
-    until(lambda: not lab.cloud.machines(), "the end of the machines")
+    wait_until(lambda: not lab.cloud.machines(), "the end of the machines")
     reasons = {vm["id"]: vm["reason"] for vm in lab.cloud.instances(live=False)}
     assert [reasons[id_].rpartition(".")[2] for id_ in ids] == [
         "InstanceInitiatedShutdown",
@@ -153,7 +153,7 @@ def test_dask_runs_across_machines_and_each_can_be_lost(lab: Machines, account: 
     ]
 
 
-def test_a_machine_knows_itself(lab: Machines, account: Account) -> None:
+def test_machine_reads_its_metadata(lab: Machines, account: Account) -> None:
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "planapply:cluster", "Value": "c"}]}]
     options = {"InstanceMetadataTags": "enabled"}
     vms = account.run(
@@ -189,7 +189,7 @@ def test_a_machine_knows_itself(lab: Machines, account: Account) -> None:
     assert "said" in output
     assert "Debian" in output
     sh(lab, vm, "systemctl reboot")
-    until(lambda: lab.cloud.console(id=vm).count("Welcome to") == 2, "a second boot")
+    wait_until(lambda: lab.cloud.console(id=vm).count("Welcome to") == 2, "a second boot")
     assert vm in live(lab)
 
 
@@ -202,12 +202,12 @@ def test_uv_installs_from_the_wheelhouse(lab: Machines, account: Account) -> Non
     assert set(versions) <= set(shown.splitlines())
 
 
-def test_security_groups_hold(lab: Machines, account: Account) -> None:
+def test_security_groups_are_enforced(lab: Machines, account: Account) -> None:
     web = f"#!/bin/bash\n{PYTHON} -m http.server 8000 &\n{PYTHON} -m http.server 8001 &\n"
     first, second = account.run(web, 2)
     public, private = first["PublicIpAddress"], first["PrivateIpAddress"]
     ran(lab, second["InstanceId"])
-    until(lambda: opens_from(lab, second["InstanceId"], private, 8001), "a member")
+    wait_until(lambda: opens_from(lab, second["InstanceId"], private, 8001), "a member")
     assert not opens(public, 8000)
     assert not opens(private, 8000)
     me = {
@@ -217,14 +217,14 @@ def test_security_groups_hold(lab: Machines, account: Account) -> None:
         "IpRanges": [{"CidrIp": "203.0.113.7/32"}],
     }
     account.let(me)
-    until(lambda: opens(public, 8000), "the new rule")
+    wait_until(lambda: opens(public, 8000), "the new rule")
     assert not opens(public, 8001)
     assert not opens(private, 8000)
     account.ec2.revoke_security_group_ingress(GroupId=account.group, IpPermissions=[me])
-    until(lambda: not opens(public, 8000), "the rule's end")
+    wait_until(lambda: not opens(public, 8000), "the rule's end")
     account.let({**me, "IpRanges": [{"CidrIp": "172.31.0.1/32"}]})
-    with lab.inside("vpc"):
-        until(lambda: opens(private, 8000), "the VPC's own")
+    with lab.on_network("vpc"):
+        wait_until(lambda: opens(private, 8000), "the VPC's own")
 
 
 def opens_from(lab: Machines, vm: str, address: str, port: int) -> bool:
@@ -232,28 +232,28 @@ def opens_from(lab: Machines, vm: str, address: str, port: int) -> bool:
     return bool(lab.cloud.sh(id=vm, command=command)["code"] == 0)
 
 
-def test_what_can_go_wrong(lab: Machines, account: Account) -> None:
+def test_boot_faults(lab: Machines, account: Account) -> None:
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "n", "Value": "x"}]}]
-    lab.cloud.doom(kind="never-boots", tags={"n": "x"}, index=1)
-    lab.cloud.doom(kind="full-disk", tags={"n": "x"}, index=2)
-    lab.cloud.doom(kind="no-network", tags={"n": "x"}, index=3)
+    lab.cloud.boot_fault(kind="never-boots", tags={"n": "x"}, index=1)
+    lab.cloud.boot_fault(kind="full-disk", tags={"n": "x"}, index=2)
+    lab.cloud.boot_fault(kind="no-network", tags={"n": "x"}, index=3)
     vms = account.run("#!/bin/bash\necho said\n", 4, TagSpecifications=tags)
     well, dead, full, mute = (vm["InstanceId"] for vm in vms)
     ran(lab, well)
     assert lab.cloud.console(id=dead) == ""
     assert dead in live(lab)
     assert "said" in lab.cloud.console(id=well)
-    until(lambda: "No space left" in lab.cloud.console(id=full), "a full disk")
-    until(lambda: "timed out" in lab.cloud.console(id=mute), "no network")
+    wait_until(lambda: "No space left" in lab.cloud.console(id=full), "a full disk")
+    wait_until(lambda: "timed out" in lab.cloud.console(id=mute), "no network")
     router = "curl -s -m 2 -o /dev/null 169.254.169.254/latest/"
-    lab.cloud.cut(ids=[well])
+    lab.cloud.disconnect(ids=[well])
     assert lab.cloud.sh(id=well, command=router)["code"] != 0
-    lab.cloud.cut(ids=[well], cut=False)
-    until(lambda: lab.cloud.sh(id=well, command=router)["code"] == 0, "the cable")
-    lab.cloud.lose(ids=[well], percent=100)
+    lab.cloud.disconnect(ids=[well], cut=False)
+    wait_until(lambda: lab.cloud.sh(id=well, command=router)["code"] == 0, "the cable")
+    lab.cloud.drop_packets(ids=[well], percent=100)
     assert lab.cloud.sh(id=well, command=router)["code"] != 0
-    lab.cloud.lose(ids=[well], percent=0)
-    until(lambda: lab.cloud.sh(id=well, command=router)["code"] == 0, "all packets")
+    lab.cloud.drop_packets(ids=[well], percent=0)
+    wait_until(lambda: lab.cloud.sh(id=well, command=router)["code"] == 0, "all packets")
 
 
 def descendants(pid: int) -> set[int]:
@@ -275,8 +275,8 @@ def namespaces(kinds: tuple[str, ...] = ("net", "mnt", "pid")) -> dict[int, set[
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_nothing_is_left(tmp_path: Path, killed: bool) -> None:
-    if reason := base.ready():
+def test_no_resources_are_left(tmp_path: Path, killed: bool) -> None:
+    if reason := base.unavailable_reason():
         pytest.skip(reason)
     folder = tmp_path / "lab"
     with subprocess.Popen(
@@ -297,8 +297,8 @@ def test_nothing_is_left(tmp_path: Path, killed: bool) -> None:
             user.kill()
         else:
             user.communicate("")
-    until(lambda: not any(new & of for of in namespaces().values()), "the end of all processes")
-    machines.sweep_stale()
+    wait_until(lambda: not any(new & of for of in namespaces().values()), "the end of all processes")
+    machines.remove_stale_cgroups()
     assert list(Path("/sys/fs/cgroup").glob(f"**/planapply-lab-{user.pid}-*")) == []
     assert str(folder) not in Path("/proc/self/mounts").read_text()
     assert {name for _, name in socket.if_nameindex()}.isdisjoint({"vpc", "home", "vm1"})

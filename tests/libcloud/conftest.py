@@ -10,9 +10,9 @@ from pathlib import Path
 import httpstub
 import pytest
 from cli.commands import Result, Run
-from httpstub import Serve
+from httpstub import StartStub
 from novalab.cloud import Cloud, serve
-from planapply_libcloud.drivers import TABLE
+from planapply_libcloud.drivers import DRIVER_TABLE
 from planapply_libcloud.drivers.openstack import OPENSTACK
 
 from planapply.cli import main
@@ -45,7 +45,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartStub]:
     """Every host is this machine: see `httpstub`."""
     monkeypatch.setenv("CLOUD_KEY", "the-key")
     monkeypatch.setenv("CLOUD_SECRET", "the-secret")
@@ -54,7 +54,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def one_nova() -> Iterator[Callable[[], Cloud]]:
+def shared_nova() -> Iterator[Callable[[], Cloud]]:
     """Started for the first test that wants it; its server, empty, for each."""
     running: list[Cloud] = []
     contexts = []
@@ -72,16 +72,16 @@ def one_nova() -> Iterator[Callable[[], Cloud]]:
 
 @pytest.fixture
 def nova(
-    one_nova: Callable[[], Cloud], folder: Path, monkeypatch: pytest.MonkeyPatch
+    shared_nova: Callable[[], Cloud], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cloud]:
     """Empty, with its quota of 10, and quick to show what it has."""
-    cloud = one_nova()
-    assert cloud.settled() == []
+    cloud = shared_nova()
+    assert cloud.wait_until_idle() == []
     cloud.clear()
     cloud.quota(10)
     for name, value in cloud.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setitem(TABLE, "openstack", replace(OPENSTACK, settle=2.0, poll=0.1))
+    monkeypatch.setitem(DRIVER_TABLE, "openstack", replace(OPENSTACK, consistency_delay=2.0, poll=0.1))
     yield cloud
     cloud.clear()
     cloud.remove_all()

@@ -46,7 +46,7 @@ def spec(old: str = "", new: str = "") -> None:
     Path("planapply.toml").write_text(SPEC.replace(old, new))
 
 
-def test_a_driver_of_no_table_works_and_the_plan_says_what_is_missing(run: Run) -> None:
+def test_unknown_driver_works_and_the_plan_reports_its_limits(run: Run) -> None:
     spec()
     planned = run("plan")
     assert planned.code == 0
@@ -66,8 +66,8 @@ Warning: on acme, a VM that switches itself off is paid for like one that runs
   That is what `ttl` and `idle_timeout` make it do; `planapply destroy` removes it.
 """)
     assert run(*APPLY).code == 0
-    assert sorted(want["rack"] for want in AcmeDriver.wants) == [0, 7, 7]
-    assert {want["network"] for want in AcmeDriver.wants} == {"n-1"}
+    assert sorted(want["rack"] for want in AcmeDriver.create_calls) == [0, 7, 7]
+    assert {want["network"] for want in AcmeDriver.create_calls} == {"n-1"}
     assert run("plan", "--detailed-exitcode").code == 0
     spec('size = "Acme 2"', 'size = ["Acme 1", "Acme 2"]')
     assert run("plan", "--detailed-exitcode").code == 0
@@ -78,7 +78,7 @@ Warning: on acme, a VM that switches itself off is paid for like one that runs
     assert AcmeDriver.nodes == {}
 
 
-def test_a_bare_exception_leaves_what_it_may_have_made_to_be_looked_for(run: Run) -> None:
+def test_bare_exception_leaves_an_open_intent(run: Run) -> None:
     # The driver speaks no HTTP that could be watched: nothing is known of a create that failed.
     spec("count = 2", "count = 0")
     AcmeDriver.failures.append(Exception("the rack is on fire"))
@@ -125,15 +125,15 @@ WRONG = [
 ]
 
 
-def test_what_is_wrong_is_said_once(run: Run) -> None:
-    said = []
+def test_each_problem_is_reported_once(run: Run) -> None:
+    output = []
     for old, new in WRONG:
         spec(old, new)
         result = run("plan")
         assert result.code == 1
-        said.append(f"--- {new or f'without {old}'}\n{result.err}")
+        output.append(f"--- {new or f'without {old}'}\n{result.err}")
         assert "s3cr3t" not in result.err
-    assert "".join(said) == snapshot("""\
+    assert "".join(output) == snapshot("""\
 --- driver = "opnstack"
 Error: `provider.driver`: Libcloud has no driver 'opnstack'
  --> planapply.toml:8:1
@@ -266,30 +266,30 @@ Error: acme keeps no tags
 """)
 
 
-def test_sizes_are_chosen_by_what_they_must_have(run: Run) -> None:
+def test_sizes_are_chosen_by_requirements(run: Run) -> None:
     spec('size = "Acme 2"', 'cpus = 2\nmemory = "1 GiB"')
     assert "Acme 2" in run("plan").out
 
 
-def test_a_secret_of_create_comes_from_the_environment(
+def test_secret_create_argument_is_read_from_the_environment(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec("create = { ex_rack = 7 }", 'create = { ex_rack = "env:ACME_RACK" }')
     monkeypatch.setenv("ACME_RACK", "s3cr3t")
     assert run(*APPLY).code == 0
-    assert sorted(str(want["rack"]) for want in AcmeDriver.wants) == ["0", "s3cr3t", "s3cr3t"]
+    assert sorted(str(want["rack"]) for want in AcmeDriver.create_calls) == ["0", "s3cr3t", "s3cr3t"]
     assert "s3cr3t" not in Path("planapply.state.json").read_text()
     monkeypatch.delenv("ACME_RACK")
     assert run("destroy", "--auto-approve").code == 0
     assert AcmeDriver.nodes == {}
 
 
-def test_a_name_that_says_too_little(run: Run) -> None:
+def test_name_that_cannot_hold_the_tags_is_refused(run: Run) -> None:
     Path("planapply.toml").write_text(SPEC.replace('"genomics"', '"Genomics"'))
     result = run(*APPLY)
     assert result.code == 1
-    said = re.sub(r"[0-9a-f]{20}-[0-9a-f]{8}", "TOKEN-LINEAGE", result.err)
-    assert said[said.index("Error:") :] == snapshot("""\
+    output = re.sub(r"[0-9a-f]{20}-[0-9a-f]{8}", "TOKEN-LINEAGE", result.err)
+    assert output[output.index("Error:") :] == snapshot("""\
 Error: scheduler: the VM of scheduler can't be named
 Genomics-scheduler-TOKEN-LINEAGE09
   This driver keeps no tags, so that a VM's name has to say what it is: write the names of the
@@ -300,9 +300,9 @@ Error: cpu-[0..1] was not launched: there is no scheduler
     assert AcmeDriver.nodes == {}
 
 
-def test_libclouds_own_driver_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libcloud_dummy_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     # Its nodes are those of one object, so that a process has to do.
-    provider = libcloud_provider({"driver": "dummy", "key": "0"}, settle=0.0)
+    provider = libcloud_provider({"driver": "dummy", "key": "0"}, consistency_delay=0.0)
     worker = NodeConfig(group="cpu", cls="distributed.Nanny", size=("Small",), image="1")
     account = Account(Subject(connect=lambda: provider, worker=worker))
     assert provider.check([worker]) == []
@@ -312,4 +312,4 @@ def test_libclouds_own_driver_for_tests(monkeypatch: pytest.MonkeyPatch) -> None
     assert provider.find({"planapply:batch": vms[1].batch})[0].id == vms[1].id
     assert list(provider.terminate([vms[0].id, "99"])) == ["99"]
     assert [vm.name for vm in account.find()] == ["cpu-1"]
-    account.end()
+    account.terminate_all()

@@ -8,17 +8,17 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-def test_the_drivers() -> None:
-    assert table.drivers() in (DOCS / "libcloud.md").read_text()
+def test_drivers_table_is_current() -> None:
+    assert table.drivers_table() in (DOCS / "libcloud.md").read_text()
 
 
-def test_the_promises() -> None:
+def test_conformance_table_is_current() -> None:
     page = (DOCS / "providers.md").read_text()
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
-    assert rows[1:] == table.promises()
+    assert rows[1:] == table.list_promises()
 
 
-def test_examples_exist_for_the_pages() -> None:
+def test_every_page_has_an_example() -> None:
     for page in DOCS.glob("libcloud-*.md"):
         example = ROOT / "examples" / f"{page.stem.removeprefix('libcloud-')}.toml"
         assert f"../examples/{example.name}" in page.read_text()

@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 from conformance.subjects import Account, Subject, libcloud_provider
-from httpstub import Caught, Serve
-from httpstub.launching import config
+from httpstub import StubServer, StartStub
+from httpstub.launching import worker_config
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, ProviderError
 
-WORKER = config(size=("512mb",), image="ubuntu-14-04-x64", zones=("nyc1",))
+WORKER = worker_config(size=("512mb",), image="ubuntu-14-04-x64", zones=("nyc1",))
 HTML = "<html><head><title>502 Bad Gateway</title></head><body>secret: the-key</body></html>"
 
 
 @pytest.fixture
-def ocean(cloud: Serve) -> Caught:
-    httpstub = cloud("digitalocean_v2")
+def ocean(cloud: StartStub) -> StubServer:
+    stub = cloud("digitalocean_v2")
     for path, name in (("sizes", "sizes"), ("images", "images"), ("regions", "locations")):
-        httpstub.on("GET", f"/v2/{path}", f"list_{name}.json")
-    httpstub.on("GET", "/v2/droplets", "list_nodes_empty.json")
-    return httpstub
+        stub.on("GET", f"/v2/{path}", f"list_{name}.json")
+    stub.on("GET", "/v2/droplets", "list_nodes_empty.json")
+    return stub
 
 
 def told(status: int, message: str, **more: Any) -> Any:
@@ -46,20 +46,20 @@ CREATES = [
 ]
 
 
-def test_creates(ocean: Caught) -> None:
-    said = []
+def test_create_errors_map_to_error_kinds(ocean: StubServer) -> None:
+    output = []
     for reply, kind in CREATES:
         ocean.on("POST", "/v2/droplets", reply)
         with pytest.raises(ProviderError) as raised:
             account().launch("cpu-0")
         assert raised.value.kind is kind, reply
         assert "the-key" not in str(raised.value)
-        said.append(f"{kind}: {raised.value.summary}")
+        output.append(f"{kind}: {raised.value.summary}")
         if kind is ErrorKind.CAPACITY:
             assert raised.value.detail == snapshot(
                 "Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more `zones`, which replaces the group's nodes that run."
             )
-    assert "\n".join(said) == snapshot("""\
+    assert "\n".join(output) == snapshot("""\
 throttled: DigitalOcean wants fewer requests: 429 Rate limit exceeded
 unauthorized: DigitalOcean: Unable to authenticate you
 unauthorized: DigitalOcean: You are not authorized to perform this operation (code: 403)
@@ -84,7 +84,7 @@ READS = [
 ]
 
 
-def test_reads(ocean: Caught) -> None:
+def test_read_errors_map_to_error_kinds(ocean: StubServer) -> None:
     for reply, kind in READS:
         ocean.on("GET", "/v2/droplets", reply)
         with pytest.raises(ProviderError) as raised:
@@ -93,7 +93,7 @@ def test_reads(ocean: Caught) -> None:
         assert "the-key" not in str(raised.value)
 
 
-def test_a_connection_that_drops(ocean: Caught) -> None:
+def test_dropped_connection_is_reported(ocean: StubServer) -> None:
     ocean.on("POST", "/v2/droplets", ConnectionAbortedError())
     with pytest.raises(ProviderError) as raised:
         account().launch("cpu-0")
@@ -104,7 +104,7 @@ def test_a_connection_that_drops(ocean: Caught) -> None:
     assert raised.value.kind is ErrorKind.UNAVAILABLE
 
 
-def test_a_cloud_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_cloud_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUD_KEY", "the-key")
     provider = libcloud_provider(
         {
@@ -124,7 +124,7 @@ Is this machine online, and the address right (`options` under [provider])?\
 
 
 @pytest.mark.parametrize("driver", ["openstack", "cloudstack", "linode"])
-def test_a_cloud_that_is_not_there_is_told_of_at_once(
+def test_unreachable_cloud_is_reported_at_once(
     monkeypatch: pytest.MonkeyPatch, driver: str
 ) -> None:
     """Although its identity could be told without it; once it has answered, it is waited for."""
@@ -163,7 +163,7 @@ class Empty(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_cloud_that_has_answered_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cloud_that_answered_before_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUD_KEY", "the-key")
     with HTTPServer(("127.0.0.1", 0), Empty) as server:
         here = {"host": "127.0.0.1", "port": server.server_port, "secure": False}
@@ -178,7 +178,7 @@ def test_a_cloud_that_has_answered_is_waited_for(monkeypatch: pytest.MonkeyPatch
     assert raised.value.kind is ErrorKind.UNAVAILABLE
 
 
-def test_a_zone_that_is_not_there(ocean: Caught) -> None:
+def test_unknown_zone_is_reported(ocean: StubServer) -> None:
     provider = account().provider
     wrong = [
         WORKER.model_copy(update={"zones": zones, "size": ("64gb", "512mb")})
@@ -194,19 +194,19 @@ There are 1gb, 512mb.\
     assert provider.check([WORKER]) == []
 
 
-def test_a_name_is_looked_for_before_it_is_asked_for_again(ocean: Caught) -> None:
+def test_name_is_looked_up_before_the_create_is_retried(ocean: StubServer) -> None:
     """Throttled means that nothing was done; a cloud that says so may have done it all the same."""
     ocean.on("POST", "/v2/droplets", told(429, "API Rate limit exceeded."))
     one = account()
     request = one.request("cpu-0")
     with pytest.raises(ProviderError):
         one.provider.launch(request)
-    tags = one.provider.client.driver.tag_form.written(request.tags)
+    tags = one.provider.client.driver.tag_format.encode(request.tags)
     droplet = ocean.file("list_nodes.json")["droplets"][0] | {"tags": tags}
     ocean.on("GET", "/v2/droplets", {"droplets": [droplet], "links": {}, "meta": {"total": 1}})
-    before = len(ocean.writes())
+    before = len(ocean.write_requests())
     assert [vm.id for vm in one.provider.launch(request).vms] == [str(droplet["id"])]
-    assert len(ocean.writes()) == before
+    assert len(ocean.write_requests()) == before
 
 
 def account() -> Account:

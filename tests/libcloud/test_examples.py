@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tomli
 from cli.commands import Run
-from httpstub import Caught, Serve
+from httpstub import StubServer, StartStub
 from httpstub.launching import rsa_key
 from inline_snapshot import snapshot
 from novalab.cloud import Cloud
@@ -29,7 +29,7 @@ def credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("driver", [*NAMES, "ec2", "exoscale", "vcloud"])
-def test_a_starter_is_valid_and_names_its_driver(run: Run, driver: str) -> None:
+def test_starter_is_valid_and_names_its_driver(run: Run, driver: str) -> None:
     begun = run("init", "--provider", "libcloud", "--set", f'provider.driver="{driver}"')
     assert begun.code == 0, begun.err
     document = tomli.loads(Path("planapply.toml").read_text())
@@ -38,12 +38,12 @@ def test_a_starter_is_valid_and_names_its_driver(run: Run, driver: str) -> None:
     assert validated.code == 0, validated.err
 
 
-def test_a_starter_of_no_driver_is_one_for_openstack(run: Run) -> None:
+def test_starter_without_a_driver_uses_openstack(run: Run) -> None:
     assert run("init", "--provider", "libcloud").code == 0
     assert 'driver = "openstack"' in Path("planapply.toml").read_text()
 
 
-def test_a_starter_takes_nothing_that_it_would_drop(run: Run) -> None:
+def test_starter_refuses_settings_that_it_would_drop(run: Run) -> None:
     result = run("init", "--provider", "libcloud", "--set", 'provider.region="mars"')
     assert (result.code, result.err) == (
         1,
@@ -57,14 +57,14 @@ Error: --set provider.region="mars": a starter for this provider can't have that
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_is_valid(run: Run, name: str) -> None:
+def test_example_is_valid(run: Run, name: str) -> None:
     result = run("validate", "-f", str(EXAMPLES / f"{name}.toml"))
     assert result.code == 0, result.err
 
 
-def has(httpstub: Caught, file: str, where: str, **values: list[Any]) -> Any:
+def has(stub: StubServer, file: str, where: str, **values: list[Any]) -> Any:
     """A list of Libcloud's files, with entries of these values."""
-    document = httpstub.file(file)
+    document = stub.file(file)
     entries = document[where]
     count = max(map(len, values.values()))
     document[where] = [
@@ -74,81 +74,81 @@ def has(httpstub: Caught, file: str, where: str, **values: list[Any]) -> Any:
     return document
 
 
-def digitalocean(cloud: Serve) -> None:
-    httpstub = cloud("digitalocean_v2")
+def digitalocean(cloud: StartStub) -> None:
+    stub = cloud("digitalocean_v2")
     slugs = ["s-2vcpu-4gb", "c-4", "s-4vcpu-8gb"]
-    httpstub.on("GET", "/v2/sizes", has(httpstub, "list_sizes.json", "sizes", slug=slugs))
-    images = has(httpstub, "list_images.json", "images", slug=["debian-12-x64"])
-    httpstub.on("GET", "/v2/images", images)
-    httpstub.on(
-        "GET", "/v2/regions", has(httpstub, "list_locations.json", "regions", slug=["fra1"])
+    stub.on("GET", "/v2/sizes", has(stub, "list_sizes.json", "sizes", slug=slugs))
+    images = has(stub, "list_images.json", "images", slug=["debian-12-x64"])
+    stub.on("GET", "/v2/images", images)
+    stub.on(
+        "GET", "/v2/regions", has(stub, "list_locations.json", "regions", slug=["fra1"])
     )
-    httpstub.on("GET", "/v2/account", {"account": {"uuid": "1"}})
-    httpstub.on("GET", "/v2/droplets", "list_nodes_empty.json")
+    stub.on("GET", "/v2/account", {"account": {"uuid": "1"}})
+    stub.on("GET", "/v2/droplets", "list_nodes_empty.json")
 
 
-def linode(cloud: Serve) -> None:
-    httpstub = cloud("linode_v4")
-    types = has(httpstub, "list_types.json", "data", id=["g6-standard-2", "g6-dedicated-4"])
-    httpstub.on("GET", "/v4/linode/types", types)
-    httpstub.on(
-        "GET", "/v4/images", has(httpstub, "list_images.json", "data", id=["linode/debian12"])
+def linode(cloud: StartStub) -> None:
+    stub = cloud("linode_v4")
+    types = has(stub, "list_types.json", "data", id=["g6-standard-2", "g6-dedicated-4"])
+    stub.on("GET", "/v4/linode/types", types)
+    stub.on(
+        "GET", "/v4/images", has(stub, "list_images.json", "data", id=["linode/debian12"])
     )
-    httpstub.on(
-        "GET", "/v4/regions", has(httpstub, "list_locations.json", "data", id=["eu-central"])
+    stub.on(
+        "GET", "/v4/regions", has(stub, "list_locations.json", "data", id=["eu-central"])
     )
-    httpstub.on("GET", "/v4/linode/instances", {"data": [], "page": 1, "pages": 1})
+    stub.on("GET", "/v4/linode/instances", {"data": [], "page": 1, "pages": 1})
 
 
-def vultr(cloud: Serve) -> None:
-    httpstub = cloud("vultr_v2")
-    plans = has(httpstub, "list_sizes.json", "plans", id=["vc2-2c-4gb", "vc2-4c-8gb"])
-    systems = has(httpstub, "list_images.json", "os", name=["Debian 12 x64 (bookworm)"])
+def vultr(cloud: StartStub) -> None:
+    stub = cloud("vultr_v2")
+    plans = has(stub, "list_sizes.json", "plans", id=["vc2-2c-4gb", "vc2-4c-8gb"])
+    systems = has(stub, "list_images.json", "os", name=["Debian 12 x64 (bookworm)"])
     end = {"links": {"next": "", "prev": ""}}
-    httpstub.on("GET", "/v2/plans", plans)
-    httpstub.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
-    httpstub.on("GET", "/v2/os", systems)
-    httpstub.on("GET", "/v2/regions", has(httpstub, "list_locations.json", "regions", id=["fra"]))
-    httpstub.on("GET", "/v2/instances", {"instances": [], "meta": end})
-    httpstub.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": end})
+    stub.on("GET", "/v2/plans", plans)
+    stub.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
+    stub.on("GET", "/v2/os", systems)
+    stub.on("GET", "/v2/regions", has(stub, "list_locations.json", "regions", id=["fra"]))
+    stub.on("GET", "/v2/instances", {"instances": [], "meta": end})
+    stub.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": end})
 
 
-def gce(cloud: Serve) -> None:
-    httpstub = cloud("gce")
+def gce(cloud: StartStub) -> None:
+    stub = cloud("gce")
     compute, zone = "/compute/v1/projects/my-project", "europe-west1-b"
     sizes = ["e2-standard-2", "c2-standard-4", "n2-standard-4"]
-    types = has(httpstub, "zones_us-central1-a_machineTypes.json", "items", name=sizes)
+    types = has(stub, "zones_us-central1-a_machineTypes.json", "items", name=sizes)
     link = f"https://www.googleapis.com{compute}/zones/{zone}"
-    zones = has(httpstub, "zones.json", "items", name=[zone], selfLink=[link])
+    zones = has(stub, "zones.json", "items", name=[zone], selfLink=[link])
     for entry in types["items"]:
         entry["zone"] = zone
-    httpstub.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
-    httpstub.on("GET", f"{compute}/zones", zones)
-    regions = has(httpstub, "regions.json", "items", name=["europe-west1"], zones=[[link]])
-    httpstub.on("GET", f"{compute}/regions", regions)
-    httpstub.on("GET", f"{compute}/zones/{zone}/machineTypes", types)
-    httpstub.on(
-        "GET", ".*/images/family/debian-12", httpstub.file("global_images.json")["items"][0]
+    stub.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
+    stub.on("GET", f"{compute}/zones", zones)
+    regions = has(stub, "regions.json", "items", name=["europe-west1"], zones=[[link]])
+    stub.on("GET", f"{compute}/regions", regions)
+    stub.on("GET", f"{compute}/zones/{zone}/machineTypes", types)
+    stub.on(
+        "GET", ".*/images/family/debian-12", stub.file("global_images.json")["items"][0]
     )
-    httpstub.on("GET", f"{compute}/aggregated/instances", {"items": {}})
-    httpstub.on("GET", f"{compute}/aggregated/disks", {"items": {}})
+    stub.on("GET", f"{compute}/aggregated/instances", {"items": {}})
+    stub.on("GET", f"{compute}/aggregated/disks", {"items": {}})
 
 
-def azure(cloud: Serve) -> None:
-    httpstub = cloud("azure_arm")
+def azure(cloud: StartStub) -> None:
+    stub = cloud("azure_arm")
     compute = "/subscriptions/the-azure_subscription_id/providers/Microsoft.Compute"
     group = "/subscriptions/the-azure_subscription_id/resourceGroups/dask/providers"
     file = "_subscriptions_99999999_providers_Microsoft_Compute_locations_eastus_vmSizes.json"
     sizes = ["Standard_D2s_v5", "Standard_F4s_v2", "Standard_D4s_v5"]
     token = {"access_token": "t", "expires_on": "9999999999"}
-    httpstub.on("POST", "/the-azure_tenant_id/oauth2/token", token)
-    httpstub.on(
-        "GET", f"{compute}/locations/westeurope/vmSizes", has(httpstub, file, "value", name=sizes)
+    stub.on("POST", "/the-azure_tenant_id/oauth2/token", token)
+    stub.on(
+        "GET", f"{compute}/locations/westeurope/vmSizes", has(stub, file, "value", name=sizes)
     )
-    httpstub.on("GET", f"{group}/Microsoft.Compute/virtualMachines", {"value": []})
+    stub.on("GET", f"{group}/Microsoft.Compute/virtualMachines", {"value": []})
 
 
-CLOUDS: dict[str, Callable[[Serve], None]] = {
+CLOUDS: dict[str, Callable[[StartStub], None]] = {
     "gce": gce,
     "digitalocean": digitalocean,
     "azure": azure,
@@ -158,15 +158,15 @@ CLOUDS: dict[str, Callable[[Serve], None]] = {
 
 
 @pytest.mark.usefixtures("credentials")
-def test_the_examples_are_planned(run: Run, cloud: Serve) -> None:
-    said = []
+def test_examples_can_be_planned(run: Run, cloud: StartStub) -> None:
+    output = []
     for name, serve in CLOUDS.items():
         serve(cloud)
         state = str(Path("example.state.json").absolute())
         result = run("plan", "-f", str(EXAMPLES / f"{name}.toml"), "--state", state)
         assert result.code == 0, result.err
-        said.append(result.out + result.err)
-    assert "\n".join(said) == snapshot("""\
+        output.append(result.out + result.err)
+    assert "\n".join(output) == snapshot("""\
 planapply will change cluster "gce-example" (libcloud, gce):
 
   +   firewall           supporting resource
@@ -217,7 +217,7 @@ Warning: Vultr's driver puts no tags on VMs
 
 
 @pytest.mark.slow
-def test_the_example_for_openstack_is_planned(nova: Cloud, run: Run) -> None:
+def test_openstack_example_can_be_planned(nova: Cloud, run: Run) -> None:
     text = (EXAMPLES / "openstack.toml").read_text()
     for old, new in {
         "https://cloud.example.com:5000": f"{nova.url}/identity",

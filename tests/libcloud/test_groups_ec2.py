@@ -10,16 +10,16 @@ from inline_snapshot import snapshot
 from planapply.provider import ErrorKind, ProviderError
 
 
-def test_vms_that_run_join_and_leave_the_group(tmp_path: Path) -> None:
+def test_running_vms_join_and_leave_the_group(tmp_path: Path) -> None:
     with libcloud_ec2(tmp_path) as subject:
         account = Account(subject)
         [vm] = account.launch("cpu-0").vms
-        account.eventually(lambda: [vm.status for vm in account.find()] == ["running"])
+        account.wait_until(lambda: [vm.status for vm in account.find()] == ["running"])
         tags = {"planapply:cluster": account.state.cluster, **account.tags}
-        [(name, wanted)] = account.provider.wanted(account.state.cluster, subject.worker).items()
+        [(name, wanted)] = account.provider.required_resources(account.state.cluster, subject.worker).items()
 
         def groups() -> list[str]:
-            with account.provider.client.asking() as lib:
+            with account.provider.client.borrow_driver() as lib:
                 [node] = lib.list_nodes(ex_node_ids=[vm.id])
             return [group["group_name"] for group in node.extra["groups"]]
 
@@ -39,7 +39,7 @@ def test_vms_that_run_join_and_leave_the_group(tmp_path: Path) -> None:
         account.state.resources = {name: account.provider.prepare(name, wanted, tags)}
         [vm] = account.launch("cpu-1").vms
         assert groups() == [own]
-        account.eventually(lambda: vm.id in {vm.id for vm in account.find()})
+        account.wait_until(lambda: vm.id in {vm.id for vm in account.find()})
         with pytest.raises(ProviderError):
             account.provider.cleanup(account.state.resources[name])
         assert groups() == ["default"]
@@ -59,10 +59,10 @@ def test_vms_that_run_join_and_leave_the_group(tmp_path: Path) -> None:
         )["Instances"]
         with pytest.raises(ProviderError) as raised:
             account.provider.cleanup(account.state.resources[name])
-        said = str(raised.value).replace(group, "sg-…").replace(box["InstanceId"], "i-…")
-        assert said == snapshot("""\
+        output = str(raised.value).replace(group, "sg-…").replace(box["InstanceId"], "i-…")
+        assert output == snapshot("""\
 the security group sg-… is in use by box (i-…)
 Take out of it what planapply has not made, then repeat this.\
 """)
         ec2.terminate_instances(InstanceIds=[box["InstanceId"]])
-        account.end()
+        account.terminate_all()

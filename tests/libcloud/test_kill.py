@@ -17,7 +17,7 @@ APPLY = ("apply", "--auto-approve", "--no-wait")
 
 
 @pytest.mark.parametrize("creates", [1, 2, 4])
-def test_killed_while_servers_are_created(
+def test_kill_while_servers_are_created(
     nova: Cloud, run: Run, environment: dict[str, str], creates: int
 ) -> None:
     Path("planapply.toml").write_text(nova.spec(4))
@@ -25,24 +25,24 @@ def test_killed_while_servers_are_created(
     state = open_store("planapply.state.json").read()
     assert state is not None
     known = {record.vm for record in state.nodes.values()}
-    for server in nova.settled():
+    for server in nova.wait_until_idle():
         assert server["id"] in known or server["metadata"]["planapply:batch"] in state.intents
 
     again = run(*APPLY)
     assert again.code == 0, again.err
-    found = Counter(server["metadata"]["planapply:names"] for server in nova.settled())
+    found = Counter(server["metadata"]["planapply:names"] for server in nova.wait_until_idle())
     assert found == dict.fromkeys(["scheduler", "cpu-0", "cpu-1", "cpu-2", "cpu-3"], 1)
     assert run("plan", "--detailed-exitcode").code == 0
 
 
-def test_killed_while_servers_are_destroyed(
+def test_kill_while_servers_are_destroyed(
     nova: Cloud, run: Run, environment: dict[str, str]
 ) -> None:
     Path("planapply.toml").write_text(nova.spec(3))
     assert run(*APPLY).code == 0
     _killed_at(nova, environment, ("DELETE", "", 2), "destroy", "--auto-approve")
     assert run("destroy", "--auto-approve").code == 0
-    assert nova.settled() == []
+    assert nova.wait_until_idle() == []
 
 
 def _killed_at(

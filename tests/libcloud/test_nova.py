@@ -26,7 +26,7 @@ def spec(cloud: Cloud, workers: int, more: str = "", **provider: str) -> None:
 
 def names(cloud: Cloud) -> list[str]:
     """The nodes that there are VMs of."""
-    return sorted(server["metadata"]["planapply:names"] for server in cloud.settled())
+    return sorted(server["metadata"]["planapply:names"] for server in cloud.wait_until_idle())
 
 
 def fixed(text: str, cloud: Cloud) -> str:
@@ -36,7 +36,7 @@ def fixed(text: str, cloud: Cloud) -> str:
     return re.sub(r"[0-9a-f]{20}", "TOKEN", text)
 
 
-def test_a_clusters_life(nova: Cloud, run: Run) -> None:
+def test_cluster_life_cycle(nova: Cloud, run: Run) -> None:
     spec(nova, 3)
     planned = run("plan")
     assert (planned.code, planned.err) == (0, "")
@@ -72,7 +72,7 @@ Cost: 0.00 USD/h -> unknown (no price is known of m1.tiny)
 
     before = {s["metadata"]["planapply:names"]: s["id"] for s in nova.servers()}
     assert run(*APPLY, "--replace", "cpu-1").code == 0
-    after = {s["metadata"]["planapply:names"]: s["id"] for s in nova.settled()}
+    after = {s["metadata"]["planapply:names"]: s["id"] for s in nova.wait_until_idle()}
     assert [name for name in after if before[name] != after[name]] == ["cpu-1"]
 
     spec(nova, 2)
@@ -80,10 +80,10 @@ Cost: 0.00 USD/h -> unknown (no price is known of m1.tiny)
     assert names(nova) == ["cpu-0", "cpu-1", "scheduler"]
 
     assert run("destroy", "--auto-approve").code == 0
-    assert nova.settled() == []
+    assert nova.wait_until_idle() == []
 
 
-def test_each_vm_is_told_its_own_name(nova: Cloud, run: Run) -> None:
+def test_every_vm_gets_its_own_name(nova: Cloud, run: Run) -> None:
     spec(nova, 2)
     assert run(*APPLY).code == 0
     scripts = {name: gzip.decompress(base64.b64decode(data)) for name, data in sent(nova).items()}
@@ -99,7 +99,7 @@ def sent(cloud: Cloud) -> dict[str, str]:
     return {body["metadata"]["planapply:names"]: body["user_data"] for body in bodies}
 
 
-def test_list_calls_do_not_grow_with_the_nodes(nova: Cloud, run: Run) -> None:
+def test_list_calls_do_not_grow_with_the_node_count(nova: Cloud, run: Run) -> None:
     nova.quota(-1)
     calls = []
     for workers in (2, 12):
@@ -114,7 +114,7 @@ def test_list_calls_do_not_grow_with_the_nodes(nova: Cloud, run: Run) -> None:
 
 
 @pytest.mark.parametrize("lost", ["before", "after"])
-def test_a_lost_answer_is_settled_by_looking(nova: Cloud, run: Run, lost: str) -> None:
+def test_lost_response_is_resolved_by_listing(nova: Cloud, run: Run, lost: str) -> None:
     spec(nova, 3)
     nova.fault("POST", "/servers", lost=lost, at=3)
     assert run(*APPLY).code == 0
@@ -122,7 +122,7 @@ def test_a_lost_answer_is_settled_by_looking(nova: Cloud, run: Run, lost: str) -
     assert run("plan", "--detailed-exitcode").code == 0
 
 
-def test_a_create_that_was_accepted_is_never_taken_for_refused(nova: Cloud, run: Run) -> None:
+def test_accepted_create_is_never_treated_as_refused(nova: Cloud, run: Run) -> None:
     # The driver looks at each new server: a failure of that look says nothing of the server.
     spec(nova, 1)
     assert run(*APPLY, "--target", "scheduler").code == 0
@@ -131,11 +131,11 @@ def test_a_create_that_was_accepted_is_never_taken_for_refused(nova: Cloud, run:
     assert names(nova) == ["cpu-0", "scheduler"]
 
 
-def test_the_quota_ends_it_and_the_next_apply_goes_on(nova: Cloud, run: Run) -> None:
+def test_quota_stops_apply_and_the_next_apply_continues(nova: Cloud, run: Run) -> None:
     spec(nova, 12)
     result = run(*APPLY, "--parallelism", "1")
     assert result.code == 1
-    assert len(nova.settled()) == 10
+    assert len(nova.wait_until_idle()) == 10
     assert fixed(result.err[result.err.index("Error:") :], nova) == snapshot("""\
 Error: cpu-[9..11]: OpenStack: 403 Forbidden Quota exceeded for instances: Requested 1, but already
 used 10 of 10 instances
@@ -146,12 +146,12 @@ used 10 of 10 instances
     assert len(names(nova)) == 13
 
 
-def test_a_server_that_nova_could_not_place_is_replaced(nova: Cloud, run: Run) -> None:
+def test_server_in_error_state_is_replaced(nova: Cloud, run: Run) -> None:
     # Nova counts what is built: it accepts too many at a time, and lets the last ones fail.
     nova.quota(3, counts="late")
     spec(nova, 3)
     assert run(*APPLY).code == 0
-    failed = [s["metadata"]["planapply:names"] for s in nova.settled() if s["status"] == "ERROR"]
+    failed = [s["metadata"]["planapply:names"] for s in nova.wait_until_idle() if s["status"] == "ERROR"]
     assert failed
     planned = run("plan")
     assert f"Plan: {len(failed)} to add, 0 to change, {len(failed)} to destroy." in planned.out
@@ -161,17 +161,17 @@ def test_a_server_that_nova_could_not_place_is_replaced(nova: Cloud, run: Run) -
     assert "ended or failed outside of planapply; `planapply plan` says what follows." in status
     nova.quota(-1)
     assert run(*APPLY).code == 0
-    assert [server["status"] for server in nova.settled()] == ["ACTIVE"] * 4
+    assert [server["status"] for server in nova.wait_until_idle()] == ["ACTIVE"] * 4
 
 
-def test_a_session_that_ends_is_begun_anew(nova: Cloud, run: Run) -> None:
+def test_expired_session_is_renewed(nova: Cloud, run: Run) -> None:
     spec(nova, 1)
     assert run(*APPLY).code == 0
     nova.fault("GET", "/servers/detail", status=401, message="The token has expired.")
     assert run("plan", "--detailed-exitcode").code == 0
 
 
-def test_a_password_that_is_wrong(nova: Cloud, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_password_is_reported(nova: Cloud, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     spec(nova, 1)
     monkeypatch.setenv("OS_PASSWORD", "hunter2-hunter2")
     result = run("plan")
@@ -188,7 +188,7 @@ Error: the environment variable OS_PASSWORD is not set
 """)
 
 
-def test_a_cloud_that_answers_html(nova: Cloud, run: Run) -> None:
+def test_html_response_is_reported(nova: Cloud, run: Run) -> None:
     spec(nova, 1)
     nova.fault("GET", "/flavors/detail", html=True, status=200, times=99)
     assert fixed(run("plan").err, nova) == snapshot("""\
@@ -203,14 +203,14 @@ Error: OpenStack answered with a web page (404)
 """)
 
 
-def test_creates_that_a_proxy_answers(nova: Cloud, run: Run) -> None:
+def test_creates_answered_by_a_proxy_are_looked_up(nova: Cloud, run: Run) -> None:
     spec(nova, 0)
     nova.fault("POST", "/servers", html=True, times=99)
     result = run(*APPLY)
     assert result.code == 1
     assert nova.servers() == []
-    said = [line[9:] for line in result.err.splitlines() if "looking" in line]
-    assert set(said) == snapshot(
+    output = [line[9:] for line in result.err.splitlines() if "looking" in line]
+    assert set(output) == snapshot(
         {
             "scheduler: OpenStack failed (502): 502 Bad Gateway; looking whether it was done all the same"
         }
@@ -221,7 +221,7 @@ Error: scheduler: OpenStack failed (502): 502 Bad Gateway
 """)
 
 
-def test_names_that_the_cloud_does_not_have(nova: Cloud, run: Run) -> None:
+def test_unknown_names_are_reported(nova: Cloud, run: Run) -> None:
     text = nova.spec(1).replace("m1.tiny", "m1.tny").replace("fakeimage7", "fakimage7")
     text = text.replace("[defaults]", '[defaults]\nzones = ["nvoa"]')
     Path("planapply.toml").write_text(text.replace("private", "privat"))
@@ -240,7 +240,7 @@ Error: there is no network 'privat'
 """)
 
 
-def test_a_text_in_place_of_a_list(nova: Cloud, run: Run) -> None:
+def test_text_in_place_of_a_list_is_refused(nova: Cloud, run: Run) -> None:
     text = nova.spec(0).replace('networks = ["private"]', 'networks = "private"')
     Path("planapply.toml").write_text(text)
     assert fixed(run("plan").err, nova) == snapshot("""\
@@ -249,7 +249,7 @@ Error: `create.networks` takes a list
 """)
 
 
-def test_a_security_group_of_its_own(nova: Cloud, run: Run) -> None:
+def test_own_security_group_is_created(nova: Cloud, run: Run) -> None:
     spec(nova, 1, allow_from='["203.0.113.0/24"]')
     assert run(*APPLY).code == 0
     [group] = [g for g in nova.groups() if g["name"].startswith("planapply genomics ")]
@@ -265,12 +265,12 @@ def test_a_security_group_of_its_own(nova: Cloud, run: Run) -> None:
         ("tcp", 8786, 8786, "203.0.113.0/24"),
         ("tcp", 8787, 8787, "203.0.113.0/24"),
     }
-    assert {g["name"] for s in nova.settled() for g in s["security_groups"]} == {group["name"]}
+    assert {g["name"] for s in nova.wait_until_idle() for g in s["security_groups"]} == {group["name"]}
     assert run("destroy", "--auto-approve").code == 0
     assert [g["name"] for g in nova.groups()] == ["default"]
 
 
-def test_somebody_elses_server_in_the_group_is_named(nova: Cloud, run: Run) -> None:
+def test_foreign_server_in_the_group_is_reported(nova: Cloud, run: Run) -> None:
     spec(nova, 0, allow_from='["203.0.113.0/24"]')
     assert run(*APPLY).code == 0
     [group] = [g for g in nova.groups() if g["name"] != "default"]
@@ -281,42 +281,42 @@ def test_somebody_elses_server_in_the_group_is_named(nova: Cloud, run: Run) -> N
         "options": nova.settings["options"],
     }
     provider = libcloud_provider(settings)
-    names = provider.names
-    with provider.client.asking() as lib:
+    catalog = provider.catalog
+    with provider.client.borrow_driver() as lib:
         box = lib.create_node(
             name="box",
-            size=names.size("m1.tiny"),
-            image=names.image("fakeimage7"),
-            networks=[names.network("private")],
+            size=catalog.size("m1.tiny"),
+            image=catalog.image("fakeimage7"),
+            networks=[catalog.network("private")],
             ex_security_groups=[SimpleNamespace(name=group["id"])],
         )
-    nova.settled()
+    nova.wait_until_idle()
     [resource] = provider.find_resources({"planapply:cluster": "genomics"}).values()
     with pytest.raises(ProviderError) as raised:
         provider.cleanup(resource)
     assert raised.value.kind is ErrorKind.UNAVAILABLE
-    said = raised.value.summary.replace(group["id"], "GROUP").replace(box.id, "ID")
-    assert said == "the security group GROUP is in use by box (ID)"
+    output = raised.value.summary.replace(group["id"], "GROUP").replace(box.id, "ID")
+    assert output == "the security group GROUP is in use by box (ID)"
     nova.remove_all()
     provider.cleanup(resource)
 
 
-def test_vms_that_run_join_and_leave_the_group(nova: Cloud, run: Run) -> None:
+def test_running_vms_join_and_leave_the_group(nova: Cloud, run: Run) -> None:
     spec(nova, 2)
     assert run(*APPLY).code == 0
-    ids = {s["id"] for s in nova.settled()}
+    ids = {s["id"] for s in nova.wait_until_idle()}
     nova.fault("POST", "/action", status=404, message="no network interface yet")
     spec(nova, 3, allow_from='["203.0.113.0/24"]')
     assert run(*APPLY).code == 0
     [group] = [g["name"] for g in nova.groups() if g["name"] != "default"]
-    its = [{g["name"] for g in s["security_groups"]} for s in nova.settled()]
+    its = [{g["name"] for g in s["security_groups"]} for s in nova.wait_until_idle()]
     assert len(its) == 4
     assert all(group in names for names in its)
 
     spec(nova, 3)
     assert run(*APPLY).code == 0
     assert [g["name"] for g in nova.groups()] == ["default"]
-    assert {g["name"] for s in nova.settled() for g in s["security_groups"]} == {"default"}
+    assert {g["name"] for s in nova.wait_until_idle() for g in s["security_groups"]} == {"default"}
     assert ids < {s["id"] for s in nova.servers()}
     assert run("plan", "--detailed-exitcode").code == 0
 
@@ -324,16 +324,16 @@ def test_vms_that_run_join_and_leave_the_group(nova: Cloud, run: Run) -> None:
 def test_tags_change_in_place(nova: Cloud, run: Run) -> None:
     spec(nova, 1, 'tags = { team = "bio", old = "1" }\n')
     assert run(*APPLY).code == 0
-    ids = {s["id"] for s in nova.settled()}
+    ids = {s["id"] for s in nova.wait_until_idle()}
     spec(nova, 1, 'tags = { team = "geo" }\n')
     assert run(*APPLY).code == 0
-    [worker] = [s for s in nova.settled() if s["metadata"]["planapply:group"] == "cpu"]
+    [worker] = [s for s in nova.wait_until_idle() if s["metadata"]["planapply:group"] == "cpu"]
     assert {k: v for k, v in worker["metadata"].items() if k in ("team", "old")} == {"team": "geo"}
     assert {s["id"] for s in nova.servers()} == ids
     assert run("plan", "--detailed-exitcode").code == 0
 
 
-def test_a_lost_state_is_rebuilt(nova: Cloud, run: Run) -> None:
+def test_lost_state_is_recovered(nova: Cloud, run: Run) -> None:
     spec(nova, 2)
     assert run(*APPLY).code == 0
     Path("planapply.state.json").unlink()
@@ -344,14 +344,14 @@ def test_a_lost_state_is_rebuilt(nova: Cloud, run: Run) -> None:
         "Cost: unknown (no price is known of m1.tiny)"
     )
     assert run("destroy", "--auto-approve").code == 0
-    assert nova.settled() == []
+    assert nova.wait_until_idle() == []
 
 
-def test_no_secret_is_kept(nova: Cloud, run: Run) -> None:
+def test_no_secret_is_stored(nova: Cloud, run: Run) -> None:
     spec(nova, 1)
-    said = run(*APPLY)
+    output = run(*APPLY)
     plan = run("plan", "--out", "plan", "--json")
     files = [path.read_bytes() for path in Path.cwd().iterdir()]
-    everything = b"".join([*files, *(text.encode() for text in (*said[1:], *plan[1:]))])
+    everything = b"".join([*files, *(text.encode() for text in (*output[1:], *plan[1:]))])
     assert nova.env["OS_PASSWORD"].encode() not in everything
     assert nova.env["OS_USERNAME"].encode() + b'"' not in everything

@@ -34,7 +34,7 @@ def begin(run: Run, driver: str) -> str:
     return result.err
 
 
-def test_init_knows_the_drivers(run: Run) -> None:
+def test_init_checks_the_driver(run: Run) -> None:
     assert begin(run, "nonsense") == snapshot("""\
 Error: Libcloud has no driver 'nonsense'
   planapply knows openstack, gce, azure_arm, ec2, digitalocean, linode, vultr, scaleway,
@@ -48,13 +48,13 @@ Error: Libcloud has no driver 'GCE'
 
 
 @pytest.mark.parametrize("driver", ["azure", "azure_arm", "linode", "vcloud"])
-def test_a_starter_has_the_name_that_was_given(run: Run, driver: str) -> None:
+def test_starter_has_the_given_name(run: Run, driver: str) -> None:
     begin(run, driver)
     assert f'\ndriver = "{driver}"\n' in Path("planapply.toml").read_text()
     assert run("validate").code == 0
 
 
-def test_validate_knows_the_drivers(run: Run) -> None:
+def test_validate_checks_the_driver(run: Run) -> None:
     Path("planapply.toml").write_text(GCE.replace('"gce"', '"nonsense"'))
     result = run("validate")
     assert result.code == 1
@@ -70,7 +70,7 @@ Error: `provider.driver`: Libcloud has no driver 'nonsense'
 """)
 
 
-def test_a_key_file_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_key_file_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("planapply.toml").write_text(GCE)
     result = run("plan")
     assert result.code == 1
@@ -86,7 +86,7 @@ Error: GCE_KEY in the environment is no key, and no path of a file with one
 """)
 
 
-def test_a_key_in_the_spec(run: Run) -> None:
+def test_key_in_the_spec_is_refused(run: Run) -> None:
     Path("planapply.toml").write_text(GCE.replace("service-account.json", "-----BEGIN s3cr3t"))
     assert run("validate").err == snapshot("""\
 Error: `provider.secret`: this is a credential, and a spec holds none
@@ -130,7 +130,7 @@ zone = "eu"
 """
 
 
-def test_every_credential_in_the_spec_is_told_at_its_place(run: Run) -> None:
+def test_every_credential_in_the_spec_is_reported_at_its_position(run: Run) -> None:
     Path("planapply.toml").write_text(SECRETS)
     result = run("validate")
     assert (result.code, result.out) == (1, "")
@@ -209,7 +209,7 @@ Error: [workers.cpu] has no key `zone`
     assert run("plan") == result
 
 
-def test_every_credential_of_the_command_line_is_told_at_its_option(run: Run) -> None:
+def test_every_credential_on_the_command_line_is_reported_at_its_option(run: Run) -> None:
     Path("planapply.toml").write_text(GCE.replace("gce", "linode").replace("service-", "env:"))
     given = (
         'provider.key="s3cr3t-1"',
@@ -248,7 +248,7 @@ and a spec holds none
 """)
 
 
-def test_the_environment_has_the_credentials(run: Run) -> None:
+def test_credentials_are_read_from_the_environment(run: Run) -> None:
     text = re.sub(r'\[?"s3cr3t-."\]?', '"env:ACME"', SECRETS)
     text = text.replace(", born = 1979-05-27", "").replace('zone = "eu"\n', "")
     Path("planapply.toml").write_text(text)

@@ -6,8 +6,8 @@ Every cloud here keeps what it was sent, so that a VM can be found again by it.
 from typing import Any
 
 import pytest
-from httpstub import Sent, Serve
-from httpstub.launching import config, found, launched, named, scripts, shown
+from httpstub import Request, StartStub
+from httpstub.launching import worker_config, find_tags, launch_vm, tags_in_name, describe_script, format_request
 from inline_snapshot import snapshot
 
 from planapply.provider import Price
@@ -15,32 +15,32 @@ from planapply.provider import Price
 END = {"links": {"next": "", "prev": ""}}  # of a list on one page
 
 
-def test_digitalocean(cloud: Serve) -> None:
+def test_digitalocean(cloud: StartStub) -> None:
     """https://docs.digitalocean.com/reference/api/digitalocean/#tag/Droplets/operation/droplets_create"""
-    httpstub = cloud("digitalocean_v2")
+    stub = cloud("digitalocean_v2")
     droplets: list[dict[str, Any]] = []
 
-    def create(sent: Sent) -> Any:
-        droplet = httpstub.file("list_nodes.json")["droplets"][0]
-        droplets.append(droplet | {key: sent.body[key] for key in ("name", "tags")})
+    def create(request: Request) -> Any:
+        droplet = stub.file("list_nodes.json")["droplets"][0]
+        droplets.append(droplet | {key: request.body[key] for key in ("name", "tags")})
         return 202, {"droplet": droplets[-1]}
 
-    httpstub.on("GET", "/v2/sizes", "list_sizes.json")
-    httpstub.on("GET", "/v2/images", "list_images.json")
-    httpstub.on("GET", "/v2/regions", "list_locations.json")
-    httpstub.on("GET", "/v2/account", {"account": {"uuid": "b6fr89dbf6d9156cace5f3c78dc9851d"}})
-    httpstub.on("POST", "/v2/droplets", create)
-    httpstub.on(
+    stub.on("GET", "/v2/sizes", "list_sizes.json")
+    stub.on("GET", "/v2/images", "list_images.json")
+    stub.on("GET", "/v2/regions", "list_locations.json")
+    stub.on("GET", "/v2/account", {"account": {"uuid": "b6fr89dbf6d9156cace5f3c78dc9851d"}})
+    stub.on("POST", "/v2/droplets", create)
+    stub.on(
         "GET",
         "/v2/droplets",
-        lambda sent: {"droplets": droplets, "links": {}, "meta": {"total": 1}},
+        lambda request: {"droplets": droplets, "links": {}, "meta": {"total": 1}},
     )
-    httpstub.on("DELETE", "/v2/droplets/3164444", (204, None))
-    account, provider, vm = launched(
-        "digitalocean", config(size=("512mb",), image="ubuntu-14-04-x64", zones=("nyc1",))
+    stub.on("DELETE", "/v2/droplets/3164444", (204, None))
+    account, provider, vm = launch_vm(
+        "digitalocean", worker_config(size=("512mb",), image="ubuntu-14-04-x64", zones=("nyc1",))
     )
-    [sent] = httpstub.writes()
-    assert shown(sent) == snapshot("""\
+    [request] = stub.write_requests()
+    assert format_request(request) == snapshot("""\
 POST https://api.digitalocean.com/v2/droplets
 {
  "name": "genomics-cpu-7-0123456789abcdef0123",
@@ -59,7 +59,7 @@ POST https://api.digitalocean.com/v2/droplets
  ]
 }\
 """)
-    assert found(account) == vm.tags
+    assert find_tags(account) == vm.tags
     assert provider.identity() == snapshot(
         {"driver": "digitalocean", "account": "b6fr89dbf6d9156cace5f3c78dc9851d"}
     )
@@ -69,32 +69,32 @@ POST https://api.digitalocean.com/v2/droplets
     assert list(provider.terminate([vm.id])) == []
 
 
-def test_linode(cloud: Serve) -> None:
+def test_linode(cloud: StartStub) -> None:
     """https://techdocs.akamai.com/linode-api/reference/post-linode-instance"""
-    httpstub = cloud("linode_v4")
+    stub = cloud("linode_v4")
     linodes: list[dict[str, Any]] = []
 
-    def create(sent: Sent) -> Any:
-        linode = httpstub.file("create_node.json")
-        linodes.append(linode | {key: sent.body[key] for key in ("label", "tags")})
+    def create(request: Request) -> Any:
+        linode = stub.file("create_node.json")
+        linodes.append(linode | {key: request.body[key] for key in ("label", "tags")})
         return linodes[-1]
 
-    httpstub.on("GET", "/v4/linode/types", "list_types.json")
-    httpstub.on("GET", "/v4/images", "list_images.json")
-    httpstub.on("GET", "/v4/regions", "list_locations.json")
-    httpstub.on("POST", "/v4/linode/instances", create)
-    httpstub.on(
-        "GET", "/v4/linode/instances", lambda sent: {"data": linodes, "page": 1, "pages": 1}
+    stub.on("GET", "/v4/linode/types", "list_types.json")
+    stub.on("GET", "/v4/images", "list_images.json")
+    stub.on("GET", "/v4/regions", "list_locations.json")
+    stub.on("POST", "/v4/linode/instances", create)
+    stub.on(
+        "GET", "/v4/linode/instances", lambda request: {"data": linodes, "page": 1, "pages": 1}
     )
-    httpstub.on("DELETE", "/v4/linode/instances/45501392", {})
-    account, provider, vm = launched(
-        "linode", config(size=("g6-nanode-1",), image="linode/debian10", zones=("eu-west",))
+    stub.on("DELETE", "/v4/linode/instances/45501392", {})
+    account, provider, vm = launch_vm(
+        "linode", worker_config(size=("g6-nanode-1",), image="linode/debian10", zones=("eu-west",))
     )
-    [sent] = httpstub.writes()
-    password = sent.body.pop("root_pass")
+    [request] = stub.write_requests()
+    password = request.body.pop("root_pass")
     assert len(password) > 30  # of nobody's, and nowhere kept
     assert password not in repr(vm)
-    assert shown(sent) == snapshot("""\
+    assert format_request(request) == snapshot("""\
 POST https://api.linode.com/v4/linode/instances
 {
  "region": "eu-west",
@@ -117,37 +117,37 @@ POST https://api.linode.com/v4/linode/instances
  ]
 }\
 """)
-    assert found(account) == vm.tags
+    assert find_tags(account) == vm.tags
     assert provider.price("g6-nanode-1", None, False) == snapshot(
         Price(usd_per_hour=0.0075, source="on demand, Linode (Akamai)'s prices")
     )
     assert list(provider.terminate([vm.id])) == []
 
 
-def test_vultr(cloud: Serve) -> None:
+def test_vultr(cloud: StartStub) -> None:
     """https://www.vultr.com/api/#tag/instances/operation/create-instance"""
-    httpstub = cloud("vultr_v2")
+    stub = cloud("vultr_v2")
     instances: list[dict[str, Any]] = []
 
-    def create(sent: Sent) -> Any:
+    def create(request: Request) -> Any:
         instances.append(
-            httpstub.file("create_node.json")["instance"] | {"label": sent.body["label"]}
+            stub.file("create_node.json")["instance"] | {"label": request.body["label"]}
         )
         return 202, {"instance": instances[-1]}
 
-    httpstub.on("GET", "/v2/plans", "list_sizes.json")
-    httpstub.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
-    httpstub.on("GET", "/v2/os", "list_images.json")
-    httpstub.on("GET", "/v2/regions", "list_locations.json")
-    httpstub.on("POST", "/v2/instances", create)
-    httpstub.on("GET", "/v2/instances", lambda sent: {"instances": instances, "meta": END})
-    httpstub.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": END})
-    httpstub.on("DELETE", "/v2/instances/123", (204, None))
-    account, provider, vm = launched(
-        "vultr", config(size=("vc2-1c-1gb",), image="CentOS 7 x64", zones=("ams",))
+    stub.on("GET", "/v2/plans", "list_sizes.json")
+    stub.on("GET", "/v2/plans-metal", "ex_list_bare_metal_sizes.json")
+    stub.on("GET", "/v2/os", "list_images.json")
+    stub.on("GET", "/v2/regions", "list_locations.json")
+    stub.on("POST", "/v2/instances", create)
+    stub.on("GET", "/v2/instances", lambda request: {"instances": instances, "meta": END})
+    stub.on("GET", "/v2/bare-metals", {"bare_metals": [], "meta": END})
+    stub.on("DELETE", "/v2/instances/123", (204, None))
+    account, provider, vm = launch_vm(
+        "vultr", worker_config(size=("vc2-1c-1gb",), image="CentOS 7 x64", zones=("ams",))
     )
-    [sent] = httpstub.writes()
-    assert shown(sent) == snapshot("""\
+    [request] = stub.write_requests()
+    assert format_request(request) == snapshot("""\
 POST https://api.vultr.com/v2/instances
 {
  "label": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
@@ -159,33 +159,33 @@ POST https://api.vultr.com/v2/instances
  "user_data": "<the script, as text, as base64>"
 }\
 """)
-    assert found(account) == named(vm)
+    assert find_tags(account) == tags_in_name(vm)
     assert provider.price("vc2-1c-1gb", None, False) == snapshot(
         Price(usd_per_hour=0.00684931506849315, source="on demand, Vultr's prices")
     )
     assert list(provider.terminate([vm.id])) == []
 
 
-def test_scaleway(cloud: Serve) -> None:
+def test_scaleway(cloud: StartStub) -> None:
     """https://www.scaleway.com/en/developers/api/instances/#path-instances-create-an-instance"""
-    httpstub = cloud("scaleway")
+    stub = cloud("scaleway")
     servers: list[dict[str, Any]] = []
 
-    def create(sent: Sent) -> Any:
-        server = httpstub.file("create_node.json")["server"]
-        servers.append(server | {key: sent.body[key] for key in ("name", "tags")})
+    def create(request: Request) -> Any:
+        server = stub.file("create_node.json")["server"]
+        servers.append(server | {key: request.body[key] for key in ("name", "tags")})
         return 201, {"server": servers[-1]}
 
-    httpstub.on("GET", "/products/servers", "list_sizes.json")
-    httpstub.on("GET", "/products/servers/availability", "list_availability.json")
-    httpstub.on("GET", "/images", "list_images.json")
-    httpstub.on("POST", "/servers", create)
-    httpstub.on("POST", "/servers/741db378/action", (202, {"task": {}}))
-    httpstub.on("GET", "/servers", lambda sent: {"servers": servers})
-    account, provider, vm = launched(
-        "scaleway", config(size=("ARM64-4GB",), image="12345"), secret="env:CLOUD_SECRET"
+    stub.on("GET", "/products/servers", "list_sizes.json")
+    stub.on("GET", "/products/servers/availability", "list_availability.json")
+    stub.on("GET", "/images", "list_images.json")
+    stub.on("POST", "/servers", create)
+    stub.on("POST", "/servers/741db378/action", (202, {"task": {}}))
+    stub.on("GET", "/servers", lambda request: {"servers": servers})
+    account, provider, vm = launch_vm(
+        "scaleway", worker_config(size=("ARM64-4GB",), image="12345"), secret="env:CLOUD_SECRET"
     )
-    assert "\n".join(map(shown, httpstub.writes())) == snapshot("""\
+    assert "\n".join(map(format_request, stub.write_requests())) == snapshot("""\
 POST https://cp-par1.scaleway.com/servers
 {
  "name": "genomics-cpu-7-0123456789abcdef0123",
@@ -215,9 +215,9 @@ POST https://cp-par1.scaleway.com/servers/741db378/action
  "action": "poweron"
 }\
 """)
-    assert found(account) == vm.tags
+    assert find_tags(account) == vm.tags
     assert list(provider.terminate([vm.id])) == []
-    assert shown(httpstub.writes()[-1]) == snapshot("""\
+    assert format_request(stub.write_requests()[-1]) == snapshot("""\
 POST https://cp-par1.scaleway.com/servers/741db378/action
 {
  "action": "terminate"
@@ -225,30 +225,30 @@ POST https://cp-par1.scaleway.com/servers/741db378/action
 """)
 
 
-def test_equinix_metal(cloud: Serve) -> None:
+def test_equinix_metal(cloud: StartStub) -> None:
     """https://deploy.equinix.com/developers/api/metal/#tag/Devices/operation/createDevice"""
-    httpstub = cloud("equinixmetal")
+    stub = cloud("equinixmetal")
     project = "3d27fd13-0466-4878-be22-9a4b5595a3df"
     devices: list[dict[str, Any]] = []
 
-    def create(sent: Sent) -> Any:
-        device = httpstub.file("device_create.json")
-        devices.append(device | {"hostname": sent.body["hostname"]})
+    def create(request: Request) -> Any:
+        device = stub.file("device_create.json")
+        devices.append(device | {"hostname": request.body["hostname"]})
         return 201, devices[-1]
 
-    httpstub.on("GET", f"/metal/v1/projects/{project}/plans", "plans.json")
-    httpstub.on("GET", "/metal/v1/projects", "projects.json")
-    httpstub.on("GET", "/metal/v1/operating-systems", "operatingsystems.json")
-    httpstub.on("GET", "/metal/v1/locations/metros", "metros.json")
-    httpstub.on("POST", f"/metal/v1/projects/{project}/devices", create)
-    httpstub.on("GET", f"/metal/v1/projects/{project}/devices", lambda sent: {"devices": devices})
-    account, _, vm = launched(
+    stub.on("GET", f"/metal/v1/projects/{project}/plans", "plans.json")
+    stub.on("GET", "/metal/v1/projects", "projects.json")
+    stub.on("GET", "/metal/v1/operating-systems", "operatingsystems.json")
+    stub.on("GET", "/metal/v1/locations/metros", "metros.json")
+    stub.on("POST", f"/metal/v1/projects/{project}/devices", create)
+    stub.on("GET", f"/metal/v1/projects/{project}/devices", lambda request: {"devices": devices})
+    account, _, vm = launch_vm(
         "equinixmetal",
-        config(size=("baremetal_1",), image="ubuntu_14_04", zones=("Dallas",)),
+        worker_config(size=("baremetal_1",), image="ubuntu_14_04", zones=("Dallas",)),
         create={"ex_project_id": project},
     )
-    [sent] = httpstub.writes()
-    assert shown(sent) == snapshot("""\
+    [request] = stub.write_requests()
+    assert format_request(request) == snapshot("""\
 POST https://api.equinix.com/metal/v1/projects/3d27fd13-0466-4878-be22-9a4b5595a3df/devices
 {
  "hostname": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
@@ -260,17 +260,17 @@ POST https://api.equinix.com/metal/v1/projects/3d27fd13-0466-4878-be22-9a4b5595a
  "userdata": "<the script, as text>"
 }\
 """)
-    assert found(account) == named(vm)
+    assert find_tags(account) == tags_in_name(vm)
 
 
 @pytest.mark.parametrize("driver", ["exoscale", "cloudstack"])
-def test_cloudstack(cloud: Serve, driver: str) -> None:
+def test_cloudstack(cloud: StartStub, driver: str) -> None:
     """https://cloudstack.apache.org/api/apidocs-4.19/apis/deployVirtualMachine.html"""
-    httpstub = cloud("cloudstack")
+    stub = cloud("cloudstack")
     machines: list[dict[str, Any]] = []
 
-    def api(sent: Sent) -> Any:
-        command = sent.query["command"][0]
+    def api(request: Request) -> Any:
+        command = request.query["command"][0]
         if command == "listVirtualMachines":
             return {"listvirtualmachinesresponse": {"virtualmachine": machines}}
         if command == "queryAsyncJobResult":
@@ -281,22 +281,22 @@ def test_cloudstack(cloud: Serve, driver: str) -> None:
                 }
             }
         if command == "deployVirtualMachine":
-            known = httpstub.file("listVirtualMachines_default.json")
+            known = stub.file("listVirtualMachines_default.json")
             machine = known["listvirtualmachinesresponse"]["virtualmachine"][0]
-            machines.append(machine | {"name": sent.query["name"][0]})
+            machines.append(machine | {"name": request.query["name"][0]})
         return f"{command}_default.json"
 
-    httpstub.on("GET", ".*", api)
+    stub.on("GET", ".*", api)
     options = {"url": "https://cloud.example.com/client/api"} if driver == "cloudstack" else {}
-    account, _, vm = launched(
+    account, _, vm = launch_vm(
         driver,
-        config(size=("Compute Micro PRD",), image="576"),
+        worker_config(size=("Compute Micro PRD",), image="576"),
         secret="env:CLOUD_SECRET",
         options=options,
     )
-    sent = next(s for s in httpstub.sent if s.query["command"] == ["deployVirtualMachine"])
-    asked = {k: v[0] for k, v in sent.query.items() if k not in ("signature", "response", "apiKey")}
-    assert scripts(asked.pop("userdata")) == "<the script, compressed, as base64>"
+    request = next(s for s in stub.requests if s.query["command"] == ["deployVirtualMachine"])
+    asked = {k: v[0] for k, v in request.query.items() if k not in ("signature", "response", "apiKey")}
+    assert describe_script(asked.pop("userdata")) == "<the script, compressed, as base64>"
     assert asked == snapshot(
         {
             "name": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
@@ -307,34 +307,34 @@ def test_cloudstack(cloud: Serve, driver: str) -> None:
             "command": "deployVirtualMachine",
         }
     )
-    assert found(account) == named(vm)
+    assert find_tags(account) == tags_in_name(vm)
 
 
-def test_ovh(cloud: Serve) -> None:
+def test_ovh(cloud: StartStub) -> None:
     """https://eu.api.ovh.com/console/?section=%2Fcloud&branch=v1#post-/cloud/project/-serviceName-/instance"""
-    httpstub = cloud("ovh")
+    stub = cloud("ovh")
     instances: list[dict[str, Any]] = []
     prefix = "/1.0/cloud/project/project-id"
 
-    def create(sent: Sent) -> Any:
-        known = httpstub.file("instance_get.json")[0]
-        instances.append(known | {"name": sent.body["name"]})
+    def create(request: Request) -> Any:
+        known = stub.file("instance_get.json")[0]
+        instances.append(known | {"name": request.body["name"]})
         return instances[-1]
 
-    httpstub.on("GET", "/1.0/auth/time", "auth_time_get.json")
-    httpstub.on("GET", f"{prefix}/flavor", "flavor_get.json")
-    httpstub.on("GET", f"{prefix}/image", "image_get.json")
-    httpstub.on("GET", f"{prefix}/region", "region_get.json")
-    httpstub.on("POST", f"{prefix}/instance", create)
-    httpstub.on("GET", f"{prefix}/instance", lambda sent: instances)
-    account, provider, vm = launched(
+    stub.on("GET", "/1.0/auth/time", "auth_time_get.json")
+    stub.on("GET", f"{prefix}/flavor", "flavor_get.json")
+    stub.on("GET", f"{prefix}/image", "image_get.json")
+    stub.on("GET", f"{prefix}/region", "region_get.json")
+    stub.on("POST", f"{prefix}/instance", create)
+    stub.on("GET", f"{prefix}/instance", lambda request: instances)
+    account, provider, vm = launch_vm(
         "ovh",
-        config(size=("foo-id",), image="foo-id", zones=("SBG1",)),
+        worker_config(size=("foo-id",), image="foo-id", zones=("SBG1",)),
         secret="env:CLOUD_SECRET",
         options={"ex_project_id": "project-id", "ex_consumer_key": "env:CLOUD_KEY"},
     )
-    [sent] = httpstub.writes()
-    assert shown(sent) == snapshot("""\
+    [request] = stub.write_requests()
+    assert format_request(request) == snapshot("""\
 POST https://api.ovh.com/1.0/cloud/project/project-id/instance
 {
  "name": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
@@ -343,37 +343,37 @@ POST https://api.ovh.com/1.0/cloud/project/project-id/instance
  "region": "SBG1"
 }\
 """)
-    assert found(account) == named(vm)
+    assert find_tags(account) == tags_in_name(vm)
     assert provider.limits.user_data == 0
 
 
-def test_upcloud(cloud: Serve) -> None:
+def test_upcloud(cloud: StartStub) -> None:
     """https://developers.upcloud.com/1.3/8-servers/#create-server"""
-    httpstub = cloud("upcloud")
+    stub = cloud("upcloud")
     servers: list[dict[str, Any]] = []
 
-    def create(sent: Sent) -> Any:
-        known = httpstub.file("api_1_2_server_from_template.json")["server"]
-        servers.append(known | {"title": sent.body["server"]["title"]})
+    def create(request: Request) -> Any:
+        known = stub.file("api_1_2_server_from_template.json")["server"]
+        servers.append(known | {"title": request.body["server"]["title"]})
         return 202, {"server": servers[-1]}
 
-    httpstub.on("GET", "/1.2/plan", "api_1_2_plan.json")
-    httpstub.on("GET", "/1.2/price", "api_1_2_price.json")
-    httpstub.on("GET", "/1.2/zone", "api_1_2_zone.json")
-    httpstub.on("GET", "/1.2/storage/template", "api_1_2_storage_template.json")
-    httpstub.on("GET", "/1.2/storage/cdrom", "api_1_2_storage_cdrom.json")
-    httpstub.on("POST", "/1.2/server", create)
-    httpstub.on("GET", "/1.2/server", lambda sent: {"servers": {"server": servers}})
-    httpstub.on("GET", "/1.2/server/.*", lambda sent: {"server": servers[0]})
-    account, _, vm = launched(
+    stub.on("GET", "/1.2/plan", "api_1_2_plan.json")
+    stub.on("GET", "/1.2/price", "api_1_2_price.json")
+    stub.on("GET", "/1.2/zone", "api_1_2_zone.json")
+    stub.on("GET", "/1.2/storage/template", "api_1_2_storage_template.json")
+    stub.on("GET", "/1.2/storage/cdrom", "api_1_2_storage_cdrom.json")
+    stub.on("POST", "/1.2/server", create)
+    stub.on("GET", "/1.2/server", lambda request: {"servers": {"server": servers}})
+    stub.on("GET", "/1.2/server/.*", lambda request: {"server": servers[0]})
+    account, _, vm = launch_vm(
         "upcloud",
-        config(
+        worker_config(
             size=("1xCPU-1GB",), image="Ubuntu Server 16.04 LTS (Xenial Xerus)", zones=("fi-hel1",)
         ),
         secret="env:CLOUD_SECRET",
     )
-    [sent] = httpstub.writes()
-    assert shown(sent) == snapshot("""\
+    [request] = stub.write_requests()
+    assert format_request(request) == snapshot("""\
 POST https://api.upcloud.com/1.2/server
 {
  "server": {
@@ -399,4 +399,4 @@ POST https://api.upcloud.com/1.2/server
  }
 }\
 """)
-    assert found(account) == named(vm)
+    assert find_tags(account) == tags_in_name(vm)

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from httpstub import Caught, Sent, Serve
-from httpstub.launching import config, found, launched, shown
+from httpstub import StubServer, Request, StartStub
+from httpstub.launching import worker_config, find_tags, launch_vm, format_request
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, ProviderError
@@ -12,7 +12,7 @@ from planapply.provider import ErrorKind, ProviderError
 GROUP = "/subscriptions/99999999/resourceGroups/dask"
 MACHINES = f"{GROUP}/providers/Microsoft.Compute/virtualMachines"
 INTERFACES = f"{GROUP}/providers/Microsoft.Network/networkInterfaces"
-WORKER = config(
+WORKER = worker_config(
     size=("Standard_A1",),
     image="Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2:latest",
     disk=64 << 30,
@@ -31,65 +31,65 @@ SETTINGS: dict[str, Any] = {
 class Azure:
     """A resource group that keeps what it was sent."""
 
-    def __init__(self, httpstub: Caught) -> None:
-        self.caught = httpstub
+    def __init__(self, stub: StubServer) -> None:
+        self.stub = stub
         self.machines: dict[str, dict[str, Any]] = {}
         self.interfaces: list[str] = []
-        httpstub.on(
+        stub.on(
             "POST",
             "/77777777-7777-7777-7777-777777777777/oauth2/token",
             {"access_token": "t", "expires_on": "9999999999"},
         )
         compute = "_subscriptions_99999999_providers_Microsoft_Compute"
-        httpstub.on(
+        stub.on(
             "GET",
             "/subscriptions/99999999/providers/Microsoft.Compute/locations/eastus/vmSizes",
             f"{compute}_locations_eastus_vmSizes.json",
         )
-        httpstub.on("GET", "/subscriptions/99999999/providers/Microsoft.Compute", f"{compute}.json")
-        httpstub.on("PUT", f"{INTERFACES}/.*", self.make_interface)
-        httpstub.on("DELETE", f"{INTERFACES}/.*", self.delete_interface)
-        httpstub.on("GET", f"{INTERFACES}/.*", self.interface)
-        httpstub.on("PUT", f"{MACHINES}/.*", self.make_machine)
-        httpstub.on("GET", f"{MACHINES}/.*/InstanceView", {"statuses": []})
-        httpstub.on("DELETE", f"{MACHINES}/.*", (202, None))
-        httpstub.on("GET", MACHINES, lambda sent: {"value": [*self.machines.values()]})
+        stub.on("GET", "/subscriptions/99999999/providers/Microsoft.Compute", f"{compute}.json")
+        stub.on("PUT", f"{INTERFACES}/.*", self.make_interface)
+        stub.on("DELETE", f"{INTERFACES}/.*", self.delete_interface)
+        stub.on("GET", f"{INTERFACES}/.*", self.interface)
+        stub.on("PUT", f"{MACHINES}/.*", self.make_machine)
+        stub.on("GET", f"{MACHINES}/.*/InstanceView", {"statuses": []})
+        stub.on("DELETE", f"{MACHINES}/.*", (202, None))
+        stub.on("GET", MACHINES, lambda request: {"value": [*self.machines.values()]})
 
-    def make_interface(self, sent: Sent) -> Any:
-        self.interfaces.append(sent.path)
-        return 201, {"id": sent.path, "name": "", **sent.body}
+    def make_interface(self, request: Request) -> Any:
+        self.interfaces.append(request.path)
+        return 201, {"id": request.path, "name": "", **request.body}
 
-    def delete_interface(self, sent: Sent) -> Any:
-        self.interfaces.remove(sent.path)
+    def delete_interface(self, request: Request) -> Any:
+        self.interfaces.remove(request.path)
         return 202, None
 
-    def interface(self, sent: Sent) -> Any:
+    def interface(self, request: Request) -> Any:
         address = {"properties": {"privateIPAddress": "10.0.0.5"}}
         return {
-            "id": sent.path,
+            "id": request.path,
             "name": "",
             "location": "eastus",
             "properties": {"ipConfigurations": [address]},
         }
 
-    def make_machine(self, sent: Sent) -> Any:
-        body = sent.body
+    def make_machine(self, request: Request) -> Any:
+        body = request.body
         machine = {**body, "properties": {**body["properties"], "provisioningState": "Creating"}}
-        self.machines[sent.path] = machine
+        self.machines[request.path] = machine
         return 201, machine
 
 
 @pytest.fixture
-def azure(cloud: Serve) -> Azure:
+def azure(cloud: StartStub) -> Azure:
     return Azure(cloud("azure_arm"))
 
 
-def test_a_machine(azure: Azure) -> None:
+def test_create_machine(azure: Azure) -> None:
     """https://learn.microsoft.com/rest/api/compute/virtual-machines/create-or-update?view=rest-compute-2021-11-01"""
-    account, provider, vm = launched("azure", WORKER, **SETTINGS)
-    interface, sent = azure.caught.writes()
-    assert len(sent.body["properties"]["osProfile"].pop("adminPassword")) >= 32
-    assert shown(interface) == snapshot("""\
+    account, provider, vm = launch_vm("azure", WORKER, **SETTINGS)
+    interface, request = azure.stub.write_requests()
+    assert len(request.body["properties"]["osProfile"].pop("adminPassword")) >= 32
+    assert format_request(interface) == snapshot("""\
 PUT https://management.azure.com/subscriptions/99999999/resourceGroups/dask/providers/Microsoft.Network/networkInterfaces/genomics-cpu-7-0123456789abcdef0123-nic
 {
  "location": "eastus",
@@ -109,7 +109,7 @@ PUT https://management.azure.com/subscriptions/99999999/resourceGroups/dask/prov
  }
 }\
 """)
-    assert shown(sent) == snapshot("""\
+    assert format_request(request) == snapshot("""\
 PUT https://management.azure.com/subscriptions/99999999/resourceGroups/dask/providers/Microsoft.Compute/virtualMachines/genomics-cpu-7-0123456789abcdef0123
 {
  "id": "/subscriptions/99999999/resourceGroups/dask/providers/Microsoft.Compute/virtualMachines/genomics-cpu-7-0123456789abcdef0123",
@@ -178,32 +178,32 @@ PUT https://management.azure.com/subscriptions/99999999/resourceGroups/dask/prov
  }
 }\
 """)
-    assert sent.query == {"api-version": ["2021-11-01"]}
-    assert found(account) == vm.tags
+    assert request.query == {"api-version": ["2021-11-01"]}
+    assert find_tags(account) == vm.tags
     assert provider.identity() == snapshot(
         {"driver": "azure_arm", "subscription_id": "99999999", "region": "eastus"}
     )
 
 
-def test_addresses_cost_a_call_for_the_scheduler_only(azure: Azure) -> None:
-    account, provider, vm = launched("azure", WORKER, **SETTINGS)
+def test_only_the_schedulers_address_needs_a_call(azure: Azure) -> None:
+    account, provider, vm = launch_vm("azure", WORKER, **SETTINGS)
     account.launch("cpu-8")
     account.launch("scheduler", group="scheduler", scheduler=None, cls="distributed.Scheduler")
-    before = len(azure.caught.sent)
+    before = len(azure.stub.requests)
     addresses = {str(vm.name): vm.private_address for vm in account.find()}
     assert addresses == {"cpu-7": None, "cpu-8": None, "scheduler": "10.0.0.5"}
-    assert len(azure.caught.sent) - before == 2
+    assert len(azure.stub.requests) - before == 2
     assert list(provider.terminate([vm.id])) == []
-    assert shown(azure.caught.writes()[-1]) == snapshot("""\
+    assert format_request(azure.stub.write_requests()[-1]) == snapshot("""\
 DELETE https://management.azure.com/subscriptions/99999999/resourceGroups/dask/providers/Microsoft.Compute/virtualMachines/genomics-cpu-7-0123456789abcdef0123
 null\
 """)
 
 
-def test_no_password_is_known_where_there_is_no_key(azure: Azure) -> None:
+def test_random_password_is_set_without_a_key(azure: Azure) -> None:
     settings = {**SETTINGS, "create": {"ex_resource_group": "dask", "ex_network": "dask"}}
-    launched("azure", WORKER, **settings)
-    profile = azure.caught.writes()[-1].body["properties"]["osProfile"]
+    launch_vm("azure", WORKER, **settings)
+    profile = azure.stub.write_requests()[-1].body["properties"]["osProfile"]
     assert profile["linuxConfiguration"] == {"disablePasswordAuthentication": "false"}
     assert len(profile["adminPassword"]) > 40
 
@@ -217,20 +217,20 @@ def test_no_password_is_known_where_there_is_no_key(azure: Azure) -> None:
         ("InvalidParameter", ErrorKind.REJECTED),
     ],
 )
-def test_what_was_made_for_a_machine_that_azure_refuses_is_removed(
+def test_resources_of_a_refused_machine_are_removed(
     azure: Azure, code: str, kind: ErrorKind
 ) -> None:
     refusal = {"error": {"code": code, "message": "no"}}
-    azure.caught.on("PUT", f"{MACHINES}/.*", (409, refusal))
+    azure.stub.on("PUT", f"{MACHINES}/.*", (409, refusal))
     with pytest.raises(ProviderError) as raised:
-        launched("azure", WORKER, **SETTINGS)
+        launch_vm("azure", WORKER, **SETTINGS)
     assert raised.value.kind is kind
     assert azure.interfaces == []
 
 
-def test_an_answer_that_says_nothing_leaves_everything(azure: Azure) -> None:
-    azure.caught.on("PUT", f"{MACHINES}/.*", (500, {"error": {"code": "?", "message": "oops"}}))
+def test_unclear_response_removes_nothing(azure: Azure) -> None:
+    azure.stub.on("PUT", f"{MACHINES}/.*", (500, {"error": {"code": "?", "message": "oops"}}))
     with pytest.raises(ProviderError) as raised:
-        launched("azure", WORKER, **SETTINGS)
+        launch_vm("azure", WORKER, **SETTINGS)
     assert raised.value.kind is ErrorKind.UNKNOWN
     assert len(azure.interfaces) == 1

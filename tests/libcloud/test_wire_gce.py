@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from httpstub import Caught, Sent, Serve
-from httpstub.launching import config, found, launched, rsa_key, shown
+from httpstub import StubServer, Request, StartStub
+from httpstub.launching import worker_config, find_tags, launch_vm, rsa_key, format_request
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, Price, ProviderError
@@ -12,7 +12,7 @@ from planapply.provider import ErrorKind, Price, ProviderError
 COMPUTE = "/compute/v1/projects/project_name"
 ZONE = f"{COMPUTE}/zones/us-central1-a"
 IMAGE = "https://www.googleapis.com/compute/v1/projects/debian-cloud/global/images/debian-12-v1"
-WORKER = config(
+WORKER = worker_config(
     size=("n1-standard-1",),
     image="debian-cloud/debian-12",
     zones=("us-central1-a",),
@@ -30,12 +30,12 @@ SETTINGS: dict[str, Any] = {
 class Google:
     """A project that keeps instances and firewall rules as it was sent them."""
 
-    def __init__(self, httpstub: Caught) -> None:
-        self.caught = httpstub
+    def __init__(self, stub: StubServer) -> None:
+        self.stub = stub
         self.instances: list[dict[str, Any]] = []
         self.firewalls: dict[str, dict[str, Any]] = {}
         self.operation: dict[str, Any] = {"status": "DONE"}
-        image = httpstub.file("global_images.json")["items"][0]
+        image = stub.file("global_images.json")["items"][0]
         files = {
             f"{COMPUTE}/zones": "zones.json",
             f"{COMPUTE}/regions": "regions.json",
@@ -46,71 +46,71 @@ class Google:
             ".*/debian-cloud/global/images/family/debian-12": {**image, "selfLink": IMAGE},
         }
         for path, reply in files.items():
-            httpstub.on("GET", path, reply)
-        httpstub.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
-        httpstub.on("GET", ".*/operations/.*", lambda sent: self.operation)
-        httpstub.on(
+            stub.on("GET", path, reply)
+        stub.on("POST", "/o/oauth2/token", {"access_token": "t", "expires_in": 3600})
+        stub.on("GET", ".*/operations/.*", lambda request: self.operation)
+        stub.on(
             "GET",
             f"{COMPUTE}/aggregated/instances",
-            lambda sent: {"items": {"zones/us-central1-a": {"instances": self.instances}}},
+            lambda request: {"items": {"zones/us-central1-a": {"instances": self.instances}}},
         )
-        httpstub.on("POST", f"{ZONE}/instances", self.insert)
-        httpstub.on("GET", f"{ZONE}/instances/.*", lambda sent: self.instances[0])
-        httpstub.on("DELETE", f"{ZONE}/instances/.*", self._accepted)
-        httpstub.on("POST", f"{ZONE}/instances/.*/set(Labels|Metadata|Tags)", self.change)
+        stub.on("POST", f"{ZONE}/instances", self.insert)
+        stub.on("GET", f"{ZONE}/instances/.*", lambda request: self.instances[0])
+        stub.on("DELETE", f"{ZONE}/instances/.*", self._accepted)
+        stub.on("POST", f"{ZONE}/instances/.*/set(Labels|Metadata|Tags)", self.change)
         rules = f"{COMPUTE}/global/firewalls"
-        httpstub.on("GET", rules, lambda sent: {"items": [*self.firewalls.values()]})
-        httpstub.on("GET", f"{rules}/.*", lambda sent: self.firewalls[_last(sent)])
-        httpstub.on("POST", rules, self.insert_firewall)
-        httpstub.on("PUT", f"{rules}/.*", self.insert_firewall)
-        httpstub.on("DELETE", f"{rules}/.*", self.delete_firewall)
+        stub.on("GET", rules, lambda request: {"items": [*self.firewalls.values()]})
+        stub.on("GET", f"{rules}/.*", lambda request: self.firewalls[_last(request)])
+        stub.on("POST", rules, self.insert_firewall)
+        stub.on("PUT", f"{rules}/.*", self.insert_firewall)
+        stub.on("DELETE", f"{rules}/.*", self.delete_firewall)
 
-    def _accepted(self, sent: Sent) -> dict[str, Any]:
+    def _accepted(self, request: Request) -> dict[str, Any]:
         link = f"https://www.googleapis.com{ZONE}/operations/operation-1"
         return {"status": "PENDING", "selfLink": link}
 
-    def insert(self, sent: Sent) -> Any:
-        known = self.caught.file("aggregated_instances.json")["items"]["zones/us-central1-a"]
-        instance = {**known["instances"][0], "name": sent.body["name"]}
-        instance |= {"labels": sent.body["labels"], "labelFingerprint": "a"}
-        instance["metadata"] = {"fingerprint": "b", **sent.body["metadata"]}
-        instance["tags"] = {"fingerprint": "c", **sent.body.get("tags", {})}
+    def insert(self, request: Request) -> Any:
+        known = self.stub.file("aggregated_instances.json")["items"]["zones/us-central1-a"]
+        instance = {**known["instances"][0], "name": request.body["name"]}
+        instance |= {"labels": request.body["labels"], "labelFingerprint": "a"}
+        instance["metadata"] = {"fingerprint": "b", **request.body["metadata"]}
+        instance["tags"] = {"fingerprint": "c", **request.body.get("tags", {})}
         self.instances.append(instance)
-        return self._accepted(sent)
+        return self._accepted(request)
 
-    def change(self, sent: Sent) -> Any:
-        if sent.path.endswith("setLabels"):
-            self.instances[0]["labels"] = sent.body["labels"]
-        elif sent.path.endswith("setTags"):
-            self.instances[0]["tags"] = sent.body
+    def change(self, request: Request) -> Any:
+        if request.path.endswith("setLabels"):
+            self.instances[0]["labels"] = request.body["labels"]
+        elif request.path.endswith("setTags"):
+            self.instances[0]["tags"] = request.body
         else:
-            self.instances[0]["metadata"] = sent.body
-        return self._accepted(sent)
+            self.instances[0]["metadata"] = request.body
+        return self._accepted(request)
 
-    def insert_firewall(self, sent: Sent) -> Any:
-        self.firewalls[sent.body["name"]] = {"id": sent.body["name"], **sent.body}
-        return self._accepted(sent)
+    def insert_firewall(self, request: Request) -> Any:
+        self.firewalls[request.body["name"]] = {"id": request.body["name"], **request.body}
+        return self._accepted(request)
 
-    def delete_firewall(self, sent: Sent) -> Any:
-        del self.firewalls[_last(sent)]
-        return self._accepted(sent)
+    def delete_firewall(self, request: Request) -> Any:
+        del self.firewalls[_last(request)]
+        return self._accepted(request)
 
 
-def _last(sent: Sent) -> str:
-    return sent.path.rpartition("/")[2]
+def _last(request: Request) -> str:
+    return request.path.rpartition("/")[2]
 
 
 @pytest.fixture
-def google(cloud: Serve, monkeypatch: pytest.MonkeyPatch) -> Google:
+def google(cloud: StartStub, monkeypatch: pytest.MonkeyPatch) -> Google:
     monkeypatch.setenv("CLOUD_SECRET", rsa_key())
     return Google(cloud("gce"))
 
 
-def test_an_instance(google: Google) -> None:
+def test_create_instance(google: Google) -> None:
     """https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert"""
-    account, provider, vm = launched("gce", WORKER, **SETTINGS)
-    [sent] = google.caught.writes()
-    assert shown(sent) == snapshot("""\
+    account, provider, vm = launch_vm("gce", WORKER, **SETTINGS)
+    [request] = google.stub.write_requests()
+    assert format_request(request) == snapshot("""\
 POST https://www.googleapis.com/compute/v1/projects/project_name/zones/us-central1-a/instances
 {
  "disks": [
@@ -180,30 +180,30 @@ POST https://www.googleapis.com/compute/v1/projects/project_name/zones/us-centra
  "name": "genomics-cpu-7-0123456789abcdef0123"
 }\
 """)
-    assert found(account) == vm.tags
+    assert find_tags(account) == vm.tags
     assert provider.identity() == snapshot({"driver": "gce", "project": "project_name"})
     assert provider.price("n1-standard-1", "us-central1-a", False) == snapshot(
         Price(usd_per_hour=0.04749975, source="on demand, libcloud prices of 2025-03-02")
     )
-    before = len(google.caught.sent)
+    before = len(google.stub.requests)
     account.find()
-    assert [s.path for s in google.caught.sent[before:]] == snapshot(
+    assert [s.path for s in google.stub.requests[before:]] == snapshot(
         [
             "/compute/v1/projects/project_name/aggregated/instances",
             "/compute/v1/projects/project_name/aggregated/disks",
         ]
     )
     assert list(provider.terminate([vm.id, "vm-of-nobody"])) == ["vm-of-nobody"]
-    assert shown(google.caught.writes()[-1]) == snapshot("""\
+    assert format_request(google.stub.write_requests()[-1]) == snapshot("""\
 DELETE https://www.googleapis.com/compute/v1/projects/project_name/zones/us-central1-a/instances/genomics-cpu-7-0123456789abcdef0123
 null\
 """)
 
 
 def test_tags_change_in_labels_and_metadata(google: Google) -> None:
-    account, provider, vm = launched("gce", WORKER, **SETTINGS)
+    account, provider, vm = launch_vm("gce", WORKER, **SETTINGS)
     provider.retag([vm.id], {"team": "Geo"}, [])
-    assert found(account) == {**vm.tags, "team": "Geo"}
+    assert find_tags(account) == {**vm.tags, "team": "Geo"}
     assert google.instances[0]["labels"]["team"] == "geo"
     keys = [item["key"] for item in google.instances[0]["metadata"]["items"]]
     assert keys == ["startup-script", "planapply"]
@@ -211,12 +211,12 @@ def test_tags_change_in_labels_and_metadata(google: Google) -> None:
 
 def test_firewall_rules(google: Google) -> None:
     """https://cloud.google.com/compute/docs/reference/rest/v1/firewalls/insert"""
-    account, provider, _ = launched("gce", WORKER, **SETTINGS)
+    account, provider, _ = launch_vm("gce", WORKER, **SETTINGS)
     tags = {"planapply:cluster": "Genomics", **account.tags}
-    [(name, wanted)] = provider.wanted("Genomics", WORKER).items()
+    [(name, wanted)] = provider.required_resources("Genomics", WORKER).items()
     made = provider.prepare(name, wanted, tags)
     assert google.instances[0]["tags"]["items"] == ["planapply-genomics-d9ac3711"]
-    assert "\n".join(map(shown, google.caught.writes()[1:-1])) == snapshot("""\
+    assert "\n".join(map(format_request, google.stub.write_requests()[1:-1])) == snapshot("""\
 POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewalls
 {
  "name": "planapply-genomics-d9ac3711-nodes",
@@ -262,7 +262,7 @@ POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewall
 """)
     assert provider.prepare(name, wanted, tags) == made
     assert provider.find_resources(tags) == {name: made}
-    assert provider.client.driver.in_group(made.id, {}) == snapshot(
+    assert provider.client.driver.group_arguments(made.id, {}) == snapshot(
         {"ex_tags": ["planapply-genomics-d9ac3711"]}
     )
     provider.allow(made, "198.51.100.7")
@@ -274,7 +274,7 @@ POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewall
     assert google.firewalls == {}
 
 
-def test_a_zone_that_has_no_more_of_it(google: Google) -> None:
+def test_zone_without_capacity(google: Google) -> None:
     """An operation that has ended so: nothing came of a request that was accepted."""
     google.operation = {
         "status": "DONE",
@@ -289,12 +289,12 @@ def test_a_zone_that_has_no_more_of_it(google: Google) -> None:
         },
     }
     with pytest.raises(ProviderError) as raised:
-        launched("gce", WORKER, **SETTINGS)
+        launch_vm("gce", WORKER, **SETTINGS)
     assert raised.value.kind is ErrorKind.CAPACITY
 
 
-def test_an_operation_whose_end_is_not_known(google: Google) -> None:
-    google.caught.on("GET", ".*/operations/.*", (503, {"error": {"message": "try later"}}))
+def test_operation_with_unknown_outcome(google: Google) -> None:
+    google.stub.on("GET", ".*/operations/.*", (503, {"error": {"message": "try later"}}))
     with pytest.raises(ProviderError) as raised:
-        launched("gce", WORKER, **SETTINGS)
+        launch_vm("gce", WORKER, **SETTINGS)
     assert raised.value.kind is ErrorKind.UNKNOWN

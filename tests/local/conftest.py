@@ -17,7 +17,7 @@ def account(tmp_path: Path) -> Iterator[Account]:
     with local_subject(tmp_path) as subject:
         account = Account(subject)
         yield account
-        account.end()
+        account.terminate_all()
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def scripts(account: Account) -> Callable[..., LaunchRequest]:
+def script_request(account: Account) -> Callable[..., LaunchRequest]:
     """A request whose nodes run Python code instead of Dask."""
 
     def make(*codes: str, **changes: object) -> LaunchRequest:
@@ -40,11 +40,11 @@ def scripts(account: Account) -> Callable[..., LaunchRequest]:
 
 
 @pytest.fixture
-def run(account: Account, scripts: Callable[..., LaunchRequest]) -> Callable[..., VM]:
+def run(account: Account, script_request: Callable[..., LaunchRequest]) -> Callable[..., VM]:
     """Launch one node with some Python code."""
 
     def launch(code: str, **changes: object) -> VM:
-        (vm,) = account.provider.launch(scripts(code, **changes)).vms
+        (vm,) = account.provider.launch(script_request(code, **changes)).vms
         return vm
 
     return launch

@@ -29,7 +29,7 @@ def nannies(account: Account, told: str, *names: str, **changes: object) -> Laun
     return account.launch(*names, scheduler=told, **settings)
 
 
-def test_a_cluster_computes_and_its_workers_end_with_the_scheduler(account: Account) -> None:
+def test_cluster_computes_and_workers_exit_with_the_scheduler(account: Account) -> None:
     vm = scheduler(account)
     single = nannies(account, address(vm), "cpu-0").vms[0]
     double = nannies(account, address(vm), "big-0", processes=2, options={}, group="big").vms[0]
@@ -44,14 +44,14 @@ def test_a_cluster_computes_and_its_workers_end_with_the_scheduler(account: Acco
         assert limits["big-0-0"] == limits["big-0-1"]
         assert client.dashboard_link.startswith("http://127.0.0.1:")
     account.provider.terminate([vm.id])
-    account.eventually(lambda: account.find() == [])
+    account.wait_until(lambda: account.find() == [])
     for worker in (single, double):
         log = account.provider.console(worker.id, 1)  # type: ignore[attr-defined]
         assert log == "planapply: the Dask process ended: exit code 0\n"
     account.provider.terminate([single.id, double.id])
 
 
-def test_a_tls_cluster(account: Account, folder: Path) -> None:
+def test_tls_cluster(account: Account, folder: Path) -> None:
     vm = scheduler(account, security="tls")
     nannies(account, address(vm, "tls"), "cpu-0", security="tls")
     certificate = str(folder / vm.id / "tls-certificate.pem")
@@ -68,20 +68,20 @@ def test_a_tls_cluster(account: Account, folder: Path) -> None:
         assert client.submit(sum, [1, 2]).result() == 3
 
 
-def test_a_worker_gives_up_on_a_scheduler_that_never_comes(account: Account) -> None:
+def test_worker_gives_up_on_an_absent_scheduler(account: Account) -> None:
     options = {"death_timeout": 1}
     vm = account.launch("cpu-0", cls="distributed.Worker", options=options).vms[0]
-    account.eventually(lambda: account.find() == [])
+    account.wait_until(lambda: account.find() == [])
     account.provider.terminate([vm.id])
 
 
-def test_an_idle_scheduler_ends(account: Account) -> None:
+def test_idle_scheduler_exits(account: Account) -> None:
     vm = scheduler(account, idle_timeout=0.5)
-    account.eventually(lambda: account.find() == [])
+    account.wait_until(lambda: account.find() == [])
     account.provider.terminate([vm.id])
 
 
-def test_a_killed_scheduler_ends_its_workers(account: Account) -> None:
+def test_workers_exit_after_the_scheduler_is_killed(account: Account) -> None:
     from planapply_local.vm import kill
 
     vm = scheduler(account)
@@ -91,13 +91,13 @@ def test_a_killed_scheduler_ends_its_workers(account: Account) -> None:
     ) as client:
         client.wait_for_workers(1, timeout=PATIENCE)
     kill(vm.id)
-    account.eventually(lambda: account.find() == [])
+    account.wait_until(lambda: account.find() == [])
     account.provider.terminate([vm.id, worker.id])
 
 
-def test_a_class_that_does_not_exist_is_told_by_the_log(account: Account) -> None:
+def test_unknown_class_is_logged(account: Account) -> None:
     vm = scheduler(account, cls="nowhere.Scheduler")
-    account.eventually(lambda: account.find() == [])
+    account.wait_until(lambda: account.find() == [])
     log = account.provider.console(vm.id, 2)  # type: ignore[attr-defined]
     assert "No module named 'nowhere'" in log
     account.provider.terminate([vm.id])

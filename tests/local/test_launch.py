@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conformance.subjects import Account
 from planapply_local import PLUGIN, LocalSettings
-from planapply_local.vm import KEEPER, processes
+from planapply_local.vm import ENV_SUPERVISOR, find_processes
 from pydantic import ValidationError
 
 from planapply.model.node import NodeConfig
@@ -64,17 +64,17 @@ def _keepers(request: LaunchRequest) -> Counter[str]:
     """How many keepers each VM of the batch has; for an instant its child is still its copy."""
     return Counter(
         id
-        for id, members in processes().items()
+        for id, members in find_processes().items()
         for _, environment in members
-        if KEEPER in environment and id.startswith(f"vm-{request.token}-")
+        if ENV_SUPERVISOR in environment and id.startswith(f"vm-{request.token}-")
     )
 
 
 @pytest.mark.parametrize("moment", range(10))
-def test_a_launch_that_was_killed_is_completed(
-    moment: int, account: Account, folder: Path, scripts: Callable[..., LaunchRequest]
+def test_killed_launch_is_completed(
+    moment: int, account: Account, folder: Path, script_request: Callable[..., LaunchRequest]
 ) -> None:
-    request = scripts(*["import time; time.sleep(1000)"] * len(NAMES))
+    request = script_request(*["import time; time.sleep(1000)"] * len(NAMES))
     with _launcher(request, folder) as launcher:
         assert launcher.stdout
         assert launcher.stdout.readline() == "asking\n"
@@ -84,13 +84,13 @@ def test_a_launch_that_was_killed_is_completed(
     assert [vm.name for vm in result.vms] == [*NAMES]
     assert result.shortfall is None
     assert account.find() == sorted(result.vms, key=lambda vm: (vm.launched_at or 0.0, vm.id))
-    account.eventually(lambda: _keepers(request) == Counter({vm.id: 1 for vm in result.vms}))
+    account.wait_until(lambda: _keepers(request) == Counter({vm.id: 1 for vm in result.vms}))
 
 
-def test_many_processes_may_ask_with_one_token(
-    account: Account, folder: Path, scripts: Callable[..., LaunchRequest]
+def test_concurrent_launches_with_one_token(
+    account: Account, folder: Path, script_request: Callable[..., LaunchRequest]
 ) -> None:
-    request = scripts(*["import time; time.sleep(1000)"] * len(NAMES))
+    request = script_request(*["import time; time.sleep(1000)"] * len(NAMES))
     with ExitStack() as stack:  # waits for them whatever happens: none may launch after the test
         launchers = [stack.enter_context(_launcher(request, folder)) for _ in range(3)]
         assert [launcher.stdout and launcher.stdout.read() for launcher in launchers] == (
@@ -98,25 +98,25 @@ def test_many_processes_may_ask_with_one_token(
         )
     assert [launcher.returncode for launcher in launchers] == [0, 0, 0]
     assert {vm.name for vm in account.find()} == {*NAMES}
-    account.eventually(lambda: set(_keepers(request).values()) == {1})
+    account.wait_until(lambda: set(_keepers(request).values()) == {1})
 
 
-def test_one_that_has_ended_is_not_started_again(
-    account: Account, folder: Path, scripts: Callable[..., LaunchRequest]
+def test_terminated_vm_is_not_started_again(
+    account: Account, folder: Path, script_request: Callable[..., LaunchRequest]
 ) -> None:
-    request = scripts("import time; time.sleep(1000)", "raise SystemExit('no such class')")
+    request = script_request("import time; time.sleep(1000)", "raise SystemExit('no such class')")
     account.provider.launch(request)
-    account.eventually(lambda: [vm.name for vm in account.find()] == ["cpu-0"])
+    account.wait_until(lambda: [vm.name for vm in account.find()] == ["cpu-0"])
     result = account.provider.launch(request)
     assert [vm.name for vm in result.vms] == ["cpu-0"]
     assert result.shortfall is not None
-    assert result.shortfall.kind is ErrorKind.SPENT
+    assert result.shortfall.kind is ErrorKind.TOKEN_SPENT
     assert result.shortfall.summary == "started, and ended at once: cpu-1"
     assert "no such class" in result.shortfall.detail
     assert [path.name for path in folder.glob("vm-*")] == [f"vm-{request.token}-0"]
 
 
-def test_schedulers_get_ports_of_their_own(account: Account) -> None:
+def test_schedulers_get_separate_ports(account: Account) -> None:
     ports = [
         account.launch("scheduler", scheduler=None, group="scheduler", cls="distributed.Scheduler")
         .vms[0]
@@ -134,7 +134,7 @@ def _refused(request: LaunchRequest, folder: Path) -> ProviderError:
     return raised.value
 
 
-def test_a_folder_that_can_not_be_written(account: Account, tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported(account: Account, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     error = _refused(account.request("cpu-0"), file / "folder")
@@ -142,7 +142,7 @@ def test_a_folder_that_can_not_be_written(account: Account, tmp_path: Path) -> N
     assert f"'{file / 'folder'}'" in error.summary
 
 
-def test_a_python_that_can_not_start(
+def test_broken_python_is_reported(
     account: Account, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = account.request("cpu-0")
@@ -162,7 +162,7 @@ def test_a_python_that_can_not_start(
         ({"interface": "eth99"}, "this machine has no network interface 'eth99'"),
     ],
 )
-def test_an_address_that_can_not_be(
+def test_invalid_address_is_reported(
     account: Account, folder: Path, options: dict[str, object], summary: str
 ) -> None:
     request = account.request("scheduler", scheduler=None, group="scheduler", options=options)
@@ -171,7 +171,7 @@ def test_an_address_that_can_not_be(
     assert error.summary.startswith(summary)
 
 
-def test_a_token_is_no_path(folder: Path) -> None:
+def test_token_with_a_path_is_refused(folder: Path) -> None:
     request = LaunchRequest(
         token="../../up",
         names=("cpu-0",),
@@ -184,7 +184,7 @@ def test_a_token_is_no_path(folder: Path) -> None:
     assert _refused(replace(request, token="x" * 65), folder).kind is ErrorKind.REJECTED
 
 
-def test_an_id_from_a_broken_state_removes_nothing(account: Account, folder: Path) -> None:
+def test_invalid_id_removes_nothing(account: Account, folder: Path) -> None:
     folder.mkdir()
     kept = folder / "kept"
     kept.touch()
@@ -193,7 +193,7 @@ def test_an_id_from_a_broken_state_removes_nothing(account: Account, folder: Pat
     kept.unlink()
 
 
-def test_the_setting_folder() -> None:
+def test_setting_folder() -> None:
     with pytest.raises(ValidationError, match="give an absolute path"):
         LocalSettings(folder="here")
     provider = PLUGIN.connect(LocalSettings(folder="~/there"))

@@ -13,11 +13,11 @@ NAMES = st.lists(
 
 
 @given(NAMES)
-def test_ranges_keep_names_and_their_order(names: list[str]) -> None:
+def test_ranges_round_trip_names_in_order(names: list[str]) -> None:
     assert from_ranges(to_ranges(names)) == names
 
 
 @given(NAMES, st.integers(-2, 15))
-def test_a_place_picks_the_name_that_is_there(names: list[str], place: int) -> None:
+def test_name_at_returns_the_name_at_an_index(names: list[str], place: int) -> None:
     expected = names[place] if 0 <= place < len(names) else None
     assert name_at(to_ranges(names), place) == expected

@@ -4,7 +4,7 @@ from typing import Any
 
 from specs import CLOUD, LOCAL
 
-from planapply.model.desired import Desired, desired, requirements_key
+from planapply.model.desired import DesiredState, build_desired_state, requirements_key
 from planapply.model.node import NodeConfig, Requirements
 from planapply.model.spec import NodeSettings, SchedulerSettings, Spec, WorkerGroup
 from planapply.provider import Plugin
@@ -12,9 +12,9 @@ from planapply.provider import Plugin
 
 def wanted(
     document: dict[str, Any], plugin: Plugin = CLOUD, pins: dict[str, Any] | None = None
-) -> Desired:
+) -> DesiredState:
     cluster = {"name": "genomics", **document.pop("cluster", {})}
-    return desired(Spec.model_validate({"cluster": cluster, **document}), plugin, pins or {})
+    return build_desired_state(Spec.model_validate({"cluster": cluster, **document}), plugin, pins or {})
 
 
 def group(document: dict[str, Any], plugin: Plugin = CLOUD, **pins: Any) -> NodeConfig:
@@ -24,7 +24,7 @@ def group(document: dict[str, Any], plugin: Plugin = CLOUD, **pins: Any) -> Node
     return wanted(document, plugin, pins).groups[0].config
 
 
-def test_defaults_hold_where_a_node_says_nothing() -> None:
+def test_defaults_apply_to_unset_node_settings() -> None:
     want = wanted(
         {
             "defaults": {"size": "small", "spot": True, "disk": "100 GiB", "zones": ("a",)},
@@ -39,7 +39,7 @@ def test_defaults_hold_where_a_node_says_nothing() -> None:
     assert want.groups[0].config.zones == ("a",)
 
 
-def test_tags_and_create_are_joined_and_the_nearest_wins() -> None:
+def test_tags_and_create_are_merged_and_the_most_specific_wins() -> None:
     config = group(
         {
             "cluster": {"tags": {"a": "cluster", "b": "cluster", "c": "cluster"}},
@@ -52,7 +52,7 @@ def test_tags_and_create_are_joined_and_the_nearest_wins() -> None:
     assert config.create == {"x": 1, "y": 2}
 
 
-def test_a_size_and_what_it_must_have_replace_each_other() -> None:
+def test_size_and_requirements_replace_each_other() -> None:
     named = group({"defaults": {"cpus": 8}, "cpu": {"size": "big"}})
     assert (named.size, named.requirements) == (("big",), None)
     described = group({"defaults": {"size": "big", "arch": "arm64"}, "cpu": {"cpus": 4}})
@@ -60,7 +60,7 @@ def test_a_size_and_what_it_must_have_replace_each_other() -> None:
     assert described.requirements == Requirements(cpus=4, arch="arm64")
 
 
-def test_chosen_sizes_are_pinned_and_what_they_were_chosen_for_counts_no_more() -> None:
+def test_pinned_sizes_replace_requirements_in_the_digest() -> None:
     requirements = Requirements(cpus=4, memory=32 << 30)
     assert requirements_key(requirements) == "cpus=4,memory=34359738368"
     document = {"cpu": {"cpus": 4, "memory": "32 GiB"}}
@@ -69,13 +69,13 @@ def test_chosen_sizes_are_pinned_and_what_they_were_chosen_for_counts_no_more() 
     assert pinned.digest == group({"cpu": {"size": ["big", "bigger"]}}).digest
 
 
-def test_settings_of_the_provider_go_where_their_effect_is() -> None:
+def test_provider_settings_reach_nodes_only_if_they_affect_them() -> None:
     want = wanted({"provider": {"folder": "/x", "region": "eu-west-1"}})
     assert want.settings == {"folder": "/x", "region": "eu-west-1"}
     assert want.scheduler.provider == {"region": "eu-west-1"}
 
 
-def test_timeouts_go_where_they_work() -> None:
+def test_timeouts_reach_the_scheduler_and_the_groups() -> None:
     want = wanted(
         {
             "cluster": {"idle_timeout": "30 min", "ttl": "12 h"},
@@ -88,20 +88,20 @@ def test_timeouts_go_where_they_work() -> None:
     assert (cpu.count, cpu.min, cpu.max, cpu.config.processes) == (None, 0, 3, 2)
 
 
-def test_security_is_the_providers_unless_the_spec_says() -> None:
+def test_security_defaults_to_the_providers() -> None:
     assert wanted({}, CLOUD).security == "tls"
     assert wanted({}, LOCAL).scheduler.security == "none"
     assert wanted({"cluster": {"security": "none"}}, CLOUD).scheduler.security == "none"
 
 
-def test_what_the_provider_makes_no_use_of_replaces_no_node() -> None:
+def test_settings_ignored_by_the_provider_do_not_change_the_digest() -> None:
     plain = group({})
     assert group({"cpu": {"create": {"x": 1}}}).digest == plain.digest
     assert group({"environment": {"docker": "x"}}).digest == plain.digest
     assert group({"environment": {"docker": "x"}}, LOCAL).digest != plain.digest
 
 
-def test_each_node_setting_reaches_the_config() -> None:
+def test_every_node_setting_reaches_the_config() -> None:
     for name in NodeSettings.model_fields:
         assert name in {**NodeConfig.model_fields, **Requirements.model_fields}
     for model in (SchedulerSettings, WorkerGroup):

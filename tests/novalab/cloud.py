@@ -14,7 +14,7 @@ from typing import Any
 from novalab.install import python
 
 USER, PASSWORD = "dask", "correct horse"
-START = 600.0  # seconds: 8 on an idle machine
+START_TIMEOUT = 600.0  # seconds: 8 on an idle machine
 
 
 class Cloud:
@@ -43,22 +43,22 @@ class Cloud:
             "create": {"networks": ["private"]},
         }
 
-    def fault(self, method: str, path: str, **how: Any) -> None:
+    def fault(self, method: str, path: str, **fields: Any) -> None:
         """What goes wrong with calls whose path ends so: `status`, `html`, `lost` ("before" or
         "after" it is carried out), `delay`; from the `at`th on, for `times` calls."""
-        self._rule("fault", method=method, path=path, **how)
+        self._control("fault", method=method, path=path, **fields)
 
-    def fault_any(self, method: str, prefix: str, **how: Any) -> None:
+    def fault_any(self, method: str, prefix: str, **fields: Any) -> None:
         """The same for calls whose path begins so."""
-        self._rule("fault", method=method, prefix=prefix, **how)
+        self._control("fault", method=method, prefix=prefix, **fields)
 
     def clear(self) -> None:
         """Take all faults away and forget the calls so far."""
-        self._rule("clear")
+        self._control("clear")
 
     def expire(self) -> None:
         """End every session."""
-        self._rule("expire")
+        self._control("expire")
 
     def quota(self, instances: int, counts: str = "at once") -> None:
         """How many servers the project may have; -1 is any number. At first it is 10.
@@ -66,35 +66,35 @@ class Cloud:
         With `counts="late"`, as Nova does by default, those are counted that are built already: it
         accepts too many at a time, and lets the last ones fail.
         """
-        self._rule("quota", instances=instances, counts=counts)
+        self._control("quota", instances=instances, counts=counts)
 
     def calls(self, method: str, path: str) -> int:
         """How many of them came whose path ends so."""
-        return sum(m == method and p.endswith(path) for m, p in self._rule("log"))
+        return sum(m == method and p.endswith(path) for m, p in self._control("log"))
 
     def bodies(self, method: str, path: str) -> list[str]:
         """What was sent with those calls."""
-        found: list[str] = self._rule("bodies", method=method, path=path)
+        found: list[str] = self._control("bodies", method=method, path=path)
         return found
 
     def groups(self) -> list[dict[str, Any]]:
         """Neutron's security groups."""
-        found: list[dict[str, Any]] = self._rule("groups")
+        found: list[dict[str, Any]] = self._control("groups")
         return found
 
     def servers(self) -> list[dict[str, Any]]:
         """What really exists."""
-        found: list[dict[str, Any]] = self._rule("servers")
+        found: list[dict[str, Any]] = self._control("servers")
         return found
 
     def remove_all(self) -> None:
         """End every server, whoever has made it."""
-        while self.settled():  # also what an asker who was killed has asked for
-            self._rule("remove_all")
+        while self.wait_until_idle():  # also what an asker who was killed has asked for
+            self._control("remove_all")
 
-    def said(self) -> str:
+    def log_text(self) -> str:
         """The last of Nova's own log, for whoever wants to know why."""
-        return str(self._rule("said"))
+        return str(self._control("log_text"))
 
     def spec(self, workers: int, more: str = "", **provider: str) -> str:
         """A spec for a cluster on it, with lines for the group of workers."""
@@ -120,24 +120,24 @@ image = "fakeimage7"
 count = {workers}
 {more}"""
 
-    def settled(self) -> list[dict[str, Any]]:
+    def wait_until_idle(self) -> list[dict[str, Any]]:
         """The same, once nothing is being built or deleted any more."""
-        until = time.monotonic() + 300
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
             began = time.monotonic()
-            asked = self._rule("under_way")  # by one who was killed, maybe
+            active_calls = self._control("active_calls")  # by one who was killed, maybe
             servers = self.servers()
-            moving = ("BUILD", "DELETED")
-            if not asked and not any(
-                s["status"] in moving or s["OS-EXT-STS:task_state"] for s in servers
+            changing = ("BUILD", "DELETED")
+            if not active_calls and not any(
+                s["status"] in changing or s["OS-EXT-STS:task_state"] for s in servers
             ):
                 return servers
             time.sleep(0.05 + 3 * (time.monotonic() - began))  # Nova needs the time for itself
         raise AssertionError(f"Nova does not come to rest: {servers}")
 
-    def _rule(self, name: str, **how: Any) -> Any:
+    def _control(self, name: str, **fields: Any) -> Any:
         request = urllib.request.Request(
-            f"{self.url}/_lab/{name}", json.dumps(how).encode(), method="POST"
+            f"{self.url}/_lab/{name}", json.dumps(fields).encode(), method="POST"
         )
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
@@ -158,17 +158,17 @@ def serve() -> Iterator[Cloud]:
     assert process.stdin
     assert process.stdout
     assert process.stderr
-    said: list[str] = []
-    reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
+    stderr_lines: list[str] = []
+    reader = threading.Thread(target=lambda: stderr_lines.extend(process.stderr), daemon=True)
     reader.start()
-    killer = threading.Timer(START, process.kill)
+    killer = threading.Timer(START_TIMEOUT, process.kill)
     killer.start()
     try:
         url = process.stdout.readline().strip()
         killer.cancel()
         if not url:
             process.wait()
-            raise RuntimeError(f"Nova did not start:\n{''.join(said)[-4000:]}")
+            raise RuntimeError(f"Nova did not start:\n{''.join(stderr_lines)[-4000:]}")
         yield Cloud(url)
     finally:
         killer.cancel()

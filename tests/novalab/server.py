@@ -90,7 +90,7 @@ class Neutron(nova_fixtures.NeutronFixture):
     def groups(self):
         return self._security_groups
 
-    def used(self):
+    def groups_in_use(self):
         """Ids of the groups that ports are in."""
         return {group for port in self._ports.values() for group in port.get("security_groups", ())}
 
@@ -108,21 +108,21 @@ class Cells(nova_fixtures.CellDatabases):
         return getattr(context, "db_connection", None) or self._default_ctxt_mgr
 
 
-def check_quota(context, flavor, min_count, max_count, **how):
+def check_quota(context, flavor, min_count, max_count, **fields):
     """Nova's, which lets a request pass that comes before the earlier ones are built: here every
     one, however slow its client is. What is built is counted as ever, by a request for none."""
     if max_count and not CONF.quota.count_usage_from_placement:
         return max_count
-    return _check_quota(context, flavor, min_count, max_count, **how)
+    return _real_check_quota(context, flavor, min_count, max_count, **fields)
 
 
-_check_quota, compute_utils.check_num_instances_quota = (
+_real_check_quota, compute_utils.check_num_instances_quota = (
     compute_utils.check_num_instances_quota,
     check_quota,
 )
 
 
-class Refused(Exception):
+class ApiError(Exception):
     def __init__(self, status, message):
         self.status, self.message = status, message
 
@@ -130,30 +130,30 @@ class Refused(Exception):
 class OpenStack:
     """Everything behind the port."""
 
-    def __init__(self, nova, flags, neutron, glance, said):
+    def __init__(self, nova, flags, neutron, glance, log_text):
         self.nova, self.flags, self.neutron, self.glance = nova, flags, neutron, glance
-        self.said = said
+        self.log_text = log_text
         self.url = ""
         self.tokens = {}
         self.faults, self.log, self.bodies = [], [], []
-        self.under_way = 0
+        self.active_calls = 0
         self.lock = threading.Lock()
 
     def answer(self, method, path, query, headers, body, connection):
         """(status, headers, body), or None where the connection is dropped."""
         if path.startswith("/_lab/"):
-            value = self.rule(path.removeprefix("/_lab/"), json.loads(body or b"{}"))
+            value = self.control(path.removeprefix("/_lab/"), json.loads(body or b"{}"))
             return 200, {"Content-Type": JSON}, json.dumps(value).encode()
         with self.lock:
-            self.under_way += 1
+            self.active_calls += 1
         try:
             return self._answer(method, path, query, headers, body)
         finally:
             with self.lock:
-                self.under_way -= 1
+                self.active_calls -= 1
 
     def _answer(self, method, path, query, headers, body):
-        fault = self._strike(method, path)
+        fault = self._match_fault(method, path)
         self.log.append([method, path])
         self.bodies.append((method, path, body.decode(errors="replace")))
         time.sleep(fault.get("delay", 0.0))
@@ -165,13 +165,13 @@ class OpenStack:
             return self._error(fault["status"], fault.get("message", "set by the lab"))
         try:
             result = self._route(method, path, query, headers, body)
-        except Refused as refused:
-            result = self._error(refused.status, refused.message)
+        except ApiError as error:
+            result = self._error(error.status, error.message)
         return None if fault.get("lost") == "after" else result
 
-    def rule(self, name, how):
+    def control(self, name, fields):
         if name == "fault":
-            self.faults.append({"at": 1, "times": 1, "seen": 0, "hits": 0, **how})
+            self.faults.append({"at": 1, "times": 1, "seen": 0, "hits": 0, **fields})
         elif name == "clear":
             self.faults.clear()
             self.log.clear()
@@ -180,20 +180,20 @@ class OpenStack:
             self.tokens.clear()
         elif name == "quota":
             # Counted when asked for, or only once they are built: then Nova accepts too many first.
-            early = how["counts"] == "at once"
-            limits = {"instances": how["instances"], "cores": -1, "ram": -1}
+            early = fields["counts"] == "at once"
+            limits = {"instances": fields["instances"], "cores": -1, "ram": -1}
             self.flags(count_usage_from_placement=early, **limits, group="quota")
         elif name == "remove_all":
-            for server in self.rule("servers", {}):
+            for server in self.control("servers", {}):
                 self._nova("DELETE", f"/v2.1/servers/{server['id']}", "", {}, b"")
-        elif name == "under_way":
-            return self.under_way
-        elif name == "said":
-            return self.said()[-20_000:]
+        elif name == "active_calls":
+            return self.active_calls
+        elif name == "log_text":
+            return self.log_text()[-20_000:]
         elif name == "groups":
             return list(self.neutron.groups().values())
         elif name == "bodies":
-            wanted = (how["method"], how["path"])
+            wanted = (fields["method"], fields["path"])
             return [
                 body
                 for method, path, body in self.bodies
@@ -209,7 +209,7 @@ class OpenStack:
             raise AssertionError(name)
         return None
 
-    def _strike(self, method, path):
+    def _match_fault(self, method, path):
         with self.lock:
             for fault in self.faults:
                 prefix, suffix = fault.get("prefix", ""), fault.get("path", "")
@@ -230,7 +230,7 @@ class OpenStack:
             return self._log_in(json.loads(body))
         expires = self.tokens.get(headers.get("X-Auth-Token"))
         if expires is None or expires < time.time():
-            raise Refused(401, "The request you have made requires authentication.")
+            raise ApiError(401, "The request you have made requires authentication.")
         service, _, rest = path.lstrip("/").partition("/")
         if service == "compute":
             return self._nova(method, f"/{rest}", query, headers, body)
@@ -241,11 +241,11 @@ class OpenStack:
     def _log_in(self, asked):
         user = asked["auth"]["identity"]["password"]["user"]
         if (user["name"], user["password"]) != (USER, PASSWORD):
-            raise Refused(401, "The request you have made requires authentication.")
+            raise ApiError(401, "The request you have made requires authentication.")
         token = uuid.uuid4().hex
-        until = time.time() + TOKEN_LIFE
-        self.tokens[token] = until
-        when = datetime.datetime.fromtimestamp(until, datetime.UTC)
+        expires_at = time.time() + TOKEN_LIFE
+        self.tokens[token] = expires_at
+        when = datetime.datetime.fromtimestamp(expires_at, datetime.UTC)
         catalog = [
             {
                 "type": kind,
@@ -281,8 +281,8 @@ class OpenStack:
     def _nova(self, method, path, query, headers, body):
         found = {}
 
-        def start_response(status, its_headers, exc_info=None):
-            found["status"], found["headers"] = int(status.split()[0]), dict(its_headers)
+        def start_response(status, response_headers, exc_info=None):
+            found["status"], found["headers"] = int(status.split()[0]), dict(response_headers)
 
         url = urlsplit(self.url)
         environ = {
@@ -329,7 +329,7 @@ class OpenStack:
             return {"images": images, "schema": "/v2/schemas/images", "first": "/v2/images"}
         found = [image for image in images if image["id"] == rest.rpartition("/")[2]]
         if not found:
-            raise Refused(404, "No image found")
+            raise ApiError(404, "No image found")
         return found[0]
 
     def _network(self, method, rest, asked):
@@ -357,9 +357,9 @@ class OpenStack:
                 return self._json(201, {"security_group": made})
             if (method, kind) == ("DELETE", "security-groups"):
                 if id[0] not in groups:
-                    raise Refused(404, f"Security group {id[0]} does not exist")
-                if id[0] in self.neutron.used():
-                    raise Refused(409, f"Security Group {id[0]} in use.")
+                    raise ApiError(404, f"Security group {id[0]} does not exist")
+                if id[0] in self.neutron.groups_in_use():
+                    raise ApiError(409, f"Security Group {id[0]} in use.")
                 del groups[id[0]]
                 return 204, {}, b""
             if (method, kind) == ("POST", "security-group-rules"):
@@ -372,7 +372,7 @@ class OpenStack:
                     rules = group["security_group_rules"]
                     rules[:] = [rule for rule in rules if rule["id"] != id[0]]
                 return 204, {}, b""
-        raise Refused(404, f"the lab has no {method} {rest}")
+        raise ApiError(404, f"the lab has no {method} {rest}")
 
     def _rule(self, group, rule):
         empty = dict.fromkeys(
@@ -420,7 +420,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Run(integrated_helpers._IntegratedTestBase):
+class ServerRun(integrated_helpers._IntegratedTestBase):
     """One test of Nova's own kind, which lasts as long as the server shall run."""
 
     CAST_AS_CALL = False  # as in production: the API answers while the server is being built
@@ -440,8 +440,8 @@ class Run(integrated_helpers._IntegratedTestBase):
     def test_serve(self):
         warnings.simplefilter("ignore")  # which a test of Nova's takes for errors
         logging.getLogger().setLevel(logging.INFO)  # else it formats each debug line, and drops it
-        said = lambda: self.stdlog.logger.output  # noqa: E731
-        cloud = OpenStack(self.api_fixture.app(), self.flags, self.neutron, self.glance, said)
+        log_text = lambda: self.stdlog.logger.output  # noqa: E731
+        cloud = OpenStack(self.api_fixture.app(), self.flags, self.neutron, self.glance, log_text)
         handler = type("Bound", (Handler,), {"cloud": cloud})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
@@ -452,5 +452,5 @@ class Run(integrated_helpers._IntegratedTestBase):
 
 
 if __name__ == "__main__":
-    unittest.TextTestRunner(stream=sys.stderr).run(unittest.TestSuite([Run("test_serve")]))
+    unittest.TextTestRunner(stream=sys.stderr).run(unittest.TestSuite([ServerRun("test_serve")]))
     os._exit(0)

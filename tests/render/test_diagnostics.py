@@ -6,14 +6,14 @@ from inline_snapshot import snapshot
 
 from planapply.model.diagnostics import Diagnostic, Severity, Source
 from planapply.render.diagnostics import diagnostic_lines
-from planapply.render.text import plain
+from planapply.render.text import to_plain_text
 
 
 def text(*diagnostics: Diagnostic, width: int = 80) -> str:
-    return plain(diagnostic_lines(diagnostics, width))
+    return to_plain_text(diagnostic_lines(diagnostics, width))
 
 
-def test_errors_and_warnings_with_their_lines() -> None:
+def test_errors_and_warnings_show_source_lines() -> None:
     wrong = Diagnostic(
         summary='`workers.cpu.count` must be a whole number, not "4"',
         detail="Write count = 4, without quotes.",
@@ -75,7 +75,7 @@ on the device
 """)
 
 
-def test_a_long_line_shows_the_part_that_is_meant() -> None:
+def test_long_source_line_shows_the_relevant_part() -> None:
     line = "packages = [" + ", ".join(f'"package-{i}"' for i in range(100)) + "]"
     places = [1, line.index('"package-50"') + 1, len(line)]
     wrong = [

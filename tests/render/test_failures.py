@@ -4,7 +4,7 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.render.failures import failure_diagnostics
 
 
-def test_nodes_that_failed_alike_share_an_error() -> None:
+def test_equal_failures_share_an_error() -> None:
     failures = {
         "cpu-2": PlanapplyError("cpu-2: no capacity for m7i.large", "Try another zone."),
         "scheduler": PlanapplyError("scheduler ended before it joined"),
@@ -20,7 +20,7 @@ def test_nodes_that_failed_alike_share_an_error() -> None:
     assert failure_diagnostics({}) == []
 
 
-def test_of_many_that_differ_only_the_first_are_told_in_full() -> None:
+def test_only_the_first_of_many_failures_are_printed_in_full() -> None:
     failures = {f"cpu-{i}": PlanapplyError(f"cpu-{i}: error {i}", "x") for i in range(100)}
     told = failure_diagnostics(failures)
     assert [d.summary for d in told] == [

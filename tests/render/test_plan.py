@@ -9,9 +9,9 @@ from inline_snapshot import snapshot
 
 from planapply.model.names import from_ranges
 from planapply.model.node import Environment, NodeConfig, Requirements
-from planapply.model.plan import Action, Change, Cost, Elastic, FieldChange, Plan
-from planapply.render.plan import cost_text, plan_lines, runs
-from planapply.render.text import plain
+from planapply.model.plan import Action, Change, Cost, ElasticGroup, FieldChange, Plan
+from planapply.render.plan import format_cost, plan_lines, group_changes
+from planapply.render.text import to_plain_text
 
 SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler", size=("m7i.large",))
 CPU = NodeConfig(
@@ -59,10 +59,10 @@ def plan(*changes: Change, **more: Any) -> Plan:
 
 
 def text(plan: Plan, width: int = 80, **options: Any) -> str:
-    return plain(plan_lines(plan, width, **options))
+    return to_plain_text(plan_lines(plan, width, **options))
 
 
-def test_the_contracts_example() -> None:
+def test_example_of_the_contract() -> None:
     fields = FieldChange(path="options.nthreads", before=4, after=8)
     made = plan(
         create("scheduler", SCHEDULER),
@@ -83,7 +83,7 @@ Cost: 9.41 USD/h -> 12.80 USD/h (on demand, libcloud prices of 2025-03-02)
 """)
 
 
-def test_runs_break_where_nodes_differ() -> None:
+def test_ranges_split_where_nodes_differ() -> None:
     made = plan(
         *(create(f"cpu-{i}", CPU) for i in (0, 1, 3)),
         *(create(f"cpu-{i}", CPU, f"its VM i-{i} is gone", vm=f"i-{i}") for i in (4, 5)),
@@ -107,7 +107,7 @@ Plan: 7 to add, 0 to change, 3 to destroy.
 """)
 
 
-def test_destroy_ends_in_reverse_and_reads_forwards() -> None:
+def test_destroy_runs_in_reverse_and_prints_in_order() -> None:
     made = plan(
         *(destroy(f"cpu-{i}", CPU, "destroy was asked for") for i in reversed(range(12))),
         destroy("scheduler", SCHEDULER, "destroy was asked for"),
@@ -259,8 +259,8 @@ def test_reasons_and_groups_without_a_size() -> None:
         provider="local",
         settings={},
         elastic={
-            "big": Elastic(nodes=1, min=0, max=10),
-            "none": Elastic(nodes=0, min=0, max=100),
+            "big": ElasticGroup(nodes=1, min=0, max=10),
+            "none": ElasticGroup(nodes=0, min=0, max=100),
         },
     )
     assert text(made) == snapshot("""\
@@ -293,8 +293,8 @@ def test_no_changes(more: dict[str, Any], said: str) -> None:
     assert text(plan(**more), drift=False) == said
 
 
-def test_no_changes_of_an_elastic_group_still_say_who_moves_it() -> None:
-    elastic = {"cpu": Elastic(nodes=3, min=0, max=10)}
+def test_no_changes_message_explains_how_to_scale_an_elastic_group() -> None:
+    elastic = {"cpu": ElasticGroup(nodes=3, min=0, max=10)}
     assert text(plan(elastic=elastic, cost=Cost(before=1.0, after=1.0))) == snapshot("""\
 No changes. Cluster "genomics" is as its spec says.
 Cost: 1.00 USD/h
@@ -331,10 +331,10 @@ changed in the cloud is recorded; no VM is launched or ended.
     ],
 )
 def test_cost(cost: Cost, said: str) -> None:
-    assert cost_text(cost) == said
+    assert format_cost(cost) == said
 
 
-def test_colours_are_terraforms() -> None:
+def test_colors_match_terraforms() -> None:
     made = plan(
         create("cpu-0", CPU),
         replace("gpu-0", FieldChange(path="size", before="a", after="b")),
@@ -373,9 +373,9 @@ CHANGES = st.builds(
 
 @settings(max_examples=40)
 @given(st.lists(CHANGES, unique_by=lambda change: change.name), st.integers(1, 200))
-def test_any_plan_reads_and_each_change_is_in_one_run(changes: list[Change], width: int) -> None:
+def test_any_plan_renders_with_each_change_in_one_range(changes: list[Change], width: int) -> None:
     printed = text(plan(*changes), width)
     assert printed.replace("\n", "").replace("\t", "").isprintable()
-    found = [name for run in runs(changes) for name in from_ranges([run.name])]
+    found = [name for run in group_changes(changes) for name in from_ranges([run.name])]
     assert sorted(found) == sorted(change.name for change in changes)
-    assert all(run.name in printed for run in runs(changes))
+    assert all(run.name in printed for run in group_changes(changes))

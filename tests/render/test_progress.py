@@ -5,7 +5,7 @@ from inline_snapshot import snapshot
 from planapply.model.event import Event
 from planapply.model.plan import Action, Change, Plan
 from planapply.render.progress import Progress, event_text
-from planapply.render.text import plain
+from planapply.render.text import to_plain_text
 
 
 def plan(**actions: list[str]) -> Plan:
@@ -61,16 +61,16 @@ took over the lock of a process that has died
 
 
 def shown(progress: Progress, now: float, width: int = 80, height: int = 24) -> str:
-    return plain(progress.lines(now, width, height))
+    return to_plain_text(progress.lines(now, width, height))
 
 
-def test_a_line_a_node() -> None:
+def test_one_line_per_node() -> None:
     progress = Progress()
-    progress.take(Event(event="waiting", message="for the state's lock: me@host"), 0.0)
+    progress.update(Event(event="waiting", message="for the state's lock: me@host"), 0.0)
     assert shown(progress, 5.0) == snapshot("  0:00  waiting for the state's lock: me@host\n")
 
     progress.expect(plan(create=["scheduler", "cpu-0", "cpu-1"], destroy=["cpu-2"]), 10.0)
-    progress.take(Event(event="retiring", names=("cpu-2",)), 10.0)
+    progress.update(Event(event="retiring", names=("cpu-2",)), 10.0)
     assert shown(progress, 11.0) == snapshot("""\
   scheduler
   cpu-0
@@ -79,9 +79,9 @@ def test_a_line_a_node() -> None:
   0:01  waiting for cpu-2 to hand over data
 """)
 
-    progress.take(Event(event="terminating", names=("cpu-2",)), 12.0)
-    progress.take(Event(event="terminated", names=("cpu-2",)), 14.0)
-    progress.take(Event(event="launching", names=("scheduler",), message="m7i.large"), 14.0)
+    progress.update(Event(event="terminating", names=("cpu-2",)), 12.0)
+    progress.update(Event(event="terminated", names=("cpu-2",)), 14.0)
+    progress.update(Event(event="launching", names=("scheduler",), message="m7i.large"), 14.0)
     assert shown(progress, 15.0) == snapshot("""\
   scheduler   0:01   launching (m7i.large)
   cpu-0
@@ -90,11 +90,11 @@ def test_a_line_a_node() -> None:
   0:05  waiting for the answer about scheduler
 """)
 
-    progress.take(Event(event="launched", names=("scheduler",)), 15.0)
-    progress.take(Event(event="launching", names=("cpu-0", "cpu-1")), 15.0)
-    progress.take(Event(event="launched", names=("cpu-0", "cpu-1")), 16.0)
-    progress.take(Event(event="joined", names=("scheduler", "cpu-0")), 80.0)
-    progress.take(Event(event="failed", names=("cpu-1",), message="ended before it joined"), 81.0)
+    progress.update(Event(event="launched", names=("scheduler",)), 15.0)
+    progress.update(Event(event="launching", names=("cpu-0", "cpu-1")), 15.0)
+    progress.update(Event(event="launched", names=("cpu-0", "cpu-1")), 16.0)
+    progress.update(Event(event="joined", names=("scheduler", "cpu-0")), 80.0)
+    progress.update(Event(event="failed", names=("cpu-1",), message="ended before it joined"), 81.0)
     assert shown(progress, 90.0) == snapshot("""\
   scheduler   1:06   joined
   cpu-0       1:05   joined
@@ -113,14 +113,14 @@ def test_a_line_a_node() -> None:
     assert progress.counts(["cpu-1"]) == (2, 0, 1)
 
 
-def test_bars_where_there_are_many() -> None:
+def test_many_nodes_are_shown_as_bars() -> None:
     progress = Progress()
     cpu, gpu = names("cpu", 40), names("gpu", 10)
     progress.expect(plan(create=cpu, replace=gpu, destroy=["old-0"]), 0.0)
-    progress.take(Event(event="terminated", names=(*gpu, "old-0")), 1.0)
-    progress.take(Event(event="launched", names=(*cpu, *gpu)), 2.0)
-    progress.take(Event(event="joined", names=tuple(cpu[:17])), 3.0)
-    progress.take(Event(event="failed", names=("cpu-20",), message="no capacity"), 3.0)
+    progress.update(Event(event="terminated", names=(*gpu, "old-0")), 1.0)
+    progress.update(Event(event="launched", names=(*cpu, *gpu)), 2.0)
+    progress.update(Event(event="joined", names=tuple(cpu[:17])), 3.0)
+    progress.update(Event(event="failed", names=("cpu-20",), message="no capacity"), 3.0)
     assert shown(progress, 62.0) == snapshot("""\
   ended     ━━━━━━━━━━━━━━━━━━━━━━━━  11/11
   launched  ━━━━━━━━━━━━━━━━━━━━━━━━  50/50
@@ -133,28 +133,28 @@ def test_bars_where_there_are_many() -> None:
     )
 
 
-def test_a_low_terminal_has_bars_too() -> None:
+def test_low_terminal_shows_bars() -> None:
     progress = Progress()
     progress.expect(plan(create=names("cpu", 5)), 0.0)
     assert len(progress.lines(0.0, 80, 7)) == 3
     assert len(progress.lines(0.0, 80, 8)) == 6
 
 
-def test_without_waiting_launched_is_the_end() -> None:
+def test_without_waiting_launched_nodes_are_done() -> None:
     progress = Progress(wait=False)
     progress.expect(plan(create=["cpu-0"]), 0.0)
-    progress.take(Event(event="launching", names=("cpu-0",)), 0.0)
-    progress.take(Event(event="launched", names=("cpu-0",)), 2.0)
+    progress.update(Event(event="launching", names=("cpu-0",)), 0.0)
+    progress.update(Event(event="launched", names=("cpu-0",)), 2.0)
     assert shown(progress, 9.0) == snapshot("""\
   cpu-0   0:02   launched
   0:09
 """)
 
 
-def test_stopping_says_so() -> None:
+def test_stopping_is_shown() -> None:
     progress = Progress()
     progress.expect(plan(create=["cpu-0"]), 0.0)
-    progress.take(Event(event="launching", names=("cpu-0",)), 0.0)
+    progress.update(Event(event="launching", names=("cpu-0",)), 0.0)
     progress.stopping = True
     assert shown(progress, 9.0) == snapshot("""\
   cpu-0   0:09   launching

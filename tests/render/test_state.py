@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from planapply.model.node import NodeConfig
 from planapply.model.state import TLS, Choice, Endpoint, Intent, NodeRecord, Resource, State
 from planapply.render.state import state_document, state_lines
-from planapply.render.text import plain
+from planapply.render.text import to_plain_text
 
 CONFIG = NodeConfig(group="cpu", cls="distributed.Nanny", size=("m7i.large",))
 
@@ -57,8 +57,8 @@ STATE = State(
 )
 
 
-def test_a_state_in_full() -> None:
-    assert plain(state_lines(STATE)) == snapshot("""\
+def test_complete_state() -> None:
+    assert to_plain_text(state_lines(STATE)) == snapshot("""\
 Cluster "genomics" (ec2, account 123456789012, eu-west-1)
 Lineage 5a1e1d38-0d0c-4d8e-9d0c-2f1f6f7f8f9f, serial 12
 
@@ -79,16 +79,16 @@ Protected:                       nothing is destroyed or replaced
 """)
 
 
-def test_an_empty_state() -> None:
-    assert plain(state_lines(State(lineage="l", cluster="c", provider="local"))) == snapshot("""\
+def test_empty_state() -> None:
+    assert to_plain_text(state_lines(State(lineage="l", cluster="c", provider="local"))) == snapshot("""\
 Cluster "c" (local)
 Lineage l, serial 0
 """)
 
 
-def test_the_key_is_in_no_output() -> None:
+def test_key_is_in_no_output() -> None:
     document = state_document(STATE)
     assert document["tls"] == {"certificate": "-----BEGIN CERTIFICATE-----", "key": "(hidden)"}
-    assert "PRIVATE" not in json.dumps(document) + plain(state_lines(STATE))
+    assert "PRIVATE" not in json.dumps(document) + to_plain_text(state_lines(STATE))
     assert document["serial"] == 12
     assert document["nodes"]["cpu-2"]["vm"] == "i-1"

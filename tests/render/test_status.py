@@ -6,7 +6,7 @@ from inline_snapshot import snapshot
 
 from planapply.model.status import NodeStatus, Status
 from planapply.render.status import status_lines
-from planapply.render.text import plain
+from planapply.render.text import to_plain_text
 
 
 def node(name: str, **more: Any) -> NodeStatus:
@@ -16,10 +16,10 @@ def node(name: str, **more: Any) -> NodeStatus:
 
 def text(width: int | None = None, **more: Any) -> str:
     values = {"cluster": "genomics", "provider": "ec2", "cloud": {"region": "eu-west-1"}}
-    return plain(status_lines(Status(**(values | more)), width))
+    return to_plain_text(status_lines(Status(**(values | more)), width))
 
 
-def test_everything_at_once() -> None:
+def test_complete_status() -> None:
     nodes = (
         node("scheduler", public_address="54.1.2.3", private_address="10.0.0.1", size="m7i.large"),
         node("cpu-0", private_address="10.0.0.2", size="m7i.large", zone="eu-west-1a", spot=True),
@@ -83,7 +83,7 @@ UTC for apply (lock 1a).
 """)
 
 
-def test_a_scheduler_that_does_not_answer() -> None:
+def test_scheduler_that_does_not_answer() -> None:
     nodes = (node("scheduler", joined=None), node("cpu-0", joined=None))
     assert text(scheduler_address="tls://54.1.2.3:8786", nodes=nodes) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): the scheduler does not answer
@@ -112,7 +112,7 @@ Scheduler:  tcp://a:1
 """)
 
 
-def test_nothing_is_there() -> None:
+def test_empty_status() -> None:
     assert text() == snapshot('Cluster "genomics" (ec2, eu-west-1): no nodes\n')
     assert text(nodes=(node("cpu-0", joined=None),)) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): no scheduler

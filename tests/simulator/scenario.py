@@ -7,12 +7,12 @@ from dataclasses import replace
 from fake_provider import FakeCloud, Faults
 from simulator.simulated import (
     Crash,
-    Fuse,
-    FusedProvider,
+    CrashPoints,
+    CrashingProvider,
     SimClock,
     SimStore,
     SimWorkspace,
-    TrueTime,
+    CloudTime,
 )
 
 from planapply.dask import scheduler as scheduler_client
@@ -26,44 +26,44 @@ from planapply.ops.plan import PlanOptions, plan
 from planapply.provider import Limits
 
 # The scheduler's address refuses at once; nobody shall wait for it as for a real one.
-scheduler_client.CONNECT = scheduler_client.BUSY = 0.01
-LAG, SETTLE = 20.0, 30.0
-PATIENTLY = ApplyOptions(wait=False, parallel=0)
+scheduler_client.CONNECT_TIMEOUT = scheduler_client.BUSY_TIMEOUT = 0.01
+LAG, CONSISTENCY_DELAY = 20.0, 30.0
+APPLY_OPTIONS = ApplyOptions(wait=False, parallel=0)
 
 
 class Violation(AssertionError):
     """A promise that was not kept; says which and when."""
 
 
-Figures = Counter[str]
+Statistics = Counter[str]
 """What a run of stories amounts to, for the log."""
 
 
-class Story:
+class Scenario:
     """Made from a seed alone, and so replayable."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.clock = SimClock(seed)
-        self.fuse = Fuse()
-        self.store = SimStore(self.fuse)
-        chance = self.random.choice([0.0, 0.1, 0.3, 0.8])
+        self.crash_points = CrashPoints()
+        self.store = SimStore(self.crash_points)
+        probability = self.random.choice([0.0, 0.1, 0.3, 0.8])
         pick = self.random.choice
         self.cloud = FakeCloud(
-            TrueTime(self.clock),
+            CloudTime(self.clock),
             seed,
             faults=Faults(
-                throttled=pick([0.0, chance]),
-                lost_before=pick([0.0, chance]),
-                lost_after=pick([0.0, chance]),
-                partial=pick([0.0, chance]),
+                throttled=pick([0.0, probability]),
+                lost_before=pick([0.0, probability]),
+                lost_after=pick([0.0, probability]),
+                partial=pick([0.0, probability]),
                 reclaimed=pick([0.0, 0.02]),
                 lag=pick([0.0, LAG]),
-                slow_end=pick([0.0, 40.0]),
+                termination_delay=pick([0.0, 40.0]),
             ),
-            limits=Limits(batch=pick([1, 3, 10]), settle=SETTLE, tokens=pick([True, True, False])),
+            limits=Limits(batch=pick([1, 3, 10]), consistency_delay=CONSISTENCY_DELAY, tokens=pick([True, True, False])),
             choices=[Choice(zone="a"), Choice(zone="b")],
-            wanted=pick([{}, {"group": Resource(kind="security group")}]),
+            required_resources=pick([{}, {"group": Resource(kind="security group")}]),
         )
         self.crashes = 0
         self.last_error: object = None
@@ -82,22 +82,22 @@ class Story:
         }
         return Spec.model_validate(document)
 
-    def process(self, spec: Spec) -> SimWorkspace:
+    def new_process(self, spec: Spec) -> SimWorkspace:
         """A new process: it knows what the disk knows."""
         workspace = SimWorkspace(self.store, spec=spec, clock=self.clock)  # type: ignore[arg-type]
-        workspace.provider = FusedProvider(self.cloud, self.fuse)
+        workspace.provider = CrashingProvider(self.cloud, self.crash_points)
         return workspace
 
-    def attempt(self, spec: Spec, options: PlanOptions, die_at: int | None) -> bool:
+    def run_process(self, spec: Spec, options: PlanOptions, die_at: int | None) -> bool:
         """One process that applies; True when all was done. It dies at its `die_at`th point."""
-        self.fuse.left, self.fuse.dead = die_at, False
-        usual = self.cloud.faults
+        self.crash_points.points_left, self.crash_points.is_dead = die_at, False
+        usual_faults = self.cloud.faults
         if self.random.random() < 0.1:
-            self.clock.wrong = self.random.uniform(-90_000.0, 90_000.0)
-        if usual != Faults() and self.random.random() < 0.2:
-            self.cloud.faults = replace(usual, lost_after=0.9)  # an outage, longer than patience
+            self.clock.clock_skew = self.random.uniform(-90_000.0, 90_000.0)
+        if usual_faults != Faults() and self.random.random() < 0.2:
+            self.cloud.faults = replace(usual_faults, lost_after=0.9)  # an outage, longer than patience
         try:
-            report = apply(self.process(spec), lambda made: True, options, PATIENTLY)
+            report = apply(self.new_process(spec), lambda made: True, options, APPLY_OPTIONS)
             done = not report.failures
             self.last_error = report.failures
         except Crash:
@@ -107,15 +107,15 @@ class Story:
             self.last_error = error
             done = False  # the cloud would not; it was told, and the next run goes on
         finally:
-            self.fuse.left, self.fuse.dead = None, False
-            self.cloud.faults = usual
-        self.check_known()
+            self.crash_points.points_left, self.crash_points.is_dead = None, False
+            self.cloud.faults = usual_faults
+        self.check_no_vm_lost()
         return done
 
-    def check_known(self) -> None:
+    def check_no_vm_lost(self) -> None:
         """No VM that exists is unknown: recorded, or of an open intent, or told to end; none twice."""
         state = self.store.read()
-        alive = [vm for vm in self.cloud.alive() if vm.status != "stopping"]
+        alive = [vm for vm in self.cloud.live_vms() if vm.status != "stopping"]
         if state is None:
             if alive:
                 raise Violation(f"no state, and {[vm.id for vm in alive]} exist")
@@ -133,25 +133,25 @@ class Story:
     def found_by_tags(self, lineage: str, ids: list[str]) -> bool:
         return all(self.cloud.machines[i].vm.tags.get("planapply:lineage") == lineage for i in ids)
 
-    def calm(self, spec: Spec, options: PlanOptions) -> None:
+    def apply_without_faults(self, spec: Spec, options: PlanOptions) -> None:
         """The cloud is well again: now all must come out right."""
         self.cloud.faults = Faults()
-        self.clock.sleep(SETTLE + LAG + 60.0)
+        self.clock.sleep(CONSISTENCY_DELAY + LAG + 60.0)
         for _ in range(3):
-            if self.attempt(spec, options, None):
+            if self.run_process(spec, options, None):
                 break
         else:
             raise Violation(f"an apply on a calm cloud does not end well: {self.last_error}")
-        left = plan(self.process(spec), options).plan
-        if left.changes:
-            raise Violation(f"something is left to do: {_names(left)}")
-        self.check_exact(spec, options)
+        remaining = plan(self.new_process(spec), options).plan
+        if remaining.changes:
+            raise Violation(f"something is left to do: {_names(remaining)}")
+        self.check_matches_spec(spec, options)
 
-    def check_exact(self, spec: Spec, options: PlanOptions) -> None:
-        names = Counter(vm.name for vm in self.cloud.alive() if vm.status != "stopping")
-        twice = [name for name, number in names.items() if number > 1]
-        if twice:
-            raise Violation(f"there twice: {twice}")
+    def check_matches_spec(self, spec: Spec, options: PlanOptions) -> None:
+        names = Counter(vm.name for vm in self.cloud.live_vms() if vm.status != "stopping")
+        duplicates = [name for name, number in names.items() if number > 1]
+        if duplicates:
+            raise Violation(f"there twice: {duplicates}")
         if options.destroy:
             if names or self.cloud.resources:
                 raise Violation(f"left behind: {names} {self.cloud.resources}")
@@ -164,10 +164,10 @@ class Story:
         if not low <= len(elastic) <= high:
             raise Violation(f"an elastic group out of its bounds: {sorted(elastic)}")
         state = self.store.read()
-        [scheduler] = [vm for vm in self.cloud.alive() if vm.name == "scheduler" and vm.runs]
-        where = state.endpoint.private if state and state.endpoint else None
-        if f"//{scheduler.private_address}:" not in str(where):
-            raise Violation(f"the scheduler is at {scheduler.private_address}, and not {where}")
+        [scheduler] = [vm for vm in self.cloud.live_vms() if vm.name == "scheduler" and vm.is_active]
+        endpoint = state.endpoint.private if state and state.endpoint else None
+        if f"//{scheduler.private_address}:" not in str(endpoint):
+            raise Violation(f"the scheduler is at {scheduler.private_address}, and not {endpoint}")
 
     def steps(self) -> list[tuple[Spec, PlanOptions]]:
         """A few changes of mind, the last of which is to be carried out in full."""
@@ -182,29 +182,29 @@ def _names(made: Plan) -> list[str]:
     return [f"{change.action.symbol} {change.name} ({change.reason})" for change in made.changes]
 
 
-def tell(seed: int, die_at: int | None, figures: Figures) -> int:
+def run_scenario(seed: int, die_at: int | None, statistics: Statistics) -> int:
     """Live one story; the process of every step dies, at point `die_at` or at random ones.
 
     Gives the number of points at which the first process could have died.
     """
-    story = Story(seed)
-    steps = story.steps()
+    scenario = Scenario(seed)
+    steps = scenario.steps()
     points = 0
     for spec, options in steps:
         if die_at is None:
-            for _ in range(story.random.randint(0, 4)):
-                story.attempt(spec, options, story.random.choice([None, *range(30)]))
+            for _ in range(scenario.random.randint(0, 4)):
+                scenario.run_process(spec, options, scenario.random.choice([None, *range(30)]))
         else:
-            story.attempt(spec, options, die_at)
-            points = points or story.fuse.points
-    story.calm(*steps[-1])
-    figures.update(
+            scenario.run_process(spec, options, die_at)
+            points = points or scenario.crash_points.points
+    scenario.apply_without_faults(*steps[-1])
+    statistics.update(
         {
             "stories": 1,
-            "processes killed": story.crashes,
-            "points where one can die": story.fuse.points,
-            "provider calls": story.cloud.calls.total(),
-            "faults injected": story.cloud.injected.total(),
+            "processes killed": scenario.crashes,
+            "points where one can die": scenario.crash_points.points,
+            "provider calls": scenario.cloud.calls.total(),
+            "faults injected": scenario.cloud.injected.total(),
         }
     )
     return points
@@ -213,6 +213,6 @@ def tell(seed: int, die_at: int | None, figures: Figures) -> int:
 if __name__ == "__main__":  # python -m simulator.scenario SEED [POINT], in tests/
     import sys
 
-    told = Figures()
-    tell(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None, told)
-    print(dict(told))
+    statistics = Statistics()
+    run_scenario(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None, statistics)
+    print(dict(statistics))

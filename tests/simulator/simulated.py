@@ -27,11 +27,11 @@ class SimClock:
     def __init__(self, seed: int, start: float = 1_000_000.0) -> None:
         self.random: random.Random = random.Random(seed)
         self.now = start
-        self.wrong = 0.0
+        self.clock_skew = 0.0
         """Seconds that this machine's wall clock is ahead."""
 
     def time(self) -> float:
-        return self.now + self.wrong
+        return self.now + self.clock_skew
 
     def monotonic(self) -> float:
         return self.now
@@ -43,7 +43,7 @@ class SimClock:
         """Nobody presses Ctrl-C here; a crash is worse."""
 
 
-class TrueTime:
+class CloudTime:
     """The cloud's own time."""
 
     def __init__(self, clock: SimClock) -> None:
@@ -53,28 +53,28 @@ class TrueTime:
         return self._clock.now
 
 
-class Fuse:
+class CrashPoints:
     """Counts the points at which a process can die, and makes it die at one of them."""
 
     def __init__(self) -> None:
-        self.left: int | None = None
+        self.points_left: int | None = None
         self.points = 0
-        self.dead = False
+        self.is_dead = False
 
-    def point(self) -> None:
+    def reach(self) -> None:
         self.points += 1
-        if self.left is not None:
-            self.left -= 1
+        if self.points_left is not None:
+            self.points_left -= 1
             # No `finally` of a dead process does anything any more.
-            self.dead = self.dead or self.left < 0
-        if self.dead:
+            self.is_dead = self.is_dead or self.points_left < 0
+        if self.is_dead:
             raise Crash
 
-    def around(self, effect: Callable[[], T]) -> T:
+    def run_effect(self, effect: Callable[[], T]) -> T:
         """Die before the effect, or after it with its answer lost."""
-        self.point()
+        self.reach()
         result = effect()
-        self.point()
+        self.reach()
         return result
 
 
@@ -83,8 +83,8 @@ class SimStore:
 
     location = "sim"
 
-    def __init__(self, fuse: Fuse) -> None:
-        self.fuse = fuse
+    def __init__(self, crash_points: CrashPoints) -> None:
+        self.crash_points = crash_points
         self.disk: bytes | None = None
         self.serials: list[int] = []
 
@@ -98,7 +98,7 @@ class SimStore:
             self.disk = data
             self.serials.append(state.serial)
 
-        self.fuse.around(put)
+        self.crash_points.run_effect(put)
 
     @contextmanager
     def lock(self, purpose: str, timeout: float = 0.0, **_: Any) -> Iterator[LockInfo]:
@@ -111,33 +111,33 @@ class SimStore:
         return None
 
 
-class FusedProvider(FakeProvider):
+class CrashingProvider(FakeProvider):
     """A provider during whose calls the process may die, before or after they are carried out."""
 
-    def __init__(self, cloud: FakeCloud, fuse: Fuse) -> None:
+    def __init__(self, cloud: FakeCloud, crash_points: CrashPoints) -> None:
         super().__init__(cloud)
-        self.fuse = fuse
+        self.crash_points = crash_points
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        return self.fuse.around(lambda: FakeProvider.launch(self, request))
+        return self.crash_points.run_effect(lambda: FakeProvider.launch(self, request))
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        return self.fuse.around(lambda: FakeProvider.find(self, tags))
+        return self.crash_points.run_effect(lambda: FakeProvider.find(self, tags))
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
-        return self.fuse.around(lambda: FakeProvider.terminate(self, ids))
+        return self.crash_points.run_effect(lambda: FakeProvider.terminate(self, ids))
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        self.fuse.around(lambda: FakeProvider.retag(self, ids, tags, removed))
+        self.crash_points.run_effect(lambda: FakeProvider.retag(self, ids, tags, removed))
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-        return self.fuse.around(lambda: FakeProvider.prepare(self, name, resource, tags))
+        return self.crash_points.run_effect(lambda: FakeProvider.prepare(self, name, resource, tags))
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
-        return self.fuse.around(lambda: FakeProvider.find_resources(self, tags))
+        return self.crash_points.run_effect(lambda: FakeProvider.find_resources(self, tags))
 
     def cleanup(self, resource: Resource) -> None:
-        self.fuse.around(lambda: FakeProvider.cleanup(self, resource))
+        self.crash_points.run_effect(lambda: FakeProvider.cleanup(self, resource))
 
 
 class NoSettings(BaseModel):

@@ -18,7 +18,7 @@ def state(serial: int = 1, **fields: Any) -> State:
     )
 
 
-def wrapped(error: BaseException, **names: object) -> str:
+def format_error(error: BaseException, **names: object) -> str:
     """What a person would see of it, in lines of at most 90 columns, and what varies by its name."""
     text = str(error)
     for name, value in names.items():
@@ -29,10 +29,10 @@ def wrapped(error: BaseException, **names: object) -> str:
     )
 
 
-def told(error: BaseException, info: LockInfo) -> str:
-    """As `wrapped`, of an error that describes a lock."""
+def format_lock_error(error: BaseException, info: LockInfo) -> str:
+    """As `format_error`, of an error that describes a lock."""
     since = info.created.replace("T", " ").replace("+00:00", " UTC")
-    return wrapped(error, PID=f" {info.pid}", ID=info.id, WHO=info.who, SINCE=since).replace(
+    return format_error(error, PID=f" {info.pid}", ID=info.id, WHO=info.who, SINCE=since).replace(
         "PID", " PID"
     )
 

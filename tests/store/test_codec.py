@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from inline_snapshot import snapshot
-from store.samples import state, states, wrapped
+from store.samples import state, states, format_error
 
 from planapply.model.state import State
 from planapply.store.codec import decode, encode
@@ -14,13 +14,13 @@ from planapply.store.errors import StateUnreadable
 
 
 def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(StateUnreadable) as httpstub:
+    with pytest.raises(StateUnreadable) as raised:
         decode(data, "demo.state.json", **options)
-    return wrapped(httpstub.value)
+    return format_error(raised.value)
 
 
 @given(states)
-def test_what_is_written_is_what_is_read(original: State) -> None:
+def test_state_round_trips(original: State) -> None:
     data = encode(original)
     # NaN equals nothing, itself included: compare what is written.
     assert encode(decode(data, "")) == data
@@ -29,14 +29,14 @@ def test_what_is_written_is_what_is_read(original: State) -> None:
 
 
 @given(states)
-def test_a_cut_file_is_never_read(original: State) -> None:
+def test_truncated_file_is_never_read(original: State) -> None:
     data = encode(original)
     for end in range(0, len(data) - 2, max(1, len(data) // 40)):
         with pytest.raises(StateUnreadable):
             decode(data[:end], "")
 
 
-def test_the_head_is_always_there_and_defaults_are_not() -> None:
+def test_header_is_always_written_and_defaults_are_not() -> None:
     assert encode(state(0)).decode() == snapshot("""\
 {
  "format_version": 1,
@@ -49,7 +49,7 @@ def test_the_head_is_always_there_and_defaults_are_not() -> None:
 """)
 
 
-def test_an_older_format_is_migrated_and_a_gap_is_an_error() -> None:
+def test_older_format_is_migrated_and_a_missing_step_is_an_error() -> None:
     def rename(document: dict[str, Any]) -> dict[str, Any]:
         return {"cluster": document.pop("name"), **document}
 
@@ -65,7 +65,7 @@ from the VMs' tags with `planapply recover`.\
 """)
 
 
-def test_a_newer_format_is_refused_even_if_it_could_be_read() -> None:
+def test_newer_format_is_refused() -> None:
     newer = json.loads(encode(state(planapply_version="9.1"))) | {"format_version": 2}
     assert refusal(json.dumps(newer).encode()) == snapshot("""\
 the state demo.state.json was written by a newer planapply
@@ -97,11 +97,11 @@ It has format 2 (planapply 9.1); this planapply reads up to format 1. Upgrade pl
     ],
     ids=["empty", "truncated", "damaged", "zeros", "deep"],
 )
-def test_damage_is_said_with_its_place(data: bytes, problem: str) -> None:
+def test_damage_is_reported_with_its_position(data: bytes, problem: str) -> None:
     assert refusal(data).splitlines()[:2] == ["the state demo.state.json can't be read", problem]
 
 
-def test_wrong_values_are_named_and_never_shown() -> None:
+def test_invalid_values_are_named_and_never_printed() -> None:
     document = json.loads(encode(state())) | {
         "serial": "x",
         "tls": {"certificate": "c", "key": ["SECRET"]},
@@ -127,7 +127,7 @@ from the VMs' tags with `planapply recover`.\
         encode(state()).replace(b'"format_version": 1,', b""),
     ],
 )
-def test_foreign_json_is_no_state(data: bytes) -> None:
+def test_foreign_json_is_refused(data: bytes) -> None:
     assert (
         refusal(data)
         == """\
@@ -137,14 +137,14 @@ spec, or --state."""
     )
 
 
-def test_a_state_of_terraform_is_recognised() -> None:
+def test_terraform_state_is_recognized() -> None:
     assert refusal(b'{"version": 4, "terraform_version": "1.11.0"}') == snapshot("""\
 demo.state.json is not a planapply state
 It is Terraform's. Name another place for the state: `state` in the spec, or --state.\
 """)
 
 
-def test_many_problems_are_counted_not_listed() -> None:
+def test_many_problems_are_counted() -> None:
     document = json.loads(encode(state())) | {f"x{i}": 1 for i in range(8)}
     assert refusal(json.dumps(document).encode()).splitlines()[2:8] == snapshot(
         [
@@ -159,7 +159,7 @@ def test_many_problems_are_counted_not_listed() -> None:
 
 
 @pytest.mark.parametrize("moment", ["1e300", "-1"])
-def test_a_moment_that_no_calendar_has_is_damage(moment: str) -> None:
+def test_invalid_date_is_damage(moment: str) -> None:
     node = f'{{"vm": "i-1", "config": "c", "batch": "b", "launched_at": {moment}}}'
     document = f'{{"format_version": 1, "lineage": "l", "cluster": "c", "provider": "p", "nodes": {{"cpu-0": {node}}}}}'
     with pytest.raises(StateUnreadable, match=r"nodes\.cpu-0\.launched_at"):

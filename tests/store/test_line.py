@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from planapply.store import bucket
-from planapply.store.bucket import Line, NoAnswer
+from planapply.store.bucket import InterruptibleCaller, DeadlineExceeded
 
 
 class Heard(BaseException):
@@ -37,50 +37,50 @@ def over() -> Iterator[threading.Event]:
     event.set()
 
 
-@pytest.mark.parametrize("changes", [False, True])
-def test_a_signal_does_not_wait_for_the_answer(changes: bool, over: threading.Event) -> None:
+@pytest.mark.parametrize("is_write", [False, True])
+def test_signal_does_not_wait_for_the_response(is_write: bool, over: threading.Event) -> None:
     def call() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         over.wait()
 
     with pytest.raises(Heard):
-        Line().ask(call, changes=changes)
+        InterruptibleCaller().call(call, is_write=is_write)
 
 
-def test_what_becomes_of_a_change_is_awaited_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_waits_for_the_outcome_of_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket, "GRACE", 60.0)  # it comes: however late, on a busy machine
-    line, done = Line(), []
+    caller, done = InterruptibleCaller(), []
 
     def call() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
-        while line._left is None:  # the signal has not been heard
+        while caller._remaining is None:  # the signal has not been heard
             time.sleep(0.001)
         done.append(True)
 
     with pytest.raises(Heard):
-        line.ask(call, changes=True)
+        caller.call(call, is_write=True)
     assert done
 
 
-def test_in_a_hurry_all_calls_together_have_a_grace(over: threading.Event) -> None:
-    line = Line()
-    assert line.ask(lambda: 1) == 1
+def test_calls_share_one_deadline(over: threading.Event) -> None:
+    caller = InterruptibleCaller()
+    assert caller.call(lambda: 1) == 1
 
     def hang() -> None:
-        line.hurry()
+        caller.set_deadline()
         over.wait()
 
-    with pytest.raises(NoAnswer):
-        line.ask(hang)
-    line.hurry()  # gives no second one
-    with pytest.raises(NoAnswer):
-        line.ask(lambda: pytest.fail("it was asked once more"))
-    line.calm()
-    assert line.ask(lambda: 2) == 2
+    with pytest.raises(DeadlineExceeded):
+        caller.call(hang)
+    caller.set_deadline()  # gives no second one
+    with pytest.raises(DeadlineExceeded):
+        caller.call(lambda: pytest.fail("it was asked once more"))
+    caller.clear_deadline()
+    assert caller.call(lambda: 2) == 2
 
 
-def test_errors_are_the_caller_s() -> None:
+def test_errors_are_raised_to_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
-        Line().ask(lambda: 1 / 0)
+        InterruptibleCaller().call(lambda: 1 / 0)
     with pytest.raises(TimeoutError):
-        Line().ask(lambda: (_ for _ in ()).throw(TimeoutError))
+        InterruptibleCaller().call(lambda: (_ for _ in ()).throw(TimeoutError))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from inline_snapshot import snapshot
-from store.samples import state, wrapped
+from store.samples import state, format_error
 
 from planapply.store import (
     StateConflict,
@@ -44,14 +44,14 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_none_yet(here: Path) -> None:
+def test_missing_state_reads_as_none(here: Path) -> None:
     store = open_store("demo.json")
     assert store.read() is None
     assert store.location == "demo.json"
     assert files(here) == []
 
 
-def test_what_is_written_is_read_by_another_and_nothing_else_stays(
+def test_written_state_is_read_by_another_store(
     here: Path, store: Store
 ) -> None:
     with store.lock("apply"):
@@ -62,7 +62,7 @@ def test_what_is_written_is_read_by_another_and_nothing_else_stays(
     assert stat.S_IMODE(os.stat("demo.json").st_mode) == 0o600
 
 
-def test_a_link_stays_and_its_target_is_written(here: Path, store: Store, tmp_path: Path) -> None:
+def test_symlink_is_kept_and_its_target_is_written(here: Path, store: Store, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.json"
     link.symlink_to("../here/demo.json")
@@ -75,19 +75,19 @@ def test_a_link_stays_and_its_target_is_written(here: Path, store: Store, tmp_pa
     assert store.read() == state(2)
 
 
-def test_a_home_is_found(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder_is_expanded(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     open_store("~/demo.json").write(state(1))
     assert (tmp_path / "demo.json").exists()
 
 
-def test_a_second_writer_is_refused_and_what_it_had_is_kept(here: Path, store: Store) -> None:
+def test_second_writer_is_refused_and_its_state_is_saved(here: Path, store: Store) -> None:
     other = open_store("demo.json")
     other.read()
     other.write(state(2))
-    with pytest.raises(StateConflict) as httpstub:
+    with pytest.raises(StateConflict) as raised:
         store.write(state(2, pins={"mine": 1}))
-    assert wrapped(httpstub.value, HERE=here) == snapshot("""\
+    assert format_error(raised.value, HERE=here) == snapshot("""\
 the state demo.json is no longer ours to write
 Somebody else wrote it since it was read here. It was left as it is, and nothing more is
 asked of the cloud.
@@ -104,14 +104,14 @@ def test_creating_over_a_state_is_refused(store: Store) -> None:
         open_store("demo.json").write(state(1))
 
 
-def test_a_state_that_vanished_is_not_made_again(here: Path, store: Store) -> None:
+def test_deleted_state_is_not_recreated(here: Path, store: Store) -> None:
     os.unlink("demo.json")
     with pytest.raises(StateConflict, match="vanished"):
         store.write(state(2))
     assert files(here) == ["demo.unsaved-2.json"]
 
 
-def test_what_can_not_be_read_is_never_overwritten(store: Store) -> None:
+def test_unreadable_state_is_never_overwritten(store: Store) -> None:
     Path("demo.json").write_bytes(b'{"format_version": 1, "lin')
     with pytest.raises(StateUnreadable):
         store.read()
@@ -120,24 +120,24 @@ def test_what_can_not_be_read_is_never_overwritten(store: Store) -> None:
     assert Path("demo.json").read_bytes() == b'{"format_version": 1, "lin'
 
 
-def test_touching_the_file_is_no_write(store: Store) -> None:
+def test_changed_modification_time_is_no_conflict(store: Store) -> None:
     os.utime("demo.json", (1, 1))
     store.write(state(2))
     assert store.read() == state(2)
 
 
-def test_leavings_of_a_killed_writer_do_not_disturb(here: Path, store: Store) -> None:
+def test_leftover_temporary_file_is_replaced(here: Path, store: Store) -> None:
     Path("demo.json.tmp").write_bytes(b"half")
     store.write(state(2))
     assert files(here) == ["demo.json"]
 
 
-def test_a_missing_folder(here: Path) -> None:
+def test_missing_folder_is_reported(here: Path) -> None:
     store = open_store("no/demo.json")
     assert store.read() is None
-    with pytest.raises(StateError) as httpstub:
+    with pytest.raises(StateError) as raised:
         store.write(state(1))
-    assert wrapped(httpstub.value, HERE=here) == snapshot("""\
+    assert format_error(raised.value, HERE=here) == snapshot("""\
 the folder of the state no/demo.json does not exist
 Make it, or name another place with `state` in the spec or --state:
   mkdir -p HERE/no\
@@ -145,7 +145,7 @@ Make it, or name another place with `state` in the spec or --state:
 
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "loop", "not a folder"])
-def test_what_is_no_file(here: Path, what: str) -> None:
+def test_location_that_is_no_file_is_reported(here: Path, what: str) -> None:
     name = "thing"
     match what:
         case "folder":
@@ -158,10 +158,10 @@ def test_what_is_no_file(here: Path, what: str) -> None:
             Path("file").touch()
             name = "file/thing"
     store = open_store(name)
-    with pytest.raises(StateUnreadable) as httpstub:
+    with pytest.raises(StateUnreadable) as raised:
         store.read()
     assert (
-        wrapped(httpstub.value, HERE=here)
+        format_error(raised.value, HERE=here)
         == {
             "folder": snapshot("""\
 the state thing can't be read
@@ -187,10 +187,10 @@ Not a directory: HERE/file/thing\
     "location",
     ["ftp://host/key", "s3://bucket", "s3://bucket/", "gs://b/a/../c", "az:///key", "", "a\0b"],
 )
-def test_what_is_no_place(location: str) -> None:
-    with pytest.raises(StateError) as httpstub:
+def test_invalid_location_is_reported(location: str) -> None:
+    with pytest.raises(StateError) as raised:
         open_store(location)
-    assert str(httpstub.value) == (
+    assert str(raised.value) == (
         f"{location!r} is no place for a state\n"
         "Give a path, s3://bucket/key, gs://bucket/key or az://container/key."
     )
@@ -207,11 +207,11 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_no_room_for_anything(here: Path, store: Store, tmp_path: Path) -> None:
+def test_full_disk_without_any_fallback(here: Path, store: Store, tmp_path: Path) -> None:
     before = Path("demo.json").read_bytes()
-    with store.lock("apply"), file_size_limit(64), pytest.raises(StateWriteError) as httpstub:
+    with store.lock("apply"), file_size_limit(64), pytest.raises(StateWriteError) as raised:
         store.write(state(2))
-    assert wrapped(httpstub.value) == snapshot("""\
+    assert format_error(raised.value) == snapshot("""\
 the state demo.json can't be written: File too large
 The version of before is intact. The newer one could not be saved anywhere else. When the
 cause is gone, run `planapply plan`: VMs that the state doesn't know are found by their
@@ -237,18 +237,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def mount(*arguments: str) -> None:
     if subprocess.run(["mount", *arguments], capture_output=True).returncode:
-        pytest.skip("only root can mount; test_no_room_for_anything needs no mount")
+        pytest.skip("only root can mount; test_full_disk_without_any_fallback needs no mount")
 
 
-def test_a_full_disk(here: Path, small_disk: Path, tmp_path: Path) -> None:
+def test_full_disk_is_reported(here: Path, small_disk: Path, tmp_path: Path) -> None:
     store = open_store(str(small_disk / "demo.json"))
     store.write(state(1))
     large = state(2, pins={"filler": "x" * 40_000})
     with store.lock("apply"):
         store.write(large)
-        with pytest.raises(StateWriteError) as httpstub:
+        with pytest.raises(StateWriteError) as raised:
             store.write(state(3, pins=large.pins))
-    assert wrapped(httpstub.value, TMP=tmp_path) == snapshot("""\
+    assert format_error(raised.value, TMP=tmp_path) == snapshot("""\
 the state TMP/small/demo.json can't be written: No space left on device
 The version of before is intact. The newer one is in
 TMP/state-home/planapply/demo.unsaved-3.json
@@ -271,29 +271,29 @@ TMP/small/demo.json\
     assert store.read() == state(5, pins=large.pins)
 
 
-def test_a_read_only_folder(here: Path, store: Store, tmp_path: Path) -> None:
+def test_read_only_folder_is_reported(here: Path, store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "frozen"
     folder.mkdir()
     mount("--bind", "-o", "ro", str(here), str(folder))
     try:
         frozen = open_store(str(folder / "demo.json"))
         assert frozen.read() == state(1)
-        with pytest.raises(StateError) as httpstub:
+        with pytest.raises(StateError) as raised:
             frozen.write(state(2))
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-    assert wrapped(httpstub.value, FROZEN=folder) == snapshot("""\
+    assert format_error(raised.value, FROZEN=folder) == snapshot("""\
 the state FROZEN/demo.json can't be locked
 Read-only file system: FROZEN/demo.json.lock\
 """)
 
 
-def test_what_can_not_be_written_is_saved_beside(here: Path, store: Store) -> None:
+def test_unwritable_state_is_saved_next_to_it(here: Path, store: Store) -> None:
     os.mkdir("demo.json.tmp")
     with store.lock("apply"):
-        with pytest.raises(StateWriteError) as httpstub:
+        with pytest.raises(StateWriteError) as raised:
             store.write(state(2))
-        assert wrapped(httpstub.value, HERE=here) == snapshot("""\
+        assert format_error(raised.value, HERE=here) == snapshot("""\
 the state demo.json can't be written: Is a directory
 The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
 When the cause is gone, put it in place:
@@ -314,7 +314,7 @@ When the cause is gone, put it in place:
     assert store.read() == state(4)
 
 
-def test_an_earlier_saved_file_is_kept(here: Path, store: Store) -> None:
+def test_earlier_saved_file_is_kept(here: Path, store: Store) -> None:
     Path("demo.unsaved-2.json").write_text("precious")
     os.mkdir("demo.json.tmp")
     with pytest.raises(StateWriteError):
@@ -323,7 +323,7 @@ def test_an_earlier_saved_file_is_kept(here: Path, store: Store) -> None:
     assert len(files(here)) == 4
 
 
-def test_a_local_state_imports_little() -> None:
+def test_local_state_imports_little() -> None:
     program = """
 import sys
 from planapply.store import open_store
@@ -337,11 +337,11 @@ print(*sorted(slow & set(sys.modules)))
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
-def test_a_file_is_json_for_other_tools(store: Store) -> None:
+def test_state_file_is_json(store: Store) -> None:
     assert json.loads(Path("demo.json").read_text())["serial"] == 1
 
 
-def test_what_a_killed_writer_left_goes_with_the_next_lock(here: Path, store: Store) -> None:
+def test_next_lock_removes_files_of_a_killed_writer(here: Path, store: Store) -> None:
     (here / f"{store.location}.tmp").write_text("half a state, and half a key")
     with store.lock("apply"):
         assert not (here / f"{store.location}.tmp").exists()

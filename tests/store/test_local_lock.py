@@ -13,7 +13,7 @@ from typing import IO
 import psutil
 import pytest
 from inline_snapshot import snapshot
-from store.samples import state, told, wrapped
+from store.samples import state, format_lock_error, format_error
 
 from planapply.store import LockInfo, StateConflict, StateError, StateLocked, Store, open_store
 
@@ -52,7 +52,7 @@ def holder() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.slow
-def test_twenty_processes_one_at_a_time_and_nothing_lost(store: Store) -> None:
+def test_twenty_processes_take_turns_and_lose_nothing(store: Store) -> None:
     with contextlib.ExitStack() as stack:
         racers = [stack.enter_context(racer("count", "demo.json", "5")) for _ in range(20)]
         assert [process.wait() for process in racers] == [0] * 20
@@ -85,22 +85,22 @@ def test_threads_of_one_process_exclude_each_other(store: Store) -> None:
     assert final.pins["n"] == 50
 
 
-def test_the_holder_is_named(store: Store) -> None:
+def test_lock_holder_is_reported(store: Store) -> None:
     with holder() as (process, lock_id):
         info = store.lock_info()
         assert info
         assert (info.id, info.pid, info.purpose) == (lock_id, process.pid, "apply")
-        with pytest.raises(StateLocked) as httpstub, store.lock("plan"):
+        with pytest.raises(StateLocked) as raised, store.lock("plan"):
             pass
-        assert httpstub.value.holder == info
-        assert told(httpstub.value, info) == snapshot("""\
+        assert raised.value.holder == info
+        assert format_lock_error(raised.value, info) == snapshot("""\
 the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or end it: kill PID\
 """)
 
 
-def test_waiting_ends_with_the_holder_and_hears_of_it_once(store: Store) -> None:
+def test_waiting_is_reported_once_and_ends_with_the_holder(store: Store) -> None:
     heard: list[LockInfo] = []
     waits: list[float] = []
     with holder() as (process, lock_id):
@@ -120,7 +120,7 @@ def test_waiting_ends_with_the_holder_and_hears_of_it_once(store: Store) -> None
     assert os.listdir() == []
 
 
-def test_waiting_ends_when_the_time_is_up(store: Store) -> None:
+def test_waiting_ends_at_the_timeout(store: Store) -> None:
     waits: list[float] = []
     other = open_store("demo.json")
     with (
@@ -132,7 +132,7 @@ def test_waiting_ends_when_the_time_is_up(store: Store) -> None:
     assert 0 < sum(waits) <= 9
 
 
-def test_a_killed_holder_leaves_no_lock(store: Store) -> None:
+def test_killed_holder_leaves_no_lock(store: Store) -> None:
     with holder() as (process, lock_id):
         assert store.lock_info()
         process.kill()
@@ -143,7 +143,7 @@ def test_a_killed_holder_leaves_no_lock(store: Store) -> None:
     assert os.listdir() == []
 
 
-def test_a_given_again_pid_is_not_the_holder(store: Store) -> None:
+def test_reused_pid_is_not_the_holder(store: Store) -> None:
     with store.lock("apply"):
         info = store.lock_info()
         assert info
@@ -155,36 +155,36 @@ def test_a_given_again_pid_is_not_the_holder(store: Store) -> None:
         assert not before.model_copy(update={"host": "elsewhere"}).is_dead()
 
 
-def test_a_living_holder_keeps_its_lock(store: Store) -> None:
+def test_running_holder_keeps_its_lock(store: Store) -> None:
     with holder() as (_, lock_id):
         info = store.lock_info()
         assert info
-        with pytest.raises(StateError) as httpstub:
+        with pytest.raises(StateError) as raised:
             store.unlock(lock_id)
-        assert told(httpstub.value, info) == snapshot("""\
+        assert format_lock_error(raised.value, info) == snapshot("""\
 the lock ID belongs to a process that runs
 WHO, process PID, has held it since SINCE for apply (lock ID).
 End it, and the lock is free at once: kill PID\
 """)
-        with pytest.raises(StateError) as httpstub:
+        with pytest.raises(StateError) as raised:
             store.unlock("00000000")
-        assert told(httpstub.value, info) == snapshot("""\
+        assert format_lock_error(raised.value, info) == snapshot("""\
 the state demo.json has no lock 00000000
 WHO, process PID, has held it since SINCE for apply (lock ID).\
 """)
 
 
 def test_nothing_to_unlock(store: Store) -> None:
-    with pytest.raises(StateError) as httpstub:
+    with pytest.raises(StateError) as raised:
         store.unlock("00000000")
-    assert wrapped(httpstub.value) == snapshot("""\
+    assert format_error(raised.value) == snapshot("""\
 the state demo.json is not locked
 There is nothing to break.\
 """)
     Path("demo.json.lock").touch()  # Killed before it could sign.
-    with pytest.raises(StateError) as httpstub:
+    with pytest.raises(StateError) as raised:
         store.unlock("00000000")
-    assert wrapped(httpstub.value) == snapshot("""\
+    assert format_error(raised.value) == snapshot("""\
 the state demo.json has no lock 00000000
 Its lock has not been signed.\
 """)
@@ -193,15 +193,15 @@ Its lock has not been signed.\
     assert os.listdir() == []
 
 
-def test_another_machines_lock_in_a_shared_folder_can_be_broken(store: Store) -> None:
+def test_lock_of_another_machine_can_be_released(store: Store) -> None:
     with store.lock("apply") as mine:
         # As it looks from another machine, which can't see whether this process lives.
         there = mine.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
         Path("demo.json.lock").write_bytes(there.encode())
         other = open_store("demo.json")
-        with pytest.raises(StateLocked) as httpstub, other.lock("apply"):
+        with pytest.raises(StateLocked) as raised, other.lock("apply"):
             pass
-        assert told(httpstub.value, there) == snapshot("""\
+        assert format_lock_error(raised.value, there) == snapshot("""\
 the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if that process is gone, break the lock:
@@ -219,13 +219,13 @@ Wait for it (--lock-timeout), or, if that process is gone, break the lock:
     assert sorted(os.listdir()) == ["demo.json", "demo.unsaved-1.json"]
 
 
-def test_what_another_machine_has_left_is_not_taken_over(store: Store) -> None:
+def test_lock_of_another_machine_is_not_taken_over(store: Store) -> None:
     info = LockInfo.of_this_process("12ab", "apply")
     there = info.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
     Path("demo.json.lock").write_bytes(there.encode())
-    with pytest.raises(StateLocked) as httpstub, store.lock("apply"):
+    with pytest.raises(StateLocked) as raised, store.lock("apply"):
         pass
-    assert told(httpstub.value, there) == snapshot("""\
+    assert format_lock_error(raised.value, there) == snapshot("""\
 the state demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if that process is gone, break the lock:
@@ -237,21 +237,21 @@ Wait for it (--lock-timeout), or, if that process is gone, break the lock:
         assert lock.taken_over is None
 
 
-def test_a_lock_taken_twice_by_one_store_is_an_error_not_a_deadlock(store: Store) -> None:
+def test_locking_twice_raises_instead_of_deadlocking(store: Store) -> None:
     with store.lock("apply"):
         with pytest.raises(StateLocked, match="this very process"), store.lock("apply"):
             pass
         store.write(state(1))
 
 
-def test_an_error_inside_frees_the_lock(store: Store) -> None:
+def test_error_releases_the_lock(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.lock("apply"):
         _ = 1 / 0
     assert os.listdir() == []
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_writing_the_state_is_whole(store: Store) -> None:
+def test_kill_during_a_write_leaves_a_complete_state(store: Store) -> None:
     seed = random.Random(4)
     for _ in range(20):
         with racer("write", "demo.json") as process:

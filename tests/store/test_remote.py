@@ -14,7 +14,7 @@ import pytest
 from inline_snapshot import snapshot
 from lab.honest import Cloud
 from store import blobs
-from store.samples import state, told, wrapped
+from store.samples import state, format_lock_error, format_error
 
 from planapply.store import (
     StateConflict,
@@ -57,7 +57,7 @@ def keys(aws: Cloud) -> list[str]:
     return [part.partition("</Key>")[0] for part in text.split("<Key>")[1:]]
 
 
-def test_none_yet_then_written_read_and_locked(aws: Cloud, store: Store) -> None:
+def test_state_is_created_written_read_and_locked(aws: Cloud, store: Store) -> None:
     assert store.read() is None
     assert store.lock_info() is None
     with store.lock("apply") as lock:
@@ -72,7 +72,7 @@ def test_none_yet_then_written_read_and_locked(aws: Cloud, store: Store) -> None
     assert keys(aws) == ["team/demo.json"]
 
 
-def test_a_large_state_is_written_in_one_piece(aws: Cloud, store: Store) -> None:
+def test_large_state_is_written_in_one_request(aws: Cloud, store: Store) -> None:
     large = state(1, pins={"filler": "x" * 12_000_000})
     store.write(large)
     assert store.read() == large
@@ -80,7 +80,7 @@ def test_a_large_state_is_written_in_one_piece(aws: Cloud, store: Store) -> None
 
 
 @pytest.mark.slow
-def test_twenty_processes_one_at_a_time_and_nothing_lost(store: Store) -> None:
+def test_twenty_processes_take_turns_and_lose_nothing(store: Store) -> None:
     racers = [
         subprocess.Popen([sys.executable, str(RACER), "count", PLACE, "1"]) for _ in range(20)
     ]
@@ -96,13 +96,13 @@ def test_twenty_processes_one_at_a_time_and_nothing_lost(store: Store) -> None:
     assert store.lock_info() is None
 
 
-def test_the_holder_is_named_and_its_lock_can_be_broken(aws: Cloud, store: Store) -> None:
+def test_lock_holder_is_reported_and_its_lock_can_be_released(aws: Cloud, store: Store) -> None:
     other = open_store(PLACE)
     with store.lock("apply") as mine:
-        with pytest.raises(StateLocked) as httpstub, other.lock("plan"):
+        with pytest.raises(StateLocked) as raised, other.lock("plan"):
             pass
-        assert httpstub.value.holder == mine
-        assert told(httpstub.value, mine) == snapshot("""\
+        assert raised.value.holder == mine
+        assert format_lock_error(raised.value, mine) == snapshot("""\
 the state s3://states/team/demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 Wait for it (--lock-timeout), or, if it has died, break its lock:
@@ -110,7 +110,7 @@ Wait for it (--lock-timeout), or, if it has died, break its lock:
 """)
         with pytest.raises(StateError) as refused:
             other.unlock("00000000")
-        assert wrapped(refused.value).splitlines()[0] == (
+        assert format_error(refused.value).splitlines()[0] == (
             "the state s3://states/team/demo.json has no lock 00000000"
         )
         assert other.unlock(mine.id) == mine
@@ -119,7 +119,7 @@ Wait for it (--lock-timeout), or, if it has died, break its lock:
                 store.write(state(1))
             other.write(state(1))
             assert store.lock_info() == theirs
-        assert wrapped(conflict.value, ID=mine.id, HERE=os.getcwd()) == snapshot("""\
+        assert format_error(conflict.value, ID=mine.id, HERE=os.getcwd()) == snapshot("""\
 the state s3://states/team/demo.json is no longer ours to write
 Somebody broke our lock (ID). It was left as it is, and nothing more is asked of the
 cloud.
@@ -129,13 +129,13 @@ What would have been written is in HERE/demo.unsaved-1.json\
     assert keys(aws) == ["team/demo.json"]
     with pytest.raises(StateError) as caught_nothing:
         store.unlock(mine.id)
-    assert wrapped(caught_nothing.value) == snapshot("""\
+    assert format_error(caught_nothing.value) == snapshot("""\
 the state s3://states/team/demo.json is not locked
 There is nothing to break.\
 """)
 
 
-def test_our_release_leaves_another_ones_lock(store: Store) -> None:
+def test_release_keeps_the_lock_of_another_process(store: Store) -> None:
     other = open_store(PLACE)
     with contextlib.ExitStack() as stack:
         with store.lock("apply") as mine:
@@ -144,13 +144,13 @@ def test_our_release_leaves_another_ones_lock(store: Store) -> None:
         assert store.lock_info() == theirs
 
 
-def test_a_dead_holder_is_said_to_be_gone(aws: Cloud, store: Store) -> None:
+def test_dead_lock_holder_is_reported(aws: Cloud, store: Store) -> None:
     with store.lock("apply") as lock:
         dead = lock.model_copy(update={"created": "2001-01-01T00:00:00+00:00"})
         obstore.put(bucket(), "team/demo.json.lock", dead.encode())
-        with pytest.raises(StateLocked) as httpstub, open_store(PLACE).lock("plan"):
+        with pytest.raises(StateLocked) as raised, open_store(PLACE).lock("plan"):
             pass
-    assert told(httpstub.value, dead) == snapshot("""\
+    assert format_lock_error(raised.value, dead) == snapshot("""\
 the state s3://states/team/demo.json is locked
 WHO, process PID, has held it since SINCE for apply (lock ID).
 That process is gone. Break its lock:
@@ -158,7 +158,7 @@ That process is gone. Break its lock:
 """)
 
 
-def test_a_second_writer_is_refused_and_what_it_had_is_kept(here: Path, store: Store) -> None:
+def test_second_writer_is_refused_and_its_state_is_saved(here: Path, store: Store) -> None:
     store.write(state(1))
     other = open_store(PLACE)
     other.read()
@@ -171,7 +171,7 @@ def test_a_second_writer_is_refused_and_what_it_had_is_kept(here: Path, store: S
     assert open_store("demo.unsaved-2.json").read() == state(2, pins={"mine": 1})
 
 
-def test_a_state_that_vanished_is_not_made_again(aws: Cloud, store: Store) -> None:
+def test_deleted_state_is_not_recreated(aws: Cloud, store: Store) -> None:
     store.write(state(1))
     obstore.delete(bucket(), "team/demo.json")
     with pytest.raises(StateConflict, match="vanished"):
@@ -179,7 +179,7 @@ def test_a_state_that_vanished_is_not_made_again(aws: Cloud, store: Store) -> No
     assert keys(aws) == []
 
 
-def test_what_can_not_be_read_is_never_overwritten(aws: Cloud, store: Store) -> None:
+def test_unreadable_state_is_never_overwritten(aws: Cloud, store: Store) -> None:
     obstore.put(bucket(), "team/demo.json", b"<html>")
     with pytest.raises(StateUnreadable):
         store.read()
@@ -189,7 +189,7 @@ def test_what_can_not_be_read_is_never_overwritten(aws: Cloud, store: Store) -> 
 
 @pytest.mark.parametrize("lost", ["before", "after"])
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_lost_answer_is_no_conflict(aws: Cloud, store: Store, lost: str, at: int) -> None:
+def test_lost_response_is_no_conflict(aws: Cloud, store: Store, lost: str, at: int) -> None:
     # The first PutObject is the lock, the second creates the state, the third replaces it.
     aws.fault("s3:PutObject", lost=lost, at=at)
     with store.lock("apply") as lock:
@@ -200,7 +200,7 @@ def test_a_lost_answer_is_no_conflict(aws: Cloud, store: Store, lost: str, at: i
     assert keys(aws) == ["team/demo.json"]
 
 
-def test_a_write_whose_fate_is_unknown_is_still_our_own(aws: Cloud, store: Store) -> None:
+def test_write_with_unknown_outcome_is_recognized_as_own(aws: Cloud, store: Store) -> None:
     store.write(state(1))
     with store.lock("apply"):
         aws.fault("s3:PutObject", lost="after")
@@ -213,7 +213,7 @@ def test_a_write_whose_fate_is_unknown_is_still_our_own(aws: Cloud, store: Store
     assert os.listdir() == []
 
 
-def test_a_busy_key_is_asked_again(aws: Cloud, store: Store) -> None:
+def test_busy_key_is_retried(aws: Cloud, store: Store) -> None:
     aws.fault("s3:PutObject", error="ConditionalRequestConflict", status=409)
     with store.lock("apply"):
         aws.fault("s3:PutObject", error="ConditionalRequestConflict", status=409)
@@ -239,10 +239,10 @@ def refusals(aws: Cloud, store: Store, error: str, status: int) -> str:
     assert open_store(PLACE).read() == state(1)
     assert open_store("demo.unsaved-2.json").read() == state(2)
     assert str(reading.value) == str(locking.value)
-    return wrapped(reading.value) + "\n" + wrapped(writing.value, HERE=os.getcwd())
+    return format_error(reading.value) + "\n" + format_error(writing.value, HERE=os.getcwd())
 
 
-def test_no_permission(aws: Cloud, store: Store) -> None:
+def test_missing_permission_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "AccessDenied", 403) == snapshot("""\
 the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
 Check whose credentials are in use, and that they may read, write and delete
@@ -256,7 +256,7 @@ When the cause is gone, put it in place:
 """)
 
 
-def test_credentials_that_are_no_longer_valid(aws: Cloud, store: Store) -> None:
+def test_expired_credentials_are_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "ExpiredToken", 400) == snapshot("""\
 the state s3://states/team/demo.json can't be reached: access is denied (400 ExpiredToken)
 Check whose credentials are in use, and that they may read, write and delete
@@ -270,7 +270,7 @@ When the cause is gone, put it in place:
 """)
 
 
-def test_a_bucket_in_another_region(aws: Cloud, store: Store) -> None:
+def test_bucket_in_another_region_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "PermanentRedirect", 301) == snapshot("""\
 the state s3://states/team/demo.json can't be reached: the bucket is in another region
 Set AWS_REGION to the bucket's.
@@ -282,7 +282,7 @@ When the cause is gone, put it in place:
 """)
 
 
-def test_a_bucket_that_has_gone(aws: Cloud, store: Store) -> None:
+def test_deleted_bucket_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "NoSuchBucket", 404) == snapshot("""\
 the state s3://states/team/demo.json can't be reached: s3://states does not exist (404
 NoSuchBucket)
@@ -297,7 +297,7 @@ When the cause is gone, put it in place:
 
 
 @pytest.mark.slow
-def test_a_bucket_that_fails(aws: Cloud, store: Store) -> None:
+def test_failing_bucket_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "InternalError", 500) == snapshot("""\
 the state s3://states/team/demo.json can't be reached: the bucket answers 500
 InternalError
@@ -314,16 +314,16 @@ When the cause is gone, put it in place:
 @pytest.mark.parametrize(
     ("error", "status"), [("OperationAborted", 409), ("PreconditionFailed", 412)]
 )
-def test_a_bucket_that_refuses_every_condition(
+def test_bucket_without_conditional_writes_is_reported(
     aws: Cloud, store: Store, error: str, status: int
 ) -> None:
     store.write(state(1))
     with store.lock("apply"):
         aws.fault("s3:PutObject", error=error, status=status, times=None)
-        with pytest.raises(StateWriteError) as httpstub:
+        with pytest.raises(StateWriteError) as raised:
             store.write(state(2))
         aws.clear()
-    assert str(httpstub.value).splitlines()[:2] == [
+    assert str(raised.value).splitlines()[:2] == [
         f"the state {PLACE} can't be written: the bucket answers {status} {error}",
         "Try again in a while.",
     ]
@@ -336,26 +336,26 @@ def test_a_bucket_that_refuses_every_condition(
     assert open_store(PLACE).read() == state(1)
 
 
-def test_a_missing_bucket(aws: Cloud) -> None:
+def test_missing_bucket_is_reported(aws: Cloud) -> None:
     nowhere = open_store("s3://nowhere/demo.json")
-    with pytest.raises(StateError) as httpstub:
+    with pytest.raises(StateError) as raised:
         nowhere.read()
-    assert wrapped(httpstub.value) == snapshot("""\
+    assert format_error(raised.value) == snapshot("""\
 the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404
 NoSuchBucket)
 Make it, or name another one.\
 """)
-    with pytest.raises(StateError) as httpstub, nowhere.lock("apply"):
+    with pytest.raises(StateError) as raised, nowhere.lock("apply"):
         pass
-    assert wrapped(httpstub.value).splitlines()[0] == snapshot(
+    assert format_error(raised.value).splitlines()[0] == snapshot(
         "the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404"
     )
 
 
-def test_a_lock_that_can_not_be_released_is_said(aws: Cloud, store: Store) -> None:
-    with pytest.raises(StateError) as httpstub, store.lock("apply") as lock:
+def test_unreleased_lock_is_reported(aws: Cloud, store: Store) -> None:
+    with pytest.raises(StateError) as raised, store.lock("apply") as lock:
         aws.fault("s3:POST", error="AccessDenied", status=403)
-    assert wrapped(httpstub.value, ID=lock.id) == snapshot("""\
+    assert format_error(raised.value, ID=lock.id) == snapshot("""\
 the state s3://states/team/demo.json is still locked
 the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
 When the cause is gone, free it:
@@ -364,16 +364,16 @@ When the cause is gone, free it:
     store.unlock(lock.id)
 
 
-def test_what_frees_it_is_said_before_what_needs_it_free(aws: Cloud, store: Store) -> None:
+def test_unlock_command_is_printed_before_the_push_command(aws: Cloud, store: Store) -> None:
     store.write(state(1))
     aws.fault("s3:POST", error="AccessDenied", status=403)
     aws.fault("s3:PutObject", error="AccessDenied", status=403, at=2)  # the first makes the lock
-    with pytest.raises(StateWriteError) as httpstub, store.lock("apply"):
+    with pytest.raises(StateWriteError) as raised, store.lock("apply"):
         store.write(state(2))
     lock = store.lock_info()
     assert lock
-    said = StateError(diagnostics=httpstub.value.diagnostics)
-    assert wrapped(said, ID=lock.id, HERE=os.getcwd()) == snapshot("""\
+    said = StateError(diagnostics=raised.value.diagnostics)
+    assert format_error(said, ID=lock.id, HERE=os.getcwd()) == snapshot("""\
 the state s3://states/team/demo.json is still locked
 the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
 When the cause is gone, free it:
@@ -396,19 +396,19 @@ def closed_port() -> Iterator[int]:
         yield reserved.getsockname()[1]
 
 
-def test_no_answer(
+def test_unreachable_endpoint_is_reported(
     aws: Cloud, store: Store, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:SECRET@127.0.0.1:{closed_port}")
-    with pytest.raises(StateError) as httpstub:
+    with pytest.raises(StateError) as raised:
         open_store(PLACE).read()
-    assert wrapped(httpstub.value, PORT=closed_port) == snapshot("""\
+    assert format_error(raised.value, PORT=closed_port) == snapshot("""\
 the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT
 Check the network, and try again.\
 """)
-    with pytest.raises(StateError) as httpstub, open_store(PLACE).lock("apply"):
+    with pytest.raises(StateError) as raised, open_store(PLACE).lock("apply"):
         pass
-    assert wrapped(httpstub.value, PORT=closed_port).splitlines()[0] == snapshot(
+    assert format_error(raised.value, PORT=closed_port).splitlines()[0] == snapshot(
         "the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT"
     )
 
@@ -421,17 +421,17 @@ Check the network, and try again.\
         ("AWS_PROFILE", "nobody"),
     ],
 )
-def test_a_wrong_environment(
+def test_invalid_environment_is_reported(
     aws: Cloud, name: str, value: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if value is None:
         monkeypatch.delenv(name)
     else:
         monkeypatch.setenv(name, value)
-    with pytest.raises(StateError) as httpstub:
+    with pytest.raises(StateError) as raised:
         open_store(PLACE).read()
     assert (
-        wrapped(httpstub.value)
+        format_error(raised.value)
         == {
             "AWS_ENDPOINT_URL": snapshot("""\
 AWS_ENDPOINT_URL is no address
@@ -452,7 +452,7 @@ AWS_SECRET_ACCESS_KEY, or `aws sso login`.\
     )
 
 
-def test_the_region_comes_from_the_profile(
+def test_region_is_read_from_the_profile(
     aws: Cloud, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config").write_text(

@@ -9,7 +9,7 @@ from typing import Any
 
 from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud import labels
-from planapply_libcloud.drivers.base import Catalog, Driver, LaunchRequest, is_scheduler
+from planapply_libcloud.drivers.base import Driver, LaunchRequest, Lookups, is_scheduler
 
 STARTER = """\
 [provider]
@@ -44,46 +44,50 @@ packages = "client"                   # as here; or a list: ["dask[distributed]"
 class Azure(Driver):
     """Disk and network interface are asked for so that Azure removes them with their VM."""
 
-    def arguments(self, request: LaunchRequest, create: Mapping[str, Any], catalog: Catalog) -> Any:
+    def make_arguments(
+        self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
+    ) -> Any:
         from libcloud.compute.base import NodeAuthPassword, NodeAuthSSHKey
 
-        own = super().arguments(request, create, catalog)
-        key = own.get("auth")
+        arguments = super().make_arguments(request, create, lookups)
+        key = arguments.get("auth")
         # Azure wants one or the other; a password that nobody is told lets nobody in.
-        own["auth"] = (
+        arguments["auth"] = (
             NodeAuthSSHKey(key) if key else NodeAuthPassword(f"{secrets.token_urlsafe(40)}aA1!")
         )
-        return own
+        return arguments
 
-    def fit(self, lib: Any) -> None:
-        lib.connection.encode_data = _encoded
+    def patch_driver(self, lib: Any) -> None:
+        lib.connection.encode_data = _encode
 
-    def image(self, lib: Any, name: str) -> Any:
+    def find_image(self, lib: Any, name: str) -> Any:
         from libcloud.compute.drivers import azure_arm
 
         if name.startswith("/subscriptions/"):
             found: Any = azure_arm.AzureComputeGalleryImage("", "", "", "", lib)  # type: ignore[no-untyped-call]
             found.id = name
             return found
-        words = name.split(":")
-        if len(words) != 4:
+        parts = name.split(":")
+        if len(parts) != 4:
             raise ProviderError(
                 ErrorKind.REJECTED,
                 f"{name!r} is no image of Azure's",
                 "Write publisher:offer:sku:version (`latest` will do), or an image's resource id.",
             )
-        publisher, offer, sku, version = words
+        publisher, offer, sku, version = parts
         # Without a look: it would be a call for each version that there ever was.
         return azure_arm.AzureImage(version, sku, offer, publisher, "", lib)  # type: ignore[no-untyped-call]
 
-    def sizes(self, lib: Any, zone: str | None) -> Sequence[Any]:
+    def list_sizes(self, lib: Any, zone: str | None) -> Sequence[Any]:
         from libcloud.compute.base import NodeLocation
 
-        where = NodeLocation(zone, zone, "", lib) if zone else None
-        sizes: Sequence[Any] = lib.list_sizes(where)
+        location = NodeLocation(zone, zone, "", lib) if zone else None
+        sizes: Sequence[Any] = lib.list_sizes(location)
         return sizes
 
-    def nodes(self, lib: Any, tags: Mapping[str, str], create: Mapping[str, Any]) -> Sequence[Any]:
+    def list_nodes(
+        self, lib: Any, tags: Mapping[str, str], create: Mapping[str, Any]
+    ) -> Sequence[Any]:
         # Addresses cost a call or two for each VM: only the scheduler's has to be known.
         nodes: list[Any] = lib.list_nodes(
             ex_resource_group=create.get("ex_resource_group"),
@@ -93,7 +97,7 @@ class Azure(Driver):
         for node in nodes:
             found = self.tags_of(node)
             if is_scheduler(found) and tags.items() <= found.items():
-                node.private_ips, node.public_ips = _addresses(lib, node)
+                node.private_ips, node.public_ips = _read_addresses(lib, node)
         return nodes
 
     def size_of(self, node: Any) -> str | None:
@@ -106,7 +110,7 @@ class Azure(Driver):
     def destroy(self, lib: Any, node: Any) -> None:
         lib.destroy_node(node, ex_destroy_nic=False, ex_destroy_vhd=False, ex_destroy_os_disk=False)
 
-    def failed(self, lib: Any, name: str, create: Mapping[str, Any]) -> None:
+    def clean_up_failed(self, lib: Any, name: str, create: Mapping[str, Any]) -> None:
         # The interface is made first, and would stay.
         if "ex_nic" not in create:
             lib.ex_destroy_nic(
@@ -118,7 +122,7 @@ class Azure(Driver):
             )
 
 
-def _encoded(data: Any) -> str:
+def _encode(data: Any) -> str:
     """The driver leaves custom data as bytes, which its own encoder can't write."""
     profile = data.get("properties", {}).get("networkProfile") if isinstance(data, dict) else None
     for interface in (profile or {}).get("networkInterfaces", ()):
@@ -126,41 +130,41 @@ def _encoded(data: Any) -> str:
     return json.dumps(data, default=lambda value: bytes(value).decode("ascii"))
 
 
-def _addresses(lib: Any, node: Any) -> tuple[list[str], list[str]]:
+def _read_addresses(lib: Any, node: Any) -> tuple[list[str], list[str]]:
     private, public = [], []
     for interface in node.extra["properties"]["networkProfile"]["networkInterfaces"]:
         for config in lib.ex_get_nic(interface["id"]).extra["ipConfigurations"]:
             properties = config["properties"]
             if address := properties.get("privateIPAddress"):
                 private.append(address)
-            if known := properties.get("publicIPAddress"):
-                public.append(lib.ex_get_public_ip(known["id"]).extra.get("ipAddress"))
+            if public_ip := properties.get("publicIPAddress"):
+                public.append(lib.ex_get_public_ip(public_ip["id"]).extra.get("ipAddress"))
     return private, public
 
 
 AZURE = Azure(
     name="azure_arm",
     title="Microsoft Azure",
-    proof="the requests that the driver sends, held against Azure's REST reference",
+    tested_on="the requests that the driver sends, held against Azure's REST reference",
     starter=STARTER,
     key_names=("key", "secret"),
     has_sessions=True,
     identity=("subscription_id", "region"),
     user_data="ex_customdata",
-    takes_bytes=True,
+    has_binary_user_data=True,
     user_data_limit=65535,
     tags="ex_tags",
-    tag_form=labels.Pairs(keys=r"[^<>%&\\?/]{1,512}", most=50),
+    tag_format=labels.TagPairs(key_pattern=r"[^<>%&\\?/]{1,512}", max_tags=50),
     zone="location",
-    seen_zone="location",
+    zone_path="location",
     disk="ex_disk_size",
-    always={"ex_use_managed_disks": True, "ex_os_disk_delete": True},
-    requires={"ex_resource_group": '"dask"'},
-    longest_name=60,
+    fixed_arguments={"ex_use_managed_disks": True, "ex_os_disk_delete": True},
+    required_arguments={"ex_resource_group": '"dask"'},
+    max_name_length=60,
     parallel=8,
-    off_costs="is paid for as long as it is not deallocated",
-    destroys_by_id=False,
-    definite={
+    cost_when_off="is paid for as long as it is not deallocated",
+    is_destroyed_by_id=False,
+    error_kinds={
         "SkuNotAvailable": ErrorKind.CAPACITY,
         "AllocationFailed": ErrorKind.CAPACITY,
         "ZonalAllocationFailed": ErrorKind.CAPACITY,

@@ -7,7 +7,7 @@ from typing import Any
 
 from planapply.model.node import TAG_PREFIX
 from planapply.provider import ErrorKind
-from planapply_libcloud.drivers.full import AMONG_THEMSELVES, SELF, FullDriver, Group, Rule
+from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group, Rule
 
 STARTER = """\
 [provider]
@@ -35,15 +35,17 @@ class EC2(FullDriver):
     def is_spot(self, node: Any) -> bool:
         return bool(node.extra.get("instance_lifecycle") == "spot")
 
-    def account(self, lib: Any) -> dict[str, str]:
+    def find_account(self, lib: Any) -> dict[str, str]:
         groups = lib.ex_get_security_groups(group_names=["default"])
         return {"account": str(groups[0].extra["owner_id"])} if groups else {}
 
-    def image(self, lib: Any, name: str) -> Any:
+    def find_image(self, lib: Any, name: str) -> Any:
         found = lib.list_images(ex_image_ids=[name])
         return found[0] if found else None
 
-    def nodes(self, lib: Any, tags: Mapping[str, str], create: Mapping[str, Any]) -> Sequence[Any]:
+    def list_nodes(
+        self, lib: Any, tags: Mapping[str, str], create: Mapping[str, Any]
+    ) -> Sequence[Any]:
         filters = {f"tag:{key}": value for key, value in tags.items()}
         alive = ["pending", "running", "shutting-down", "stopping", "stopped"]
         nodes: Sequence[Any] = lib.list_nodes(
@@ -51,14 +53,14 @@ class EC2(FullDriver):
         )
         return nodes
 
-    def arguments(self, request: Any, create: Mapping[str, Any], catalog: Any) -> Any:
+    def make_arguments(self, request: Any, create: Mapping[str, Any], lookups: Any) -> Any:
         create = dict(create)
         if isinstance(create.get("ex_subnet"), str):
             create["ex_subnet"] = SimpleNamespace(id=create["ex_subnet"])
         elif "ex_security_group_ids" in create:
             # The driver takes ids with a subnet only; EC2 takes them without as well, as names.
             create["ex_security_groups"] = create.pop("ex_security_group_ids")
-        return super().arguments(request, create, catalog)
+        return super().make_arguments(request, create, lookups)
 
     def console(self, lib: Any, id: str) -> str:
         return str(lib.ex_get_console_output(SimpleNamespace(id=id)).get("output") or "")
@@ -69,73 +71,73 @@ class EC2(FullDriver):
         if removed:
             _change_tags(lib, "DeleteTags", node.id, dict.fromkeys(removed))
 
-    def groups(self, lib: Any) -> Iterable[Group]:
+    def list_groups(self, lib: Any) -> Iterable[Group]:
         for group in lib.ex_get_security_groups():
             rules = frozenset(
-                rule for r in group.ingress_rules for rule in _rules(str(group.id), r)
+                rule for r in group.ingress_rules for rule in _parse_rules(str(group.id), r)
             )
             yield Group(str(group.id), group.name, rules)
 
-    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
+    def create_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
         subnet = create.get("ex_subnet")
         vpc = lib.ex_list_subnets([subnet])[0].extra["vpc_id"] if subnet else None
-        made = lib.ex_create_security_group(name, "Dask cluster made by planapply", vpc)
-        return str(made["group_id"])
+        group = lib.ex_create_security_group(name, "Dask cluster made by planapply", vpc)
+        return str(group["group_id"])
 
     def change_group(
-        self, lib: Any, group: Group, more: Iterable[Rule], less: Iterable[Rule]
+        self, lib: Any, group: Group, added: Iterable[Rule], removed: Iterable[Rule]
     ) -> None:
-        for call, rules, done in (
-            (lib.ex_authorize_security_group_ingress, more, "InvalidPermission.Duplicate"),
-            (lib.ex_revoke_security_group_ingress, less, "InvalidPermission.NotFound"),
+        for call, rules, done_code in (
+            (lib.ex_authorize_security_group_ingress, added, "InvalidPermission.Duplicate"),
+            (lib.ex_revoke_security_group_ingress, removed, "InvalidPermission.NotFound"),
         ):
-            for protocol, first, last, who in rules:
+            for protocol, first, last, source in rules:
                 try:
                     call(
                         group.id,
                         first if protocol != "any" else -1,
                         last if protocol != "any" else -1,
-                        cidr_ips=None if who == SELF else [who],
-                        group_pairs=[{"group_id": group.id}] if who == SELF else None,
+                        cidr_ips=None if source == SELF else [source],
+                        group_pairs=[{"group_id": group.id}] if source == SELF else None,
                         protocol="-1" if protocol == "any" else protocol,
                     )
                 except Exception as error:
-                    if done not in str(error):
+                    if done_code not in str(error):
                         raise
 
     def remove_group(self, lib: Any, id: str) -> None:
         lib.ex_delete_security_group_by_id(id)
 
-    def members(self, lib: Any, group: Group) -> Sequence[str]:
+    def list_members(self, lib: Any, group: Group) -> Sequence[str]:
         nodes = lib.list_nodes(ex_filters={"instance.group-id": group.id})
         return [node.id if node.name == node.id else f"{node.name} ({node.id})" for node in nodes]
 
-    def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
+    def group_arguments(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_security_group_ids": [id]}
 
-    def join_group(self, lib: Any, node: Any, id: str) -> None:
+    def add_to_group(self, lib: Any, node: Any, id: str) -> None:
         groups = _groups_of(node)
         if id not in groups:
-            _put_into(lib, node, [*groups, id])
+            _set_groups(lib, node, [*groups, id])
 
-    def leave_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
+    def remove_from_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
         groups = _groups_of(node)
         if id not in groups:
             return
-        others = [group for group in groups if group != id]
-        others = others or list(create.get("ex_security_group_ids", ()))
-        if not others:  # EC2 wants one at least
+        remaining = [group for group in groups if group != id]
+        remaining = remaining or list(create.get("ex_security_group_ids", ()))
+        if not remaining:  # EC2 wants one at least
             [group] = lib.ex_get_security_groups(group_ids=[id])
-            its = {"group-name": "default", "vpc-id": group.extra["vpc_id"]}
-            others = [str(found.id) for found in lib.ex_get_security_groups(filters=its)]
-        _put_into(lib, node, others)
+            filters = {"group-name": "default", "vpc-id": group.extra["vpc_id"]}
+            remaining = [str(found.id) for found in lib.ex_get_security_groups(filters=filters)]
+        _set_groups(lib, node, remaining)
 
 
 def _groups_of(node: Any) -> list[str]:
     return [str(group["group_id"]) for group in node.extra["groups"]]
 
 
-def _put_into(lib: Any, node: Any, groups: Sequence[str]) -> None:
+def _set_groups(lib: Any, node: Any, groups: Sequence[str]) -> None:
     lib.ex_modify_instance_attribute(node, {f"GroupId.{n}": id for n, id in enumerate(groups, 1)})
 
 
@@ -148,41 +150,41 @@ def _change_tags(lib: Any, action: str, id: str, tags: Mapping[str, str | None])
     lib.connection.request(lib.path, params=params)
 
 
-def _rules(group: str, rule: Mapping[str, Any]) -> Iterable[Rule]:
+def _parse_rules(group: str, rule: Mapping[str, Any]) -> Iterable[Rule]:
     protocol = "any" if str(rule.get("protocol")) == "-1" else str(rule.get("protocol"))
     first, last = int(rule.get("from_port") or 0), int(rule.get("to_port") or 0)
-    for who in rule.get("cidr_ips", ()):
-        yield (protocol, max(0, first), max(0, last), str(who))
+    for source in rule.get("cidr_ips", ()):
+        yield (protocol, max(0, first), max(0, last), str(source))
     if any(pair.get("group_id") == group for pair in rule.get("group_pairs", ())):
-        yield AMONG_THEMSELVES
+        yield INTERNAL_RULE
 
 
 EC2_DRIVER = EC2(
     name="ec2",
     title="Amazon EC2",
-    proof="the lab's EC2: moto, as strict as AWS documents it",
+    tested_on="the lab's EC2: moto, as strict as AWS documents it",
     starter=STARTER,
     options={"signature_version": "4"},
     identity=("region",),
     user_data="ex_userdata",
-    takes_bytes=True,
+    has_binary_user_data=True,
     tags="ex_metadata",
-    seen_size="instance_type",
-    seen_zone="availability",
-    lists=("ex_security_groups", "ex_security_group_ids", "ex_blockdevicemappings"),
+    size_path="instance_type",
+    zone_path="availability",
+    list_arguments=("ex_security_groups", "ex_security_group_ids", "ex_blockdevicemappings"),
     spot={"ex_spot": True},
     token="ex_clienttoken",
-    always={"ex_terminate_on_shutdown": True},
-    ends_when_off=True,
-    prices="libcloud",
-    get_writes=True,
+    fixed_arguments={"ex_terminate_on_shutdown": True},
+    is_deleted_when_off=True,
+    price_source="libcloud",
+    has_writes_by_get=True,
     poll=2.0,
     rate=(5.0, 2.0),
-    definite={
+    error_kinds={
         "InsufficientInstanceCapacity": ErrorKind.CAPACITY,
         "Unsupported": ErrorKind.CAPACITY,
-        "IdempotentInstanceTerminated": ErrorKind.SPENT,
-        "IdempotentParameterMismatch": ErrorKind.SPENT,
+        "IdempotentInstanceTerminated": ErrorKind.TOKEN_SPENT,
+        "IdempotentParameterMismatch": ErrorKind.TOKEN_SPENT,
         "RequestLimitExceeded": ErrorKind.THROTTLED,
         "UnauthorizedOperation": ErrorKind.UNAUTHORIZED,
         "ExpiredToken": ErrorKind.UNAUTHORIZED,

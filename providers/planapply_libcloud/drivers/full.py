@@ -9,7 +9,7 @@ from planapply_libcloud.drivers.base import Driver
 Rule = tuple[str, int, int, str]
 """Protocol (`any` for all), first and last port (0 and 0 for all), and who: a network, or `SELF`."""
 SELF = "self"
-AMONG_THEMSELVES: Rule = ("any", 0, 0, SELF)
+INTERNAL_RULE: Rule = ("any", 0, 0, SELF)
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class FullDriver(Driver):
         """Give the node these tags, which are all that it shall have."""
         raise NotImplementedError
 
-    def groups(self, lib: Any) -> Iterable[Group]:
+    def list_groups(self, lib: Any) -> Iterable[Group]:
         """All that there are, planapply's or not."""
         raise NotImplementedError
 
-    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
+    def create_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
         """An empty one, in the network that `create` puts VMs into; its id."""
         raise NotImplementedError
 
     def change_group(
-        self, lib: Any, group: Group, more: Iterable[Rule], less: Iterable[Rule]
+        self, lib: Any, group: Group, added: Iterable[Rule], removed: Iterable[Rule]
     ) -> None:
         """Let in, then shut out."""
         raise NotImplementedError
@@ -53,19 +53,19 @@ class FullDriver(Driver):
         """Raises what the driver raises where it is in use."""
         raise NotImplementedError
 
-    def members(self, lib: Any, group: Group) -> Sequence[str]:
+    def list_members(self, lib: Any, group: Group) -> Sequence[str]:
         """What the VMs in it are called, whoever's they are; empty where that keeps nobody from
         removing it."""
         return ()
 
-    def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
+    def group_arguments(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `create_node` that put a VM into it."""
         raise NotImplementedError
 
-    def join_group(self, lib: Any, node: Any, id: str) -> None:
+    def add_to_group(self, lib: Any, node: Any, id: str) -> None:
         """Put a VM that is there already into it, beside those that it is in."""
         raise NotImplementedError
 
-    def leave_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
+    def remove_from_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
         """Take a VM out of it, where no group can be removed that has one; a VM that is in no other
         comes into those that it would have been launched into."""

@@ -13,9 +13,9 @@ from typing import Any
 from planapply.model.node import TAG_PREFIX
 from planapply.provider import ErrorKind
 from planapply_libcloud import labels
-from planapply_libcloud.drivers.base import Catalog, LaunchRequest
-from planapply_libcloud.drivers.full import AMONG_THEMSELVES, SELF, FullDriver, Group, Rule
-from planapply_libcloud.nested import merged
+from planapply_libcloud.drivers.base import LaunchRequest, Lookups
+from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group, Rule
+from planapply_libcloud.nested import merge
 
 ITEM = "planapply"
 IMAGES = "https://www.googleapis.com/compute/v1/projects/{}/global/images/family/{}"
@@ -41,31 +41,36 @@ packages = "client"                   # as here; or a list: ["dask[distributed]"
 
 
 @dataclass(frozen=True)
-class Labels(labels.Pairs):
+class GCELabels(labels.TagPairs):
     """As near to the tags as they come."""
 
-    def written(self, tags: Mapping[str, str]) -> dict[str, str]:
-        return {_label(k.replace(TAG_PREFIX, "planapply_")): _label(v) for k, v in tags.items()}
+    def encode(self, tags: Mapping[str, str]) -> dict[str, str]:
+        return {
+            _make_label(k.replace(TAG_PREFIX, "planapply_")): _make_label(v)
+            for k, v in tags.items()
+        }
 
 
 @dataclass(frozen=True)
 class GCE(FullDriver):
     """Its create waits for the zone's operation, so that what it gives is there."""
 
-    def arguments(self, request: LaunchRequest, create: Mapping[str, Any], catalog: Catalog) -> Any:
-        own = super().arguments(request, create, catalog)
-        return merged(own, {"ex_metadata": self._item(request.tags)})
+    def make_arguments(
+        self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
+    ) -> Any:
+        arguments = super().make_arguments(request, create, lookups)
+        return merge(arguments, {"ex_metadata": self._make_item(request.tags)})
 
-    def _item(self, tags: Mapping[str, str]) -> dict[str, str]:
+    def _make_item(self, tags: Mapping[str, str]) -> dict[str, str]:
         return {ITEM: json.dumps(dict(tags), separators=(",", ":"))}
 
     def tags_of(self, node: Any) -> dict[str, str]:
-        text = _metadata(node).get(ITEM, "")
+        text = _read_metadata(node).get(ITEM, "")
         try:
             tags = json.loads(text) if text else {}
         except ValueError:
             return {}
-        return labels.PAIRS.read(tags)
+        return labels.PAIRS.decode(tags)
 
     def status_of(self, node: Any) -> str:
         # Libcloud has "pending" for STOPPING, and "stopped" for what is TERMINATED and there still.
@@ -77,11 +82,13 @@ class GCE(FullDriver):
     def size_of(self, node: Any) -> str | None:
         return str(node.extra.get("machineType") or "").rpartition("/")[2] or None
 
-    def nodes(self, lib: Any, tags: Mapping[str, str], create: Mapping[str, Any]) -> Sequence[Any]:
+    def list_nodes(
+        self, lib: Any, tags: Mapping[str, str], create: Mapping[str, Any]
+    ) -> Sequence[Any]:
         nodes: Sequence[Any] = lib.list_nodes(ex_zone="all")
         return nodes
 
-    def image(self, lib: Any, name: str) -> Any:
+    def find_image(self, lib: Any, name: str) -> Any:
         project, slash, family = name.partition("/")
         if slash and "/" not in family and ":" not in project:
             name = IMAGES.format(project, family)
@@ -92,30 +99,32 @@ class GCE(FullDriver):
         return str(lib.ex_get_serial_output(node)) if node else ""
 
     def retag(self, lib: Any, node: Any, tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        lib.ex_set_node_metadata(node, {**_metadata(node), **self._item(tags)})
-        lib.ex_set_node_labels(node, self.tag_form.written(tags))
+        lib.ex_set_node_metadata(node, {**_read_metadata(node), **self._make_item(tags)})
+        lib.ex_set_node_labels(node, self.tag_format.encode(tags))
 
-    def groups(self, lib: Any) -> Iterable[Group]:
+    def list_groups(self, lib: Any) -> Iterable[Group]:
         """A cluster's firewall rules: one among its nodes, one for its clients."""
         found = {firewall.name: firewall for firewall in lib.ex_list_firewalls()}
         for name, nodes in found.items():
             if not name.endswith("-nodes") or not nodes.extra.get("description"):
                 continue
             id = name.removesuffix("-nodes")
-            rules = {AMONG_THEMSELVES}
+            rules = {INTERNAL_RULE}
             clients = found.get(f"{id}-clients")
             if clients is not None:
                 for allowed in clients.allowed or ():
                     for port in allowed.get("ports", ()):
                         first, _, last = str(port).partition("-")
-                        for who in clients.source_ranges or ():
-                            rules.add((allowed["IPProtocol"], int(first), int(last or first), who))
+                        for source in clients.source_ranges or ():
+                            rules.add(
+                                (allowed["IPProtocol"], int(first), int(last or first), source)
+                            )
             yield Group(id, nodes.extra["description"], frozenset(rules))
 
-    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
-        word, cluster, lineage = name.split(" ")
+    def create_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
+        prefix, cluster, lineage = name.split(" ")
         digest = labels.lineage_digest(lineage)
-        id = f"{word}-{re.sub(r'[^a-z0-9]+', '-', cluster.lower())[:30].strip('-')}-{digest}"
+        id = f"{prefix}-{re.sub(r'[^a-z0-9]+', '-', cluster.lower())[:30].strip('-')}-{digest}"
         lib.ex_create_firewall(
             f"{id}-nodes",
             [{"IPProtocol": "all"}],
@@ -127,9 +136,9 @@ class GCE(FullDriver):
         return id
 
     def change_group(
-        self, lib: Any, group: Group, more: Iterable[Rule], less: Iterable[Rule]
+        self, lib: Any, group: Group, added: Iterable[Rule], removed: Iterable[Rule]
     ) -> None:
-        rules = {r for r in (group.rules | set(more)) - set(less) if r[3] != SELF}
+        rules = {r for r in (group.rules | set(added)) - set(removed) if r[3] != SELF}
         name = f"{group.id}-clients"
         old = next((f for f in lib.ex_list_firewalls() if f.name == name), None)
         allowed = [
@@ -162,19 +171,19 @@ class GCE(FullDriver):
             if firewall.name in names:
                 lib.ex_destroy_firewall(firewall)
 
-    def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
+    def group_arguments(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_tags": [id]}
 
-    def join_group(self, lib: Any, node: Any, id: str) -> None:
+    def add_to_group(self, lib: Any, node: Any, id: str) -> None:
         if id not in node.extra["tags"]:
             lib.ex_set_node_tags(node, [*node.extra["tags"], id])
 
 
-def _label(text: str) -> str:
+def _make_label(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "_", text.lower())[:63]
 
 
-def _metadata(node: Any) -> dict[str, str]:
+def _read_metadata(node: Any) -> dict[str, str]:
     items = (node.extra.get("metadata") or {}).get("items") or []
     return {item["key"]: item["value"] for item in items}
 
@@ -182,32 +191,32 @@ def _metadata(node: Any) -> dict[str, str]:
 GCE_DRIVER = GCE(
     name="gce",
     title="Google Compute Engine",
-    proof="the requests that the driver sends, held against Google's API reference",
+    tested_on="the requests that the driver sends, held against Google's API reference",
     starter=STARTER,
-    public_key=True,
+    is_key_public=True,
     has_sessions=True,
-    secret_file=True,
+    has_secret_file=True,
     # Not to a file in the home folder, where it would be kept otherwise.
     options={"credential_file": "/dev/null"},
     identity=("project",),
     user_data="ex_metadata.startup-script",
     user_data_limit=262144,
     tags="ex_labels",
-    tag_form=Labels(most=64),
+    tag_format=GCELabels(max_tags=64),
     zone="location",
-    seen_zone="zone",
+    zone_path="zone",
     spot={
         "ex_preemptible": True,
         "ex_automatic_restart": False,
         "ex_on_host_maintenance": "TERMINATE",
     },
-    lists=("ex_tags",),
+    list_arguments=("ex_tags",),
     disk="ex_disk_size",
     parallel=8,
-    off_costs="costs its disk only",
-    prices="libcloud",
-    destroys_by_id=False,
-    definite={
+    cost_when_off="costs its disk only",
+    price_source="libcloud",
+    is_destroyed_by_id=False,
+    error_kinds={
         "ZONE_RESOURCE_POOL_EXHAUSTED": ErrorKind.CAPACITY,
         "STOCKOUT": ErrorKind.CAPACITY,
         "QUOTA_EXCEEDED": ErrorKind.QUOTA,

@@ -7,8 +7,8 @@ from typing import Any
 
 from planapply.provider import ErrorKind
 from planapply_libcloud import labels
-from planapply_libcloud.drivers.base import Catalog, LaunchRequest
-from planapply_libcloud.drivers.full import AMONG_THEMSELVES, SELF, FullDriver, Group, Rule
+from planapply_libcloud.drivers.base import LaunchRequest, Lookups
+from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group, Rule
 
 STARTER = """\
 [provider]
@@ -42,19 +42,21 @@ packages = "client"                   # as here; or a list: ["dask[distributed]"
 class OpenStack(FullDriver):
     """Tags are the server's metadata."""
 
-    def arguments(self, request: LaunchRequest, create: Mapping[str, Any], catalog: Catalog) -> Any:
+    def make_arguments(
+        self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
+    ) -> Any:
         create = dict(create)
         if "ex_security_groups" in create:
             # Nova takes names and ids alike, and the driver asks for no more than this.
-            create["ex_security_groups"] = [_named(n) for n in create["ex_security_groups"]]
-        return super().arguments(request, create, catalog)
+            create["ex_security_groups"] = [_make_named(n) for n in create["ex_security_groups"]]
+        return super().make_arguments(request, create, lookups)
 
-    def zones(self, lib: Any) -> Sequence[str]:
+    def list_zones(self, lib: Any) -> Sequence[str]:
         # The driver has no method for it.
         zones = lib.connection.request("/os-availability-zone").object["availabilityZoneInfo"]
         return [zone["zoneName"] for zone in zones]
 
-    def networks(self, lib: Any) -> Sequence[Any]:
+    def list_networks(self, lib: Any) -> Sequence[Any]:
         networks: Sequence[Any] = lib.ex_list_networks()
         return networks
 
@@ -80,81 +82,84 @@ class OpenStack(FullDriver):
     def retag(self, lib: Any, node: Any, tags: Mapping[str, str], removed: Sequence[str]) -> None:
         lib.ex_set_metadata(node, dict(tags))
 
-    def groups(self, lib: Any) -> Iterable[Group]:
+    def list_groups(self, lib: Any) -> Iterable[Group]:
         for group in lib.ex_list_security_groups():
-            rules = frozenset(rule for r in group.rules if (rule := _rule(group.id, r)))
+            rules = frozenset(rule for r in group.rules if (rule := _parse_rule(group.id, r)))
             yield Group(str(group.id), group.name, rules)
 
-    def make_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
+    def create_group(self, lib: Any, name: str, create: Mapping[str, Any]) -> str:
         return str(lib.ex_create_security_group(name, "Dask cluster made by planapply").id)
 
     def change_group(
-        self, lib: Any, group: Group, more: Iterable[Rule], less: Iterable[Rule]
+        self, lib: Any, group: Group, added: Iterable[Rule], removed: Iterable[Rule]
     ) -> None:
         found = next(g for g in lib.ex_list_security_groups() if str(g.id) == group.id)
-        for protocol, first, last, who in more:
+        for protocol, first, last, source in added:
             lib.ex_create_security_group_rule(
                 found,
                 None if protocol == "any" else protocol,
                 first or None,
                 last or None,
-                cidr=None if who == SELF else who,
-                source_security_group=found if who == SELF else None,
+                cidr=None if source == SELF else source,
+                source_security_group=found if source == SELF else None,
             )
-        gone = set(less)
+        removed_rules = set(removed)
         for rule in found.rules:
-            if _rule(group.id, rule) in gone:
+            if _parse_rule(group.id, rule) in removed_rules:
                 lib.ex_delete_security_group_rule(rule)
 
     def remove_group(self, lib: Any, id: str) -> None:
         lib.ex_delete_security_group(SimpleNamespace(id=id))
 
-    def members(self, lib: Any, group: Group) -> Sequence[str]:
+    def list_members(self, lib: Any, group: Group) -> Sequence[str]:
         # The driver's nodes don't say, and asking for each is a call a server.
         servers = lib.connection.request("/servers/detail").object["servers"]
         return [
             f"{server['name']} ({server['id']})"
             for server in servers
-            if any(its["name"] == group.name for its in server.get("security_groups", ()))
+            if any(
+                server_group["name"] == group.name
+                for server_group in server.get("security_groups", ())
+            )
         ]
 
-    def in_group(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
+    def group_arguments(self, id: str, create: Mapping[str, Any]) -> dict[str, Any]:
         return {"ex_security_groups": [id]}
 
-    def join_group(self, lib: Any, node: Any, id: str) -> None:
-        if id not in _groups_of(lib, node):
-            _add(lib, node, id)
+    def add_to_group(self, lib: Any, node: Any, id: str) -> None:
+        if id not in _list_groups_of(lib, node):
+            _add_to_group(lib, node, id)
 
-    def leave_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
-        groups = _groups_of(lib, node)
+    def remove_from_group(self, lib: Any, node: Any, id: str, create: Mapping[str, Any]) -> None:
+        groups = _list_groups_of(lib, node)
         if id not in groups:
             return
         if groups == {id}:  # without any, nobody reaches it
             for name in create.get("ex_security_groups", ["default"]):
-                _add(lib, node, name)
-        lib.ex_remove_security_group_from_node(_named(id), node)
+                _add_to_group(lib, node, name)
+        lib.ex_remove_security_group_from_node(_make_named(id), node)
 
 
-def _add(lib: Any, node: Any, group: Any) -> None:
+def _add_to_group(lib: Any, node: Any, group: Any) -> None:
     # The driver has a method for the way back only.
     data = {"addSecurityGroup": {"name": group}}
     lib.connection.request(f"/servers/{node.id}/action", method="POST", data=data)
 
 
-def _groups_of(lib: Any, node: Any) -> set[str]:
+def _list_groups_of(lib: Any, node: Any) -> set[str]:
     return {str(group.id) for group in lib.ex_get_node_security_groups(node)}
 
 
-def _named(name: Any) -> Any:
+def _make_named(name: Any) -> Any:
     return SimpleNamespace(name=name, id=name)
 
 
-def _rule(group: str, rule: Any) -> Rule | None:
+def _parse_rule(group: str, rule: Any) -> Rule | None:
     """As the table has it; None for what Neutron puts there itself, such as a way out."""
     if rule.group is None and rule.ip_range is None:
         return None
     if rule.group is not None:
-        return AMONG_THEMSELVES if str(rule.group) == str(group) else None
+        return INTERNAL_RULE if str(rule.group) == str(group) else None
     return (
         str(rule.ip_protocol or "any"),
         int(rule.from_port or 0),
@@ -166,28 +171,28 @@ def _rule(group: str, rule: Any) -> Rule | None:
 OPENSTACK = OpenStack(
     name="openstack",
     title="OpenStack",
-    proof="Nova itself: API, scheduler, conductor and compute, with its fake hypervisor",
+    tested_on="Nova itself: API, scheduler, conductor and compute, with its fake hypervisor",
     starter=STARTER,
-    public_key=True,
+    is_key_public=True,
     has_sessions=True,
     options={"api_version": "2.2"},
     identity=("ex_tenant_name", "ex_force_service_region", "ex_force_auth_url"),
     user_data="ex_userdata",
-    takes_bytes=True,
+    has_binary_user_data=True,
     user_data_limit=49152,  # 65535 as base64
     tags="ex_metadata",
-    tag_form=labels.Pairs(keys=r"[a-zA-Z0-9_:. -]{1,255}", most=128),
-    seen_tags="metadata",
+    tag_format=labels.TagPairs(key_pattern=r"[a-zA-Z0-9_:. -]{1,255}", max_tags=128),
+    tags_path="metadata",
     zone="ex_availability_zone",
-    named_networks="networks",
-    lists=("networks", "ex_security_groups", "ex_blockdevicemappings"),
-    seen_zone="availability_zone",
-    sizes_by_id=True,
-    longest_name=63,
+    networks_argument="networks",
+    list_arguments=("networks", "ex_security_groups", "ex_blockdevicemappings"),
+    zone_path="availability_zone",
+    has_only_size_id=True,
+    max_name_length=63,
     parallel=8,
-    settle=30.0,
+    consistency_delay=30.0,
     poll=1.0,
-    definite={
+    error_kinds={
         # While it is being built.
         "while it is in": ErrorKind.UNAVAILABLE,
         "is not ready": ErrorKind.UNAVAILABLE,

@@ -8,9 +8,9 @@ from typing import Any
 
 from planapply.provider import ErrorKind
 from planapply_libcloud import labels
-from planapply_libcloud.drivers.base import Catalog, Driver, LaunchRequest
+from planapply_libcloud.drivers.base import Driver, LaunchRequest, Lookups
 
-REQUESTS = "the requests that the driver sends, held against the cloud's API reference"
+CHECKED_REQUESTS = "the requests that the driver sends, held against the cloud's API reference"
 DIGITALOCEAN_STARTER = """\
 [provider]
 driver = "digitalocean"
@@ -33,14 +33,16 @@ packages = "client"                   # as here; or a list: ["dask[distributed]"
 class DigitalOcean(Driver):
     """Its account has a name, which a token has not."""
 
-    def arguments(self, request: LaunchRequest, create: Mapping[str, Any], catalog: Catalog) -> Any:
-        own = super().arguments(request, create, catalog)
-        if slug := own["image"].extra.get("slug"):
+    def make_arguments(
+        self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
+    ) -> Any:
+        arguments = super().make_arguments(request, create, lookups)
+        if slug := arguments["image"].extra.get("slug"):
             # Libcloud makes text of an id, which the API reads as a slug.
-            own["image"] = SimpleNamespace(id=slug)
-        return own
+            arguments["image"] = SimpleNamespace(id=slug)
+        return arguments
 
-    def account(self, lib: Any) -> dict[str, str]:
+    def find_account(self, lib: Any) -> dict[str, str]:
         return {"account": str(lib.ex_account_info()["uuid"])}
 
 
@@ -48,20 +50,22 @@ class DigitalOcean(Driver):
 class Linode(Driver):
     """An image needs a root password: one that nobody is told."""
 
-    def arguments(self, request: LaunchRequest, create: Mapping[str, Any], catalog: Catalog) -> Any:
-        own = super().arguments(request, create, catalog)
-        return {"root_pass": secrets.token_urlsafe(32), **own}
+    def make_arguments(
+        self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
+    ) -> Any:
+        arguments = super().make_arguments(request, create, lookups)
+        return {"root_pass": secrets.token_urlsafe(32), **arguments}
 
 
 @dataclass(frozen=True)
 class UpCloud(Driver):
     """Its price list is by zone."""
 
-    def sizes(self, lib: Any, zone: str | None) -> Sequence[Any]:
+    def list_sizes(self, lib: Any, zone: str | None) -> Sequence[Any]:
         from libcloud.compute.base import NodeLocation
 
-        where = NodeLocation(zone, zone, "", lib) if zone else None
-        sizes: Sequence[Any] = lib.list_sizes(where)
+        location = NodeLocation(zone, zone, "", lib) if zone else None
+        sizes: Sequence[Any] = lib.list_sizes(location)
         return sizes
 
 
@@ -69,134 +73,134 @@ class UpCloud(Driver):
 class Dummy(Driver):
     """It calls every node dummy-N."""
 
-    def created(self, lib: Any, node: Any, name: str) -> None:
+    def on_created(self, lib: Any, node: Any, name: str) -> None:
         node.name = name
 
 
-_JOBS = {
+_JOB_ERRORS = {
     "Insufficient": ErrorKind.CAPACITY,
     "Unable to create a deployment": ErrorKind.CAPACITY,
     "Maximum number of resources": ErrorKind.QUOTA,
 }
 
-OTHERS = (
+SIMPLE_DRIVERS = (
     DigitalOcean(
         name="digitalocean",
         title="DigitalOcean",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         starter=DIGITALOCEAN_STARTER,
         user_data="ex_user_data",
         user_data_limit=65536,
         tags="ex_create_attr.tags",
-        tag_form=labels.Flat(255),
-        seen_size="size_slug",
-        seen_zone="region",
+        tag_format=labels.FlatTags(255),
+        size_path="size_slug",
+        zone_path="region",
         needs_zone=True,
-        prices="cloud",
+        price_source="cloud",
         rate=(50.0, 4.0),
     ),
     Linode(
         name="linode",
         title="Linode (Akamai)",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         user_data="ex_userdata",
         tags="ex_tags",
-        tag_form=labels.Flat(50, "pa:"),
-        seen_zone="location",
+        tag_format=labels.FlatTags(50, "pa:"),
+        zone_path="location",
         needs_zone=True,
-        prices="cloud",
+        price_source="cloud",
     ),
     Driver(
         name="vultr",
         title="Vultr",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         user_data="ex_userdata",
-        seen_zone="location",
+        zone_path="location",
         needs_zone=True,
-        prices="cloud",
-        monthly=True,
-        destroys_by_id=False,
+        price_source="cloud",
+        has_monthly_prices=True,
+        is_destroyed_by_id=False,
     ),
     Driver(
         name="scaleway",
         title="Scaleway",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         tags="ex_tags",
-        tag_form=labels.Flat(128),
+        tag_format=labels.FlatTags(128),
         zone="region",
-        seen_zone="region",
-        prices="cloud",
+        zone_path="region",
+        price_source="cloud",
     ),
     Driver(
         name="equinixmetal",
         title="Equinix Metal",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         user_data="cloud_init",
         needs_zone=True,
         # Without it, the driver's list_nodes needs a Python before 3.11.
-        requires={"ex_project_id": '"3d27fd13-…"'},
-        listing=("ex_project_id",),
-        seen_size="plan",
-        seen_zone="metro.code",
-        prices="cloud",
+        required_arguments={"ex_project_id": '"3d27fd13-…"'},
+        list_nodes_arguments=("ex_project_id",),
+        size_path="plan",
+        zone_path="metro.code",
+        price_source="cloud",
     ),
     Driver(
         name="exoscale",
         title="Exoscale",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         user_data="ex_userdata",
-        takes_bytes=True,
+        has_binary_user_data=True,
         # In the address of a GET, which takes 4 KB of base64.
         user_data_limit=3072,
-        always={"ex_start_vm": True},
-        seen_zone="zone_name",
-        get_writes=True,
-        definite=_JOBS,
+        fixed_arguments={"ex_start_vm": True},
+        zone_path="zone_name",
+        has_writes_by_get=True,
+        error_kinds=_JOB_ERRORS,
     ),
     Driver(
         name="cloudstack",
         title="Apache CloudStack",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         user_data="ex_userdata",
-        takes_bytes=True,
+        has_binary_user_data=True,
         user_data_limit=3072,
-        always={"ex_start_vm": True},
+        fixed_arguments={"ex_start_vm": True},
         identity=("url", "host"),
-        listing=("project",),
-        seen_zone="zone_name",
-        get_writes=True,
-        definite=_JOBS,
+        list_nodes_arguments=("project",),
+        zone_path="zone_name",
+        has_writes_by_get=True,
+        error_kinds=_JOB_ERRORS,
     ),
     Driver(
         name="ovh",
         title="OVHcloud",
-        proof=REQUESTS,
+        tested_on=CHECKED_REQUESTS,
         identity=("ex_project_id", "region"),
         needs_zone=True,
-        seen_zone="region",
+        zone_path="region",
     ),
     UpCloud(
         name="upcloud",
         title="UpCloud",
-        proof=REQUESTS,
-        public_key=True,
+        tested_on=CHECKED_REQUESTS,
+        is_key_public=True,
         needs_zone=True,
     ),
     Driver(
         name="kamatera",
         title="Kamatera",
         needs_zone=True,
-        always={"ex_wait": False},
+        fixed_arguments={"ex_wait": False},
     ),
     Dummy(
         name="dummy",
         title="Libcloud's own for tests",
-        proof="itself",
-        public_key=True,
+        tested_on="itself",
+        is_key_public=True,
         zone="",
         parallel=1,
-        settle=0.0,
+        consistency_delay=0.0,
         poll=0.1,
-        destroys_by_id=False,
+        is_destroyed_by_id=False,
     ),
 )

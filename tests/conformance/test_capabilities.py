@@ -38,7 +38,7 @@ def test_tags_change_in_place(account: Account, subject: Subject) -> None:
     account.eventually(lambda: tags().get("cpu-0") == changed)
 
 
-def test_what_a_vm_printed(account: Account) -> None:
+def test_console_output_is_returned(account: Account) -> None:
     provider = _capable(account, Console)
     vm = account.launch("cpu-0").vms[0]
     assert provider.console("vm-of-nobody", 10) == ""
@@ -56,7 +56,7 @@ def test_every_cluster_is_listed(new_account: Callable[[], Account]) -> None:
     one.eventually(lambda: lineages == {one.state.lineage, two.state.lineage})
 
 
-def test_supporting_resources_are_made_once_and_removed(account: Account, subject: Subject) -> None:
+def test_supporting_resources_are_created_once_and_removed(account: Account, subject: Subject) -> None:
     provider = _capable(account, Prepares)
     tags = {"planapply:cluster": account.state.cluster, **account.tags}
     wanted = provider.wanted(account.state.cluster, subject.worker)
@@ -81,7 +81,7 @@ def test_supporting_resources_are_made_once_and_removed(account: Account, subjec
     account.eventually(lambda: provider.find_resources(tags) == {})
 
 
-def test_a_lost_state_gets_its_key_back(account: Account) -> None:
+def test_the_tls_key_of_a_lost_state_is_recovered(account: Account) -> None:
     provider = _capable(account, Secrets)
     vm = account.launch("cpu-0", scheduler="tls://127.0.0.1:9", security="tls").vms[0]
     tls = account.state.tls
@@ -91,7 +91,7 @@ def test_a_lost_state_gets_its_key_back(account: Account) -> None:
     assert provider.secrets("vm-of-nobody") == ""
 
 
-def test_a_price_is_unknown_or_above_zero(account: Account, subject: Subject) -> None:
+def test_a_price_is_unknown_or_positive(account: Account, subject: Subject) -> None:
     provider = _capable(account, Prices)
     for choice in account.provider.alternatives(subject.worker):
         price = provider.price(choice.size, choice.zone, choice.spot)
@@ -99,14 +99,14 @@ def test_a_price_is_unknown_or_above_zero(account: Account, subject: Subject) ->
         assert price.usd_per_hour is None or price.source
 
 
-def test_it_chooses_what_fits(account: Account, subject: Subject) -> None:
+def test_chosen_sizes_meet_the_requirements(account: Account, subject: Subject) -> None:
     provider = _capable(account, Chooses)
     sizes = provider.choose(Requirements(cpus=1))
     assert sizes
     assert len(set(sizes)) == len(sizes)
 
 
-def test_what_is_pinned_does_not_move(account: Account, subject: Subject) -> None:
+def test_pins_do_not_change(account: Account, subject: Subject) -> None:
     provider = _capable(account, Pins)
     assert provider.pins(subject.worker) == provider.pins(subject.worker)
 

@@ -141,7 +141,7 @@ def _addresses(lib: Any, node: Any) -> tuple[list[str], list[str]]:
 AZURE = Azure(
     name="azure_arm",
     title="Microsoft Azure",
-    proof="the requests that the driver sends, held against Azure's REST reference",
+    proof="the driver's requests, checked against Azure's REST reference",
     starter=STARTER,
     key_names=("key", "secret"),
     has_sessions=True,

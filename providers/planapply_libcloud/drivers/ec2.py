@@ -160,7 +160,7 @@ def _rules(group: str, rule: Mapping[str, Any]) -> Iterable[Rule]:
 EC2_DRIVER = EC2(
     name="ec2",
     title="Amazon EC2",
-    proof="the lab's EC2: moto, as strict as AWS documents it",
+    proof="the lab's EC2: moto, made as strict as AWS documents it",
     starter=STARTER,
     options={"signature_version": "4"},
     identity=("region",),

@@ -182,7 +182,7 @@ def _metadata(node: Any) -> dict[str, str]:
 GCE_DRIVER = GCE(
     name="gce",
     title="Google Compute Engine",
-    proof="the requests that the driver sends, held against Google's API reference",
+    proof="the driver's requests, checked against Google's API reference",
     starter=STARTER,
     public_key=True,
     has_sessions=True,

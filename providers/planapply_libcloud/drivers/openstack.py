@@ -166,7 +166,7 @@ def _rule(group: str, rule: Any) -> Rule | None:
 OPENSTACK = OpenStack(
     name="openstack",
     title="OpenStack",
-    proof="Nova itself: API, scheduler, conductor and compute, with its fake hypervisor",
+    proof="Nova itself (API, scheduler, conductor, compute), with its fake hypervisor",
     starter=STARTER,
     public_key=True,
     has_sessions=True,

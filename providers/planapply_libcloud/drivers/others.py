@@ -10,7 +10,7 @@ from planapply.provider import ErrorKind
 from planapply_libcloud import labels
 from planapply_libcloud.drivers.base import Catalog, Driver, LaunchRequest
 
-REQUESTS = "the requests that the driver sends, held against the cloud's API reference"
+REQUESTS = "the driver's requests, checked against the cloud's API reference"
 DIGITALOCEAN_STARTER = """\
 [provider]
 driver = "digitalocean"
@@ -191,7 +191,7 @@ OTHERS = (
     Dummy(
         name="dummy",
         title="Libcloud's own for tests",
-        proof="itself",
+        proof="the driver itself",
         public_key=True,
         zone="",
         parallel=1,

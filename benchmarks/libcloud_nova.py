@@ -1,8 +1,8 @@
-"""100 nodes on Nova, beside a plain loop of bare Libcloud over the same number of threads.
+"""Time of 100 nodes on Nova, compared with a plain loop of bare Libcloud in the same number of threads.
 
-The real command, its start included, against OpenStack's own Nova on this machine (tests/novalab, which
-is installed into the user's cache folder): `make bench-nova`. Seconds are of this machine and this run;
-the ratio and the counts are what to look at.
+`make bench-nova` runs the real command, including its start, against OpenStack's own Nova on this
+machine (tests/novalab, which is installed into the user's cache folder). The seconds depend on the
+machine and the run; compare the ratio and the counts.
 """
 
 import os
@@ -24,7 +24,7 @@ MOST = 1.3
 
 
 def plain(cloud: Cloud, nodes: int) -> float:
-    """Seconds until all are accepted; each thread has its own driver, as Libcloud asks for."""
+    """Return the seconds until all are accepted; each thread has its own driver, as Libcloud requires."""
     settings = cloud.settings
     drivers = [
         get_driver("openstack")(
@@ -57,7 +57,7 @@ def plain(cloud: Cloud, nodes: int) -> float:
 
 
 def planapply(cloud: Cloud, folder: Path) -> tuple[float, float]:
-    """Seconds of an apply, and of a destroy."""
+    """Return the seconds of an apply, and of a destroy."""
     (folder / "planapply.toml").write_text(cloud.spec(NODES - 1))
     seconds = []
     for command in (["apply", "--no-wait"], ["destroy"]):
@@ -76,7 +76,7 @@ def planapply(cloud: Cloud, folder: Path) -> tuple[float, float]:
 
 
 def calls(cloud: Cloud) -> SimpleNamespace:
-    """Of one apply and destroy."""
+    """Return the number of calls of one apply and destroy, by kind."""
     return SimpleNamespace(
         creates=cloud.calls("POST", "/servers"),
         lists=cloud.calls("GET", "/servers/detail"),
@@ -100,12 +100,12 @@ def main() -> int:
             print(
                 f"{NODES} nodes, {THREADS} threads: bare Libcloud {bare:.1f} s, planapply {ours:.1f} s "
                 f"(x{ours / bare:.2f}); destroy {ending:.1f} s; {told.creates} creates, "
-                f"{told.lists} lists, {told.looks} other looks"
+                f"{told.lists} lists, {told.looks} other look-ups"
             )
             best["bare"] = min(bare, best.get("bare", bare))
             best["ours"] = min(ours, best.get("ours", ours))
         ratio = best["ours"] / best["bare"]
-        print(f"best of {ROUNDS}: x{ratio:.2f}, at most x{MOST} is promised")
+        print(f"best of {ROUNDS}: x{ratio:.2f}, limit x{MOST}")
         return int(ratio > MOST)
 
 

@@ -55,7 +55,15 @@ def drivers() -> str:
     from planapply_libcloud.drivers import TABLE
     from planapply_libcloud.drivers.full import FullDriver
 
-    head = ["driver", "user data", "tags", "spot", "disk", "price", "firewall, console, tag changes"]
+    head = [
+        "driver",
+        "user data",
+        "tags",
+        "spot",
+        "disk",
+        "price",
+        "firewall, console, tag changes",
+    ]
     rows = []
     for driver in TABLE.values():
         room = f"{round(driver.user_data_limit / 1024)} KB"

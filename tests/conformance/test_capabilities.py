@@ -56,7 +56,9 @@ def test_every_cluster_is_listed(new_account: Callable[[], Account]) -> None:
     one.eventually(lambda: lineages == {one.state.lineage, two.state.lineage})
 
 
-def test_supporting_resources_are_created_once_and_removed(account: Account, subject: Subject) -> None:
+def test_supporting_resources_are_created_once_and_removed(
+    account: Account, subject: Subject
+) -> None:
     provider = _capable(account, Prepares)
     tags = {"planapply:cluster": account.state.cluster, **account.tags}
     wanted = provider.wanted(account.state.cluster, subject.worker)

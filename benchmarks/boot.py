@@ -1,8 +1,8 @@
-"""An apply to its first result beside the bare boot of the same machines, in the lab.
+"""Time from an apply to its first result, compared with the bare boot of the same machines, in the lab.
 
 `python benchmarks/boot.py`: one scheduler and four workers on real machines (systemd-nspawn), first
-by `planapply apply`, then by boto3 with the same user data, all at once. Needs what the lab needs
-(`make lab`); says so where it can't run.
+by `planapply apply`, then by boto3 with the same user data, all at once. The benchmark has the lab's
+requirements (`make lab`), and prints which one is missing if it cannot run.
 """
 
 import os
@@ -30,7 +30,7 @@ WORKERS = 4
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both, and print the results."""
     if reason := base.unavailable_reason():
         print(f"not measured: {reason}")
         return
@@ -54,14 +54,14 @@ def main() -> None:
 
 
 def wait_for_first_result(connect: Callable[[], AbstractContextManager[Any]]) -> None:
-    """Until all workers have joined and one task is done."""
+    """Wait until all workers have joined and one task is done."""
     with connect() as client:
         client.wait_for_workers(WORKERS, timeout=120)
         assert client.submit(sum, [1, 2]).result(60) == 3
 
 
 def time_bare_boot(project: LabProject, state: State) -> float:
-    """Seconds of the same machines at their old addresses, once the first ones are gone."""
+    """Return the seconds to boot the same machines at their old addresses, after the first ones are gone."""
     from distributed import Client
 
     from planapply.dask.scheduler import build_security
@@ -77,7 +77,7 @@ def time_bare_boot(project: LabProject, state: State) -> float:
     assert state.endpoint is not None
     begin = time.monotonic()
     groups_of_nodes = {split_name(name)[0] for name in state.nodes}
-    # The scheduler first: its old address may be given to another one otherwise.
+    # The scheduler first: otherwise its old address may be given to another machine.
     for group in sorted(groups_of_nodes, key=lambda group: group != SCHEDULER):
         names = sorted(name for name in state.nodes if split_name(name)[0] == group)
         config = state.configs[state.nodes[names[0]].config]

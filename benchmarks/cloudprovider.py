@@ -1,7 +1,7 @@
-"""dask-cloudprovider and planapply launch and end a cluster on the same EC2 (tests/lab): calls and seconds.
+"""Comparison of dask-cloudprovider and planapply, creating and destroying a cluster on the same EC2 (tests/lab).
 
-`make bench-cloud`. No machine boots. Each is a whole process, from its start to its end. `--limits`
-lets EC2's request limits hold, as AWS documents them.
+`make bench-cloud` prints the calls and the seconds. No machine boots. Each measurement is a whole
+process, from its start to its exit. `--limits` enforces EC2's request limits as AWS documents them.
 """
 
 import argparse
@@ -36,7 +36,7 @@ count = COUNT
 
 
 def cloudprovider_python() -> Path:
-    """A Python that has dask-cloudprovider, in the user's cache folder."""
+    """Return a Python with dask-cloudprovider, installed into the user's cache folder."""
     import platformdirs
 
     dask = metadata.version("distributed")
@@ -54,9 +54,10 @@ def cloudprovider_python() -> Path:
 async def run_ec2_cluster(workers: int, image: str, group: str) -> None:
     """An EC2Cluster of so many workers, and its end; runs in their Python.
 
-    It waits for its scheduler, which boots nowhere: a local one stands in for it. Its workers never
-    join, and it does not wait for them. Both a security group and an image are given, as it can't
-    make the one, and looks for an Ubuntu that moto does not have.
+    EC2Cluster waits for its scheduler. No machine boots here, so a local scheduler replaces it. The
+    workers never join, and EC2Cluster does not wait for them. The security group and the image are
+    passed because EC2Cluster cannot create the one, and looks for an Ubuntu image that moto does not
+    have.
     """
     from dask_cloudprovider.aws import EC2Cluster
     from dask_cloudprovider.aws.ec2 import EC2Scheduler
@@ -82,13 +83,13 @@ async def run_ec2_cluster(workers: int, image: str, group: str) -> None:
             security=False,
             asynchronous=True,
         ):
-            # Its parent reads this, and a line from it is the end.
+            # The parent process reads this, and sends a line to stop it.
             print("up", flush=True)
             await asyncio.to_thread(sys.stdin.readline)
 
 
 def run_cloudprovider(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
-    """(calls, seconds) to make it, and to end it."""
+    """Return (calls, seconds) to create dask-cloudprovider's cluster, and to destroy it."""
     import boto3
 
     group = boto3.client("ec2").create_security_group(GroupName="dask", Description="dask")
@@ -114,14 +115,14 @@ def run_cloudprovider(workers: int, cloud: Any) -> list[tuple[dict[str, Any], fl
         cloud.clear()
         start = time.perf_counter()
         _, errors = process.communicate("\n")
-    # It prints tracebacks of a local scheduler that ends: only whether all came up counts.
+    # It prints tracebacks of the local scheduler when that stops: only whether it came up counts.
     if line != "up\n":
         print(f"dask-cloudprovider failed at {workers} workers: {errors[-600:]}", file=sys.stderr)
     return [up, (cloud.counts(), time.perf_counter() - start)]
 
 
 def run_planapply(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]]:
-    """As `run_cloudprovider`, by the real commands."""
+    """Return (calls, seconds) of the real commands to create planapply's cluster, and to destroy it."""
     results = []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "planapply.toml").write_text(SPEC.replace("COUNT", str(workers)))
@@ -139,8 +140,8 @@ def run_planapply(workers: int, cloud: Any) -> list[tuple[dict[str, Any], float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("workers", type=int, nargs="*", default=SIZES)
-    parser.add_argument("--limits", action="store_true", help="EC2's request limits hold")
-    parser.add_argument("--json", action="store_true", help="all counts, by action")
+    parser.add_argument("--limits", action="store_true", help="enforce EC2's request limits")
+    parser.add_argument("--json", action="store_true", help="also print all counts, by action")
     parser.add_argument("--theirs", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.theirs:
@@ -149,7 +150,8 @@ def main() -> None:
     from lab.honest import Cloud, serve
 
     print(
-        "| workers | | calls | that change | calls a worker | seconds | calls to end it | seconds |"
+        "| workers | tool | API calls to create | mutating calls | calls per worker | seconds "
+        "| API calls to destroy | seconds |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for workers in options.workers:

@@ -1,7 +1,8 @@
-"""What one more node costs in an apply and in a destroy, beside Terraform's `terraform_data`.
+"""Cost of one more node in an apply and in a destroy, compared with Terraform's `terraform_data`.
 
-The engine in one process: the real core, a fake cloud that answers at once, the real local store.
-`make bench` runs it; seconds are of this machine and this run, ratios and counts are what to look at.
+The benchmark runs the engine in one process: the real core, a fake cloud that answers immediately,
+and the real local store. `make bench` runs it. The seconds depend on the machine and the run; compare
+the ratios and the counts.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from planapply.store import open_store
 
 
 class InstantProvider:
-    """Answers at once, and does what a call asks in time that grows with that call alone."""
+    """A provider that answers immediately, and whose time per call depends only on that call."""
 
     limits = Limits(batch=100, consistency_delay=0.0, poll=0.001)
 
@@ -67,7 +68,7 @@ class InstantProvider:
 
 
 def time_planapply(nodes: int, folder: Path) -> tuple[float, float, int]:
-    """Seconds of an apply and of a destroy of this many workers, and the number of state writes."""
+    """Return the seconds of an apply and of a destroy of this many workers, and the number of state writes."""
     clock = SystemClock()
     provider = InstantProvider()
     store = open_store(str(folder / f"{nodes}.json"))
@@ -90,7 +91,9 @@ def time_planapply(nodes: int, folder: Path) -> tuple[float, float, int]:
         middle = time.perf_counter()
         assert not failures
         assert len(provider.vms) == nodes + 1
-        journal.update(lambda state: setattr(state, "endpoint", None))  # nobody to retire from
+        journal.update(
+            lambda state: setattr(state, "endpoint", None)
+        )  # without a scheduler, there is nothing to retire
         plan = create_destroy_plan(refresh(state, fleet.find(), clock.time(), 0.0))
         failures = asyncio.run(execute(plan, fleet, resources={}, wait=False))
         end = time.perf_counter()
@@ -100,7 +103,7 @@ def time_planapply(nodes: int, folder: Path) -> tuple[float, float, int]:
 
 
 def time_terraform(nodes: int, folder: Path) -> tuple[float, float]:
-    """Seconds of `terraform apply` and `terraform destroy` of this many `terraform_data`."""
+    """Return the seconds of `terraform apply` and `terraform destroy` of this many `terraform_data`."""
     workdir = folder / f"terraform-{nodes}"
     workdir.mkdir()
     (workdir / "main.tf").write_text(
@@ -125,7 +128,7 @@ def time_terraform(nodes: int, folder: Path) -> tuple[float, float]:
 
 
 def slope(few: tuple[float, ...], many: tuple[float, ...], more: int) -> list[float]:
-    """Seconds that one more node costs."""
+    """Return the seconds that one more node costs."""
     return [(b - a) / more for a, b in zip(few, many, strict=True)]
 
 
@@ -133,7 +136,7 @@ def main() -> None:
     gc.set_threshold(200_000)  # as the command does: planapply/cli/__init__.py
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        time_planapply(100, folder)  # imports and caches
+        time_planapply(100, folder)  # loads imports and caches
         results = {nodes: time_planapply(nodes, folder) for nodes in (1000, 5000, 10_000)}
         print(f"{'nodes':>8} {'apply s':>9} {'destroy s':>10} {'state writes':>13}")
         for nodes, (apply, destroy, writes) in results.items():
@@ -141,7 +144,7 @@ def main() -> None:
         planapply = slope(results[1000][:2], results[5000][:2], 4000)
         growth = [results[10_000][i] / results[1000][i] for i in range(2)]
         print(
-            f"10,000 nodes beside 1,000: apply {growth[0]:.1f} times, destroy {growth[1]:.1f} times"
+            f"10,000 nodes compared with 1,000: apply {growth[0]:.1f} times, destroy {growth[1]:.1f} times"
         )
         figures = {
             "apply_ms": planapply[0] * 1000,

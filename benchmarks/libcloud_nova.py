@@ -1,8 +1,8 @@
-"""100 nodes on Nova, beside a plain loop of bare Libcloud over the same number of threads.
+"""Time of 100 nodes on Nova, compared with a plain loop of bare Libcloud in the same number of threads.
 
-The real command, its start included, against OpenStack's own Nova on this machine (tests/novalab, which
-is installed into the user's cache folder): `make bench-nova`. Seconds are of this machine and this run;
-the ratio and the counts are what to look at.
+`make bench-nova` runs the real command, including its start, against OpenStack's own Nova on this
+machine (tests/novalab, which is installed into the user's cache folder). The seconds depend on the
+machine and the run; compare the ratio and the counts.
 """
 
 import os
@@ -24,7 +24,7 @@ MAX_RATIO = 1.3
 
 
 def time_libcloud(cloud: Cloud, nodes: int) -> float:
-    """Seconds until all are accepted; each thread has its own driver, as Libcloud asks for."""
+    """Return the seconds until all are accepted; each thread has its own driver, as Libcloud requires."""
     settings = cloud.settings
     drivers = [
         get_driver("openstack")(
@@ -57,7 +57,7 @@ def time_libcloud(cloud: Cloud, nodes: int) -> float:
 
 
 def time_planapply(cloud: Cloud, folder: Path) -> tuple[float, float]:
-    """Seconds of an apply, and of a destroy."""
+    """Return the seconds of an apply, and of a destroy."""
     (folder / "planapply.toml").write_text(cloud.spec(NODES - 1))
     seconds = []
     for command in (["apply", "--no-wait"], ["destroy"]):
@@ -76,7 +76,7 @@ def time_planapply(cloud: Cloud, folder: Path) -> tuple[float, float]:
 
 
 def count_calls(cloud: Cloud) -> SimpleNamespace:
-    """Of one apply and destroy."""
+    """Return the number of calls of one apply and destroy, by kind."""
     return SimpleNamespace(
         creates=cloud.calls("POST", "/servers"),
         lists=cloud.calls("GET", "/servers/detail"),

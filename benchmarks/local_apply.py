@@ -1,4 +1,4 @@
-"""A local apply of 4 workers, beside starting the same `dask spec` processes by hand."""
+"""Time of a local apply of 4 workers, compared with starting the same `dask spec` processes by hand."""
 
 import json
 import os
@@ -24,7 +24,7 @@ WORKERS = [f"cpu-{i}" for i in range(4)]
 
 
 def time_by_hand(folder: Path) -> float:
-    """Seconds until four nannies' workers have joined a scheduler that was started before them."""
+    """Return the seconds until four nannies' workers have joined a scheduler that was started before them."""
     start = time.perf_counter()
     scheduler_file = folder / "scheduler.json"
     options = {"port": 0, "host": "127.0.0.1", "scheduler_file": str(scheduler_file)}
@@ -53,7 +53,7 @@ def time_by_hand(folder: Path) -> float:
 
 
 def time_apply(folder: Path) -> float:
-    """Seconds of `planapply apply`, which returns when all have joined."""
+    """Return the seconds of `planapply apply`, which returns when all workers have joined."""
     (folder / "planapply.toml").write_text(SPEC.replace("FOLDER", str(folder / "vms")))
     command = [sys.executable, "-m", "planapply"]
     environment = os.environ | {"NO_COLOR": "1"}

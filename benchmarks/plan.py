@@ -1,6 +1,7 @@
-"""What one more node costs in a plan, beside Terraform's `terraform_data`; start-up; peak memory.
+"""Cost of one more node in a plan, compared with Terraform's `terraform_data`; start-up time; peak memory.
 
-Whole commands as a user runs them, so start-up is in every figure and the slope is without it.
+The benchmark runs whole commands, as a user does. Every figure includes the start-up time; the slope
+does not.
 """
 
 import os
@@ -22,7 +23,7 @@ REPEATS = 3
 
 
 def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """CPU seconds of a command, children included, and its peak memory in MB."""
+    """Return the CPU seconds of a command, including its children, and its peak memory in MB."""
     environment = os.environ | {"TF_CLI_CONFIG_FILE": os.devnull}
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
@@ -36,7 +37,7 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 def best(command: list[str], folder: Path) -> tuple[float, float]:
-    """The least of a few runs: what else the machine does only adds."""
+    """Return the minimum of a few runs: other load on the machine only adds to it."""
     runs = [run(command, folder) for _ in range(REPEATS)]
     return min(cpu for cpu, _ in runs), min(memory for _, memory in runs)
 

@@ -1,6 +1,6 @@
-"""The main job, from an empty folder to nothing left: `make demo`.
+"""Demo of a cluster's whole life, from an empty folder until nothing is left: `make demo`.
 
-It runs the commands that a user would type, and shows them.
+The demo runs the commands that a user would type, and prints them.
 """
 
 import os
@@ -31,7 +31,7 @@ def run(command: str, folder: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    print(f"\n# {path.name} now says:\n{text}", flush=True)
+    print(f"\n# {path.name} now contains:\n{text}", flush=True)
     path.write_text(text)
 
 
@@ -58,7 +58,7 @@ def main() -> None:
         finally:
             if Path(folder, "planapply.state.json").exists():
                 run("planapply destroy --auto-approve", folder)
-    print(f"\nDone in {time.monotonic() - start:.0f} s. The workers' picture: {PICTURE}")
+    print(f"\nDone in {time.monotonic() - start:.0f} s. The workers rendered {PICTURE}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Render the Mandelbrot set on a planapply cluster: python mandelbrot.py SPEC PICTURE.png
+"""Mandelbrot set, rendered on a planapply cluster: python mandelbrot.py SPEC PICTURE.png
 
-Every band of the picture is a task; which worker rendered it tints it, so that the picture shows who
-did the work.
+Each band of the picture is a task. Its tint shows which worker rendered it.
 """
 
 import struct
@@ -19,7 +18,7 @@ TINTS = [(9, 132, 227), (0, 184, 148), (253, 203, 110), (214, 48, 49), (108, 92,
 
 
 def render_band(band: int) -> tuple[str, list[list[int]]]:
-    """The rows of one band, as how many steps each point takes to escape, and the worker's name."""
+    """Return the worker's name, and for each row of the band the steps that each point takes to escape."""
     rows = []
     for y in range(band * HEIGHT // BANDS, (band + 1) * HEIGHT // BANDS):
         row = []
@@ -34,7 +33,7 @@ def render_band(band: int) -> tuple[str, list[list[int]]]:
 
 
 def write_png(path: Path, pixels: list[bytes]) -> None:
-    """8-bit RGB rows as a PNG file."""
+    """Write 8-bit RGB rows as a PNG file."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data

@@ -148,7 +148,9 @@ class FakeCloud:
             count = self.random.randrange(count + 1)
         shortfall = None
         if count < requested:
-            shortfall = ProviderError(ErrorKind.CAPACITY, f"{requested - count} VMs too many: {size}")
+            shortfall = ProviderError(
+                ErrorKind.CAPACITY, f"{requested - count} VMs too many: {size}"
+            )
         if count == 0 and shortfall:
             raise shortfall
         if size in self.capacity:
@@ -218,14 +220,18 @@ class FakeProvider:
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         return self.cloud.run_call(
             "find",
-            lambda: [m.vm for m in self.cloud.visible_machines() if tags.items() <= m.vm.tags.items()],
+            lambda: [
+                m.vm for m in self.cloud.visible_machines() if tags.items() <= m.vm.tags.items()
+            ],
         )
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         def effect() -> list[str]:
             known = {machine.vm.id for machine in self.cloud.visible_machines()}
             for id in known.intersection(ids):
-                self.cloud.end_vm(id, self.cloud.random.uniform(0.0, self.cloud.faults.termination_delay))
+                self.cloud.end_vm(
+                    id, self.cloud.random.uniform(0.0, self.cloud.faults.termination_delay)
+                )
             return [id for id in ids if id not in known]
 
         return self.cloud.run_call("terminate", effect)

@@ -131,9 +131,7 @@ def test_every_worker_gets_its_name_and_user_options(
 
 
 @given(options, st.integers(1, 9))
-def test_arguments_match_the_document(
-    given: dict[str, Any], processes: int
-) -> None:
+def test_arguments_match_the_document(given: dict[str, Any], processes: int) -> None:
     config = WORKER.model_copy(update={"options": given, "processes": processes})
     (boot,) = build_processes(config, ["cpu-0"], "tcp://10.0.0.5:8786", None, cluster="c")
     threads = given.get("nthreads", 4)

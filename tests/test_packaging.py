@@ -71,9 +71,7 @@ def test_sdist_contains_sources_and_tests(built: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_installed_wheel_loads_every_provider(
-    built: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_installed_wheel_loads_every_provider(built: tuple[Path, Path], tmp_path: Path) -> None:
     uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--no-config")
     run(*uv, "--target", str(tmp_path / "site"), str(built[1]))
     script = (

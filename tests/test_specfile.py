@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from inline_snapshot import snapshot
-from specs import format_problems, load_text, find_plugin, format_diagnostic
+from specs import find_plugin, format_diagnostic, format_problems, load_text
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.specfile import load
@@ -584,9 +584,7 @@ line 7, column 1: packages = ["pandas", "./mine", "-r x.txt"]
 """)
 
 
-def test_client_packages_not_from_an_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_packages_not_from_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     origins = {
         "from_git": {"url": "https://host/x.git", "vcs_info": {"vcs": "git", "commit_id": "c0"}},
         "From.Folder": {"url": "file:///home/me/x", "dir_info": {"editable": True}},

@@ -13,14 +13,14 @@ import tomli
 from hypothesis import given
 from inline_snapshot import snapshot
 from pydantic import ValidationError
-from specs import CLOUD, LOCAL, Settings, load_text, find_plugin, format_diagnostic
+from specs import CLOUD, LOCAL, Settings, find_plugin, format_diagnostic, load_text
 from strategies import DOCUMENTS
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.spec import EnvironmentSettings
 from planapply.provider import Plugin
-from planapply.specfile import json_schema, load, render_starter, find_state_location
-from planapply.specfile.locate import locate, find_nearest
+from planapply.specfile import find_state_location, json_schema, load, render_starter
+from planapply.specfile.locate import find_nearest, locate
 
 PLUGINS = [LOCAL, CLOUD, planapply_local.PLUGIN]
 

@@ -15,8 +15,7 @@ from planapply.diff import DiffOptions, create_plan, refresh
 from planapply.model.desired import DesiredState, build_desired_state
 from planapply.model.diagnostics import PlanapplyError, Severity
 from planapply.specfile.locate import locate
-from planapply.specfile.toml_format import KeyPath
-from planapply.specfile.toml_format import format_value
+from planapply.specfile.toml_format import KeyPath, format_value
 
 LATER = 1e6
 
@@ -111,4 +110,7 @@ def test_every_key_is_located_where_it_is_written(text: str) -> None:
         name = next((part for part in reversed(path) if isinstance(part, str)), None)
         rest = lines[line - 1][column - 1 :]
         if path and isinstance(path[-1], str):
-            assert rest.startswith((path[-1], format_value(path[-1]), f"'{path[-1]}'")), (name, rest)
+            assert rest.startswith((path[-1], format_value(path[-1]), f"'{path[-1]}'")), (
+                name,
+                rest,
+            )

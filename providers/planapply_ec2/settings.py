@@ -27,34 +27,35 @@ def _parse_networks(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Settings(Model):
-    """Where the VMs are, and who may reach them. Credentials come from AWS's usual places:
+    """Location and network access of the VMs. Credentials come from the usual AWS sources:
     environment, profile, SSO, role."""
 
     region: Annotated[Text | None, spec_key("refusal", "eu-west-1")] = None
-    """The AWS region. Default: that of the profile or of `AWS_REGION`. It can't change while the
+    """AWS region. Default: the region of the profile or of `AWS_REGION`. It cannot change while the
     cluster exists."""
     profile: Annotated[Text | None, spec_key("nothing", "research")] = None
-    """The profile in your AWS configuration. Default: `AWS_PROFILE`, or the default one."""
+    """Profile in your AWS configuration. Default: `AWS_PROFILE`, or the default profile."""
     vpc: Annotated[Text | None, spec_key("refusal", "vpc-0123456789abcdef0")] = None
-    """The network that the VMs are in. Default: that of `subnets`, or the region's default VPC.
-    It can't change while the cluster exists."""
+    """VPC of the VMs. Default: the VPC of `subnets`, or the region's default VPC. It cannot change while
+    the cluster exists."""
     subnets: Annotated[TextList, spec_key("nothing", ["subnet-0123456789abcdef0"])] = ()
-    """One for each zone that VMs may be in. Default: one in each zone of the VPC. A change is for
-    VMs launched from then on."""
+    """Subnets, one for each zone that VMs may run in. Default: one in each zone of the VPC. A change
+    affects only VMs launched after it."""
     security_groups: Annotated[TextList, spec_key("replacement", ["sg-0123456789abcdef0"])] = ()
-    """Ids of security groups that let the VMs reach each other, and you the scheduler. Default: one
-    is made for the cluster and removed with it."""
+    """IDs of security groups that allow the VMs to reach each other, and you to reach the scheduler.
+    Default: planapply creates one for the cluster, and removes it with the cluster."""
     allow_from: Annotated[
         TextList, AfterValidator(_parse_networks), spec_key("update", ["me", "203.0.113.0/24"])
     ] = (ME,)
-    """Who may reach the scheduler and its dashboard: networks, or `"me"`, which is this machine's
-    public address when the cluster is made and is kept then. Default: `["me"]`. It is about the
-    security group made for the cluster, and so means nothing with `security_groups`."""
+    """Networks that may reach the scheduler and its dashboard. `"me"` is the public address of this
+    machine at the time when the cluster is created; the address is then kept. Default: `["me"]`. This
+    key configures the security group that planapply creates, so it has no effect with
+    `security_groups`."""
     public_ip: Annotated[bool, spec_key("replacement", False)] = True
-    """Whether VMs get public addresses; without them a private subnet needs a way out (NAT, or
-    a package mirror inside). Default: `true`."""
+    """Whether VMs get public addresses. Without them, a private subnet needs a NAT gateway or an
+    internal package mirror. Default: `true`."""
     key_name: Annotated[Text | None, spec_key("replacement", "laptop")] = None
-    """The key pair that `planapply ssh` logs in with; the scheduler's security group then lets
-    `allow_from` reach port 22, too. Default: none."""
+    """Key pair for `planapply ssh`. The scheduler's security group then also allows `allow_from` to
+    reach port 22. Default: none."""
     instance_profile: Annotated[Text | None, spec_key("replacement", "dask-nodes")] = None
-    """Name or ARN of the instance profile whose role the nodes have. Default: none."""
+    """Name or ARN of the instance profile whose role the nodes assume. Default: none."""

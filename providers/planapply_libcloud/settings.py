@@ -92,17 +92,17 @@ def _check_no_credentials(
 
 
 class Settings(Model):
-    """Which of Apache Libcloud's drivers, and whose account. A spec holds no credentials: `"env:NAME"`
-    reads one from the environment variable NAME when it is needed."""
+    """Apache Libcloud's driver and its account. A spec never holds credentials: write `"env:NAME"`, and
+    planapply reads the environment variable NAME when it is needed."""
 
     driver: Annotated[
         Text,
         AfterValidator(_check_driver),
         spec_key("refusal", "openstack", "gce", "digitalocean", "azure"),
     ]
-    """Libcloud's name of the driver. It can't change while the cluster exists."""
+    """Libcloud's name of the driver. It cannot change while the cluster exists."""
     key: Annotated[Text | None, spec_key("nothing", "env:OS_USERNAME")] = None
-    """The driver's first credential: a key, a token, a user's name."""
+    """The driver's first credential: a key, a token, or a user name."""
     secret: Annotated[Text | None, spec_key("nothing", "env:OS_PASSWORD")] = None
     """The driver's second credential."""
     options: Annotated[
@@ -110,22 +110,22 @@ class Settings(Model):
         AfterValidator(lambda table: _check_no_credentials(table, extra_keys=("key",))),
         spec_key("nothing", {"ex_tenant_name": "my-project", "region": "eu-west-1"}),
     ] = {}
-    """More arguments for the driver: region, project, addresses, … Secrets as `"env:NAME"`."""
+    """More arguments of the driver, such as region, project, and URLs. Write secrets as `"env:NAME"`."""
     create: Annotated[
         dict[str, Any],
         AfterValidator(_check_no_credentials),
         spec_key("replacement", {"networks": ["private"]}),
     ] = {}
-    """More arguments for the driver's `create_node`, for every node; a node's own `create` adds to
-    it. Secrets as `"env:NAME"`."""
+    """More arguments of the driver's `create_node`, for every node; a node's own `create` adds to them.
+    Write secrets as `"env:NAME"`."""
     allow_from: Annotated[
         TextList,
         AfterValidator(lambda values: tuple(map(_parse_network, values))),
         spec_key("update", ["203.0.113.0/24"]),
     ] = ()
-    """With OpenStack, EC2 and GCE: networks that may reach the scheduler and its dashboard. A
-    security group, or firewall rules, are made for the cluster and removed with it. Default: none
-    are made, and the cloud's own rules are those of the account."""
+    """Networks that may reach the scheduler and its dashboard, on OpenStack, EC2, and GCE. planapply
+    creates a security group or firewall rules for the cluster, and removes them with the cluster.
+    Default: none are created, and the rules of the account apply."""
 
     @field_validator("key", "secret")
     @classmethod

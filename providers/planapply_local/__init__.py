@@ -16,10 +16,10 @@ class LocalSettings(Model):
     """The `[provider]` table of a spec whose provider is `local`."""
 
     folder: str | None = Field(None, json_schema_extra={"effect": "refusal"})
-    """Where logs and scratch files go: an absolute path, or one that begins with `~`.
+    """Folder for logs and scratch files: an absolute path, or a path that begins with `~`.
 
-    Default: `planapply/local` in the user's state folder. Each node works in a folder of its own
-    below it, which is removed with the node.
+    Default: `planapply/local` in the user's state folder. Each node works in its own subfolder, which
+    is removed with the node.
     """
 
     @field_validator("folder")

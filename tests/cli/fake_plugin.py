@@ -22,7 +22,11 @@ class Settings(Model):
 def new_cloud() -> FakeCloud:
     """A perfect one, where an absence is believed at once."""
     resources = {"firewall": Resource(kind="group")} if "FAKE_FIREWALL" in os.environ else {}
-    return FakeCloud(SystemClock(), limits=Limits(batch=10, consistency_delay=0.0, poll=0.01), required_resources=resources)
+    return FakeCloud(
+        SystemClock(),
+        limits=Limits(batch=10, consistency_delay=0.0, poll=0.01),
+        required_resources=resources,
+    )
 
 
 EXTRA_IDENTITY: dict[str, str] = {}

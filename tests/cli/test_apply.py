@@ -197,9 +197,7 @@ def test_json_prints_one_event_per_line(run: Run, cloud: FakeCloud) -> None:
     assert [json.loads(line)["data"]["outcome"] for line in result.out.splitlines()] == ["complete"]
 
 
-def test_failures_are_reported_and_retried_by_the_next_apply(
-    run: Run, cloud: FakeCloud
-) -> None:
+def test_failures_are_reported_and_retried_by_the_next_apply(run: Run, cloud: FakeCloud) -> None:
     cloud.capacity["large"] = 1
     result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
     assert (result.code, result.out) == (
@@ -306,7 +304,9 @@ Error: cpu-[0..2] was not launched: there is no scheduler
     assert run("plan") == (1, "", "Error: find: unauthorized\n")
 
 
-def test_supporting_resources_are_created_first_and_deleted_last(run: Run, cloud: FakeCloud) -> None:
+def test_supporting_resources_are_created_first_and_deleted_last(
+    run: Run, cloud: FakeCloud
+) -> None:
     cloud.required_resources["firewall"] = Resource(kind="security_group")
     result = run("apply", "--auto-approve", "--no-wait", "--parallelism", "1")
     assert result.out == snapshot("""\
@@ -391,9 +391,7 @@ def test_state_can_be_elsewhere(run: Run, cloud: FakeCloud, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format_version": 99}', "\x00"])
-def test_unreadable_state_is_left_unchanged(
-    run: Run, cloud: FakeCloud, content: str
-) -> None:
+def test_unreadable_state_is_left_unchanged(run: Run, cloud: FakeCloud, content: str) -> None:
     Path("planapply.state.json").write_text(content)
     commands = ("plan", "apply", "destroy", "status", "output", "env", "show", "logs scheduler")
     for command in commands:

@@ -115,9 +115,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_unreadable_state_is_left_unchanged(
-    run: Run, applied: FakeCloud, damage: str
-) -> None:
+def test_unreadable_state_is_left_unchanged(run: Run, applied: FakeCloud, damage: str) -> None:
     content = DAMAGES[damage]()
     Path(STATE).write_bytes(content)
     for command in (*READING, *CHANGING):
@@ -421,7 +419,9 @@ WHILE_READING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_failed_bucket_reads_are_reported(run: Run, cloud: FakeCloud, bucket: Cloud, fault: str) -> None:
+def test_failed_bucket_reads_are_reported(
+    run: Run, cloud: FakeCloud, bucket: Cloud, fault: str
+) -> None:
     bucket.fault("s3:GetObject", times=None, **FAULTS[fault])
     result = run("plan", "--state", S3)
     assert (result.code, result.out) == (1, "")

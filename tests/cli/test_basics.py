@@ -344,7 +344,9 @@ def test_providers_lists_loadable_and_broken_plugins(
     "content",
     [b"\xff\xfe", b"a = " + b"[" * 100_000, b"", b"a" * (9 << 20), b"[cluster]\nname = \x00"],
 )
-def test_invalid_spec_is_reported_by_every_command(run: Run, cloud: FakeCloud, content: bytes) -> None:
+def test_invalid_spec_is_reported_by_every_command(
+    run: Run, cloud: FakeCloud, content: bytes
+) -> None:
     Path("planapply.toml").write_bytes(content)
     for command in ("validate", "plan", "apply", "status", "output", "env", "show", "logs cpu-0"):
         result = run(*command.split())
@@ -358,7 +360,9 @@ def test_python_module_can_be_run(environment: dict[str, str]) -> None:
     assert (done.returncode, done.stdout) == (0, f"planapply {planapply.__version__}\n")
 
 
-def test_bug_is_reported_as_a_bug(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_is_reported_as_a_bug(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("planapply.ops.plan.add_cost", lambda *arguments: 1 / 0)
     result = run("plan")
     assert (result.code, result.out) == (1, "")

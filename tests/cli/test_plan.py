@@ -226,7 +226,9 @@ Warning: cpu-1: its VM i-0002 is gone
         (["--destroy"], "there is no state at planapply.state.json"),
     ],
 )
-def test_invalid_plan_options_are_refused(run: Run, cloud: FakeCloud, arguments: list[str], said: str) -> None:
+def test_invalid_plan_options_are_refused(
+    run: Run, cloud: FakeCloud, arguments: list[str], said: str
+) -> None:
     result = run("plan", *arguments)
     assert result.code == 1
     assert result.err.startswith("Error: ")
@@ -272,7 +274,9 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_plan_explains_why_elastic_nodes_are_destroyed(run: Run, cloud: FakeCloud, most: int) -> None:
+def test_plan_explains_why_elastic_nodes_are_destroyed(
+    run: Run, cloud: FakeCloud, most: int
+) -> None:
     group = "workers.elastic={{ min = {}, max = {}, size = 'small' }}"
     assert run("apply", "--auto-approve", "--no-wait", "--set", group.format(2, 4)).code == 0
     result = run("plan", "--set", group.format(0, most))

@@ -96,7 +96,9 @@ def test_plan_overwrites_only_a_plan(run: Run, cloud: FakeCloud, place: str) -> 
     )
 
 
-def test_unwritable_plan_file_is_reported_before_planning(run: Run, cloud: FakeCloud, folder: Path) -> None:
+def test_unwritable_plan_file_is_reported_before_planning(
+    run: Run, cloud: FakeCloud, folder: Path
+) -> None:
     os.mkdir("folder")
     os.mkfifo("pipe")
     said = {place: run("plan", "--out", place) for place in ("", "folder", "pipe", "none/plan")}

@@ -59,7 +59,9 @@ in `launch`: RuntimeError: boom
     assert len(cloud.live_vms()) == 4
 
 
-def test_exception_in_terminate_keeps_the_nodes(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_terminate_keeps_the_nodes(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(*APPLY).code == 0
     with monkeypatch.context() as patch:
         patch.setattr(fake_plugin.Provider, "terminate", fails)

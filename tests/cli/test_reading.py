@@ -122,9 +122,7 @@ Error: the output 'dashboard_url' has no value
 """)
 
 
-def test_apply_restores_a_lost_scheduler_endpoint(
-    run: Run, applied: FakeCloud
-) -> None:
+def test_apply_restores_a_lost_scheduler_endpoint(run: Run, applied: FakeCloud) -> None:
     change(endpoint=None)
     assert run("output", "scheduler_address").code == 1
     assert run("apply", "--auto-approve", "--no-wait").out.startswith("No changes.")
@@ -256,9 +254,7 @@ Error: the state planapply.state.json is not locked
     assert not Path(f"{STATE}.lock").exists()
 
 
-def test_closed_pipe_is_no_error(
-    applied: FakeCloud, environment: dict[str, str]
-) -> None:
+def test_closed_pipe_is_no_error(applied: FakeCloud, environment: dict[str, str]) -> None:
     command = f"{shlex.join(COMMAND)} show --json | head -c 1; echo ${{PIPESTATUS[0]}}"
     shell = subprocess.run(
         ["bash", "-c", command], env=environment, capture_output=True, text=True, check=True

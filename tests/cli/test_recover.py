@@ -195,9 +195,7 @@ def test_recover_after_a_partial_apply(run: Run, cloud: FakeCloud, lost: State) 
     assert names == ["cpu-0", "cpu-1", "cpu-2", "elastic-0", "elastic-1", "scheduler"]
 
 
-def test_chosen_values_are_recovered(
-    run: Run, cloud: FakeCloud, site: Path
-) -> None:
+def test_chosen_values_are_recovered(run: Run, cloud: FakeCloud, site: Path) -> None:
     """Sizes and images are part of what a VM was made from, and a default image moves on."""
     entries = site / "fake_planapply-1.dist-info" / "entry_points.txt"
     entries.write_text("[planapply.providers]\nchoosing = cli.choosing_plugin:PLUGIN\n")

@@ -301,7 +301,9 @@ Error: notes is there already, and is no state
     assert read("newer").serial == 99
 
 
-def test_every_command_waits_for_the_lock_or_reports_its_holder(run: Run, applied: FakeCloud) -> None:
+def test_every_command_waits_for_the_lock_or_reports_its_holder(
+    run: Run, applied: FakeCloud
+) -> None:
     run("state", "pull", "copy")
     with open_store(STATE).lock("a test"):
         for arguments in (

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import Run
-from crash.environment import Environment
-from crash.environment import local_environment
+from crash.environment import Environment, local_environment
 from inline_snapshot import snapshot
 from planapply_local.provider import LocalProvider
 from planapply_local.vm import kill

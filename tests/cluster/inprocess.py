@@ -41,7 +41,9 @@ class Cloud:
     """The truth, and the port to it."""
 
     limits: Limits = field(
-        default_factory=lambda: Limits(batch=500, terminate_batch=5000, consistency_delay=0.0, poll=0.01)
+        default_factory=lambda: Limits(
+            batch=500, terminate_batch=5000, consistency_delay=0.0, poll=0.01
+        )
     )
     vms: dict[str, VM] = field(default_factory=dict)
     servers: dict[str, list[Any]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import EVENTS, apply_pending, wait_until, wait_for
+from cluster.helpers import EVENTS, apply_pending, wait_for, wait_until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Adaptive, Client
 from inline_snapshot import snapshot

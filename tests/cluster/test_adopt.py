@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import wait_for_other_tasks, apply_pending, wait_until
+from cluster.helpers import apply_pending, wait_for_other_tasks, wait_until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Client
 from distributed.core import Status
@@ -250,9 +250,7 @@ def test_protected_cluster_is_not_destroyed_in_an_event_loop(cloud: Cloud, appli
     asyncio.run(main())
 
 
-def test_protect_allows_scale_but_not_a_plan(
-    cloud: Cloud, applied: Open, workspace: Open
-) -> None:
+def test_protect_allows_scale_but_not_a_plan(cloud: Cloud, applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied(PROTECTED)) as cluster:
         cluster.scale(3)
         apply_pending(cluster)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster.conftest import Open
-from cluster.helpers import wait_for_other_tasks, change_state
+from cluster.helpers import change_state, wait_for_other_tasks
 from cluster.inprocess import Cloud
 from distributed import Client, Scheduler
 
@@ -107,14 +107,18 @@ def test_connect_before_any_apply_is_an_error(workspace: Open, tmp_path: Path) -
         planapply.connect(tmp_path / "none.toml")
 
 
-def test_connect_without_a_scheduler_is_an_error(applied: Open, workspace: Open, tmp_path: Path) -> None:
+def test_connect_without_a_scheduler_is_an_error(
+    applied: Open, workspace: Open, tmp_path: Path
+) -> None:
     applied()
     change_state(workspace(), lambda state: setattr(state, "endpoint", None))
     with pytest.raises(PlanapplyError, match="cluster 'zoo' has no scheduler"):
         planapply.connect(tmp_path / "zoo.toml")
 
 
-def test_connect_without_a_response_is_an_error(cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path) -> None:
+def test_connect_without_a_response_is_an_error(
+    cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path
+) -> None:
     address = cloud.scheduler.address if applied() else ""
     change_state(workspace(), place("tcp://127.0.0.1:1"))
     cloud.stop_servers("scheduler")
@@ -142,7 +146,10 @@ def test_silent_server_times_out(
     monkeypatch.setattr(scheduler_client, "BUSY_TIMEOUT", 0.4)
 
     async def main(where: Endpoint) -> None:
-        async with asyncio.timeout(120), scheduler_client.scheduler_rpc(where, None, retry_slow=True):
+        async with (
+            asyncio.timeout(120),
+            scheduler_client.scheduler_rpc(where, None, retry_slow=True),
+        ):
             pass
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

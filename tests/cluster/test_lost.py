@@ -26,13 +26,13 @@ def scaled(cluster: Cluster, nodes: int) -> None:
     wait_until(lambda: len(cluster.scheduler_info["workers"]) == nodes)
 
 
-def test_existing_vm_is_kept(
-    cloud: Cloud, applied: Open, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_existing_vm_is_kept(cloud: Cloud, applied: Open, caplog: pytest.LogCaptureFixture) -> None:
     with Cluster.adopt(applied()) as cluster:
         scaled(cluster, 2)
         cloud.stop_servers("cpu-1")
-        wait_until(lambda: "cpu-1 has left the scheduler; its VM is there, and is kept" in caplog.text)
+        wait_until(
+            lambda: "cpu-1 has left the scheduler; its VM is there, and is kept" in caplog.text
+        )
         assert sorted(cluster.workers) == ["cpu-0", "cpu-1"]
         assert cluster.plan == {"cpu-0", "cpu-1"}
         assert cluster.observed == {"cpu-0"}
@@ -40,9 +40,7 @@ def test_existing_vm_is_kept(
     assert cloud.calls["terminate"] == 0
 
 
-def test_lost_elastic_node_is_dropped(
-    cloud: Cloud, applied: Open, workspace: Open
-) -> None:
+def test_lost_elastic_node_is_dropped(cloud: Cloud, applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied()) as cluster:
         scaled(cluster, 2)
         handle = cluster.workers["cpu-1"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import change_state, count_runs, read_runs, apply_pending, wait_until
+from cluster.helpers import apply_pending, change_state, count_runs, read_runs, wait_until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Client, Worker
 from distributed.core import Status
@@ -150,7 +150,9 @@ def test_changes_of_another_process_are_adopted(
     assert no_changes(workspace())
 
 
-def test_two_clusters_scale_to_the_same_size_at_once(cloud: Cloud, applied: Open, workspace: Open) -> None:
+def test_two_clusters_scale_to_the_same_size_at_once(
+    cloud: Cloud, applied: Open, workspace: Open
+) -> None:
     with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
         first.scale(4)
         second.scale(4)
@@ -282,9 +284,7 @@ def test_unawaited_failure_is_logged(
         assert [*cluster.workers] == ["cpu-1"]
 
 
-def test_failed_termination_is_retried(
-    cloud: Cloud, applied: Open, workspace: Open
-) -> None:
+def test_failed_termination_is_retried(cloud: Cloud, applied: Open, workspace: Open) -> None:
     opened = applied()
 
     async def main() -> None:
@@ -335,9 +335,7 @@ def test_scale_waits_for_a_locked_state(applied: Open, workspace: Open) -> None:
     asyncio.run(main())
 
 
-def test_close_that_timed_out_can_be_retried(
-    cloud: Cloud, applied: Open, workspace: Open
-) -> None:
+def test_close_that_timed_out_can_be_retried(cloud: Cloud, applied: Open, workspace: Open) -> None:
     cluster = Cluster.adopt(applied())
     with workspace().store.lock("apply"):
         cluster.scale(1)
@@ -433,9 +431,7 @@ def test_scale_after_the_cluster_was_destroyed(
     assert cloud.names() == []
 
 
-def test_scale_with_an_unapplied_spec(
-    cloud: Cloud, applied: Open, workspace: Open
-) -> None:
+def test_scale_with_an_unapplied_spec(cloud: Cloud, applied: Open, workspace: Open) -> None:
     applied()
     changed = workspace(SPEC.replace('"zoo"', '"zoo"\nttl = "1 h"'))
 

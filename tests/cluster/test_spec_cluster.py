@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.helpers import count_runs, read_runs, apply_pending, wait_until
+from cluster.helpers import apply_pending, count_runs, read_runs, wait_until
 from distributed import Client, Scheduler, SpecCluster, Worker
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 from fake_provider import FakeCloud, FakeProvider, Faults
 
-from planapply.fleet.request import split_batches, launch_request
+from planapply.fleet.request import launch_request, split_batches
 from planapply.fleet.tls import make_tls
 from planapply.model.node import TAG_LINEAGE, VM, NodeConfig
 from planapply.model.state import Intent, Resource, State
@@ -321,7 +321,9 @@ def libcloud_provider(settings: dict[str, Any], consistency_delay: float = 1.0) 
     from planapply_libcloud.settings import Settings
 
     provider: Any = PLUGIN.connect(Settings.model_validate_json(json.dumps(settings)))
-    provider.client.driver = replace(provider.client.driver, consistency_delay=consistency_delay, poll=0.1)
+    provider.client.driver = replace(
+        provider.client.driver, consistency_delay=consistency_delay, poll=0.1
+    )
     return provider
 
 

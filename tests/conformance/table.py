@@ -55,7 +55,15 @@ def drivers_table() -> str:
     from planapply_libcloud.drivers import DRIVER_TABLE
     from planapply_libcloud.drivers.full import FullDriver
 
-    head = ["driver", "script at boot", "tags", "spot", "disk", "price", "firewall, console, retag"]
+    head = [
+        "driver",
+        "user data",
+        "tags",
+        "spot",
+        "disk",
+        "price",
+        "firewall, console, tag changes",
+    ]
     rows = []
     for driver in DRIVER_TABLE.values():
         room = f"{round(driver.user_data_limit / 1024)} KB"

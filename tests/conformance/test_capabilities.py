@@ -8,14 +8,14 @@ from conformance.subjects import Account, Subject
 
 from planapply.model.node import Requirements
 from planapply.provider import (
+    ErrorKind,
+    ProviderError,
     SupportsChoose,
     SupportsConsole,
-    ErrorKind,
     SupportsList,
     SupportsPins,
-    SupportsResources,
     SupportsPrices,
-    ProviderError,
+    SupportsResources,
     SupportsRetag,
     SupportsSecrets,
 )
@@ -25,7 +25,9 @@ def test_tags_change_in_place(account: Account, subject: Subject) -> None:
     provider = _capable(account, SupportsRetag)
     vms = account.launch("cpu-0", "cpu-1", tags={"team": "bio", "stage": "test"}).vms
     account.wait_until(lambda: account.ids() == {vm.id for vm in vms})
-    account.retry_while_throttled(lambda: provider.retag([vms[0].id], {"team": "geo", "cost": "42"}, ["stage"]))
+    account.retry_while_throttled(
+        lambda: provider.retag([vms[0].id], {"team": "geo", "cost": "42"}, ["stage"])
+    )
     kept = {key: value for key, value in vms[0].tags.items() if key != "stage"}
     changed = {**kept, "team": "geo", "cost": "42"}
 
@@ -38,7 +40,7 @@ def test_tags_change_in_place(account: Account, subject: Subject) -> None:
     account.wait_until(lambda: tags().get("cpu-0") == changed)
 
 
-def test_console_returns_vm_output(account: Account) -> None:
+def test_console_output_is_returned(account: Account) -> None:
     provider = _capable(account, SupportsConsole)
     vm = account.launch("cpu-0").vms[0]
     assert provider.console("vm-of-nobody", 10) == ""
@@ -56,7 +58,9 @@ def test_every_cluster_is_listed(new_account: Callable[[], Account]) -> None:
     one.wait_until(lambda: lineages == {one.state.lineage, two.state.lineage})
 
 
-def test_supporting_resources_are_created_once_and_removed(account: Account, subject: Subject) -> None:
+def test_supporting_resources_are_created_once_and_removed(
+    account: Account, subject: Subject
+) -> None:
     provider = _capable(account, SupportsResources)
     tags = {"planapply:cluster": account.state.cluster, **account.tags}
     wanted = provider.required_resources(account.state.cluster, subject.worker)
@@ -81,7 +85,7 @@ def test_supporting_resources_are_created_once_and_removed(account: Account, sub
     account.wait_until(lambda: provider.find_resources(tags) == {})
 
 
-def test_tls_key_of_a_lost_state_is_recovered(account: Account) -> None:
+def test_the_tls_key_of_a_lost_state_is_recovered(account: Account) -> None:
     provider = _capable(account, SupportsSecrets)
     vm = account.launch("cpu-0", scheduler="tls://127.0.0.1:9", security="tls").vms[0]
     tls = account.state.tls
@@ -91,7 +95,7 @@ def test_tls_key_of_a_lost_state_is_recovered(account: Account) -> None:
     assert provider.secrets("vm-of-nobody") == ""
 
 
-def test_price_is_unknown_or_positive(account: Account, subject: Subject) -> None:
+def test_a_price_is_unknown_or_positive(account: Account, subject: Subject) -> None:
     provider = _capable(account, SupportsPrices)
     for choice in account.provider.alternatives(subject.worker):
         price = provider.price(choice.size, choice.zone, choice.spot)
@@ -99,14 +103,14 @@ def test_price_is_unknown_or_positive(account: Account, subject: Subject) -> Non
         assert price.usd_per_hour is None or price.source
 
 
-def test_chosen_sizes_match_the_requirements(account: Account, subject: Subject) -> None:
+def test_chosen_sizes_meet_the_requirements(account: Account, subject: Subject) -> None:
     provider = _capable(account, SupportsChoose)
     sizes = provider.choose(Requirements(cpus=1))
     assert sizes
     assert len(set(sizes)) == len(sizes)
 
 
-def test_pinned_values_do_not_change(account: Account, subject: Subject) -> None:
+def test_pins_do_not_change(account: Account, subject: Subject) -> None:
     provider = _capable(account, SupportsPins)
     assert provider.pins(subject.worker) == provider.pins(subject.worker)
 

@@ -11,7 +11,7 @@ from planapply.provider import ErrorKind, LaunchResult, ProviderError
 NAMES = ("cpu-0", "cpu-1", "cpu-7")
 
 
-def test_every_name_gets_its_own_vm(account: Account) -> None:
+def test_each_name_gets_its_own_vm(account: Account) -> None:
     ids = set()
     for request in account.requests(*NAMES, tags={"team": "bio"}):
         result = account.provider.launch(request)
@@ -26,7 +26,7 @@ def test_every_name_gets_its_own_vm(account: Account) -> None:
     assert len(ids) == 3
 
 
-def test_vms_are_found_by_lineage_and_by_batch(account: Account) -> None:
+def test_launched_vms_are_found_by_lineage_and_by_batch(account: Account) -> None:
     first = account.launch(*NAMES).vms
     second = account.launch("cpu-3").vms
     ids = {vm.id for vm in first + second}
@@ -36,7 +36,7 @@ def test_vms_are_found_by_lineage_and_by_batch(account: Account) -> None:
     account.wait_until(lambda: {vm.name for vm in account.find()} == {*NAMES, "cpu-3"})
 
 
-def test_vms_are_never_visible_without_tags(account: Account) -> None:
+def test_no_vm_is_ever_shown_without_its_tags(account: Account) -> None:
     requests = account.requests(*NAMES)
     with ThreadPoolExecutor(1) as pool:
         launching = [pool.submit(account.provider.launch, request) for request in requests]
@@ -49,14 +49,14 @@ def test_vms_are_never_visible_without_tags(account: Account) -> None:
     assert all(vm.tags == tags[vm.batch] and vm.name in NAMES for vm in seen)
 
 
-def test_cluster_sees_only_its_own_vms(new_account: Callable[[], Account]) -> None:
+def test_a_cluster_sees_only_its_own_vms(new_account: Callable[[], Account]) -> None:
     mine, other = new_account(), new_account()
     my_vms, other_vms = mine.launch("cpu-0").vms, other.launch("cpu-0").vms
     other.wait_until(lambda: other.ids() == {other_vms[0].id})
     mine.wait_until(lambda: mine.ids() == {my_vms[0].id})
 
 
-def test_new_provider_object_finds_and_terminates_earlier_vms(account: Account) -> None:
+def test_a_new_provider_object_finds_and_terminates_earlier_vms(account: Account) -> None:
     launched = account.launch(*NAMES).vms
     account.provider = account.subject.connect()
     account.wait_until(lambda: {vm.name for vm in account.find()} == {*NAMES})
@@ -64,7 +64,7 @@ def test_new_provider_object_finds_and_terminates_earlier_vms(account: Account) 
     account.wait_until(lambda: account.find() == [])
 
 
-def test_same_token_returns_the_same_vms(account: Account) -> None:
+def test_repeating_a_token_returns_the_same_vms(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
     first = account.provider.launch(request)
@@ -73,7 +73,7 @@ def test_same_token_returns_the_same_vms(account: Account) -> None:
     assert again.shortfall is None
 
 
-def test_token_can_be_used_concurrently(account: Account) -> None:
+def test_concurrent_requests_can_share_a_token(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
 
@@ -87,7 +87,7 @@ def test_token_can_be_used_concurrently(account: Account) -> None:
     account.wait_until(lambda: account.ids() == ids)
 
 
-def test_token_of_another_request_is_refused(account: Account) -> None:
+def test_a_token_is_refused_for_a_different_request(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
     account.provider.launch(request)
@@ -97,7 +97,7 @@ def test_token_of_another_request_is_refused(account: Account) -> None:
     assert raised.value.kind is ErrorKind.TOKEN_SPENT
 
 
-def test_token_of_terminated_vms_returns_no_vms(account: Account) -> None:
+def test_a_token_of_terminated_vms_returns_none_of_them(account: Account) -> None:
     _needs_tokens(account)
     request = account.requests(*NAMES)[0]
     ended = account.provider.launch(request).vms
@@ -112,7 +112,7 @@ def test_token_of_terminated_vms_returns_no_vms(account: Account) -> None:
         account.wait_until(lambda: account.ids() == {vm.id for vm in vms})
 
 
-def test_terminate_is_idempotent_and_ignores_unknown_ids(account: Account) -> None:
+def test_termination_is_idempotent_and_ignores_unknown_ids(account: Account) -> None:
     first, second, _ = account.launch(*NAMES).vms
     unknown = "vm-of-nobody"
     account.provider.terminate([])
@@ -123,7 +123,7 @@ def test_terminate_is_idempotent_and_ignores_unknown_ids(account: Account) -> No
     account.wait_until(lambda: [vm.name for vm in account.find()] == ["cpu-7"])
 
 
-def test_partial_launch_reports_a_reason(account: Account) -> None:
+def test_a_partial_launch_has_a_reason(account: Account) -> None:
     if account.subject.limit_capacity is None:
         pytest.skip("there is no way to make this cloud run out")
     account.subject.limit_capacity(2)
@@ -137,7 +137,7 @@ def test_partial_launch_reports_a_reason(account: Account) -> None:
     assert raised.value.kind in (ErrorKind.CAPACITY, ErrorKind.QUOTA)
 
 
-def test_failed_launch_has_an_error_kind_and_leaves_nothing(account: Account) -> None:
+def test_a_failed_launch_has_an_error_kind_and_leaves_nothing(account: Account) -> None:
     for kind, make in account.subject.failures.items():
         request = make(account)
         with pytest.raises(ProviderError) as raised:
@@ -149,7 +149,7 @@ def test_failed_launch_has_an_error_kind_and_leaves_nothing(account: Account) ->
     assert account.find() == []
 
 
-def test_tls_key_is_not_visible_to_others(account: Account, subject: Subject) -> None:
+def test_the_tls_key_is_never_exposed(account: Account, subject: Subject) -> None:
     result = account.launch("cpu-0", scheduler="tls://127.0.0.1:9", security="tls")
     tls = account.state.tls
     assert tls is not None
@@ -160,14 +160,14 @@ def test_tls_key_is_not_visible_to_others(account: Account, subject: Subject) ->
     assert not [line for line in lines if line in seen]
 
 
-def test_identity_names_the_account(account: Account, subject: Subject) -> None:
+def test_the_cloud_is_identified(account: Account, subject: Subject) -> None:
     identity = account.provider.identity()
     assert identity
     assert identity == subject.connect().identity()
     assert all(isinstance(text, str) and text for item in identity.items() for text in item)
 
 
-def test_alternatives_are_never_empty(account: Account, subject: Subject) -> None:
+def test_there_is_always_an_alternative_to_try(account: Account, subject: Subject) -> None:
     choices = account.provider.alternatives(subject.worker)
     assert len(choices) >= 1
     assert list(choices) == list(subject.connect().alternatives(subject.worker))

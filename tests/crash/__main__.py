@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crash.environment import ENVIRONMENTS, command_env
 from crash.forkserver import ForkServer
-from crash.scenario import Statistics, Scenario, Violation
+from crash.scenario import Scenario, Statistics, Violation
 
 KILL_MODES = {
     "local": ("point", "time", "point", "point"),
@@ -27,12 +27,16 @@ def main(runs: int, kinds: list[str]) -> int:
             for as_subprocess in (False, True):
                 folder = Path(name, f"{kind}-{as_subprocess}")
                 with ENVIRONMENTS[kind](folder) as environment:
-                    step_costs[as_subprocess] = Scenario(environment, folder / "life", fork_server, 1).measure(as_subprocess=as_subprocess)
+                    step_costs[as_subprocess] = Scenario(
+                        environment, folder / "life", fork_server, 1
+                    ).measure(as_subprocess=as_subprocess)
             for seed in range(runs):
                 kill_by, folder = modes[seed % len(modes)], Path(name, f"{kind}-{seed}")
                 try:
                     with ENVIRONMENTS[kind](folder) as environment:
-                        scenario = Scenario(environment, folder / "life", fork_server, seed, statistics)
+                        scenario = Scenario(
+                            environment, folder / "life", fork_server, seed, statistics
+                        )
                         scenario.run_with_kills(step_costs[kill_by == "time"], kill_by)
                 except Violation as violation:
                     violations += 1

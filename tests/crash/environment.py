@@ -85,7 +85,7 @@ def command_env(home: Path, **more: str) -> dict[str, str]:
 def local_environment(folder: Path) -> Iterator[Environment]:
     """Processes of this machine; none of them outlives this."""
     from planapply_local import PLUGIN, LocalSettings
-    from planapply_local.vm import kill, find_processes
+    from planapply_local.vm import find_processes, kill
 
     vm_folder = folder / "local"
     provider = PLUGIN.connect(LocalSettings(folder=str(vm_folder)))
@@ -94,7 +94,9 @@ def local_environment(folder: Path) -> Iterator[Environment]:
         # By the home that they were given: no two grounds have the same.
         home = str(folder / "home")
         return [
-            id for id, found in find_processes().items() if any(e.get("HOME") == home for _, e in found)
+            id
+            for id, found in find_processes().items()
+            if any(e.get("HOME") == home for _, e in found)
         ]
 
     def live_vms(lineage: str) -> list[VM]:

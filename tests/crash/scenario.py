@@ -191,7 +191,9 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
         desired = [] if step.destroys else ["scheduler"]
         desired += [node_name("cpu", index) for index in range(step.workers)]
         self._require(names == Counter(desired), f"there is {dict(names)}, and not {desired}")
-        self._require(sorted(state.nodes) == sorted(desired), f"the state has {sorted(state.nodes)}")
+        self._require(
+            sorted(state.nodes) == sorted(desired), f"the state has {sorted(state.nodes)}"
+        )
         self._require(not state.intents, f"requests are open: {state.intents}")
         files = {path.name for path in self.folder.iterdir()}
         self._require(files == {STATE, "planapply.toml"}, f"files are left: {files}")

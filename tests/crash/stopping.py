@@ -32,7 +32,9 @@ class Project:
         self.environment, self.folder, self.state = environment, folder, state
         self.processes: list[subprocess.Popen[str]] = []
         spec = environment.spec.replace('"local"', '"hanging"', 1)
-        (folder / "planapply.toml").write_text(SPEC.format(environment=spec, options=environment.options))
+        (folder / "planapply.toml").write_text(
+            SPEC.format(environment=spec, options=environment.options)
+        )
 
     def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
         """Start one."""

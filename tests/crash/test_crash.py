@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from crash.environment import ENVIRONMENTS, command_env
 from crash.forkserver import ForkServer
-from crash.scenario import Statistics, Scenario, StepCost
+from crash.scenario import Scenario, Statistics, StepCost
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,9 @@ def step_costs(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory
         if (kind, as_subprocess) not in measured:
             folder = tmp_path_factory.mktemp("pace")
             with ENVIRONMENTS[kind](folder) as environment:
-                measured[kind, as_subprocess] = Scenario(environment, folder / "life", fork_server, 1).measure(as_subprocess=as_subprocess)
+                measured[kind, as_subprocess] = Scenario(
+                    environment, folder / "life", fork_server, 1
+                ).measure(as_subprocess=as_subprocess)
         return measured[kind, as_subprocess]
 
     return measure
@@ -58,5 +60,7 @@ def test_kill_at_any_moment_loses_nothing(
 ) -> None:
     costs, statistics = step_costs(kind, kill_by), Statistics()
     with ENVIRONMENTS[kind](tmp_path) as environment:
-        Scenario(environment, tmp_path / "life", fork_server, seed, statistics).run_with_kills(costs, kill_by)
+        Scenario(environment, tmp_path / "life", fork_server, seed, statistics).run_with_kills(
+            costs, kill_by
+        )
     request.node.user_properties.append(("crash", json.dumps(statistics)))

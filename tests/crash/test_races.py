@@ -53,7 +53,9 @@ def state_location(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str,
 
 
 @pytest.fixture
-def start(environment: Environment, state_location: tuple[str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
+def start(
+    environment: Environment, state_location: tuple[str, dict[str, str]], tmp_path: Path
+) -> Iterator[Start]:
     """Start a command on that state; none outlives the test."""
     location, env = state_location
     started = []

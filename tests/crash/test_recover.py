@@ -38,11 +38,15 @@ class Project:
 
     def __init__(self, environment: Environment, folder: Path, fork_server: ForkServer) -> None:
         self.environment, self.folder, self._fork_server = environment, folder, fork_server
-        text = SPEC.format(number=os.getpid(), environment=environment.spec, options=environment.options)
+        text = SPEC.format(
+            number=os.getpid(), environment=environment.spec, options=environment.options
+        )
         (folder / "planapply.toml").write_text(text)
 
     def run(self, *arguments: str, die_at: int | None = None) -> CommandResult:
-        return self._fork_server.run(*arguments, cwd=self.folder, env=self.environment.env, die_at=die_at)
+        return self._fork_server.run(
+            *arguments, cwd=self.folder, env=self.environment.env, die_at=die_at
+        )
 
     def read(self) -> State:
         state = open_store(str(self.folder / STATE)).read()
@@ -87,13 +91,18 @@ def test_recovered_cluster_has_no_changes_and_clients_connect(project: Project) 
         f'The state of cluster "{before.cluster}" (3 nodes, serial {project.read().serial}) is now in '
         f"{STATE}\n"
     )
-    assert project.run("plan").out == f'No changes. Cluster "{before.cluster}" is as its spec says.\n'
+    assert (
+        project.run("plan").out == f'No changes. Cluster "{before.cluster}" is as its spec says.\n'
+    )
     assert project.read().tls == before.tls
 
     assert project.run("apply", "--auto-approve").code == 0  # waits until they have joined
     script = f'eval "$({sys.executable} -m planapply env)" && {sys.executable} -c "{COMPUTE}"'
     computed = subprocess.run(
-        ["sh", "-c", script], cwd=project.folder, env=dict(project.environment.env), capture_output=True
+        ["sh", "-c", script],
+        cwd=project.folder,
+        env=dict(project.environment.env),
+        capture_output=True,
     )
     assert computed.stdout == b"45\n", computed.stderr.decode()
 

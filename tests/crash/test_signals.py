@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from crash.environment import Environment
-from crash.stopping import CODES, TIMEOUT, Project, wait_for_exit, send_signal
+from crash.stopping import CODES, TIMEOUT, Project, send_signal, wait_for_exit
 from lab.honest import Cloud
 
 from planapply.store import open_store
@@ -58,7 +58,9 @@ def test_signal_while_a_launch_hangs(project: Project, name: str) -> None:
         ("apply --set cluster.tags.a='b'", "retag", 0),
     ],
 )
-def test_signal_while_another_call_hangs(project: Project, command: str, hang: str, at: int) -> None:
+def test_signal_while_another_call_hangs(
+    project: Project, command: str, hang: str, at: int
+) -> None:
     project.apply()
     arguments = [word.strip("'") for word in command.replace("='b'", '="b"').split()]
     extra = [] if arguments[0] == "destroy" else ["--no-wait"]

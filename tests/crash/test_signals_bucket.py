@@ -98,7 +98,10 @@ def test_signal_while_writing_to_a_silent_bucket(
     _, err = send_signal(process, "SIGTERM")
     messages = normalize(err.partition("Apply stopped")[2])
     assert "is recorded" not in messages
-    assert "Error: the state s3://states/signals.json can't be written: s3://states has not" in messages
+    assert (
+        "Error: the state s3://states/signals.json can't be written: s3://states has not"
+        in messages
+    )
     assert "Error: the state s3://states/signals.json may still be locked" in messages
     saved = re.search(r"planapply state push (\S+) --state s3://states/signals.json", err)
     lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)

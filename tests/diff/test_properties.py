@@ -4,7 +4,7 @@ from diff.model import empty_state, simulate_apply, vms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planapply.diff import DiffOptions, create_destroy_plan, is_current, create_plan, refresh
+from planapply.diff import DiffOptions, create_destroy_plan, create_plan, is_current, refresh
 from planapply.model.desired import DesiredState, Group
 from planapply.model.names import SCHEDULER
 from planapply.model.node import NodeConfig
@@ -111,14 +111,19 @@ def test_destroy_removes_everything_and_the_scheduler_last(spec: DesiredState) -
 
 
 @given(desireds(), st.data())
-def test_lost_vms_are_relaunched_and_unknown_vms_are_found(spec: DesiredState, data: st.DataObject) -> None:
+def test_lost_vms_are_relaunched_and_unknown_vms_are_found(
+    spec: DesiredState, data: st.DataObject
+) -> None:
     state = simulate_apply(create_plan(spec, seen(empty_state())), seen(empty_state()))
     shown = vms(state)
     lost = data.draw(st.lists(st.sampled_from(sorted(state.nodes)), unique=True))
     left = [vm for vm in shown if vm.name not in lost]
     refreshed = refresh(state, left, LATER, 60.0)
     assert refreshed.gone == set(lost)
-    assert create_plan(spec, seen(simulate_apply(create_plan(spec, refreshed), refreshed))).changes == ()
+    assert (
+        create_plan(spec, seen(simulate_apply(create_plan(spec, refreshed), refreshed))).changes
+        == ()
+    )
     # The state was lost, the tags were not: everything is found again.
     forgotten = State(lineage="l", cluster="c", provider="p")
     found = refresh(forgotten, shown, LATER, 60.0)

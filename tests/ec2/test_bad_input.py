@@ -25,7 +25,9 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
-def test_missing_credentials_are_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with without(monkeypatch, *KEYS):
         assert project.plan_error() == snapshot("""\
 there are no AWS credentials to use: Unable to locate credentials
@@ -185,7 +187,9 @@ def test_too_small_disk_is_reported(project: Project) -> None:
         Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
     )["Images"]
     image = next(i for i in found if i["BlockDeviceMappings"][0]["Ebs"].get("VolumeSize") == 15)
-    said = project.plan_error(f"workers.cpu.image='{image['ImageId']}'", "workers.cpu.disk='10 GiB'")
+    said = project.plan_error(
+        f"workers.cpu.image='{image['ImageId']}'", "workers.cpu.disk='10 GiB'"
+    )
     assert said.replace(image["ImageId"], "ami-…") == snapshot("""\
 cpu: the image ami-… needs a disk of 15 GiB
 Write disk = "15 GiB", or more, or leave it out.\

@@ -15,7 +15,13 @@ from planapply_ec2.settings import Settings
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.node import Requirements
 from planapply.model.plan import Cost
-from planapply.provider import SupportsChoose, ErrorKind, SupportsPins, SupportsPrices, ProviderError
+from planapply.provider import (
+    ErrorKind,
+    ProviderError,
+    SupportsChoose,
+    SupportsPins,
+    SupportsPrices,
+)
 
 GIB = 1 << 30
 
@@ -56,7 +62,9 @@ def test_current_debian_image_is_pinned(project: Project, aws: Cloud) -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ParameterNotFound"])
-def test_image_is_found_by_owner_and_name_without_ssm(project: Project, aws: Cloud, code: str) -> None:
+def test_image_is_found_by_owner_and_name_without_ssm(
+    project: Project, aws: Cloud, code: str
+) -> None:
     aws.fault("ssm:GetParameter", error=code, times=None)
     project.apply()
     assert used(project)["cpu"] == "debian-12-amd64-20250519-2116"

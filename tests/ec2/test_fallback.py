@@ -23,9 +23,7 @@ def tried(project: Project) -> list[str]:
     ]
 
 
-def test_sizes_then_markets_are_tried_with_a_new_token_each(
-    project: Project, aws: Cloud
-) -> None:
+def test_sizes_then_markets_are_tried_with_a_new_token_each(project: Project, aws: Cloud) -> None:
     aws.configure(capacity={"*/*/spot": 0, "m6i.large/*/on-demand": 1})
     project.add_lines("workers.cpu", f'{SIZES}\nspot = "prefer"')
     assert project.apply().failures == {}

@@ -32,7 +32,9 @@ def test_cluster_life_cycle(project: LabProject) -> None:
         assert client.submit(sum, client.map(pow, range(10), [2] * 10)).result(60) == 285
         kept = submit_results(client, "spot-1")
         values = client.gather(kept)
-        project.edit("count = 2\noptions = { nthreads = 1 }", "count = 3\noptions = { nthreads = 1 }")
+        project.edit(
+            "count = 2\noptions = { nthreads = 1 }", "count = 3\noptions = { nthreads = 1 }"
+        )
         project.edit("count = 2\nspot", "count = 1\nspot")
         before = project.vms()
         project.apply()

@@ -13,7 +13,7 @@ from planapply_ec2.settings import Settings
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.access import allow
-from planapply.provider import SupportsAllow, ErrorKind, ProviderError
+from planapply.provider import ErrorKind, ProviderError, SupportsAllow
 
 GROUP = "security-group"
 
@@ -354,7 +354,9 @@ def test_matching_subnets_of_a_vpc_are_used(project: Project, public: bool) -> N
 def test_private_subnets_get_no_public_addresses(project: Project, aws: Cloud) -> None:
     _, subnets = company()
     chosen = [id for id, name in subnets.items() if name.startswith("private")]
-    project.add_lines("provider", f"subnets = {chosen}\npublic_ip = false\nallow_from = ['10.0.0.0/8']")
+    project.add_lines(
+        "provider", f"subnets = {chosen}\npublic_ip = false\nallow_from = ['10.0.0.0/8']"
+    )
     project.apply()
     assert {c["NetworkInterface.1.SubnetId"] for c in project.calls("RunInstances")} == {chosen[0]}
     assert {vm["public_address"] for vm in aws.instances()} == {None}

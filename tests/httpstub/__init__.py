@@ -46,7 +46,9 @@ class StubServer:
 
     folder: str
     """Of `FILES`."""
-    routes: list[tuple[str, re.Pattern[str], Callable[[Request], Reply]]] = field(default_factory=list)
+    routes: list[tuple[str, re.Pattern[str], Callable[[Request], Reply]]] = field(
+        default_factory=list
+    )
     requests: list[Request] = field(default_factory=list)
 
     def on(self, method: str, path: str, reply: Reply | Callable[[Request], Reply]) -> None:

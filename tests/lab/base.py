@@ -81,7 +81,9 @@ def unavailable_reason() -> str:
     """Why machines can't run right now; empty if they can."""
     reason = unsupported_reason()
     if not reason and missing_packages():
-        reason = f"the lab needs {', '.join(missing_packages())}; `python -m lab.base` installs them"
+        reason = (
+            f"the lab needs {', '.join(missing_packages())}; `python -m lab.base` installs them"
+        )
     if not reason and not all(layer.exists() for layer in layers()):
         reason = "the lab's machines are not built yet; `python -m lab.base` builds them"
     return reason

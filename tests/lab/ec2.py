@@ -22,15 +22,15 @@ from moto.ec2.utils import filter_reservations
 from lab import seed
 from lab.calls import (
     PAGES,
-    Params,
     ApiError,
-    format_response,
+    Params,
     check_request,
     check_tags,
-    parse_filters,
     find_child,
+    format_response,
     numbered_values,
     paginate,
+    parse_filters,
 )
 from lab.faults import Clock, Throttle
 from lab.seed import ACCOUNT
@@ -95,7 +95,9 @@ class EC2:
             for vm in list(reservation.instances)
         ]
 
-    def handle_call(self, region: str, action: str, params: Params, moto: Callable[..., bytes]) -> bytes:
+    def handle_call(
+        self, region: str, action: str, params: Params, moto: Callable[..., bytes]
+    ) -> bytes:
         """What EC2 answers; `moto(params)` asks moto. Raises Refused."""
         self.apply_due_changes(region)
         ids = numbered_values(params, "InstanceId")
@@ -151,7 +153,9 @@ class EC2:
                 del self.reclaim_times[vm.id]
                 code = "Server.SpotInstanceTermination"
                 self.terminate_vm(vm, code, f"{code}: Instance terminated, no Spot capacity")
-        self._hidden = {id_: delay for id_, delay in self._hidden.items() if not delay.has_passed(now)}
+        self._hidden = {
+            id_: delay for id_, delay in self._hidden.items() if not delay.has_passed(now)
+        }
         for vm in self.instances(region) if self._pending or self._ending else ():
             if vm.id in self._pending and self._pending[vm.id].has_passed(now):
                 del self._pending[vm.id]
@@ -170,7 +174,9 @@ class EC2:
         visible = {vm.id for vm in self.instances(region) if vm.id not in self._hidden}
         missing = [id_ for id_ in ids if id_.startswith("i-") and id_ not in visible]
         if missing:
-            subject = f"ID '{missing[0]}' does" if len(missing) == 1 else f"IDs '{', '.join(missing)}' do"
+            subject = (
+                f"ID '{missing[0]}' does" if len(missing) == 1 else f"IDs '{', '.join(missing)}' do"
+            )
             raise ApiError("InvalidInstanceID.NotFound", f"The instance {subject} not exist")
 
     def _RunInstances(self, region: str, params: Params, moto: Callable[..., bytes]) -> bytes:
@@ -233,7 +239,9 @@ class EC2:
                 group for nic in new[id_].nics.values() for group in nic.group_set
             ]
             find_child(item, "amiLaunchIndex").text = str(index)
-            self._hidden[id_] = self._delay(self.settings.hidden_calls, self.settings.hidden_seconds)
+            self._hidden[id_] = self._delay(
+                self.settings.hidden_calls, self.settings.hidden_seconds
+            )
             pending = self._delay(self.settings.pending_calls, self.settings.pending_seconds)
             if not pending.has_passed(self.clock()):
                 new[id_]._state.name, new[id_]._state.code = "pending", 0
@@ -257,7 +265,9 @@ class EC2:
                 f"<currentState><code>{now[1]}</code><name>{now[0]}</name></currentState>"
                 f"<previousState><code>{before[1]}</code><name>{before[0]}</name></previousState></item>"
             )
-        return format_response("TerminateInstances", f"<instancesSet>{''.join(items)}</instancesSet>")
+        return format_response(
+            "TerminateInstances", f"<instancesSet>{''.join(items)}</instancesSet>"
+        )
 
     def _DescribeInstances(self, region: str, params: Params, moto: Callable[..., bytes]) -> bytes:
         ids, filter_values = numbered_values(params, "InstanceId"), parse_filters(params)
@@ -266,7 +276,9 @@ class EC2:
             raise ApiError("InvalidParameterCombination", text)
         if sum(map(len, filter_values.values())) > 200:
             raise ApiError("FilterLimitExceeded", "The maximum number of filter values is 200.")
-        own = {name: filter_values.pop(name) for name in list(filter_values) if name in _EXTRA_FILTERS}
+        own = {
+            name: filter_values.pop(name) for name in list(filter_values) if name in _EXTRA_FILTERS
+        }
         try:
             reservations = filter_reservations(backend(region).all_reservations(), filter_values)
         except NotImplementedError:
@@ -338,7 +350,9 @@ class EC2:
         self, region: str, params: Params, moto: Callable[..., bytes]
     ) -> bytes:
         filter_values = parse_filters(params)
-        sizes = set(numbered_values(params, "InstanceType") + filter_values.get("instance-type", []))
+        sizes = set(
+            numbered_values(params, "InstanceType") + filter_values.get("instance-type", [])
+        )
         zone = params.get("AvailabilityZone")
         zones = {zone} if zone else set(filter_values.get("availability-zone", []))
         items = "".join(

@@ -123,7 +123,9 @@ class Throttle:
         limit = _FILTERED_READS if is_filtered and action.startswith("Describe") else _OTHER_CALLS
         if not self._take(action, *_REQUEST_LIMITS.get(action, limit), 1, now):
             return False
-        return action not in _VM_LIMITS or self._take(f"{action} VMs", *_VM_LIMITS[action], vms, now)
+        return action not in _VM_LIMITS or self._take(
+            f"{action} VMs", *_VM_LIMITS[action], vms, now
+        )
 
     def _take(self, name: str, size: int, rate: int, tokens: int, now: float) -> bool:
         bucket = self._buckets.setdefault(name, TokenBucket(size, rate, size, now))

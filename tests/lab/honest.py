@@ -33,7 +33,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from lab import seed
-from lab.calls import NAMESPACE, Params, ApiError
+from lab.calls import NAMESPACE, ApiError, Params
 from lab.ec2 import EC2
 from lab.faults import Clock, Fault, Faults
 from lab.stock import ENDED, Settings

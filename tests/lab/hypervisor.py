@@ -139,7 +139,16 @@ class Machine:
 class Hypervisor(Cloud):
     """A Cloud whose instances are machines."""
 
-    methods = (*Cloud.methods, "boot_fault", "disconnect", "drop_packets", "fill_disk", "sh", "console", "machines")
+    methods = (
+        *Cloud.methods,
+        "boot_fault",
+        "disconnect",
+        "drop_packets",
+        "fill_disk",
+        "sh",
+        "console",
+        "machines",
+    )
 
     def __init__(self, folder: Path, seed_: int) -> None:
         super().__init__(seed_, address="")
@@ -217,7 +226,9 @@ class Hypervisor(Cloud):
                     self.ec2.power_off(vm)
                 elif code is not None:
                     reason = "Server.InternalError"
-                    self.ec2.terminate_vm(vm, reason, f"{reason}: ended with {code}, see its console")
+                    self.ec2.terminate_vm(
+                        vm, reason, f"{reason}: ended with {code}, see its console"
+                    )
 
     def _take_boot_fault(self, vm: Any) -> BootFault | None:
         tags = {tag["key"]: tag["value"] for tag in vm.get_tags()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 
-from lab.calls import Params, ApiError
+from lab.calls import ApiError, Params
 
 ENDED = ("shutting-down", "terminated")
 
@@ -40,7 +40,9 @@ class Settings:
     """What the address service answers; empty: where the question came from."""
 
 
-def count_available(settings: Settings, vms: list[Any], region: str, zone: str, params: Params) -> int:
+def count_available(
+    settings: Settings, vms: list[Any], region: str, zone: str, params: Params
+) -> int:
     """How many may start, as EC2 counts: offered here, within the quota, in stock."""
     size, min_count = params.get("InstanceType", "m1.small"), int(params["MinCount"])
     market = params.get("InstanceMarketOptions.MarketType", "on-demand")
@@ -56,13 +58,17 @@ def count_available(settings: Settings, vms: list[Any], region: str, zone: str, 
     count = int(params["MaxCount"])
     for pattern, quota in settings.vcpus.items():
         if fnmatchcase(f"{family}/{market}", pattern):
-            used = sum(vcpus(vm.instance_type) for vm in alive if fnmatchcase(quota_key(vm), pattern))
+            used = sum(
+                vcpus(vm.instance_type) for vm in alive if fnmatchcase(quota_key(vm), pattern)
+            )
             count = min(count, (quota - used) // vcpus(size))
             if count < min_count:
                 raise quota_error(market, quota)
     for pattern, capacity in settings.capacity.items():
         if fnmatchcase(f"{size}/{zone}/{market}", pattern):
-            count = min(count, capacity - sum(fnmatchcase(capacity_key(vm), pattern) for vm in alive))
+            count = min(
+                count, capacity - sum(fnmatchcase(capacity_key(vm), pattern) for vm in alive)
+            )
     if count < min_count:
         text = f"We currently do not have sufficient {size} capacity in the Availability Zone "
         raise ApiError("InsufficientInstanceCapacity", text + f"you requested ({zone}).", 500)

@@ -186,9 +186,7 @@ def test_new_vm_is_not_visible_at_once(aws: Cloud, ec2: Any) -> None:
     assert sorted(described(ec2, InstanceIds=vms)) == vms
 
 
-def test_vms_are_pending_and_shutting_down_for_some_time(
-    aws: Cloud, ec2: Any
-) -> None:
+def test_vms_are_pending_and_shutting_down_for_some_time(aws: Cloud, ec2: Any) -> None:
     aws.freeze()
     aws.configure(hidden_seconds=5, pending_seconds=20, ending_seconds=30)
     (vm,) = ids(run(ec2))

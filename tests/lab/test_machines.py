@@ -83,7 +83,9 @@ def ran(lab: Machines, vm: str) -> None:
     """Wait until cloud-init has run the user data."""
     path = "/run/cloud-init/result.json"
     wait_until(lambda: vm in lab.cloud.machines(), "a machine")
-    wait_until(lambda: lab.cloud.sh(id=vm, command=f"test -e {path}")["code"] == 0, "cloud-init's end")
+    wait_until(
+        lambda: lab.cloud.sh(id=vm, command=f"test -e {path}")["code"] == 0, "cloud-init's end"
+    )
 
 
 def opens(address: str, port: int) -> bool:
@@ -297,7 +299,9 @@ def test_no_resources_are_left(tmp_path: Path, killed: bool) -> None:
             user.kill()
         else:
             user.communicate("")
-    wait_until(lambda: not any(new & of for of in namespaces().values()), "the end of all processes")
+    wait_until(
+        lambda: not any(new & of for of in namespaces().values()), "the end of all processes"
+    )
     machines.remove_stale_cgroups()
     assert list(Path("/sys/fs/cgroup").glob(f"**/planapply-lab-{user.pid}-*")) == []
     assert str(folder) not in Path("/proc/self/mounts").read_text()

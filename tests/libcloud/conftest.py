@@ -81,7 +81,9 @@ def nova(
     cloud.quota(10)
     for name, value in cloud.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setitem(DRIVER_TABLE, "openstack", replace(OPENSTACK, consistency_delay=2.0, poll=0.1))
+    monkeypatch.setitem(
+        DRIVER_TABLE, "openstack", replace(OPENSTACK, consistency_delay=2.0, poll=0.1)
+    )
     yield cloud
     cloud.clear()
     cloud.remove_all()

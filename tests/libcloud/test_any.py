@@ -277,7 +277,11 @@ def test_secret_create_argument_is_read_from_the_environment(
     spec("create = { ex_rack = 7 }", 'create = { ex_rack = "env:ACME_RACK" }')
     monkeypatch.setenv("ACME_RACK", "s3cr3t")
     assert run(*APPLY).code == 0
-    assert sorted(str(want["rack"]) for want in AcmeDriver.create_calls) == ["0", "s3cr3t", "s3cr3t"]
+    assert sorted(str(want["rack"]) for want in AcmeDriver.create_calls) == [
+        "0",
+        "s3cr3t",
+        "s3cr3t",
+    ]
     assert "s3cr3t" not in Path("planapply.state.json").read_text()
     monkeypatch.delenv("ACME_RACK")
     assert run("destroy", "--auto-approve").code == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conformance.subjects import Account, Subject, libcloud_provider
-from httpstub import StubServer, StartStub
+from httpstub import StartStub, StubServer
 from httpstub.launching import worker_config
 from inline_snapshot import snapshot
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tomli
 from cli.commands import Run
-from httpstub import StubServer, StartStub
+from httpstub import StartStub, StubServer
 from httpstub.launching import rsa_key
 from inline_snapshot import snapshot
 from novalab.cloud import Cloud
@@ -80,9 +80,7 @@ def digitalocean(cloud: StartStub) -> None:
     stub.on("GET", "/v2/sizes", has(stub, "list_sizes.json", "sizes", slug=slugs))
     images = has(stub, "list_images.json", "images", slug=["debian-12-x64"])
     stub.on("GET", "/v2/images", images)
-    stub.on(
-        "GET", "/v2/regions", has(stub, "list_locations.json", "regions", slug=["fra1"])
-    )
+    stub.on("GET", "/v2/regions", has(stub, "list_locations.json", "regions", slug=["fra1"]))
     stub.on("GET", "/v2/account", {"account": {"uuid": "1"}})
     stub.on("GET", "/v2/droplets", "list_nodes_empty.json")
 
@@ -91,12 +89,8 @@ def linode(cloud: StartStub) -> None:
     stub = cloud("linode_v4")
     types = has(stub, "list_types.json", "data", id=["g6-standard-2", "g6-dedicated-4"])
     stub.on("GET", "/v4/linode/types", types)
-    stub.on(
-        "GET", "/v4/images", has(stub, "list_images.json", "data", id=["linode/debian12"])
-    )
-    stub.on(
-        "GET", "/v4/regions", has(stub, "list_locations.json", "data", id=["eu-central"])
-    )
+    stub.on("GET", "/v4/images", has(stub, "list_images.json", "data", id=["linode/debian12"]))
+    stub.on("GET", "/v4/regions", has(stub, "list_locations.json", "data", id=["eu-central"]))
     stub.on("GET", "/v4/linode/instances", {"data": [], "page": 1, "pages": 1})
 
 
@@ -127,9 +121,7 @@ def gce(cloud: StartStub) -> None:
     regions = has(stub, "regions.json", "items", name=["europe-west1"], zones=[[link]])
     stub.on("GET", f"{compute}/regions", regions)
     stub.on("GET", f"{compute}/zones/{zone}/machineTypes", types)
-    stub.on(
-        "GET", ".*/images/family/debian-12", stub.file("global_images.json")["items"][0]
-    )
+    stub.on("GET", ".*/images/family/debian-12", stub.file("global_images.json")["items"][0])
     stub.on("GET", f"{compute}/aggregated/instances", {"items": {}})
     stub.on("GET", f"{compute}/aggregated/disks", {"items": {}})
 
@@ -142,9 +134,7 @@ def azure(cloud: StartStub) -> None:
     sizes = ["Standard_D2s_v5", "Standard_F4s_v2", "Standard_D4s_v5"]
     token = {"access_token": "t", "expires_on": "9999999999"}
     stub.on("POST", "/the-azure_tenant_id/oauth2/token", token)
-    stub.on(
-        "GET", f"{compute}/locations/westeurope/vmSizes", has(stub, file, "value", name=sizes)
-    )
+    stub.on("GET", f"{compute}/locations/westeurope/vmSizes", has(stub, file, "value", name=sizes))
     stub.on("GET", f"{group}/Microsoft.Compute/virtualMachines", {"value": []})
 
 

@@ -16,7 +16,9 @@ def test_running_vms_join_and_leave_the_group(tmp_path: Path) -> None:
         [vm] = account.launch("cpu-0").vms
         account.wait_until(lambda: [vm.status for vm in account.find()] == ["running"])
         tags = {"planapply:cluster": account.state.cluster, **account.tags}
-        [(name, wanted)] = account.provider.required_resources(account.state.cluster, subject.worker).items()
+        [(name, wanted)] = account.provider.required_resources(
+            account.state.cluster, subject.worker
+        ).items()
 
         def groups() -> list[str]:
             with account.provider.client.borrow_driver() as lib:

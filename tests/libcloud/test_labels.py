@@ -39,9 +39,7 @@ def test_foreign_flat_tags_are_ignored() -> None:
 
 
 @given(WORDS, WORDS, TOKENS, TEXT)
-def test_name_round_trips_its_tags(
-    cluster: str, group: str, token: str, lineage: str
-) -> None:
+def test_name_round_trips_its_tags(cluster: str, group: str, token: str, lineage: str) -> None:
     node = f"{group}-7"
     tags = {TAG_CLUSTER: cluster, TAG_LINEAGE: lineage}
     name = NodeName.from_tags(tags, node, token)

@@ -151,7 +151,9 @@ def test_server_in_error_state_is_replaced(nova: Cloud, run: Run) -> None:
     nova.quota(3, counts="late")
     spec(nova, 3)
     assert run(*APPLY).code == 0
-    failed = [s["metadata"]["planapply:names"] for s in nova.wait_until_idle() if s["status"] == "ERROR"]
+    failed = [
+        s["metadata"]["planapply:names"] for s in nova.wait_until_idle() if s["status"] == "ERROR"
+    ]
     assert failed
     planned = run("plan")
     assert f"Plan: {len(failed)} to add, 0 to change, {len(failed)} to destroy." in planned.out
@@ -265,7 +267,9 @@ def test_own_security_group_is_created(nova: Cloud, run: Run) -> None:
         ("tcp", 8786, 8786, "203.0.113.0/24"),
         ("tcp", 8787, 8787, "203.0.113.0/24"),
     }
-    assert {g["name"] for s in nova.wait_until_idle() for g in s["security_groups"]} == {group["name"]}
+    assert {g["name"] for s in nova.wait_until_idle() for g in s["security_groups"]} == {
+        group["name"]
+    }
     assert run("destroy", "--auto-approve").code == 0
     assert [g["name"] for g in nova.groups()] == ["default"]
 

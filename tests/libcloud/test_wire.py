@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 from httpstub import Request, StartStub
-from httpstub.launching import worker_config, find_tags, launch_vm, tags_in_name, describe_script, format_request
+from httpstub.launching import (
+    describe_script,
+    find_tags,
+    format_request,
+    launch_vm,
+    tags_in_name,
+    worker_config,
+)
 from inline_snapshot import snapshot
 
 from planapply.provider import Price
@@ -83,9 +90,7 @@ def test_linode(cloud: StartStub) -> None:
     stub.on("GET", "/v4/images", "list_images.json")
     stub.on("GET", "/v4/regions", "list_locations.json")
     stub.on("POST", "/v4/linode/instances", create)
-    stub.on(
-        "GET", "/v4/linode/instances", lambda request: {"data": linodes, "page": 1, "pages": 1}
-    )
+    stub.on("GET", "/v4/linode/instances", lambda request: {"data": linodes, "page": 1, "pages": 1})
     stub.on("DELETE", "/v4/linode/instances/45501392", {})
     account, provider, vm = launch_vm(
         "linode", worker_config(size=("g6-nanode-1",), image="linode/debian10", zones=("eu-west",))
@@ -295,7 +300,9 @@ def test_cloudstack(cloud: StartStub, driver: str) -> None:
         options=options,
     )
     request = next(s for s in stub.requests if s.query["command"] == ["deployVirtualMachine"])
-    asked = {k: v[0] for k, v in request.query.items() if k not in ("signature", "response", "apiKey")}
+    asked = {
+        k: v[0] for k, v in request.query.items() if k not in ("signature", "response", "apiKey")
+    }
     assert describe_script(asked.pop("userdata")) == "<the script, compressed, as base64>"
     assert asked == snapshot(
         {

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from httpstub import StubServer, Request, StartStub
-from httpstub.launching import worker_config, find_tags, launch_vm, rsa_key, format_request
+from httpstub import Request, StartStub, StubServer
+from httpstub.launching import find_tags, format_request, launch_vm, rsa_key, worker_config
 from inline_snapshot import snapshot
 
 from planapply.provider import ErrorKind, Price, ProviderError

@@ -64,7 +64,9 @@ def test_ttl_terminates_the_vm(account: Account, run: Run) -> None:
     account.provider.terminate([vm.id])
 
 
-def test_terminate_ends_all_processes_and_removes_the_folder(account: Account, run: Run, folder: Path) -> None:
+def test_terminate_ends_all_processes_and_removes_the_folder(
+    account: Account, run: Run, folder: Path
+) -> None:
     vm = run(PARENT)
     _up(account, vm)
     members = [process for process, _ in find_processes()[vm.id]]
@@ -100,7 +102,9 @@ def test_second_terminate_kills_at_once(account: Account, run: Run, folder: Path
     assert not (folder / vm.id).exists()
 
 
-def test_vm_without_its_folder_is_found_and_terminated(account: Account, run: Run, folder: Path) -> None:
+def test_vm_without_its_folder_is_found_and_terminated(
+    account: Account, run: Run, folder: Path
+) -> None:
     vm = run(SLEEP, tags={"team": "bio"})
     _up(account, vm)
     shutil.rmtree(folder)

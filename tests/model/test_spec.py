@@ -14,7 +14,9 @@ def wanted(
     document: dict[str, Any], plugin: Plugin = CLOUD, pins: dict[str, Any] | None = None
 ) -> DesiredState:
     cluster = {"name": "genomics", **document.pop("cluster", {})}
-    return build_desired_state(Spec.model_validate({"cluster": cluster, **document}), plugin, pins or {})
+    return build_desired_state(
+        Spec.model_validate({"cluster": cluster, **document}), plugin, pins or {}
+    )
 
 
 def group(document: dict[str, Any], plugin: Plugin = CLOUD, **pins: Any) -> NodeConfig:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planapply.model.quantities import MAX_SIZE, MAX_DURATION, MIN_SIZE, parse_duration, parse_size
+from planapply.model.quantities import MAX_DURATION, MAX_SIZE, MIN_SIZE, parse_duration, parse_size
 
 NUMBERS = st.one_of(
     st.integers(1, 10**6).map(str), st.floats(0.001, 1e6).map(repr), st.sampled_from(["1e3", "2."])

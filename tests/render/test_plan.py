@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 from planapply.model.names import from_ranges
 from planapply.model.node import Environment, NodeConfig, Requirements
 from planapply.model.plan import Action, Change, Cost, ElasticGroup, FieldChange, Plan
-from planapply.render.plan import format_cost, plan_lines, group_changes
+from planapply.render.plan import format_cost, group_changes, plan_lines
 from planapply.render.text import to_plain_text
 
 SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler", size=("m7i.large",))

@@ -80,7 +80,9 @@ Protected:                       nothing is destroyed or replaced
 
 
 def test_empty_state() -> None:
-    assert to_plain_text(state_lines(State(lineage="l", cluster="c", provider="local"))) == snapshot("""\
+    assert to_plain_text(
+        state_lines(State(lineage="l", cluster="c", provider="local"))
+    ) == snapshot("""\
 Cluster "c" (local)
 Lineage l, serial 0
 """)

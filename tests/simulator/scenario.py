@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from fake_provider import FakeCloud, Faults
 from simulator.simulated import (
+    CloudTime,
     Crash,
-    CrashPoints,
     CrashingProvider,
+    CrashPoints,
     SimClock,
     SimStore,
     SimWorkspace,
-    CloudTime,
 )
 
 from planapply.dask import scheduler as scheduler_client
@@ -61,7 +61,11 @@ class Scenario:
                 lag=pick([0.0, LAG]),
                 termination_delay=pick([0.0, 40.0]),
             ),
-            limits=Limits(batch=pick([1, 3, 10]), consistency_delay=CONSISTENCY_DELAY, tokens=pick([True, True, False])),
+            limits=Limits(
+                batch=pick([1, 3, 10]),
+                consistency_delay=CONSISTENCY_DELAY,
+                tokens=pick([True, True, False]),
+            ),
             choices=[Choice(zone="a"), Choice(zone="b")],
             required_resources=pick([{}, {"group": Resource(kind="security group")}]),
         )
@@ -95,7 +99,9 @@ class Scenario:
         if self.random.random() < 0.1:
             self.clock.clock_skew = self.random.uniform(-90_000.0, 90_000.0)
         if usual_faults != Faults() and self.random.random() < 0.2:
-            self.cloud.faults = replace(usual_faults, lost_after=0.9)  # an outage, longer than patience
+            self.cloud.faults = replace(
+                usual_faults, lost_after=0.9
+            )  # an outage, longer than patience
         try:
             report = apply(self.new_process(spec), lambda made: True, options, APPLY_OPTIONS)
             done = not report.failures
@@ -164,7 +170,9 @@ class Scenario:
         if not low <= len(elastic) <= high:
             raise Violation(f"an elastic group out of its bounds: {sorted(elastic)}")
         state = self.store.read()
-        [scheduler] = [vm for vm in self.cloud.live_vms() if vm.name == "scheduler" and vm.is_active]
+        [scheduler] = [
+            vm for vm in self.cloud.live_vms() if vm.name == "scheduler" and vm.is_active
+        ]
         endpoint = state.endpoint.private if state and state.endpoint else None
         if f"//{scheduler.private_address}:" not in str(endpoint):
             raise Violation(f"the scheduler is at {scheduler.private_address}, and not {endpoint}")

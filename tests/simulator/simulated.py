@@ -131,7 +131,9 @@ class CrashingProvider(FakeProvider):
         self.crash_points.run_effect(lambda: FakeProvider.retag(self, ids, tags, removed))
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-        return self.crash_points.run_effect(lambda: FakeProvider.prepare(self, name, resource, tags))
+        return self.crash_points.run_effect(
+            lambda: FakeProvider.prepare(self, name, resource, tags)
+        )
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
         return self.crash_points.run_effect(lambda: FakeProvider.find_resources(self, tags))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from inline_snapshot import snapshot
-from store.samples import state, states, format_error
+from store.samples import format_error, state, states
 
 from planapply.model.state import State
 from planapply.store.codec import decode, encode

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from planapply.store import bucket
-from planapply.store.bucket import InterruptibleCaller, DeadlineExceeded
+from planapply.store.bucket import DeadlineExceeded, InterruptibleCaller
 
 
 class Heard(BaseException):

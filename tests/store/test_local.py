@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from inline_snapshot import snapshot
-from store.samples import state, format_error
+from store.samples import format_error, state
 
 from planapply.store import (
     StateConflict,
@@ -51,9 +51,7 @@ def test_missing_state_reads_as_none(here: Path) -> None:
     assert files(here) == []
 
 
-def test_written_state_is_read_by_another_store(
-    here: Path, store: Store
-) -> None:
+def test_written_state_is_read_by_another_store(here: Path, store: Store) -> None:
     with store.lock("apply"):
         store.write(state(2))
         store.write(state(3))
@@ -62,7 +60,9 @@ def test_written_state_is_read_by_another_store(
     assert stat.S_IMODE(os.stat("demo.json").st_mode) == 0o600
 
 
-def test_symlink_is_kept_and_its_target_is_written(here: Path, store: Store, tmp_path: Path) -> None:
+def test_symlink_is_kept_and_its_target_is_written(
+    here: Path, store: Store, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.json"
     link.symlink_to("../here/demo.json")
@@ -75,7 +75,9 @@ def test_symlink_is_kept_and_its_target_is_written(here: Path, store: Store, tmp
     assert store.read() == state(2)
 
 
-def test_home_folder_is_expanded(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder_is_expanded(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     open_store("~/demo.json").write(state(1))
     assert (tmp_path / "demo.json").exists()

@@ -13,7 +13,7 @@ from typing import IO
 import psutil
 import pytest
 from inline_snapshot import snapshot
-from store.samples import state, format_lock_error, format_error
+from store.samples import format_error, format_lock_error, state
 
 from planapply.store import LockInfo, StateConflict, StateError, StateLocked, Store, open_store
 

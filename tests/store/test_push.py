@@ -2,7 +2,7 @@
 
 import pytest
 from inline_snapshot import snapshot
-from store.samples import state, format_error
+from store.samples import format_error, state
 
 from planapply.store import StateError, check_push
 

@@ -14,7 +14,7 @@ import pytest
 from inline_snapshot import snapshot
 from lab.honest import Cloud
 from store import blobs
-from store.samples import state, format_lock_error, format_error
+from store.samples import format_error, format_lock_error, state
 
 from planapply.store import (
     StateConflict,

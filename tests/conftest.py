@@ -1,4 +1,4 @@
-"""What all tests share: how hard properties are tried, and what the log says at the end.
+"""Settings of all tests: examples of properties, the network guard, and figures for the log.
 
 `pytest --hypothesis-profile=many` tries 10,000 examples of each property.
 """
@@ -6,9 +6,12 @@
 import json
 import signal
 from collections import Counter
+from collections.abc import Generator, Iterator
 
 import pytest
+from crash.forkserver import ForkServer
 from hypothesis import HealthCheck, settings
+from network_guard import GUARD, NetworkGuard
 
 # No deadline, and no limit to how long examples take to make: a busy machine is no defect.
 for name, examples in {"few": 300, "many": 10_000}.items():
@@ -23,6 +26,27 @@ settings.load_profile("few")
 # A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Cut this process off the network before any test or fixture starts a thread or process."""
+    config.stash[GUARD] = NetworkGuard()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Fail the test during which a process tried to leave this machine."""
+    yield
+    if attempts := item.config.stash[GUARD].attempts():
+        pytest.fail(f"a test may not leave this machine: {', '.join(attempts)}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """A process that forks commands, for tests that need no fresh Python."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

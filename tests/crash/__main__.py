@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crash.environment import ENVIRONMENTS, command_env
+from crash.environment import ENVIRONMENTS
 from crash.forkserver import ForkServer
 from crash.scenario import Scenario, Statistics, Violation
 
@@ -19,7 +19,7 @@ def main(runs: int, kinds: list[str]) -> int:
     """Gives the number of violations."""
     violations = 0
     with tempfile.TemporaryDirectory() as name:
-        fork_server = ForkServer(command_env(Path(name)))
+        fork_server = ForkServer()
         for kind in kinds:
             statistics = Statistics()
             modes = KILL_MODES[kind]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from crash.environment import Environment, local_environment
+from crash.forkserver import ForkServer
 from crash.stopping import Project
 from lab.fixtures import aws
 
@@ -26,11 +27,13 @@ def environment(tmp_path: Path) -> Iterator[Environment]:
 
 
 @pytest.fixture
-def new_project(environment: Environment, tmp_path: Path) -> Iterator[Callable[[str], Project]]:
+def new_project(
+    environment: Environment, tmp_path: Path, fork_server: ForkServer
+) -> Iterator[Callable[[str], Project]]:
     projects = []
 
     def new(state: str) -> Project:
-        projects.append(Project(environment, tmp_path, state))
+        projects.append(Project(environment, tmp_path, state, fork_server))
         return projects[-1]
 
     yield new

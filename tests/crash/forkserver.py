@@ -1,20 +1,34 @@
 """Commands in forks of a process that has imported everything: `python -m crash.forkserver`.
 
 The command is the real one, in a process of its own; only the second that Python needs to import
-it is saved. Orders and answers are JSON, one a line.
+it is saved. Its module search path, environment, streams and exit are those of a new process.
 """
 
+import fcntl
+import gc
 import json
 import os
+import select
+import selectors
+import socket
 import subprocess
 import sys
+import tempfile
+import termios
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from crash.fuse import CrashPoints
+
+from planapply import catalog
+from planapply.cli import main
+
+TESTS = Path(__file__).parents[1]
+Stream = int | IO[Any] | None
 
 
 @dataclass(frozen=True)
@@ -30,54 +44,126 @@ class CommandResult:
 
 
 class ForkServer:
-    """Runs one command after the other; an object serves one thread."""
+    """Start commands, until it is closed."""
 
-    def __init__(self, env: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "crash.forkserver"],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        paths = [str(TESTS), *(path for path in sys.path if path)]
+        # What is read at an import is nobody's.
+        self._home = tempfile.TemporaryDirectory()
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "XDG_"))}
+        env |= {"HOME": self._home.name, "PYTHONPATH": os.pathsep.join(paths)}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "crash.forkserver", str(theirs.fileno())],
+                env=env,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
 
-    def run(
+    def start(
         self,
         *arguments: str,
-        cwd: Path,
         env: Mapping[str, str],
+        cwd: Path | None = None,
+        stdin: Stream = subprocess.DEVNULL,
+        stdout: Stream = subprocess.PIPE,
+        stderr: Stream = subprocess.PIPE,
         die_at: int | None = None,
         on_start: Callable[[int], None] = lambda pid: None,
-    ) -> CommandResult:
-        """One command in the folder `cwd`, killed at point `die_at` (see `CrashPoints`).
+    ) -> "Command":
+        """Start a command, which is killed at point `die_at` (see `CrashPoints`).
 
-        `on_start` hears its pid before it does anything.
+        `on_start` is called with its process ID before it does anything.
         """
-        assert self._process.stdin
-        request = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "die_at": die_at}
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        on_start(self._read_answer()["pid"])
-        print("go", file=self._process.stdin, flush=True)
-        return CommandResult(**self._read_answer())
+        request = {
+            "arguments": arguments,
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(env),
+            "die_at": die_at,
+        }
+        return Command(self._socket, request, on_start, stdin=stdin, stdout=stdout, stderr=stderr)
 
-    def _read_answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
+    def run(self, *arguments: str, **how: Any) -> CommandResult:
+        """Run a command to its end; `how` as for `start`."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            with self.start(*arguments, stdout=out, stderr=err, **how) as command:
+                code = command.wait()
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+        return CommandResult(code, command.points, *texts)
 
     def close(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
+        """End the server; commands that still run go on."""
+        self._socket.close()
         self._process.wait()
-        self._process.stdout.close()
+        self._home.cleanup()
 
 
-def serve() -> None:
-    """Until there are no more orders."""
+class Command(subprocess.Popen[str]):
+    """`python -m planapply`, forked: its parent is the server, which reports how it ends."""
+
+    def __init__(
+        self,
+        server: socket.socket,
+        request: Mapping[str, Any],
+        on_start: Callable[[int], None],
+        **streams: Stream,
+    ) -> None:
+        self._server, self._request, self._on_start = server, request, on_start
+        self.points = 0
+        super().__init__(["planapply", *request["arguments"]], text=True, **streams)  # type: ignore[call-overload]
+
+    def _execute_child(self, *arguments: Any) -> None:
+        # All of Popen but how a process is started and waited for.
+        pipes = arguments[10:16]
+        ends = (pipes[0], pipes[3], pipes[5])
+        streams = [fd if end == -1 else end for fd, end in enumerate(ends)]
+        status, reports = os.pipe()
+        waits, go = os.pipe()
+        request = json.dumps(self._request).encode()
+        socket.send_fds(self._server, [request], [*streams, reports, waits])
+        os.close(reports)
+        os.close(waits)
+        self._status = os.fdopen(status, "rb", buffering=0)
+        self.pid = int(self._status.readline())
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        self._on_start(self.pid)
+        os.close(go)
+
+    def poll(self) -> int | None:
+        """Return how it ended, if it has."""
+        return self._read_status(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return how it ended, when it has; raise `subprocess.TimeoutExpired` after so many seconds."""
+        code = self._read_status(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return code
+
+    def _read_status(self, timeout: float | None) -> int | None:
+        while self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+            kind, _, number = self._status.readline().decode().partition(" ")
+            if kind == "points":
+                self.points = int(number)
+            else:
+                self.returncode = int(number)
+                self._status.close()
+        return self.returncode
+
+
+def serve(requests: socket.socket) -> int:
+    """Fork a command for each request, and report how it ends, until there are no more requests.
+
+    Return the exit code: in a fork, that of its command.
+    """
     for name in (
-        *("dask.execute", "ops.recover", "store.local", "cli.app", "cli.apply", "cli.run_apply"),
-        *("cli.destroy", "cli.plan"),
+        *("dask.execute", "ops.recover", "store.local", "store.bucket", "cli.app", "cli.apply"),
+        *("cli.run_apply", "cli.destroy", "cli.plan"),
     ):
         import_module(f"planapply.{name}")
     for name in (
@@ -87,60 +173,80 @@ def serve() -> None:
         "boto3",
         "libcloud.compute.drivers.ec2",
         "cryptography.x509",
+        "obstore.store",
     ):
         import_module(name)
-    while line := sys.stdin.readline():
-        print(json.dumps(_fork(json.loads(line))), flush=True)
+    gc.freeze()
+    running: dict[int, tuple[int, int]] = {}
+    selector = selectors.DefaultSelector()
+    selector.register(requests, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is not requests:
+                selector.unregister(key.fd)
+                pid, report = running.pop(key.fd)
+                _say(report, f"ended {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}")
+                os.close(report)
+                os.close(key.fd)
+                continue
+            text, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 5)
+            if not text:
+                return 0
+            *streams, report, waits = descriptors
+            if not (pid := os.fork()):
+                for watch, (_, other) in running.items():
+                    os.close(watch)
+                    os.close(other)
+                selector.close()
+                requests.close()
+                return _run(json.loads(text), descriptors)
+            for descriptor in (*streams, waits):
+                os.close(descriptor)
+            _say(report, str(pid))
+            watch = os.pidfd_open(pid)
+            running[watch] = pid, report
+            selector.register(watch, selectors.EVENT_READ)
 
 
-def _fork(request: dict[str, Any]) -> dict[str, Any]:
-    reading, writing = os.pipe()
-    waiting, starting = os.pipe()
-    out, err = (os.memfd_create(name) for name in ("out", "err"))
-    pid = os.fork()
-    if not pid:
-        os.close(starting)
-        os.read(waiting, 1)
-        os._exit(_child(request, writing, out, err))
-    print(json.dumps({"pid": pid}), flush=True)
-    sys.stdin.readline()
-    for descriptor in (waiting, starting, writing):
-        os.close(descriptor)
-    _, status = os.waitpid(pid, 0)
-    with os.fdopen(reading) as pipe:
-        points = pipe.read()
-    texts = []
-    for descriptor in (out, err):
-        with os.fdopen(descriptor, "rb") as file:
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return {
-        "code": os.waitstatus_to_exitcode(status),
-        "points": int(points or 0),
-        "out": texts[0],
-        "err": texts[1],
-    }
+def _say(report: int, text: str) -> None:
+    # Nobody may listen any more: a test that failed has closed its end.
+    with suppress(BrokenPipeError):
+        os.write(report, f"{text}\n".encode())
 
 
-def _child(request: dict[str, Any], report: int, out: int, err: int) -> int:
-    from planapply.cli import main
-
+def _run(request: dict[str, Any], descriptors: list[int]) -> int:
+    """Be the command: from here on this is its process."""
     os.setsid()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(out, 1)
-    os.dup2(err, 2)
+    *streams, report, waits = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in descriptors]
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    for descriptor in (*descriptors, *streams):
+        if descriptor > 2:
+            os.close(descriptor)
+    os.read(waits, 1)
+    os.close(waits)
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        lines = 1 if number == 2 or os.isatty(number) else -1
+        text = os.fdopen(number, "w" if number else "r", lines, encoding="utf-8", closefd=False)
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
+    sys.path[:0] = request["env"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.argv[1:] = request["arguments"]
+    catalog._entries.cache_clear()
     if name := os.environ.get("CRASH_IMPORTS"):
         import_module(name)
     crash_points = CrashPoints(request["die_at"])
     crash_points.arm()
-    code = main(request["arguments"])
+    code = main()
     sys.stdout.flush()
-    os.write(report, str(crash_points.points).encode())
+    _say(report, f"points {crash_points.points}")
     return code
 
 
 if __name__ == "__main__":
-    serve()
+    sys.exit(serve(socket.socket(fileno=int(sys.argv[1]))))

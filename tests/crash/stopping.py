@@ -2,11 +2,11 @@
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from crash.environment import Environment
+from crash.forkserver import ForkServer
 
 from planapply.model.state import State
 from planapply.store import open_store
@@ -28,8 +28,11 @@ options = {{ nthreads = 1, {options} }}
 class Project:
     """A spec in a folder, and commands on it, none of which outlives the test."""
 
-    def __init__(self, environment: Environment, folder: Path, state: str) -> None:
+    def __init__(
+        self, environment: Environment, folder: Path, state: str, fork_server: ForkServer
+    ) -> None:
         self.environment, self.folder, self.state = environment, folder, state
+        self._fork_server = fork_server
         self.processes: list[subprocess.Popen[str]] = []
         spec = environment.spec.replace('"local"', '"hanging"', 1)
         (folder / "planapply.toml").write_text(
@@ -39,14 +42,8 @@ class Project:
     def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
         """Start one."""
         (self.folder / "hanging").unlink(missing_ok=True)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "planapply", *arguments, "--state", self.state],
-            cwd=self.folder,
-            env={**self.environment.env, **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        process = self._fork_server.start(
+            *arguments, "--state", self.state, cwd=self.folder, env={**self.environment.env, **env}
         )
         self.processes.append(process)
         return process

@@ -4,11 +4,11 @@
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash.environment import ENVIRONMENTS, command_env
+from crash.environment import ENVIRONMENTS
 from crash.forkserver import ForkServer
 from crash.scenario import Scenario, Statistics, StepCost
 
@@ -21,13 +21,6 @@ RUNS = [
 ]
 """Each life has one moment in an apply, a replacement, a scale-down and a destroy."""
 MeasureSteps = Callable[[str, str], dict[str, StepCost]]
-
-
-@pytest.fixture(scope="session")
-def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    fork_server = ForkServer(command_env(tmp_path_factory.mktemp("fork_server")))
-    yield fork_server
-    fork_server.close()
 
 
 @pytest.fixture(scope="session")

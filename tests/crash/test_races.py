@@ -1,13 +1,13 @@
 """Twenty real commands at once on one state: one at a time, nothing lost, nothing launched twice."""
 
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from crash.environment import Environment, local_environment
+from crash.forkserver import ForkServer
 from lab.fixtures import aws  # noqa: F401
 from lab.honest import Cloud
 
@@ -54,7 +54,10 @@ def state_location(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str,
 
 @pytest.fixture
 def start(
-    environment: Environment, state_location: tuple[str, dict[str, str]], tmp_path: Path
+    environment: Environment,
+    state_location: tuple[str, dict[str, str]],
+    tmp_path: Path,
+    fork_server: ForkServer,
 ) -> Iterator[Start]:
     """Start a command on that state; none outlives the test."""
     location, env = state_location
@@ -62,14 +65,12 @@ def start(
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
         started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "planapply", *arguments, "--state", location],
+            fork_server.start(
+                *arguments,
+                *("--state", location),
                 cwd=tmp_path,
                 env={**environment.env, **env},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
             )
         )
         return started[-1]

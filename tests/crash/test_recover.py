@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash.environment import Environment, command_env, local_environment
+from crash.environment import Environment, local_environment
 from crash.forkserver import CommandResult, ForkServer
 
 from planapply.model.state import State
@@ -60,12 +60,10 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    fork_server = ForkServer(command_env(tmp_path))
+def project(tmp_path: Path, fork_server: ForkServer) -> Iterator[Project]:
     (tmp_path / "site").mkdir()
     with local_environment(tmp_path / "ground") as environment:
         yield Project(environment, tmp_path / "site", fork_server)
-    fork_server.close()
 
 
 def test_recovered_cluster_has_no_changes_and_clients_connect(project: Project) -> None:

@@ -41,6 +41,7 @@ from lab.stock import ENDED, Settings
 Environ = dict[str, Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
 _READS = ("Describe", "Get", "List", "Head")
+_ADDRESS = re.compile(rb"<(privateIpAddress|ipAddress|publicIp)>[0-9]+")
 
 
 @dataclass
@@ -147,8 +148,8 @@ class Cloud:
                     "market": vm.lifecycle or "on-demand",
                     "state": vm.state,
                     "reason": vm.state_reason.code,
-                    "address": vm.private_ip,
-                    "public_address": vm.public_ip,
+                    "address": self._shown_address(vm.private_ip),
+                    "public_address": self._shown_address(vm.public_ip),
                     "index": vm.ami_launch_index,
                     "token": vm.client_token,
                     "groups": [group.id for group in vm.security_groups],
@@ -201,6 +202,8 @@ class Cloud:
                     call_moto = lambda params: self._call_moto_ec2(environ, params)  # noqa: E731
                     body = self.ec2.handle_call(region, action, params, call_moto)
                     body = body.replace(NAMESPACE.encode() + b'"', NAMESPACE.encode() + b'/"')
+                    if not self.settings.machines:
+                        body = _ADDRESS.sub(rb"<\1>127", body)
                     answer: Answer = (200, [("Content-Type", "text/xml")], body)
                 else:
                     answer = self._call_moto(environ)
@@ -214,6 +217,12 @@ class Cloud:
             call.outcome = "lost"
             drop_connection(environ)
         return answer
+
+    def _shown_address(self, address: str | None) -> str | None:
+        """Return an address as responses show it: a loopback address if no machine has it."""
+        if not address or self.settings.machines:
+            return address
+        return f"127.{address.partition('.')[2]}"
 
     def _call_moto(self, environ: Environ) -> Answer:
         response = Response.from_app(self._moto, environ)

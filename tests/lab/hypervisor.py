@@ -151,7 +151,7 @@ class Hypervisor(Cloud):
     )
 
     def __init__(self, folder: Path, seed_: int) -> None:
-        super().__init__(seed_, address="")
+        super().__init__(seed_, machines=True, address="")
         self._folder = folder
         self._machines: dict[str, Machine] = {}
         self._number = 0

@@ -36,6 +36,8 @@ class Settings:
     """Whether a partial launch leaves holes in the AmiLaunchIndexes."""
     throttle: bool = False
     """Whether EC2's request and resource limits hold."""
+    machines: bool = False
+    """Whether a machine is behind each address; otherwise addresses are loopback's, where nobody listens."""
     address: str = "203.0.113.7"
     """What the address service answers; empty: where the question came from."""
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from distributed.core import Status
@@ -22,7 +21,6 @@ from planapply.model.names import SCHEDULER, node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord, State
 from planapply.ops.scale import LockedCluster, reserve_names
-from planapply.ops.workspace import translate_errors
 
 logger = logging.getLogger("planapply")
 
@@ -206,7 +204,7 @@ class StateBackedCluster(RobustSpecCluster):
             )
         if gone := [name for name in opened.gone if context.is_elastic(name)]:
             # Should one of them be there all the same, this ends it: its record is all there is.
-            await asyncio.to_thread(translate_errors, partial(opened.fleet.terminate, gone))
+            await asyncio.to_thread(opened.fleet.terminate, gone)
         self._merge_state(context, state, opened.gone)
         terminating = [n for n, r in state.nodes.items() if r.status == "terminating"]
         terminating = [name for name in terminating if context.is_elastic(name)]

@@ -83,7 +83,7 @@ class _Wait:
         """Give up on nodes whose VM has ended, and on workers whose scheduler has."""
         found = self.fleet.find_and_record()
         shown = {vm.id for vm in found if vm.is_active}
-        now, delay = self.fleet.clock.time(), self.fleet.provider.limits.consistency_delay
+        now, delay = self.fleet.clock.time(), self.fleet.client.limits.consistency_delay
         records = self.fleet.journal.read(lambda state: dict(state.nodes))
         # One look may be stale: what was shown must be missing twice, what never was may be too young.
         known = {vm.id for vm in found} | self.missing
@@ -144,7 +144,7 @@ async def wait_for_joins(
     wait = _Wait(fleet, names)
     clock = fleet.clock
     deadline = clock.monotonic() + timeout
-    interval = min(VM_POLL, 5 * fleet.provider.limits.poll)
+    interval = min(VM_POLL, 5 * fleet.client.limits.poll)
     next_vm_poll, pause = clock.monotonic() + interval, FIRST_POLL
     await asyncio.to_thread(fleet.find_and_record)
     while True:

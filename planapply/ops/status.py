@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from planapply.diff import RefreshResult, refresh
+from planapply.fleet import ProviderClient
+from planapply.fleet.request import cluster_tags
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import NodeRecord, State
 from planapply.model.status import NodeStatus, Status
 from planapply.ops.cost import price_sources, unpriced_sizes
 from planapply.ops.workspace import Workspace
-from planapply.provider import Price, Provider, SupportsPrices
+from planapply.provider import Price
 
 
 def status(workspace: Workspace) -> Status:
@@ -19,10 +21,10 @@ def status(workspace: Workspace) -> Status:
     does not answer is part of the status.
     """
     state = workspace.read()
-    provider = workspace.connect(state)
+    client = workspace.connect(state)
     now = workspace.clock.time()
     refreshed = refresh(
-        state, workspace.find(provider, state), now, provider.limits.consistency_delay
+        state, client.find(cluster_tags(state)), now, client.limits.consistency_delay
     )
     address, workers = _joined(state)
     nodes = list(_nodes(refreshed, workers, now))
@@ -48,7 +50,7 @@ def status(workspace: Workspace) -> Status:
             )
         ),
         lock=None if holder is None else holder.describe(),
-        **_cost(provider, nodes),
+        **_cost(client, nodes),
     )
 
 
@@ -104,12 +106,12 @@ def _facts(record: NodeRecord) -> dict[str, Any]:
     return {key: getattr(record, key) for key in keys}
 
 
-def _cost(provider: Provider, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
-    if not isinstance(provider, SupportsPrices):
+def _cost(client: ProviderClient, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
+    if not client.has_prices:
         return {}
     running = [node for node in nodes if node.status in ("running", "pending")]
     prices: list[tuple[NodeStatus, Price]] = [
-        (node, provider.price(node.size, node.zone, node.spot)) for node in running
+        (node, client.price(node.size, node.zone, node.spot)) for node in running
     ]
     known = [(node, p.usd_per_hour) for node, p in prices if p.usd_per_hour is not None]
     unknown = unpriced_sizes((node.size, price) for node, price in prices)

@@ -10,9 +10,8 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster as DaskCluster
 
 from planapply.api.context import ClusterContext, format_event, nodes_in_group
-from planapply.api.reach import wait_until_reachable
 from planapply.dask.handles import VMProcess, VMScheduler
-from planapply.dask.scheduler import build_security
+from planapply.dask.scheduler import build_security, wait_until_reachable
 from planapply.dask.speccluster import RobustSpecCluster, combine_errors
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import build_endpoint

@@ -7,7 +7,7 @@ from typing import Any
 
 from planapply.dask.batching import NodeFailed, RequestQueue
 from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
-from planapply.dask.scheduler import retire_workers, scheduler_rpc
+from planapply.dask.scheduler import connect
 from planapply.dask.wait_for_join import wait_for_joins
 from planapply.fleet import Fleet, ProviderFailed
 from planapply.fleet.tls import make_tls
@@ -124,9 +124,9 @@ class _Execution:
         try:
             async with (
                 asyncio.timeout(RETIRE_TIMEOUT),
-                scheduler_rpc(location, tls, retry_slow=True) as remote,
+                connect(location, tls, retry_slow=True) as scheduler,
             ):
-                await retire_workers(remote, names)
+                await scheduler.retire_workers(names)
         except (OSError, TimeoutError) as error:
             reason = str(error) or "too slow"
             message = f"the scheduler could not retire them ({reason}); they end all the same"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from planapply.dask.look import probe
+from planapply.dask.scheduler import probe
 from planapply.diff import refresh
 from planapply.fleet import Journal, Listener, ProviderClient, ProviderFailed
 from planapply.fleet.request import cluster_tags
@@ -19,7 +19,6 @@ from planapply.model.names import (
     sort_key,
     split_name,
     to_ranges,
-    worker_names,
 )
 from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
 from planapply.model.state import TLS, Resource, State
@@ -177,13 +176,13 @@ def _restore_scheduler(
         group=SCHEDULER, cls="unknown", security=security
     )
     state.endpoint = build_endpoint(record, config)
-    _, workers, dashboard = probe(state.endpoint, state.tls)
-    if workers is not None:
-        state.endpoint = build_endpoint(record, config, dashboard)
+    info = probe(state.endpoint, state.tls)
+    if info is not None:
+        state.endpoint = build_endpoint(record, config, info.dashboard)
         record.status = "joined"
         for name, node in state.nodes.items():
             processes = state.configs[node.config].processes if node.config in state.configs else 1
-            if {*worker_names(name, processes)} <= workers:
+            if info.has_joined(name, processes):
                 node.status = "joined"
     return notes
 

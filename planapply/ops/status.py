@@ -1,7 +1,7 @@
 """status: what the state, the cloud and the scheduler say, side by side."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from planapply.diff import RefreshResult, refresh
 from planapply.fleet import ProviderClient
@@ -12,6 +12,9 @@ from planapply.model.status import NodeStatus, Status
 from planapply.ops.cost import price_sources, unpriced_sizes
 from planapply.ops.workspace import Workspace
 from planapply.provider import Price
+
+if TYPE_CHECKING:
+    from planapply.dask.scheduler import SchedulerInfo
 
 
 def status(workspace: Workspace) -> Status:
@@ -26,7 +29,8 @@ def status(workspace: Workspace) -> Status:
     refreshed = refresh(
         state, client.find(cluster_tags(state)), now, client.limits.consistency_delay
     )
-    address, workers = _joined(state)
+    info = _probe(state)
+    workers = None if info is None else info.workers
     nodes = list(_nodes(refreshed, workers, now))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
     holder = workspace.store.lock_info()
@@ -36,11 +40,11 @@ def status(workspace: Workspace) -> Status:
         cluster=state.cluster,
         provider=state.provider,
         cloud=state.cloud,
-        scheduler_address=address or _for_clients(state),
-        scheduler_answers=address is not None,
+        scheduler_address=info.address if info else _for_clients(state),
+        scheduler_answers=info is not None,
         dashboard_url=state.endpoint.dashboard if state.endpoint else None,
         nodes=tuple(nodes),
-        unknown_workers=tuple(sorted((workers or set()) - expected)),
+        unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         unknown_vms=tuple(
             sorted(
                 {
@@ -58,16 +62,17 @@ def _for_clients(state: State) -> str | None:
     return (state.endpoint.public or state.endpoint.private) if state.endpoint else None
 
 
-def _joined(state: State) -> tuple[str | None, set[str] | None]:
-    """The scheduler's address that answers, and the Dask workers that it knows."""
+def _probe(state: State) -> "SchedulerInfo | None":
     if state.endpoint is None:
-        return None, None
-    from planapply.dask.look import probe  # imports distributed
+        return None
+    from planapply.dask.scheduler import probe  # imports asyncio
 
-    return probe(state.endpoint, state.tls)[:2]
+    return probe(state.endpoint, state.tls)
 
 
-def _nodes(refreshed: RefreshResult, workers: set[str] | None, now: float) -> Iterator[NodeStatus]:
+def _nodes(
+    refreshed: RefreshResult, workers: frozenset[str] | None, now: float
+) -> Iterator[NodeStatus]:
     state = refreshed.state
     requested = {name for intent in state.intents.values() for name in intent.names}
     for name in sorted({*state.nodes, *requested}, key=sort_key):

@@ -78,7 +78,9 @@ fake-planapply) failed in `terminate`: RuntimeError: boom
     assert not cloud.live_vms()
 
 
-@pytest.mark.parametrize("call", ["find", "price", "identity", "required_resources", "alternatives"])
+@pytest.mark.parametrize(
+    "call", ["find", "price", "identity", "required_resources", "alternatives"]
+)
 def test_exception_in_any_call_is_reported(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

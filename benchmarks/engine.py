@@ -19,7 +19,7 @@ from pathlib import Path
 
 from planapply.dask.execute import execute
 from planapply.diff import create_destroy_plan, create_plan, refresh
-from planapply.fleet import Fleet, Journal, SystemClock
+from planapply.fleet import Fleet, Journal, ProviderClient, SystemClock
 from planapply.model.desired import DesiredState, Group
 from planapply.model.node import VM, NodeConfig
 from planapply.model.state import Choice, State
@@ -83,7 +83,7 @@ def time_planapply(nodes: int, folder: Path) -> tuple[float, float, int]:
     )
     state = State(lineage="l", cluster="bench", provider="fake")
     journal = Journal(store, state)
-    fleet = Fleet(provider, journal, clock)
+    fleet = Fleet(ProviderClient(provider, clock), journal)
     with store.lock("benchmark"):
         start = time.perf_counter()
         plan = create_plan(desired, refresh(state, [], clock.time(), 0.0))

@@ -1,26 +1,14 @@
 """Entry points -> provider plug-ins, loaded on first use."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache, wraps
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, TypeVar
 
-from planapply import provider as port
 from planapply.model.diagnostics import PlanapplyError
-from planapply.provider import Limits, Plugin, PluginBug, ProviderError
+from planapply.provider import Plugin
 
-T = TypeVar("T")
 GROUP = "planapply.providers"
-PORT_METHODS = {
-    name
-    for kind in vars(port).values()
-    if Protocol in getattr(kind, "__mro__", ())
-    for name in vars(kind)
-    if not name.startswith("_")
-} - {"limits"}
-"""All that can be asked of a provider."""
 
 
 @cache
@@ -64,53 +52,10 @@ def load_plugin(name: str) -> Plugin:
             f"the provider {name!r} is no planapply plug-in",
             f"{entry.value} of the package {_package_name(entry)} must be a planapply.provider.Plugin.",
         )
-    # A bug in one of ours is a bug in planapply.
-    return loaded if _package_name(entry) == "planapply" else _guard_plugin(loaded, entry)
-
-
-def _guard_plugin(plugin: Plugin, entry: EntryPoint) -> Plugin:
-    """The plug-in, which raises a PluginBug in place of what it should not raise."""
-    description = (
-        f"the provider {entry.name!r} ({entry.value} of the package {_package_name(entry)})"
-    )
-
-    def guard(call: Callable[..., T], name: str) -> Callable[..., T]:
-        @wraps(call)
-        def guarded(*arguments: Any, **options: Any) -> T:
-            try:
-                return call(*arguments, **options)
-            except (ProviderError, PlanapplyError):
-                raise
-            except Exception as error:
-                text = " ".join(f"{type(error).__name__}: {error}".split())
-                raise PluginBug(f"{description} failed in `{name}`: {text.rstrip(':')}") from error
-
-        return guarded
-
-    def connect(settings: Any) -> Any:
-        return _GuardedProvider(guard(plugin.connect, "connect")(settings), guard)
-
-    starter = plugin.starter
-    return replace(
-        plugin,
-        connect=connect,
-        starter=guard(starter, "starter") if callable(starter) else starter,
-    )
-
-
-class _GuardedProvider:
-    """A provider with each of its calls watched; it has the capabilities that the provider has."""
-
-    def __init__(self, provider: Any, guard: Callable[..., Callable[..., Any]]) -> None:
-        self._provider = provider
-        for name in PORT_METHODS:
-            if hasattr(provider, name):
-                setattr(self, name, guard(getattr(provider, name), name))
-
-    @property
-    def limits(self) -> Limits:
-        limits: Limits = self._provider.limits
-        return limits
+    if _package_name(entry) == "planapply":
+        return loaded
+    origin = f"the provider {entry.name!r} ({entry.value} of the package {_package_name(entry)})"
+    return replace(loaded, origin=origin)
 
 
 def _package_name(entry: EntryPoint) -> str:

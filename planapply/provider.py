@@ -36,31 +36,32 @@ class ErrorKind(StrEnum):
     TOKEN_SPENT = "spent"
     """The token's VMs have ended, or it was used for another request: only a new one can work."""
     UNKNOWN = "unknown"
-    """The answer was lost: it may have been done. Ask again with the same token, look for the
-    batch.
+    """The answer was lost: the call may have succeeded. Launch again with the same token, or look
+    for the batch.
     """
+    PLUGIN_BUG = "plugin-bug"
+    """A plug-in raised something other than a ProviderError; only planapply itself uses this kind.
+    The call may have succeeded, and is not repeated.
+    """
+
+    @property
+    def may_have_succeeded(self) -> bool:
+        """Whether the call may have had its effect although it failed."""
+        return self in (ErrorKind.UNKNOWN, ErrorKind.PLUGIN_BUG)
 
 
 class ProviderError(Exception):
-    """A failure that a provider has understood.
+    """Failure of a provider call that the provider understands.
 
-    `detail` says what to do, in whole sentences; neither text may hold a secret.
+    `summary` states the cause and `detail` what to do, in whole sentences; neither may contain a
+    secret. `code` is the cloud's own error code, such as `InsufficientInstanceCapacity`, or one
+    that the provider defines; empty if there is none. Callers compare `kind` and `code`, never the
+    texts.
     """
 
-    def __init__(self, kind: ErrorKind, summary: str, detail: str = "") -> None:
-        self.kind, self.summary, self.detail = kind, summary, detail
+    def __init__(self, kind: ErrorKind, summary: str, detail: str = "", *, code: str = "") -> None:
+        self.kind, self.summary, self.detail, self.code = kind, summary, detail, code
         super().__init__(f"{summary}\n{detail}".rstrip("\n"))
-
-
-class PluginBug(ProviderError):
-    """What a plug-in should not have raised: it may have done what was asked, and will hardly do
-    better when asked again. planapply makes it of any other exception.
-    """
-
-    def __init__(self, summary: str) -> None:
-        super().__init__(
-            ErrorKind.UNKNOWN, summary, "This is a bug in that package: tell those who make it."
-        )
 
 
 @dataclass(frozen=True)
@@ -317,3 +318,6 @@ class Plugin:
     starter: str | Callable[[Mapping[str, Any]], str] = ""
     """The provider's part of the spec that `init` writes, TOML with comments; or what makes it from
     the settings that the user gave with --set."""
+    origin: str = ""
+    """Set by planapply for a plug-in that is not its own: the entry point and package, for a bug
+    report."""

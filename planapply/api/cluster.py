@@ -18,8 +18,8 @@ from tornado.ioloop import IOLoop
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
 from planapply.api.context import ClusterContext, nodes_in_group
-from planapply.api.reach import CONNECT_TIMEOUT
 from planapply.api.state_cluster import StateBackedCluster
+from planapply.dask.scheduler import REACHABLE_TIMEOUT
 from planapply.dask.speccluster import combine_errors
 from planapply.model.names import split_name
 from planapply.model.spec import WorkerGroup
@@ -56,7 +56,7 @@ class Cluster(StateBackedCluster):
         *,
         overrides: Sequence[str] = (),
         state: str | None = None,
-        timeout: float = CONNECT_TIMEOUT,
+        timeout: float = REACHABLE_TIMEOUT,
         lock_timeout: float = LOCK_TIMEOUT,
         **options: Unpack[AdoptOptions],
     ) -> Self:
@@ -76,7 +76,7 @@ class Cluster(StateBackedCluster):
         cls,
         name: str,
         *,
-        timeout: float = CONNECT_TIMEOUT,
+        timeout: float = REACHABLE_TIMEOUT,
         lock_timeout: float = LOCK_TIMEOUT,
         **options: Unpack[AdoptOptions],
     ) -> Self:
@@ -96,7 +96,7 @@ class Cluster(StateBackedCluster):
     def adopt(
         cls,
         workspace: Workspace,
-        timeout: float = CONNECT_TIMEOUT,
+        timeout: float = REACHABLE_TIMEOUT,
         lock_timeout: float = LOCK_TIMEOUT,
         **options: Unpack[AdoptOptions],
     ) -> Self:

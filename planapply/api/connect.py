@@ -8,8 +8,7 @@ from typing import Any, Literal, overload
 
 from distributed import Client
 
-from planapply.api.reach import CONNECT_TIMEOUT, wait_until_reachable
-from planapply.dask.scheduler import build_security
+from planapply.dask.scheduler import REACHABLE_TIMEOUT, build_security, wait_until_reachable
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
@@ -20,7 +19,7 @@ from planapply.store import open_store
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = CONNECT_TIMEOUT,
+    timeout: float = REACHABLE_TIMEOUT,
     asynchronous: Literal[False] = False,
     **options: Any,
 ) -> Client: ...
@@ -28,14 +27,14 @@ def connect(
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = CONNECT_TIMEOUT,
+    timeout: float = REACHABLE_TIMEOUT,
     asynchronous: Literal[True],
     **options: Any,
 ) -> "PendingClient": ...
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = CONNECT_TIMEOUT,
+    timeout: float = REACHABLE_TIMEOUT,
     asynchronous: bool = False,
     **options: Any,
 ) -> "Client | PendingClient":

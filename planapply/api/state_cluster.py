@@ -4,16 +4,14 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster as DaskCluster
 
 from planapply.api.context import ClusterContext, format_event, nodes_in_group
-from planapply.api.reach import wait_until_reachable
 from planapply.dask.handles import VMProcess, VMScheduler
-from planapply.dask.scheduler import build_security
+from planapply.dask.scheduler import build_security, wait_until_reachable
 from planapply.dask.speccluster import RobustSpecCluster, combine_errors
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import build_endpoint
@@ -22,7 +20,6 @@ from planapply.model.names import SCHEDULER, node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord, State
 from planapply.ops.scale import LockedCluster, reserve_names
-from planapply.ops.workspace import translate_errors
 
 logger = logging.getLogger("planapply")
 
@@ -206,7 +203,7 @@ class StateBackedCluster(RobustSpecCluster):
             )
         if gone := [name for name in opened.gone if context.is_elastic(name)]:
             # Should one of them be there all the same, this ends it: its record is all there is.
-            await asyncio.to_thread(translate_errors, partial(opened.fleet.terminate, gone))
+            await asyncio.to_thread(opened.fleet.terminate, gone)
         self._merge_state(context, state, opened.gone)
         terminating = [n for n, r in state.nodes.items() if r.status == "terminating"]
         terminating = [name for name in terminating if context.is_elastic(name)]

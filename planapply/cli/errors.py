@@ -2,7 +2,6 @@
 
 import planapply
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
-from planapply.provider import ProviderError
 
 
 def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
@@ -10,8 +9,6 @@ def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
     match error:
         case PlanapplyError():
             return error.diagnostics
-        case ProviderError():
-            return (Diagnostic(summary=error.summary, detail=error.detail),)
         case OSError():
             file = f"{error.filename}: " if error.filename else ""
             return (Diagnostic(summary=f"{file}{error.strerror or error}"),)

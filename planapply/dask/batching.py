@@ -116,7 +116,7 @@ class RequestQueue:
 
 def _find_existing(fleet: Fleet, names: set[str]) -> set[str]:
     shown = {vm.id for vm in fleet.find_and_record() if vm.is_active}
-    visible_since = fleet.clock.time() - fleet.provider.limits.consistency_delay
+    visible_since = fleet.clock.time() - fleet.client.limits.consistency_delay
     records = fleet.journal.read(lambda state: dict(state.nodes))
     return {
         name

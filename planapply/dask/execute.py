@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from planapply.dask.batching import RequestQueue
+from planapply.dask.batching import NodeFailed, RequestQueue
 from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
-from planapply.dask.scheduler import retire_workers, scheduler_rpc
+from planapply.dask.scheduler import connect
 from planapply.dask.wait_for_join import wait_for_joins
-from planapply.fleet import Fleet
+from planapply.fleet import Fleet, ProviderFailed
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
@@ -17,7 +17,6 @@ from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import NodeRecord, Resource, State
-from planapply.provider import ProviderError, SupportsRetag
 from planapply.store import StateError
 
 RETIRE_TIMEOUT = 300.0  # seconds that leaving workers may take to hand over their data
@@ -85,7 +84,7 @@ class _Execution:
                 continue
             if record is not None and change.after == record.config and record.vm != change.vm:
                 self.launched.append(change.name)
-                can_retag = isinstance(self.fleet.provider, SupportsRetag)
+                can_retag = self.fleet.client.can_retag
                 if can_retag and record.tags != self.configs[change.after].tags:
                     self.to_retag.setdefault(change.after, []).append(change.name)
                 continue
@@ -125,9 +124,9 @@ class _Execution:
         try:
             async with (
                 asyncio.timeout(RETIRE_TIMEOUT),
-                scheduler_rpc(location, tls, retry_slow=True) as remote,
+                connect(location, tls, retry_slow=True) as scheduler,
             ):
-                await retire_workers(remote, names)
+                await scheduler.retire_workers(names)
         except (OSError, TimeoutError) as error:
             reason = str(error) or "too slow"
             message = f"the scheduler could not retire them ({reason}); they end all the same"
@@ -214,8 +213,8 @@ class _Execution:
         """Await all; a node's failure is kept, what forbids to go on is raised."""
         results = await asyncio.gather(*calls.values(), return_exceptions=True)
         for name, result in zip(calls, results, strict=True):
-            if isinstance(result, ProviderError):
-                self.failures[name] = PlanapplyError(f"{name}: {result.summary}", result.detail)
+            if isinstance(result, ProviderFailed):
+                self.failures[name] = NodeFailed(name, result.error)
             elif isinstance(result, PlanapplyError) and not isinstance(result, StateError):
                 self.failures[name] = result
             elif isinstance(result, BaseException):

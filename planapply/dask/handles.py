@@ -5,14 +5,12 @@ from typing import Any
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
-from planapply.dask.batching import RequestQueue
-from planapply.fleet import LaunchSpec
-from planapply.model.diagnostics import PlanapplyError
+from planapply.dask.batching import NodeFailed, RequestQueue
+from planapply.fleet import LaunchSpec, ProviderFailed
 from planapply.model.endpoint import scheduler_address
 from planapply.model.names import SCHEDULER
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord
-from planapply.provider import ProviderError
 
 
 class VMProcess(ProcessInterface):
@@ -60,8 +58,8 @@ class VMProcess(ProcessInterface):
                 await self.queue.terminate(self.name, self.record.vm)
         except BaseException as error:
             self.status = Status.failed
-            if isinstance(error, ProviderError):
-                raise PlanapplyError(f"{self.name}: {error.summary}", error.detail) from error
+            if isinstance(error, ProviderFailed):
+                raise NodeFailed(self.name, error.error) from error
             raise
         self.record = None
         await super().close()

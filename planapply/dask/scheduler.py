@@ -1,24 +1,179 @@
-"""Talking to the scheduler: who has joined, who shall leave."""
+"""Client of a cluster's scheduler: who has joined, retiring workers, whether it can be reached."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import asynccontextmanager
-from typing import Any
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from distributed.core import rpc
-from distributed.security import Security
-
+from planapply.dask.safe_rpc import SchedulerConnection, UndecodableAnswer, open_connection
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import worker_names
 from planapply.model.state import TLS, Endpoint
 
+if TYPE_CHECKING:
+    from distributed.security import Security
+
 CONNECT_TIMEOUT = 2.0
-"""Seconds for one try to reach a scheduler."""
+"""Seconds for one attempt to reach a scheduler."""
 BUSY_TIMEOUT = 10.0
-"""Seconds for another, where data would be lost without it: a scheduler may hang in a large graph."""
+"""Seconds for a second attempt: a scheduler may be busy with a large graph."""
+PROBE_TIMEOUT = 6.0
+"""Seconds for a probe, with all addresses."""
+REACHABLE_TIMEOUT = 10.0
+"""Seconds that a client waits by default until the scheduler can be reached."""
+RETRY_INTERVAL = 0.5
+"""Seconds between two attempts while waiting."""
 
 
-def build_security(tls: TLS | None) -> Security:
-    """The client's, scheduler's and workers' side of this cluster's key pair."""
+@dataclass(frozen=True)
+class SchedulerInfo:
+    """What a scheduler reports about itself."""
+
+    address: str
+    """The address at which it was reached."""
+    workers: frozenset[str]
+    """Names of its Dask workers."""
+    dashboard: int | None
+    """Port of its dashboard."""
+
+    def has_joined(self, node: str, processes: int) -> bool:
+        """Return whether all Dask workers of a node have joined."""
+        return self.workers.issuperset(worker_names(node, processes))
+
+
+class Scheduler:
+    """A scheduler that `connect` has reached. Each method raises OSError if the call fails."""
+
+    def __init__(self, connection: SchedulerConnection) -> None:
+        self._connection = connection
+
+    @property
+    def address(self) -> str:
+        """The address at which it was reached."""
+        return self._connection.address
+
+    async def info(self) -> SchedulerInfo:
+        """Return its workers and its dashboard."""
+        identity = await self._connection.call("identity")
+        try:
+            return _parse_identity(self.address, identity)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UndecodableAnswer("unexpected response to 'identity'") from error
+
+    async def retire_workers(self, names: Iterable[str]) -> None:
+        """Move the data of these Dask workers to the others, then close them."""
+        await self._connection.call(
+            "retire_workers", names=list(names), remove=True, close_workers=True
+        )
+
+    async def set_cluster_name(self, cluster: str) -> None:
+        """Set the cluster's name, which a client that adopts the cluster reads there."""
+        await self._connection.call(
+            "set_metadata",
+            keys=["cluster-manager-info"],
+            value={"name": cluster, "type": "planapply.Cluster"},
+        )
+
+
+def _parse_identity(address: str, identity: Any) -> SchedulerInfo:
+    dashboard = identity["services"].get("dashboard")
+    return SchedulerInfo(
+        address,
+        frozenset(str(worker["name"]) for worker in identity["workers"].values()),
+        dashboard if isinstance(dashboard, int) else None,
+    )
+
+
+@asynccontextmanager
+async def connect(
+    endpoint: Endpoint, tls: TLS | None, *, retry_slow: bool = False
+) -> AsyncIterator[Scheduler]:
+    """Connect to the first address that answers, the public one first.
+
+    With `retry_slow`, try again, for longer, the addresses that timed out. Raises OSError, with the
+    last address and its error, if no address answers.
+    """
+    remaining = addresses(endpoint)
+    failure, cause = "the scheduler has no address", None
+    for seconds in (CONNECT_TIMEOUT, BUSY_TIMEOUT) if retry_slow else (CONNECT_TIMEOUT,):
+        timed_out = []
+        for address in remaining:
+            stack = AsyncExitStack()
+            try:
+                connection = await stack.enter_async_context(open_connection(address, tls, seconds))
+            except Exception as error:  # the peer may be no Dask scheduler at all
+                failure, cause = f"{address}: {_describe(error)}", error
+                if isinstance(error, TimeoutError):
+                    timed_out.append(address)
+                continue
+            async with stack:
+                yield Scheduler(connection)
+            return
+        remaining = timed_out
+    raise OSError(failure) from cause
+
+
+def addresses(endpoint: Endpoint) -> list[str]:
+    """Return the addresses of a scheduler in the order in which to try them."""
+    return [address for address in (endpoint.public, endpoint.private) if address]
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no response"
+    if isinstance(error, OSError) and isinstance(error.errno, int) and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
+def probe(endpoint: Endpoint, tls: TLS | None) -> SchedulerInfo | None:
+    """Return what the scheduler reports; None if it does not answer within a few seconds."""
+
+    async def run() -> SchedulerInfo | None:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT), connect(endpoint, tls) as scheduler:
+                return await scheduler.info()
+        except OSError:  # including TimeoutError
+            return None
+
+    return asyncio.run(run())
+
+
+async def wait_until_reachable(
+    cluster: str, endpoint: Endpoint, tls: TLS | None, timeout: float
+) -> str:
+    """Return the first address that answers; a scheduler that is starting is tried repeatedly.
+
+    Raises PlanapplyError after `timeout` seconds.
+    """
+    failure: OSError | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    async with connect(endpoint, tls) as scheduler:
+                        return scheduler.address
+                except OSError as error:
+                    failure = error
+                await asyncio.sleep(RETRY_INTERVAL)
+    except TimeoutError:
+        raise PlanapplyError(
+            f"cannot reach the scheduler of cluster {cluster!r} at "
+            f"{' or '.join(addresses(endpoint))}: "
+            + (str(failure) if failure else f"no response within {timeout:g} s"),
+            "Check with `planapply status` that its VM is running. In a cloud, its network must allow "
+            "this machine (`allow_from` in the spec).",
+        ) from failure
+
+
+def build_security(tls: TLS | None) -> "Security":
+    """Return the configuration of Dask clients, schedulers, and workers for a cluster's key pair."""
+    from distributed.security import (
+        Security,  # here, so that `planapply status` does not import distributed
+    )
+
     if tls is None:
         return Security()
     pair = {"cert": tls.certificate, "key": tls.key.get_secret_value()}
@@ -30,69 +185,4 @@ def build_security(tls: TLS | None) -> Security:
             for role in ("client", "scheduler", "worker")
             for part, text in pair.items()
         },
-    )
-
-
-def addresses(endpoint: Endpoint) -> list[str]:
-    """Where to try to reach the scheduler, the public address first."""
-    return [address for address in (endpoint.public, endpoint.private) if address]
-
-
-@asynccontextmanager
-async def scheduler_rpc(
-    endpoint: Endpoint, tls: TLS | None, *, retry_slow: bool = False
-) -> AsyncIterator[Any]:
-    """An rpc to the first address that answers; raises OSError when none does.
-
-    With `retry_slow` those that are slow to are tried again, for longer, when none has.
-    """
-    last_error: Exception = OSError("the scheduler has no address")
-    arguments = build_security(tls).get_connection_args("client")
-    remaining = addresses(endpoint)
-    for seconds in (CONNECT_TIMEOUT, BUSY_TIMEOUT) if retry_slow else (CONNECT_TIMEOUT,):
-        timed_out = []
-        for address in remaining:
-            remote = rpc(address, timeout=seconds, connection_args=arguments)
-            try:
-                # Once connected, distributed waits for a handshake for ever.
-                async with asyncio.timeout(seconds + 1.0):
-                    await remote.live_comm()
-            except Exception as error:  # whatever answers there may be no Dask scheduler at all
-                last_error = error
-                if TimeoutError in (type(error), type(error.__cause__)):
-                    timed_out.append(address)
-                await remote.close_rpc()
-                continue
-            try:
-                yield remote
-            finally:
-                await remote.close_rpc()
-            return
-        remaining = timed_out
-    raise OSError(str(last_error) or "it does not answer") from last_error
-
-
-def joined_names(identity: dict[str, Any]) -> set[str]:
-    """The Dask worker names that the scheduler knows."""
-    return {str(worker["name"]) for worker in identity["workers"].values()}
-
-
-def has_joined(name: str, processes: int, present: Collection[str]) -> bool:
-    """Whether all Dask workers of a node are there."""
-    return all(worker in present for worker in worker_names(name, processes))
-
-
-async def retire_workers(remote: Any, names: Iterable[str]) -> None:
-    """Let these Dask workers hand their data to the others and leave.
-
-    By name: SpecCluster passes names as addresses, which retires nobody (facts of distributed
-    2026.8).
-    """
-    await remote.retire_workers(names=list(names), remove=True, close_workers=True)
-
-
-async def set_cluster_name(remote: Any, cluster: str) -> None:
-    """Tell the scheduler its cluster's name, which whoever adopts it reads there."""
-    await remote.set_metadata(
-        keys=["cluster-manager-info"], value={"name": cluster, "type": "planapply.Cluster"}
     )

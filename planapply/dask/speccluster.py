@@ -24,7 +24,6 @@ from tornado.ioloop import IOLoop
 
 from planapply.dask.execute import RETIRE_TIMEOUT
 from planapply.dask.handles import VMProcess
-from planapply.dask.scheduler import retire_workers
 from planapply.model.diagnostics import PlanapplyError
 
 logger = logging.getLogger("planapply")
@@ -144,7 +143,9 @@ class RobustSpecCluster(SpecCluster):
         dask_names = [dask_name for name in names for dask_name in self._dask_names_of(name)]
         try:
             async with asyncio.timeout(RETIRE_TIMEOUT):
-                await retire_workers(self.scheduler_comm, dask_names)
+                await self.scheduler_comm.retire_workers(
+                    names=dask_names, remove=True, close_workers=True
+                )
         except (OSError, TimeoutError) as error:
             logger.warning("the scheduler could not retire %s: %s", dask_names, error or "too slow")
 

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
-from planapply.dask.scheduler import has_joined, joined_names, scheduler_rpc, set_cluster_name
+from planapply.dask.scheduler import SchedulerInfo, connect
 from planapply.fleet import Fleet
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import build_endpoint, current_endpoint
@@ -36,36 +35,34 @@ class _Wait:
         """VMs that were shown, and that the last look did not show."""
 
     async def poll_scheduler(self) -> None:
-        identity = await self._identity()
-        if identity is None:
+        info = await self._read_info()
+        if info is None:
             return
-        present = joined_names(identity)
         joined = [
             name
             for name, processes in self.waiting.items()
-            if name == SCHEDULER or has_joined(name, processes, present)
+            if name == SCHEDULER or info.has_joined(name, processes)
         ]
         if not self.has_reached_scheduler or joined:
-            await asyncio.to_thread(self._record, joined, identity["services"].get("dashboard"))
+            await asyncio.to_thread(self._record, joined, info.dashboard)
         self.has_reached_scheduler = True
         for name in joined:
             del self.waiting[name]
         if joined:
             self.fleet.on_event(Event(event="joined", names=tuple(joined)))
 
-    async def _identity(self) -> dict[str, Any] | None:
+    async def _read_info(self) -> SchedulerInfo | None:
         cluster, tls, location = self.fleet.journal.read(
             lambda state: (state.cluster, state.tls, current_endpoint(state))
         )
         if location is None:
             return None
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT), scheduler_rpc(location, tls) as remote:
+            async with asyncio.timeout(ANSWER_TIMEOUT), connect(location, tls) as scheduler:
                 if not self.has_reached_scheduler:
-                    await set_cluster_name(remote, cluster)
-                identity: dict[str, Any] = await remote.identity()
-                return identity
-        except (OSError, TimeoutError):
+                    await scheduler.set_cluster_name(cluster)
+                return await scheduler.info()
+        except OSError:  # including TimeoutError
             return None
 
     def _record(self, joined: list[str], dashboard: int | None) -> None:
@@ -83,7 +80,7 @@ class _Wait:
         """Give up on nodes whose VM has ended, and on workers whose scheduler has."""
         found = self.fleet.find_and_record()
         shown = {vm.id for vm in found if vm.is_active}
-        now, delay = self.fleet.clock.time(), self.fleet.provider.limits.consistency_delay
+        now, delay = self.fleet.clock.time(), self.fleet.client.limits.consistency_delay
         records = self.fleet.journal.read(lambda state: dict(state.nodes))
         # One look may be stale: what was shown must be missing twice, what never was may be too young.
         known = {vm.id for vm in found} | self.missing
@@ -144,7 +141,7 @@ async def wait_for_joins(
     wait = _Wait(fleet, names)
     clock = fleet.clock
     deadline = clock.monotonic() + timeout
-    interval = min(VM_POLL, 5 * fleet.provider.limits.poll)
+    interval = min(VM_POLL, 5 * fleet.client.limits.poll)
     next_vm_poll, pause = clock.monotonic() + interval, FIRST_POLL
     await asyncio.to_thread(fleet.find_and_record)
     while True:

@@ -5,7 +5,7 @@ from planapply.fleet.fleet import Fleet, LaunchSpec
 from planapply.fleet.interruptible import Abandoned, run_interruptibly
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener, Outcome
-from planapply.fleet.retry import Retrier
+from planapply.fleet.provider_client import ProviderClient, ProviderFailed, connect_provider
 
 __all__ = [
     "Abandoned",
@@ -15,8 +15,10 @@ __all__ = [
     "LaunchSpec",
     "Listener",
     "Outcome",
-    "Retrier",
+    "ProviderClient",
+    "ProviderFailed",
     "Stopped",
     "SystemClock",
+    "connect_provider",
     "run_interruptibly",
 ]

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from planapply.model.diagnostics import Diagnostic
@@ -66,3 +67,16 @@ class SystemClock:
     def stopped(self) -> bool:
         """Whether `stop` was called."""
         return self._stopped.is_set()
+
+
+def wait_until(clock: Clock, check: Callable[[], bool], *, interval: float, timeout: float) -> bool:
+    """Call `check` every `interval` seconds until it is True; return False after `timeout` seconds.
+
+    Raises Stopped when stopped.
+    """
+    deadline = clock.monotonic() + timeout
+    while not check():
+        if clock.monotonic() >= deadline:
+            return False
+        clock.sleep(interval)
+    return True

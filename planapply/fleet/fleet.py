@@ -8,26 +8,19 @@ from functools import partial
 from typing import TypeVar
 
 from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
-from planapply.fleet.clock import Clock
+from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
+from planapply.fleet.provider_client import ProviderClient, ProviderFailed
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import cluster_tags, in_scheduler_zone, split_batches
 from planapply.fleet.resources import ResourceManager
-from planapply.fleet.retry import Retrier
 from planapply.fleet.terminate import Terminator
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig
 from planapply.model.state import Intent, NodeRecord, Resource, State
-from planapply.provider import (
-    ErrorKind,
-    Provider,
-    ProviderError,
-    SupportsConsole,
-    SupportsResources,
-    SupportsRetag,
-)
+from planapply.provider import ErrorKind, ProviderError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,30 +46,25 @@ class Fleet:
 
     def __init__(
         self,
-        provider: Provider,
+        client: ProviderClient,
         journal: Journal,
-        clock: Clock,
         *,
         on_event: Listener = lambda event: None,
         parallel: int | None = None,
-        retry_limit: float = 120.0,
     ) -> None:
-        limits = provider.limits
-        self.provider, self.journal, self.clock, self.on_event = provider, journal, clock, on_event
+        limits, clock = client.limits, client.clock
+        self.client, self.journal, self.clock, self.on_event = client, journal, clock, on_event
         self.parallel = limits.parallel if parallel is None else parallel
-        self.retrier = Retrier(clock, retry_limit)
         self._launcher = Launcher(
-            provider,
+            client,
             journal,
-            self.retrier,
             TokenBucket(clock, limits.launch_rate),
             TokenBucket(clock, limits.launch_vm_rate),
             on_event,
         )
         self._terminator = Terminator(
-            provider,
+            client,
             journal,
-            self.retrier,
             TokenBucket(clock, limits.terminate_rate),
             TokenBucket(clock, limits.terminate_vm_rate),
             on_event,
@@ -95,14 +83,14 @@ class Fleet:
         for group in groups.values():
             names, config = [node.name for node in group], group[0].config
             try:
-                offered = self.provider.alternatives(config)
-            except ProviderError as error:
-                outcomes.update(dict.fromkeys(names, error))
+                offered = self.client.alternatives(config)
+            except ProviderFailed as failure:
+                outcomes.update(dict.fromkeys(names, failure.error))
                 continue
             choices = self.journal.read(partial(in_scheduler_zone, offered, config))
             batches += [
                 Batch(part, config, group[0].scheduler, choices)
-                for part in split_batches(names, self.provider.limits.batch)
+                for part in split_batches(names, self.client.limits.batch)
             ]
         if batches:
             started = zip(batches, self._launcher.write_intents(batches), strict=True)
@@ -125,7 +113,7 @@ class Fleet:
         Nobody looks before, since that would cost a call each time.
         """
         if self.journal.read(lambda state: bool(state.resources)):
-            with suppress(ProviderError):  # the launch's own error is told
+            with suppress(ProviderFailed):  # the launch's own error is told
                 self._resource_manager().drop_gone()
 
     def _await_address(self, name: str) -> Outcome:
@@ -139,8 +127,8 @@ class Fleet:
                 bool(self.find_and_record()) and record().private_address is not None
             )
 
-        if self.retrier.wait_until(
-            has_address, interval=self.provider.limits.poll, timeout=ADDRESS_TIMEOUT
+        if wait_until(
+            self.clock, has_address, interval=self.client.limits.poll, timeout=ADDRESS_TIMEOUT
         ):
             return record()
         return ProviderError(
@@ -167,14 +155,13 @@ class Fleet:
     def console(self, name: str, lines: int = 40) -> str:
         """The last lines that a node printed; empty where the cloud can't show them."""
         record = self.journal.read(lambda state: state.nodes.get(name))
-        if record is None or not isinstance(self.provider, SupportsConsole):
+        if record is None or not self.client.has_console:
             return ""
         try:
-            return extract_node_lines(
-                self.provider.console(record.vm, lines + MAX_SHUTDOWN_LINES), lines
-            )
-        except ProviderError:
+            text = self.client.console(record.vm, lines + MAX_SHUTDOWN_LINES, retry=False)
+        except ProviderFailed:
             return ""  # it only explains another error, which must not be hidden by this one
+        return extract_node_lines(text, lines)
 
     def resolve_intents(self, desired: Mapping[str, str]) -> None:
         """Close every intent that an earlier process left open.
@@ -191,7 +178,7 @@ class Fleet:
             self.journal.flush()
 
     def _resolve_intent(self, token: str, intent: Intent, desired: Mapping[str, str]) -> None:
-        limits = self.provider.limits
+        limits = self.client.limits
         vms = self._launcher.poll_batch(token, intent, 0.0)
         if {vm.name for vm in vms} >= set(intent.names):
             self._launcher.adopt(token, intent, vms)
@@ -199,8 +186,8 @@ class Fleet:
             renewed = intent.model_copy(update={"asked_at": self.clock.time()})
             self.journal.update(lambda state: state.intents.update({token: renewed}))
             _, error = self._launcher.request_and_record(token, renewed)
-            if error is not None and error.kind is ErrorKind.UNKNOWN:
-                raise error
+            if error is not None and error.kind.may_have_succeeded:
+                raise ProviderFailed(error)
         else:
             self.on_event(
                 Event(
@@ -247,14 +234,9 @@ class Fleet:
 
     def retag(self, names: Sequence[str], tags: Mapping[str, str]) -> None:
         """Give these nodes exactly these user tags, in place."""
-        assert isinstance(self.provider, SupportsRetag)
-        provider = self.provider
         records = self.journal.read(lambda state: [state.nodes[name] for name in names])
         removed = sorted({key for record in records for key in record.tags} - set(tags))
-        ids = [record.vm for record in records]
-        self.retrier.call(
-            lambda: provider.retag(ids, tags, removed), retry_kinds=frozenset({ErrorKind.UNKNOWN})
-        )
+        self.client.retag([record.vm for record in records], tags, removed)
 
         def record_tags(state: State) -> None:
             for name in names:
@@ -274,12 +256,11 @@ class Fleet:
             self._resource_manager().cleanup()
 
     def _resource_manager(self) -> ResourceManager:
-        assert isinstance(self.provider, SupportsResources)
-        return ResourceManager(self.provider, self.journal, self.retrier, self.on_event)
+        return ResourceManager(self.client, self.journal, self.on_event)
 
     def find(self) -> list[VM]:
         """Every VM of this cluster that the cloud shows."""
-        return self._launcher.find(self.journal.read(cluster_tags))
+        return self.client.find(self.journal.read(cluster_tags))
 
     def _map_parallel(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """All results; the first exception is raised only when every call has ended."""

@@ -1,16 +1,17 @@
 """From names to VMs: an intent, a question, an answer; again until there is nothing left to try."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
+from planapply.fleet.provider_client import ProviderClient, ProviderFailed
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import launch_request
-from planapply.fleet.retry import Retrier
 from planapply.model.event import Event
 from planapply.model.node import TAG_BATCH, VM, NodeConfig
 from planapply.model.state import Choice, Intent, NodeRecord, State
-from planapply.provider import ErrorKind, LaunchResult, PluginBug, Provider, ProviderError
+from planapply.provider import ErrorKind, LaunchResult, ProviderError
 
 NEXT_CHOICE_KINDS = frozenset({ErrorKind.CAPACITY, ErrorKind.QUOTA})
 NEW_TOKENS = 3  # for one choice, when the cloud says that a token is spent
@@ -33,16 +34,15 @@ class Batch:
 class Launcher:
     """Launches batches; one object serves all threads of a fleet."""
 
-    provider: Provider
+    client: ProviderClient
     journal: Journal
-    retrier: Retrier
     request_bucket: TokenBucket
     vm_bucket: TokenBucket
     on_event: Listener
 
     def write_intents(self, batches: Sequence[Batch]) -> list[str]:
         """Write the intents of each batch's next choice, all in one write; gives their tokens."""
-        clock = self.retrier.clock
+        clock = self.client.clock
         clock.check()
         tokens = [f"{clock.random.getrandbits(80):020x}" for _ in batches]
 
@@ -99,13 +99,14 @@ class Launcher:
         """Ask, and record the answer; the intent stays open only while its outcome is unknown."""
         try:
             result = self._request(token, intent)
-        except ProviderError as error:
-            if error.kind is ErrorKind.UNKNOWN:
+        except ProviderFailed as failed:
+            error = failed.error
+            if error.kind.may_have_succeeded:
                 return {}, ProviderError(
                     error.kind,
                     error.summary,
-                    "It may have been carried out; the state remembers the request, and the next "
-                    "apply or destroy settles it first.",
+                    "The request may have succeeded. It is recorded; the next apply or destroy will "
+                    "resolve it.",
                 )
             result = LaunchResult((), error)
         return self.adopt(token, intent, result.vms), self._shortfall(intent, result)
@@ -118,61 +119,52 @@ class Launcher:
         )
 
     def _request(self, token: str, intent: Intent) -> LaunchResult:
-        limits = self.provider.limits
+        limits = self.client.limits
         request = self.journal.read(lambda state: launch_request(state, token, intent, limits))
-        is_answer_lost = False
 
-        def attempt() -> LaunchResult:
-            nonlocal is_answer_lost
+        def wait_for_rate() -> None:
             self.request_bucket.take()
             self.vm_bucket.take(len(request.names))
-            self.retrier.clock.check()
-            try:
-                return self.provider.launch(request)
-            except ProviderError as error:
-                is_answer_lost = is_answer_lost or error.kind is ErrorKind.UNKNOWN
-                raise
+            self.client.clock.check()
 
         try:
-            retry_kinds = (
-                frozenset({ErrorKind.UNKNOWN}) if limits.tokens else frozenset[ErrorKind]()
-            )
-            return self.retrier.call(attempt, retry_kinds=retry_kinds)
-        except PluginBug:
-            raise  # a new token would bring the same
-        except ProviderError as error:
-            # A later "throttled" or "refused" says nothing of the call whose answer was lost.
-            if not is_answer_lost and error.kind is not ErrorKind.TOKEN_SPENT:
+            return self.client.launch(request, wait_for_rate)
+        except ProviderFailed as failed:
+            error = failed.error
+            if error.kind is ErrorKind.PLUGIN_BUG:
+                raise  # a new token would bring the same
+            # A later "throttled" or "rejected" says nothing about the call whose answer was lost.
+            if not failed.is_response_lost and error.kind is not ErrorKind.TOKEN_SPENT:
                 raise
-            message = f"{error.summary}; looking whether it was done all the same"
+            message = f"{error.summary}; checking whether the request succeeded"
             self.on_event(Event(event="note", names=request.names, message=message))
             vms = self.poll_batch(token, intent, limits.consistency_delay)
             # Now it is known: what is missing does not exist, so that a new token may ask for it.
             kind = ErrorKind.TOKEN_SPENT if error.kind is ErrorKind.UNKNOWN else error.kind
-            return LaunchResult(vms, ProviderError(kind, error.summary, error.detail))
+            return LaunchResult(
+                vms, ProviderError(kind, error.summary, error.detail, code=error.code)
+            )
 
     def poll_batch(self, token: str, intent: Intent, seconds: float) -> tuple[VM, ...]:
-        """The batch's VMs: all of them, or those that are visible after `seconds`.
+        """Return the batch's VMs: all of them, or those that are visible after `seconds`.
 
-        Raises an unknown ProviderError when the cloud can't be asked.
+        Raises ProviderFailed, with an error of kind UNKNOWN, if the cloud cannot say.
         """
         found: dict[str, VM] = {}
 
         def complete() -> bool:
-            found.update({vm.id: vm for vm in self.find({TAG_BATCH: token})})
+            found.update({vm.id: vm for vm in self.client.find({TAG_BATCH: token})})
             return {vm.name for vm in found.values()} >= set(intent.names)
 
+        interval = self.client.limits.poll
         try:
-            self.retrier.wait_until(complete, interval=self.provider.limits.poll, timeout=seconds)
-        except ProviderError as error:
-            raise ProviderError(ErrorKind.UNKNOWN, error.summary, error.detail) from error
+            wait_until(self.client.clock, complete, interval=interval, timeout=seconds)
+        except ProviderFailed as failed:
+            error = failed.error
+            raise ProviderFailed(
+                ProviderError(ErrorKind.UNKNOWN, error.summary, error.detail, code=error.code)
+            ) from error
         return tuple(found.values())
-
-    def find(self, tags: Mapping[str, str]) -> list[VM]:
-        """What exists now, as far as the cloud shows it."""
-        return self.retrier.call(
-            lambda: self.provider.find(tags), retry_kinds=frozenset({ErrorKind.UNKNOWN})
-        )
 
     def adopt(self, token: str, intent: Intent, vms: Sequence[VM]) -> dict[str, NodeRecord]:
         """Record a batch's VMs and close its intent, at once; end what was made twice."""
@@ -191,9 +183,7 @@ class Launcher:
 
         if strays:
             # Before the intent is closed: until then, the next run finds them again by its token.
-            self.retrier.call(
-                lambda: self.provider.terminate(strays), retry_kinds=frozenset({ErrorKind.UNKNOWN})
-            )
+            self.client.terminate(strays)
         self.journal.update_deferred(record, len(intent.names))
         if records:
             self.on_event(Event(event="launched", names=tuple(records)))

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
+from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.request import cluster_tags
-from planapply.fleet.retry import Retrier
 from planapply.model.event import Event
 from planapply.model.state import Resource, State
-from planapply.provider import ErrorKind, ProviderError, SupportsResources
+from planapply.provider import ErrorKind, ProviderError
 
-UNKNOWN = frozenset({ErrorKind.UNKNOWN})
 CLEANUP_TIMEOUT = (
     600.0  # seconds: a security group is in use until the last VM's network interface is gone
 )
@@ -22,9 +20,8 @@ CLEANUP_TIMEOUT = (
 class ResourceManager:
     """Makes and removes supporting resources, one after the other."""
 
-    provider: SupportsResources
+    client: ProviderClient
     journal: Journal
-    retrier: Retrier
     on_event: Listener
 
     def prepare(self, desired_resources: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
@@ -47,9 +44,7 @@ class ResourceManager:
             if resource.id is None:
                 self._record(name, resource)
             all_tags = {**tags, **self.journal.read(cluster_tags)}
-            made = self.retrier.call(
-                partial(self.provider.prepare, name, resource, all_tags), retry_kinds=UNKNOWN
-            )
+            made = self.client.prepare(name, resource, all_tags)
             self._record(name, made)
             done = "made" if resource.id is None else "changed"
             message = f"{done} {made.kind} {made.id}"
@@ -61,8 +56,7 @@ class ResourceManager:
         For use when they are old enough to be seen.
         """
         recorded = self.journal.read(lambda state: dict(state.resources))
-        tags = self.journal.read(cluster_tags)
-        found = self.retrier.call(lambda: self.provider.find_resources(tags), retry_kinds=UNKNOWN)
+        found = self.client.find_resources(self.journal.read(cluster_tags))
         for name, resource in recorded.items():
             if resource.id is not None and name not in found:
                 self._record(name, resource.model_copy(update={"id": None}))
@@ -74,8 +68,7 @@ class ResourceManager:
         recorded = self.journal.read(lambda state: dict(state.resources))
         if not recorded:
             return
-        tags = self.journal.read(cluster_tags)
-        found = self.retrier.call(lambda: self.provider.find_resources(tags), retry_kinds=UNKNOWN)
+        found = self.client.find_resources(self.journal.read(cluster_tags))
         for name, resource in recorded.items():
             existing = found.get(name, resource)
             if existing.id is not None:
@@ -88,19 +81,15 @@ class ResourceManager:
     def _remove(self, name: str, resource: Resource) -> None:
         failed = 0
 
-        def cleanup() -> None:
+        def report(error: ProviderError) -> None:
             nonlocal failed
-            try:
-                self.provider.cleanup(resource)
-            except ProviderError as error:
-                failed += 1
-                # At first it may be that VMs of ours are only just leaving it.
-                if failed == 2 and error.kind is ErrorKind.UNAVAILABLE:
-                    message = f"to remove the {resource.kind}: {error.summary}"
-                    self.on_event(Event(event="waiting", names=(name,), message=message))
-                raise
+            failed += 1
+            # The first failure may only mean that our own VMs are just leaving the resource.
+            if failed == 2 and error.kind is ErrorKind.UNAVAILABLE:
+                message = f"to remove the {resource.kind}: {error.summary}"
+                self.on_event(Event(event="waiting", names=(name,), message=message))
 
-        self.retrier.call(cleanup, retry_kinds=UNKNOWN, limit=CLEANUP_TIMEOUT)
+        self.client.cleanup(resource, timeout=CLEANUP_TIMEOUT, on_error=report)
 
     def _record(self, name: str, resource: Resource) -> None:
         def record(state: State) -> None:

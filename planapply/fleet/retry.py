@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from planapply.fleet.clock import Clock
-from planapply.provider import ErrorKind, PluginBug, ProviderError
+from planapply.provider import ErrorKind, ProviderError
 
 T = TypeVar("T")
 
@@ -39,8 +39,6 @@ class Retrier:
             self.clock.check()
             try:
                 return function()
-            except PluginBug:
-                raise
             except ProviderError as error:
                 if (
                     error.kind not in RETRIED_KINDS | retry_kinds
@@ -49,12 +47,3 @@ class Retrier:
                     raise
             self.clock.sleep(delay * self.clock.random.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY)
-
-    def wait_until(self, check: Callable[[], bool], *, interval: float, timeout: float) -> bool:
-        """Look every `interval` seconds until `check` holds; False after `timeout` seconds."""
-        deadline = self.clock.monotonic() + timeout
-        while not check():
-            if self.clock.monotonic() >= deadline:
-                return False
-            self.clock.sleep(interval)
-        return True

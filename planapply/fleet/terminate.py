@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
+from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
+from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import cluster_tags
-from planapply.fleet.retry import Retrier
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import to_ranges
 from planapply.model.node import VM
 from planapply.model.state import State
-from planapply.provider import ErrorKind, Provider
 
-UNKNOWN = frozenset({ErrorKind.UNKNOWN})
 TERMINATION_TIMEOUT = 600.0  # seconds: EC2 VMs with large memory take minutes to shut down
 
 
@@ -24,9 +22,8 @@ TERMINATION_TIMEOUT = 600.0  # seconds: EC2 VMs with large memory take minutes t
 class Terminator:
     """Ends VMs; one object serves a fleet."""
 
-    provider: Provider
+    client: ProviderClient
     journal: Journal
-    retrier: Retrier
     request_bucket: TokenBucket
     vm_bucket: TokenBucket
     on_event: Listener
@@ -34,15 +31,12 @@ class Terminator:
     def request_termination(self, ids: Sequence[str]) -> set[str]:
         """Ask for the end of these VMs; gives the ids that the cloud did not know."""
         unknown: set[str] = set()
-        batch_size = self.provider.limits.terminate_batch
+        batch_size = self.client.limits.terminate_batch
         for start in range(0, len(ids), batch_size):
             part = ids[start : start + batch_size]
             self.request_bucket.take()
             self.vm_bucket.take(len(part))
-            # Ending what has ended is a success, so a lost answer is simply asked for again.
-            unknown.update(
-                self.retrier.call(partial(self.provider.terminate, part), retry_kinds=UNKNOWN)
-            )
+            unknown.update(self.client.terminate(part))
         return unknown
 
     def terminate(self, names: list[str]) -> None:
@@ -58,7 +52,7 @@ class Terminator:
         self.on_event(Event(event="terminating", names=tuple(names)))
         records = self.journal.read(lambda state: {name: state.nodes[name] for name in names})
         unknown = self.request_termination([record.vm for record in records.values()])
-        clock, delay = self.retrier.clock, self.provider.limits.consistency_delay
+        clock, delay = self.client.clock, self.client.limits.consistency_delay
         # By a clock that can't jump: an existing VM is shown by then.
         visible_at = clock.monotonic() + delay
 
@@ -84,8 +78,8 @@ class Terminator:
             return not records
 
         try:
-            ended = self.retrier.wait_until(
-                all_gone, interval=self.provider.limits.poll, timeout=TERMINATION_TIMEOUT
+            ended = wait_until(
+                clock, all_gone, interval=self.client.limits.poll, timeout=TERMINATION_TIMEOUT
             )
         finally:
             self.journal.flush()
@@ -97,8 +91,7 @@ class Terminator:
             )
 
     def _find(self) -> list[VM]:
-        tags = self.journal.read(cluster_tags)
-        return self.retrier.call(lambda: self.provider.find(tags), retry_kinds=UNKNOWN)
+        return self.client.find(self.journal.read(cluster_tags))
 
     def drop(self, names: list[str]) -> None:
         """Take nodes out of the state whose VMs are known to be gone."""

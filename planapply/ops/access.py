@@ -8,8 +8,7 @@ from planapply.model.node import NodeConfig
 from planapply.model.state import Resource, State
 from planapply.ops.apply import lock
 from planapply.ops.logs import find_node
-from planapply.ops.workspace import Workspace, translate_errors
-from planapply.provider import ErrorKind, Provider, SupportsAllow, SupportsShell
+from planapply.ops.workspace import Workspace
 
 
 def allow(
@@ -26,9 +25,9 @@ def allow(
     """
     with lock(workspace, "allow", lock_timeout, on_event):
         state = workspace.read()
-        provider = workspace.connect(state)
+        client = workspace.connect(state)
         resources = dict(state.resources)
-        if not isinstance(provider, SupportsAllow) or not resources:
+        if not client.can_allow or not resources:
             raise PlanapplyError(
                 f"cluster {state.cluster!r} has nothing of its own through which networks are "
                 "let in",
@@ -42,15 +41,7 @@ def allow(
                     "`planapply apply` makes it; repeat this then.",
                 )
         # First the cloud, then the state: what is written as allowed is never asked for again.
-        changed = {
-            name: translate_errors(
-                lambda resource=resource: workspace.retrier.call(  # type: ignore[misc]
-                    lambda: provider.allow(resource, network),
-                    retry_kinds=frozenset({ErrorKind.UNKNOWN}),
-                )
-            )
-            for name, resource in resources.items()
-        }
+        changed = {name: client.allow(resource, network) for name, resource in resources.items()}
 
         def record(state: State) -> None:
             state.resources.update(changed)
@@ -73,13 +64,11 @@ def shell(workspace: Workspace, name: str, user: str | None) -> Sequence[str]:
     """
     state = workspace.read()
     record = find_node(state, name)
-    provider: Provider = workspace.connect(state)
-    if not isinstance(provider, SupportsShell):
+    client = workspace.connect(state)
+    if not client.has_shell:
         raise PlanapplyError(
             f"the provider {state.provider!r} knows no way to log in to a node",
             f"Reach the VM {record.vm} with the cloud's own tools.",
         )
     config = state.configs.get(record.config) or NodeConfig(group=name, cls="unknown")
-    return translate_errors(
-        lambda: workspace.retrier.call(lambda: provider.shell(record, config, user))
-    )
+    return client.shell(record, config, user)

@@ -13,8 +13,7 @@ from planapply.model.event import Event
 from planapply.model.plan import Plan
 from planapply.model.state import State
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
-from planapply.ops.workspace import Workspace, read_identity, translate_errors
-from planapply.provider import ProviderError
+from planapply.ops.workspace import Workspace
 from planapply.store import LockInfo
 
 
@@ -108,7 +107,7 @@ def open_fleet(
     before = state.model_dump(include=CLUSTER_FIELDS)
     if state.is_empty:  # the next cluster may be in another account or region
         state.cloud, state.pins = {}, {}
-    cloud = state.cloud or read_identity(planned.provider, workspace.retrier)
+    cloud = state.cloud or planned.client.identity()
     state.lineage = state.lineage or new_lineage()
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
@@ -120,7 +119,7 @@ def open_fleet(
     changed = before != state.model_dump(include=CLUSTER_FIELDS)
     if changed or plan.changes or planned.refreshed.adopted:
         journal.update(lambda _: None)
-    return Fleet(planned.provider, journal, workspace.clock, on_event=on_event, parallel=parallel)
+    return Fleet(planned.client, journal, on_event=on_event, parallel=parallel)
 
 
 CLUSTER_FIELDS = {
@@ -147,15 +146,12 @@ def execute_plan(
     failures: dict[str, PlanapplyError] = {}
     strays = [change.vm for change in plan.changes if change.kind == "stray" and change.vm]
     if strays:
-        translate_errors(lambda: fleet.terminate_strays(strays))
+        fleet.terminate_strays(strays)
     wait = apply_options.wait and plan.spec_digest is not None
     if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed
 
-        try:
-            failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=wait))
-        except ProviderError as error:
-            raise PlanapplyError(error.summary, error.detail) from error
+        failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=wait))
     if fleet.journal.read(lambda state: state.is_empty and state.tls is not None):
         fleet.journal.update(_drop_key)
     return failures

@@ -3,21 +3,22 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from planapply.fleet import ProviderClient
 from planapply.model.diagnostics import PlanapplyError, warning
 from planapply.model.plan import Action, Cost, Plan
 from planapply.model.state import State
-from planapply.provider import Price, Provider, SupportsPrices
+from planapply.provider import Price
 
 Item = tuple[str | None, str | None, bool]
 """Size, zone and whether it is a spot VM."""
 
 
-def add_cost(plan: Plan, state: State, provider: Provider, max_cost: float | None) -> Plan:
+def add_cost(plan: Plan, state: State, client: ProviderClient, max_cost: float | None) -> Plan:
     """The plan with its cost, where the provider knows prices.
 
     Raises PlanapplyError where it is above `max_cost` (USD an hour).
     """
-    if not isinstance(provider, SupportsPrices):
+    if not client.has_prices:
         return (
             plan if max_cost is None else _warn_not_enforced(plan, "this provider knows no prices")
         )
@@ -34,7 +35,7 @@ def add_cost(plan: Plan, state: State, provider: Provider, max_cost: float | Non
                     bool(config.spot),
                 )
     prices: dict[Item, Price] = {
-        item: provider.price(*item) for item in {*current_items.values(), *planned_items.values()}
+        item: client.price(*item) for item in {*current_items.values(), *planned_items.values()}
     }
     unknown = unpriced_sizes((item[0], prices[item]) for item in planned_items.values())
     cost = Cost(

@@ -1,31 +1,25 @@
-"""env: what a bare `distributed.Client()` must find in its environment to connect."""
-
-import socket
-from collections.abc import Sequence
-from urllib.parse import urlsplit
+"""env: the environment variables with which a bare `distributed.Client()` connects."""
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.state import State
+from planapply.model.state import Endpoint, State
 from planapply.store import tlsfiles
 
-CONNECT_TIMEOUT = 1.5  # seconds for one try to reach an address
 _COMM = "DASK_DISTRIBUTED__COMM__"
 
 
 def client_environment(state: State) -> dict[str, str]:
-    """Dask's settings as environment variables; the TLS key goes into files of mode 0600.
+    """Return Dask's settings as environment variables; write the TLS key to files of mode 0600.
 
-    Raises PlanapplyError where there is no scheduler, and where the files can't be written.
+    Raises PlanapplyError if there is no scheduler, and if the files cannot be written.
     """
     endpoint = state.endpoint
     if endpoint is None:
         raise PlanapplyError(
-            f"cluster {state.cluster!r} has no scheduler", "`planapply apply` makes one."
+            f"cluster {state.cluster!r} has no scheduler", "Create one with `planapply apply`."
         )
-    addresses = [address for address in (endpoint.public, endpoint.private) if address]
-    # Settings of a cluster that this shell was told of before must not stay behind.
+    # Each variable is always set, so that none of another cluster stays in the shell.
     variables = {
-        "DASK_SCHEDULER_ADDRESS": _first_reachable(addresses),
+        "DASK_SCHEDULER_ADDRESS": _reachable_address(endpoint, state),
         f"{_COMM}REQUIRE_ENCRYPTION": str(state.tls is not None),
     }
     if state.tls is not None:
@@ -36,14 +30,10 @@ def client_environment(state: State) -> dict[str, str]:
     return variables
 
 
-def _first_reachable(addresses: Sequence[str]) -> str:
-    """The first address that can be reached from here; the first of all where none can."""
-    if len(addresses) > 1:
-        for address in addresses:
-            parts = urlsplit(address)
-            try:
-                socket.create_connection((parts.hostname, parts.port or 0), CONNECT_TIMEOUT).close()
-            except OSError:
-                continue
-            return address
-    return addresses[0]
+def _reachable_address(endpoint: Endpoint, state: State) -> str:
+    """Return the first address that answers here; the first of all if none does."""
+    from planapply.dask.scheduler import addresses, probe  # imports asyncio
+
+    known = addresses(endpoint)
+    info = probe(endpoint, state.tls) if len(known) > 1 else None
+    return known[0] if info is None else info.address

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from planapply.fleet import ProviderClient
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.listing import ListedCluster, Listing
 from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
 from planapply.ops.cost import price_sources
-from planapply.ops.workspace import Workspace, read_identity, translate_errors
-from planapply.provider import ErrorKind, Price, Provider, SupportsList, SupportsPrices
+from planapply.ops.workspace import Workspace
+from planapply.provider import Price
 from planapply.store import open_store
 
 
@@ -20,17 +21,14 @@ def list_clusters(
     States are looked for at the spec's own place and at `locations`; the warnings are about those that
     could not be read. Raises PlanapplyError where the provider has no such list, or can't be asked.
     """
-    provider = workspace.connect(None)
+    client = workspace.connect(None)
     name = workspace.plugin(None).name
-    if not isinstance(provider, SupportsList):
+    if not client.can_list:
         raise PlanapplyError(
             f"the provider {name!r} can't list the VMs of other clusters",
             "Look for the tag `planapply:cluster` with the cloud's own tools.",
         )
-    retry_kinds = frozenset({ErrorKind.UNKNOWN})
-    vms = translate_errors(
-        lambda: workspace.retrier.call(provider.list_vms, retry_kinds=retry_kinds)
-    )
+    vms = client.list_vms()
     states, warnings = _read_states([workspace.store.location, *locations])
     clusters: dict[tuple[str, str], list[VM]] = {}
     for vm in vms:
@@ -41,7 +39,7 @@ def list_clusters(
     listed = []
     for (cluster, lineage), members in sorted(clusters.items()):
         kept = [vm for vm in members if vm.status != "stopping"]
-        usd, unpriced, cluster_prices = _cost(provider, kept)
+        usd, unpriced, cluster_prices = _cost(client, kept)
         prices += cluster_prices
         launched = [vm.launched_at for vm in members if vm.launched_at is not None]
         listed.append(
@@ -58,7 +56,7 @@ def list_clusters(
         )
     return Listing(
         provider=name,
-        cloud=read_identity(provider, workspace.retrier),
+        cloud=client.identity(),
         clusters=tuple(listed),
         looked_at=tuple(states.values()),
         price_source=price_sources(prices),
@@ -81,12 +79,12 @@ def _read_states(locations: Iterable[str]) -> tuple[dict[str, str], tuple[Diagno
     return found, tuple(warnings)
 
 
-def _cost(provider: Provider, vms: Sequence[VM]) -> tuple[float | None, int, list[Price]]:
+def _cost(client: ProviderClient, vms: Sequence[VM]) -> tuple[float | None, int, list[Price]]:
     """USD an hour, how many have no known price, and the prices."""
-    if not isinstance(provider, SupportsPrices):
+    if not client.has_prices:
         return None, 0, []
     items = Counter((vm.size, vm.zone, vm.spot) for vm in vms)
-    prices = [(provider.price(*item), number) for item, number in items.items()]
+    prices = [(client.price(*item), number) for item, number in items.items()]
     known = [(p.usd_per_hour, number) for p, number in prices if p.usd_per_hour is not None]
     usd = round(sum(usd * number for usd, number in known), 6) if known else None
     unpriced = len(vms) - sum(number for _, number in known)

@@ -7,8 +7,7 @@ from planapply.fleet import Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.state import NodeRecord, State
-from planapply.ops.workspace import Workspace, translate_errors
-from planapply.provider import SupportsConsole
+from planapply.ops.workspace import Workspace
 
 
 def lock_for_read(
@@ -32,16 +31,13 @@ def console(workspace: Workspace, name: str, lines: int) -> str:
     """
     state = workspace.read()
     record = find_node(state, name)
-    provider = workspace.connect(state)
-    if not isinstance(provider, SupportsConsole):
+    client = workspace.connect(state)
+    if not client.has_console:
         raise PlanapplyError(
             f"the provider {state.provider!r} can't show what a node printed",
             f"Look at the VM {record.vm} with the cloud's own tools.",
         )
-    requested_lines = lines + MAX_SHUTDOWN_LINES
-    text = translate_errors(
-        lambda: workspace.retrier.call(lambda: provider.console(record.vm, requested_lines))
-    )
+    text = client.console(record.vm, lines + MAX_SHUTDOWN_LINES)
     return extract_node_lines(text, lines)
 
 

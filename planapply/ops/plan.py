@@ -5,6 +5,8 @@ import uuid
 from dataclasses import dataclass
 
 from planapply.diff import DiffOptions, RefreshResult, create_destroy_plan, create_plan, refresh
+from planapply.fleet import ProviderClient
+from planapply.fleet.request import cluster_tags
 from planapply.model.desired import DesiredState
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.node import TAG_CLUSTER
@@ -12,9 +14,9 @@ from planapply.model.plan import Plan
 from planapply.model.state import Resource, State
 from planapply.ops.cost import add_cost
 from planapply.ops.preflight import check_plan
-from planapply.ops.resolve import resolve_spec
-from planapply.ops.workspace import Workspace, translate_errors
-from planapply.provider import Plugin, Provider, SupportsNotes, SupportsResources, SupportsRetag
+from planapply.ops.resolve import configs_of, resolve_spec
+from planapply.ops.workspace import Workspace
+from planapply.provider import Plugin
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class PlanResult:
 
     plan: Plan
     refreshed: RefreshResult
-    provider: Provider
+    client: ProviderClient
     resources: dict[str, Resource]
     """What the provider needs beside VMs."""
 
@@ -50,38 +52,32 @@ def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> PlanResu
 
 def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -> PlanResult:
     """As `plan`, from a state that the caller has read."""
-    provider = workspace.connect(state)
+    client = workspace.connect(state)
     known = state or blank_state(workspace)
-    refreshed = _refresh(workspace, provider, known, options)
+    refreshed = _refresh(workspace, client, known, options)
     if options.destroy:
         protect = workspace.spec.cluster.protect if workspace.spec else workspace.protect
         made = create_destroy_plan(refreshed, options.targets, protect=protect)
-        return PlanResult(add_cost(made, refreshed.state, provider, None), refreshed, provider, {})
+        return PlanResult(add_cost(made, refreshed.state, client, None), refreshed, client, {})
     assert workspace.spec is not None
     plugin = workspace.plugin(state)
-    desired_state, pins = resolve_spec(workspace, plugin, provider, workspace.spec, known)
+    desired_state, pins = resolve_spec(plugin, client, workspace.spec, known)
     check_same_cluster(desired_state, state, plugin)
-    resources = (
-        provider.required_resources(desired_state.cluster, desired_state.scheduler)
-        if isinstance(provider, SupportsResources)
-        else {}
-    )
+    resources = client.required_resources(desired_state.cluster, desired_state.scheduler)
     made = create_plan(
         desired_state,
         refreshed,
-        DiffOptions(
-            options.targets, options.replace, isinstance(provider, SupportsRetag), resources
-        ),
+        DiffOptions(options.targets, options.replace, client.can_retag, resources),
     )
     if options.refresh_only:
         made = made.model_copy(update={"changes": (), "refresh_only": True, **_drift(made)})
     elif options.refresh:
-        check_plan(workspace, made, provider)
-    made = add_cost(made, refreshed.state, provider, desired_state.max_cost)
+        check_plan(made, client)
+    made = add_cost(made, refreshed.state, client, desired_state.max_cost)
     notes = (
         *workspace.diagnostics,
-        *(_lost_state_warnings(workspace, provider) if state is None and options.refresh else ()),
-        *_provider_notes(provider, desired_state),
+        *(_lost_state_warnings(workspace, client) if state is None and options.refresh else ()),
+        *client.notes(configs_of(desired_state)),
         *made.diagnostics,
     )
     return PlanResult(
@@ -89,7 +85,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
             update={"diagnostics": notes, "pins": pins, "overrides": tuple(workspace.overrides)}
         ),
         refreshed,
-        provider,
+        client,
         dict(resources),
     )
 
@@ -131,29 +127,19 @@ def check_same_cluster(desired_state: DesiredState, state: State | None, plugin:
 
 
 def _refresh(
-    workspace: Workspace, provider: Provider, state: State, options: PlanOptions
+    workspace: Workspace, client: ProviderClient, state: State, options: PlanOptions
 ) -> RefreshResult:
     if not options.refresh or not state.lineage:
         return refresh(state, None, 0.0, 0.0)
-    vms = workspace.find(provider, state)
-    return refresh(state, vms, workspace.clock.time(), provider.limits.consistency_delay)
+    vms = client.find(cluster_tags(state))
+    return refresh(state, vms, workspace.clock.time(), client.limits.consistency_delay)
 
 
-def _provider_notes(provider: Provider, desired_state: DesiredState) -> tuple[Diagnostic, ...]:
-    """What the provider has to say of what is wanted."""
-    if not isinstance(provider, SupportsNotes):
-        return ()
-    configs = [desired_state.scheduler, *(group.config for group in desired_state.groups)]
-    return tuple(translate_errors(lambda: provider.notes(configs)))
-
-
-def _lost_state_warnings(workspace: Workspace, provider: Provider) -> tuple[Diagnostic, ...]:
+def _lost_state_warnings(workspace: Workspace, client: ProviderClient) -> tuple[Diagnostic, ...]:
     """A warning where VMs carry this cluster's name, although there is no state."""
     assert workspace.spec is not None
     name = workspace.spec.cluster.name
-    vms = translate_errors(
-        lambda: workspace.retrier.call(lambda: provider.find({TAG_CLUSTER: name}))
-    )
+    vms = client.find({TAG_CLUSTER: name})
     if not vms:
         return ()
     subject = "a VM already belongs" if len(vms) == 1 else f"{len(vms)} VMs already belong"

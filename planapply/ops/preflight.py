@@ -6,18 +6,18 @@ import hashlib
 from pydantic import SecretStr
 
 from planapply import bootstrap
+from planapply.fleet import ProviderClient
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.names import SCHEDULER, node_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Plan
 from planapply.model.state import TLS
-from planapply.ops.workspace import Workspace, translate_errors
-from planapply.provider import Provider, SupportsCheck
+from planapply.provider import Limits
 
 LARGE_INDEX = 99_999  # as long as an index gets
 
 
-def check_plan(workspace: Workspace, plan: Plan, provider: Provider) -> None:
+def check_plan(plan: Plan, client: ProviderClient) -> None:
     """Raise PlanapplyError with all that is wrong with the VMs that the plan would launch."""
     new = {
         change.after: plan.configs[change.after]
@@ -27,16 +27,15 @@ def check_plan(workspace: Workspace, plan: Plan, provider: Provider) -> None:
     if not new:
         return
     configs = list(new.values())
-    problems = [found for config in configs if (found := _check_user_data_size(config, provider))]
-    if isinstance(provider, SupportsCheck):
-        errors = translate_errors(lambda: workspace.retrier.call(lambda: provider.check(configs)))
-        problems += [Diagnostic(summary=e.summary, detail=e.detail) for e in errors]
+    problems = [
+        found for config in configs if (found := _check_user_data_size(config, client.limits))
+    ]
+    problems += [Diagnostic(summary=e.summary, detail=e.detail) for e in client.check(configs)]
     if problems:
         raise PlanapplyError(diagnostics=tuple(problems))
 
 
-def _check_user_data_size(config: NodeConfig, provider: Provider) -> Diagnostic | None:
-    limits = provider.limits
+def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | None:
     if not limits.user_data:
         return None
     is_scheduler = config.group == SCHEDULER

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from planapply.dask.look import probe
+from planapply.dask.scheduler import probe
 from planapply.diff import refresh
-from planapply.fleet import Journal, Listener
+from planapply.fleet import Journal, Listener, ProviderClient, ProviderFailed
+from planapply.fleet.request import cluster_tags
 from planapply.model.desired import build_desired_state
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.endpoint import build_endpoint
@@ -18,20 +19,12 @@ from planapply.model.names import (
     sort_key,
     split_name,
     to_ranges,
-    worker_names,
 )
 from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
 from planapply.model.state import TLS, Resource, State
 from planapply.ops.apply import lock
 from planapply.ops.resolve import configs_of, resolve_spec
-from planapply.ops.workspace import Workspace, read_identity, translate_errors
-from planapply.provider import (
-    ErrorKind,
-    Provider,
-    ProviderError,
-    SupportsResources,
-    SupportsSecrets,
-)
+from planapply.ops.workspace import Workspace
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n?", re.DOTALL)
@@ -67,8 +60,8 @@ def recover(
             )
         assert workspace.spec is not None
         cluster = workspace.spec.cluster.name
-        provider = workspace.connect(None)
-        vms = _find_vms(workspace, provider, cluster, lineage)
+        client = workspace.connect(None)
+        vms = _find_vms(client, cluster, lineage)
         now = workspace.clock.time()
         state = State(
             lineage=vms[0].tags[TAG_LINEAGE],
@@ -76,29 +69,21 @@ def recover(
             serial=max(int(now), existing.serial if existing else 0),
             cluster=cluster,
             provider=workspace.plugin(None).name,
-            cloud=read_identity(provider, workspace.retrier),
+            cloud=client.identity(),
             settings=dict(workspace.spec.provider),
             protect=workspace.spec.cluster.protect,
             next_index=_next_indexes(vms),
         )
         state = refresh(state, vms, now, 0.0).state
-        scheduler = _restore_configs(state, workspace, provider, vms)
-        if isinstance(provider, SupportsResources):
-            state.resources = _recover_resources(state, workspace, provider, scheduler)
-        notes = [*_restore_scheduler(state, workspace, provider), *_unknown_configs(state)]
+        scheduler = _restore_configs(state, workspace, client, vms)
+        state.resources = _recover_resources(state, client, scheduler)
+        notes = [*_restore_scheduler(state, workspace, client), *_unknown_configs(state)]
         Journal(workspace.store, state).update(lambda _: None)
         return Recovered(state, tuple(notes))
 
 
-def _find_vms(
-    workspace: Workspace, provider: Provider, cluster: str, lineage: str | None
-) -> list[VM]:
-    tags = {TAG_CLUSTER: cluster}
-    vms: list[VM] = translate_errors(
-        lambda: workspace.retrier.call(
-            lambda: provider.find(tags), retry_kinds=frozenset({ErrorKind.UNKNOWN})
-        )
-    )
+def _find_vms(client: ProviderClient, cluster: str, lineage: str | None) -> list[VM]:
+    vms = client.find({TAG_CLUSTER: cluster})
     lineages = sorted({vm.tags.get(TAG_LINEAGE, "") for vm in vms} - {""})
     if not lineages:
         raise PlanapplyError(
@@ -131,14 +116,11 @@ def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:
 
 
 def _recover_resources(
-    state: State, workspace: Workspace, provider: SupportsResources, scheduler: NodeConfig
+    state: State, client: ProviderClient, scheduler: NodeConfig
 ) -> dict[str, Resource]:
     """Those that exist; what can't be seen of one is taken to be as the spec wants it."""
-    tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
-    found = translate_errors(lambda: workspace.retrier.call(lambda: provider.find_resources(tags)))
-    desired_resources = translate_errors(
-        lambda: provider.required_resources(state.cluster, scheduler)
-    )
+    found = client.find_resources(cluster_tags(state))
+    desired_resources = client.required_resources(state.cluster, scheduler)
     resources = {}
     for name, resource in found.items():
         detail = dict(resource.detail)
@@ -159,7 +141,7 @@ def _is_same_value(observed: object, desired: object) -> bool:
 
 
 def _restore_configs(
-    state: State, workspace: Workspace, provider: Provider, vms: Sequence[VM]
+    state: State, workspace: Workspace, client: ProviderClient, vms: Sequence[VM]
 ) -> NodeConfig:
     """What the spec's nodes are made from, with what it leaves open closed as these VMs show.
 
@@ -167,7 +149,7 @@ def _restore_configs(
     """
     assert workspace.spec is not None
     plugin = workspace.plugin(None)
-    desired_state, pins = resolve_spec(workspace, plugin, provider, workspace.spec, state)
+    desired_state, pins = resolve_spec(plugin, client, workspace.spec, state)
     images = {vm.tags.get(TAG_GROUP): vm.image for vm in vms if vm.image}
     for config in configs_of(desired_state):
         chosen = pins.get("defaults", {}).get(",".join(config.size), {})
@@ -180,38 +162,38 @@ def _restore_configs(
     return desired_state.scheduler
 
 
-def _restore_scheduler(state: State, workspace: Workspace, provider: Provider) -> list[Diagnostic]:
+def _restore_scheduler(
+    state: State, workspace: Workspace, client: ProviderClient
+) -> list[Diagnostic]:
     """Its address, and the key that its VM was given."""
     record = state.scheduler
     if record is None:
         return [warning("there is no scheduler", "The next apply replaces every node.")]
     assert workspace.spec is not None
     security = workspace.spec.cluster.security or workspace.plugin(None).security
-    notes = _restore_key(state, workspace, provider, record.vm) if security == "tls" else []
+    notes = _restore_key(state, client, record.vm) if security == "tls" else []
     config = state.configs.get(record.config) or NodeConfig(
         group=SCHEDULER, cls="unknown", security=security
     )
     state.endpoint = build_endpoint(record, config)
-    _, workers, dashboard = probe(state.endpoint, state.tls)
-    if workers is not None:
-        state.endpoint = build_endpoint(record, config, dashboard)
+    info = probe(state.endpoint, state.tls)
+    if info is not None:
+        state.endpoint = build_endpoint(record, config, info.dashboard)
         record.status = "joined"
         for name, node in state.nodes.items():
             processes = state.configs[node.config].processes if node.config in state.configs else 1
-            if {*worker_names(name, processes)} <= workers:
+            if info.has_joined(name, processes):
                 node.status = "joined"
     return notes
 
 
-def _restore_key(
-    state: State, workspace: Workspace, provider: Provider, vm: str
-) -> list[Diagnostic]:
+def _restore_key(state: State, client: ProviderClient, vm: str) -> list[Diagnostic]:
     reason = "The cloud does not show what its VM was told at its boot."
-    if isinstance(provider, SupportsSecrets):
+    if client.has_secrets:
         try:
-            text = workspace.retrier.call(lambda: provider.secrets(vm))
-        except ProviderError as error:
-            text, reason = "", f"{error.summary}. {error.detail}".rstrip()
+            text = client.secrets(vm)
+        except ProviderFailed as failed:
+            text, reason = "", f"{failed.error.summary}. {failed.error.detail}".rstrip()
         certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
         if certificate and key:
             state.tls = TLS(certificate=certificate[0], key=SecretStr(key[0]))

@@ -1,18 +1,17 @@
 """What the spec leaves to the provider is chosen once, and kept while the cluster exists."""
 
-from collections.abc import Callable
 from typing import Any
 
+from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState, build_desired_state, requirements_key
 from planapply.model.node import NodeConfig, Requirements
 from planapply.model.spec import Spec
 from planapply.model.state import State
-from planapply.ops.workspace import Workspace, translate_errors
-from planapply.provider import Plugin, Provider, SupportsChoose, SupportsPins
+from planapply.provider import Plugin
 
 
 def resolve_spec(
-    workspace: Workspace, plugin: Plugin, provider: Provider, spec: Spec, state: State
+    plugin: Plugin, client: ProviderClient, spec: Spec, state: State
 ) -> tuple[DesiredState, dict[str, Any]]:
     """What the spec wants with nothing left open, and the pins that say how it was closed.
 
@@ -21,44 +20,35 @@ def resolve_spec(
     """
     known = {} if state.is_empty else state.pins
 
-    def call_provider(call: Any, argument: Any) -> Any:
-        return translate_errors(lambda: workspace.retrier.call(lambda: call(argument)))
-
     sizes: dict[str, list[str]] = {}
-    if isinstance(provider, SupportsChoose):
+    if client.can_choose:
         for config in configs_of(build_desired_state(spec, plugin, {})):
             if not config.size:
                 needed = config.requirements or Requirements()
                 key = requirements_key(needed)
                 sizes[key] = (
-                    sizes.get(key)
-                    or known.get("sizes", {}).get(key)
-                    or call_provider(provider.choose, needed)
+                    sizes.get(key) or known.get("sizes", {}).get(key) or client.choose(needed)
                 )
     defaults: dict[str, dict[str, Any]] = {}
-    if isinstance(provider, SupportsPins):
+    if client.has_pins:
         for config in configs_of(build_desired_state(spec, plugin, {"sizes": sizes})):
             key = ",".join(config.size)
             if config.image is None and key not in defaults:
                 earlier = known.get("defaults", {})
-                defaults[key] = earlier.get(key) or _resolve_default(
-                    config, earlier, lambda config: call_provider(provider.pins, config)
-                )
+                defaults[key] = earlier.get(key) or _resolve_default(config, earlier, client)
     pins = {key: value for key, value in (("sizes", sizes), ("defaults", defaults)) if value}
     return build_desired_state(spec, plugin, pins), pins
 
 
 def _resolve_default(
-    config: NodeConfig,
-    earlier: dict[str, Any],
-    call_provider: Callable[[NodeConfig], dict[str, Any]],
+    config: NodeConfig, earlier: dict[str, Any], client: ProviderClient
 ) -> dict[str, Any]:
     """What was chosen for another list with some of these sizes, if it would be the same today:
     nodes stay when a list of sizes is changed."""
-    chosen = call_provider(config)
+    chosen = client.pins(config)
     for key, kept in earlier.items():
         sizes = tuple(key.split(","))
-        if {*sizes} & {*config.size} and call_provider(
+        if {*sizes} & {*config.size} and client.pins(
             config.model_copy(update={"size": sizes})
         ) == chosen:
             return dict(kept)

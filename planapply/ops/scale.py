@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from planapply.diff import RefreshResult, is_current, refresh
 from planapply.diff.desired_nodes import known_names
-from planapply.fleet import Fleet, Journal, Listener
+from planapply.fleet import Fleet, Journal, Listener, ProviderClient
+from planapply.fleet.request import cluster_tags
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name, split_name
 from planapply.model.node import NodeConfig
@@ -17,8 +18,7 @@ from planapply.ops.cost import add_cost
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
 from planapply.ops.resolve import resolve_spec
-from planapply.ops.workspace import Workspace, translate_errors
-from planapply.provider import Provider
+from planapply.ops.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def reserve_names(
     fleet = locked.fleet
     state = fleet.journal.read(lambda state: state)
     plugin = workspace.plugin(state)
-    desired_state, pins = resolve_spec(workspace, plugin, fleet.provider, workspace.spec, state)
+    desired_state, pins = resolve_spec(plugin, fleet.client, workspace.spec, state)
     check_same_cluster(desired_state, state, plugin)
     if state.scheduler is None or not is_current(
         state.scheduler, desired_state.scheduler, state.configs
@@ -101,8 +101,8 @@ def reserve_names(
             for name in names
         ),
     )
-    check_plan(workspace, plan, fleet.provider)
-    translate_errors(lambda: add_cost(plan, state, fleet.provider, desired_state.max_cost))
+    check_plan(plan, fleet.client)
+    add_cost(plan, state, fleet.client, desired_state.max_cost)
 
     def reserve(state: State) -> None:
         state.next_index[group] = split_name(names[-1])[1] + 1
@@ -118,20 +118,20 @@ def _next_names(state: State, group: str, count: int) -> list[str]:
     return [node_name(group, index) for index in range(first, first + count)]
 
 
-def _refresh(workspace: Workspace, provider: Provider, state: State) -> RefreshResult:
-    vms = workspace.find(provider, state)
-    return refresh(state, vms, workspace.clock.time(), provider.limits.consistency_delay)
+def _refresh(workspace: Workspace, client: ProviderClient, state: State) -> RefreshResult:
+    vms = client.find(cluster_tags(state))
+    return refresh(state, vms, workspace.clock.time(), client.limits.consistency_delay)
 
 
 def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedCluster:
-    provider = workspace.connect(state)
-    refreshed = _refresh(workspace, provider, state)
+    client = workspace.connect(state)
+    refreshed = _refresh(workspace, client, state)
     journal = Journal(workspace.store, refreshed.state)
-    fleet = Fleet(provider, journal, workspace.clock, on_event=on_event)
+    fleet = Fleet(client, journal, on_event=on_event)
     if refreshed.adopted:
         journal.update(lambda _: None)
     if refreshed.state.intents:  # left by a process that died, or whose answer was lost
-        translate_errors(lambda: fleet.resolve_intents({}))
+        fleet.resolve_intents({})
     return LockedCluster(fleet, refreshed.gone)
 
 
@@ -142,7 +142,7 @@ def _create_cluster(
     fleet = open_fleet(workspace, planned, on_event, None)
     if tls is not None:
         fleet.journal.update(lambda state: setattr(state, "tls", tls))
-    translate_errors(lambda: fleet.prepare(planned.resources, planned.plan.tags))
+    fleet.prepare(planned.resources, planned.plan.tags)
     return LockedCluster(fleet)
 
 
@@ -150,6 +150,6 @@ def _clean_up(fleet: Fleet) -> None:
     """The endpoint is where the scheduler is, and nothing is left of a cluster without nodes."""
     fleet.record_endpoint()
     if fleet.journal.read(lambda state: not (state.nodes or state.intents)):
-        translate_errors(fleet.cleanup)
+        fleet.cleanup()
         if fleet.journal.read(lambda state: state.tls is not None):
             fleet.journal.update(lambda state: setattr(state, "tls", None))

@@ -1,15 +1,20 @@
 """status: what the state, the cloud and the scheduler say, side by side."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from planapply.diff import RefreshResult, refresh
+from planapply.fleet import ProviderClient
+from planapply.fleet.request import cluster_tags
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import NodeRecord, State
 from planapply.model.status import NodeStatus, Status
 from planapply.ops.cost import price_sources, unpriced_sizes
 from planapply.ops.workspace import Workspace
-from planapply.provider import Price, Provider, SupportsPrices
+from planapply.provider import Price
+
+if TYPE_CHECKING:
+    from planapply.dask.scheduler import SchedulerInfo
 
 
 def status(workspace: Workspace) -> Status:
@@ -19,12 +24,13 @@ def status(workspace: Workspace) -> Status:
     does not answer is part of the status.
     """
     state = workspace.read()
-    provider = workspace.connect(state)
+    client = workspace.connect(state)
     now = workspace.clock.time()
     refreshed = refresh(
-        state, workspace.find(provider, state), now, provider.limits.consistency_delay
+        state, client.find(cluster_tags(state)), now, client.limits.consistency_delay
     )
-    address, workers = _joined(state)
+    info = _probe(state)
+    workers = None if info is None else info.workers
     nodes = list(_nodes(refreshed, workers, now))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
     holder = workspace.store.lock_info()
@@ -34,11 +40,11 @@ def status(workspace: Workspace) -> Status:
         cluster=state.cluster,
         provider=state.provider,
         cloud=state.cloud,
-        scheduler_address=address or _for_clients(state),
-        scheduler_answers=address is not None,
+        scheduler_address=info.address if info else _for_clients(state),
+        scheduler_answers=info is not None,
         dashboard_url=state.endpoint.dashboard if state.endpoint else None,
         nodes=tuple(nodes),
-        unknown_workers=tuple(sorted((workers or set()) - expected)),
+        unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         unknown_vms=tuple(
             sorted(
                 {
@@ -48,7 +54,7 @@ def status(workspace: Workspace) -> Status:
             )
         ),
         lock=None if holder is None else holder.describe(),
-        **_cost(provider, nodes),
+        **_cost(client, nodes),
     )
 
 
@@ -56,16 +62,17 @@ def _for_clients(state: State) -> str | None:
     return (state.endpoint.public or state.endpoint.private) if state.endpoint else None
 
 
-def _joined(state: State) -> tuple[str | None, set[str] | None]:
-    """The scheduler's address that answers, and the Dask workers that it knows."""
+def _probe(state: State) -> "SchedulerInfo | None":
     if state.endpoint is None:
-        return None, None
-    from planapply.dask.look import probe  # imports distributed
+        return None
+    from planapply.dask.scheduler import probe  # imports asyncio
 
-    return probe(state.endpoint, state.tls)[:2]
+    return probe(state.endpoint, state.tls)
 
 
-def _nodes(refreshed: RefreshResult, workers: set[str] | None, now: float) -> Iterator[NodeStatus]:
+def _nodes(
+    refreshed: RefreshResult, workers: frozenset[str] | None, now: float
+) -> Iterator[NodeStatus]:
     state = refreshed.state
     requested = {name for intent in state.intents.values() for name in intent.names}
     for name in sorted({*state.nodes, *requested}, key=sort_key):
@@ -104,12 +111,12 @@ def _facts(record: NodeRecord) -> dict[str, Any]:
     return {key: getattr(record, key) for key in keys}
 
 
-def _cost(provider: Provider, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
-    if not isinstance(provider, SupportsPrices):
+def _cost(client: ProviderClient, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
+    if not client.has_prices:
         return {}
     running = [node for node in nodes if node.status in ("running", "pending")]
     prices: list[tuple[NodeStatus, Price]] = [
-        (node, provider.price(node.size, node.zone, node.spot)) for node in running
+        (node, client.price(node.size, node.zone, node.spot)) for node in running
     ]
     known = [(node, p.usd_per_hour) for node, p in prices if p.usd_per_hour is not None]
     unknown = unpriced_sizes((node.size, price) for node, price in prices)

@@ -1,24 +1,16 @@
 """What one command works on: a spec or a state, its store, its provider."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
 
 from planapply import catalog, specfile
-from planapply.fleet import Retrier, SystemClock
+from planapply.fleet import ProviderClient, SystemClock, connect_provider
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
-from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
 from planapply.model.spec import Spec, state_location
 from planapply.model.state import State
-from planapply.provider import ErrorKind, Plugin, Provider, ProviderError
+from planapply.provider import Plugin
 from planapply.store import Store, open_store
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -99,65 +91,17 @@ class Workspace:
             )
         return catalog.load_plugin(name)
 
-    def connect(self, state: State | None) -> Provider:
+    def connect(self, state: State | None) -> ProviderClient:
         """The provider, with the settings of the spec, or else of the state; its cloud is checked.
 
         Raises PlanapplyError where the state is about another account, region, …
         """
         plugin = self.plugin(state)
         values = self.spec.provider if self.spec else state.settings if state else {}
-        provider = create_provider(plugin, values)
+        client = connect_provider(plugin, values, self.clock)
         if state is not None and not state.is_empty:
-            check_cloud(state, read_identity(provider, self.retrier))
-        return provider
-
-    def find(self, provider: Provider, state: State) -> list[VM]:
-        """Every VM of this cluster that the cloud shows; raises PlanapplyError."""
-        tags = {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
-        retry_kinds = frozenset({ErrorKind.UNKNOWN})
-        return translate_errors(
-            lambda: self.retrier.call(lambda: provider.find(tags), retry_kinds=retry_kinds)
-        )
-
-    @cached_property
-    def retrier(self) -> Retrier:
-        """For the calls that are made before there is a fleet."""
-        return Retrier(self.clock)
-
-
-def create_provider(plugin: Plugin, values: Mapping[str, Any]) -> Provider:
-    """A provider with these settings, which may come from a state; raises PlanapplyError."""
-    try:
-        # As JSON, since only there a strict model takes a list for a tuple.
-        settings = plugin.settings.model_validate_json(json.dumps(dict(values)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise PlanapplyError(
-            f"the settings of the provider {plugin.name!r} don't fit: "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            "They are kept in the state as they were applied; another version of the provider may "
-            "have other settings.",
-        ) from error
-    try:
-        provider: Provider = plugin.connect(settings)
-    except ProviderError as error:
-        raise PlanapplyError(error.summary, error.detail) from error
-    return provider
-
-
-def read_identity(provider: Provider, retrier: Retrier) -> dict[str, str]:
-    """Whose cloud it is; raises PlanapplyError in the provider's words."""
-    return translate_errors(
-        lambda: retrier.call(provider.identity, retry_kinds=frozenset({ErrorKind.UNKNOWN}))
-    )
-
-
-def translate_errors(call: Callable[[], T]) -> T:
-    """The result of `call`, with a provider's error as one that is told to the user."""
-    try:
-        return call()
-    except ProviderError as error:
-        raise PlanapplyError(error.summary, error.detail) from error
+            check_cloud(state, client.identity())
+        return client
 
 
 def check_cloud(state: State, identity: Mapping[str, str]) -> None:
@@ -177,8 +121,5 @@ def check_cloud(state: State, identity: Mapping[str, str]) -> None:
 __all__ = [
     "Workspace",
     "check_cloud",
-    "create_provider",
-    "read_identity",
     "state_location",
-    "translate_errors",
 ]

@@ -46,8 +46,7 @@ def test_exception_after_a_launch_keeps_the_intent(
         snapshot("""\
 Error: cpu-[0..2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package fake-planapply) failed
 in `launch`: RuntimeError: boom
-  It may have been carried out; the state remembers the request, and the next apply or destroy
-  settles it first.
+  The request may have succeeded. It is recorded; the next apply or destroy will resolve it.
 """),
     )
     assert cloud.calls["launch"] == 2  # it is asked once only
@@ -71,7 +70,7 @@ def test_exception_in_terminate_keeps_the_nodes(
         snapshot("""\
 Error: scheduler cpu-[0..2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package
 fake-planapply) failed in `terminate`: RuntimeError: boom
-  This is a bug in that package: tell those who make it.
+  This is a bug in that package; please report it to its maintainers.
 """),
     )
     assert sorted(state().nodes) == NODES
@@ -79,7 +78,9 @@ fake-planapply) failed in `terminate`: RuntimeError: boom
     assert not cloud.live_vms()
 
 
-@pytest.mark.parametrize("call", ["find", "price", "identity", "wanted", "alternatives"])
+@pytest.mark.parametrize(
+    "call", ["find", "price", "identity", "required_resources", "alternatives"]
+)
 def test_exception_in_any_call_is_reported(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

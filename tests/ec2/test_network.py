@@ -13,7 +13,7 @@ from planapply_ec2.settings import Settings
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.access import allow
-from planapply.provider import ErrorKind, ProviderError, SupportsAllow
+from planapply.provider import ErrorKind, ProviderError
 
 GROUP = "security-group"
 
@@ -154,7 +154,7 @@ def test_changed_networks_update_the_rules_in_place(project: Project, aws: Cloud
 def test_allowed_network_is_kept(project: Project, aws: Cloud) -> None:
     project.apply()
     provider = project.workspace().connect(project.state())
-    assert isinstance(provider, SupportsAllow)
+    assert provider.can_allow
     resource = project.state().resources[GROUP]
     aws.configure(address="198.51.100.9")
     resource = provider.allow(resource, None)

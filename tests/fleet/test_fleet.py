@@ -9,12 +9,12 @@ import pytest
 from fake_provider import FakeCloud, FakeProvider
 from simulator.simulated import CrashPoints, SimClock, SimStore
 
-from planapply.fleet import Fleet, Journal, LaunchSpec
+from planapply.fleet import Fleet, Journal, LaunchSpec, ProviderClient, ProviderFailed
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.node import NodeConfig
 from planapply.model.state import Choice, NodeRecord, Resource, State
-from planapply.provider import ErrorKind, Limits, ProviderError
+from planapply.provider import ErrorKind, Limits
 from planapply.store import LockInfo
 
 CONFIG = NodeConfig(group="cpu", cls="distributed.Nanny")
@@ -34,9 +34,8 @@ class Bench:
     def restart(self) -> Fleet:
         state = self.store.read() or State(lineage="l", cluster="c", provider="fake")
         self.fleet = Fleet(
-            FakeProvider(self.cloud),
+            ProviderClient(FakeProvider(self.cloud), self.clock),
             Journal(self.store, state),
-            self.clock,  # type: ignore[arg-type]
             on_event=self.events.append,
             parallel=0,
         )
@@ -208,7 +207,7 @@ def test_resources_are_recorded_before_creation_and_found_again() -> None:
 def test_cleanup_finds_resources_of_a_lost_response() -> None:
     bench = Bench(required_resources={"group": Resource(kind="security group")})
     bench.cloud.fail_next("prepare", ErrorKind.UNKNOWN, ErrorKind.UNAUTHORIZED, done=True)
-    with pytest.raises(ProviderError):
+    with pytest.raises(ProviderFailed):
         bench.fleet.prepare(bench.cloud.required_resources, {})
     assert bench.state.resources["group"].id is None
     bench.restart().cleanup()

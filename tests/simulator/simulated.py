@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fake_provider import FakeCloud, FakeProvider
 from pydantic import BaseModel
 
+from planapply.fleet import ProviderClient
 from planapply.model.node import VM
 from planapply.model.state import Resource, State
 from planapply.ops.workspace import Workspace
@@ -159,5 +160,5 @@ class SimWorkspace(Workspace):
     def plugin(self, state: State | None) -> Plugin:
         return PLUGIN
 
-    def connect(self, state: State | None) -> Provider:
-        return self.provider
+    def connect(self, state: State | None) -> ProviderClient:
+        return ProviderClient(self.provider, self.clock)

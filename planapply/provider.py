@@ -42,13 +42,16 @@ class ErrorKind(StrEnum):
 
 
 class ProviderError(Exception):
-    """A failure that a provider has understood.
+    """Failure of a provider call that the provider understands.
 
-    `detail` says what to do, in whole sentences; neither text may hold a secret.
+    `summary` states the cause and `detail` what to do, in whole sentences; neither may contain a
+    secret. `code` is the cloud's own error code, such as `InsufficientInstanceCapacity`, or one
+    that the provider defines; empty if there is none. Callers compare `kind` and `code`, never the
+    texts.
     """
 
-    def __init__(self, kind: ErrorKind, summary: str, detail: str = "") -> None:
-        self.kind, self.summary, self.detail = kind, summary, detail
+    def __init__(self, kind: ErrorKind, summary: str, detail: str = "", *, code: str = "") -> None:
+        self.kind, self.summary, self.detail, self.code = kind, summary, detail, code
         super().__init__(f"{summary}\n{detail}".rstrip("\n"))
 
 

@@ -11,7 +11,7 @@ from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud import errors
 from planapply_libcloud.drivers import find_driver
 from planapply_libcloud.settings import ENV, KEY_PREFIXES, Settings
-from planapply_libcloud.wire import ExchangeRecorder
+from planapply_libcloud.exchanges import ExchangeRecorder
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from planapply.provider import ErrorKind, ProviderError
-from planapply_libcloud.wire import Exchange, ExchangeRecorder
+from planapply_libcloud.exchanges import Exchange, ExchangeRecorder
 
 MAX_TEXT = 300
 

@@ -31,13 +31,3 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
         else:
             both[key] = value
     return both
-
-
-def list_paths(table: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """The dotted words of all that stands in it."""
-    found: set[str] = set()
-    for key, value in table.items():
-        found |= (
-            list_paths(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key}
-        )
-    return found

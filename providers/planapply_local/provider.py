@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from planapply.model.node import TAG_CONFIG, TAG_NAMES, TAG_PREFIX, VM, NodeConfig
 from planapply.model.state import Choice
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits, ProviderError
-from planapply_local import vm as supervisor
+from planapply_local import supervisor
 from planapply_local.start import start
 
 USER_TAGS_FILE = "tags.json"  # in a VM's folder, once they were changed

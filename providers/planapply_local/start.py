@@ -15,7 +15,7 @@ from typing import Any
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM
 from planapply.provider import ErrorKind, LaunchRequest, ProviderError
-from planapply_local import vm as supervisor
+from planapply_local import supervisor
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(20000, 32000)  # below those that Linux and macOS give to outgoing connections

@@ -7,7 +7,7 @@ from planapply_libcloud.drivers.base import Driver
 from planapply_libcloud.drivers.ec2 import EC2_DRIVER
 from planapply_libcloud.drivers.gce import GCE_DRIVER
 from planapply_libcloud.drivers.openstack import OPENSTACK
-from planapply_libcloud.drivers.others import SIMPLE_DRIVERS
+from planapply_libcloud.drivers.simple import SIMPLE_DRIVERS
 
 DRIVER_TABLE: dict[str, Driver] = {
     driver.name: driver for driver in (OPENSTACK, GCE_DRIVER, AZURE, EC2_DRIVER, *SIMPLE_DRIVERS)

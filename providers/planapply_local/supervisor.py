@@ -2,7 +2,7 @@
 
 The keeper leads the VM's session: it starts the Dask process, ends it when its time has come, and
 leaves none of its processes behind. It runs as a script of the standard library only, so that it
-starts in 10 ms: `python -I -S vm.py`, with its order as JSON on stdin.
+starts in 10 ms: `python -I -S supervisor.py`, with its order as JSON on stdin.
 """
 
 import json

@@ -1,10 +1,11 @@
-"""What address this machine has to the world."""
+"""Detection of this machine's public address."""
 
 import ipaddress
 import os
 import urllib.request
 
-from planapply.provider import ErrorKind, ProviderError
+from planapply.provider import ProviderError
+from planapply.providerkit import rejection
 
 SERVICE_URL = "https://checkip.amazonaws.com"
 URL_VARIABLE = "PLANAPPLY_CHECKIP_URL"
@@ -12,9 +13,9 @@ TIMEOUT = 5.0  # seconds
 
 
 def detect_own_network() -> str:
-    """This machine's public address as a network, asked of AWS's own service.
+    """Return this machine's public address as a network, from AWS's own service.
 
-    Raises ProviderError where it can't be known, which says what to write instead.
+    Raise a rejected ProviderError, which says what to write instead, if the service cannot be used.
     """
     url = os.environ.get(URL_VARIABLE, SERVICE_URL)
     try:
@@ -22,9 +23,12 @@ def detect_own_network() -> str:
             text = answer.read(100).decode("ascii", "replace").strip()
         return str(ipaddress.ip_network(text))
     except (OSError, ValueError) as error:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"this machine's public address can't be found: {url}: {error}",
-            'Is it online? Otherwise write in place of "me" the network that shall reach the '
-            'scheduler, such as allow_from = ["203.0.113.0/24"] under [provider].',
-        ) from error
+        raise _detection_error(url, error) from error
+
+
+def _detection_error(url: str, error: Exception) -> ProviderError:
+    return rejection(
+        f"cannot detect this machine's public address: {url}: {error}",
+        'Check that this machine is online. Or, instead of "me", write the network that may reach '
+        'the scheduler: allow_from = ["203.0.113.0/24"] under [provider].',
+    )

@@ -1,31 +1,35 @@
-"""What can be known to fail before anything is launched, all at once."""
+"""Checks for errors that can be found before anything is launched; all are reported at once."""
 
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from functools import partial
 
-from planapply.model.names import SCHEDULER
-from planapply.model.node import NodeConfig
-from planapply.provider import ErrorKind, ProviderError
+from planapply.provider import ProviderError
+from planapply.providerkit import (
+    GIB,
+    ME,
+    SCHEDULER,
+    NodeConfig,
+    collect_rejections,
+    rejection,
+    suggest,
+)
 from planapply_ec2 import image, sizes
 from planapply_ec2.client import Client
-from planapply_ec2.launch import GIB
 from planapply_ec2.network import find_network
 from planapply_ec2.settings import Settings
 
 MAX_TAGS = 50
 OWN_TAGS = 8
-"""What planapply itself puts on a VM."""
+"""The number of tags that planapply itself sets on a VM."""
 MAX_DISK = 64 << 40
-"""Bytes; what EBS takes at most, from its page "volume constraints"."""
+"""Largest EBS volume in bytes, from AWS's page "volume constraints"."""
 WIDE_NETWORK_SIZE = 1 << 24
-"""Addresses; a network with more is a large part of the internet."""
+"""Number of addresses from which on a network is a large part of the internet."""
 
 
 def check(client: Client, settings: Settings, configs: Sequence[NodeConfig]) -> list[ProviderError]:
-    """All that is wrong; what AWS can't be asked at all raises."""
-    problems: list[ProviderError] = []
+    """Return all errors in VMs of these configs; raise ProviderError if AWS cannot be called."""
     checks: list[Callable[[], Iterator[ProviderError]]] = [
         lambda: _check_zones(client, settings, configs),
         lambda: _check_key_pairs(client, configs),
@@ -34,38 +38,31 @@ def check(client: Client, settings: Settings, configs: Sequence[NodeConfig]) -> 
         lambda: _check_open_networks(settings, configs),
         *(partial(_check_image, client, config) for config in configs),
     ]
-    for run_check in checks:
-        try:
-            problems += run_check()
-        except ProviderError as error:
-            if error.kind is not ErrorKind.REJECTED:
-                raise
-            problems.append(error)
-    unique = {(p.summary, p.detail): p for p in problems}
-    return list(unique.values())
+    return collect_rejections(checks)
 
 
 def _check_zones(
     client: Client, settings: Settings, configs: Sequence[NodeConfig]
 ) -> Iterator[ProviderError]:
-    """Each size is to be had in a zone that it may be in; the scheduler's is everybody's."""
+    """Check that each group's sizes are offered in its zones; workers stay in the scheduler's zone."""
     vpc_zones = list(find_network(client, settings).subnets)
     unknown = dict.fromkeys(z for config in configs for z in config.zones if z not in vpc_zones)
-    for zone in unknown:  # once, although `zones` under [defaults] is everybody's
+    for zone in unknown:  # once, although `zones` under [defaults] applies to every group
         groups = ", ".join(config.group for config in configs if zone in config.zones)
-        yield _make_rejection(
-            f"{groups}: there is no subnet in a zone {zone!r}",
-            f"Name in `zones` some that have subnets: {', '.join(vpc_zones)}.",
+        yield rejection(
+            f"{groups}: the VPC has no subnet in zone {zone!r}",
+            f"In `zones`, list only zones with subnets: {', '.join(vpc_zones)}.",
         )
     offered = find_offers(client, configs)
     for config in configs:
         sizes.describe(client, config.size)
         zones = [zone for zone in config.zones or vpc_zones if zone in vpc_zones]
         if zones and not any(zone in offered[size] for size in config.size for zone in zones):
-            yield _make_rejection(
-                f"{config.group}: {' and '.join(config.size)} can't be had in {', '.join(zones)}",
-                f"AWS offers it in {_list_zones(offered, config.size)}: name other `zones`, or another "
-                "`size`.",
+            verb = "is" if len(config.size) == 1 else "are"
+            yield rejection(
+                f"{config.group}: {' and '.join(config.size)} {verb} not offered in "
+                f"{', '.join(zones)}",
+                f"Choose another `size`, or other `zones`: {_list_zones(offered, config.size)}.",
             )
     scheduler = [config for config in configs if config.group == SCHEDULER]
     colocated = [c for c in configs if not c.zones or c.group == SCHEDULER]
@@ -79,17 +76,17 @@ def _check_zones(
         )
     ):
         listed = "; ".join(f"{c.group}: {_list_zones(offered, c.size)}" for c in colocated)
-        yield _make_rejection(
-            "no zone has a size for every group, and workers stay in the scheduler's zone",
-            f"AWS offers them in: {listed}. Name `zones` for the groups that may be elsewhere; "
-            "traffic between zones costs money.",
+        yield rejection(
+            "no zone offers a size for every group, but workers run in the scheduler's zone",
+            f"Zones that offer the sizes of {listed}. Set `zones` for the groups that may run in "
+            "another zone (traffic between zones costs money), or choose other sizes.",
         )
 
 
 def find_offers(client: Client, configs: Sequence[NodeConfig]) -> dict[str, set[str]]:
-    """In which zones the sizes of these configs are offered; asked once in a process."""
+    """Return the zones that offer each size of these configs."""
     names = sorted({size for config in configs for size in config.size})
-    return client.get_cached(f"offers {names}", lambda: sizes.find_zones(client, names))
+    return client.cache.get(f"offers {names}", lambda: sizes.find_zones(client, names))
 
 
 def _list_zones(offered: dict[str, set[str]], names: Sequence[str]) -> str:
@@ -101,34 +98,33 @@ def _check_image(client: Client, config: NodeConfig) -> Iterator[ProviderError]:
         return
     found = image.describe(client, config.image)
     environment = config.environment
-    brings_dask = (
+    installs_dask = (
         environment.packages
         or environment.docker
         or environment.setup
         or environment.requirements is not None
     )
-    if found.owner == image.DEBIAN and not brings_dask:
-        yield _make_rejection(
-            "Debian's image has no Dask, and [environment] installs none",
-            'Write packages = "client" there, for what this Python has, or a list of packages, or '
-            "`docker`; or name an `image` that has it all.",
+    if found.owner == image.DEBIAN and not installs_dask:
+        yield rejection(
+            "Debian's image has no Dask, and [environment] does not install it",
+            'Under [environment], write packages = "client" for the packages of this Python, or a '
+            "list of packages, or `docker`. Or set `image` to an image with Dask.",
         )
     arch = sizes.find_arch(client, config.size)
     if found.arch != arch:
-        yield _make_rejection(
-            f"{config.group}: the image {found.id} is for {found.arch}, and "
-            f"{config.size[0]} is {arch}",
-            "Name an `image` or a `size` of the other architecture.",
+        yield rejection(
+            f"{config.group}: image {found.id} is for {found.arch}, but {config.size[0]} is {arch}",
+            "Choose an `image` and a `size` of the same architecture.",
         )
     if config.disk and config.disk < found.disk:
-        yield _make_rejection(
-            f"{config.group}: the image {found.id} needs a disk of {found.disk // GIB} GiB",
-            f'Write disk = "{found.disk // GIB} GiB", or more, or leave it out.',
+        yield rejection(
+            f"{config.group}: image {found.id} needs a disk of {found.disk // GIB} GiB",
+            f'Write disk = "{found.disk // GIB} GiB" or more, or remove `disk`.',
         )
     if config.disk and config.disk > MAX_DISK:
-        yield _make_rejection(
+        yield rejection(
             f"{config.group}: EC2 has no disk larger than {MAX_DISK // GIB:,} GiB",
-            "Write a smaller `disk`, or leave it out: it is the image's then.",
+            "Reduce `disk`, or remove it to use the image's disk size.",
         )
 
 
@@ -137,12 +133,14 @@ def _check_key_pairs(client: Client, configs: Sequence[NodeConfig]) -> Iterator[
         with client.translate_errors():
             keys = sorted(pair["KeyName"] for pair in client.ec2.describe_key_pairs()["KeyPairs"])
         if name not in keys:
-            matches = get_close_matches(name, keys, 1)
-            suggestion = f"Did you mean {matches[0]!r}? " if matches else ""
-            yield _make_rejection(
+            advice = [
+                suggest(name, keys, limit=1),
+                f"Key pairs here: {', '.join(keys) or 'none'}.",
+                "Correct `key_name` under [provider], or remove it.",
+            ]
+            yield rejection(
                 f"there is no key pair {name!r} in {client.region}",
-                f"{suggestion}Key pairs here: {', '.join(keys) or 'none'}. Put `key_name` under "
-                "[provider] right, or leave it out.",
+                " ".join(part for part in advice if part),
             )
 
 
@@ -162,28 +160,29 @@ def _check_security_groups(
     vpc = find_network(client, settings).vpc
     for group in group_ids:
         if group not in vpcs:
-            yield _make_rejection(
+            yield rejection(
                 f"there is no security group {group} in {client.region}",
-                "Put `security_groups` under [provider] right, or leave it out: one is made then.",
+                "Correct `security_groups` under [provider], or remove it: planapply then creates "
+                "a group for the cluster.",
             )
         elif vpcs[group] != vpc:
-            yield _make_rejection(
-                f"the security group {group} is of {vpcs[group]}, and the VMs will be in {vpc}",
-                "Name a group of that VPC, or write `vpc` or `subnets` under [provider].",
+            yield rejection(
+                f"security group {group} belongs to {vpcs[group]}, but the VMs run in {vpc}",
+                "Choose a security group of that VPC, or set `vpc` or `subnets` under [provider].",
             )
 
 
 def _check_tags(configs: Sequence[NodeConfig]) -> Iterator[ProviderError]:
     for config in configs:
         if len(config.tags) > MAX_TAGS - OWN_TAGS:
-            yield _make_rejection(
-                f"{config.group} has {len(config.tags)} tags, and EC2 takes {MAX_TAGS} a VM, of "
-                f"which planapply needs {OWN_TAGS}",
-                "Leave some out.",
+            yield rejection(
+                f"{config.group} has {len(config.tags)} tags, but EC2 allows {MAX_TAGS} per VM and "
+                f"planapply needs {OWN_TAGS} of them",
+                f"Remove tags until at most {MAX_TAGS - OWN_TAGS} are left.",
             )
         for key in config.tags:
             if key.lower().startswith("aws:"):
-                yield _make_rejection(f"the tag {key!r} is reserved by AWS", "Use another key.")
+                yield rejection(f"tag {key!r} is reserved by AWS", "Use another key.")
 
 
 def _check_open_networks(
@@ -192,25 +191,21 @@ def _check_open_networks(
     wide_networks = [
         text
         for text in settings.allow_from
-        if text != "me" and _count_addresses(text) >= WIDE_NETWORK_SIZE and not _is_private(text)
+        if text != ME and _count_addresses(text) >= WIDE_NETWORK_SIZE and not _is_private(text)
     ]
     if wide_networks and any(config.security == "none" for config in configs):
-        yield _make_rejection(
-            f'allow_from lets {", ".join(wide_networks)} in, and with security = "none" whoever reaches '
-            "the scheduler can run code on every node",
-            'Write security = "tls" under [cluster], or smaller networks.',
+        yield rejection(
+            f'allow_from allows {", ".join(wide_networks)}, and with security = "none" anyone who '
+            "reaches the scheduler can run code on every node",
+            'Write security = "tls" under [cluster], or allow smaller networks.',
         )
 
 
 def _count_addresses(text: str) -> int:
     network = ipaddress.ip_network(text)
-    # An IPv6 site has a /48 or smaller: count as if the rest were one.
+    # An IPv6 site has a /48 or smaller, so each /48 counts as one address.
     return network.num_addresses if network.version == 4 else 1 << max(0, 48 - network.prefixlen)
 
 
 def _is_private(text: str) -> bool:
     return ipaddress.ip_network(text).is_private and text not in ("0.0.0.0/0", "::/0")
-
-
-def _make_rejection(summary: str, detail: str) -> ProviderError:
-    return ProviderError(ErrorKind.REJECTED, summary, detail)

@@ -1,10 +1,9 @@
-"""The cheapest sizes that have what is asked for."""
+"""Choice of the cheapest sizes that meet a spec's requirements."""
 
 from math import inf
 from typing import TYPE_CHECKING
 
-from planapply.model.node import Requirements
-from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import GIB, Requirements, rejection
 from planapply_ec2 import sizes
 from planapply_ec2.client import Client
 from planapply_ec2.price import find_on_demand_price
@@ -17,15 +16,14 @@ MAX_CHOICES = 3
 MAX_PRICE_RATIO = 2.0  # times
 CPU_COUNTS: tuple[int, ...] = (1, 2, 4, 8, 12, 16, 24, 32, 36, 40, 48, 64, 72, 96, 112, 128)
 CPU_COUNTS += (176, 180, 192, 224, 256, 384, 448, 768, 896)
-GIB = 1 << 30
 
 
 def choose(client: Client, requirements: Requirements) -> list[str]:
-    """The names of the cheapest sizes that fit, cheapest first.
+    """Return the names of the cheapest sizes that fit, cheapest first.
 
-    Left out are burstable and flex sizes, which slow down under load, older generations, bare
-    metal, and, unless GPUs are asked for, sizes with accelerators. With no `arch` it is x86_64,
-    which most binary packages are made for.
+    Excluded are burstable and flex sizes, which slow down under load, older generations, bare
+    metal, and, unless GPUs are required, sizes with accelerators. The default of `arch` is x86_64,
+    because most binary packages are built for it.
     """
     if requirements == Requirements():
         return [sizes.pick_default(client)]
@@ -33,10 +31,9 @@ def choose(client: Client, requirements: Requirements) -> list[str]:
         size for size in sizes.find(client, _filters(requirements)) if _fits(size, requirements)
     ]
     if not fitting:
-        raise ProviderError(
-            ErrorKind.REJECTED,
+        raise rejection(
             f"no size in {client.region} has {_describe(requirements)}",
-            "Ask for less, or name a `size`.",
+            "Reduce the requirements, or name a `size`.",
         )
     prices = {
         size.name: find_on_demand_price(size.name, client.region).usd_per_hour for size in fitting
@@ -47,13 +44,13 @@ def choose(client: Client, requirements: Requirements) -> list[str]:
         return (usd is None, usd or 0.0, size.cpus, size.memory, size.name)
 
     best = [size.name for size in sorted(fitting, key=sort_key)[:MAX_CHOICES]]
-    # What stands in where the first is short is not much dearer, and its price is known.
+    # An alternative to the first size has a known price that is not much higher.
     max_price = MAX_PRICE_RATIO * (prices[best[0]] or 0.0)
     return [best[0], *(name for name in best[1:] if (prices[name] or inf) < max_price)]
 
 
 def _filters(requirements: Requirements) -> "list[FilterTypeDef]":
-    """What EC2 itself can leave out, so that there are fewer pages to ask for."""
+    """Return filters that EC2 itself can apply, so that there are fewer pages to read."""
     filters: list[FilterTypeDef] = [
         {"Name": "current-generation", "Values": ["true"]},
         {"Name": "bare-metal", "Values": ["false"]},

@@ -1,24 +1,23 @@
-"""AWS's clients, made when first needed; each call once, its failures in the port's classes."""
+"""AWS clients, created on first use; failures become ProviderErrors, and nothing is retried."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from planapply.providerkit import LookupCache
 from planapply_ec2 import errors
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
-T = TypeVar("T")
-
-# The fleet retries, and knows what a lost answer means: botocore's own retries would hide it.
+# The fleet retries, and handles lost responses: botocore's own retries would hide them.
 CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=10,
@@ -29,12 +28,12 @@ CONFIG = Config(
 
 
 class Client:
-    """One account and region, from a profile, a region, or what AWS's usual places say."""
+    """One account and region: from a profile and region, or from AWS's usual sources."""
 
     def __init__(self, profile: str | None, region: str | None) -> None:
-        self._lock = threading.RLock()
+        self.cache = LookupCache()
+        self._lock = threading.Lock()
         self._has_answered = False
-        self._cache: dict[str, Any] = {}
         self._region = region or ""
         with self._translate_sdk_errors():
             self._session = boto3.Session(profile_name=profile, region_name=region)
@@ -42,35 +41,35 @@ class Client:
 
     @property
     def region(self) -> str:
-        """Its name; raises ProviderError where none is set."""
+        """Name of the region; raises ProviderError if none is set."""
         return self.ec2.meta.region_name
 
     @cached_property
     def ec2(self) -> "EC2Client":
-        """For use within `translate_errors`."""
+        """Client for use within `translate_errors`."""
         return self._make_client("ec2")  # type: ignore[no-any-return]
 
     @cached_property
     def sts(self) -> Any:
-        """For use within `translate_errors`."""
+        """Client for use within `translate_errors`."""
         return self._make_client("sts")
 
     @cached_property
     def ssm(self) -> Any:
-        """For use within `translate_errors`."""
+        """Client for use within `translate_errors`."""
         return self._make_client("ssm")
 
     def _make_client(self, service: str) -> Any:
         make_client: Callable[..., Any] = self._session.client
-        with self._lock, self._translate_sdk_errors():  # a session is not for many threads
+        with self._lock, self._translate_sdk_errors():  # a session is not thread-safe
             client = make_client(service, config=CONFIG)
-        # A page that happens to be XML would pass for an answer in which nothing is.
+        # Otherwise a web page that happens to be XML would pass for an empty response.
         client.meta.events.register("after-call", errors.reject_web_page)
         return client
 
     @contextmanager
     def translate_errors(self, *, writes: bool = False) -> Iterator[None]:
-        """Around a call: its failure becomes a ProviderError; `writes`: it may change something."""
+        """Translate the failure of a call to a ProviderError; `writes`: it may change something."""
         with self._translate_sdk_errors(writes=writes):
             yield
         self._has_answered = True
@@ -89,16 +88,8 @@ class Client:
         except ResponseParserError as error:
             raise errors.from_web_page(str(error), writes=writes, region=self._region) from error
 
-    def get_cached(self, key: str, compute: Callable[[], T]) -> T:
-        """What `compute` gave the first time in this process, for facts that don't move in an apply."""
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = compute()
-            value: T = self._cache[key]
-            return value
-
     def identity(self) -> dict[str, str]:
-        """The account and region that all of this is about."""
+        """Return the account and region."""
         with self.translate_errors():
             account = str(self.sts.get_caller_identity()["Account"])
         return {"account": account, "region": self.region}

@@ -1,4 +1,4 @@
-"""What a VM printed, and what it was told at its boot."""
+"""Console output and user data of a VM."""
 
 import base64
 import gzip
@@ -6,18 +6,18 @@ import zlib
 
 from botocore.exceptions import ClientError
 
+from planapply.providerkit import last_lines
 from planapply_ec2.client import Client
-
-_NOT_FOUND_CODES = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
+from planapply_ec2.errors import VM_NOT_FOUND_CODES, code_of
 
 
 def console(client: Client, id: str, lines: int) -> str:
-    """The last lines of its console; EC2 keeps 64 KB, for about an hour after its end."""
-    text = _read_output(client, id, latest=True)
-    if not text:
-        text = _read_output(client, id, latest=False)
-    all_lines = text.splitlines(keepends=True)
-    return "".join(all_lines[-lines:]) if lines else ""
+    """Return the last lines of the console output.
+
+    EC2 keeps 64 KB, until about an hour after the VM was terminated.
+    """
+    text = _read_output(client, id, latest=True) or _read_output(client, id, latest=False)
+    return last_lines(text, lines)
 
 
 def _read_output(client: Client, id: str, *, latest: bool) -> str:
@@ -26,19 +26,19 @@ def _read_output(client: Client, id: str, *, latest: bool) -> str:
             answer = client.ec2.get_console_output(InstanceId=id, Latest=latest)
             return answer.get("Output", "").replace("\r\n", "\n")
         except ClientError as error:
-            # `Latest` is for running VMs of newer kinds only.
-            if latest or error.response.get("Error", {}).get("Code") in _NOT_FOUND_CODES:
+            # Only running VMs of newer types support `Latest`.
+            if latest or code_of(error) in VM_NOT_FOUND_CODES:
                 return ""
             raise
 
 
 def secrets(client: Client, id: str) -> str:
-    """The VM's user data, in which the cluster's key stands; empty where there is none."""
+    """Return the VM's user data, which has the cluster's key; empty if it has no user data."""
     with client.translate_errors():
         try:
             answer = client.ec2.describe_instance_attribute(InstanceId=id, Attribute="userData")
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _NOT_FOUND_CODES:
+            if code_of(error) in VM_NOT_FOUND_CODES:
                 return ""
             raise
     data = base64.b64decode(answer.get("UserData", {}).get("Value", ""))

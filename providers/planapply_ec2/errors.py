@@ -1,7 +1,6 @@
-"""What AWS's error codes mean for the fleet, and what the user can do."""
+"""Meaning of AWS's error codes for the fleet, and advice for the user."""
 
 import re
-from difflib import get_close_matches
 from typing import Any
 
 from botocore import exceptions as aws
@@ -9,8 +8,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import excerpt_web_page, is_web_page, rejection, suggest
 
-# From "Error codes for the Amazon EC2 API" and "Request throttling"; STS's and SSM's among them.
+GROUP_NOT_FOUND = "InvalidGroup.NotFound"
+VM_NOT_FOUND_CODES = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
+
+# From "Error codes for the Amazon EC2 API" and "Request throttling", with those of STS and SSM.
 CODES_BY_KIND: dict[ErrorKind, frozenset[str]] = {
     ErrorKind.THROTTLED: frozenset(
         {
@@ -22,9 +25,9 @@ CODES_BY_KIND: dict[ErrorKind, frozenset[str]] = {
             "SlowDown",
         }
     ),
-    # What was made a moment ago may not be seen yet; what is wrong in the spec, `check` has told.
+    # A new resource may not be visible yet; errors in the spec were reported by `check`.
     ErrorKind.UNAVAILABLE: frozenset(
-        {"DependencyViolation", "InvalidGroup.NotFound", "InvalidInstanceID.NotFound"}
+        {"DependencyViolation", GROUP_NOT_FOUND, "InvalidInstanceID.NotFound"}
     ),
     ErrorKind.CAPACITY: frozenset(
         {
@@ -78,78 +81,88 @@ CODES_BY_KIND: dict[ErrorKind, frozenset[str]] = {
 }
 _KIND_BY_CODE = {code: kind for kind, codes in CODES_BY_KIND.items() for code in codes}
 
-_ADVICE_EXPIRED = (
-    "The credentials have expired. Log in again (for SSO: aws sso login), then repeat this."
-)
+_ADVICE_EXPIRED = "The credentials have expired. Log in again (for SSO: aws sso login), then retry."
 _ADVICE_CREDENTIALS = (
-    "AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE or `profile` "
-    "under [provider], and that the account has this region enabled."
+    "AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE, or `profile` "
+    "under [provider], and that this region is enabled for the account."
+)
+_ADVICE_PERMISSION = (
+    "Ask an administrator to allow this to your user or role; docs/ec2-iam.md has a sufficient "
+    "policy."
 )
 _ADVICE_QUOTA = (
-    "Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`)."
+    "Request an increase in AWS's Service Quotas, or choose another size, region, or market "
+    "(`spot`)."
 )
 ADVICE_CAPACITY = (
-    "Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more "
-    "`zones`, which replaces the group's nodes that run."
+    "Try again later, or add sizes to `size` (nodes whose size stays in the list are kept), or add "
+    "`zones`, which replaces the group's running nodes."
 )
 ADVICE: dict[str, str] = {
-    "UnauthorizedOperation": "Somebody must allow it to your user or role; the policy that is "
-    "enough stands in planapply's docs, docs/ec2-iam.md.",
-    "AccessDenied": "Somebody must allow it to your user or role; see docs/ec2-iam.md.",
-    "AccessDeniedException": "Somebody must allow it to your user or role; see docs/ec2-iam.md.",
+    "UnauthorizedOperation": _ADVICE_PERMISSION,
+    "AccessDenied": _ADVICE_PERMISSION,
+    "AccessDeniedException": _ADVICE_PERMISSION,
     "ExpiredToken": _ADVICE_EXPIRED,
     "ExpiredTokenException": _ADVICE_EXPIRED,
-    "RequestExpired": f"{_ADVICE_EXPIRED} If they have not, this machine's clock is wrong.",
+    "RequestExpired": f"{_ADVICE_EXPIRED} Otherwise, correct this machine's clock.",
     "AuthFailure": _ADVICE_CREDENTIALS,
     "AuthFailure.ServiceLinkedRoleCreationNotPermitted": "An account's first spot VM needs a role "
-    "that AWS makes for it: somebody must allow you iam:CreateServiceLinkedRole, or launch one.",
+    "that AWS creates. Ask an administrator to allow you iam:CreateServiceLinkedRole, or to launch "
+    "a spot VM once.",
     "InvalidClientTokenId": _ADVICE_CREDENTIALS,
     "UnrecognizedClientException": _ADVICE_CREDENTIALS,
-    "SignatureDoesNotMatch": "The secret key does not belong to the access key, or this machine's "
-    "clock is wrong.",
-    "Blocked": "AWS has blocked the account; its support says why.",
-    "PendingVerification": "AWS is still verifying the account in this region; wait and try again.",
-    "OptInRequired": "Enable the region, or the image's product, for your account in AWS's "
-    "console.",
+    "SignatureDoesNotMatch": "Check that the secret key belongs to the access key, and that this "
+    "machine's clock is correct.",
+    "Blocked": "AWS has blocked the account. Contact AWS Support.",
+    "PendingVerification": "AWS is still verifying the account in this region. Try again later.",
+    "OptInRequired": "Enable the region, or subscribe to the image's product, in the AWS console.",
     "VcpuLimitExceeded": _ADVICE_QUOTA,
     "InstanceLimitExceeded": _ADVICE_QUOTA,
-    "MaxSpotInstanceCountExceeded": f'{_ADVICE_QUOTA} With spot = "prefer" on-demand VMs are taken then.',
+    "MaxSpotInstanceCountExceeded": f'{_ADVICE_QUOTA} With spot = "prefer", planapply launches '
+    "on-demand VMs instead.",
     "InsufficientInstanceCapacity": ADVICE_CAPACITY,
-    "InsufficientFreeAddressesInSubnet": "Name other `subnets` under [provider].",
-    "Unsupported": "Name other `zones` or another `size`, which replaces the group's nodes that run.",
-    "SpotMaxPriceTooLow": 'Try later, or set spot = "prefer" for on-demand VMs then.',
-    "SecurityGroupLimitExceeded": "Remove some, or name one in `security_groups` under [provider].",
-    "InvalidGroup.NotFound": "One that planapply has made and somebody removed, the next apply makes "
-    "again.",
-    "DependencyViolation": "A VM or a network interface that planapply has not made is in it: take it "
-    "out in AWS's console, then repeat this.",
-    "InvalidAMIID.NotFound": "Name an `image` of this region that your account may use.",
-    "InvalidKeyPair.NotFound": "Name a `key_name` of this region, or leave it out.",
-    "OperationNotPermitted": "Somebody has protected it from its end; take the protection off in "
-    "AWS's console.",
+    "InsufficientFreeAddressesInSubnet": "Choose other `subnets` under [provider].",
+    "Unsupported": "Choose other `zones` or another `size`; this replaces the group's running nodes.",
+    "SpotMaxPriceTooLow": 'Try again later, or set spot = "prefer" to use on-demand VMs instead.',
+    "SecurityGroupLimitExceeded": "Delete unused security groups, or name an existing one in "
+    "`security_groups` under [provider].",
+    GROUP_NOT_FOUND: "If it is the cluster's own security group, run apply again to create it.",
+    "DependencyViolation": "A VM or network interface that planapply did not create uses it. Detach "
+    "it in the AWS console, then retry.",
+    "InvalidAMIID.NotFound": "Choose an `image` of this region that your account may use.",
+    "InvalidKeyPair.NotFound": "Choose a `key_name` of this region, or remove it.",
+    "OperationNotPermitted": "The VM has termination protection. Disable it in the AWS console.",
 }
 
 
 def classify(code: str, status: int, *, writes: bool) -> ErrorKind:
-    """What an error code means; `writes`: whether the call may have changed something."""
+    """Return the kind of an error code; `writes`: whether the call may have changed something."""
     if kind := _KIND_BY_CODE.get(code):
         return kind
     if status >= 500:
-        # AWS promises nothing of a call that failed on its side.
+        # AWS does not say what a call that failed on its side has done.
         return ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
     return ErrorKind.REJECTED
 
 
+def code_of(error: ClientError) -> str:
+    """Return the error code in AWS's response."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
 def from_client_error(error: ClientError, *, writes: bool) -> ProviderError:
-    """AWS has answered, and said no."""
-    answer, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-    code, message = answer.get("Code", "?"), answer.get("Message", "")
-    kind = classify(code, int(meta.get("HTTPStatusCode", 0)), writes=writes)
-    # The encoded part says nothing to a person, and fills a screen.
+    """Return the ProviderError for a response of AWS that is an error."""
+    code = code_of(error)
+    message = error.response.get("Error", {}).get("Message", "")
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    # The encoded part is long, and not readable.
     message = re.sub(r"\s*Encoded authorization failure message:.*", "", message, flags=re.DOTALL)
-    summary = f"{error.operation_name}: {message or code}".rstrip(".")
+    message = f"{message.rstrip('.')} ({code})" if message else code or "unknown error"
     return ProviderError(
-        kind, summary if code in summary else f"{summary} ({code})", ADVICE.get(code, "")
+        classify(code, status, writes=writes),
+        f"{error.operation_name}: {message}",
+        ADVICE.get(code, ""),
+        code=code,
     )
 
 
@@ -170,95 +183,96 @@ _NOT_SENT = (aws.EndpointConnectionError, aws.ConnectTimeoutError, aws.ProxyConn
 def from_sdk_error(
     error: BotoCoreError, *, writes: bool, has_answered: bool, region: str
 ) -> ProviderError:
-    """There is no answer; `has_answered`: whether AWS has answered this process before."""
+    """Return the ProviderError for a call without a response.
+
+    `writes`: whether it may have changed something; `has_answered`: whether AWS has responded to
+    this process before.
+    """
     text = str(error).rstrip(".")
     if isinstance(error, aws.ProfileNotFound):
         return _missing_profile_error(text)
     if isinstance(error, _CREDENTIALS):
         return ProviderError(
             ErrorKind.UNAUTHORIZED,
-            f"there are no AWS credentials to use: {text}",
+            f"cannot find AWS credentials: {text}",
             "Set AWS_PROFILE or `profile` under [provider], log in (aws sso login, aws configure), "
-            "or run this where a role gives them.",
+            "or run planapply where a role provides them.",
         )
     if isinstance(error, aws.NoRegionError):
-        return ProviderError(
-            ErrorKind.REJECTED,
+        return rejection(
             "no AWS region is set",
-            'Write region = "eu-west-1", or another, under [provider], or set AWS_REGION.',
+            'Write region = "eu-west-1" (or another) under [provider], or set AWS_REGION.',
         )
     if isinstance(error, aws.InvalidRegionError):
         return unknown_region_error(region)
     if isinstance(error, aws.SSLError):
-        return ProviderError(
-            ErrorKind.REJECTED,
-            f"AWS's certificate can't be verified: {text}",
-            "If a proxy inspects this network, set AWS_CA_BUNDLE to its certificates.",
+        return rejection(
+            f"cannot verify AWS's certificate: {text}",
+            "If a proxy inspects this network, set AWS_CA_BUNDLE to the proxy's certificates.",
         )
     if isinstance(error, _NOT_SENT):
         if has_answered:
             return ProviderError(ErrorKind.UNAVAILABLE, text)
         if not is_known_region(region):
             return unknown_region_error(region)
-        return ProviderError(
-            ErrorKind.REJECTED,
-            f"AWS can't be reached from here: {text}",
-            "Is this machine online? Behind a proxy, set HTTPS_PROXY.",
+        return rejection(
+            f"cannot reach AWS: {text}",
+            "Check that this machine is online. Behind a proxy, set HTTPS_PROXY.",
         )
     if isinstance(error, aws.HTTPClientError | aws.IncompleteReadError):
         return ProviderError(
             ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE,
-            f"AWS's answer was lost: {text}",
+            f"AWS's response was lost: {text}",
         )
-    return ProviderError(ErrorKind.REJECTED, text)
+    return rejection(text)
 
 
 def reject_web_page(http_response: Any, **_: object) -> None:
-    """Raise ResponseParserError for a web page, which no service of AWS's answers with."""
-    if "text/html" in http_response.headers.get("Content-Type", "").lower():
+    """Raise ResponseParserError for a web page: no AWS service responds with one."""
+    if is_web_page(http_response.headers.get("Content-Type", "")):
         raise ResponseParserError(http_response.text)
 
 
 def from_web_page(text: str, *, writes: bool, region: str) -> ProviderError:
-    """Something has answered that is not AWS, or not as AWS does; `text` holds what it said."""
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    # botocore quotes it as bytes, behind words of its own.
+    """Return the ProviderError for a response that is not AWS's; `text` contains it."""
+    # botocore quotes it as bytes, after a message of its own.
     page = text.rpartition("may succeed:\nb")[2].strip("'\"").replace(r"\n", " ")
-    excerpt = " ".join(re.sub(r"<[^>]*>", " ", title[1] if title else page).split())
     return ProviderError(
         ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE,
-        f"what answered for AWS's region {region!r} is a proxy or another server, by its words: "
-        f"{excerpt[:80]}",
-        "Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under "
-        "[provider] another one than you mean?",
+        f"unexpected response for region {region!r}, possibly from a proxy: "
+        f"{excerpt_web_page(page)}",
+        "Check HTTPS_PROXY, AWS_ENDPOINT_URL, and `region` under [provider].",
     )
 
 
 def _missing_profile_error(text: str) -> ProviderError:
     import boto3
 
-    # Without the environment's AWS_PROFILE, which may be the one that is missing.
+    # Not with the environment's AWS_PROFILE, which may be the missing one.
     profiles = boto3.session.Session().available_profiles
     return ProviderError(
         ErrorKind.UNAUTHORIZED,
         text[:1].lower() + text[1:],
-        f"Your AWS configuration has: {', '.join(sorted(profiles)) or 'no profile'}. Put `profile` "
-        "under [provider], or AWS_PROFILE, right.",
+        f"Correct `profile` under [provider], or AWS_PROFILE. Profiles in your AWS configuration: "
+        f"{', '.join(sorted(profiles)) or 'none'}.",
     )
 
 
 def is_known_region(region: str) -> bool:
-    """Whether this version of boto3 knows that region."""
+    """Return whether this version of boto3 knows the region."""
     return region in _list_regions()
 
 
 def unknown_region_error(region: str) -> ProviderError:
-    """Most often a slip of the finger."""
-    matches = get_close_matches(region, _list_regions(), 1)
-    return ProviderError(
-        ErrorKind.REJECTED,
+    """Return the error for a region that does not exist, most often a typing error."""
+    return rejection(
         f"there is no AWS region {region!r}",
-        f"Did you mean {matches[0]!r}?" if matches else "AWS's pages list its regions.",
+        suggest(
+            region,
+            _list_regions(),
+            "AWS's documentation lists the regions and their names.",
+            limit=1,
+        ),
     )
 
 

@@ -1,9 +1,9 @@
-"""What exists: one paginated call for any number of VMs."""
+"""Discovery of VMs: one paginated call for any number of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from planapply.model.node import TAG_CLUSTER, VM
+from planapply.providerkit import TAG_CLUSTER, VM
 from planapply_ec2.client import Client
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ PAGE = 1000
 _STATUS: dict[str, Literal["pending", "running", "stopping"]] = {
     "pending": "pending",
     "running": "running",
-    # We never stop a VM: one that somebody has stopped does no work, and is replaced.
+    # planapply never stops a VM; a VM that a user has stopped does no work, and is replaced.
     "shutting-down": "stopping",
     "stopping": "stopping",
     "stopped": "stopping",
@@ -21,12 +21,12 @@ _STATUS: dict[str, Literal["pending", "running", "stopping"]] = {
 
 
 def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
-    """Every VM that carries all of `tags` and is not terminated."""
+    """Return every VM that has all of `tags` and is not terminated."""
     return _find(client, make_tag_filters(tags))
 
 
 def list_vms(client: Client) -> list[VM]:
-    """Every VM of planapply's in this account and region."""
+    """Return every VM of planapply in this account and region."""
     return _find(client, [{"Name": "tag-key", "Values": [TAG_CLUSTER]}])
 
 
@@ -45,17 +45,17 @@ def _find(client: Client, filters: "Sequence[FilterTypeDef]") -> list[VM]:
 
 
 def make_tag_filters(tags: Mapping[str, str]) -> "list[FilterTypeDef]":
-    """For a Describe call."""
+    """Return filters for a Describe call."""
     return [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
 
 
 def parse_tags(tags: "Sequence[TagTypeDef]") -> dict[str, str]:
-    """From AWS's list."""
+    """Return the tags in AWS's list."""
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
 def parse_vm(instance: "InstanceTypeDef") -> VM:
-    """As RunInstances and DescribeInstances give it."""
+    """Return the VM in a response of RunInstances or DescribeInstances."""
     return VM(
         id=instance["InstanceId"],
         status=_STATUS[instance["State"]["Name"]],

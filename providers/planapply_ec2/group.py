@@ -1,4 +1,4 @@
-"""The security group that is made for a cluster: its VMs among themselves, few others."""
+"""Security group of a cluster: its VMs may reach each other, and few networks the scheduler."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from planapply.model.node import (
-    DEFAULT_DASHBOARD_PORT,
-    DEFAULT_PORT,
+from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import (
+    ME,
     TAG_CLUSTER,
     TAG_LINEAGE,
     TAG_PREFIX,
     NodeConfig,
+    Resource,
+    Rule,
+    allow_network,
+    client_rules,
+    scheduler_ports,
+    user_tags,
 )
-from planapply.model.state import Resource
-from planapply.provider import ErrorKind, ProviderError
 from planapply_ec2.address import detect_own_network
 from planapply_ec2.client import Client
+from planapply_ec2.errors import GROUP_NOT_FOUND, code_of
 from planapply_ec2.find import make_tag_filters, parse_tags
-from planapply_ec2.settings import ME, parse_network
 from planapply_ec2.terminate import retag
 
 if TYPE_CHECKING:
@@ -28,39 +32,22 @@ if TYPE_CHECKING:
 
 RESOURCE_NAME, RESOURCE_KIND = "security-group", "security group"
 SSH = 22
-_NOT_FOUND = "InvalidGroup.NotFound"
-_RESERVED_PREFIXES = (TAG_PREFIX, "aws:")
-Rule = tuple[str, int, int, str]
-"""Protocol, first and last port, and who: a network or a group's id."""
 
 
 def required_resources(config: NodeConfig, allow_from: Iterable[str]) -> dict[str, Resource]:
-    """The group that a cluster with this scheduler needs; none if it is given groups."""
+    """Return the group for a cluster with this scheduler; none if the settings name groups."""
     if config.provider.get("security_groups"):
         return {}
-    ports = [config.options.get("port") or DEFAULT_PORT, _dashboard_port(config.options)]
-    if config.provider.get("key_name"):
-        ports.append(SSH)
-    detail = {
-        "allow_from": list(allow_from),
-        "ports": [port for port in ports if port],
-        "tags": dict(config.tags),
-    }
+    ports = scheduler_ports(config.options) + ([SSH] if config.provider.get("key_name") else [])
+    detail = {"allow_from": list(allow_from), "ports": ports, "tags": dict(config.tags)}
     return {RESOURCE_NAME: Resource(kind=RESOURCE_KIND, detail=detail)}
 
 
-def _dashboard_port(options: Mapping[str, Any]) -> int | None:
-    if options.get("dashboard") is False:
-        return None
-    port = str(options.get("dashboard_address") or DEFAULT_DASHBOARD_PORT).rpartition(":")[2]
-    return int(port) if port.isdigit() else DEFAULT_DASHBOARD_PORT
-
-
 def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-    """Make the group, or find the one with planapply's `tags`; let in who shall be, and tag it.
+    """Create the group, or find the one with planapply's `tags`; update its rules and tags.
 
-    `detail["me"]` is kept once it is known, and so is what `allow` has added. `detail["tagged"]`
-    are the keys that were set: somebody else's tags stay.
+    `detail["me"]` is kept once it is known, and so are networks that `allow` has added.
+    `detail["tagged"]` has the keys that planapply has set: other tags are not changed.
     """
     detail = dict(resource.detail)
     if ME in detail["allow_from"] and ("me" not in detail or resource.id is None):
@@ -84,54 +71,46 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
 
 
 def allow(client: Client, resource: Resource, network: str | None) -> Resource:
-    """Let one more network in, by default this machine, as long as the cluster lasts.
+    """Allow one more network, by default this machine, for the life of the cluster.
 
-    One that is gone comes back without its id, for `prepare` to make again and let all of them in.
+    A group that does not exist any more is returned without its ID: `prepare` creates it again.
     """
-    try:
-        added = detect_own_network() if network in (None, ME) else parse_network(network)
-    except ValueError as error:
-        wrong, _, write = str(error).partition("\n")
-        raise ProviderError(ErrorKind.REJECTED, wrong, write) from error
-    allowed = [*resource.detail.get("allowed", [])]
-    if added not in allowed:
-        allowed.append(added)
-    detail = {**resource.detail, "allowed": allowed}
+    allowed = allow_network(
+        resource, detect_own_network() if network is None or network == ME else network
+    )
     group = str(resource.id)
     try:
-        rules = _make_rules(group, detail) - _make_rules(group, resource.detail)
+        rules = _make_rules(group, allowed.detail) - _make_rules(group, resource.detail)
         _change_rules(client, group, rules, ())
     except ProviderError as error:
-        if _NOT_FOUND not in error.summary:
+        if error.code != GROUP_NOT_FOUND:
             raise
-        return Resource(kind=RESOURCE_KIND, detail=detail)
-    return resource.model_copy(update={"detail": detail})
+        return Resource(kind=RESOURCE_KIND, detail=allowed.detail)
+    return allowed
 
 
 def find_resources(
     client: Client, tags: Mapping[str, str], allow_from: Collection[str]
 ) -> dict[str, Resource]:
-    """The group with these tags, and what its rules show of whom `allow_from` lets in."""
+    """Return the group with these tags, and the networks of `allow_from` that its rules allow."""
     found = _find_groups(client, tags)
     if not found:
         return {}
     tags = parse_tags(found[0].get("Tags", []))
-    user_tags = {
-        k: v for k, v in tags.items() if k != "Name" and not k.startswith(_RESERVED_PREFIXES)
-    }
+    set_tags = {k: v for k, v in user_tags(tags).items() if not k.startswith("aws:")}
     detail = {
         "vpc": found[0].get("VpcId"),
         **_infer_detail(_parse_rules(found[0]), allow_from),
-        "tags": user_tags,
-        "tagged": sorted(user_tags),
+        "tags": set_tags,
+        "tagged": sorted(set_tags),
     }
     return {RESOURCE_NAME: Resource(kind=RESOURCE_KIND, id=found[0]["GroupId"], detail=detail)}
 
 
 def _infer_detail(rules: Iterable[Rule], allow_from: Collection[str]) -> dict[str, Any]:
-    """What `prepare` was asked for, as far as these rules are what it makes.
+    """Return the details for which `prepare` would make these rules.
 
-    Without a network in them, nothing of ports is known.
+    Without a network in the rules, the ports are unknown.
     """
     by_network: dict[str, set[int]] = {}
     for protocol, first, last, source in rules:
@@ -139,12 +118,12 @@ def _infer_detail(rules: Iterable[Rule], allow_from: Collection[str]) -> dict[st
             by_network.setdefault(source, set()).add(first)
     if not by_network:
         return {"allow_from": []}
-    # Somebody's own rules, for another port, let nobody in to ours.
+    # Rules that a user added, for another port, do not allow access to these.
     port_counts = Counter(map(frozenset, by_network.values()))
     ports = max(port_counts, key=lambda ports: (port_counts[ports], len(ports)))
     networks = {source for source, open_ports in by_network.items() if open_ports >= ports}
     other_networks = sorted(networks.difference(allow_from))
-    # Of several hosts any may have been me: each stays let in, this one until `allow_from` changes.
+    # Any of several hosts may have been "me": all stay allowed, this one until `allow_from` changes.
     own_network = next((n for n in other_networks if ME in allow_from and _is_host(n)), None)
     detail: dict[str, Any] = {
         "allow_from": [n for n in allow_from if n in networks or (n == ME and own_network)],
@@ -161,12 +140,12 @@ def _is_host(network: str) -> bool:
 
 
 def cleanup(client: Client, resource: Resource) -> None:
-    """Remove the group; one that is in use raises an `unavailable` ProviderError."""
+    """Delete the group; raise an unavailable ProviderError if it is in use."""
     with client.translate_errors(writes=True):
         try:
             client.ec2.delete_security_group(GroupId=str(resource.id))
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != _NOT_FOUND:
+            if code_of(error) != GROUP_NOT_FOUND:
                 raise
 
 
@@ -188,13 +167,13 @@ def _create(client: Client, vpc: str, tags: Mapping[str, str]) -> str:
             )
             return answer["GroupId"]
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "InvalidGroup.Duplicate":
+            if code_of(error) != "InvalidGroup.Duplicate":
                 raise
-    # An earlier try has made it, and its tags were not seen yet.
+    # An earlier attempt has created it, and its tags were not visible yet.
     for group in _find_by_name(client, vpc, name):
         if parse_tags(group.get("Tags", [])).get(TAG_LINEAGE) == lineage:
             return group["GroupId"]
-    raise ProviderError(ErrorKind.UNAVAILABLE, f"the security group {name!r} can't be seen yet")
+    raise ProviderError(ErrorKind.UNAVAILABLE, f"security group {name!r} is not visible yet")
 
 
 def _find_by_name(client: Client, vpc: str, name: str) -> "list[SecurityGroupTypeDef]":
@@ -208,15 +187,7 @@ def _find_by_name(client: Client, vpc: str, name: str) -> "list[SecurityGroupTyp
 
 
 def _make_rules(group: str, detail: Mapping[str, Any]) -> set[Rule]:
-    networks = [detail.get("me") if n == ME else n for n in detail.get("allow_from", ())]
-    networks += detail.get("allowed", ())
-    internal_rules = {("-1", -1, -1, group)}
-    return internal_rules | {
-        ("tcp", port, port, network)
-        for network in networks
-        if network
-        for port in detail.get("ports", ())
-    }
+    return {("-1", -1, -1, group), *client_rules(detail)}
 
 
 def _parse_rules(group: "SecurityGroupTypeDef") -> set[Rule]:
@@ -233,7 +204,7 @@ def _parse_rules(group: "SecurityGroupTypeDef") -> set[Rule]:
 def _change_rules(
     client: Client, group: str, added: Iterable[Rule], removed: Iterable[Rule]
 ) -> None:
-    """Let in, then shut out; done already is success."""
+    """Add rules, then remove rules; a change that is done already is a success."""
     calls = (
         (client.ec2.authorize_security_group_ingress, added, "InvalidPermission.Duplicate"),
         (client.ec2.revoke_security_group_ingress, removed, "InvalidPermission.NotFound"),
@@ -244,12 +215,12 @@ def _change_rules(
                 try:
                     call(GroupId=group, IpPermissions=permissions)
                 except ClientError as error:
-                    if error.response.get("Error", {}).get("Code") != done_code:
+                    if code_of(error) != done_code:
                         raise
 
 
 def _batch_permissions(rules: Iterable[Rule]) -> "list[list[IpPermissionTypeDef]]":
-    """All in one call; none where there is nothing to do."""
+    """Return the permissions of all rules as one batch, or no batch without rules."""
     permissions = [_make_permission(rule) for rule in sorted(rules)]
     return [permissions] if permissions else []
 

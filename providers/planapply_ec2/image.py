@@ -1,10 +1,10 @@
-"""The image that VMs boot, unless the spec names one: a current one, chosen once."""
+"""Default image of VMs: the current one of its publisher, chosen once."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from planapply.model.node import NodeConfig
 from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import NodeConfig, rejection
 from planapply_ec2 import sizes
 from planapply_ec2.client import Client
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
 DEBIAN = "136693071363"
-"""Debian's account, from its wiki, Cloud/AmazonEC2Image."""
+"""AWS account of Debian, from its wiki, Cloud/AmazonEC2Image."""
 
 
 @dataclass(frozen=True)
 class Publisher:
-    """Where the current id of an image stands."""
+    """Source of the current ID of an image."""
 
     parameter: str
-    """In SSM, where everybody may read it."""
+    """Public parameter in SSM."""
     owner: str
     name: str
-    """With `*` for what changes."""
+    """Pattern, with `*` for the parts that change."""
 
 
 def _publisher_of(arch: str, gpus: bool) -> Publisher:
     if gpus:
-        # Drivers, Docker and NVIDIA's toolkit, which Debian can't ship. From AWS's "Deep Learning
-        # AMIs" guide.
+        # It has drivers, Docker, and NVIDIA's toolkit, which Debian cannot ship. From AWS's "Deep
+        # Learning AMIs" guide.
         kind = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04)"
         return Publisher(
             f"/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-22.04"
@@ -47,43 +47,40 @@ def _publisher_of(arch: str, gpus: bool) -> Publisher:
 
 @dataclass(frozen=True)
 class Image:
-    """What is needed of one."""
+    """Facts about an image."""
 
     id: str
     arch: str
     root: str
-    """The name of its root device."""
+    """Name of the root device."""
     disk: int
-    """The least size of that, in bytes."""
+    """Smallest size of the root device, in bytes."""
     owner: str
     name: str
 
 
 def pins(client: Client, config: NodeConfig) -> dict[str, Any]:
-    """The image of VMs whose spec names none."""
+    """Return the image for a config without one."""
     names = config.size or sizes.DEFAULT_SIZES[:1]
     arch = sizes.find_arch(client, names)
     gpus = any(size.gpus for size in sizes.describe(client, names).values())
     return {
-        "image": client.get_cached(
-            f"image {arch} {gpus}", lambda: _find_current(client, arch, gpus)
-        )
+        "image": client.cache.get(f"image {arch} {gpus}", lambda: _find_current(client, arch, gpus))
     }
 
 
 def _find_current(client: Client, arch: str, gpus: bool) -> str:
     if arch not in ("x86_64", "arm64"):
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"there is no default image for the architecture {arch}",
-            "Name an `image`, or another `size`.",
+        raise rejection(
+            f"there is no default image for architecture {arch}",
+            "Set `image`, or choose another `size`.",
         )
     publisher = _publisher_of(arch, gpus)
     try:
         with client.translate_errors():
             return str(client.ssm.get_parameter(Name=publisher.parameter)["Parameter"]["Value"])
     except ProviderError as error:
-        # Accounts may allow no SSM, and not every region has these parameters.
+        # An account may forbid SSM, and not every region has these parameters.
         if error.kind not in (ErrorKind.UNAUTHORIZED, ErrorKind.REJECTED):
             raise
     with client.translate_errors():
@@ -96,17 +93,16 @@ def _find_current(client: Client, arch: str, gpus: bool) -> str:
             ],
         )["Images"]
     if not images:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"the image {publisher.name!r} is not to be found in {client.region}",
-            "Name an `image` under [defaults].",
+        raise rejection(
+            f"there is no image {publisher.name!r} in {client.region}",
+            "Set `image` under [defaults].",
         )
     return max(images, key=lambda image: image["CreationDate"])["ImageId"]
 
 
 def describe(client: Client, id: str) -> Image:
-    """That image, asked once in a process; raises ProviderError where there is none."""
-    return client.get_cached(f"image {id}", lambda: _describe(client, id))
+    """Return facts about an image; raise a rejected ProviderError if it does not exist."""
+    return client.cache.get(f"image {id}", lambda: _describe(client, id))
 
 
 def _describe(client: Client, id: str) -> Image:
@@ -115,10 +111,9 @@ def _describe(client: Client, id: str) -> Image:
             "Images"
         ]
     if not images or images[0].get("State", "available") != "available":
-        raise ProviderError(
-            ErrorKind.REJECTED,
+        raise rejection(
             f"there is no image {id} in {client.region} that this account may use",
-            "Images have another id in each region, and old ones are removed. Name another `image`.",
+            "Choose another `image`: its ID differs between regions, and old images are deleted.",
         )
     return _parse_image(images[0])
 

@@ -1,13 +1,12 @@
-"""One RunInstances for a whole batch."""
+"""Launch of a batch by one RunInstances call."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from planapply.model.node import VM, NodeConfig
-from planapply.model.state import Choice
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, ProviderError
-from planapply_ec2 import image, sizes
+from planapply.providerkit import GIB, VM, Choice, check_user_data, rejection
+from planapply_ec2 import image
 from planapply_ec2.client import Client
 from planapply_ec2.errors import ADVICE_CAPACITY
 from planapply_ec2.find import parse_vm
@@ -18,32 +17,13 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import RunInstancesRequestTypeDef
 
 MAX_USER_DATA = 16384
-"""Bytes; EC2 takes no more."""
-GIB = 1 << 30
-
-
-def alternatives(config: NodeConfig, zones: Sequence[str]) -> list[Choice]:
-    """Each size in each zone, in the order of the spec; all as spot before any on demand."""
-    markets = [True, False] if config.spot == "prefer" else [bool(config.spot)]
-    return [
-        Choice(size=size, zone=zone, spot=spot)
-        for spot in markets
-        for size in config.size or sizes.DEFAULT_SIZES[:1]
-        for zone in config.zones or zones
-    ]
+"""Bytes; EC2's limit."""
 
 
 def launch(client: Client, request: LaunchRequest, network: Network) -> LaunchResult:
-    """Ask for all of them, and take as many as EC2 has; raises ProviderError where it has none."""
+    """Launch as many VMs as EC2 has capacity for; raise ProviderError if it has none."""
     config = request.config
-    if len(request.user_data) > MAX_USER_DATA:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"the user data of {config.group} has {len(request.user_data):,} bytes, compressed, "
-            f"and EC2 takes {MAX_USER_DATA:,}",
-            "Shorten `requirements`, `packages`, `setup` or `options`, or use a container or image "
-            "that has them.",
-        )
+    check_user_data(request, MAX_USER_DATA, "EC2")
     ami = config.image or image.pins(client, config)["image"]
     root = image.describe(client, ami).root if config.disk else None
     parameters = make_parameters(request, network, ami, root)
@@ -60,14 +40,16 @@ def launch(client: Client, request: LaunchRequest, network: Network) -> LaunchRe
 def make_parameters(
     request: LaunchRequest, network: Network, ami: str, root: str | None
 ) -> "RunInstancesRequestTypeDef":
-    """The call, the same one each time for one request: pure. `root` is needed for a disk."""
+    """Return the call's parameters, always the same for one request: pure.
+
+    `root` is the image's root device; it is needed if the config has a disk.
+    """
     config, choice = request.config, request.choice
     subnet = network.subnets.get(choice.zone or "")
     if subnet is None:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"there is no subnet in {choice.zone}",
-            f"There are some in {', '.join(network.subnets)}.",
+        raise rejection(
+            f"there is no subnet in zone {choice.zone}",
+            f"Choose from the zones with subnets: {', '.join(network.subnets)}.",
         )
     settings = config.provider
     own_group = request.resources.get(GROUP)
@@ -94,7 +76,7 @@ def make_parameters(
         ],
         "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in resources],
         "InstanceInitiatedShutdownBehavior": "terminate",
-        # Version 2 only, and not from a container's own network: user data is a secret.
+        # Only version 2, and not from a container's network: user data is secret.
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
     }
     if request.user_data:
@@ -118,7 +100,7 @@ def make_parameters(
 
 
 def _make_access_parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Who may log in, and what the VM may do in AWS."""
+    """Return the parameters for logins, and for the VM's permissions in AWS."""
     parameters: dict[str, Any] = {}
     if key := settings.get("key_name"):
         parameters["KeyName"] = key
@@ -129,21 +111,24 @@ def _make_access_parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_choice(error: ProviderError, choice: Choice) -> ProviderError:
-    """With what was asked for, which EC2's words often leave out."""
-    choice_parts = [choice.size, choice.zone, "spot" if choice.spot else "on demand"]
-    missing = [part for part in choice_parts if part and part not in error.summary]
-    if error.kind not in (ErrorKind.CAPACITY, ErrorKind.QUOTA) or not missing:
+    """Return the error with size, zone, and market, which EC2's messages often omit."""
+    if error.kind not in (ErrorKind.CAPACITY, ErrorKind.QUOTA):
         return error
-    return ProviderError(error.kind, f"{error.summary} [{', '.join(missing)}]", error.detail)
+    summary = f"{error.summary} [{choice.size}, {choice.zone}, {_market(choice)}]"
+    return ProviderError(error.kind, summary, error.detail, code=error.code)
 
 
 def _shortfall(vms: Sequence[VM], request: LaunchRequest) -> ProviderError | None:
     if len(vms) == len(request.names):
         return None
     choice = request.choice
-    market = "spot" if choice.spot else "on-demand"
     return ProviderError(
         ErrorKind.CAPACITY,
-        f"EC2 had {len(vms)} of {len(request.names)} {market} {choice.size} in {choice.zone}",
+        f"EC2 launched only {len(vms)} of {len(request.names)} {_market(choice)} VMs "
+        f"({choice.size}) in {choice.zone}",
         ADVICE_CAPACITY,
     )
+
+
+def _market(choice: Choice) -> str:
+    return "spot" if choice.spot else "on-demand"

@@ -1,10 +1,10 @@
-"""Which VPC, and which subnet in which zone."""
+"""VPC and subnets of the VMs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import rejection
 from planapply_ec2.client import Client
 from planapply_ec2.settings import Settings
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """Where VMs can be."""
+    """VPC and its subnets for VMs."""
 
     vpc: str
     subnets: dict[str, str]
-    """By zone, in the order of the zones' names."""
+    """IDs by zone, sorted by zone."""
 
 
 def find_network(client: Client, settings: Settings) -> Network:
-    """As the settings say, or the default VPC; asked once in a process.
+    """Return the network in the settings, or the default VPC.
 
-    Raises ProviderError, which says what to set, where there is none.
+    Raise a rejected ProviderError, which says what to set, if there is none.
     """
-    return client.get_cached("network", lambda: _find_network(client, settings))
+    return client.cache.get("network", lambda: _find_network(client, settings))
 
 
 def _find_network(client: Client, settings: Settings) -> Network:
@@ -36,9 +36,9 @@ def _find_network(client: Client, settings: Settings) -> Network:
         vpc = settings.vpc or _find_default_vpc(client)
         subnets = _pick_subnets(_list_subnets(client, vpc), settings.public_ip)
         if not subnets:
-            raise _make_rejection(
+            raise rejection(
                 f"there is no VPC {vpc!r} with subnets in {client.region}",
-                f"{_describe_vpcs(client)} Write one as `vpc`, or `subnets`, under [provider].",
+                f"Set `vpc` or `subnets` under [provider]. {_describe_vpcs(client)}",
             )
     by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in subnets}
     return Network(subnets[0]["VpcId"], dict(sorted(by_zone.items())))
@@ -51,9 +51,9 @@ def _find_default_vpc(client: Client) -> str:
         ]
     if vpcs:
         return vpcs[0]["VpcId"]
-    raise _make_rejection(
+    raise rejection(
         f"the account has no default VPC in {client.region}",
-        f"{_describe_vpcs(client)} Write `vpc` or `subnets` under [provider]; see docs/ec2.md.",
+        f"Set `vpc` or `subnets` under [provider]; see docs/ec2.md. {_describe_vpcs(client)}",
     )
 
 
@@ -65,7 +65,8 @@ def _list_subnets(client: Client, vpc: str) -> "list[SubnetTypeDef]":
 
 
 def _pick_subnets(subnets: "Iterable[SubnetTypeDef]", public: bool) -> "list[SubnetTypeDef]":
-    """One for each zone: a public one for public addresses, else a private one, by lowest id."""
+    """Return one subnet per zone: if `public`, a public one, else a private one; of several, the
+    one with the lowest ID."""
     best: dict[str, SubnetTypeDef] = {}
     for subnet in sorted(
         subnets, key=lambda s: (s.get("MapPublicIpOnLaunch", False) is not public, s["SubnetId"])
@@ -82,29 +83,29 @@ def _find_named_subnets(client: Client, settings: Settings) -> "list[SubnetTypeD
     subnets = answer["Subnets"]
     missing = set(settings.subnets) - {subnet["SubnetId"] for subnet in subnets}
     if missing:
-        raise _make_rejection(
+        raise rejection(
             f"there is no subnet {', '.join(sorted(missing))} in {client.region}",
-            f"{_describe_vpcs(client)} Put `subnets` under [provider] right.",
+            f"Correct `subnets` under [provider]. {_describe_vpcs(client)}",
         )
     by_id = {subnet["SubnetId"]: subnet["VpcId"] for subnet in subnets}
     vpcs = list(dict.fromkeys(by_id[id] for id in settings.subnets))
     if len(vpcs) > 1 or (settings.vpc and vpcs != [settings.vpc]):
-        raise _make_rejection(
-            f"`subnets` are of {', '.join(vpcs)}"
-            + (f", and `vpc` is {settings.vpc}" if settings.vpc else ""),
-            "Name subnets of one VPC.",
+        raise rejection(
+            f"`subnets` belong to {', '.join(vpcs)}"
+            + (f", but `vpc` is {settings.vpc}" if settings.vpc else ""),
+            "List subnets of one VPC.",
         )
     zones = [subnet["AvailabilityZone"] for subnet in subnets]
     if len(set(zones)) < len(zones):
         duplicates = sorted({zone for zone in zones if zones.count(zone) > 1})
-        raise _make_rejection(
-            f"`subnets` has more than one in {', '.join(duplicates)}", "Name one for each zone."
+        raise rejection(
+            f"`subnets` has more than one in {', '.join(duplicates)}", "List one subnet per zone."
         )
     return subnets
 
 
 def _describe_vpcs(client: Client) -> str:
-    """What there is to choose from."""
+    """Return a sentence with the VPCs to choose from."""
     with client.translate_errors():
         vpcs = client.ec2.describe_vpcs()["Vpcs"]
     names = {}
@@ -113,7 +114,3 @@ def _describe_vpcs(client: Client) -> str:
         names[vpc["VpcId"]] = name or vpc["CidrBlock"]
     listed = [f"{id} ({name})" for id, name in sorted(names.items(), key=lambda item: item[1])]
     return f"VPCs here: {', '.join(listed) or 'none'}."
-
-
-def _make_rejection(summary: str, detail: str) -> ProviderError:
-    return ProviderError(ErrorKind.REJECTED, summary, detail)

@@ -1,11 +1,18 @@
-"""The provider `ec2`: each verb of the port is a file beside this one."""
+"""The provider `ec2`: each method calls the module of its name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planapply.model.node import VM, NodeConfig, Requirements
-from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, ProviderError
+from planapply.providerkit import (
+    VM,
+    Choice,
+    NodeConfig,
+    NodeRecord,
+    Requirements,
+    Resource,
+    make_alternatives,
+)
 from planapply_ec2 import check, choose, console, find, group, image, launch, price, shell, sizes
 from planapply_ec2 import terminate as termination
 from planapply_ec2.client import Client
@@ -16,8 +23,8 @@ from planapply_ec2.settings import Settings
 class EC2:
     """One account and region of Amazon EC2."""
 
-    # Buckets from "Request throttling for the Amazon EC2 API", a little smaller: calls of ours that
-    # were a few seconds apart may reach EC2 closer together. No batch is larger than a bucket.
+    # Buckets from "Request throttling for the Amazon EC2 API", a little smaller: calls that were
+    # sent a few seconds apart may reach EC2 closer together. No batch is larger than a bucket.
     limits = Limits(
         batch=100,
         terminate_batch=900,
@@ -37,88 +44,90 @@ class EC2:
         self._offered_zones: dict[str, set[str]] = {}
 
     def identity(self) -> dict[str, str]:
-        """The account and region."""
+        """Return the account and region."""
         return self.client.identity()
 
     def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
-        """Each size in each zone with a subnet; zones that have every size of the plan first."""
+        """Return each size in each zone with a subnet; zones with every size of the plan first."""
         zones = find_network(self.client, self.settings).subnets
 
         def count_missing(zone: str) -> int:
             return sum(zone not in offered for offered in self._offered_zones.values())
 
-        return launch.alternatives(
-            config, sorted(zones, key=lambda zone: (count_missing(zone), zone))
+        return make_alternatives(
+            config,
+            sizes=sizes.DEFAULT_SIZES[:1],
+            zones=sorted(zones, key=lambda zone: (count_missing(zone), zone)),
         )
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        """One RunInstances."""
+        """Launch the VMs by one RunInstances call."""
         return launch.launch(self.client, request, find_network(self.client, self.settings))
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        """One DescribeInstances for each 1,000 VMs."""
+        """Return the VMs with these tags; one DescribeInstances call per 1,000 VMs."""
         return find.find(self.client, tags)
 
     def list_vms(self) -> list[VM]:
-        """Of any cluster in this account and region."""
+        """Return the VMs of all clusters in this account and region."""
         return find.list_vms(self.client)
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
-        """One TerminateInstances, and one more for each time that EC2 finds an id unknown."""
+        """Terminate the VMs; one more TerminateInstances call each time that EC2 rejects IDs."""
         return termination.terminate(self.client, ids)
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        """Of the instances; their volumes keep the tags that they were made with."""
+        """Change the tags of the instances; their volumes keep their tags."""
         termination.retag(self.client, ids, tags, removed)
 
     def required_resources(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
-        """A security group, unless the settings name some."""
+        """Return a security group, unless the settings name groups."""
         return group.required_resources(config, self.settings.allow_from)
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-        """Make the group, or bring its rules to what is wanted."""
+        """Create the group, or update its rules and tags."""
         vpc = find_network(self.client, self.settings).vpc
         return group.prepare(self.client, vpc, resource, tags)
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
-        """The cluster's own security group."""
+        """Return the cluster's own security group."""
         return group.find_resources(self.client, tags, self.settings.allow_from)
 
     def cleanup(self, resource: Resource) -> None:
-        """Remove the group."""
+        """Delete the group."""
         group.cleanup(self.client, resource)
 
     def allow(self, resource: Resource, network: str | None) -> Resource:
-        """One more network through the cluster's own group."""
+        """Allow one more network in the cluster's own group."""
         return group.allow(self.client, resource, network)
 
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
-        """All that is wrong; what it learns of zones, `alternatives` uses."""
+        """Return all errors; `alternatives` then uses the zones that were found."""
         problems = check.check(self.client, self.settings, configs)
         if not problems:
             self._offered_zones = check.find_offers(self.client, configs)
         return problems
 
     def choose(self, requirements: Requirements) -> list[str]:
-        """By price, where Libcloud's list has one."""
+        """Return the cheapest sizes, by Libcloud's price list."""
         return choose.choose(self.client, requirements)
 
     def pins(self, config: NodeConfig) -> dict[str, Any]:
-        """The image."""
+        """Return the default image."""
         return image.pins(self.client, config)
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
-        """On demand from Libcloud's list, spot from EC2."""
+        """Return Libcloud's on-demand price, or EC2's spot price."""
         return price.price(self.client, size or sizes.DEFAULT_SIZES[0], zone, spot)
 
     def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
-        """By key pair or EC2 Instance Connect."""
+        """Return the login command: with a key pair, or EC2 Instance Connect."""
         return shell.shell(self.client, self.settings.profile, record, config, user)
 
     def console(self, id: str, lines: int) -> str:
-        """The end of its console output."""
+        """Return the last lines of the console output."""
         return console.console(self.client, id, lines)
 
     def secrets(self, id: str) -> str:
-        """Its user data."""
+        """Return the user data."""
         return console.secrets(self.client, id)

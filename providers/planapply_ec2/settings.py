@@ -1,29 +1,14 @@
 """The `[provider]` table of a spec whose provider is `ec2`."""
 
-import ipaddress
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-from planapply.model.base import Model
-from planapply.model.field_types import Text, TextList, spec_key
-
-ME = "me"
-
-
-def parse_network(text: str) -> str:
-    """`text` as a network in the form that EC2 keeps; raises ValueError in two lines."""
-    try:
-        return str(ipaddress.ip_network(text.strip()))
-    except ValueError:
-        raise ValueError(
-            f"`{text}` is no network\n"
-            'Write an address, a network such as "203.0.113.0/24", or "me" for this machine.'
-        ) from None
+from planapply.providerkit import ME, Model, Text, TextList, parse_network, spec_key
 
 
 def _parse_networks(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(value if value == ME else parse_network(value) for value in values)
+    return tuple(parse_network(value, allows_me=True) for value in values)
 
 
 class Settings(Model):

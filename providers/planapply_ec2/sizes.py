@@ -1,11 +1,10 @@
-"""What sizes there are, and where."""
+"""Sizes of VMs, and the zones that offer them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import rejection, suggest
 from planapply_ec2.client import Client
 from planapply_ec2.price import find_on_demand_price
 
@@ -13,12 +12,12 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, InstanceTypeInfoTypeDef
 
 DEFAULT_SIZES = ("m7i.large", "m6i.large", "m5.large")
-"""In place of no size at all: the first that the region has, and whose price is known."""
+"""Default sizes: the first that the region offers and whose price is known is used."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What EC2 calls an instance type."""
+    """Instance type of EC2."""
 
     name: str
     arch: str
@@ -26,16 +25,16 @@ class Size:
     memory: int
     """Bytes."""
     gpus: int = 0
-    """Of NVIDIA's, which is what CUDA runs on."""
+    """NVIDIA GPUs only: CUDA runs on no others."""
     accelerated: bool = False
-    """Whether it has processors of any other kind, which cost."""
+    """Whether it has GPUs or other accelerators, which cost extra."""
     burstable: bool = False
 
 
 def describe(client: Client, names: Iterable[str]) -> dict[str, Size]:
-    """These sizes, asked once in a process; raises ProviderError for those that don't exist."""
+    """Return these sizes by name; raise a rejected ProviderError if one does not exist."""
     unique_names = sorted(set(names))
-    sizes = client.get_cached(
+    sizes = client.cache.get(
         f"sizes {unique_names}",
         lambda: {
             size.name: size for size in find(client, [_make_filter("instance-type", unique_names)])
@@ -43,19 +42,17 @@ def describe(client: Client, names: Iterable[str]) -> dict[str, Size]:
     )
     missing = [name for name in unique_names if name not in sizes]
     if missing:
-        matches = [n for name in missing for n in get_close_matches(name, _list_names(client), 3)]
-        raise ProviderError(
-            ErrorKind.REJECTED,
+        known = _list_names(client)
+        hints = [suggest(name, known) for name in missing]
+        raise rejection(
             f"there is no size {', '.join(missing)} in {client.region}",
-            f"Did you mean {', '.join(matches)}?"
-            if matches
-            else "AWS's pages list the instance types.",
+            " ".join(filter(None, hints)) or "AWS's documentation lists the instance types.",
         )
     return sizes
 
 
 def find(client: Client, filters: "Sequence[FilterTypeDef]") -> Iterator[Size]:
-    """All that the region has and the filters let through."""
+    """Yield the sizes of the region that match the filters."""
     with client.translate_errors():
         pages = client.ec2.get_paginator("describe_instance_types").paginate(Filters=filters)
         for page in pages:
@@ -82,7 +79,7 @@ def _parse_size(info: "InstanceTypeInfoTypeDef") -> Size:
 
 
 def find_zones(client: Client, names: Iterable[str]) -> dict[str, set[str]]:
-    """In which zones each of these sizes is offered; empty for one that the region lacks."""
+    """Return the zones that offer each of these sizes; no zones if the region lacks it."""
     unique_names = sorted(set(names))
     offered: dict[str, set[str]] = {name: set() for name in unique_names}
     with client.translate_errors():
@@ -96,29 +93,27 @@ def find_zones(client: Client, names: Iterable[str]) -> dict[str, set[str]]:
 
 
 def find_arch(client: Client, names: Sequence[str]) -> str:
-    """The one architecture of these sizes; raises ProviderError where there are several."""
+    """Return the architecture of these sizes; raise a rejected ProviderError if they differ."""
     archs = {name: size.arch for name, size in describe(client, names).items()}
     if len(set(archs.values())) > 1:
         listed = ", ".join(f"{name} is {arch}" for name, arch in archs.items())
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"one image can't boot sizes of two architectures: {listed}",
-            "Name sizes of one architecture, or make two groups.",
+        raise rejection(
+            f"cannot use sizes of different architectures in one group: {listed}",
+            "Choose sizes of one architecture, or use two groups.",
         )
     return archs[names[0]]
 
 
 def pick_default(client: Client) -> str:
-    """For a spec that names none: one whose price is known, if there is."""
+    """Return the size for a spec without one; prefer sizes with a known price."""
     offered = [name for name, zones in find_zones(client, DEFAULT_SIZES).items() if zones]
     by_age = sorted(offered, key=DEFAULT_SIZES.index)
     priced = [name for name in by_age if find_on_demand_price(name, client.region).usd_per_hour]
     if by_age:
         return (priced or by_age)[0]
-    raise ProviderError(
-        ErrorKind.REJECTED,
-        f"{client.region} has none of the sizes {', '.join(DEFAULT_SIZES)}",
-        "Name a `size` under [defaults].",
+    raise rejection(
+        f"none of the default sizes is offered in {client.region}: {', '.join(DEFAULT_SIZES)}",
+        "Set `size` under [defaults].",
     )
 
 

@@ -1,4 +1,4 @@
-"""The end of VMs, and the tags of those that live."""
+"""Termination of VMs, and changes of their tags."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from botocore.exceptions import ClientError
 
 from planapply_ec2.client import Client
+from planapply_ec2.errors import VM_NOT_FOUND_CODES, code_of
 
 _ID = re.compile(r"i-[0-9A-Za-z]+")
 MAX_RESOURCES = 1000
-_NOT_FOUND_CODES = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
 
 
 def terminate(client: Client, ids: Sequence[str]) -> list[str]:
-    """End VMs; gives those ids that EC2 does not know.
+    """Terminate VMs; return the IDs that EC2 does not know.
 
-    One unknown id fails a whole call, so it is asked again without: no sooner than that is any VM
-    of it ended.
+    One unknown ID fails a whole call, and no VM is terminated, so the call is repeated without it.
     """
     remaining, unknown = list(ids), []
     while remaining:
@@ -29,21 +28,21 @@ def terminate(client: Client, ids: Sequence[str]) -> list[str]:
 
 
 def _try_terminate(client: Client, ids: Sequence[str]) -> set[str]:
-    """The ids that it was refused for; empty when it was done."""
+    """Return the IDs for which EC2 refused the call; none if it succeeded."""
     with client.translate_errors(writes=True):
         try:
             client.ec2.terminate_instances(InstanceIds=ids)
         except ClientError as error:
-            aws_error = error.response.get("Error", {})
-            named_ids = _find_ids(aws_error.get("Message", ""), ids)
-            if aws_error.get("Code") not in _NOT_FOUND_CODES or not named_ids:
+            # AWS reports the unknown IDs only in the message.
+            named_ids = _find_ids(error.response.get("Error", {}).get("Message", ""), ids)
+            if code_of(error) not in VM_NOT_FOUND_CODES or not named_ids:
                 raise
             return named_ids
     return set()
 
 
 def _find_ids(message: str, ids: Sequence[str]) -> set[str]:
-    """Which of `ids` the message speaks of: of one word each, for `i-1` is no part of `i-12`."""
+    """Return the `ids` that are words of the message: `i-1` is not in `i-12`."""
     words = set(re.findall(r"[^\s'\",()\[\]]+", message)) | set(_ID.findall(message))
     return words & set(ids)
 
@@ -51,7 +50,7 @@ def _find_ids(message: str, ids: Sequence[str]) -> set[str]:
 def retag(
     client: Client, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]
 ) -> None:
-    """Set `tags` on these VMs and take the keys in `removed` off."""
+    """Set `tags` on these VMs, and remove the keys in `removed`."""
     for start in range(0, len(ids), MAX_RESOURCES):
         batch = ids[start : start + MAX_RESOURCES]
         with client.translate_errors(writes=True):

@@ -1,10 +1,9 @@
-"""Sizes that fit what the spec asks for, where it names none."""
+"""Choice of sizes that meet a spec's requirements."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from planapply.model.node import Requirements
-from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import Requirements, rejection
 from planapply_libcloud.catalog import Catalog, list_names
 from planapply_libcloud.nested import get_path
 
@@ -23,30 +22,27 @@ _CPU_KEYS = (
 
 
 def choose(catalog: Catalog, requirements: Requirements) -> list[str]:
-    """The cheapest first, or the smallest where the cloud tells no prices.
+    """Return sizes that fit: the cheapest first, or the smallest if the cloud reports no prices.
 
-    Raises a rejected ProviderError where none fits, and where the driver can't tell.
+    Raise a rejected ProviderError if none fits, or if the driver does not report what is required.
     """
     cloud = catalog.client.cloud
     if requirements == Requirements():
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"no size is named, and {cloud} has none by default",
-            'Write size = … under [defaults], or what it must have: cpus = 2, memory = "4 GiB".',
+        raise rejection(
+            f"no `size` is set, and {cloud} has no default size",
+            'Set `size` under [defaults], or requirements: cpus = 2, memory = "4 GiB".',
         )
     if requirements.gpus or requirements.arch:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"{cloud}'s driver does not tell which sizes have what `gpus` and `arch` ask for",
-            "Name a `size`.",
+        raise rejection(
+            f"the {cloud} driver does not report GPUs and architectures of sizes",
+            "Set `size` instead of `gpus` and `arch`.",
         )
     sizes = list(catalog.sizes())
     fitting = [size for size in sizes if _fits(size, requirements)]
     if not fitting:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"{cloud} has no size with what `cpus` and `memory` ask for",
-            "Ask for less, or name a `size`.",
+        raise rejection(
+            f"{cloud} has no size that meets `cpus` and `memory`",
+            "Reduce them, or set `size`.",
         )
     return list(dict.fromkeys(list_names(size)[-1] for size in sorted(fitting, key=_sort_key)))[
         :MAX_SIZES
@@ -54,7 +50,7 @@ def choose(catalog: Catalog, requirements: Requirements) -> list[str]:
 
 
 def count_cpus(size: Any) -> int | None:
-    """As the driver has it, under one of many names."""
+    """Return the number of CPUs, which each driver reports under another name; None if unknown."""
     found: Iterable[Any] = (
         getattr(size, "vcpus", None),
         *(get_path(getattr(size, "extra", None) or {}, key) for key in _CPU_KEYS),

@@ -1,38 +1,37 @@
-"""Libcloud's driver objects, of which one thread at a time uses one, and their failures."""
+"""Libcloud's driver objects, each used by one thread at a time; failures become ProviderErrors."""
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import LookupCache, rejection
 from planapply_libcloud import errors
 from planapply_libcloud.drivers import find_driver
+from planapply_libcloud.exchanges import ExchangeRecorder
 from planapply_libcloud.settings import ENV, KEY_PREFIXES, Settings
-from planapply_libcloud.wire import ExchangeRecorder
-
-T = TypeVar("T")
 
 
 class Client:
-    """One account of one cloud; asks nothing of it before it is used."""
+    """One account of one cloud; sends no request before its first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.cache = LookupCache()
         self.driver = find_driver(settings.driver)
         self.driver_class = _load_driver_class(self.driver.name)
         self._secrets: list[str] = []
         self._construct = self._make_constructor()
         self._idle: list[tuple[Any, ExchangeRecorder]] = []
-        self._lock = threading.RLock()
-        self._cache: dict[str, Any] = {}
+        self._lock = threading.Lock()
         self._has_answered = False
 
     @property
     def cloud(self) -> str:
-        """As people call it."""
+        """Name of the cloud in messages."""
         return self.driver.title or self.driver.name
 
     def _make_constructor(self) -> Callable[[], Any]:
@@ -51,8 +50,10 @@ class Client:
         )
 
     def resolve(self, value: Any) -> Any:
-        """With what the environment has in place of `env:NAME`, which is never shown; raises an
-        unauthorized ProviderError for a variable that is not set."""
+        """Return the value with each `env:NAME` replaced by that environment variable, a secret.
+
+        Raise an unauthorized ProviderError if a variable is not set.
+        """
         if isinstance(value, Mapping):
             return {key: self.resolve(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -64,21 +65,23 @@ class Client:
         if not found:
             raise ProviderError(
                 ErrorKind.UNAUTHORIZED,
-                f"the environment variable {name} is not set",
-                f"[provider] names it for {self.cloud}'s credentials: set it, and repeat this.",
+                f"environment variable {name} is not set",
+                f"Set it, then retry: [provider] uses it for {self.cloud}'s credentials.",
             )
         if len(found) >= 4 and found not in self._secrets:
             self._secrets.append(found)
         return found
 
     def resolve_text(self, value: Any) -> str:
-        """An option as it is sent, for one that is no secret."""
+        """Return an option as text; only for options that are not secret."""
         return str(self.resolve(value))
 
     @property
     def create_arguments(self) -> dict[str, Any]:
-        """The spec's, for all but a launch: the end of a cluster needs no variable that is only for
-        its beginning."""
+        """Arguments in the spec's `create`, for calls other than a launch.
+
+        Those with environment variables that are not set are left out: only a launch needs them.
+        """
         found: dict[str, Any] = {}
         for name, value in self.settings.create.items():
             with suppress(ProviderError):
@@ -87,7 +90,7 @@ class Client:
 
     @contextmanager
     def borrow_driver(self, *, writes: bool = False) -> Iterator[Any]:
-        """A driver object for one call; its failure becomes a ProviderError.
+        """Provide a driver object for one call, and translate its failure to a ProviderError.
 
         `writes`: the call may change something.
         """
@@ -108,13 +111,13 @@ class Client:
             raise
         except Exception as error:
             raise self._translate_error(error, lib, recorder, writes, is_new) from error
-        # A call that needs no request, such as for an identity, says nothing of the cloud.
+        # A call without a request, such as for an identity, does not show that the cloud answers.
         if recorder.has_answer or not recorder.is_recording:
             self._has_answered = True
         self._return_driver(lib, recorder)
 
     def make_driver(self, recorder: ExchangeRecorder) -> Any:
-        """A new one; most log in by that."""
+        """Return a new driver object; most drivers log in to the cloud for it."""
         lib = self._construct()
         recorder.attach(lib)
         self.driver.patch_driver(lib)
@@ -139,7 +142,7 @@ class Client:
         )
         status = recorder.last.status if recorder.last else None
         if status == 401 and self.driver.has_sessions and not is_new:
-            # Its session has ended: the next object logs in anew, and that one's word counts.
+            # The session has expired: the next object logs in again, and decides.
             return ProviderError(
                 ErrorKind.UNAVAILABLE, provider_error.summary, provider_error.detail
             )
@@ -148,17 +151,9 @@ class Client:
             self._return_driver(lib, recorder)
         return provider_error
 
-    def get_cached(self, key: str, compute: Callable[[], T]) -> T:
-        """What `compute` gave the first time in this process, for facts that don't move in an apply."""
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = compute()
-            value: T = self._cache[key]
-            return value
-
 
 def _resolve_key_file(text: str, setting: str) -> str:
-    """A key, or the path of its file; raises ProviderError where there is no such file."""
+    """Return a key itself, or the path of its file; raise ProviderError if the file does not exist."""
     if text.lstrip().startswith(KEY_PREFIXES):
         return text
     path = Path(text).expanduser()
@@ -166,41 +161,39 @@ def _resolve_key_file(text: str, setting: str) -> str:
         return str(path)
     raise ProviderError(
         ErrorKind.UNAUTHORIZED,
-        f"{setting.removeprefix(ENV)} in the environment is no key, and no path of a file with one"
+        f"environment variable {setting.removeprefix(ENV)} is neither a key nor the path of a key file"
         if setting.startswith(ENV)
-        else f"the key file {text} is not there",
-        "`secret` under [provider] names it; a path is relative to the current folder.",
+        else f"key file {text} does not exist",
+        "Correct `secret` under [provider]; a path is relative to the current folder.",
     )
 
 
 def _load_driver_class(name: str) -> Callable[..., Any]:
-    """Libcloud's class; raises ProviderError where there is none to use."""
+    """Return Libcloud's class; raise a rejected ProviderError if it cannot be used."""
     from libcloud.compute.base import NodeDriver
     from libcloud.compute.providers import get_driver
 
     try:
         found: Any = get_driver(name)
-    except Exception as error:  # some say so when asked for: no longer supported, or a missing SDK
+    except Exception as error:  # such as: no longer supported, or a missing SDK
         text = " ".join(str(error).split())
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"Libcloud's driver {name!r} can't be used: {text}",
-            "If a package is missing, install it; `driver` under [provider] names another one.",
+        raise rejection(
+            f"cannot use Libcloud's driver {name!r}: {text}",
+            "If a package is missing, install it; or choose another `driver` under [provider].",
         ) from error
     if getattr(found, "create_node", None) in (
         None,
         NodeDriver.create_node,
     ) and not _can_create_nodes(found):
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"Libcloud's driver {name!r} can't create nodes",
-            "It only shows and ends what others have made; choose another `driver`.",
+        raise rejection(
+            f"cannot use Libcloud's driver {name!r}: it cannot create nodes",
+            "Choose another `driver` under [provider].",
         )
     return found  # type: ignore[no-any-return]
 
 
 def _can_create_nodes(found: Any) -> bool:
-    """Some hand out another class, by the version of the API, that can."""
+    """Return whether a subclass can: some drivers choose one by the version of the API."""
     from libcloud.compute.base import NodeDriver
 
     subclasses = list(found.__subclasses__())

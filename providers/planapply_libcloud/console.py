@@ -1,13 +1,14 @@
-"""What a VM printed."""
+"""Console output of a VM."""
 
 from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import last_lines
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import FullDriver
 from planapply_libcloud.errors import NotFound
 
 
 def console(client: Client, id: str, lines: int) -> str:
-    """The last lines; empty for a VM that the cloud does not know."""
+    """Return the last lines; empty for a VM that the cloud does not know."""
     driver = client.driver
     assert isinstance(driver, FullDriver)
     try:
@@ -17,7 +18,6 @@ def console(client: Client, id: str, lines: int) -> str:
         return ""
     except ProviderError as error:
         if error.kind is ErrorKind.UNAVAILABLE:
-            return ""  # it is being built
+            return ""  # the VM is being built
         raise
-    found = text.splitlines(keepends=True)
-    return "".join(found[-lines:]) if lines else ""
+    return last_lines(text, lines)

@@ -1,19 +1,21 @@
-"""What a driver's exception means: from the last exchange on the wire, the cloud's words, its kind.
+"""Translation of a driver's exception: from the last exchange, the cloud's message, and its type.
 
-Many drivers raise a bare Exception with a message, and drop the status of the answer.
+Many drivers raise a bare Exception with a message, and drop the status of the response. So this is
+the one place that searches texts: what it finds is the error's kind and code.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 
 from planapply.provider import ErrorKind, ProviderError
-from planapply_libcloud.wire import Exchange, ExchangeRecorder
+from planapply.providerkit import excerpt_web_page, rejection
+from planapply_libcloud.exchanges import Exchange, ExchangeRecorder
 
 MAX_TEXT = 300
 
 
 class NotFound(ProviderError):
-    """The cloud does not know what was asked for."""
+    """Response of a cloud that the requested object does not exist."""
 
 
 _QUOTA = re.compile(
@@ -29,11 +31,11 @@ _CAPACITY = re.compile(
 _NOT_FOUND = re.compile(r"NotFound|not be found|InvalidInstanceID")
 _RATE = re.compile(r"rate ?limit|too many requests|throttl", re.IGNORECASE)
 _ADVICE: Mapping[ErrorKind, str] = {
-    ErrorKind.QUOTA: "Ask the cloud for more, or take another size or zone.",
-    ErrorKind.CAPACITY: "Try later, or name more sizes (`size` takes a list; nodes of a size on it "
-    "stay), or more `zones`, which replaces the group's nodes that run.",
-    ErrorKind.UNAUTHORIZED: "Check `key` and `secret` under [provider] and what they may do; a "
-    "token that has expired has to be replaced.",
+    ErrorKind.QUOTA: "Request a larger quota from the cloud, or choose another size or zone.",
+    ErrorKind.CAPACITY: "Try again later, or add sizes to `size` (nodes whose size stays in the list "
+    "are kept), or add `zones`, which replaces the group's running nodes.",
+    ErrorKind.UNAUTHORIZED: "Check `key` and `secret` under [provider] and their permissions; "
+    "replace a token that has expired.",
 }
 
 
@@ -47,19 +49,22 @@ def translate(
     error_kinds: Mapping[str, ErrorKind],
     secrets: Iterable[str] = (),
 ) -> ProviderError:
-    """A failure of a driver's as one of the port's.
+    """Return the ProviderError for a driver's exception.
 
-    `writes`: whether the call was to change something; `has_answered`: whether this cloud has answered
-    before; `error_kinds`: what it says where nothing came of a request that it had accepted.
+    `writes`: whether the call may change something; `has_answered`: whether this cloud has responded
+    before; `error_kinds`: the cloud's codes or phrases for requests that had no effect. The one that
+    is found becomes the error's code.
     """
     last = recorder.last
     text = _extract_text(error, last, secrets)
     full_text = f"{text} {getattr(error, 'code', '')} {last.text if last else ''}"
     for phrase, kind in error_kinds.items():
         if phrase in full_text:
-            return _make_error(kind, text, cloud)
+            return _make_error(kind, text, cloud, code=phrase)
     if recorder.has_changed and writes:
-        return ProviderError(ErrorKind.UNKNOWN, f"{cloud} accepted the request, and then: {text}")
+        return ProviderError(
+            ErrorKind.UNKNOWN, f"{cloud} accepted the request, but then failed: {text}"
+        )
     if last is not None and last.status is not None:
         return _translate_answer(error, last, text, recorder.is_write(last) and writes, cloud)
     return _translate_no_answer(
@@ -73,16 +78,16 @@ def _translate_answer(
     status = last.status or 0
     if status < 400:
         kind = ErrorKind.UNKNOWN if writes else ErrorKind.REJECTED
-        if last.is_html:  # such as the page of a network's login
-            return ProviderError(kind, f"{cloud} answered with a web page", _ADVICE_ADDRESS)
+        if last.is_html:  # such as a network's login page
+            return ProviderError(kind, f"{cloud} responded with a web page", _ADVICE_ADDRESS)
         if isinstance(error, TypeError | ValueError | AttributeError):
             return ProviderError(kind, f"{cloud}: {text}", _ADVICE_ARGUMENTS)
-        return ProviderError(kind, f"{cloud} answered what its driver does not know: {text}")
+        return ProviderError(kind, f"the {cloud} driver cannot read the response: {text}")
     if status >= 500:
         kind = ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE
         return ProviderError(kind, f"{cloud} failed ({status}): {text}", _ADVICE_SERVER_ERROR)
     if status == 429 or (status in (403, 413, 503) and _RATE.search(text)):
-        return ProviderError(ErrorKind.THROTTLED, f"{cloud} wants fewer requests: {text}")
+        return ProviderError(ErrorKind.THROTTLED, f"{cloud} limits the request rate: {text}")
     if _QUOTA.search(text):
         return _make_error(ErrorKind.QUOTA, text, cloud)
     if status in (401, 403):
@@ -92,18 +97,18 @@ def _translate_answer(
     if not last.is_html and (status in (404, 410) or _NOT_FOUND.search(text)):
         return NotFound(ErrorKind.REJECTED, f"{cloud}: {text}")
     if last.is_html:
-        return ProviderError(
-            ErrorKind.REJECTED, f"{cloud} answered with a web page ({status})", _ADVICE_ADDRESS
-        )
+        return rejection(f"{cloud} responded with a web page ({status})", _ADVICE_ADDRESS)
     return _make_error(ErrorKind.REJECTED, text, cloud)
 
 
-_ADVICE_ADDRESS = "Is the address right (`options` under [provider]), and does this network let you through to it?"
+_ADVICE_ADDRESS = (
+    "Check the address (`options` under [provider]), and that this network allows access to it."
+)
 _ADVICE_SERVER_ERROR = (
-    "The fault is the cloud's, or that of a proxy on the way to it: repeat this once it is mended."
+    "The cloud, or a proxy on the way to it, is failing. Retry once it works again."
 )
 _ADVICE_ARGUMENTS = (
-    "Check `options` and `create` in the spec against Libcloud's page of this driver."
+    "Check `options` and `create` in the spec against Libcloud's documentation of this driver."
 )
 
 
@@ -120,25 +125,23 @@ def _translate_no_answer(
     if name in ("InvalidCredsError", "InvalidCredsException", "GoogleAuthError"):
         return _make_error(ErrorKind.UNAUTHORIZED, text, cloud)
     if "SSL" in name or "SSLError" in text:
-        return ProviderError(
-            ErrorKind.REJECTED,
-            f"the certificate of {cloud} can't be verified: {text}",
-            "If it is one of your own, set SSL_CERT_FILE or LIBCLOUD's CA path to it.",
+        return rejection(
+            f"cannot verify the certificate of {cloud}: {text}",
+            "If it is your own, set SSL_CERT_FILE or Libcloud's CA path to it.",
         )
-    if isinstance(error, OSError):  # so are those of requests
+    if isinstance(error, OSError):  # the exceptions of requests are OSErrors, too
         sent = recorder.last is not None and not _is_unsent(error)
         if sent and writes:
-            return ProviderError(ErrorKind.UNKNOWN, f"the answer of {cloud} was lost: {text}")
-        unreached = f"{cloud} can't be reached{_find_reason(error, text)}"
+            return ProviderError(ErrorKind.UNKNOWN, f"the response of {cloud} was lost: {text}")
+        unreached = f"cannot reach {cloud}{_find_reason(error, text)}"
         if sent or has_answered:
             return ProviderError(ErrorKind.UNAVAILABLE, unreached)
-        return ProviderError(
-            ErrorKind.REJECTED,
+        return rejection(
             unreached,
-            "Is this machine online, and the address right (`options` under [provider])?",
+            "Check that this machine is online, and the address (`options` under [provider]).",
         )
     if writes and not recorder.is_recording and not isinstance(error, TypeError | ValueError):
-        # A driver that speaks no HTTP: nothing is known.
+        # The driver does not use HTTP, so the result is unknown.
         return ProviderError(ErrorKind.UNKNOWN, f"{cloud}: {text}")
     codes = (getattr(error, name, None) for name in ("http_code", "code"))
     status = next((code for code in codes if isinstance(code, int)), 0)
@@ -148,7 +151,7 @@ def _translate_no_answer(
         return ProviderError(
             ErrorKind.UNAVAILABLE, f"{cloud} failed ({status}): {text}", _ADVICE_SERVER_ERROR
         )
-    return ProviderError(ErrorKind.REJECTED, f"{cloud}: {text}", _ADVICE_ARGUMENTS)
+    return rejection(f"{cloud}: {text}", _ADVICE_ARGUMENTS)
 
 
 def _is_unsent(error: OSError) -> bool:
@@ -157,7 +160,7 @@ def _is_unsent(error: OSError) -> bool:
 
 
 def _find_reason(error: OSError, text: str) -> str:
-    """At what address, and for what reason, as far as they stand in urllib3's long sentence."""
+    """Return the address and the reason, as far as urllib3's long sentence has them."""
     address = re.search(r"host='([^']+)', port=(\d+)", str(error))
     reason = re.findall(r"\[Errno -?\d+\] ([\w ]+)|\((connect timeout=[\d.]+)", str(error))
     if not address or not reason:
@@ -165,21 +168,20 @@ def _find_reason(error: OSError, text: str) -> str:
     return f" at {address[1]}:{address[2]}: {''.join(reason[-1])}"
 
 
-def _make_error(kind: ErrorKind, text: str, cloud: str) -> ProviderError:
-    return ProviderError(kind, f"{cloud}: {text}", _ADVICE.get(kind, ""))
+def _make_error(kind: ErrorKind, text: str, cloud: str, *, code: str = "") -> ProviderError:
+    return ProviderError(kind, f"{cloud}: {text}", _ADVICE.get(kind, ""), code=code)
 
 
 def _extract_text(error: Exception, last: Exchange | None, secrets: Iterable[str]) -> str:
-    """The cloud's words in one line, without any secret."""
+    """Return the cloud's message in one line, without secrets."""
     value = getattr(error, "value", None)  # without Libcloud's `<LibcloudError in …>` around it
     if isinstance(value, Mapping):
         value = value.get("message")
     text = str(value or error) or (last.text if last else "") or type(error).__name__
-    if last and last.is_html:  # a driver says that it is no JSON
+    if last and last.is_html:  # the driver's own message is that it is not JSON
         text = last.text or "<html>"
     if "<html" in text.lower() or "<!doctype" in text.lower():
-        found = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
-        text = found[1] if found else "a web page"
+        text = excerpt_web_page(text) or "a web page"
     for secret in secrets:
         text = text.replace(secret, "…")
     text = re.sub(r"^\w+\.__init__\(\) ", "its driver ", text)

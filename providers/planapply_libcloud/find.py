@@ -1,12 +1,12 @@
-"""What exists, in a number of calls that does not grow with the number of VMs."""
+"""Discovery of VMs; the number of calls does not grow with the number of VMs."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
-from planapply.model.node import TAG_LINEAGE, VM
 from planapply.provider import ProviderError
+from planapply.providerkit import TAG_LINEAGE, VM
 from planapply_libcloud import labels
 from planapply_libcloud.catalog import Catalog
 from planapply_libcloud.client import Client
@@ -15,7 +15,7 @@ Status = Literal["pending", "running", "stopping", "stopped"]
 _STATUS: Mapping[str, Status] = {
     "running": "running",
     "rebooting": "running",
-    "unknown": "running",  # it is there, and it costs
+    "unknown": "running",  # it exists, and it costs money
     "reconfiguring": "running",
     "migrating": "running",
     "updating": "running",
@@ -32,12 +32,12 @@ _STATUS: Mapping[str, Status] = {
 
 
 def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
-    """Every VM with these tags that is not terminated."""
+    """Return every VM that has all of `tags` and is not terminated."""
     return [vm for _, vm in find_nodes(client, tags)]
 
 
 def find_nodes(client: Client, tags: Mapping[str, str]) -> list[tuple[Any, VM]]:
-    """The same, each with Libcloud's node."""
+    """Return the same VMs, each with Libcloud's node."""
     driver, filter_tags = client.driver, dict(tags)
     if not driver.has_tags and TAG_LINEAGE in filter_tags:
         filter_tags[TAG_LINEAGE] = labels.lineage_digest(filter_tags[TAG_LINEAGE])
@@ -63,7 +63,7 @@ def find_nodes(client: Client, tags: Mapping[str, str]) -> list[tuple[Any, VM]]:
 
 
 def _find_size_name(client: Client, size: str | None) -> str | None:
-    """What people call it; what the cloud does not tell of a size that it has is no reason to fail."""
+    """Return the name of a size by its ID, or the ID if the cloud does not report the name."""
     if size is None or not client.driver.has_only_size_id:
         return size
     with suppress(ProviderError):
@@ -72,9 +72,9 @@ def _find_size_name(client: Client, size: str | None) -> str | None:
 
 
 def make_vm(client: Client, node: Any, tags: Mapping[str, str] | None = None) -> VM | None:
-    """A node as the port has it; None where it is terminated or none of planapply's.
+    """Return the VM of a node; None if it is terminated or not planapply's.
 
-    `tags` are those that it is known to have.
+    `tags` are the node's tags, if they are known.
     """
     driver = client.driver
     known_tags = dict(tags) if tags is not None else driver.tags_of(node)
@@ -96,6 +96,6 @@ def make_vm(client: Client, node: Any, tags: Mapping[str, str] | None = None) ->
 
 
 def _pick_address(addresses: Iterable[Any] | None) -> str | None:
-    """IPv4 where there is one: it is what a client's network has for sure."""
+    """Return an IPv4 address if there is one: every client's network supports it."""
     found = [str(address) for address in addresses or () if address]
     return next((a for a in found if ":" not in a), found[0] if found else None)

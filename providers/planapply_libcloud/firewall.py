@@ -1,23 +1,25 @@
-"""Who reaches the scheduler: a security group or firewall rules, made for the cluster."""
+"""Access to the scheduler: a security group or firewall rules of the cluster."""
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from planapply.model.node import (
-    DEFAULT_DASHBOARD_PORT,
-    DEFAULT_PORT,
+from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import (
     TAG_CLUSTER,
     TAG_LINEAGE,
     VM,
     NodeConfig,
+    Resource,
+    Rule,
+    allow_network,
+    client_rules,
+    rejection,
+    scheduler_ports,
 )
-from planapply.model.state import Resource
-from planapply.provider import ErrorKind, ProviderError
 from planapply_libcloud.client import Client
-from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group, Rule
+from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group
 from planapply_libcloud.errors import NotFound
 from planapply_libcloud.find import find_nodes
 
@@ -28,21 +30,15 @@ _NAME_PREFIX = "planapply"
 def required_resources(
     driver: FullDriver, allow_from: Sequence[str], config: NodeConfig
 ) -> dict[str, Resource]:
-    """One, where the spec says who shall be let in."""
+    """Return a firewall if the spec has `allow_from`."""
     if not allow_from:
         return {}
-    ports = [config.options.get("port") or DEFAULT_PORT]
-    if config.options.get("dashboard") is not False:
-        address = str(config.options.get("dashboard_address") or DEFAULT_DASHBOARD_PORT)
-        port = address.rpartition(":")[2]
-        ports.append(int(port) if port.isdigit() else DEFAULT_DASHBOARD_PORT)
-    detail = {"allow_from": [*allow_from], "ports": ports}
+    detail = {"allow_from": [*allow_from], "ports": scheduler_ports(config.options)}
     return {RESOURCE_NAME: Resource(kind=driver.group_kind, detail=detail)}
 
 
 def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Resource:
-    """Make the group, or find the one of this name, let in who shall be, and put the VMs into it
-    that are there already."""
+    """Create the group, or find it by its name; update its rules, and add the VMs that exist."""
     driver = _get_full_driver(client)
     name = f"{_NAME_PREFIX} {tags[TAG_CLUSTER]} {tags[TAG_LINEAGE]}"
     with client.borrow_driver() as lib:
@@ -57,31 +53,26 @@ def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
 
 
 def allow(client: Client, resource: Resource, network: str | None) -> Resource:
-    """One more network; a group that is gone comes back without its id, to be made again."""
+    """Allow one more network.
+
+    A group that does not exist any more is returned without its ID: `prepare` creates it again.
+    """
     if network is None:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            "which of this machine's addresses the cloud sees can't be known",
-            "Name the network: planapply allow 203.0.113.7",
+        raise rejection(
+            "cannot detect which of this machine's addresses the cloud sees",
+            "Name the network: `planapply allow 203.0.113.7`",
         )
-    try:
-        added = str(ipaddress.ip_network(network))
-    except ValueError as error:
-        raise ProviderError(
-            ErrorKind.REJECTED, f"{network!r} is no network", "Write one such as 203.0.113.0/24."
-        ) from error
-    allowed = [*resource.detail.get("allowed", ())]
-    detail = {**resource.detail, "allowed": sorted({*allowed, added})}
+    allowed = allow_network(resource, network)
     with client.borrow_driver() as lib:
         found = _find_group(client, lib, str(resource.id))
     if found is None:
-        return Resource(kind=resource.kind, detail=detail)
-    _change_rules(client, found, found.rules | _make_rules(detail))
-    return resource.model_copy(update={"detail": detail})
+        return Resource(kind=resource.kind, detail=allowed.detail)
+    _change_rules(client, found, found.rules | _make_rules(allowed.detail))
+    return allowed
 
 
 def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resource]:
-    """The cluster's own."""
+    """Return the cluster's own group, by its name."""
     driver = _get_full_driver(client)
     with client.borrow_driver() as lib:
         groups = list(driver.list_groups(lib))
@@ -96,31 +87,41 @@ def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resourc
 
 
 def cleanup(client: Client, resource: Resource) -> None:
-    """Remove it; one that is in use raises an `unavailable` ProviderError, and those of the
-    cluster's VMs that stay leave it."""
+    """Delete the group.
+
+    If it is in use, remove the cluster's remaining VMs from it, and raise an unavailable
+    ProviderError.
+    """
+    driver, id = _get_full_driver(client), str(resource.id)
     try:
         with client.borrow_driver(writes=True) as lib:
-            _get_full_driver(client).remove_group(lib, str(resource.id))
+            driver.remove_group(lib, id)
+    except NotFound:
+        return
     except ProviderError as error:
-        if isinstance(error, NotFound) or "NotFound" in error.summary:
-            return
-        if "in use" in error.summary.lower() or "DependencyViolation" in error.summary:
-            _remove_vms(client, str(resource.id))
-            raise _make_in_use_error(client, resource, error.summary) from error
-        raise
+        # Not every cloud's error says that the group is in use; its members do.
+        members = _list_members(client, id) if error.kind in _MAY_BE_IN_USE else ()
+        if not members and not (driver.in_use_code and error.code == driver.in_use_code):
+            raise
+        _remove_vms(client, id)
+        summary = f"{resource.kind} {id} is in use by {', '.join(members)}"
+        raise ProviderError(
+            ErrorKind.UNAVAILABLE,
+            summary if members else error.summary,
+            "Detach what planapply did not create from it, then retry.",
+            code=error.code,
+        ) from error
 
 
-def _make_in_use_error(client: Client, resource: Resource, summary: str) -> ProviderError:
-    """With the VMs that are in it, as far as the cloud tells."""
+_MAY_BE_IN_USE = (ErrorKind.REJECTED, ErrorKind.UNAVAILABLE)
+
+
+def _list_members(client: Client, id: str) -> Sequence[str]:
+    """Return the VMs in the group, as far as the cloud reports them."""
     with suppress(ProviderError), client.borrow_driver() as lib:
-        group = _find_group(client, lib, str(resource.id))
-        if group and (names := _get_full_driver(client).list_members(lib, group)):
-            summary = f"the {resource.kind} {resource.id} is in use by {', '.join(names)}"
-    return ProviderError(
-        ErrorKind.UNAVAILABLE,
-        summary,
-        "Take out of it what planapply has not made, then repeat this.",
-    )
+        group = _find_group(client, lib, id)
+        return _get_full_driver(client).list_members(lib, group) if group else ()
+    return ()
 
 
 def _add_vms(client: Client, id: str, tags: Mapping[str, str]) -> None:
@@ -131,7 +132,7 @@ def _add_vms(client: Client, id: str, tags: Mapping[str, str]) -> None:
             with client.borrow_driver(writes=True) as lib:
                 driver.add_to_group(lib, node, id)
         except NotFound as error:
-            if vm.status != "stopped":  # no network interface yet, or gone since: look again
+            if vm.status != "stopped":  # it has no network interface yet, or is gone: retry
                 raise ProviderError(ErrorKind.UNAVAILABLE, error.summary) from error
 
     _for_each_vm(client, tags, add)
@@ -154,7 +155,7 @@ def _remove_vms(client: Client, id: str) -> None:
 def _for_each_vm(
     client: Client, tags: Mapping[str, str], action: Callable[[Any, VM], None]
 ) -> None:
-    """Of the VMs that are there to stay, side by side."""
+    """Run the action in parallel for the VMs that are not being terminated."""
     found = [(node, vm) for node, vm in find_nodes(client, tags) if vm.status != "stopping"]
     with ThreadPoolExecutor(client.driver.parallel, thread_name_prefix="planapply") as pool:
         list(pool.map(lambda pair: action(*pair), found))
@@ -167,7 +168,7 @@ def _find_group(client: Client, lib: Any, id: str) -> Group | None:
 
 
 def _parse_group_tags(group: Group) -> dict[str, str]:
-    """The tags of the cluster that it was made for; empty for one of somebody else's."""
+    """Return the tags of the group's cluster; empty for a group that is not planapply's."""
     prefix, _, rest = group.name.partition(" ")
     cluster, _, lineage = rest.partition(" ")
     return (
@@ -188,6 +189,4 @@ def _change_rules(client: Client, group: Group, rules: set[Rule] | frozenset[Rul
 
 
 def _make_rules(detail: Mapping[str, Any]) -> set[Rule]:
-    networks = {*detail.get("allow_from", ()), *detail.get("allowed", ())}
-    ports = detail.get("ports", ())
-    return {INTERNAL_RULE, *(("tcp", port, port, source) for source in networks for port in ports)}
+    return {INTERNAL_RULE, *client_rules(detail)}

@@ -1,4 +1,4 @@
-"""planapply's tags in the forms that clouds take, and back again: pure."""
+"""Conversion of planapply's tags to the forms that clouds allow, and back: pure."""
 
 import base64
 import hashlib
@@ -7,36 +7,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from planapply.model.names import split_name
-from planapply.model.node import (
+from planapply.providerkit import (
     TAG_BATCH,
     TAG_CLUSTER,
     TAG_GROUP,
     TAG_LINEAGE,
     TAG_NAMES,
     TAG_PREFIX,
+    rejection,
+    split_name,
 )
-from planapply.provider import ErrorKind, ProviderError
 
 Tags = dict[str, str]
 
 
 class TagFormat(Protocol):
-    """How one cloud writes tags."""
+    """Form of tags in one cloud."""
 
     def encode(self, tags: Mapping[str, str]) -> Any:
-        """As an argument of `create_node`."""
+        """Return the tags as an argument of `create_node`."""
 
     def decode(self, value: Any) -> Tags:
-        """The tags again, from what a node shows; empty where they are none of planapply's."""
+        """Return the tags of a node; empty if it is not planapply's."""
 
     def find_error(self, tags: Mapping[str, str]) -> str:
-        """What this cloud would refuse, after "the cloud …"; empty where it would nothing."""
+        """Return what the cloud would refuse, a phrase after the cloud's name; empty if nothing."""
 
 
 @dataclass(frozen=True)
 class TagPairs:
-    """A table; what the cloud takes is kept as it is, so that it can be read back."""
+    """Table of keys and values that the cloud keeps unchanged."""
 
     key_pattern: str = r".{1,128}"
     value_pattern: str = r".{0,255}"
@@ -52,28 +52,26 @@ class TagPairs:
     def find_error(self, tags: Mapping[str, str]) -> str:
         for key, value in tags.items():
             if not re.fullmatch(self.key_pattern, key):
-                return f"takes no tag named {key!r}: names match {self.key_pattern}"
+                return f"does not allow a tag {key!r}: names match {self.key_pattern}"
             if not re.fullmatch(self.value_pattern, value, re.DOTALL):
-                return f"takes no tag {key} = {value!r}: values match {self.value_pattern}"
-        return (
-            f"takes {self.max_tags} tags, and these are {len(tags)}"
-            if len(tags) > self.max_tags
-            else ""
-        )
+                return f"does not allow a tag {key} = {value!r}: values match {self.value_pattern}"
+        return f"allows {self.max_tags} tags, not {len(tags)}" if len(tags) > self.max_tags else ""
 
 
 @dataclass(frozen=True)
 class FlatTags:
-    """A list of words, that a cloud may give back in other capitals: `key:value`, all but small
-    letters, digits and hyphens as `_` and their number."""
+    """List of words `key:value`, of which a cloud may change the case.
+
+    Bytes other than lowercase letters, digits, and hyphens are written as `_` and their hex code.
+    """
 
     max_length: int
     prefix: str = TAG_PREFIX
-    """In place of planapply's own, where there is little room."""
+    """Replacement of planapply's own prefix, for clouds with short tags."""
     max_tags: int = 50
 
     def encode(self, tags: Mapping[str, str]) -> list[str]:
-        # `Name` follows from the others.
+        # `decode` makes `Name` from the other tags.
         return [self._encode_tag(key, value) for key, value in tags.items() if key != "Name"]
 
     def _encode_tag(self, key: str, value: str) -> str:
@@ -96,20 +94,11 @@ class FlatTags:
     def find_error(self, tags: Mapping[str, str]) -> str:
         for key, value in tags.items():
             if key != "Name" and len(word := self._encode_tag(key, value)) > self.max_length:
-                return f"takes tags of {self.max_length} characters, and {word!r} has {len(word)}"
-        return (
-            f"takes {self.max_tags} tags, and these are {len(tags)}"
-            if len(tags) > self.max_tags
-            else ""
-        )
+                return f"allows tags of {self.max_length} characters, but {word!r} has {len(word)}"
+        return f"allows {self.max_tags} tags, not {len(tags)}" if len(tags) > self.max_tags else ""
 
 
 PAIRS = TagPairs()
-
-
-def user_tags(tags: Mapping[str, str]) -> Tags:
-    """Those that are not planapply's own."""
-    return {k: v for k, v in tags.items() if k != "Name" and not k.startswith(TAG_PREFIX)}
 
 
 def _make_name_tag(tags: Mapping[str, str]) -> str:
@@ -133,21 +122,21 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class NodeName:
-    """A VM's name, in which cluster, node and attempt stand."""
+    """Name of a VM, with its cluster, node, and launch attempt."""
 
     cluster: str
     node: str
     token: str
     lineage: str
-    """8 hexadecimal digits that stand for the whole."""
+    """Digest of 8 hexadecimal digits."""
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str], node: str, token: str) -> "NodeName":
-        """Of a VM that has all tags."""
+        """Return the name of a VM with these tags."""
         return cls(tags[TAG_CLUSTER], node, token, lineage_digest(tags[TAG_LINEAGE]))
 
     def format_short(self, max_length: int) -> str:
-        """For people, where tags say the rest; the token alone makes it unique."""
+        """Return a readable name, for clouds with tags; the token alone makes it unique."""
         token = re.sub(r"[^a-z0-9]", "", self.token.lower())
         if token != self.token:
             token = hashlib.sha256(self.token.encode()).hexdigest()[:20]
@@ -158,23 +147,22 @@ class NodeName:
         return name if name[0].isalpha() else f"p{name[1:]}"
 
     def format_full(self, max_length: int) -> str:
-        """From which `parse` knows the rest; raises ProviderError where it can't be made."""
+        """Return a name that `parse` can read; raise a rejected ProviderError if it is impossible."""
         name = f"{self.cluster}-{self.node}-{self.token}-{self.lineage}{len(self.node):02}"
         match = _NAME.fullmatch(name)
         if match is None or len(name) > max_length:
             room = max_length - len(name) + len(self.cluster) + len(self.node)
-            raise ProviderError(
-                ErrorKind.REJECTED,
-                f"the VM of {self.node} can't be named {name}",
-                "This driver keeps no tags, so that a VM's name has to say what it is: write the "
-                "names of the cluster and its groups in small letters, digits and hyphens, "
-                f"together at most {room} characters.",
+            raise rejection(
+                f"cannot name the VM of {self.node} {name}",
+                "This driver does not support tags, so the VM's name has to identify it. In the "
+                "names of the cluster and its groups use only lowercase letters, digits, and "
+                f"hyphens, and at most {room} characters in total.",
             )
         return name
 
     @classmethod
     def parse(cls, name: str) -> "NodeName | None":
-        """From what `format_full` gave; None for any other name."""
+        """Return the parts of a name by `format_full`; None for any other name."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
@@ -186,7 +174,7 @@ class NodeName:
 
     @property
     def tags(self) -> Tags:
-        """What the name says of them; the lineage is its digest."""
+        """Tags that the name contains; the lineage is only its digest."""
         tags = {
             TAG_CLUSTER: self.cluster,
             TAG_LINEAGE: self.lineage,
@@ -198,7 +186,7 @@ class NodeName:
 
 
 def lineage_digest(lineage: str) -> str:
-    """8 hexadecimal digits; those of such digits are themselves."""
+    """Return 8 hexadecimal digits for a lineage; a digest is returned unchanged."""
     if re.fullmatch(r"[0-9a-f]{8}", lineage):
         return lineage
     return hashlib.sha256(lineage.encode()).hexdigest()[:8]
@@ -213,12 +201,12 @@ _WRAP = 76
 
 
 def encode_script(user_data: bytes) -> str:
-    """The same script for a cloud that takes text: what is compressed unpacks itself."""
+    """Return user data as text, for clouds that require it: a script that unpacks itself."""
     body = base64.encodebytes(user_data).decode("ascii")
     return f"{_SCRIPT_START}{body}{_SCRIPT_END}"
 
 
 def max_compressed_size(limit: int) -> int:
-    """How many bytes may be compressed user data, so that its text has at most `limit`."""
+    """Return the most bytes of compressed user data whose text has at most `limit` bytes."""
     lines = (limit - len(_SCRIPT_START) - len(_SCRIPT_END)) // (_WRAP + 1)
     return lines * (_WRAP // 4 * 3)

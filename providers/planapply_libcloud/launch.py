@@ -1,10 +1,9 @@
-"""One create_node for each name, and a look before a second one of the same name."""
+"""Launch of one VM by one create_node call, which is never sent twice for an existing VM."""
 
 from typing import Any
 
-from planapply.model.node import TAG_BATCH, VM, NodeConfig
-from planapply.model.state import Choice
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, ProviderError
+from planapply.providerkit import TAG_BATCH, VM, NodeConfig
 from planapply_libcloud.catalog import Catalog
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.base import Lookups
@@ -14,25 +13,14 @@ from planapply_libcloud.firewall import RESOURCE_NAME as GROUP
 from planapply_libcloud.nested import merge
 
 
-def alternatives(config: NodeConfig) -> list[Choice]:
-    """Each size in each zone, in the order of the spec; all as spot before any on demand."""
-    markets = [True, False] if config.spot == "prefer" else [bool(config.spot)]
-    return [
-        Choice(size=size, zone=zone, spot=spot)
-        for spot in markets
-        for size in config.size or (None,)
-        for zone in config.zones or (None,)
-    ]
-
-
 def launch(client: Client, catalog: Catalog, request: LaunchRequest) -> LaunchResult:
-    """Raises ProviderError where there is no VM; of one name, since each VM has its own user data.
+    """Launch the VM; raise ProviderError if there is none.
 
-    A name that was asked for in this process before is looked for first.
+    The batch has one name. If this process has requested the name before, it first looks for the VM.
     """
     driver = client.driver
     name = driver.node_name(request)
-    requested_names = client.get_cached("asked", set[str])
+    requested_names = client.cache.get("requested names", set[str])
     if name in requested_names:
         existing = find(client, {TAG_BATCH: request.token})
         if existing:
@@ -50,16 +38,16 @@ def launch(client: Client, catalog: Catalog, request: LaunchRequest) -> LaunchRe
             _clean_up(client, name, request)
         raise
     if not node or node.id is None:
-        # Some drivers answer with less than a node.
+        # Some drivers do not return a complete node.
         existing = find(client, {TAG_BATCH: request.token})
         if existing:
             return LaunchResult(tuple(existing))
-        raise ProviderError(ErrorKind.UNKNOWN, f"{client.cloud} did not say what it has created")
+        raise ProviderError(ErrorKind.UNKNOWN, f"{client.cloud} did not return the VM it created")
     return LaunchResult((_make_launched_vm(client, node, request),))
 
 
 def make_arguments(client: Client, catalog: Catalog, request: LaunchRequest) -> dict[str, Any]:
-    """Of create_node, whole."""
+    """Return all arguments of `create_node`."""
     driver, create = client.driver, merge_create(client, request.config)
     own_group = request.resources.get(GROUP)
     if own_group is not None and own_group.id and isinstance(driver, FullDriver):
@@ -76,7 +64,7 @@ def make_arguments(client: Client, catalog: Catalog, request: LaunchRequest) -> 
 
 
 def merge_create(client: Client, config: NodeConfig) -> dict[str, Any]:
-    """The spec's arguments for create_node: the provider's, and the node's own."""
+    """Return the spec's arguments of `create_node`: the provider's, and the node's own."""
     create = merge(config.provider.get("create", {}), config.create)
     resolved: dict[str, Any] = client.resolve(create)
     return resolved
@@ -85,7 +73,9 @@ def merge_create(client: Client, config: NodeConfig) -> dict[str, Any]:
 def _make_launched_vm(client: Client, node: Any, request: LaunchRequest) -> VM:
     vm = make_vm(client, node, request.tags)
     if vm is None:
-        raise ProviderError(ErrorKind.TOKEN_SPENT, f"the VM {node.id} has ended at once")
+        raise ProviderError(
+            ErrorKind.TOKEN_SPENT, f"VM {node.id} was terminated right after its launch"
+        )
     update = {
         "size": request.choice.size or vm.size,
         "zone": request.choice.zone or vm.zone,
@@ -99,4 +89,4 @@ def _clean_up(client: Client, name: str, request: LaunchRequest) -> None:
         with client.borrow_driver(writes=True) as lib:
             client.driver.clean_up_failed(lib, name, merge_create(client, request.config))
     except ProviderError:
-        return  # it costs nothing; the launch's own error is the one to be told
+        return  # what is left costs nothing; report the launch's own error

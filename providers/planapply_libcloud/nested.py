@@ -1,11 +1,11 @@
-"""Tables in tables, by dotted words."""
+"""Access to nested tables by dotted paths."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def get_path(table: Any, path: str) -> Any:
-    """What stands there, or None."""
+    """Return the value at a dotted path, or None."""
     for word in path.split(".") if path else ():
         if not isinstance(table, Mapping):
             return None
@@ -14,13 +14,13 @@ def get_path(table: Any, path: str) -> Any:
 
 
 def nest(path: str, value: Any) -> dict[str, Any]:
-    """A table with that value at that place."""
+    """Return a table with the value at a dotted path."""
     first, _, rest = path.partition(".")
     return {first: nest(rest, value) if rest else value}
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Both; tables and lists are joined, of other values those `override` win."""
+    """Return both tables merged: tables and lists are joined, other values are overridden."""
     both = dict(base)
     for key, value in override.items():
         old = both.get(key)
@@ -31,13 +31,3 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
         else:
             both[key] = value
     return both
-
-
-def list_paths(table: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """The dotted words of all that stands in it."""
-    found: set[str] = set()
-    for key, value in table.items():
-        found |= (
-            list_paths(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key}
-        )
-    return found

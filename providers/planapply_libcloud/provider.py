@@ -1,11 +1,17 @@
-"""The provider `libcloud`: each verb of the port is a file beside this one."""
+"""The provider `libcloud`: each method calls the module of its name."""
 
 from collections.abc import Mapping, Sequence
 
-from planapply.model.diagnostics import Diagnostic
-from planapply.model.node import VM, NodeConfig, Requirements
-from planapply.model.state import Choice, Resource
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, ProviderError
+from planapply.providerkit import (
+    VM,
+    Choice,
+    Diagnostic,
+    NodeConfig,
+    Requirements,
+    Resource,
+    make_alternatives,
+)
 from planapply_libcloud import check, choose, console, find, firewall, labels, launch, notes, price
 from planapply_libcloud import terminate as termination
 from planapply_libcloud.catalog import Catalog
@@ -15,7 +21,7 @@ from planapply_libcloud.settings import Settings
 
 
 class Libcloud:
-    """One account of one cloud, as far as every driver can."""
+    """One account of one cloud, with the capabilities of every driver."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -23,7 +29,7 @@ class Libcloud:
 
     @property
     def limits(self) -> Limits:
-        """One VM a call; tokens, where the cloud has any, are its own."""
+        """Limits with one VM per call; tokens only if the cloud has them."""
         driver = self.client.driver
         user_data_limit = (
             driver.user_data_limit
@@ -41,7 +47,7 @@ class Libcloud:
         )
 
     def identity(self) -> dict[str, str]:
-        """The driver, and what of its options and answers says whose cloud it is."""
+        """Return the driver, and the options and facts that identify the account."""
         driver, options = self.client.driver, self.client.settings.options
         known = {
             key: self.client.resolve_text(options[key]) for key in driver.identity if key in options
@@ -50,44 +56,44 @@ class Libcloud:
             return {"driver": driver.name, **known, **driver.find_account(lib)}
 
     def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
-        """Each size in each zone."""
-        return launch.alternatives(config)
+        """Return each size in each zone."""
+        return make_alternatives(config)
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        """One create_node."""
+        """Launch the VM by one create_node call."""
         return launch.launch(self.client, self.catalog, request)
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        """One list_nodes."""
+        """Return the VMs with these tags, by one list_nodes call."""
         return find.find(self.client, tags)
 
     def list_vms(self) -> list[VM]:
-        """Of any cluster in this account."""
+        """Return the VMs of all clusters in this account."""
         return find.find(self.client, {})
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
-        """One destroy_node for each, side by side."""
+        """Terminate the VMs, by parallel destroy_node calls."""
         return termination.terminate(self.client, ids)
 
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
-        """All that is wrong."""
+        """Return all errors."""
         return check.check(self.catalog, configs)
 
     def choose(self, requirements: Requirements) -> list[str]:
-        """By price, where there is one."""
+        """Return the cheapest or smallest sizes that fit."""
         return choose.choose(self.catalog, requirements)
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
-        """From list_sizes."""
+        """Return the price in the list of sizes."""
         return price.price(self.catalog, size, zone, spot)
 
     def notes(self, configs: Sequence[NodeConfig]) -> Sequence[Diagnostic]:
-        """What this driver can't do."""
+        """Return warnings about the driver's limitations."""
         return list(notes.notes(self.client, configs))
 
 
 class FullLibcloud(Libcloud):
-    """With what OpenStack, EC2 and GCE can do besides."""
+    """One account of OpenStack, EC2, or GCE, with more capabilities."""
 
     @property
     def _driver(self) -> FullDriver:
@@ -95,36 +101,36 @@ class FullLibcloud(Libcloud):
         return self.client.driver
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        """In place, side by side."""
+        """Change the tags in place, by parallel calls."""
         termination.retag(self.client, ids, tags, removed)
 
     def console(self, id: str, lines: int) -> str:
-        """The end of what it printed."""
+        """Return the last lines of the console output."""
         return console.console(self.client, id, lines)
 
     def required_resources(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
-        """A security group or firewall, where `allow_from` names somebody."""
+        """Return a security group or firewall, if the settings have `allow_from`."""
         return firewall.required_resources(self._driver, self.client.settings.allow_from, config)
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-        """Make it, or bring its rules to what is wanted."""
+        """Create the group, or update its rules."""
         return firewall.prepare(self.client, resource, tags)
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
-        """By their names."""
+        """Return the cluster's own group."""
         return firewall.find_resources(self.client, tags)
 
     def cleanup(self, resource: Resource) -> None:
-        """Remove it."""
+        """Delete the group."""
         firewall.cleanup(self.client, resource)
 
     def allow(self, resource: Resource, network: str | None) -> Resource:
-        """One more network."""
+        """Allow one more network in the cluster's own group."""
         return firewall.allow(self.client, resource, network)
 
 
 def connect(settings: Settings) -> Libcloud:
-    """With what its driver can do; raises ProviderError for a driver that there is not."""
+    """Return the provider with its driver's capabilities; raise ProviderError for an unusable driver."""
     client = Client(settings)
     provider_class = FullLibcloud if isinstance(client.driver, FullDriver) else Libcloud
     return provider_class(client)

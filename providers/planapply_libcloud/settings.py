@@ -1,6 +1,5 @@
 """The `[provider]` table of a spec whose provider is `libcloud`."""
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
@@ -8,8 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from planapply.model.base import Model
-from planapply.model.field_types import Text, TextList, spec_key
+from planapply.providerkit import Model, Text, TextList, parse_network, spec_key
 from planapply_libcloud.drivers import explain_unknown, find_driver
 
 ENV = "env:"
@@ -20,20 +18,11 @@ _SECRET = re.compile(
 )
 _NOT_SECRET = frozenset({"credential_file", "ex_token_scope"})
 KEY_PREFIXES = ("-----", "{")
-"""How a key begins that is no path: PEM, or a service account's JSON."""
+"""Beginnings of a key that is not a path: PEM, or a service account's JSON."""
 _CREDENTIAL_ERROR = (
-    "this is a credential, and a spec holds none\n"
-    'Write "env:NAME": the environment variable NAME is read when it is needed.'
+    "a spec must not contain credentials\n"
+    'Write "env:NAME" instead: planapply then reads the environment variable NAME.'
 )
-
-
-def _parse_network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value.strip()))
-    except ValueError:
-        raise ValueError(
-            f'`{value}` is no network\nWrite an address, or a network such as "203.0.113.0/24".'
-        ) from None
 
 
 def _check_driver(value: str) -> str:
@@ -52,7 +41,7 @@ def _is_variable(value: object) -> bool:
 
 
 def _find_credentials(value: Any, name: str = "") -> Iterator[tuple[str | int, ...]]:
-    """Where in a value, whose key is `name`, credentials themselves stand."""
+    """Yield the paths of credentials in a value whose key is `name`."""
     if _is_secret(name) and not isinstance(value, Mapping | bool):
         if not _is_variable(value):
             yield ()
@@ -120,7 +109,7 @@ class Settings(Model):
     Write secrets as `"env:NAME"`."""
     allow_from: Annotated[
         TextList,
-        AfterValidator(lambda values: tuple(map(_parse_network, values))),
+        AfterValidator(lambda values: tuple(map(parse_network, values))),
         spec_key("update", ["203.0.113.0/24"]),
     ] = ()
     """Networks that may reach the scheduler and its dashboard, on OpenStack, EC2, and GCE. planapply

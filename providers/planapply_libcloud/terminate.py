@@ -1,11 +1,11 @@
-"""The end of VMs: one call for each, side by side."""
+"""Termination of VMs, and changes of their tags, by one call for each, in parallel."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from planapply.model.node import TAG_PREFIX
 from planapply.provider import ErrorKind, ProviderError
+from planapply.providerkit import TAG_PREFIX, rejection
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import FullDriver
 from planapply_libcloud.errors import NotFound
@@ -13,16 +13,16 @@ from planapply_libcloud.find import find_nodes
 
 
 def terminate(client: Client, ids: Sequence[str]) -> list[str]:
-    """Ask for the end of each; gives those that the cloud does not know.
+    """Terminate each VM; return the IDs that the cloud does not know.
 
-    Raises the ProviderError that is the hardest to mend, once all have been asked for.
+    Raise the ProviderError that is the hardest to fix, after all requests were sent.
     """
     nodes: dict[str, Any] = {}
     if ids and not client.driver.is_destroyed_by_id:
         nodes = {vm.id: node for node, vm in find_nodes(client, {})}
 
     def destroy(id: str) -> bool | ProviderError:
-        """Whether it is unknown."""
+        """Return whether the VM is unknown."""
         if not client.driver.is_destroyed_by_id and id not in nodes:
             return True
         try:
@@ -55,7 +55,7 @@ _SEVERITY = [
 
 
 def _make_node(lib: Any, id: str) -> Any:
-    """Enough of one for drivers that look at nothing but the id."""
+    """Return a node for drivers that use only its ID."""
     from libcloud.compute.base import Node
     from libcloud.compute.types import NodeState
 
@@ -65,12 +65,12 @@ def _make_node(lib: Any, id: str) -> Any:
 def retag(
     client: Client, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]
 ) -> None:
-    """Set `tags` on these VMs and take the keys in `removed` off."""
+    """Set `tags` on these VMs, and remove the keys in `removed`."""
     driver = client.driver
     assert isinstance(driver, FullDriver)
     problem = driver.check_tags(tags)
     if problem:
-        raise ProviderError(ErrorKind.REJECTED, f"{client.cloud} {problem}", "Change `tags`.")
+        raise rejection(f"{client.cloud} {problem}", "Change `tags`.")
 
     def change_tags(node: Any, old: Mapping[str, str]) -> None:
         kept = {key: value for key, value in old.items() if key not in removed}

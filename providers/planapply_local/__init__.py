@@ -1,12 +1,12 @@
-"""The provider `local`: a VM is a process session on this machine that outlives planapply."""
+"""Provider `local`: each VM is a process session on this machine that outlives planapply."""
 
 import os
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
-from planapply.model.base import Model
-from planapply.provider import ErrorKind, Plugin, ProviderError
+from planapply.provider import Plugin
+from planapply.providerkit import Model, rejection
 
 if TYPE_CHECKING:
     from planapply_local.provider import LocalProvider
@@ -25,18 +25,18 @@ class LocalSettings(Model):
     @field_validator("folder")
     @classmethod
     def _check_absolute(cls, folder: str | None) -> str | None:
-        # A relative one would be another folder for each folder that planapply is called in.
+        # A relative path would be a different folder in each working directory.
         if folder is not None and not os.path.isabs(os.path.expanduser(folder)):
-            raise ValueError("give an absolute path, or one that begins with ~")
+            raise ValueError(
+                "the path is relative\nWrite an absolute path, or one that begins with ~."
+            )
         return folder
 
 
 def _connect(settings: LocalSettings) -> "LocalProvider":
     if os.name != "posix":
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            "the provider `local` needs Linux or macOS",
-            "Choose another provider in the spec.",
+        raise rejection(
+            "provider `local` needs Linux or macOS", "Choose another provider in the spec."
         )
     from planapply_local.provider import LocalProvider
 
@@ -58,6 +58,6 @@ PLUGIN = Plugin(
     ),
     starter="""\
 [provider]
-# folder = "~/planapply"      # logs and scratch files; default: in your state folder
+# folder = "~/planapply"      # for logs and scratch files; default: in your state folder
 """,
 )

@@ -1,7 +1,7 @@
-"""What planapply asks of this machine: process sessions in place of VMs.
+"""The provider `local`: process sessions on this machine in place of VMs.
 
-What exists is read from the processes' environments alone. The folder holds nothing that is needed
-to find or end a VM: its log, its scratch files and keys, and tags that were changed later.
+VMs are found only by the environments of their processes. A VM's folder has nothing that is needed to
+find or terminate it: only its log, scratch files, keys, and tags that were changed after the launch.
 """
 
 import fcntl
@@ -15,17 +15,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from planapply.model.node import TAG_CONFIG, TAG_NAMES, TAG_PREFIX, VM, NodeConfig
-from planapply.model.state import Choice
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits, ProviderError
-from planapply_local import vm as supervisor
+from planapply.providerkit import (
+    TAG_CONFIG,
+    TAG_NAMES,
+    VM,
+    Choice,
+    NodeConfig,
+    is_own_tag,
+    rejection,
+    user_tags,
+)
+from planapply_local import supervisor
 from planapply_local.start import start
 
-USER_TAGS_FILE = "tags.json"  # in a VM's folder, once they were changed
+USER_TAGS_FILE = "tags.json"  # in a VM's folder, once the user's tags were changed
 
 
 class LocalProvider:
-    """This machine, for one user; `folder` as in the settings."""
+    """This machine, for one user; `folder` is the setting of that name."""
 
     limits = Limits(batch=100, parallel=2, consistency_delay=1.0, poll=0.2)
 
@@ -39,17 +47,17 @@ class LocalProvider:
         self._lock_path = self.folder / "lock"
 
     def identity(self) -> dict[str, str]:
-        """This machine and user: another one's VMs can be neither seen nor ended from here."""
+        """Return this machine and user: VMs of others can be neither found nor terminated."""
         return {"host": platform.node(), "user": str(os.getuid())}
 
     def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
-        """There is but one kind."""
+        """Return the only choice."""
         return [Choice()]
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        """Start those VMs of the batch that were never started.
+        """Start the VMs of the batch that were never started.
 
-        One that was started and has ended is not started again: its shortfall is `spent`.
+        A VM that was started and has stopped is not started again: the shortfall is `TOKEN_SPENT`.
         """
         with self._hold_lock() as lock:
             vms = self._find_vms()
@@ -78,23 +86,24 @@ class LocalProvider:
         return LaunchResult(tuple(batch[index] for index in sorted(batch)), shortfall)
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        """Every session alive with these tags; waits for a launch that is under way."""
+        """Return the running sessions with these tags; wait for a launch in progress."""
         with suppress(OSError), self._lock_path.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
         vms = self._find_vms()
         if self._is_empty():
             with self._hold_lock(is_required=False):
-                pass  # the last VM's folder went after its end was asked for: now the lock can go
+                pass  # the last VM's folder was removed after `terminate`: now remove the lock file
         return [vm for vm in vms if tags.items() <= vm.tags.items()]
 
     def list_vms(self) -> list[VM]:
-        """Every session of planapply's that this user has."""
+        """Return all sessions of this user."""
         return self.find({})
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
-        """Ask keepers to end their VMs within a grace; asked again, or without a keeper, kill them.
+        """Request the supervisors to stop their VMs within a grace period.
 
-        The folders of VMs that have ended by themselves are removed.
+        On a second request, or without a supervisor, kill the VM's processes. Remove the folders of VMs
+        that have stopped.
         """
         with self._hold_lock(is_required=False):
             processes = supervisor.find_processes()
@@ -104,38 +113,38 @@ class LocalProvider:
                 if id in processes:
                     supervisor.kill(id)
                 shutil.rmtree(self._folder_of(id), ignore_errors=True)
-        return ()  # with the lock held, none is too young to be seen
+        return ()  # with the lock held, every VM that was launched is visible
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        """Keep the user's tags in a file from now on; a VM that has ended needs none."""
+        """Store the user's tags in a file; a VM that has stopped needs none."""
         with self._hold_lock(is_required=False):
             for vm in self._find_vms():
                 if vm.id in ids:
                     kept = {key: value for key, value in vm.tags.items() if key not in removed}
-                    self._write_tags(vm.id, kept | dict(tags))
+                    self._write_user_tags(vm.id, user_tags(kept | dict(tags)))
 
     def console(self, id: str, lines: int) -> str:
-        """The end of the VM's log; kept until the VM is terminated, also if it ended by itself."""
+        """Return the end of the VM's log, which is kept until the VM is terminated."""
         try:
             with (self._folder_of(id) / supervisor.LOG).open("rb") as file:
                 return _read_tail(file, lines)
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise ProviderError(ErrorKind.REJECTED, f"the log can't be read: {error}") from error
+            raise rejection(f"cannot read the log: {error}") from error
 
     def secrets(self, id: str) -> str:
-        """The key pair that its Dask process reads."""
+        """Return the key pair that the VM's Dask process reads."""
         return "".join(path.read_text() for path in sorted(self._folder_of(id).glob("*.pem")))
 
     def _find_vms(self) -> list[VM]:
         vms = []
         for id, vm_processes in supervisor.find_processes().items():
-            with suppress(ValueError):  # a hand-made environment
+            with suppress(ValueError):  # the environment is not planapply's
                 vm = self._read_vm(
                     id, json.loads(vm_processes[0][1].get(supervisor.ENV_VM_FACTS, ""))
                 )
-                # Its folder goes last: it may have ended since its processes were seen.
+                # The folder is removed last: the VM may have stopped since its processes were found.
                 if self._folder_of(id).exists() or supervisor.is_alive(vm_processes):
                     vms.append(vm)
         return sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id))
@@ -145,18 +154,18 @@ class LocalProvider:
         if (folder / supervisor.STOPPING).exists():
             facts["status"] = "stopping"
         with suppress(OSError):
-            user_tags = json.loads((folder / USER_TAGS_FILE).read_text())
-            facts["tags"] = user_tags | _own_tags(facts["tags"])
+            own_tags = {key: value for key, value in facts["tags"].items() if is_own_tag(key)}
+            facts["tags"] = json.loads((folder / USER_TAGS_FILE).read_text()) | own_tags
         return VM(**facts)
 
     def _folder_of(self, id: str) -> Path:
-        # An id comes from a state, and what is in this folder is removed without further question.
+        # An ID comes from a state, and this folder is removed without another check.
         return self.folder / (id if re.fullmatch(r"vm-[\w.-]+", id, re.ASCII) else "vm-")
 
     def _remove_ended(
         self, request: LaunchRequest, missing: dict[int, str]
     ) -> ProviderError | None:
-        """Take those out of `missing` that have ended; their folders go, for nobody knows them."""
+        """Remove VMs that have stopped from `missing`, and their folders; return the shortfall."""
         ended = {index: id for index, id in missing.items() if self._folder_of(id).exists()}
         if not ended:
             return None
@@ -165,10 +174,12 @@ class LocalProvider:
             del missing[index]
             shutil.rmtree(self._folder_of(id), ignore_errors=True)
         names = ", ".join(request.names[index] for index in ended)
-        return ProviderError(ErrorKind.TOKEN_SPENT, f"started, and ended at once: {names}", logs[0])
+        return ProviderError(
+            ErrorKind.TOKEN_SPENT, f"stopped right after the start: {names}", logs[0]
+        )
 
     def _request_termination(self, id: str, vm_processes: supervisor.VMProcesses) -> bool:
-        """Whether the VM will end by itself, since its keeper was asked for the first time."""
+        """Request the supervisor to stop the VM; return False if it was requested before, or fails."""
         import psutil
 
         supervisors = [
@@ -184,23 +195,23 @@ class LocalProvider:
             return False
         return bool(supervisors)
 
-    def _write_tags(self, id: str, tags: dict[str, str]) -> None:
-        user_tags = {key: value for key, value in tags.items() if key not in _own_tags(tags)}
+    def _write_user_tags(self, id: str, tags: dict[str, str]) -> None:
         path = self._folder_of(id) / USER_TAGS_FILE
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = path.with_suffix(".new")
-            new.write_text(json.dumps(user_tags))
+            new.write_text(json.dumps(tags))
             new.replace(path)
         except OSError as error:
             raise self._unwritable_error(error) from error
 
     @contextmanager
     def _hold_lock(self, *, is_required: bool = True) -> Iterator[int]:
-        """Alone in this folder; whoever is next sees all that was started, also by one killed.
+        """Hold the folder's lock; its next holder finds every VM that was started.
 
-        A keeper inherits the descriptor, and closes it once it can be found by its environment.
-        Without `is_required` the lock of a missing or full folder is done without: VMs must be endable.
+        A supervisor inherits the descriptor, and closes it once its environment shows it: so a VM is
+        found even if planapply was killed while starting it. Unless `is_required`, continue without a
+        lock if the folder is missing or full: VMs must always be terminable.
         """
         lock = -1
         try:
@@ -238,30 +249,24 @@ class LocalProvider:
             except OSError:
                 os.close(lock)
                 raise
-            os.close(lock)  # its last holder has removed it
+            os.close(lock)  # its last holder has removed the file
 
     def _unwritable_error(self, error: OSError) -> ProviderError:
-        return ProviderError(
-            ErrorKind.REJECTED,
-            f"the folder of the provider `local` can't be written: {error}",
-            "Set `folder` in the spec's [provider] to one of yours, on a disk that has room.",
+        return rejection(
+            f"cannot write to the folder of provider `local`: {error}",
+            "Set `folder` under [provider] to a folder that you own, on a disk with free space.",
         )
 
 
 def _make_id(token: str, index: int) -> str:
-    # From the token: when it is asked again, a VM that has ended is known by its folder.
+    # With the token: if the request is repeated, the folder shows that a VM has stopped.
     if not re.fullmatch(r"[\w.-]{1,64}", token, re.ASCII):
-        raise ProviderError(ErrorKind.REJECTED, f"not a token: {token!r}")
+        raise rejection(f"{token!r} is not a token")
     return f"vm-{token}-{index}"
 
 
-def _own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """planapply's own, which never change."""
-    return {k: v for k, v in tags.items() if k == "Name" or k.startswith(TAG_PREFIX)}
-
-
 def _read_tail(file: BinaryIO, lines: int) -> str:
-    """The last lines, read from the end in growing pieces: a log may be long."""
+    """Return the last lines, read from the end in growing pieces: a log may be long."""
     size, chunk_size = file.seek(0, os.SEEK_END), 1 << 14
     while True:
         file.seek(max(0, size - chunk_size))

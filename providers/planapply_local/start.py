@@ -1,4 +1,4 @@
-"""From a request to one running VM: where it answers, what it is told, its keeper started."""
+"""Start of one VM: its address, its instructions, and its supervisor."""
 
 import json
 import os
@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from planapply.model.names import SCHEDULER
-from planapply.model.node import VM
 from planapply.provider import ErrorKind, LaunchRequest, ProviderError
-from planapply_local import vm as supervisor
+from planapply.providerkit import SCHEDULER, VM, rejection
+from planapply_local import supervisor
 
 LOOPBACK = "127.0.0.1"
-PORTS = range(20000, 32000)  # below those that Linux and macOS give to outgoing connections
-# Of another cluster's `planapply env`, or of the Dask worker that we may run in.
+PORTS = range(20000, 32000)  # below the ports that Linux and macOS use for outgoing connections
+# Variables of another cluster's `planapply env`, or of a Dask worker in which planapply runs.
 NOT_INHERITED = re.compile(
     r"DASK_SCHEDULER_ADDRESS|DASK_DISTRIBUTED__COMM__(TLS__.*|REQUIRE_ENCRYPTION)|PLANAPPLY_.*"
 )
@@ -28,9 +27,9 @@ NOT_INHERITED = re.compile(
 def start(
     request: LaunchRequest, index: int, id: str, folder: Path, existing_vms: Sequence[VM], lock: int
 ) -> VM:
-    """Start the VM at `index` of the batch; `lock` is a descriptor that keeps others out.
+    """Start the VM at `index` of the batch; `lock` is the descriptor of the lock that is held.
 
-    Raises ProviderError, and then there is no process and no folder of it.
+    Raise ProviderError if it fails; then no process and no folder remains.
     """
     config = request.config
     address, port = LOOPBACK, None
@@ -62,8 +61,8 @@ def start(
     }
     dask_env = {
         "DASK_TEMPORARY_DIRECTORY": str(folder),
-        "PYTHONUNBUFFERED": "1",  # what tasks print is in the log at once
-        "SPT_NOENV": "1",  # else setproctitle, where Dask finds it, overwrites the environment
+        "PYTHONUNBUFFERED": "1",  # so that what tasks print is in the log immediately
+        "SPT_NOENV": "1",  # otherwise setproctitle, if it is installed, overwrites the environment
         **{key: _substitute(value, values) for key, value in boot.env.items()},
     }
     instructions = {
@@ -83,7 +82,7 @@ def start(
 
 
 def _start_supervisor(instructions: dict[str, Any], env: dict[str, str], name: str) -> None:
-    """Start a keeper; returns when it is in the background and can be found."""
+    """Start a supervisor; return when it is in the background and can be found."""
     import psutil
 
     instructions["psutil"] = str(Path(psutil.__file__).parent.parent)
@@ -101,22 +100,21 @@ def _start_supervisor(instructions: dict[str, Any], env: dict[str, str], name: s
     except BlockingIOError as error:
         raise ProviderError(
             ErrorKind.QUOTA,
-            f"{name} can't be started: {error}",
-            "You have as many processes as you may have; see `ulimit -u`.",
+            f"cannot start {name}: {error}",
+            "You have reached the limit of processes per user; see `ulimit -u`.",
         ) from error
     except OSError as error:
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"{name} can't be started: {error}",
-            f"Nodes are started with the Python that runs planapply: {sys.executable}",
+        raise rejection(
+            f"cannot start {name}: {error}",
+            f"Check the Python that runs planapply, which also runs the nodes: {sys.executable}",
         ) from error
     if result.returncode:
         text = result.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ProviderError(
-            ErrorKind.REJECTED,
-            f"{name} can't be started: {text or f'its keeper ended with {result.returncode}'}",
-            f"Its log and scratch files go to {instructions['folder']}; the setting `folder` of the "
-            "provider chooses another place.",
+        raise rejection(
+            f"cannot start {name}: "
+            f"{text or f'its supervisor exited with code {result.returncode}'}",
+            f"Its log and scratch files are in {instructions['folder']}. Set `folder` under "
+            "[provider] to use another folder.",
         )
 
 
@@ -127,7 +125,7 @@ def _substitute(text: str, values: Mapping[str, str]) -> str:
 
 
 def _pick_address(options: Mapping[str, Any]) -> str:
-    """Where a scheduler with these options answers: on this machine only, unless they say else."""
+    """Return the address of a scheduler with these options; by default, of this machine only."""
     if interface := options.get("interface"):
         import psutil
 
@@ -135,38 +133,36 @@ def _pick_address(options: Mapping[str, Any]) -> str:
         for address in interfaces.get(interface, []):
             if address.family == socket.AF_INET:
                 return str(address.address)
-        raise ProviderError(
-            ErrorKind.REJECTED,
+        raise rejection(
             f"this machine has no network interface {interface!r} with an IPv4 address",
-            f"Its interfaces: {', '.join(interfaces)}.",
+            f"Choose one of its interfaces: {', '.join(interfaces)}.",
         )
     host = options.get("host")
     return str(host) if host and host not in ("0.0.0.0", "::") else LOOPBACK
 
 
 def _pick_port(options: Mapping[str, Any], address: str, taken: set[int | None]) -> int:
-    """The scheduler's port: the user's, or any that is free and not about to be `taken`."""
+    """Return the scheduler's port: the user's, or one that is free and not in `taken`."""
     port = options.get("port") or 0
     if not isinstance(port, int) or not 0 <= port < 1 << 16:
-        raise ProviderError(
-            ErrorKind.REJECTED, f"not a port: {port!r}", "Give one number in `scheduler.options`."
+        raise rejection(
+            f"{port!r} is not a port", "Set `port` in `scheduler.options` to one number."
         )
     if port:
         if error := _find_bind_error(address, port):
-            raise ProviderError(
-                ErrorKind.REJECTED,
-                f"the scheduler can't listen on port {port} of {address}: {error}",
-                "Choose another `port` in `scheduler.options`, or none: then a free one is found.",
+            raise rejection(
+                f"the scheduler cannot listen on {address}:{port}: {error}",
+                "Choose another `port` in `scheduler.options`, or remove it to use any free port.",
             )
         return port
     for port in random.sample(PORTS, 100):
         if port not in taken and not _find_bind_error(address, port):
             return port
-    raise ProviderError(ErrorKind.QUOTA, f"no port for a scheduler is free on {address}")
+    raise ProviderError(ErrorKind.QUOTA, f"{address} has no free port for a scheduler")
 
 
 def _find_bind_error(address: str, port: int) -> str | None:
-    """Why nobody can listen there; None if one can."""
+    """Return why a server cannot listen there; None if it can."""
     try:
         with socket.create_server((address, port)):
             return None

@@ -12,7 +12,7 @@ import pytest
 from cli.commands import COMMAND
 from distributed import wait
 from planapply_local.provider import LocalProvider
-from planapply_local.vm import find_processes
+from planapply_local.supervisor import find_processes
 
 import planapply
 from planapply.model.node import TAG_CLUSTER

@@ -13,7 +13,7 @@ from cli.commands import Run
 from crash.environment import Environment, local_environment
 from inline_snapshot import snapshot
 from planapply_local.provider import LocalProvider
-from planapply_local.vm import kill
+from planapply_local.supervisor import kill
 
 from planapply.fleet.request import launch_request
 from planapply.model.names import from_ranges, sort_key, to_ranges

@@ -192,7 +192,7 @@ def fake_without_tokens(tmp_path: Path) -> Iterator[Subject]:
 def local(tmp_path: Path) -> Iterator[Subject]:
     import psutil
     from planapply_local import PLUGIN, LocalSettings
-    from planapply_local.vm import find_processes
+    from planapply_local.supervisor import find_processes
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -85,7 +85,7 @@ def command_env(home: Path, **more: str) -> dict[str, str]:
 def local_environment(folder: Path) -> Iterator[Environment]:
     """Processes of this machine; none of them outlives this."""
     from planapply_local import PLUGIN, LocalSettings
-    from planapply_local.vm import find_processes, kill
+    from planapply_local.supervisor import find_processes, kill
 
     vm_folder = folder / "local"
     provider = PLUGIN.connect(LocalSettings(folder=str(vm_folder)))

@@ -82,7 +82,7 @@ def test_idle_scheduler_exits(account: Account) -> None:
 
 
 def test_workers_exit_after_the_scheduler_is_killed(account: Account) -> None:
-    from planapply_local.vm import kill
+    from planapply_local.supervisor import kill
 
     vm = scheduler(account)
     worker = nannies(account, address(vm), "cpu-0").vms[0]

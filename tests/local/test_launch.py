@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conformance.subjects import Account
 from planapply_local import PLUGIN, LocalSettings
-from planapply_local.vm import ENV_SUPERVISOR, find_processes
+from planapply_local.supervisor import ENV_SUPERVISOR, find_processes
 from pydantic import ValidationError
 
 from planapply.model.node import NodeConfig

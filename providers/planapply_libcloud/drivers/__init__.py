@@ -1,29 +1,28 @@
-"""The table of drivers. What is not in it has what every driver of Libcloud has."""
+"""Table of drivers; any other driver has what all of Libcloud's drivers have."""
 
-from difflib import get_close_matches
-
+from planapply.providerkit import suggest
 from planapply_libcloud.drivers.azure import AZURE
 from planapply_libcloud.drivers.base import Driver
 from planapply_libcloud.drivers.ec2 import EC2_DRIVER
 from planapply_libcloud.drivers.gce import GCE_DRIVER
 from planapply_libcloud.drivers.openstack import OPENSTACK
-from planapply_libcloud.drivers.others import SIMPLE_DRIVERS
+from planapply_libcloud.drivers.simple import SIMPLE_DRIVERS
 
 DRIVER_TABLE: dict[str, Driver] = {
     driver.name: driver for driver in (OPENSTACK, GCE_DRIVER, AZURE, EC2_DRIVER, *SIMPLE_DRIVERS)
 }
 ALIASES = {"azure": "azure_arm"}
-"""Libcloud's own `azure` is the classic API, which Azure has ended."""
+"""Other names; Libcloud's own `azure` is the classic API, which Azure has shut down."""
 
 
 def find_driver(name: str) -> Driver:
-    """The entry, or a plain one for a driver that has none."""
+    """Return the driver's entry, or a general one for a driver without an entry."""
     name = ALIASES.get(name, name)
     return DRIVER_TABLE.get(name) or Driver(name=name, title=name, is_destroyed_by_id=False)
 
 
 def explain_unknown(name: str) -> tuple[str, str] | None:
-    """What is wrong with a name that Libcloud has no driver of, and what to do; else None."""
+    """Return what is wrong and what to do if Libcloud has no driver of that name; else None."""
     if name in DRIVER_TABLE or name in ALIASES:
         return None
     from libcloud.compute.providers import DRIVERS  # takes a tenth of a second
@@ -31,11 +30,5 @@ def explain_unknown(name: str) -> tuple[str, str] | None:
     names = {*map(str, DRIVERS), *ALIASES}
     if name in names:
         return None
-    lower_name = name.lower()
-    matches = [lower_name] if lower_name in names else get_close_matches(lower_name, names, 3)
-    return (
-        f"Libcloud has no driver {name!r}",
-        f"Did you mean {', '.join(matches)}?"
-        if matches
-        else f"planapply knows {', '.join(DRIVER_TABLE)}; Libcloud's pages list those that it does not.",
-    )
+    known = f"planapply knows {', '.join(DRIVER_TABLE)}; Libcloud's documentation lists all others."
+    return (f"Libcloud has no driver {name!r}", suggest(name, names, known))

@@ -1,4 +1,4 @@
-"""Microsoft Azure, its Resource Manager."""
+"""Driver for Microsoft Azure (Resource Manager)."""
 
 import json
 import secrets
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from planapply.provider import ErrorKind, ProviderError
+from planapply.provider import ErrorKind
+from planapply.providerkit import STARTER_ENVIRONMENT, rejection
 from planapply_libcloud import labels
 from planapply_libcloud.drivers.base import Driver, LaunchRequest, Lookups, is_scheduler
 
-STARTER = """\
+STARTER = f"""\
 [provider]
 driver = "azure"
 key = "env:AZURE_CLIENT_ID"           # of a service principal
@@ -23,7 +24,7 @@ subscription_id = "env:AZURE_SUBSCRIPTION_ID"
 region = "westeurope"
 
 [provider.create]
-ex_resource_group = "dask"            # it and its network are there already
+ex_resource_group = "dask"            # existing; so is its network
 ex_network = "dask"
 # ex_subnet = "default"
 # auth = "ssh-ed25519 AAAA..."        # your public key, for the user azureuser
@@ -32,17 +33,12 @@ ex_network = "dask"
 size = "Standard_D2s_v5"
 image = "Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2:latest"
 
-[environment]                         # what Python runs on the nodes; a change replaces them
-packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
-# requirements = "requirements.txt"   # in place of packages
-# python = "3.12"                     # in which packages or requirements are installed
-# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
-"""
+{STARTER_ENVIRONMENT}"""
 
 
 @dataclass(frozen=True)
 class Azure(Driver):
-    """Disk and network interface are asked for so that Azure removes them with their VM."""
+    """Driver whose disks and network interfaces Azure deletes with their VM."""
 
     def make_arguments(
         self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
@@ -51,7 +47,7 @@ class Azure(Driver):
 
         arguments = super().make_arguments(request, create, lookups)
         key = arguments.get("auth")
-        # Azure wants one or the other; a password that nobody is told lets nobody in.
+        # Azure requires one of the two; with a random password, no one can log in.
         arguments["auth"] = (
             NodeAuthSSHKey(key) if key else NodeAuthPassword(f"{secrets.token_urlsafe(40)}aA1!")
         )
@@ -69,13 +65,13 @@ class Azure(Driver):
             return found
         parts = name.split(":")
         if len(parts) != 4:
-            raise ProviderError(
-                ErrorKind.REJECTED,
-                f"{name!r} is no image of Azure's",
-                "Write publisher:offer:sku:version (`latest` will do), or an image's resource id.",
+            raise rejection(
+                f"{name!r} is not an Azure image",
+                "Write publisher:offer:sku:version (the version may be `latest`), or an image's "
+                "resource ID.",
             )
         publisher, offer, sku, version = parts
-        # Without a look: it would be a call for each version that there ever was.
+        # It is not looked up: that would need a request for each version.
         return azure_arm.AzureImage(version, sku, offer, publisher, "", lib)  # type: ignore[no-untyped-call]
 
     def list_sizes(self, lib: Any, zone: str | None) -> Sequence[Any]:
@@ -88,7 +84,7 @@ class Azure(Driver):
     def list_nodes(
         self, lib: Any, tags: Mapping[str, str], create: Mapping[str, Any]
     ) -> Sequence[Any]:
-        # Addresses cost a call or two for each VM: only the scheduler's has to be known.
+        # Addresses need a request or two per VM, and only the scheduler's is needed.
         nodes: list[Any] = lib.list_nodes(
             ex_resource_group=create.get("ex_resource_group"),
             ex_fetch_nic=False,
@@ -111,7 +107,7 @@ class Azure(Driver):
         lib.destroy_node(node, ex_destroy_nic=False, ex_destroy_vhd=False, ex_destroy_os_disk=False)
 
     def clean_up_failed(self, lib: Any, name: str, create: Mapping[str, Any]) -> None:
-        # The interface is made first, and would stay.
+        # The interface is created first, and would remain.
         if "ex_nic" not in create:
             lib.ex_destroy_nic(
                 SimpleNamespace(
@@ -123,7 +119,7 @@ class Azure(Driver):
 
 
 def _encode(data: Any) -> str:
-    """The driver leaves custom data as bytes, which its own encoder can't write."""
+    """Return the request as JSON; the driver's own encoder cannot write custom data in bytes."""
     profile = data.get("properties", {}).get("networkProfile") if isinstance(data, dict) else None
     for interface in (profile or {}).get("networkInterfaces", ()):
         interface["properties"] = {"deleteOption": "Delete"}
@@ -145,7 +141,7 @@ def _read_addresses(lib: Any, node: Any) -> tuple[list[str], list[str]]:
 AZURE = Azure(
     name="azure_arm",
     title="Microsoft Azure",
-    tested_on="the requests that the driver sends, held against Azure's REST reference",
+    tested_on="the requests that the driver sends, compared with Azure's REST reference",
     starter=STARTER,
     key_names=("key", "secret"),
     has_sessions=True,
@@ -162,7 +158,7 @@ AZURE = Azure(
     required_arguments={"ex_resource_group": '"dask"'},
     max_name_length=60,
     parallel=8,
-    cost_when_off="is paid for as long as it is not deallocated",
+    cost_when_off="costs money until it is deallocated",
     is_destroyed_by_id=False,
     error_kinds={
         "SkuNotAvailable": ErrorKind.CAPACITY,

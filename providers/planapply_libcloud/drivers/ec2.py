@@ -1,34 +1,35 @@
-"""Amazon EC2, for those who have it beside other clouds of Libcloud's; alone, `ec2` does more."""
+"""Driver for Amazon EC2, for use next to other clouds; the provider `ec2` can do more."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from planapply.model.node import TAG_PREFIX
 from planapply.provider import ErrorKind
-from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group, Rule
+from planapply.providerkit import TAG_PREFIX, Rule
+from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group
 
 STARTER = """\
 [provider]
-driver = "ec2"                        # the provider `ec2` does more: planapply init --provider ec2
+driver = "ec2"                        # the provider `ec2` can do more: planapply init --provider ec2
 key = "env:AWS_ACCESS_KEY_ID"
 secret = "env:AWS_SECRET_ACCESS_KEY"
-# allow_from = ["203.0.113.0/24"]     # who may reach the scheduler: a security group is made for it
+# allow_from = ["203.0.113.0/24"]     # networks that may reach the scheduler
 options = { region = "eu-west-1" }
 
 [defaults]
 size = "m7i.large"
-image = "ami-0123456789abcdef0"       # one with cloud-init
+image = "ami-0123456789abcdef0"       # an image with cloud-init
 """
 
 
 @dataclass(frozen=True)
 class EC2(FullDriver):
-    """Its driver asks for everything by GET."""
+    """Driver that sends every request by GET."""
 
     def status_of(self, node: Any) -> str:
-        # Libcloud's own word for shutting-down is "unknown".
+        # Libcloud reports shutting-down as "unknown".
         status = node.extra.get("status")
         return "stopping" if status == "shutting-down" else str(status or node.state)
 
@@ -58,7 +59,7 @@ class EC2(FullDriver):
         if isinstance(create.get("ex_subnet"), str):
             create["ex_subnet"] = SimpleNamespace(id=create["ex_subnet"])
         elif "ex_security_group_ids" in create:
-            # The driver takes ids with a subnet only; EC2 takes them without as well, as names.
+            # The driver accepts IDs only with a subnet; without one, EC2 accepts IDs as names.
             create["ex_security_groups"] = create.pop("ex_security_group_ids")
         return super().make_arguments(request, create, lookups)
 
@@ -66,7 +67,7 @@ class EC2(FullDriver):
         return str(lib.ex_get_console_output(SimpleNamespace(id=id)).get("output") or "")
 
     def retag(self, lib: Any, node: Any, tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        # The driver's own calls count from 0, which EC2 does not.
+        # The driver's own calls number tags from 0, and EC2 from 1.
         _change_tags(lib, "CreateTags", node.id, dict(tags))
         if removed:
             _change_tags(lib, "DeleteTags", node.id, dict.fromkeys(removed))
@@ -92,7 +93,7 @@ class EC2(FullDriver):
             (lib.ex_revoke_security_group_ingress, removed, "InvalidPermission.NotFound"),
         ):
             for protocol, first, last, source in rules:
-                try:
+                with _ignore(done_code):
                     call(
                         group.id,
                         first if protocol != "any" else -1,
@@ -101,12 +102,10 @@ class EC2(FullDriver):
                         group_pairs=[{"group_id": group.id}] if source == SELF else None,
                         protocol="-1" if protocol == "any" else protocol,
                     )
-                except Exception as error:
-                    if done_code not in str(error):
-                        raise
 
     def remove_group(self, lib: Any, id: str) -> None:
-        lib.ex_delete_security_group_by_id(id)
+        with _ignore("InvalidGroup.NotFound"):
+            lib.ex_delete_security_group_by_id(id)
 
     def list_members(self, lib: Any, group: Group) -> Sequence[str]:
         nodes = lib.list_nodes(ex_filters={"instance.group-id": group.id})
@@ -126,11 +125,22 @@ class EC2(FullDriver):
             return
         remaining = [group for group in groups if group != id]
         remaining = remaining or list(create.get("ex_security_group_ids", ()))
-        if not remaining:  # EC2 wants one at least
+        if not remaining:  # EC2 requires at least one
             [group] = lib.ex_get_security_groups(group_ids=[id])
             filters = {"group-name": "default", "vpc-id": group.extra["vpc_id"]}
             remaining = [str(found.id) for found in lib.ex_get_security_groups(filters=filters)]
         _set_groups(lib, node, remaining)
+
+
+@contextmanager
+def _ignore(code: str) -> Iterator[None]:
+    """Suppress a driver's exception with this error code."""
+    try:
+        yield
+    except Exception as error:
+        # The driver writes each error of a response as a line "code: message".
+        if code not in {line.partition(":")[0] for line in str(error).splitlines()}:
+            raise
 
 
 def _groups_of(node: Any) -> list[str]:
@@ -180,6 +190,7 @@ EC2_DRIVER = EC2(
     has_writes_by_get=True,
     poll=2.0,
     rate=(5.0, 2.0),
+    in_use_code="DependencyViolation",
     error_kinds={
         "InsufficientInstanceCapacity": ErrorKind.CAPACITY,
         "Unsupported": ErrorKind.CAPACITY,

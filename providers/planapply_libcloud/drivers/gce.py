@@ -1,7 +1,7 @@
-"""Google Compute Engine.
+"""Driver for Google Compute Engine.
 
-Labels take small letters, digits, hyphens and underscores only, 63 of them: they are for people and
-bills. What planapply reads again, whole, is one item of the instance's metadata.
+Labels allow only lowercase letters, digits, hyphens, and underscores, at most 63: they are for people
+and bills. planapply reads its tags from one item of the instance's metadata.
 """
 
 import json
@@ -10,39 +10,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from planapply.model.node import TAG_PREFIX
 from planapply.provider import ErrorKind
+from planapply.providerkit import STARTER_ENVIRONMENT, TAG_PREFIX, Rule
 from planapply_libcloud import labels
 from planapply_libcloud.drivers.base import LaunchRequest, Lookups
-from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group, Rule
+from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group
 from planapply_libcloud.nested import merge
 
 ITEM = "planapply"
 IMAGES = "https://www.googleapis.com/compute/v1/projects/{}/global/images/family/{}"
-STARTER = """\
+STARTER = f"""\
 [provider]
 driver = "gce"
 key = "planapply@my-project.iam.gserviceaccount.com"
-secret = "service-account.json"       # its key file; or "env:NAME", with the key or the file's path
-# allow_from = ["203.0.113.0/24"]     # who may reach the scheduler: firewall rules are made for it
-options = { project = "my-project", datacenter = "europe-west1-b" }
-# create = { ex_network = "default", ex_subnetwork = "dask" }
+secret = "service-account.json"       # its key file; or "env:NAME", for the key or the file's path
+# allow_from = ["203.0.113.0/24"]     # networks that may reach the scheduler
+options = {{ project = "my-project", datacenter = "europe-west1-b" }}
+# create = {{ ex_network = "default", ex_subnetwork = "dask" }}
 
 [defaults]
 size = "e2-standard-2"
 image = "debian-cloud/debian-12"      # PROJECT/FAMILY, or the name of one of your project's images
 
-[environment]                         # what Python runs on the nodes; a change replaces them
-packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
-# requirements = "requirements.txt"   # in place of packages
-# python = "3.12"                     # in which packages or requirements are installed
-# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
-"""
+{STARTER_ENVIRONMENT}"""
 
 
 @dataclass(frozen=True)
 class GCELabels(labels.TagPairs):
-    """As near to the tags as they come."""
+    """Labels that resemble the tags as closely as possible."""
 
     def encode(self, tags: Mapping[str, str]) -> dict[str, str]:
         return {
@@ -53,7 +48,7 @@ class GCELabels(labels.TagPairs):
 
 @dataclass(frozen=True)
 class GCE(FullDriver):
-    """Its create waits for the zone's operation, so that what it gives is there."""
+    """Driver whose create waits for the zone's operation, so that the VM exists afterwards."""
 
     def make_arguments(
         self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
@@ -73,7 +68,7 @@ class GCE(FullDriver):
         return labels.PAIRS.decode(tags)
 
     def status_of(self, node: Any) -> str:
-        # Libcloud has "pending" for STOPPING, and "stopped" for what is TERMINATED and there still.
+        # Libcloud reports STOPPING as "pending", and TERMINATED, which still exists, as "stopped".
         return "stopping" if node.extra.get("status") == "STOPPING" else str(node.state)
 
     def is_spot(self, node: Any) -> bool:
@@ -103,7 +98,7 @@ class GCE(FullDriver):
         lib.ex_set_node_labels(node, self.tag_format.encode(tags))
 
     def list_groups(self, lib: Any) -> Iterable[Group]:
-        """A cluster's firewall rules: one among its nodes, one for its clients."""
+        """Yield the firewall rules of each cluster: one between its nodes, one for its clients."""
         found = {firewall.name: firewall for firewall in lib.ex_list_firewalls()}
         for name, nodes in found.items():
             if not name.endswith("-nodes") or not nodes.extra.get("description"):
@@ -166,7 +161,7 @@ class GCE(FullDriver):
             )
 
     def remove_group(self, lib: Any, id: str) -> None:
-        names = [f"{id}-clients", f"{id}-nodes"]  # the second is what `groups` finds it by
+        names = [f"{id}-clients", f"{id}-nodes"]  # `list_groups` finds the group by the second
         for firewall in sorted(lib.ex_list_firewalls(), key=lambda firewall: firewall.name):
             if firewall.name in names:
                 lib.ex_destroy_firewall(firewall)
@@ -191,12 +186,12 @@ def _read_metadata(node: Any) -> dict[str, str]:
 GCE_DRIVER = GCE(
     name="gce",
     title="Google Compute Engine",
-    tested_on="the requests that the driver sends, held against Google's API reference",
+    tested_on="the requests that the driver sends, compared with Google's API reference",
     starter=STARTER,
     is_key_public=True,
     has_sessions=True,
     has_secret_file=True,
-    # Not to a file in the home folder, where it would be kept otherwise.
+    # Otherwise the driver would keep the token in a file in the home folder.
     options={"credential_file": "/dev/null"},
     identity=("project",),
     user_data="ex_metadata.startup-script",
@@ -213,7 +208,7 @@ GCE_DRIVER = GCE(
     list_arguments=("ex_tags",),
     disk="ex_disk_size",
     parallel=8,
-    cost_when_off="costs its disk only",
+    cost_when_off="costs as much as its disk",
     price_source="libcloud",
     is_destroyed_by_id=False,
     error_kinds={

@@ -1,4 +1,4 @@
-"""OpenStack, through Nova and Neutron; most public and private clouds that run it."""
+"""Driver for OpenStack clouds, public and private, through Nova and Neutron."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 from planapply.provider import ErrorKind
+from planapply.providerkit import STARTER_ENVIRONMENT, Rule
 from planapply_libcloud import labels
 from planapply_libcloud.drivers.base import LaunchRequest, Lookups
-from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group, Rule
+from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group
 
-STARTER = """\
+STARTER = f"""\
 [provider]
 driver = "openstack"
-key = "env:OS_USERNAME"               # names of environment variables, as openrc files set them
+key = "env:OS_USERNAME"               # names of environment variables, as in openrc files
 secret = "env:OS_PASSWORD"
-# allow_from = ["203.0.113.0/24"]     # who may reach the scheduler: a security group is made for it
+# allow_from = ["203.0.113.0/24"]     # networks that may reach the scheduler
 
 [provider.options]
 ex_force_auth_url = "https://cloud.example.com:5000"
@@ -24,35 +25,30 @@ ex_force_service_region = "RegionOne"
 # ex_domain_name = "Default"
 
 [provider.create]
-networks = ["private"]                # names or ids
+networks = ["private"]                # names or IDs
 
 [defaults]
-size = "m1.medium"                    # a flavor, by name or id
-image = "debian-12"                   # by name or id; cloud-init has to be in it
+size = "m1.medium"                    # a flavor, by name or ID
+image = "debian-12"                   # by name or ID; it must have cloud-init
 
-[environment]                         # what Python runs on the nodes; a change replaces them
-packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
-# requirements = "requirements.txt"   # in place of packages
-# python = "3.12"                     # in which packages or requirements are installed
-# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
-"""
+{STARTER_ENVIRONMENT}"""
 
 
 @dataclass(frozen=True)
 class OpenStack(FullDriver):
-    """Tags are the server's metadata."""
+    """Driver that stores tags in the server's metadata."""
 
     def make_arguments(
         self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
     ) -> Any:
         create = dict(create)
         if "ex_security_groups" in create:
-            # Nova takes names and ids alike, and the driver asks for no more than this.
+            # Nova accepts names and IDs, and the driver needs no other attributes.
             create["ex_security_groups"] = [_make_named(n) for n in create["ex_security_groups"]]
         return super().make_arguments(request, create, lookups)
 
     def list_zones(self, lib: Any) -> Sequence[str]:
-        # The driver has no method for it.
+        # The driver has no method for this.
         zones = lib.connection.request("/os-availability-zone").object["availabilityZoneInfo"]
         return [zone["zoneName"] for zone in zones]
 
@@ -61,19 +57,21 @@ class OpenStack(FullDriver):
         return networks
 
     def status_of(self, node: Any) -> str:
-        # A server that is being deleted shows its old status to the end.
+        # A server that is being deleted keeps its status until it is gone.
         return "stopping" if node.extra.get("task_state") == "deleting" else str(node.state)
 
     def size_of(self, node: Any) -> str | None:
         details = node.extra.get("flavor_details") or {}
-        found = node.extra.get("flavorId") or details.get("original_name")  # by the API's version
+        found = node.extra.get("flavorId") or details.get(
+            "original_name"
+        )  # depends on the API's version
         return str(found) if found else None
 
     def console(self, lib: Any, id: str) -> str:
         node = lib.ex_get_node_details(id)
         if node is None:
             return ""
-        # A server that could not be placed has printed nothing, and says here why.
+        # A server that could not be scheduled has no output, but the reason.
         fault = (node.extra.get("fault") or {}).get("message", "")
         if fault:
             return str(fault)
@@ -112,7 +110,7 @@ class OpenStack(FullDriver):
         lib.ex_delete_security_group(SimpleNamespace(id=id))
 
     def list_members(self, lib: Any, group: Group) -> Sequence[str]:
-        # The driver's nodes don't say, and asking for each is a call a server.
+        # The driver's nodes do not show it, and one request per server would be needed.
         servers = lib.connection.request("/servers/detail").object["servers"]
         return [
             f"{server['name']} ({server['id']})"
@@ -134,14 +132,14 @@ class OpenStack(FullDriver):
         groups = _list_groups_of(lib, node)
         if id not in groups:
             return
-        if groups == {id}:  # without any, nobody reaches it
+        if groups == {id}:  # without a group, the server cannot be reached
             for name in create.get("ex_security_groups", ["default"]):
                 _add_to_group(lib, node, name)
         lib.ex_remove_security_group_from_node(_make_named(id), node)
 
 
 def _add_to_group(lib: Any, node: Any, group: Any) -> None:
-    # The driver has a method for the way back only.
+    # The driver has a method only for removal.
     data = {"addSecurityGroup": {"name": group}}
     lib.connection.request(f"/servers/{node.id}/action", method="POST", data=data)
 
@@ -155,7 +153,7 @@ def _make_named(name: Any) -> Any:
 
 
 def _parse_rule(group: str, rule: Any) -> Rule | None:
-    """As the table has it; None for what Neutron puts there itself, such as a way out."""
+    """Return the rule; None for rules that Neutron creates itself, such as egress rules."""
     if rule.group is None and rule.ip_range is None:
         return None
     if rule.group is not None:
@@ -171,7 +169,7 @@ def _parse_rule(group: str, rule: Any) -> Rule | None:
 OPENSTACK = OpenStack(
     name="openstack",
     title="OpenStack",
-    tested_on="Nova itself: API, scheduler, conductor and compute, with its fake hypervisor",
+    tested_on="Nova itself: API, scheduler, conductor, and compute, with its fake hypervisor",
     starter=STARTER,
     is_key_public=True,
     has_sessions=True,
@@ -193,7 +191,7 @@ OPENSTACK = OpenStack(
     consistency_delay=30.0,
     poll=1.0,
     error_kinds={
-        # While it is being built.
+        # The server is being built.
         "while it is in": ErrorKind.UNAVAILABLE,
         "is not ready": ErrorKind.UNAVAILABLE,
     },

@@ -1,8 +1,8 @@
-"""One VM of the provider `local`: its keeper, and how all VMs are found again.
+"""Supervisor of one VM of the provider `local`, and the functions that find all VMs.
 
-The keeper leads the VM's session: it starts the Dask process, ends it when its time has come, and
-leaves none of its processes behind. It runs as a script of the standard library only, so that it
-starts in 10 ms: `python -I -S vm.py`, with its order as JSON on stdin.
+The supervisor leads the VM's session: it starts the Dask process, stops it after its `ttl` or on
+request, and leaves no process behind. It is a script, `python -I -S supervisor.py`, that imports only
+the standard library, so that it starts in 10 ms; its instructions are JSON on stdin.
 """
 
 import json
@@ -20,29 +20,30 @@ if TYPE_CHECKING:
     import psutil
 
 ENV_VM_ID = "PLANAPPLY_VM"
-"""In the environment of every process of a VM: its id."""
+"""Variable in the environment of every process of a VM: its ID."""
 ENV_VM_FACTS = "PLANAPPLY_TAGS"
-"""Likewise: the VM's tags, index, address, …, as JSON."""
+"""Variable in the same environments: the VM's tags, index, address, and so on, as JSON."""
 ENV_SUPERVISOR = "PLANAPPLY_KEEPER"
-"""In the environment of the keeper only."""
+"""Variable in the environment of the supervisor only; named as in earlier versions, whose VMs may
+still run."""
 LOG, STOPPING = "log", "stopping"
-"""Files of the VM's folder; `stopping` is there once its end was asked for, or has come."""
+"""Files in the VM's folder; `stopping` exists once the VM stops, or was requested to."""
 GRACE_PERIOD = 3.0
-"""Seconds that a Dask process has between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL for the Dask process."""
 MAX_SELECT_TIMEOUT = 86400.0
 
 VMProcesses = list[tuple["psutil.Process", dict[str, str]]]
 
 
 def find_processes() -> dict[str, VMProcesses]:
-    """Every process of every VM of this user, with its environment, by the VM's id."""
+    """Return every process of this user's VMs with its environment, by the VM's ID."""
     import psutil
 
     found: dict[str, VMProcesses] = {}
     for pid in psutil.pids():
-        # One that ends meanwhile, a zombie, or another user's.
+        # The process may exit meanwhile, be a zombie, or another user's.
         with suppress(psutil.Error):
-            # A fresh object knows the start time, so that signals never reach a reused pid.
+            # A new object has the start time, so that no signal reaches a reused PID.
             process = psutil.Process(pid)
             environment = process.environ()
             if ENV_VM_ID in environment and process.uids().real == os.getuid():
@@ -51,7 +52,7 @@ def find_processes() -> dict[str, VMProcesses]:
 
 
 def is_alive(vm_processes: VMProcesses) -> bool:
-    """Whether any of these processes still runs."""
+    """Return whether any of these processes still runs."""
     import psutil
 
     for process, _ in vm_processes:
@@ -62,11 +63,11 @@ def is_alive(vm_processes: VMProcesses) -> bool:
 
 
 def kill(id: str) -> None:
-    """SIGKILL every process of a VM but the caller, and see them gone (for at most a second)."""
+    """Kill every process of a VM except the caller; wait at most a second until they are gone."""
     import psutil
 
     killed: set[psutil.Process] = set()
-    # Again while there are new ones: a process may have forked before it was reached.
+    # Repeat while there are new processes: one may have forked before it was killed.
     for _ in range(100):
         new = {process for process, _ in find_processes().get(id, [])} - killed
         new = {process for process in new if process.pid != os.getpid()}
@@ -80,11 +81,10 @@ def kill(id: str) -> None:
 
 
 def main() -> None:
-    """Make the VM's folder and go to the background; where that fails, exit 1 and say why."""
+    """Create the VM's folder, and supervise in the background; on failure, exit 1 with the reason."""
     try:
-        instructions = json.load(
-            sys.stdin
-        )  # cut short if planapply was killed: then there is no VM
+        # Incomplete if planapply was killed: then no VM starts.
+        instructions = json.load(sys.stdin)
         log = _create_folder(instructions["folder"], instructions["files"])
     except (OSError, ValueError) as error:
         sys.exit(str(error))
@@ -98,22 +98,25 @@ def main() -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # Whoever gets the lock from now on finds this process by its environment.
+    # The next holder of the lock finds this process by its environment.
     os.close(instructions["lock"])
 
     status = _supervise(instructions["argv"], instructions["env"], instructions["seconds"], wakeups)
-    print(f"planapply: the Dask process ended: {status}", flush=True)
+    print(f"planapply: the Dask process exited: {status}", flush=True)
     sys.path.append(instructions["psutil"])
     try:
         kill(os.environ[ENV_VM_ID])
     finally:
         if not _mark_stopping():
             shutil.rmtree(instructions["folder"], ignore_errors=True)
-            os._exit(0)  # at once: without its folder it would pass for one that runs
+            os._exit(0)  # at once: without a folder, this process would count as a running VM
 
 
 def _mark_stopping() -> bool:
-    """Whether it ends before its end is asked for: who asks from now on removes the folder."""
+    """Mark the VM as stopping; return False if its termination was requested already.
+
+    If not, the next `terminate` removes the folder.
+    """
     try:
         os.close(os.open(STOPPING, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
@@ -124,7 +127,7 @@ def _mark_stopping() -> bool:
 
 
 def _create_folder(folder: str, files: dict[str, str]) -> int:
-    """The VM's folder, with nobody else able to read it; the descriptor of its log."""
+    """Create the VM's folder, readable only by its user; return the descriptor of the log."""
     umask = os.umask(0o077)
     os.makedirs(folder)
     try:
@@ -141,7 +144,10 @@ def _create_folder(folder: str, files: dict[str, str]) -> int:
 
 
 def _supervise(argv: list[str], env: dict[str, str], seconds: float | None, wakeups: int) -> str:
-    """Run the Dask process until it ends, after `seconds` or on SIGTERM; how it ended."""
+    """Run the Dask process until it exits; stop it after `seconds`, or on SIGTERM.
+
+    Return a description of its exit.
+    """
     try:
         child = os.posix_spawn(
             argv[0], argv, env, setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ)

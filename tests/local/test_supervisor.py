@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conformance.subjects import Account
-from planapply_local.vm import ENV_SUPERVISOR, find_processes
+from planapply_local.supervisor import ENV_SUPERVISOR, find_processes
 
 from planapply.model.node import VM, Environment
 

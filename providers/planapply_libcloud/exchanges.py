@@ -1,6 +1,6 @@
-"""What a driver has sent and what came back: the only way to tell what a failure has left behind.
+"""Record of a driver's requests and responses, which shows what a failed call may have changed.
 
-Libcloud's drivers send several requests in one call, and many drop the status of an answer.
+Libcloud's drivers send several requests in one call, and many drop the status of a response.
 """
 
 import re
@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from planapply.providerkit import is_web_page
+
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOGIN_URL = re.compile(r"/tokens?(\?|$)|/oauth2?/")
 
 
 @dataclass
 class Exchange:
-    """One request; `status` is None while, or where, no answer came."""
+    """One request; `status` is None without a response."""
 
     method: str
     url: str = ""
@@ -24,24 +26,24 @@ class Exchange:
 
     @property
     def is_html(self) -> bool:
-        """Whether something else than the cloud's API has answered, or its front end."""
-        return "html" in self.content_type.lower()
+        """Whether the response is a web page: not from the cloud's API."""
+        return is_web_page(self.content_type)
 
 
 @dataclass
 class ExchangeRecorder:
-    """The exchanges of one driver object since `clear`; one thread at a time uses it."""
+    """Exchanges of one driver object since `clear`; used by one thread at a time."""
 
     has_writes_by_get: bool = False
     exchanges: list[Exchange] = field(default_factory=list)
     is_recording: bool = False
 
     def clear(self) -> None:
-        """Forget what was."""
+        """Drop the recorded exchanges."""
         self.exchanges = []
 
     def attach(self, lib: Any) -> None:
-        """See all that this driver's connections send from now on."""
+        """Record all that this driver's connections send from now on."""
         from libcloud.common.base import Connection
 
         for connection in [c for c in vars(lib).values() if isinstance(c, Connection)]:
@@ -70,24 +72,24 @@ class ExchangeRecorder:
         return connection
 
     def is_write(self, exchange: Exchange) -> bool:
-        """Whether it may have changed something."""
+        """Return whether the request may have changed something."""
         if LOGIN_URL.search(exchange.url):
             return False
         return self.has_writes_by_get or exchange.method not in READ_METHODS
 
     @property
     def has_changed(self) -> bool:
-        """Whether a write was answered as done."""
+        """Whether the cloud reported success for a write."""
         return any(
             self.is_write(e) and e.status is not None and e.status < 400 for e in self.exchanges
         )
 
     @property
     def has_answer(self) -> bool:
-        """Whether anything was."""
+        """Whether there was any response."""
         return any(e.status is not None for e in self.exchanges)
 
     @property
     def last(self) -> Exchange | None:
-        """The latest."""
+        """The latest exchange."""
         return self.exchanges[-1] if self.exchanges else None

@@ -1,4 +1,4 @@
-"""The rest of the table: a new cloud is one entry here, and one test."""
+"""Drivers that need only an entry in the table: a new cloud is one entry here, and one test."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from planapply.provider import ErrorKind
+from planapply.providerkit import STARTER_ENVIRONMENT
 from planapply_libcloud import labels
 from planapply_libcloud.drivers.base import Driver, LaunchRequest, Lookups
 
-CHECKED_REQUESTS = "the requests that the driver sends, held against the cloud's API reference"
-DIGITALOCEAN_STARTER = """\
+CHECKED_REQUESTS = "the requests that the driver sends, compared with the cloud's API reference"
+DIGITALOCEAN_STARTER = f"""\
 [provider]
 driver = "digitalocean"
 key = "env:DIGITALOCEAN_TOKEN"
@@ -21,24 +22,19 @@ size = "s-2vcpu-4gb"
 image = "debian-12-x64"
 zones = ["fra1"]                      # the region
 
-[environment]                         # what Python runs on the nodes; a change replaces them
-packages = "client"                   # as here; or a list: ["dask[distributed]", "pandas"]
-# requirements = "requirements.txt"   # in place of packages
-# python = "3.12"                     # in which packages or requirements are installed
-# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
-"""
+{STARTER_ENVIRONMENT}"""
 
 
 @dataclass(frozen=True)
 class DigitalOcean(Driver):
-    """Its account has a name, which a token has not."""
+    """Driver that identifies the account by its ID."""
 
     def make_arguments(
         self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
     ) -> Any:
         arguments = super().make_arguments(request, create, lookups)
         if slug := arguments["image"].extra.get("slug"):
-            # Libcloud makes text of an id, which the API reads as a slug.
+            # Libcloud sends an ID as text, which the API would read as a slug.
             arguments["image"] = SimpleNamespace(id=slug)
         return arguments
 
@@ -48,7 +44,7 @@ class DigitalOcean(Driver):
 
 @dataclass(frozen=True)
 class Linode(Driver):
-    """An image needs a root password: one that nobody is told."""
+    """Driver that must set a root password, here a random one."""
 
     def make_arguments(
         self, request: LaunchRequest, create: Mapping[str, Any], lookups: Lookups
@@ -59,7 +55,7 @@ class Linode(Driver):
 
 @dataclass(frozen=True)
 class UpCloud(Driver):
-    """Its price list is by zone."""
+    """Driver whose sizes and prices depend on the zone."""
 
     def list_sizes(self, lib: Any, zone: str | None) -> Sequence[Any]:
         from libcloud.compute.base import NodeLocation
@@ -71,7 +67,7 @@ class UpCloud(Driver):
 
 @dataclass(frozen=True)
 class Dummy(Driver):
-    """It calls every node dummy-N."""
+    """Driver that names every node dummy-N."""
 
     def on_created(self, lib: Any, node: Any, name: str) -> None:
         node.name = name
@@ -137,7 +133,7 @@ SIMPLE_DRIVERS = (
         tested_on=CHECKED_REQUESTS,
         user_data="cloud_init",
         needs_zone=True,
-        # Without it, the driver's list_nodes needs a Python before 3.11.
+        # Without it, the driver's list_nodes fails on Python 3.11 or later.
         required_arguments={"ex_project_id": '"3d27fd13-…"'},
         list_nodes_arguments=("ex_project_id",),
         size_path="plan",
@@ -150,7 +146,7 @@ SIMPLE_DRIVERS = (
         tested_on=CHECKED_REQUESTS,
         user_data="ex_userdata",
         has_binary_user_data=True,
-        # In the address of a GET, which takes 4 KB of base64.
+        # Sent in the URL of a GET, which allows 4 KB of base64.
         user_data_limit=3072,
         fixed_arguments={"ex_start_vm": True},
         zone_path="zone_name",

@@ -275,7 +275,7 @@ def local(name: str) -> None:
             return subprocess.run(argv, **how)
 
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
-        own = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "XDG_"))}
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "XDG_", "PYTHON"))}
         env = {**own, "HOME": home, "COLUMNS": "100"}
         stack.enter_context(mock.patch.dict(os.environ, env, clear=True))
         stack.enter_context(mock.patch.object(start, "subprocess", Subprocess))

@@ -44,10 +44,15 @@ def in_sequence() -> Iterator[None]:
 
         for target, prefix in _IDS.items():
             replace(target, ids(prefix))
-        replace(
+        def address(*_: Any, **__: Any) -> str:
+            return f"127.1.0.{next(private)}"
+
+        for target in (
             "subnets.Subnet.get_available_subnet_ip",
-            lambda self, instance: f"127.1.0.{next(private)}",
-        )
+            "instances.random_private_ip",
+            "elastic_network_interfaces.random_private_ip",
+        ):
+            replace(target, address)
         replace(
             "elastic_network_interfaces.random_public_ip", lambda: f"127.2.0.{next(public)}"
         )

@@ -1,12 +1,15 @@
-"""Clusters that were applied by the planapply of before issue 9, kept as files.
+"""Make the files in `fixtures`: clusters that an earlier planapply has applied.
 
-They were made once, by the code of commit d24ed7d, from the folder `tests` of this one:
+They were made once, by the code of commit d24ed7d (version 0.1.0, formats 1), in a checkout of it
+with a venv of its own, from this repository's folder `tests`:
 
     PYTHONPATH=/path/to/d24ed7d/tests:. /path/to/d24ed7d/.venv/bin/python -m compat.make_fixtures
 
-and are never made again: what later code has written would prove nothing. Each folder of `fixtures`
-has a spec, the state at some moments (with the lock, where there was one), saved plans, and the
-calls that made the cloud of that moment (`compat.replay`) or the processes that were started.
+Never make them again with later code, which would prove nothing: a later format gets files of its
+own. Each folder of `fixtures` has a spec, the state at some moments (with its lock, if it was
+locked then), saved plans, and the calls that made the cloud of that moment (see `compat.replay`)
+or the orders with which local VMs were started. `keeper.txt` is the program that runs a local VM,
+`providers/planapply_local/vm.py` of that commit.
 """
 
 import contextlib
@@ -14,7 +17,6 @@ import io
 import json
 import os
 import platform
-import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,10 +25,9 @@ from typing import Any
 from unittest import mock
 
 import boto3
+from compat.replay import EPOCH, REGION, clock, in_sequence
 from lab.honest import Cloud, mutates, recognise, serve
 
-from compat.replay import EPOCH, REGION, in_sequence
-from planapply import fleet
 from planapply.cli import main
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -99,7 +100,7 @@ class Recorder(Cloud):
 def account(name: str, bucket: bool = False, **settings: Any) -> Iterator[Recorder]:
     """An empty one for the cluster `name`, whose clock moves when planapply waits."""
     home = tempfile.TemporaryDirectory()
-    with home, in_sequence(), serve(Recorder(**settings)) as cloud, contextlib.ExitStack() as stack:
+    with home, serve(Recorder(**settings)) as cloud, in_sequence(), contextlib.ExitStack() as stack:
         assert isinstance(cloud, Recorder)
         folder = Path(home.name)
         own = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "XDG_", "AWS_"))}
@@ -107,7 +108,7 @@ def account(name: str, bucket: bool = False, **settings: Any) -> Iterator[Record
         env = own | cloud.env | {"HOME": home.name, "COLUMNS": "100", "LAB_PORT": port}
         stack.enter_context(mock.patch.dict(os.environ, env, clear=True))
         stack.enter_context(contextlib.chdir(folder))
-        cloud.wait = stack.enter_context(clock(cloud.advance))
+        cloud.wait = stack.enter_context(clock(cloud.advance, EPOCH.timestamp()))
         cloud.freeze()
         kept = FIXTURES / name
         (folder / "planapply.toml").write_bytes((kept / "planapply.toml").read_bytes())
@@ -121,28 +122,6 @@ def account(name: str, bucket: bool = False, **settings: Any) -> Iterator[Record
         cloud.begin(kept, read)
         yield cloud
         cloud.end()
-
-
-@contextlib.contextmanager
-def clock(advance: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
-    """planapply's begins at the epoch of the kept clusters, and moves when planapply waits."""
-    passed = 0.0
-
-    def move(seconds: float) -> None:
-        nonlocal passed
-        advance(seconds)
-        passed += seconds
-
-    def sleep(self: Any, seconds: float) -> None:
-        self.check()
-        move(seconds)
-
-    with (
-        mock.patch.object(fleet.SystemClock, "sleep", sleep),
-        mock.patch.object(fleet.SystemClock, "monotonic", lambda self: passed),
-        mock.patch.object(fleet.SystemClock, "time", lambda self: EPOCH.timestamp() + passed),
-    ):
-        yield move
 
 
 def from_bucket() -> dict[str, bytes]:

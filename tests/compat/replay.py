@@ -1,13 +1,13 @@
-"""The lab's EC2 with ids, addresses and times in sequence, and the calls of a cluster made again.
+"""The lab's EC2 with ids, addresses and times in sequence, and a way to repeat recorded calls.
 
-So a cloud is kept as the calls that made it: the same calls give VMs with the same ids, addresses,
-tags, tokens and user data. Every address is of 127.0.0.0/8.
+A cloud is kept as the calls that made it: the same calls make VMs with the same ids, addresses,
+tags, tokens and user data. Every address is in 127.0.0.0/8.
 """
 
 import itertools
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,10 @@ from unittest import mock
 from urllib.parse import urlencode
 
 from lab.honest import Cloud
+from lab.seed import ACCOUNT
+from moto.ec2.models import ec2_backends
+
+from planapply import fleet
 
 EPOCH = datetime(2026, 9, 1, 12, tzinfo=UTC)
 """When the kept clusters were made, by the clocks of planapply and of the lab."""
@@ -30,12 +34,16 @@ _IDS = {
 
 @contextmanager
 def in_sequence() -> Iterator[None]:
-    """Let moto number what it makes, from 1."""
+    """Number what moto makes from 1, with the default network of the first region that is used.
+
+    Enter it when the cloud has been made: that resets the regions which an earlier test used.
+    """
 
     def ids(prefix: str) -> Any:
         numbers = itertools.count(1)
         return lambda: f"{prefix}-{next(numbers):017x}"
 
+    ec2_backends[ACCOUNT].clear()
     private, public, seconds = (itertools.count(1) for _ in range(3))
     with ExitStack() as stack:
 
@@ -44,6 +52,7 @@ def in_sequence() -> Iterator[None]:
 
         for target, prefix in _IDS.items():
             replace(target, ids(prefix))
+
         def address(*_: Any, **__: Any) -> str:
             return f"127.1.0.{next(private)}"
 
@@ -53,9 +62,7 @@ def in_sequence() -> Iterator[None]:
             "elastic_network_interfaces.random_private_ip",
         ):
             replace(target, address)
-        replace(
-            "elastic_network_interfaces.random_public_ip", lambda: f"127.2.0.{next(public)}"
-        )
+        replace("elastic_network_interfaces.random_public_ip", lambda: f"127.2.0.{next(public)}")
         replace(
             "instances.utcnow",
             lambda: (EPOCH + timedelta(seconds=next(seconds))).replace(tzinfo=None),
@@ -64,7 +71,7 @@ def in_sequence() -> Iterator[None]:
 
 
 def replay(cloud: Cloud, calls: Iterable[dict[str, Any]]) -> None:
-    """Make these calls to a cloud that is empty and served, and see them end as they did."""
+    """Repeat recorded calls in an empty cloud that is served; their outcomes must be as recorded."""
     for kept in calls:
         scope = f"lab/20260901/{REGION}/ec2/aws4_request"
         request = urllib.request.Request(
@@ -77,5 +84,38 @@ def replay(cloud: Cloud, calls: Iterable[dict[str, Any]]) -> None:
         except urllib.error.HTTPError as error:
             error.close()
         made = cloud.calls[-1]
-        assert (made.params, made.outcome) == (kept["params"], kept["outcome"])
+        assert made.params == kept["params"]
+        assert made.outcome == kept["outcome"], (made.outcome, kept["params"])
     cloud.clear()
+
+
+@contextmanager
+def clock(advance: Callable[[float], None], start: float) -> Iterator[Callable[[float], None]]:
+    """Let planapply's clock move only when planapply waits, and the cloud's with it.
+
+    Yields a function that lets a number of seconds pass for both. `start` is in seconds since the
+    epoch; no test waits for real.
+    """
+    passed = 0.0
+
+    def move(seconds: float) -> None:
+        nonlocal passed
+        advance(seconds)
+        passed += seconds
+
+    def sleep(self: Any, seconds: float) -> None:
+        self.check()
+        move(seconds)
+
+    def monotonic(self: Any) -> float:
+        return passed
+
+    def time(self: Any) -> float:
+        return start + passed
+
+    with (
+        mock.patch.object(fleet.SystemClock, "sleep", sleep),
+        mock.patch.object(fleet.SystemClock, "monotonic", monotonic),
+        mock.patch.object(fleet.SystemClock, "time", time),
+    ):
+        yield move

@@ -8,6 +8,8 @@ import pytest
 from cli.commands import Run
 from compat.kept import AGE, FIXTURES, LOCK, SPEC, STATE, Site, exports, revived
 
+pytestmark = pytest.mark.slow
+
 FULL = {"scheduler", "cpu-0", "cpu-1", "big-0", "spot-0", "spot-1", "spot-2"}
 
 
@@ -126,8 +128,11 @@ MADE = {
 """The nodes that have a VM at each moment at which the first apply was killed."""
 
 
-@pytest.mark.parametrize("hidden", [0.0, 20.0], ids=["visible", "not-visible-yet"])
-@pytest.mark.parametrize("moment", MADE)
+HIDDEN = [(moment, 20.0) for moment in ("scheduler-made", "workers-made")]
+"""Moments, and the seconds in which the cloud does not show their new VMs."""
+
+
+@pytest.mark.parametrize(("moment", "hidden"), [*((moment, 0.0) for moment in MADE), *HIDDEN])
 def test_an_apply_that_was_killed_is_completed(moment: str, hidden: float, run: Run) -> None:
     age = 10.0 if hidden else AGE
     with revived("ec2-full", moment, run, age, hidden_seconds=hidden) as site:
@@ -148,8 +153,8 @@ def test_an_apply_that_was_killed_is_completed(moment: str, hidden: float, run: 
 @pytest.mark.parametrize(
     ("moment", "settings"),
     [
-        *((moment, {"hidden_seconds": 20.0}) for moment in MADE),
         *((moment, {}) for moment in (*MADE, "applied", "lost", "ending-asked", "group-left")),
+        *((moment, {"hidden_seconds": seconds}) for moment, seconds in HIDDEN),
         ("ending-begun", {"ending_seconds": 30.0}),
     ],
 )

@@ -14,10 +14,7 @@ CLUSTERS = ("ec2-full", "ec2-plain", "libcloud-ec2")
 READING = (
     ("show",),
     ("show", "--json"),
-    ("plan",),
-    ("plan", "--json"),
     ("plan", "--no-refresh"),
-    ("plan", "--refresh-only"),
     ("plan", "--set", "workers.cpu.count=4"),
     ("plan", "--lock-timeout", "1 s"),
     ("state", "list"),
@@ -54,6 +51,8 @@ def test_reading_commands_see_no_changes_and_never_migrate_a_file(cluster: str, 
         before = documents(cluster)
         kept = json.loads((FIXTURES / cluster / "applied.state.json").read_text())
         site.has_no_changes()
+        assert site.run("plan", "--detailed-exitcode").out.startswith("No changes. ")
+        site.run("plan", "--refresh-only", "--detailed-exitcode")
         status = json.loads(site.run("status", "--json").out)
         assert (status["drift"], status["unknown_vms"], status["lock"]) == ([], [], None)
         assert {node["status"] for node in status["nodes"]} == {"running"}

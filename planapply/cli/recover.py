@@ -17,7 +17,7 @@ from planapply.cli.options import (
 )
 from planapply.model.names import sort_key
 from planapply.render.document import diagnostics_document
-from planapply.render.surgery import moved_state_document, moved_state_line
+from planapply.render.state_node import moved_state_document, moved_state_line
 
 
 def command(

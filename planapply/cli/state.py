@@ -18,7 +18,7 @@ from planapply.cli.options import (
 from planapply.model.names import sort_key, to_ranges
 from planapply.model.state import State as ClusterState
 from planapply.ops.logs import find_node, lock_for_read
-from planapply.render.surgery import (
+from planapply.render.state_node import (
     moved_state_document,
     moved_state_line,
     node_document,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cli.commands import Run
 from conformance.subjects import Account, Subject, libcloud_provider
-from httpstub.own import AcmeDriver, install
+from httpstub.acme_driver import AcmeDriver, install
 from inline_snapshot import snapshot
 
 from planapply.model.node import NodeConfig

@@ -16,10 +16,10 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Print shell exports, after which a bare distributed.Client() connects.
+    """Print shell exports so that distributed.Client() connects without arguments.
 
-    Use it as: eval "$(planapply env)". With TLS the cluster's key is written to files that only you
-    can read.
+    Use it as: eval "$(planapply env)". If the cluster uses TLS, its key is written to files that
+    only you can read.
     """
     workspace = open_state(file, overrides, state)
     with lock_for_read(workspace, "env", lock_timeout, print_event):

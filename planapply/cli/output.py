@@ -14,7 +14,7 @@ from planapply.render.text import align_columns, line
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Print this one's value, bare.")
+        str | None, typer.Argument(metavar="NAME", help="Print only the value of this output.")
     ] = None,
     file: File = DEFAULT_FILE,
     json: Json = False,
@@ -22,7 +22,7 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Print what others need to know of the cluster: scheduler_address, dashboard_url and others."""
+    """Print the cluster's outputs: scheduler_address, dashboard_url, and others."""
     workspace = open_state(file, overrides, state)
     with lock_for_read(workspace, "output", lock_timeout, print_event):
         found = workspace.read()

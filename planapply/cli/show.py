@@ -27,7 +27,10 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Show the state, or a saved plan; secrets are hidden. The cloud is not asked."""
+    """Show the state or a saved plan, without secrets.
+
+    Sends no request to the cloud.
+    """
     if planfile is not None:
         from planapply.store.planfile import read_plan
 

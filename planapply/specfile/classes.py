@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from planapply.model.diagnostics import Severity
-from planapply.specfile.toml_format import KeyPath, Problem, iter_node_tables, suggest
+from planapply.model.toml import KeyPath
+from planapply.specfile.problem import Problem, iter_node_tables, suggest
 
 # What comes with distributed itself, and takes longer to import than a plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")

@@ -9,7 +9,8 @@ from typing import Any
 
 from planapply.model.diagnostics import Severity
 from planapply.model.spec import REQUIREMENTS
-from planapply.specfile.toml_format import KeyPath, Problem, format_key_path
+from planapply.model.toml import KeyPath, format_key_path
+from planapply.specfile.problem import Problem
 
 # Given to the processes by planapply itself; the value says what to write instead.
 _RESERVED_SCHEDULER_OPTIONS = {

@@ -8,16 +8,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from planapply.model.spec import Spec
+from planapply.model.toml import KeyPath, format_key, format_key_path, format_value
 from planapply.specfile.classes import suggest_class
-from planapply.specfile.toml_format import (
-    KeyPath,
-    Problem,
-    format_key,
-    format_key_path,
-    format_value,
-    suggest,
-    summarize_value,
-)
+from planapply.specfile.problem import Problem, suggest, summarize_value
 
 _KINDS = {
     "string_type": "a string",

@@ -13,20 +13,15 @@ from pydantic import BaseModel, ValidationError
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
 from planapply.model.field_types import is_local_requirement
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
+from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
 from planapply.specfile.classes import check_imports, check_spelling
 from planapply.specfile.constraints import check_constraints
 from planapply.specfile.errors import explain
 from planapply.specfile.locate import Position, find_nearest, locate
 from planapply.specfile.override import Override, apply_overrides
+from planapply.specfile.problem import Problem, iter_node_tables, summarize_value
 from planapply.specfile.textfile import format_path, hide_values, read_text, source_at
-from planapply.specfile.toml_format import (
-    KeyPath,
-    Problem,
-    format_key_path,
-    iter_node_tables,
-    summarize_value,
-)
 
 _MAX_DEPTH = 50
 _CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)

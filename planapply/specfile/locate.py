@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import tomli
 
-from planapply.specfile.toml_format import KeyPath
+from planapply.model.toml import KeyPath
 
 Position = tuple[int, int]
 """Line and column, from 1."""

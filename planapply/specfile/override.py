@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import tomli
 
 from planapply.model.diagnostics import Diagnostic
-from planapply.specfile.toml_format import KeyPath, format_key_path, format_value, summarize_value
+from planapply.model.toml import KeyPath, format_key_path, format_value
+from planapply.specfile.problem import summarize_value
 
 _HELP = "Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'."
 

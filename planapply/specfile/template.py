@@ -6,9 +6,9 @@ from typing import Any
 import tomli
 
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.toml import KeyPath
 from planapply.provider import Plugin
 from planapply.specfile.override import apply_overrides
-from planapply.specfile.toml_format import KeyPath
 
 _COMMENT_COLUMN = 38
 _CLUSTER = """\

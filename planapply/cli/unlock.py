@@ -20,4 +20,4 @@ def command(
 ) -> None:
     """Release a stale state lock, whose holder exited without releasing it."""
     holder = open_state(file, overrides, state).store.unlock(lock_id)
-    terminal.show([line(f"Released the lock {lock_id}. {holder.describe()}")])
+    terminal.show([line(f"Released lock {lock_id} of {holder.name}.")])

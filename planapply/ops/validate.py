@@ -1,12 +1,11 @@
 """validate: what can be known of a spec without asking anybody; and init, which writes one."""
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from planapply import catalog, specfile
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.store.files import create_file
 
 
 def validate(file: str, overrides: tuple[str, ...] = ()) -> list[Diagnostic]:
@@ -19,26 +18,13 @@ def write_starter(file: str, provider: str, overrides: Sequence[str] = ()) -> No
     """Write a starter spec; raises PlanapplyError where the file is there already."""
     text = specfile.render_starter(catalog.load_plugin(provider), overrides)
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        create_file(file, text.encode(), mode=0o666)
     except FileExistsError:
         raise PlanapplyError(
             f"{file} is there already",
             "It is never overwritten. Name another file with --file, or remove this one first.",
         ) from None
     except OSError as error:
-        raise _unwritable(file, error) from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as target:
-            target.write(text)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(file)
-        if isinstance(error, OSError):
-            raise _unwritable(file, error) from error
-        raise
-
-
-def _unwritable(file: str, error: OSError) -> PlanapplyError:
-    return PlanapplyError(
-        f"{file} can't be written: {error.strerror or error}", "Name another file with --file."
-    )
+        raise PlanapplyError(
+            f"cannot write {file}: {error.strerror or error}", "Choose another file with --file."
+        ) from error

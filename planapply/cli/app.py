@@ -112,8 +112,9 @@ def _report_usage_error(error: typer.TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         terminal.print_message(error.format_message())
     else:
-        advice = f"Run `{path} --help`."
-        terminal.report([Diagnostic(summary=error.format_message(), detail=advice)])
+        message = error.format_message().removesuffix(".")
+        summary, advice = f"{message[:1].lower()}{message[1:]}", f"Run `{path} --help`."
+        terminal.report([Diagnostic(summary=summary, detail=advice)])
     return 1
 
 

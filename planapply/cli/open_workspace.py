@@ -11,6 +11,8 @@ from planapply.cli.signals import Interrupted, set_exit_notice
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.spec import state_location
+from planapply.model.state import State
+from planapply.ops.logs import lock_for_read
 from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
@@ -26,6 +28,15 @@ def open_spec(file: str, overrides: list[str] | None, state: str | None) -> Work
 def open_state(file: str, overrides: list[str] | None, state: str | None) -> Workspace:
     """Open the workspace of a command that needs only a state."""
     return _with_exit_notice(Workspace.from_state(file, overrides or (), state))
+
+
+def read_state(
+    purpose: str, file: str, overrides: list[str] | None, state: str | None, lock_timeout: float
+) -> State:
+    """Return the state for a command that needs nothing else; `purpose` is the command's name."""
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, purpose, lock_timeout, print_event):
+        return workspace.read()
 
 
 def open_cloud(

@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.open_workspace import read_state
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Overrides, State
-from planapply.ops.logs import lock_for_read
 from planapply.ops.output import output, outputs
 from planapply.render.text import align_columns, line
 
@@ -23,9 +22,7 @@ def command(
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
     """Print the cluster's outputs: scheduler_address, dashboard_url, and others."""
-    workspace = open_state(file, overrides, state)
-    with lock_for_read(workspace, "output", lock_timeout, print_event):
-        found = workspace.read()
+    found = read_state("output", file, overrides, state, lock_timeout)
     if name is not None:
         value = output(found, name)
         terminal.show_json(value) if json else terminal.show([line(value)])

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.open_workspace import open_state, print_event, read_state
 from planapply.cli.options import (
     DEFAULT_FILE,
     File,
@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 
-@app.command("list", short_help="Print the names of the nodes in the state.")
+@app.command("list")
 def list_(
     file: File = DEFAULT_FILE,
     json: Json = False,
@@ -43,15 +43,16 @@ def list_(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Print the names of the nodes in the state, one per line."""
-    workspace = open_state(file, overrides, state)
-    with lock_for_read(workspace, "state list", lock_timeout, print_event):
-        found = workspace.read()
+    """Print the names of the nodes in the state.
+
+    One name per line.
+    """
+    found = read_state("state list", file, overrides, state, lock_timeout)
     names = sorted(found.nodes, key=sort_key)
     terminal.show_json(names) if json else terminal.show(line(name) for name in names)
 
 
-@app.command(short_help="Show the record of one node.")
+@app.command()
 def show(
     node: Node,
     file: File = DEFAULT_FILE,
@@ -60,10 +61,11 @@ def show(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Show the record of one node in the state: its VM, and its configuration."""
-    workspace = open_state(file, overrides, state)
-    with lock_for_read(workspace, "state show", lock_timeout, print_event):
-        found = workspace.read()
+    """Show the record of one node.
+
+    The record has the node's VM and its configuration.
+    """
+    found = read_state("state show", file, overrides, state, lock_timeout)
     find_node(found, node)
     if json:
         terminal.show_json(node_document(found, node))
@@ -71,7 +73,7 @@ def show(
         terminal.show(node_lines(found, node))
 
 
-@app.command(short_help="Remove nodes from the state; leave their VMs running.")
+@app.command()
 def rm(
     nodes: Annotated[
         list[str],
@@ -101,7 +103,7 @@ def rm(
     )
 
 
-@app.command(short_help="Copy the state to a file.")
+@app.command()
 def pull(
     target: Annotated[
         str,
@@ -117,7 +119,10 @@ def pull(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Copy the state to a file with mode 0600; it contains the cluster's TLS key."""
+    """Copy the state to a file.
+
+    The file has mode 0600, since it contains the cluster's TLS key.
+    """
     from planapply.ops import state as state_ops
 
     workspace = open_state(file, overrides, state)
@@ -126,7 +131,7 @@ def pull(
     _show_location(copied, target, json)
 
 
-@app.command(short_help="Replace the state with a file.")
+@app.command()
 def push(
     source: Annotated[
         str,

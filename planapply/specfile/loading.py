@@ -85,13 +85,11 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        source = source_at(text.split("\n"), file, (error.lineno, error.colno))
-        summary = f"cannot read {file}: {error.msg[:1].lower()}{error.msg[1:]}"
+        column, summary = error.colno, f"cannot read {file}: {error.msg[:1].lower()}{error.msg[1:]}"
         if duplicate := find_duplicate(text, error.lineno):
-            summary, advice = (
-                f"`{format_key_path(duplicate)}` is given twice",
-                "Remove one of them.",
-            )
+            column, summary = 1, f"`{format_key_path(duplicate)}` is given twice"
+            advice = "Remove one of them."
+        source = source_at(text.split("\n"), file, (error.lineno, column))
         if _CREDENTIAL.search(source.text):  # the provider's keys for credentials are not known yet
             source = hide_values(source)
     except RecursionError:

@@ -14,11 +14,11 @@ from planapply.model.spec import (
     Spec,
     WorkerGroup,
 )
+from planapply.model.toml import format_key, format_value
 from planapply.provider import Plugin
 from planapply.specfile.docstrings import describe_models
 from planapply.specfile.errors import keys_of
 from planapply.specfile.schema import unwrap_paragraphs
-from planapply.specfile.toml_format import format_key, format_value
 
 EMBEDDED = ("local", "ec2", "libcloud")
 PAGE = Path(__file__).with_name("spec.md")

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from planapply.specfile.toml_format import format_key, format_value
+from planapply.model.toml import format_key, format_value
 
 LETTERS = "abcxyzABC"
 NAMES = st.builds(

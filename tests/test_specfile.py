@@ -623,11 +623,11 @@ def test_loading_a_spec_imports_little(tmp_path: Path) -> None:
     script = """
 import sys
 import planapply_local
-from planapply.model.desired import desired
+from planapply.model.desired import build_desired_state
 from planapply.specfile import load
 plugin = planapply_local.PLUGIN
 spec, _ = load("spec.toml", lambda name: plugin, import_classes=True)
-desired(spec, plugin, {})
+build_desired_state(spec, plugin, {})
 heavy = {"asyncio", "boto3", "cryptography", "dask", "difflib", "distributed", "psutil"}
 print(heavy & sys.modules.keys())
 """

@@ -14,8 +14,8 @@ from strategies import DOCUMENTS, JSON, OVERRIDES, WORDS, broken_texts, texts
 from planapply.diff import DiffOptions, create_plan, refresh
 from planapply.model.desired import DesiredState, build_desired_state
 from planapply.model.diagnostics import PlanapplyError, Severity
+from planapply.model.toml import KeyPath, format_value
 from planapply.specfile.locate import locate
-from planapply.specfile.toml_format import KeyPath, format_value
 
 LATER = 1e6
 

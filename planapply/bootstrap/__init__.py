@@ -1,4 +1,4 @@
-"""What a node runs: pure, from its config, its name and what it must know of the cluster."""
+"""The processes and scripts of a node: pure functions of its configuration and its cluster."""
 
 from planapply.bootstrap.console import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.bootstrap.processes import build_processes, dask_spec

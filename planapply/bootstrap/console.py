@@ -1,15 +1,15 @@
-"""What of a console's text is a node's own."""
+"""The node's own lines in the text of a VM's console."""
 
 from planapply.bootstrap.steps import END_MARKER, START_MARKER
 
 MAX_SHUTDOWN_LINES = 400
-"""Lines that a machine may print after its node's end."""
+"""Lines that a VM may print while it shuts down, after its node has stopped."""
 
 
 def extract_node_lines(console: str, lines: int) -> str:
-    """The last `lines` lines of a node: without the shutdown of its machine that may follow.
+    """Return the last `lines` lines of a node, without those of a shutdown of its VM after them.
 
-    Give it `MAX_SHUTDOWN_LINES` lines more than are wanted.
+    `console` should have `MAX_SHUTDOWN_LINES` more lines than requested.
     """
     end = console.rfind(END_MARKER)
     if end > console.rfind(START_MARKER):

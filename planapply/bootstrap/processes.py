@@ -1,4 +1,4 @@
-"""What a node runs: pure, from its config, its name and what it must know of the cluster."""
+"""The Dask processes of a node: command line, environment, and files."""
 
 import json
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from planapply.model.state import TLS
 from planapply.provider import Boot
 
 DEATH_TIMEOUT = 600
-"""Seconds in which a worker must have joined, and joined again after a crash, or end its VM.
+"""Seconds after which a worker that has not joined, also after a crash, terminates its VM.
 
-Without it a `Worker` looks for a scheduler that is gone for as long as its VM is paid for. Once it
-has joined, it ends by itself when its scheduler does (distributed has workers reconnect no more).
+Otherwise a `Worker` would search for a scheduler that no longer exists for as long as its VM is paid
+for. A worker that has joined stops when its scheduler does (distributed's workers do not reconnect).
 """
 CERTIFICATE, KEY = "tls-certificate.pem", "tls-key.pem"
 
@@ -26,10 +26,10 @@ def build_processes(
     *,
     cluster: str,
 ) -> tuple[Boot, ...]:
-    """The `dask spec` command of each of `names`, for a provider that starts processes.
+    """Return the `dask spec` command of each of `names`, for a provider that starts processes.
 
-    `scheduler` is the Dask address that workers are told; None for the scheduler itself. Arguments
-    are there for any user of the machine to read: the key of `tls` is in `files`.
+    `scheduler` is the Dask address for workers; None for the scheduler itself. The key of `tls` is in
+    `files`, since every user of the machine can read the arguments of a process.
     """
     files: dict[str, str] = {}
     env = dict(config.environment.env)
@@ -54,7 +54,7 @@ def build_processes(
 
 
 def dask_spec(config: NodeConfig, name: str) -> dict[str, Any]:
-    """The document that `dask spec --spec` takes: one scheduler, or this node's workers by name."""
+    """Return the document for `dask spec --spec`: one scheduler, or the node's workers by name."""
     if config.group == SCHEDULER:
         return {"cls": config.cls, "opts": _scheduler_options(config)}
     return {
@@ -66,7 +66,7 @@ def dask_spec(config: NodeConfig, name: str) -> dict[str, Any]:
 def _scheduler_options(config: NodeConfig) -> dict[str, Any]:
     options: dict[str, Any] = {"protocol": "tls" if config.security == "tls" else "tcp"}
     if config.options.keys().isdisjoint(("dashboard", "dashboard_address")):
-        options["dashboard"] = True  # `Scheduler` alone has none, `dask scheduler` does
+        options["dashboard"] = True  # the default of `dask scheduler`, but not of `Scheduler`
     if "interface" not in config.options:
         options["host"] = "{host}"
     if config.idle_timeout is not None:
@@ -78,8 +78,8 @@ def _scheduler_options(config: NodeConfig) -> dict[str, Any]:
 def _worker_options(config: NodeConfig) -> dict[str, Any]:
     options: dict[str, Any] = {"death_timeout": DEATH_TIMEOUT}
     if config.processes > 1:
-        # Each would take the whole machine otherwise. distributed reads a limit of at most 1 as a
-        # fraction of the memory; of the threads it has no such thing.
+        # Otherwise each worker would use the whole machine. distributed reads a memory limit of at
+        # most 1 as a fraction of the memory; there is nothing similar for threads.
         options["memory_limit"] = 1 / config.processes
         options["nthreads"] = "{nthreads}"
     return {**options, **config.options}
@@ -87,12 +87,12 @@ def _worker_options(config: NodeConfig) -> dict[str, Any]:
 
 def _dump_json(document: dict[str, Any]) -> str:
     text = json.dumps(document, separators=(",", ":"))
-    # These two become numbers once the provider has put them in.
+    # These placeholders become numbers when the provider replaces them.
     return text.replace('"{port}"', "{port}").replace('"{nthreads}"', "{nthreads}")
 
 
 def tls_environment(certificate: str, key: str) -> dict[str, str]:
-    """Dask's settings for one pair that is its own authority and serves every role."""
+    """Return Dask's settings for a self-signed key pair that serves every role."""
     prefix = "DASK_DISTRIBUTED__COMM__"
     env = {
         f"{prefix}REQUIRE_ENCRYPTION": "True",

@@ -1,14 +1,18 @@
-"""The steps of the script, each of them shell."""
+"""The steps of the user data, as shell code."""
 
 import shlex
 from collections.abc import Sequence
 
 START_MARKER, END_MARKER = "planapply: start", "planapply: end"
-"""How lines begin that a node prints on its console: what follows its end is the machine's shutdown."""
+"""The beginnings of the lines that a node prints when it starts and stops.
+
+Lines after the second one belong to the VM's shutdown. Nodes that older versions launched print these
+as well, so the beginnings must not change.
+"""
 
 SCRIPT_HEADER = """\
 #!/bin/bash
-# From planapply, for {group} of the cluster {cluster}; it runs once, at the first boot.
+# Written by planapply for {group} of the cluster {cluster}; runs once, at the first boot.
 set -euo pipefail
 umask 077
 export HOME=/root DEBIAN_FRONTEND=noninteractive
@@ -16,12 +20,12 @@ mkdir -p /etc/planapply /opt/planapply /var/lib/planapply
 chmod 700 /etc/planapply
 cd /var/lib/planapply
 
-# A node that can't start is of no use and costs money: it says why on its console, and ends.
-# EC2 terminates what powers off.
+# A node that cannot start is useless and costs money: print the reason on the console, and power
+# off. EC2 terminates a VM that powers off.
 fail() {{ echo "planapply: $*"; exit 1; }}
 at_exit() {{
   if [ "$1" != 0 ]; then
-    echo "planapply: end of this VM: it can't start, and why stands above"
+    echo "planapply: end: this node cannot start; the reason is above. Shutting down the VM."
     systemctl --no-block poweroff
   fi
 }}
@@ -29,17 +33,17 @@ trap 'at_exit $?' EXIT
 """
 
 TTL_TIMER = """\
-# ttl: it ends at this age, also if what follows fails, and after a reboot.
+# ttl: power off at this age, also if a later step fails, and after a reboot.
 cat >/etc/systemd/system/planapply-ttl.service <<'END'
 [Unit]
-Description=The end of this node by its ttl
+Description=Power off this VM at its ttl
 [Service]
 Type=oneshot
 ExecStart=/bin/systemctl --no-block poweroff
 END
 cat >/etc/systemd/system/planapply-ttl.timer <<END
 [Unit]
-Description=When this node ends by its ttl
+Description=The ttl of this VM
 [Timer]
 OnCalendar=$(date -u -d '+{seconds} seconds' '+%F %T UTC')
 AccuracySec=1s
@@ -52,14 +56,14 @@ systemctl enable --now planapply-ttl.timer
 """
 
 METADATA_CLIENT = """\
-# EC2's metadata (IMDSv2): prints one item, looking every so many seconds until it is there.
+# EC2's metadata (IMDSv2): print one item, and retry after some seconds until it exists.
 cat >/etc/planapply/metadata.py <<'END'
 import sys, time, urllib.request
 
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def ask(path, method="GET", **headers):
+def fetch(path, method="GET", **headers):
     url = f"http://169.254.169.254/latest/{path}"
     headers = {f"X-aws-ec2-metadata-{key}".replace("_", "-"): headers[key] for key in headers}
     request = urllib.request.Request(url, method=method, headers=headers)
@@ -68,8 +72,8 @@ def ask(path, method="GET", **headers):
 
 while True:
     try:
-        token = ask("api/token", "PUT", token_ttl_seconds="60")
-        print(ask(f"meta-data/{sys.argv[1]}", token=token))
+        token = fetch("api/token", "PUT", token_ttl_seconds="60")
+        print(fetch(f"meta-data/{sys.argv[1]}", token=token))
         break
     except OSError:
         time.sleep(float(sys.argv[2]))
@@ -83,7 +87,7 @@ has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") i
 APT_FUNCTION = """\
 apt_lists() {
   if command -v apt-get >/dev/null; then
-    # Other jobs of a first boot hold its lock for a while; most images come without its lists.
+    # Other jobs of a first boot hold apt's lock for a while; most images have no package lists.
     echo 'DPkg::Lock::Timeout "300";' >/etc/apt/apt.conf.d/90planapply
     [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
   fi
@@ -91,27 +95,27 @@ apt_lists() {
 """
 
 DASK_SERVICE = """\
-# Its Dask process. Without it the VM is of no use, so that its end is the VM's: idle for too long,
-# retired, its scheduler gone for good, or crashed.
+# The Dask process. When it stops, the VM powers off: after idle_timeout, when it was retired, when its
+# scheduler no longer exists, or after a crash.
 declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
-echo "planapply: start of the Dask process"
+echo "planapply: start: Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec @SCHEDULER@\\
   --spec "$(</etc/planapply/spec.json)"
 END
 chmod 700 /etc/planapply/run
 cat >/etc/systemd/system/planapply.service <<'END'
 [Unit]
-Description=The Dask process of this node
+Description=Dask process of this node
 Wants=network-online.target
 After=network-online.target docker.service
 SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
-ExecStopPost=/bin/echo "planapply: end of the Dask process, and so of this VM"
+ExecStopPost=/bin/echo "planapply: end: the Dask process stopped; shutting down the VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
 StandardError=journal+console
@@ -123,13 +127,13 @@ END
 """
 
 SPOT_SERVICE = """\
-# EC2 tells two minutes ahead that it takes a spot VM back: time for its workers to hand what they
-# hold to the others.
+# EC2 announces the interruption of a spot VM two minutes ahead: time for its workers to move their
+# results to other workers.
 cat >/etc/planapply/spot <<'END'
 #!/bin/bash
 . /etc/planapply/node
 python3 /etc/planapply/metadata.py spot/instance-action 5
-echo "planapply: EC2 takes this spot VM back; its workers retire"
+echo "planapply: EC2 will interrupt this spot VM; retiring its workers"
 exec env "${environment[@]}" "${inside[@]}" -c '
 import sys
 from distributed import Client
@@ -140,7 +144,7 @@ END
 chmod 700 /etc/planapply/spot
 cat >/etc/systemd/system/planapply-spot.service <<'END'
 [Unit]
-Description=Retires its Dask workers when EC2 takes this VM back
+Description=Retire the Dask workers when EC2 interrupts this spot VM
 After=planapply.service
 [Service]
 ExecStart=/etc/planapply/spot
@@ -160,7 +164,7 @@ systemctl enable --now --no-block @UNITS@
 
 
 def write_file(path: str, text: str) -> str:
-    """Write a file that only root can read; it ends in a line's end."""
+    """Return the step that writes a file that only root can read, with a final line end."""
     delimiter = "END"
     while delimiter in text.splitlines():
         delimiter += "_"
@@ -168,11 +172,11 @@ def write_file(path: str, text: str) -> str:
 
 
 def run_setup(commands: Sequence[str]) -> str:
-    """The user's own commands, in a shell of their own each."""
+    """Return the step that runs the user's commands, each in its own shell."""
     if not commands:
         return ""
     total = len(commands)
-    # Not printed: they may hold a password, and more people can read the console.
+    # The commands are not printed: they may contain a password, and others can read the console.
     lines = "\n".join(
         f'as_node bash -c {shlex.quote(command)} || fail "setup command {i} of {total} failed"'
         for i, command in enumerate(commands, 1)
@@ -181,10 +185,10 @@ def run_setup(commands: Sequence[str]) -> str:
 
 
 def install_packages(requirements: str, python: str | None) -> str:
-    """What the spec's `packages` or `requirements` name, installed by uv."""
+    """Return the step that installs the spec's `packages` or `requirements` with uv."""
     python_option = f" --python {shlex.quote(python)}" if python else ""
     return f"""\
-# Its Python environment, by uv: the image's, or else PyPI's.
+# The Python environment, with the image's uv, or else the one from PyPI.
 {write_file("/etc/planapply/requirements.txt", requirements)}\
 umask 022
 if ! uv=$(command -v uv); then
@@ -200,15 +204,15 @@ python=/opt/planapply/env/bin/python
 as_node "$uv" venv{python_option} /opt/planapply/env
 as_node "$uv" pip install --python "$python" --requirement /etc/planapply/requirements.txt
 {DASK_CHECK}\
-as_node "$python" -c "$has_dask" || fail "what [environment] installs brings no Dask"
+as_node "$python" -c "$has_dask" || fail "the packages of [environment] do not include Dask"
 dask=("$python") inside=("$python")
 """
 
 
 def pull_container(image: str) -> str:
-    """A container for the Dask processes, on the VM's own network, with its GPUs."""
+    """Return the step that pulls a container for the Dask processes, with the VM's network and GPUs."""
     return f"""\
-# Its container.
+# The container.
 umask 022
 image={shlex.quote(image)}
 if ! docker=$(command -v docker); then
@@ -230,16 +234,16 @@ inside=("$docker" exec planapply python)
 
 
 def find_image_python() -> str:
-    """What the image has already."""
+    """Return the step that finds a Python with Dask in the VM's image."""
     return f"""\
-# The image's own Python that has Dask.
+# A Python of the image that has Dask.
 {DASK_CHECK}\
 python=
 for each in /opt/planapply/bin/python python3 python; do
   if as_node "$each" -c "$has_dask" 2>/dev/null; then python=$each; break; fi
 done
-[ -n "$python" ] || fail "this image's Python has no Dask: write packages, or docker, \
-under [environment]"
+[ -n "$python" ] || fail "the image has no Python with Dask: set packages or docker in \
+[environment]"
 umask 022
 dask=("$python") inside=("$python")
 """

@@ -1,7 +1,10 @@
 """The user data that turns a bare VM into a node: one readable shell script, compressed.
 
-It needs cloud-init, systemd, bash and python3, which every common Linux image has. All VMs of a
-batch get the same; each finds its own name by its place in the batch (EC2's `ami-launch-index`).
+It needs cloud-init, systemd, bash, and python3, which every common Linux image has. All VMs of a
+batch get the same script; each finds its name by its index in the batch (EC2's `ami-launch-index`).
+
+Nodes that are already running keep the script that they were launched with: it is not part of a
+node's configuration digest, so a change of the script replaces nothing.
 """
 
 import gzip
@@ -46,10 +49,10 @@ def build_user_data(
     *,
     cluster: str,
 ) -> bytes:
-    """The script of these nodes, as gzip, which cloud-init unpacks; equal for equal arguments.
+    """Return the user data of these nodes, as gzip, which cloud-init unpacks.
 
-    `scheduler` is the Dask address that workers are told; None for the scheduler itself. It is a
-    secret: the key of `tls` is in it.
+    `scheduler` is the Dask address for workers; None for the scheduler itself. Equal arguments give
+    equal bytes. The result is a secret, since it contains the key of `tls`.
     """
     text = build_script(config, names, scheduler, tls, cluster=cluster)
     return gzip.compress(text.encode(), mtime=0)
@@ -63,7 +66,7 @@ def build_script(
     *,
     cluster: str,
 ) -> str:
-    """As `build_user_data`, for people."""
+    """Return the script of `build_user_data` in readable form."""
     environment = config.environment
     parts = [
         SCRIPT_HEADER.format(
@@ -96,7 +99,7 @@ def build_script(
 
 
 def _is_spot_worker(config: NodeConfig, scheduler: str | None) -> bool:
-    """Whether EC2 may take it back, and it is a worker, which has something to hand over."""
+    """Return whether EC2 may reclaim the VM, and it is a worker, whose results are worth moving."""
     return bool(config.spot) and scheduler is not None
 
 
@@ -105,7 +108,7 @@ def _sanitize_comment(text: str) -> str:
 
 
 def _name_step(names: Sequence[str]) -> str:
-    """Its own name, by bash's own ranges."""
+    """Return the step that finds the VM's own name, from bash's ranges."""
     if len(names) == 1:
         return f"name={shlex.quote(names[0])}\n"
     patterns = []
@@ -115,7 +118,7 @@ def _name_step(names: Sequence[str]) -> str:
             f"{match['group']}{{{match['first']}..{match['last']}}}" if match else shlex.quote(text)
         )
     return f"""\
-# Which of the batch it is.
+# The name of this VM, by its index in the batch.
 names=({" ".join(patterns)})
 name=${{names[$(python3 /etc/planapply/metadata.py ami-launch-index 1)]}}
 echo "planapply: this is $name"
@@ -137,7 +140,7 @@ def _environment_step(config: NodeConfig, tls: TLS | None, cluster: str) -> str:
     variables["PLANAPPLY_CLUSTER"] = cluster
     lines = "\n".join(f"  {shlex.quote(f'{key}={value}')}" for key, value in variables.items())
     return f"""\
-# The environment of its Dask processes, and of what is installed for them.
+# The environment variables of the Dask processes, and of the installation of their packages.
 environment=(
 {lines}
   "PLANAPPLY_NODE=$name"
@@ -147,7 +150,10 @@ as_node() {{ env "${{environment[@]}}" "$@"; }}
 
 
 def _spec_step(config: NodeConfig) -> str:
-    """What `dask spec` runs; the VM puts its name, and its share of the threads, into it."""
+    """Return the step that writes the document for `dask spec`.
+
+    The VM inserts its name, and the number of threads per worker.
+    """
     options_json = json.dumps(config.options)
     node, threads = _placeholder("NODE", options_json), _placeholder("THREADS", options_json)
     document = dask_spec(config, node)
@@ -158,7 +164,7 @@ def _spec_step(config: NodeConfig) -> str:
         if not config.options.get("port"):
             options["port"] = DEFAULT_PORT
         return f"""\
-# What it runs: a scheduler.
+# The Dask process: a scheduler.
 workers=()
 printf '%s\\n' {shlex.quote(json.dumps(document))} >/etc/planapply/spec.json
 """
@@ -172,7 +178,7 @@ threads=$(($(nproc) / {config.processes}))
 spec=${{spec//{threads}/$((threads > 0 ? threads : 1))}}
 """
     return f"""\
-# What it runs: its Dask workers and their options.
+# The Dask workers and their options.
 workers=({workers})
 spec={shlex.quote(text)}
 spec=${{spec//{node}/$name}}
@@ -182,7 +188,7 @@ printf '%s\\n' "$spec" >/etc/planapply/spec.json
 
 
 def _placeholder(word: str, text: str) -> str:
-    """What stands for a value that only the VM knows, and nowhere in `text`."""
+    """Return a placeholder, which `text` does not contain, for a value that only the VM knows."""
     while f"@{word}@" in text:
         word += "_"
     return f"@{word}@"

@@ -16,7 +16,7 @@ def command(
         str | None,
         typer.Argument(
             metavar="NETWORK",
-            help="An address, or a network such as 203.0.113.0/24. Default: this machine's.",
+            help="An address, or a network such as 203.0.113.0/24. Default: this machine's address.",
         ),
     ] = None,
     file: File = DEFAULT_FILE,
@@ -24,10 +24,14 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Let one more network reach the scheduler, as long as the cluster lasts."""
+    """Allow another network to reach the scheduler, until the cluster is destroyed."""
     changed = allow(open_state(file, overrides, state), network, lock_timeout, on_event=print_event)
     for resource in changed.values():
         allowed = ", ".join(resource.detail.get("allowed", ()))
         terminal.show(
-            [line(f"The {resource.kind} {resource.id} lets in, beside allow_from: {allowed}")]
+            [
+                line(
+                    f"The {resource.kind} {resource.id} allows, in addition to allow_from: {allowed}"
+                )
+            ]
         )

@@ -1,4 +1,4 @@
-"""The commands by name; each one's module is imported when it is used."""
+"""The commands by name; a command's module is imported when the command is used."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -13,44 +13,48 @@ from planapply.cli import terminal
 from planapply.cli.errors import diagnostics_of, expected_diagnostics
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 
-# The module has the name of the command, and in it the function `command`, or, for a group of
-# commands, `app`.
+# The module of a command has its name, and contains the function `command`, or `app` for a group of
+# commands.
 COMMANDS = {
     "init": "Write a commented starter spec.",
-    "validate": "Check the spec, offline.",
-    "plan": "Show what would change; change nothing.",
-    "apply": "Change the cluster to what the spec says.",
-    "destroy": "Remove everything that was launched.",
-    "status": "Show nodes, their VMs, what has joined, drift and cost.",
-    "output": "Print scheduler_address, dashboard_url and others.",
-    "env": "Print shell exports for a bare distributed.Client().",
-    "show": "Show a state or a saved plan, secrets hidden.",
-    "state": "Look at the state, and change it by hand: list, show, rm, pull, push.",
-    "list": "Show every cluster of this account, from the VMs' tags.",
+    "validate": "Check the spec offline.",
+    "plan": "Show the changes that apply would make.",
+    "apply": "Create or change the cluster to match the spec.",
+    "destroy": "Terminate the cluster and remove everything created for it.",
+    "status": "Show nodes, VMs, joined workers, drift, and cost.",
+    "output": "Print the scheduler address, the dashboard URL, and others.",
+    "env": "Print shell exports so that distributed.Client() connects.",
+    "show": "Show the state or a saved plan, without secrets.",
+    "state": "Inspect or edit the state: list, show, rm, pull, push.",
+    "list": "List every cluster of this account, found by the VMs' tags.",
     "recover": "Rebuild a lost state from the VMs' tags.",
-    "logs": "Print what a node has printed.",
+    "logs": "Print the log of a node.",
     "ssh": "Log in to a node.",
-    "allow": "Let one more network reach the scheduler.",
-    "unlock": "Break the lock of a holder that is gone.",
+    "allow": "Allow another network to reach the scheduler.",
+    "unlock": "Release a stale state lock.",
     "providers": "List the installed providers.",
-    "schema": "Print the spec's JSON Schema.",
+    "schema": "Print the JSON Schema of the spec.",
 }
-_OPTIONS: dict[str, Any] = {"rich_markup_mode": None, "add_completion": False}
+_OPTIONS: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
 
 
 class LazyGroup(TyperGroup):
-    """Knows its commands' names and one line about each; the rest when one is asked for."""
+    """A group that knows the names and summaries of its commands, and imports one when it is used."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of the table."""
+        """Return the names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import it; fails with a suggestion for a name that is nearly right."""
+        """Import the command; fail with a suggestion if the name is almost right."""
         if cmd_name not in COMMANDS:
             matches = get_close_matches(cmd_name, COMMANDS, 1)
             hint = f" Did you mean {matches[0]!r}?" if matches else ""
-            ctx.fail(f"There is no command {cmd_name!r}.{hint}")
+            ctx.fail(f"no such command: {cmd_name!r}.{hint}")
         module = import_module(f"planapply.cli.{cmd_name}")
         app = getattr(module, "app", None)
         if app is None:
@@ -59,7 +63,7 @@ class LazyGroup(TyperGroup):
         return typer.main.get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """For `--help`, without importing anything."""
+        """Write the commands into `--help` without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -83,7 +87,7 @@ def _root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; everything that a user can provoke becomes diagnostics and exit code 1."""
+    """Run one command; report every error that a user can cause as diagnostics, with exit code 1."""
     terminal.prepare_streams()
     try:
         code = typer.main.get_command(_app).main(
@@ -97,18 +101,20 @@ def run(arguments: Sequence[str]) -> int:
         code = _report_error(error)
     if (failure := terminal.output_error()) is not None:
         reason = failure.strerror or str(failure)
-        return _report_error(PlanapplyError(f"the output can't be written: {reason}"))
+        return _report_error(PlanapplyError(f"cannot write the output: {reason}"))
     return code or 0
 
 
 def _report_usage_error(error: typer.TyperException) -> int:
-    """What is wrong with the arguments, and where help is."""
+    """Report what is wrong with the arguments, and how to get help."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "planapply"
     if type(error).__name__ == "NoArgsIsHelpError":
         terminal.print_message(error.format_message())
     else:
-        terminal.report([Diagnostic(summary=error.format_message(), detail=f"See {path} --help")])
+        message = error.format_message().removesuffix(".")
+        summary, advice = f"{message[:1].lower()}{message[1:]}", f"Run `{path} --help`."
+        terminal.report([Diagnostic(summary=summary, detail=advice)])
     return 1
 
 

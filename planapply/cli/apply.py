@@ -10,6 +10,7 @@ from planapply.cli.options import (
     AutoApprove,
     Destroy,
     File,
+    JsonEvents,
     LockTimeout,
     NoRefresh,
     Overrides,
@@ -30,10 +31,10 @@ def command(
     file: File = DEFAULT_FILE,
     auto_approve: AutoApprove = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Do not wait until what is launched has joined.")
+        bool, typer.Option("--no-wait", help="Do not wait for the launched nodes to join.")
     ] = False,
     parallelism: Parallelism = None,
-    json: Annotated[bool, typer.Option("--json", help="One event a line, for programs.")] = False,
+    json: JsonEvents = False,
     destroy: Destroy = False,
     no_refresh: NoRefresh = False,
     refresh_only: RefreshOnly = False,
@@ -43,10 +44,11 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> int:
-    """Change the cluster to what the spec says: plan, ask, launch and end VMs, await them.
+    """Create or change the cluster to match the spec.
 
-    What could not be done is told, and the next apply does it. Ctrl-C stops asking for more, records
-    what was done, and exits with 130.
+    Plans, asks for approval, launches and terminates VMs, and waits for the nodes to join. Failures
+    are reported; run apply again to retry them. Ctrl-C sends no further requests, records what was
+    done, and exits with code 130.
     """
     saved_plan = None
     with report_early_failure(json):
@@ -58,7 +60,7 @@ def command(
                 destroy=saved_plan.spec_digest is None, refresh_only=saved_plan.refresh_only
             )
         workspace = open_for_plan(file, overrides, state, options)
-    # After the checks: these import asyncio.
+    # Imported after the checks, since these import asyncio.
     from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions
 
@@ -69,8 +71,8 @@ def command(
 def _read_plan(planfile: str, options: PlanOptions) -> Plan:
     if options != PlanOptions():
         raise PlanapplyError(
-            "a saved plan says itself what is to be done",
-            "Leave out the options of `plan`, or the plan file.",
+            "cannot combine a plan file with options of `plan`: the saved plan already has them",
+            "Remove the options, or the plan file.",
         )
     from planapply.store.planfile import read_plan
 

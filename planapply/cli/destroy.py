@@ -1,14 +1,11 @@
 """planapply destroy"""
 
-from typing import Annotated
-
-import typer
-
 from planapply.cli.open_workspace import open_for_plan, report_early_failure
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
     File,
+    JsonEvents,
     LockTimeout,
     Overrides,
     Parallelism,
@@ -23,12 +20,15 @@ def command(
     auto_approve: AutoApprove = False,
     target: Targets = None,
     parallelism: Parallelism = None,
-    json: Annotated[bool, typer.Option("--json", help="One event a line, for programs.")] = False,
+    json: JsonEvents = False,
     overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> int:
-    """Remove everything that planapply launched for this cluster; a state is all that it needs."""
+    """Terminate the cluster, and remove everything that planapply created for it.
+
+    Needs only the state, not the spec.
+    """
     options = PlanOptions(destroy=True, targets=tuple(target or ()))
     with report_early_failure(json):
         workspace = open_for_plan(file, overrides, state, options)

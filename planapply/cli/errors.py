@@ -1,11 +1,14 @@
-"""What is said of an error, whatever kind it is."""
+"""Diagnostics for every kind of exception."""
 
 import planapply
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 
 
 def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
-    """What the user, a provider, the machine or the input can do to us at any place; else nothing."""
+    """Return diagnostics for an error that the user, a provider, the machine, or the input causes.
+
+    Any other exception is a bug: the result is then empty.
+    """
     match error:
         case PlanapplyError():
             return error.diagnostics
@@ -13,22 +16,22 @@ def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
             file = f"{error.filename}: " if error.filename else ""
             return (Diagnostic(summary=f"{file}{error.strerror or error}"),)
         case UnicodeError():
-            summary = f"this is not text in the encoding that is needed: {error}"
+            summary = f"cannot decode or encode a text: {error}"
         case RecursionError():
             summary = "the input is nested too deeply"
         case MemoryError():
-            summary = "there is not enough memory"
+            summary = "not enough memory"
         case _:
             return ()
     return (Diagnostic(summary=summary),)
 
 
 def diagnostics_of(error: Exception) -> tuple[Diagnostic, ...]:
-    """As `expected_diagnostics`, or that it is a bug."""
+    """Return diagnostics for any error; an unexpected error is reported as a bug."""
     return expected_diagnostics(error) or (
         Diagnostic(
             summary=f"this is a bug in planapply {planapply.__version__}: {error!r}",
-            detail="What was launched is recorded in the state. Please report it, with what "
-            "stands above.",
+            detail="Everything that was launched is recorded in the state. Please report this bug, "
+            "with the traceback above.",
         ),
     )

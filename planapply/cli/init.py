@@ -13,13 +13,13 @@ def command(
     file: Annotated[
         str,
         typer.Option(
-            "--file", "-f", metavar="SPEC", help="The file to write.", callback=check_spec_name
+            "--file", "-f", metavar="SPEC", help="File to write.", callback=check_spec_name
         ),
     ] = DEFAULT_FILE,
     provider: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Where the VMs will be; `planapply providers` lists them."
+            metavar="NAME", help="Provider of the VMs; run `planapply providers` for a list."
         ),
     ] = "local",
     overrides: Annotated[
@@ -27,11 +27,11 @@ def command(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What the spec shall have, where the provider has several starters: "
-            "--set 'provider.driver=\"openstack\"' for libcloud.",
+            help="Select a starter, if the provider has several: for libcloud, "
+            "--set 'provider.driver=\"openstack\"'.",
         ),
     ] = None,
 ) -> None:
-    """Write a commented starter spec; a file that is there is never overwritten."""
+    """Write a commented starter spec; an existing file is never overwritten."""
     write_starter(file, provider, overrides or ())
-    terminal.print_message(f"Wrote {file}. Look it through, then: planapply plan")
+    terminal.print_message(f"Wrote {file}. Review it, then run `planapply plan`.")

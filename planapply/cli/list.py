@@ -15,10 +15,11 @@ def command(
     overrides: Overrides = None,
     state: State = None,
 ) -> None:
-    """Show every cluster of this account, also those whose state is elsewhere or lost.
+    """List every cluster of this account, including those whose state is elsewhere or lost.
 
-    The VMs' tags tell of them. Needs the provider and its settings only: of a spec, or from
-    --provider and --set. States are looked for at the spec's place, at --state, and beside the spec.
+    The clusters are found by the VMs' tags. Needs only a provider and its settings, from a spec or
+    from --provider and --set. Searches for states at the location in the spec, at --state, and in
+    the folder of the spec.
     """
     workspace = open_cloud(file, provider, None, overrides, state)
     found, warnings = list_clusters(workspace, find_default_states(file))

@@ -1,4 +1,4 @@
-"""What a command works on, from the options that it was given."""
+"""The workspace of a command, opened from the command's options."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,8 @@ from planapply.cli.signals import Interrupted, set_exit_notice
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.spec import state_location
+from planapply.model.state import State
+from planapply.ops.logs import lock_for_read
 from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
@@ -19,13 +21,22 @@ from planapply.render.text import make_printable
 
 
 def open_spec(file: str, overrides: list[str] | None, state: str | None) -> Workspace:
-    """For commands that need the spec; its classes are checked."""
+    """Open the workspace of a command that needs the spec; check the classes that the spec names."""
     return _with_exit_notice(Workspace.from_spec(file, overrides or (), state, import_classes=True))
 
 
 def open_state(file: str, overrides: list[str] | None, state: str | None) -> Workspace:
-    """For commands that a state will do for."""
+    """Open the workspace of a command that needs only a state."""
     return _with_exit_notice(Workspace.from_state(file, overrides or (), state))
+
+
+def read_state(
+    purpose: str, file: str, overrides: list[str] | None, state: str | None, lock_timeout: float
+) -> State:
+    """Return the state for a command that needs nothing else; `purpose` is the command's name."""
+    workspace = open_state(file, overrides, state)
+    with lock_for_read(workspace, purpose, lock_timeout, print_event):
+        return workspace.read()
 
 
 def open_cloud(
@@ -35,7 +46,7 @@ def open_cloud(
     overrides: list[str] | None,
     state: str | None,
 ) -> Workspace:
-    """For commands that need a provider and no more: with the spec, or what the options say."""
+    """Open the workspace of a command that needs only a provider, from the spec or the options."""
     if provider is not None:
         location = state_location(None, file) if state is None else state
         return _with_exit_notice(
@@ -44,15 +55,15 @@ def open_cloud(
     if not Path(file).exists():
         raise PlanapplyError(
             f"the spec {file} does not exist",
-            "Name one with --file; or say whose VMs are meant with --provider NAME, and with "
-            "--set 'provider.KEY=VALUE' for its settings.",
+            "Select a spec with --file; or select a provider with --provider NAME, and pass its "
+            "settings with `--set 'provider.KEY=VALUE'`.",
         )
     workspace = Workspace.from_spec(file, overrides or (), state)
     assert workspace.spec is not None
     if cluster not in (None, workspace.spec.cluster.name):
         raise PlanapplyError(
-            f"the spec {file} is of cluster {workspace.spec.cluster.name!r}, not {cluster!r}",
-            "Name its own spec with --file, or do without one: --provider NAME.",
+            f"the spec {file} defines cluster {workspace.spec.cluster.name!r}, not {cluster!r}",
+            "Select the cluster's own spec with --file, or use --provider NAME without a spec.",
         )
     return _with_exit_notice(workspace)
 
@@ -63,14 +74,14 @@ def _with_exit_notice(workspace: Workspace) -> Workspace:
 
 
 def find_default_states(file: str) -> list[str]:
-    """The states that have their default place, in the folder of the spec `file`."""
+    """Return the states with a default name in the folder of the spec `file`."""
     return sorted(str(path) for path in Path(file).parent.glob("*.state.json"))
 
 
 def open_for_plan(
     file: str, overrides: list[str] | None, state: str | None, options: PlanOptions
 ) -> Workspace:
-    """With the spec, but to destroy: that needs a state, which must be there."""
+    """Open the workspace of a plan: with the spec, or, to destroy, with a state that must exist."""
     if not options.destroy:
         return open_spec(file, overrides, state)
     workspace = open_state(file, overrides, state)
@@ -85,14 +96,17 @@ def plan_options(
     targets: list[str] | None,
     replace: list[str] | None,
 ) -> PlanOptions:
-    """Raises PlanapplyError for options that contradict each other."""
+    """Return the options; raise PlanapplyError if they contradict each other."""
     if refresh_only and (destroy or replace or no_refresh):
         raise PlanapplyError(
-            "--refresh-only changes no node and asks the cloud",
-            "Leave out --destroy, --replace and --no-refresh, or --refresh-only.",
+            "cannot combine --refresh-only with --destroy, --replace or --no-refresh",
+            "--refresh-only reads the cloud and changes no node. Remove it, or the other options.",
         )
     if destroy and replace:
-        raise PlanapplyError("--destroy replaces nothing", "Leave out --replace, or --destroy.")
+        raise PlanapplyError(
+            "cannot combine --destroy with --replace: destroy launches nothing",
+            "Remove one of them.",
+        )
     return PlanOptions(
         destroy=destroy,
         refresh=not no_refresh,
@@ -103,18 +117,18 @@ def plan_options(
 
 
 def is_interactive() -> bool:
-    """Whether a person can read a question and answer it."""
+    """Return whether a person can read a question and answer it."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def print_event(event: Event) -> None:
-    """An event of a command that has no display."""
+    """Print an event of a command that has no live display."""
     terminal.print_message(event_text(event))
 
 
 @contextmanager
 def report_early_failure(json: bool) -> Iterator[None]:
-    """With `json`, what ends an apply before it has begun is told by its last event, too."""
+    """If `json`, also report an error that occurs before an apply starts as its last event."""
     try:
         yield
     except (Exception, Interrupted) as error:
@@ -124,7 +138,10 @@ def report_early_failure(json: bool) -> Iterator[None]:
 
 
 def finished_event(error: Exception | Interrupted, counts: Mapping[str, int]) -> Event:
-    """The last event of an apply that an error or a signal has ended; `counts` is what was done."""
+    """Return the last event of an apply that an error or a signal stopped.
+
+    `counts` has the numbers of changes that were made until then.
+    """
     if isinstance(error, Interrupted):
         outcome, problems = "stopped", error.diagnostics
     else:

@@ -1,4 +1,4 @@
-"""The options that commands share."""
+"""Options and arguments that several commands have."""
 
 from typing import Annotated
 
@@ -19,17 +19,17 @@ def _duration(text: str | float) -> float:
 
 
 def check_file_name(text: str | None) -> str | None:
-    """The name of a file, before anything is done; an empty one would mean this folder."""
+    """Return a file name; raise BadParameter if it is empty, which would mean this folder."""
     if text == "":
-        raise typer.BadParameter("'' names no file.")
+        raise typer.BadParameter("a file name cannot be empty.")
     return text
 
 
 def check_spec_name(text: str) -> str:
-    """The name of a spec, which has no address; a state may have one."""
+    """Return the name of a spec; raise BadParameter for a URL, which only a state can have."""
     if "://" in text:
         raise typer.BadParameter(
-            f"{text!r} is an address, and a spec is a file. A state is named with --state."
+            f"{text!r} is a URL, and a spec is a file. Pass the location of a state with --state."
         )
     check_file_name(text)
     return text
@@ -41,14 +41,14 @@ File = Annotated[
         "--file",
         "-f",
         metavar="SPEC",
-        help="The spec file, or a state file.",
+        help="Spec file, or a state file.",
         callback=check_spec_name,
     ),
 ]
 PlanFile = Annotated[
     str | None,
     typer.Argument(
-        metavar="[PLANFILE]", help="A plan that `plan --out` saved.", callback=check_file_name
+        metavar="PLANFILE", help="Plan saved by `plan --out`.", callback=check_file_name
     ),
 ]
 State = Annotated[
@@ -56,7 +56,7 @@ State = Annotated[
     typer.Option(
         "--state",
         metavar="PATH_OR_URL",
-        help="Where the state is, in place of what the spec says: a path, s3://, gs:// or az://.",
+        help="Location of the state, overriding the spec: a path, s3://, gs:// or az://.",
     ),
 ]
 ProviderName = Annotated[
@@ -64,7 +64,7 @@ ProviderName = Annotated[
     typer.Option(
         "--provider",
         metavar="NAME",
-        help="Whose VMs, in place of a spec; its settings with --set 'provider.KEY=VALUE'.",
+        help="Provider to use without a spec; pass its settings with --set 'provider.KEY=VALUE'.",
     ),
 ]
 Overrides = Annotated[
@@ -72,7 +72,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override the spec: a dotted key and a TOML value; can be repeated.",
+        help="Override a value of the spec: a dotted key and a TOML value. Repeatable.",
     ),
 ]
 LockTimeout = Annotated[
@@ -82,17 +82,21 @@ LockTimeout = Annotated[
         metavar="DURATION",
         parser=_duration,
         show_default=False,
-        help='How long to wait for somebody else\'s lock on the state, such as "30 s". Commands '
-        "that change nothing take no lock unless this is given.",
+        help='Time to wait for a state lock held by another process, such as "30 s". Commands '
+        "that change nothing lock the state only if this is given.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+JsonEvents = Annotated[
+    bool, typer.Option("--json", help="Print one JSON event per line, for programs.")
+]
+Node = Annotated[str, typer.Argument(metavar="NODE", help="A node, such as scheduler or cpu-3.")]
 Targets = Annotated[
     list[str] | None,
     typer.Option(
         "--target",
         metavar="NODE",
-        help="Only this node, group, or range such as 'cpu-[0..3]'; can be repeated.",
+        help="Limit to this node, group or range, such as 'cpu-[0-3]'. Repeatable.",
     ),
 ]
 Replace = Annotated[
@@ -100,24 +104,24 @@ Replace = Annotated[
     typer.Option(
         "--replace",
         metavar="NODE",
-        help="Replace this node, group or range though nothing differs; can be repeated.",
+        help="Force replacement of this node, group or range. Repeatable.",
     ),
 ]
-Destroy = Annotated[bool, typer.Option("--destroy", help="Plan the end of everything.")]
+Destroy = Annotated[bool, typer.Option("--destroy", help="Plan to destroy the whole cluster.")]
 NoRefresh = Annotated[
-    bool, typer.Option("--no-refresh", help="Trust the state; do not ask the cloud what exists.")
+    bool, typer.Option("--no-refresh", help="Trust the state; do not query the cloud.")
 ]
 RefreshOnly = Annotated[
     bool,
-    typer.Option("--refresh-only", help="Only bring the state up to date with what exists."),
+    typer.Option("--refresh-only", help="Only update the state to match what exists."),
 ]
-AutoApprove = Annotated[bool, typer.Option("--auto-approve", help="Do not ask.")]
+AutoApprove = Annotated[bool, typer.Option("--auto-approve", help="Do not ask for approval.")]
 Parallelism = Annotated[
     int | None,
     typer.Option(
         "--parallelism",
         metavar="N",
         min=1,
-        help="The most calls to the cloud at one time. Default: what the provider allows.",
+        help="Limit of concurrent calls to the cloud. Default: the provider's limit.",
     ),
 ]

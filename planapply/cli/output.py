@@ -5,16 +5,15 @@ from typing import Annotated
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.open_workspace import read_state
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Overrides, State
-from planapply.ops.logs import lock_for_read
 from planapply.ops.output import output, outputs
 from planapply.render.text import align_columns, line
 
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Print this one's value, bare.")
+        str | None, typer.Argument(metavar="NAME", help="Print only the value of this output.")
     ] = None,
     file: File = DEFAULT_FILE,
     json: Json = False,
@@ -22,10 +21,8 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Print what others need to know of the cluster: scheduler_address, dashboard_url and others."""
-    workspace = open_state(file, overrides, state)
-    with lock_for_read(workspace, "output", lock_timeout, print_event):
-        found = workspace.read()
+    """Print the cluster's outputs: scheduler_address, dashboard_url, and others."""
+    found = read_state("output", file, overrides, state, lock_timeout)
     if name is not None:
         value = output(found, name)
         terminal.show_json(value) if json else terminal.show([line(value)])

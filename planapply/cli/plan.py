@@ -36,7 +36,7 @@ def command(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Save the plan, for `apply FILE`.",
+            help="Save the plan to a file, for `apply FILE`.",
             callback=check_file_name,
         ),
     ] = None,
@@ -46,14 +46,17 @@ def command(
     target: Targets = None,
     replace: Replace = None,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit with 2 where there are changes.")
+        bool, typer.Option("--detailed-exitcode", help="Exit with code 2 if there are changes.")
     ] = False,
     json: Json = False,
     overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> int:
-    """Show what apply would do; nothing is changed, in the cloud or in the state."""
+    """Show the changes that apply would make.
+
+    Changes nothing, neither in the cloud nor in the state.
+    """
     options = plan_options(destroy, no_refresh, refresh_only, target, replace)
     if out is not None:
         from planapply.store.planfile import check_destination, write_plan
@@ -69,14 +72,14 @@ def command(
     if out is not None:
         write_plan(out, planned.plan)
         terminal.print_message(
-            "", f"The plan is saved. To carry it out: planapply apply {shlex.quote(out)}"
+            "", f"Saved the plan. To apply it, run `planapply apply {shlex.quote(out)}`."
         )
     changes = bool(planned.plan.changes) or (refresh_only and has_drift(planned))
     return 2 if detailed_exitcode and changes else 0
 
 
 def show_plan(plan: Plan, *, drift: bool = True) -> None:
-    """The plan, and below it its warnings."""
+    """Print the plan, and below it the plan's warnings."""
     terminal.show(plan_lines(plan, terminal.width(sys.stdout), drift=drift))
     if plan.diagnostics:
         terminal.print_message("")
@@ -84,5 +87,5 @@ def show_plan(plan: Plan, *, drift: bool = True) -> None:
 
 
 def has_drift(planned: PlanResult) -> bool:
-    """Whether what exists is not what the state says."""
+    """Return whether the state differs from what exists."""
     return bool(planned.refreshed.gone or planned.refreshed.adopted)

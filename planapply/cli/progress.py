@@ -1,4 +1,4 @@
-"""What an apply tells while it goes on: a live display, plain lines, or one JSON document a line."""
+"""The progress of a running apply: a live display, plain lines, or one JSON document per line."""
 
 import os
 import shutil
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PRINTED_ABOVE = ("note", "resource")
-"""Events of which nothing would be seen in a display of nodes."""
-STOPPING_MESSAGE = "Stopping: asking for nothing more. What was asked is being recorded; Ctrl-C again ends at once."
+"""Events that the live display of nodes does not show."""
+STOPPING_MESSAGE = (
+    "Stopping: sending no further requests, and recording those already sent. "
+    "Press Ctrl-C again to exit immediately."
+)
 
 
 class Display:
-    """Hears events from any thread; `now` gives seconds."""
+    """The display of one apply; it accepts events from any thread. `now` returns seconds."""
 
     def __init__(self, *, json: bool, wait: bool, now: Callable[[], float]) -> None:
         self.progress = Progress(wait=wait)
@@ -48,7 +51,7 @@ class Display:
             self._live = None
 
     def start(self, plan: Plan) -> None:
-        """From now on it is the plan's nodes that are shown."""
+        """Show the nodes of the plan from now on."""
         with self._lock:
             self.progress.expect(plan, self._now())
         if not self._json and terminal.can_draw(sys.stderr):
@@ -56,7 +59,7 @@ class Display:
             self._start_live()
 
     def on_event(self, event: Event) -> None:
-        """One more event."""
+        """Show an event."""
         with self._lock:
             now = self._now()
             self.progress.update(event, now)
@@ -65,12 +68,15 @@ class Display:
             elif self._live is None:
                 since = now if self.progress.started_at is None else self.progress.started_at
                 terminal.print_message(f"{format_elapsed(now - since):>7}  {event_text(event)}")
-        # Not under our lock: the live display calls `_render` under its own.
+        # Without holding `_lock`: the live display calls `_render` while it holds its own lock.
         if self._live is not None and event.event in _PRINTED_ABOVE:
             self._live.console.print(f"  {make_printable(event_text(event))}", markup=False)
 
     def show_stopping(self) -> None:
-        """For a signal handler: it waits for nothing that the interrupted code may hold."""
+        """Show that the apply is stopping.
+
+        For a signal handler: wait for nothing that the interrupted code may hold.
+        """
         self.progress.stopping = True
         if self._live is None:
             with suppress(OSError, ValueError):
@@ -80,7 +86,8 @@ class Display:
         from rich.console import Console
         from rich.live import Live
 
-        # Nothing is sent through it but lines that fit; stdout may be a file, and is left alone.
+        # Only lines that fit are printed through this console. Stdout may be a file, so rich must not
+        # redirect it.
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._live = Live(
             console=console,

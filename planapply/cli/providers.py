@@ -7,9 +7,9 @@ from planapply.render.text import Line, align_columns, line
 
 
 def command(file: File = DEFAULT_FILE) -> None:
-    """List the installed providers, and why one can't be loaded.
+    """List the installed providers; for one that cannot be loaded, show the reason.
 
-    It is the same for every spec: --file is accepted as everywhere, and not read.
+    The list is the same for every spec: --file is accepted, as in every command, but not read.
     """
     found = list_plugins()
     rows = align_columns([[name, p if isinstance(p, str) else p.summary] for name, p in found])

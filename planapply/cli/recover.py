@@ -24,24 +24,24 @@ def command(
     cluster: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CLUSTER]", help="Its name, where --provider is in place of a spec."
+            metavar="CLUSTER", help="Name of the cluster, if --provider is used without a spec."
         ),
     ] = None,
     file: File = DEFAULT_FILE,
     provider: ProviderName = None,
     lineage: Annotated[
         str | None,
-        typer.Option(metavar="UUID", help="Which of several clusters of that name."),
+        typer.Option(metavar="UUID", help="Select one of several clusters with the same name."),
     ] = None,
     json: Json = False,
     overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Rebuild a lost state from the VMs' tags; nothing is changed in the cloud.
+    """Rebuild a lost state from the VMs' tags; change nothing in the cloud.
 
-    With the spec that was last applied, plan then says that nothing is to be done. Without one,
-    give --provider, its settings with --set, and the cluster's name; destroy works then.
+    With the spec that was applied last, plan then shows no changes. Without a spec, pass --provider,
+    its settings with --set, and the name of the cluster; destroy then works.
     """
     workspace = open_cloud(file, provider, cluster, overrides, state)
     from planapply.ops.recover import recover  # imports distributed

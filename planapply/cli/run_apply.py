@@ -1,4 +1,4 @@
-"""apply and destroy, as seen from the terminal: plan, question, progress, summary."""
+"""The apply and destroy commands: plan, approval, progress, summary."""
 
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class ApplyRun:
     _signals: ExitStack = field(default_factory=ExitStack)
 
     def run(self) -> int:
-        """Gives the exit code."""
+        """Run the apply, and return the exit code."""
         clock = self.workspace.clock
         self._display = Display(json=self.json, wait=self.apply_options.wait, now=clock.monotonic)
         try:
@@ -59,7 +59,7 @@ class ApplyRun:
         except Stopped as stopped:
             code = self._report_stopped(stopped.diagnostics)
             if isinstance(stopped, Abandoned):
-                exit_immediately(code)  # the calls that hang would be waited for
+                exit_immediately(code)  # a normal exit would wait for the calls that hang
             return code
         except Interrupted as interrupted:
             self._emit_last_event(finished_event(interrupted, self._counts()))
@@ -71,7 +71,7 @@ class ApplyRun:
             if any(self._counts().values()):
                 terminal.print_message(
                     "",
-                    f"{self._verb} failed; before that: {_format_counts(self._verb, self._counts())}.",
+                    f"{self._verb} failed. Until then: {_format_counts(self._verb, self._counts())}.",
                 )
             raise
 
@@ -81,16 +81,17 @@ class ApplyRun:
         return "Destroy" if destroys else "Apply"
 
     def _approve(self, plan: Plan) -> bool:
-        """Show the plan, ask if need be, and from then on take signals for a wish to stop."""
+        """Show the plan, and ask for approval if required; from then on a signal stops the apply."""
         self._plan = plan
         if not self.json:
             show_plan(plan)
         if plan.changes and not (self.auto_approve or self.saved_plan):
             if self.json or not is_interactive():
                 raise PlanapplyError(
-                    "there is nobody to ask whether to do this",
-                    "Say --auto-approve; or save a plan (planapply plan --out FILE), read it, and "
-                    "apply that: planapply apply FILE",
+                    "cannot ask for approval: "
+                    + ("--json is given" if self.json else "stdin or stderr is not a terminal"),
+                    "Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review "
+                    "it, and run `planapply apply FILE`.",
                 )
             if not _read_approval():
                 return False
@@ -100,7 +101,7 @@ class ApplyRun:
         return True
 
     def _report_cancelled(self) -> int:
-        terminal.print_message(f"{self._verb} cancelled; nothing was changed.")
+        terminal.print_message(f"{self._verb} canceled; nothing was changed.")
         return 1
 
     def _stop(self) -> None:
@@ -111,7 +112,7 @@ class ApplyRun:
     def _report_stopped(self, problems: Sequence[Diagnostic]) -> int:
         details = {"diagnostics": diagnostics_document(problems)} if problems else {}
         self._emit_finished("stopped", **self._counts(), **details)
-        recorded = " This is recorded; the next apply or destroy goes on from there."
+        recorded = " This is recorded; the next apply or destroy continues from there."
         terminal.print_message(
             "",
             f"{self._verb} stopped: {_format_counts(self._verb, self._counts())}."
@@ -163,7 +164,7 @@ class ApplyRun:
             yield from (line(part) for part in wrap(text, terminal.width(sys.stdout)))
 
     def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
-        """What was really done, where that is less than the plan."""
+        """Return how many changes were made; with failures, that is less than the plan."""
         added, changed, destroyed = self._display.progress.counts(failed)
         return {"added": added, "changed": changed, "destroyed": destroyed}
 
@@ -179,25 +180,26 @@ class ApplyRun:
 def _describe_missing(
     verb: str, failed: Collection[str], launched: Collection[str]
 ) -> Iterator[str]:
-    """What is missing, and how to get it; a VM that has not joined costs money all the same."""
+    """Yield which nodes failed and what to do; a VM that has not joined costs money too."""
     not_done = [name for name in failed if name not in launched]
     if not_done:
-        yield f"Not done: {_format_names(not_done)}. The next {verb.lower()} does the rest."
+        yield f"Failed: {_format_names(not_done)}. Run {verb.lower()} again to retry."
     if launched:
         yield (
-            f"Launched, but not joined: {_format_names(launched)}. `planapply status` shows which of these "
-            "VMs run, `planapply logs NODE` what one has printed. The next apply replaces those that "
-            "have ended, `planapply apply --replace NODE` any other."
+            f"Launched, but not joined: {_format_names(launched)}. Run `planapply status` to see "
+            "which of these VMs are running, and `planapply logs NODE` for the log of one. The next "
+            "apply replaces terminated VMs; to replace another one, run "
+            "`planapply apply --replace NODE`."
         )
 
 
 def _launched_failures(state: State, failed: Collection[str]) -> list[str]:
-    """Those that failed although there is a VM."""
+    """Return the failed nodes that have a VM."""
     return [n for n in failed if n in state.nodes and state.nodes[n].status == "launched"]
 
 
 def _format_names(names: Collection[str]) -> str:
-    return " ".join(to_ranges(sorted(names, key=sort_key)))
+    return ", ".join(to_ranges(sorted(names, key=sort_key)))
 
 
 def _format_counts(verb: str, numbers: Mapping[str, int]) -> str:
@@ -221,5 +223,5 @@ def _read_approval() -> bool:
     try:
         return sys.stdin.readline().strip() == "yes"
     except KeyboardInterrupt:
-        terminal.print_message("")  # what follows begins a line
+        terminal.print_message("")  # the next message starts on a new line
         raise

@@ -3,7 +3,7 @@
 import sys
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.open_workspace import read_state
 from planapply.cli.options import (
     DEFAULT_FILE,
     File,
@@ -13,7 +13,6 @@ from planapply.cli.options import (
     PlanFile,
     State,
 )
-from planapply.ops.logs import lock_for_read
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 from planapply.render.state import state_document, state_lines
@@ -27,7 +26,10 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Show the state, or a saved plan; secrets are hidden. The cloud is not asked."""
+    """Show the state or a saved plan, without secrets.
+
+    Sends no request to the cloud.
+    """
     if planfile is not None:
         from planapply.store.planfile import read_plan
 
@@ -38,9 +40,7 @@ def command(
             terminal.show(plan_lines(plan, terminal.width(sys.stdout)))
             terminal.report(plan.diagnostics)
         return
-    workspace = open_state(file, overrides, state)
-    with lock_for_read(workspace, "show", lock_timeout, print_event):
-        found = workspace.read()
+    found = read_state("show", file, overrides, state, lock_timeout)
     if json:
         terminal.show_json(state_document(found))
     else:

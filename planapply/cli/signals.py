@@ -1,4 +1,4 @@
-"""Ctrl-C and its relatives: at any time the end, while VMs are launched a wish to stop."""
+"""Ctrl-C and similar signals: they end the process, or stop an apply after it has recorded its work."""
 
 import os
 import select
@@ -20,30 +20,30 @@ _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class Interrupted(BaseException):
-    """A signal came where nothing has to be finished first.
+    """A signal that arrived while nothing has to be finished first.
 
-    Not a KeyboardInterrupt: typer would take that for SIGINT, whatever signal it was.
+    Not a KeyboardInterrupt, which typer would treat as SIGINT, whatever the signal was.
     """
 
     def __init__(self, number: int) -> None:
         self.code = exit_code(number)
         self.diagnostics: tuple[Diagnostic, ...] = ()
-        """What could not be undone."""
+        """Problems during the cleanup, such as a lock that could not be released."""
         super().__init__(number)
 
 
 def exit_code(number: int) -> int:
-    """As shells have it: 130 for SIGINT."""
+    """Return the exit code that shells use for a signal, such as 130 for SIGINT."""
     return 128 + number
 
 
 class _SignalState:
-    """How to stop, where that takes time, and the signal that asked for it."""
+    """The signal received, and the callback that stops the current work."""
 
     stop: Callable[[], None] | None = None
     received: int | None = None
     exit_notice: Callable[[], str] = str
-    """What is said where the process ends at once; it must wait for nothing."""
+    """Return the notice to print when the process exits immediately; must wait for nothing."""
 
 
 _signal_state = _SignalState()
@@ -51,9 +51,9 @@ _signal_state = _SignalState()
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Turn signals into Interrupted; those that are ignored (nohup, `&`) stay so."""
+    """Turn signals into Interrupted; signals that are ignored (nohup, `&`) stay ignored."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can, and a program that calls us elsewhere has its own way
+        yield  # only the main thread can set handlers; the calling program handles its own signals
         return
     _signal_state.received, _signal_state.exit_notice = None, str
     previous_handlers = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -65,7 +65,7 @@ def handle_signals() -> Iterator[None]:
     except Interrupted as interrupted:
         if interrupted.diagnostics:
             from planapply.cli import (
-                terminal,  # only now: the first import is made under `handle_signals`
+                terminal,  # imported only now: imports are slow, and run under `handle_signals`
             )
 
             terminal.report(interrupted.diagnostics)
@@ -77,10 +77,10 @@ def handle_signals() -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """While this is open, the first signal calls `stop`, and nothing is torn down.
+    """Let the first signal call `stop` instead of raising Interrupted.
 
-    Here as elsewhere, a second SIGINT or SIGTERM ends the process at once, which is safe, since
-    intents are durable.
+    A second SIGINT or SIGTERM exits immediately, here as elsewhere. That is safe, since intents are
+    durable.
     """
     _signal_state.stop, _signal_state.received = stop, None
     try:
@@ -90,17 +90,20 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def set_exit_notice(exit_notice: Callable[[], str]) -> None:
-    """What a process that ends at once says last: what it leaves behind, if anything."""
+    """Set the function that returns the last message of a process that exits immediately.
+
+    The message names what the process leaves behind; it may be empty.
+    """
     _signal_state.exit_notice = exit_notice
 
 
 def stop_exit_code() -> int | None:
-    """The exit code for the signal that `stop_on_signal` has heard."""
+    """Return the exit code for the signal that `stop_on_signal` received, if any."""
     return None if _signal_state.received is None else exit_code(_signal_state.received)
 
 
 def exit_immediately(code: int) -> NoReturn:
-    """End the process now, whatever its threads wait for."""
+    """Exit now, whatever the process's threads wait for."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -122,8 +125,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 def _print_exit_notice() -> None:
     notice = _signal_state.exit_notice()
-    text = f"Ended at once. {notice}\n".encode(errors="replace") if notice else b""
+    text = f"Exited immediately. {notice}\n".encode(errors="replace") if notice else b""
     stream = sys.stderr.fileno()
-    # A reader that has stopped reading must not keep us here.
+    # A reader that has stopped reading must not block the exit.
     if select.select([], [stream], [], 0)[1]:
         os.write(stream, (_SHOW_CURSOR if sys.stderr.isatty() else b"") + text)

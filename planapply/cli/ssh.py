@@ -7,7 +7,7 @@ import typer
 
 from planapply.cli import terminal
 from planapply.cli.open_workspace import open_state, print_event
-from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Overrides, State
+from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Node, Overrides, State
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.access import shell
 from planapply.ops.logs import lock_for_read
@@ -15,13 +15,18 @@ from planapply.render.text import line
 
 
 def command(
-    node: Annotated[str, typer.Argument(metavar="NODE", help="Such as scheduler, or cpu-3.")],
+    node: Node,
     user: Annotated[
         str | None,
-        typer.Option("--user", "-l", metavar="NAME", help="Who logs in. Default: the image's own."),
+        typer.Option(
+            "--user",
+            "-l",
+            metavar="NAME",
+            help="Login user. Default: the image's default user.",
+        ),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--print", help="Only print the command that logs in.")
+        bool, typer.Option("--print", help="Print the login command instead of running it.")
     ] = False,
     file: File = DEFAULT_FILE,
     overrides: Overrides = None,
@@ -38,10 +43,10 @@ def command(
         terminal.show([line(shlex.join(arguments))])
         return
     try:
-        # In place of planapply, so that the terminal and its signals are the other's alone.
+        # Replaces this process, so that only the login command has the terminal and its signals.
         os.execvp(arguments[0], arguments)
     except FileNotFoundError:
         raise PlanapplyError(
-            f"the command `{arguments[0]}` is not installed",
-            "Install it, or see with --print what would be run.",
+            f"cannot run `{arguments[0]}`: it is not installed",
+            "Install it, or print the login command with --print.",
         ) from None

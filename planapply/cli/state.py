@@ -1,16 +1,17 @@
-"""planapply state list, show, rm, pull and push"""
+"""planapply state list, show, rm, pull, and push"""
 
 from typing import Annotated
 
 import typer
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import open_state, print_event
+from planapply.cli.open_workspace import open_state, print_event, read_state
 from planapply.cli.options import (
     DEFAULT_FILE,
     File,
     Json,
     LockTimeout,
+    Node,
     Overrides,
     State,
     check_file_name,
@@ -27,14 +28,14 @@ from planapply.render.state_node import (
 from planapply.render.text import line
 
 app = typer.Typer(
-    help="Look at the state, and change it by hand.",
+    help="Inspect or edit the state.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
 
 
-@app.command("list", short_help="Print the names of the nodes that the state knows.")
+@app.command("list")
 def list_(
     file: File = DEFAULT_FILE,
     json: Json = False,
@@ -42,27 +43,29 @@ def list_(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Print the names of the nodes that the state knows, one a line."""
-    workspace = open_state(file, overrides, state)
-    with lock_for_read(workspace, "state list", lock_timeout, print_event):
-        found = workspace.read()
+    """Print the names of the nodes in the state.
+
+    One name per line.
+    """
+    found = read_state("state list", file, overrides, state, lock_timeout)
     names = sorted(found.nodes, key=sort_key)
     terminal.show_json(names) if json else terminal.show(line(name) for name in names)
 
 
-@app.command(short_help="Show all that the state says of one node.")
+@app.command()
 def show(
-    node: Annotated[str, typer.Argument(metavar="NODE", help="Such as scheduler, or cpu-3.")],
+    node: Node,
     file: File = DEFAULT_FILE,
     json: Json = False,
     overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Show all that the state says of one node: its VM, and what it was made from."""
-    workspace = open_state(file, overrides, state)
-    with lock_for_read(workspace, "state show", lock_timeout, print_event):
-        found = workspace.read()
+    """Show the record of one node.
+
+    The record has the node's VM and its configuration.
+    """
+    found = read_state("state show", file, overrides, state, lock_timeout)
     find_node(found, node)
     if json:
         terminal.show_json(node_document(found, node))
@@ -70,11 +73,11 @@ def show(
         terminal.show(node_lines(found, node))
 
 
-@app.command(short_help="Forget nodes without ending their VMs.")
+@app.command()
 def rm(
     nodes: Annotated[
         list[str],
-        typer.Argument(metavar="NODE", help="Nodes, groups, or ranges such as 'cpu-[0..3]'."),
+        typer.Argument(metavar="NODE", help="Nodes, groups, or ranges such as 'cpu-[0-3]'."),
     ],
     file: File = DEFAULT_FILE,
     json: Json = False,
@@ -82,9 +85,9 @@ def rm(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Forget nodes without ending their VMs.
+    """Remove nodes from the state; leave their VMs running.
 
-    A VM that runs on is found by its tags, and taken in again by the next plan.
+    The next plan finds a VM that is still running by its tags, and adopts it again.
     """
     from planapply.ops.state import remove
 
@@ -92,21 +95,21 @@ def rm(
     if json:
         terminal.show_json({name: record.vm for name, record in removed.items()})
         return
-    terminal.show([line(f"The state has forgotten {' '.join(to_ranges(removed))}.")])
-    vms = " ".join(record.vm for record in removed.values())
+    terminal.show([line(f"Removed {', '.join(to_ranges(removed))} from the state.")])
+    vms = ", ".join(record.vm for record in removed.values())
     terminal.print_message(
-        f"Their VMs were left alone: {vms}. As long as they run, the next plan finds them by their "
-        "tags and takes them in again; end them yourself if they are not to come back."
+        f"The VMs were left running: {vms}. While they run, the next plan finds them by their tags "
+        "and adopts them again; to prevent that, terminate them yourself."
     )
 
 
-@app.command(short_help="Copy the state to a file.")
+@app.command()
 def pull(
     target: Annotated[
         str,
         typer.Argument(
             metavar="FILE",
-            help="A new file, or an older copy of this state.",
+            help="File to write: a new one, or an older copy of this state.",
             callback=check_file_name,
         ),
     ],
@@ -116,7 +119,10 @@ def pull(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Copy the state to a file of mode 0600; the cluster's TLS key is in it."""
+    """Copy the state to a file.
+
+    The file has mode 0600, since it contains the cluster's TLS key.
+    """
     from planapply.ops import state as state_ops
 
     workspace = open_state(file, overrides, state)
@@ -125,13 +131,13 @@ def pull(
     _show_location(copied, target, json)
 
 
-@app.command(short_help="Make a file the state.")
+@app.command()
 def push(
     source: Annotated[
         str,
         typer.Argument(
             metavar="FILE",
-            help="As `state pull` wrote it, or a saved state.",
+            help="File written by `state pull`, or a saved state.",
             callback=check_file_name,
         ),
     ],
@@ -141,7 +147,10 @@ def push(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Make a file the state; refused for another cluster's, and for an older one."""
+    """Replace the state with a file.
+
+    Refuses the state of another cluster, and an older version of this one.
+    """
     from planapply.ops import state as state_ops
 
     workspace = open_state(file, overrides, state)
@@ -156,5 +165,6 @@ def _show_location(state: ClusterState, location: str, json: bool) -> None:
         terminal.show([moved_state_line(state, location)])
     if state.tls is not None:
         terminal.print_message(
-            "The cluster's TLS key is in every copy of it: keep none that you don't need."
+            "Every copy of the state contains the cluster's TLS key: delete copies that you do not "
+            "need."
         )

@@ -15,9 +15,9 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> None:
-    """Show the cluster's nodes, their VMs, what has joined, drift, and the cost so far.
+    """Show the cluster's nodes, their VMs, which have joined, drift, and the cost so far.
 
-    The scheduler is asked for at most a few seconds; that it does not answer is no error.
+    Waits a few seconds for the scheduler; a scheduler that does not answer is not an error.
     """
     workspace = open_state(file, overrides, state)
     with lock_for_read(workspace, "status", lock_timeout, print_event):

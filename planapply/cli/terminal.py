@@ -1,4 +1,4 @@
-"""stdout for results, stderr for all else; colours on a terminal only, and rich only for those."""
+"""Output: results on stdout, everything else on stderr; colors on a terminal only, with rich."""
 
 import errno
 import json
@@ -14,49 +14,49 @@ from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.text import DEFAULT_WIDTH, Line, line, make_printable, to_plain_text, wrap
 
 _output_errors: list[OSError] = []
-"""Why stdout takes no more, other than that its reader has gone."""
+"""Errors of writing to stdout, except that its reader has exited."""
 
 
 def show(lines: Iterable[Line]) -> None:
-    """A command's result."""
+    """Print a command's result."""
     _write(sys.stdout, list(lines))
 
 
 def print_message(*texts: str) -> None:
-    """What is said about it, as prose."""
+    """Print messages as prose."""
     columns = width(sys.stderr)
     _write(sys.stderr, [line(part) for text in texts for part in wrap(text, columns)])
 
 
 def report(diagnostics: Sequence[Diagnostic]) -> None:
-    """Errors and warnings, apart from what stands above."""
+    """Print errors and warnings, separated from earlier output."""
     if diagnostics:
         lines = diagnostic_lines(diagnostics, width(sys.stderr))
         _write(sys.stderr, [*lines, *([()] if sys.stderr.isatty() else [])])
 
 
 def show_json(document: Any, *, indent: int | None = 2) -> None:
-    """A command's result for programs; ASCII, so that any locale will do."""
+    """Print a command's result for programs; in ASCII, which every locale can encode."""
     _write_text(sys.stdout, json.dumps(document, indent=indent) + "\n")
 
 
 def show_event(event: Event) -> None:
-    """One line of a result that goes on."""
+    """Print an event as one line of a result."""
     show_json(event.model_dump(mode="json", exclude_defaults=True), indent=None)
 
 
 def show_raw(text: str) -> None:
-    """Text of another program; on a terminal without what would drive it."""
+    """Print the text of another program; on a terminal, without control characters."""
     _write_text(sys.stdout, make_printable(text) if sys.stdout.isatty() else text)
 
 
 def width(stream: TextIO) -> int:
-    """Columns for prose."""
+    """Return the number of columns for prose."""
     return _columns() if stream.isatty() else DEFAULT_WIDTH
 
 
 def table_width() -> int | None:
-    """Columns that a table on stdout has to fit into; None where there is no terminal."""
+    """Return the number of columns for a table on stdout; None if stdout is not a terminal."""
     return _columns() if sys.stdout.isatty() else None
 
 
@@ -65,26 +65,26 @@ def _columns() -> int:
 
 
 def can_draw(stream: TextIO) -> bool:
-    """Whether it is a terminal that knows more than lines."""
+    """Return whether the stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
 
 def has_colors(stream: TextIO) -> bool:
-    """Unless the user wants none (no-color.org)."""
+    """Return whether to use colors: on a terminal, unless NO_COLOR is set (no-color.org)."""
     return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
 def output_error() -> OSError | None:
-    """Why stdout could not be written, if it could not."""
+    """Return the last error of writing to stdout, if there was one."""
     return _output_errors[-1] if _output_errors else None
 
 
 def prepare_streams() -> None:
-    """Streams that are closed take nothing, and characters that the locale lacks are replaced."""
+    """Replace closed streams, and characters that the locale cannot encode."""
     _output_errors.clear()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the exit
         stream = getattr(sys, name)
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -120,9 +120,9 @@ def _write_text(stream: TextIO, text: str) -> None:
 
 
 def _give_up(stream: TextIO, error: OSError) -> None:
-    """Write no more to a stream that takes nothing; whatever the command does goes on."""
+    """Discard further output to a broken stream; the command continues."""
     if error.errno != errno.EPIPE:
         _output_errors.append(error)
-    # What is buffered would fail again at the interpreter's end.
+    # Flushing the buffer would fail again when the interpreter exits.
     with open(os.devnull, "wb") as devnull:
         os.dup2(devnull.fileno(), stream.fileno())

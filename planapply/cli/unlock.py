@@ -12,12 +12,12 @@ from planapply.render.text import line
 
 def command(
     lock_id: Annotated[
-        str, typer.Argument(metavar="LOCK_ID", help="As the message says that it is locked.")
+        str, typer.Argument(metavar="LOCK_ID", help="Lock ID shown in the error message.")
     ],
     file: File = DEFAULT_FILE,
     overrides: Overrides = None,
     state: State = None,
 ) -> None:
-    """Break the lock on the state, where its holder is gone and could not free it."""
+    """Release a stale state lock, whose holder exited without releasing it."""
     holder = open_state(file, overrides, state).store.unlock(lock_id)
-    terminal.show([line(f"The lock {lock_id} is broken. {holder.describe()}")])
+    terminal.show([line(f"Released lock {lock_id} of {holder.name}.")])

@@ -7,7 +7,10 @@ from planapply.render.text import line
 
 
 def command(file: File = DEFAULT_FILE, overrides: Overrides = None) -> None:
-    """Check the spec, offline: every key and value, and, for `local`, that classes can be imported."""
+    """Check the spec offline: every key and value.
+
+    For the provider local, also check that the Dask classes can be imported.
+    """
     warnings = validate(file, tuple(overrides or ()))
     terminal.report(warnings)
     terminal.show([line(("Success!", "bold green"), f" The spec {file} is valid.")])

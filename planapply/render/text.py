@@ -3,6 +3,7 @@
 Styles are rich's words (`green`, `bold red`, …), so that nothing here imports rich.
 """
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -60,24 +61,31 @@ def elide(text: str, width: int) -> str:
     return f"{kept}…"
 
 
-def wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Lines of at most `width` columns, where words allow it.
+_CODE = re.compile("`[^`]+`")
+_NO_BREAK = "\ufffe"
+"""A character that no text has, in place of a blank where no line may end."""
 
-    A line that is indented already is a command or what a program printed, and stays as it is.
+
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Break `text` into lines of at most `width` columns, if its words are short enough.
+
+    Code in backticks stays on one line, so that it can be copied. A line that is indented already
+    is a command or the output of a program, and stays as it is.
     """
     lines: list[str] = []
     for paragraph in text.expandtabs(4).split("\n"):
         if paragraph[:1].isspace() or not paragraph:
             lines.append(f"{indent}{paragraph}".rstrip())
             continue
-        lines += textwrap.wrap(
-            paragraph,
+        wrapped = textwrap.wrap(
+            _CODE.sub(lambda code: code[0].replace(" ", _NO_BREAK), paragraph),
             max(width, 20),
             initial_indent=indent,
             subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
         )
+        lines += [part.replace(_NO_BREAK, " ") for part in wrapped]
     return lines
 
 

@@ -1,13 +1,12 @@
 """Values as people read them: as in a spec, on one line."""
 
-import json
 import math
-import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+from planapply.model import toml
+
 _UNITS = {"disk": "bytes", "memory": "bytes", "ttl": "seconds", "idle_timeout": "seconds"}
 _DURATION_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -16,36 +15,23 @@ def format_value(value: Any, path: str = "") -> str:
     """A setting's value as TOML has it, on one line; `path` is where it stands in the spec, which
     tells the unit of some.
     """
-    if value is None:
-        return "(unset)"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(format_items(value))} }}" if value else "{}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(format_items(value))}]"
-    unit = _UNITS.get(path) if math.isfinite(value) else None
-    if unit is None:
-        return str(value)
+    unit = _UNITS.get(path)
+    if unit is None or not isinstance(value, int | float) or not math.isfinite(value):
+        return toml.format_value(value)
     return format_size(value) if unit == "bytes" else format_duration(value)
 
 
 def format_items(value: Any) -> list[str]:
     """What a value consists of: a list's elements, a table's pairs, a text's lines; else itself."""
     if isinstance(value, Mapping):
-        return [f"{_format_key(key)} = {format_value(item)}" for key, item in value.items()]
+        return [
+            f"{toml.format_key(key)} = {toml.format_value(item)}" for key, item in value.items()
+        ]
     if isinstance(value, list | tuple):
-        return [format_value(item) for item in value]
+        return [toml.format_value(item) for item in value]
     if isinstance(value, str) and "\n" in value:
         return value.splitlines()
-    return [] if value is None else [format_value(value)]
-
-
-def _format_key(name: object) -> str:
-    text = str(name)
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return [] if value is None else [toml.format_value(value)]
 
 
 def format_size(bytes_count: float) -> str:

@@ -1,4 +1,4 @@
-"""The spec as a file: read, checked, explained, begun."""
+"""The spec file: reading, validation, JSON Schema, and starter specs."""
 
 from planapply.specfile.loading import find_state_location, is_protected, load, make_spec
 from planapply.specfile.schema import json_schema

@@ -1,13 +1,14 @@
-"""Whether the classes that a spec names can be imported here; only `local` can know so early."""
+"""Checks of the Dask classes that a spec names."""
 
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from planapply.model.diagnostics import Severity
-from planapply.specfile.toml_format import KeyPath, Problem, iter_node_tables, suggest
+from planapply.model.toml import KeyPath
+from planapply.specfile.problem import Problem, iter_node_tables, suggest
 
-# What comes with distributed itself, and takes longer to import than a plan takes.
+# The classes of distributed itself, which takes longer to import than a whole plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")
 _DASK_CLASSES = {
     "distributed": _ROLES,
@@ -20,10 +21,10 @@ _OTHER_CLASSES = ("dask_cuda.CUDAWorker",)
 
 
 def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """An error for each class that can't be imported.
+    """Yield an error for each class that cannot be imported.
 
-    Use it where the nodes run this very Python. A class that is not distributed's own is imported,
-    which runs its module.
+    For providers whose nodes run this Python. Imports the module of each class that is not
+    distributed's own.
     """
     for path, name in _classes(document):
         if problem := _check_import(name):
@@ -31,7 +32,7 @@ def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def check_spelling(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """A warning for each class that is nearly one of distributed's own; nothing is imported."""
+    """Yield a warning for each class that is almost one of distributed's own; import nothing."""
     for path, name in _classes(document):
         module, _, cls = name.rpartition(".")
         names = _DASK_CLASSES.get(module, ())
@@ -42,8 +43,7 @@ def check_spelling(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def suggest_class(name: str) -> str:
-    """The well-known class that `name`, in dotted form or not, may have meant, as "Did you mean
-    …?"."""
+    """Return "Did you mean …?" with the well-known class that is similar to `name`, if any."""
     known = [f"{module}.{cls}" for module, names in _DASK_CLASSES.items() for cls in names]
     hint = suggest(name, [*known, *_OTHER_CLASSES])
     if not hint and "." not in name and (tail := suggest(name, _ROLES)):
@@ -52,7 +52,7 @@ def suggest_class(name: str) -> str:
 
 
 def _classes(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Those that are written; whatever else may be wrong with the document."""
+    """Yield the path and name of each class; accept a document with any errors."""
     for path, table in iter_node_tables(document):
         if path != ("defaults",) and isinstance(name := table.get("class"), str):
             yield (*path, "class"), name
@@ -69,21 +69,21 @@ def _check_import(name: str) -> tuple[str, str] | None:
         missing = error.name or module_name
         where = "" if missing == module_name else f", which `{module_name}` needs"
         return (
-            f"the class `{name}` can't be imported: there is no module `{missing}`{where}",
-            f"{did_you_mean} Install it, or put its folder on PYTHONPATH.".strip(),
+            f"cannot import the class `{name}`: there is no module `{missing}`{where}",
+            f"{did_you_mean} Install the module, or add its folder to PYTHONPATH.".strip(),
         )
-    except (Exception, SystemExit) as error:  # a module may fail in any way when it is imported
+    except (Exception, SystemExit) as error:  # an import may fail in any way
         return (
-            f"the class `{name}` can't be imported: {type(error).__name__}: {error}",
-            f"This happens with `import {module_name}` in Python too.",
+            f"cannot import the class `{name}`: {type(error).__name__}: {error}",
+            f"Fix the module: `import {module_name}` fails in Python too.",
         )
     found = getattr(module, class_name, None)
     if isinstance(found, type):
         return None
     what = (
-        f"`{module_name}` has nothing of that name"
+        f"`{module_name}` has no class `{class_name}`"
         if found is None
-        else f"this is no class, but of type `{type(found).__name__}`"
+        else f"it is not a class, but of type `{type(found).__name__}`"
     )
     classes = [
         f"{module_name}.{name}"
@@ -92,6 +92,6 @@ def _check_import(name: str) -> tuple[str, str] | None:
     ]
     did_you_mean = did_you_mean or suggest(name, classes)
     return (
-        f"the class `{name}` can't be imported: {what}",
-        did_you_mean or "Write the class's module and name.",
+        f"cannot import the class `{name}`: {what}",
+        did_you_mean or "Write the module and name of a class.",
     )

@@ -1,17 +1,20 @@
-"""`packages = "client"`: what the Python has that runs planapply."""
+"""`packages = "client"`: the packages of the Python that runs planapply."""
 
 import json
 import platform
 import re
 from importlib import metadata
 
-# planapply runs on no node, and a newer installer is no reason to replace one.
+# planapply does not run on nodes, and a newer installer is no reason to replace a node.
 _EXCLUDED = {"planapply", "pip", "setuptools", "wheel", "uv"}
 
 
 def client_packages() -> tuple[tuple[str, ...], list[str]]:
-    """The installed packages as pip takes them, and the names of those that no other machine can
-    get."""
+    """Return the installed packages as pip requirements.
+
+    The second value has the names of packages that other machines cannot install, since they are
+    installed from a local folder.
+    """
     found: dict[str, str] = {}
     local = set()
     for distribution in metadata.distributions():
@@ -27,12 +30,12 @@ def client_packages() -> tuple[tuple[str, ...], list[str]]:
 
 
 def client_python() -> str:
-    """The version of Python that a node needs to understand this one."""
+    """Return the version of Python that nodes need to be compatible with this one."""
     return ".".join(platform.python_version_tuple()[:2])
 
 
 def _origin(distribution: metadata.Distribution) -> str:
-    """The address that it was installed from, with the commit; empty for one of a package index."""
+    """Return the URL that a package was installed from, with its commit; empty for an index."""
     try:
         document = json.loads(distribution.read_text("direct_url.json") or "{}")
     except ValueError:

@@ -1,7 +1,6 @@
-"""What a spec may not say although each key by itself is right.
+"""Constraints between the keys of a spec, each of which is valid by itself.
 
-It looks at the document as it was read, so that these are reported together with what is wrong by
-itself.
+They are checked on the raw document, so that violations are reported together with invalid keys.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,24 +8,25 @@ from typing import Any
 
 from planapply.model.diagnostics import Severity
 from planapply.model.spec import REQUIREMENTS
-from planapply.specfile.toml_format import KeyPath, Problem, format_key_path
+from planapply.model.toml import KeyPath, format_key_path
+from planapply.specfile.problem import Problem
 
-# Given to the processes by planapply itself; the value says what to write instead.
+# Options that planapply sets itself, each with what to write instead.
 _RESERVED_SCHEDULER_OPTIONS = {
-    "security": "Write security in [cluster].",
-    "idle_timeout": "Write idle_timeout in [cluster].",
+    "security": "Set `security` in [cluster].",
+    "idle_timeout": "Set `idle_timeout` in [cluster].",
 }
 _RESERVED_WORKER_OPTIONS = {
-    "name": "A worker is called as its node is; leave it out.",
-    "security": "Write security in [cluster].",
+    "name": "Remove it: a worker has the name of its node.",
+    "security": "Set `security` in [cluster].",
 } | dict.fromkeys(
     ("scheduler", "scheduler_ip", "scheduler_port", "scheduler_file"),
-    "A worker connects to this cluster's scheduler; leave it out.",
+    "Remove it: a worker connects to the scheduler of this cluster.",
 )
 
 
 def check_constraints(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys that exclude or need each other."""
+    """Yield a problem for each violated constraint between keys."""
     yield from _check_size(("defaults",), _table(document, "defaults"))
     scheduler = _table(document, "scheduler")
     yield from _check_size(("scheduler",), scheduler)
@@ -36,15 +36,15 @@ def check_constraints(document: Mapping[str, Any]) -> Iterator[Problem]:
     if _table(scheduler, "options").get("protocol") in ("tcp", "tls"):
         yield Problem(
             ("scheduler", "options", "protocol"),
-            "`scheduler.options.protocol` follows from `cluster.security`",
+            "cannot set `scheduler.options.protocol`: `cluster.security` determines it",
             _RESERVED_SCHEDULER_OPTIONS["security"],
         )
     if {**_table(document, "defaults"), **scheduler}.get("spot", False) is not False:
         where = "scheduler" if "spot" in scheduler else "defaults"
         yield Problem(
             (where, "spot"),
-            "the scheduler is a spot VM: when it is taken away, the cluster's work is lost",
-            "Write spot = false in [scheduler] to keep it on demand.",
+            "the scheduler is a spot VM: if the cloud reclaims it, the cluster's work is lost",
+            "Set `spot = false` in [scheduler] to use an on-demand VM.",
             Severity.WARNING,
         )
     workers = _table(document, "workers")
@@ -71,8 +71,8 @@ def _check_exclusive(
     for other in others:
         yield Problem(
             (*path, other),
-            f"`{first}` and `{other}` of [{format_key_path(path)}] exclude each other",
-            "Keep one of them.",
+            f"cannot combine `{first}` and `{other}` in [{format_key_path(path)}]",
+            "Remove one of them.",
         )
 
 
@@ -89,7 +89,7 @@ def _check_reserved_options(
         if key in reserved:
             yield Problem(
                 (*path, key),
-                f"`{format_key_path((*path, key))}` is set by planapply itself",
+                f"cannot set `{format_key_path((*path, key))}`: planapply sets it",
                 reserved[key],
             )
 
@@ -102,20 +102,20 @@ def _check_count(path: KeyPath, group: Mapping[str, Any]) -> Iterator[Problem]:
     elif "min" in group and "max" not in group:
         yield Problem(
             (*path, "min"),
-            f"[{format_key_path(path)}] has `min` and no `max`",
-            "Write for example max = 100.",
+            f"[{format_key_path(path)}] has `min`, but no `max`",
+            "Add `max`, such as `max = 100`.",
         )
     elif "max" not in group:
         yield Problem(
             path,
-            f"[{format_key_path(path)}] does not say how many nodes",
-            "Write for example count = 2, or min = 0 and max = 10.",
+            f"[{format_key_path(path)}] has no number of nodes",
+            "Add `count`, such as `count = 2`; or `min` and `max`, such as `min = 0` and `max = 10`.",
         )
     elif isinstance(low, int) and isinstance(high, int) and low > high:
         yield Problem(
             (*path, "min"),
-            f"`min` is more than `max` in [{format_key_path(path)}]: {low} > {high}",
-            "Write min <= max.",
+            f"minimum ({low}) is greater than maximum ({high}) in [{format_key_path(path)}]",
+            "Set `min` to at most `max`.",
         )
 
 
@@ -125,6 +125,6 @@ def _check_environment(table: Mapping[str, Any]) -> Iterator[Problem]:
     if "python" in table and not {"packages", "requirements"} & table.keys():
         yield Problem(
             (*path, "python"),
-            "`python` says in which version packages are installed, and there are none",
-            "Leave it out, or write packages or requirements too.",
+            "`environment.python` has no effect without `packages` or `requirements`",
+            "Add one of them, or remove `python`.",
         )

@@ -1,4 +1,4 @@
-"""The docstrings of models' attributes, as the descriptions of their fields."""
+"""The docstrings of models' attributes as the descriptions of their fields."""
 
 import ast
 import inspect
@@ -8,17 +8,17 @@ from planapply.model.base import Model
 
 
 def describe_models() -> None:
-    """Give every field of every loaded `Model` its docstring, for the reference and JSON Schemas.
+    """Set the description of every field of every loaded `Model`, for the reference and JSON Schemas.
 
-    Pydantic can do this when a class is made (`use_attribute_docstrings`), by parsing its source
-    then: a third of the start-up of a `plan`, which shows none of them.
+    Pydantic can do this when a class is created (`use_attribute_docstrings`), but parsing the
+    sources would take a third of the start-up time of `plan`, which shows no descriptions.
     """
     models = list(_subclasses(Model))
     for model in models:
         for name, text in _docstrings(model).items():
             if name in model.model_fields:
                 model.model_fields[name].description = text
-    for model in models:  # a model stands behind those that it is made of
+    for model in models:  # in order of definition: a model comes after the models of its fields
         model.model_rebuild(force=True)
 
 
@@ -30,7 +30,7 @@ def _subclasses(model: type[Model]) -> list[type[Model]]:
 
 
 def _docstrings(model: type[Model]) -> dict[str, str]:
-    """Those of the class's own attributes; a base's come with its own source."""
+    """Return the docstrings of a class's attributes, including those of its base classes."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not issubclass(base, Model) or base is Model:

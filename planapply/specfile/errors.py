@@ -1,4 +1,4 @@
-"""What pydantic found wrong -> what is wrong with the spec, and what to write instead."""
+"""The translation of pydantic's errors into problems of the spec, with what to write instead."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
@@ -8,16 +8,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from planapply.model.spec import Spec
+from planapply.model.toml import KeyPath, format_key, format_key_path, format_value
 from planapply.specfile.classes import suggest_class
-from planapply.specfile.toml_format import (
-    KeyPath,
-    Problem,
-    format_key,
-    format_key_path,
-    format_value,
-    suggest,
-    summarize_value,
-)
+from planapply.specfile.problem import Problem, suggest, summarize_value
 
 _KINDS = {
     "string_type": "a string",
@@ -42,10 +35,10 @@ _BOUNDS = {
 def explain(
     error: ValidationError, model: type[BaseModel], document: Any, parent: KeyPath = ()
 ) -> Iterator[Problem]:
-    """One problem for each place of `document` where `error` found any, in its order.
+    """Yield one problem for each place of `document` that `error` names, in the order of `error`.
 
-    `document` is what `model` was to be made from; `parent` is where it stands in the file. No value
-    is repeated where one may be a credential.
+    `document` was validated by `model`; `parent` is the path of `document` in the file. If a value
+    of `model` may be a credential, no message contains a value.
     """
     is_secret = _has_credentials(model)
     found: dict[KeyPath, list[ErrorDetails]] = {}
@@ -61,12 +54,12 @@ def explain(
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a table as they are called in the file."""
+    """Return the fields of a table by their names in the file."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _has_credentials(model: type[BaseModel]) -> bool:
-    """Whether one of its keys is written "env:NAME", which is what stands for a credential."""
+    """Return whether a key of the model has an example "env:NAME", as keys for credentials have."""
     examples = [example for field in keys_of(model).values() for example in field.examples or []]
     return any(isinstance(example, str) and example.startswith("env:") for example in examples)
 
@@ -78,13 +71,13 @@ def _describe(
     parent: KeyPath,
     is_secret: bool,
 ) -> tuple[str, str]:
-    """What is wrong at one path; a value that may be of several kinds has an error for each."""
+    """Describe the errors at one path; a value that allows several types has one for each type."""
     item = items[0]
     name = format_key_path((*parent, *path)) or "the spec"
     value, context = item["input"], item.get("ctx", {})
     is_key = item["loc"][-1:] == ("[key]",)
     is_shown = not (is_secret or is_key or isinstance(value, Mapping))
-    cannot_be = f" can't be {summarize_value(value)}" if is_shown else ""
+    cannot_be = f" cannot be {summarize_value(value)}" if is_shown else ""
     instead_of = "" if is_secret else f", not {summarize_value(value)}"
     if is_secret:
         value = None
@@ -101,7 +94,7 @@ def _describe(
                 detail = f"{suggest_class(str(value))} {detail}".strip()
             return f"`{name}`{cannot_be}: {summary}", detail
         case "literal_error":
-            return f"`{name}`{cannot_be or ' is wrong'}", f"Write {_quoted(context['expected'])}."
+            return f"`{name}`{cannot_be or ' is not valid'}", f"Use {_quoted(context['expected'])}."
         case kind if kind in _BOUNDS:
             bound = f"{_BOUNDS[kind]} {next(iter(context.values())):g}"
             advice = _suggest_value("", value, model, path, parent)
@@ -123,14 +116,15 @@ def _suggest_missing_key(model: type[BaseModel], path: KeyPath, parent: KeyPath)
     if inner is not None:
         keys = [key for key, field in keys_of(inner).items() if field.is_required()]
         lines = [f"{key} = {_example(model, (*path, key))}" for key in keys]
-        return f"Write [{format_key_path((*parent, *path))}], and below it {', '.join(lines)}."
+        header = format_key_path((*parent, *path))
+        return f"Add the table [{header}] with {', '.join(f'`{item}`' for item in lines)}."
     example = _example(model, path)
     advice = (
-        f"Write for example {format_key(last)} = {example}"
+        f"Add it, such as `{format_key(last)} = {example}`,"
         if example
-        else f"Add {format_key(last)}"
+        else f"Add `{format_key(last)}`"
     )
-    return f"{advice} in [{table}]." if table else f"{advice}."
+    return f"{advice} in [{table}]." if table else f"{advice.rstrip(',')}."
 
 
 def _quoted(expected: str) -> str:
@@ -140,27 +134,27 @@ def _quoted(expected: str) -> str:
 def _suggest_value(
     kind: str, value: Any, model: type[BaseModel], path: KeyPath, parent: KeyPath
 ) -> str:
-    """What to write in place of a value of the wrong kind."""
+    """Suggest what to write in place of a value of the wrong type."""
     last = path[-1] if path else ""
     if not isinstance(last, str):
         return (
-            f"Write {format_value(str(value))}."
+            f"Write `{format_value(str(value))}`."
             if kind == "string_type" and _is_scalar(value)
             else ""
         )
     if kind in ("dict_type", "model_type", "model_attributes_type"):
         if path == ("workers",):
-            return "Write a table for each group, such as [workers.cpu]."
+            return "Add a table for each group, such as [workers.cpu]."
         if not (_field_at(model, path) and _example(model, path)):
             return f"Write a table: [{format_key_path((*parent, *path))}]."
     if kind in ("tuple_type", "list_type") and isinstance(value, str):
-        return f"Write {format_key(last)} = {format_value([value])}."
+        return f"Write `{format_key(last)} = {format_value([value])}`."
     if kind == "string_type" and _is_scalar(value):
-        return f"Write {format_key(last)} = {format_value(format_value(value))}."
+        return f"Write `{format_key(last)} = {format_value(format_value(value))}`."
     if isinstance(value, str) and _can_parse_as(value, kind):
-        return f"Write {format_key(last)} = {value.strip()}, without quotes."
+        return f"Remove the quotes: `{format_key(last)} = {value.strip()}`."
     example = _example(model, path)
-    return f"Write for example {format_key(last)} = {example}." if example else ""
+    return f"Example: `{format_key(last)} = {example}`." if example else ""
 
 
 def _is_scalar(value: Any) -> bool:
@@ -186,9 +180,9 @@ def _describe_unknown_key(
     if close := suggest(name, known):
         detail = close
     elif tables:
-        detail = f"It belongs in {' or '.join(tables)}."
+        detail = f"Move it to {' or '.join(tables)}."
     else:
-        detail = f"It may have {', '.join(known)}." if known else "It has no keys."
+        detail = f"Remove it. The valid keys are {', '.join(known)}." if known else "Remove it."
     return f"{where} has no key `{format_key(name)}`", detail
 
 
@@ -212,7 +206,7 @@ def _field_at(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
 
 
 def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
-    """The model of the table at `path`; steps that are names a user gave lead to the same model."""
+    """Return the model of the table at `path`; names that a user chose lead to the same model."""
     current: type[BaseModel] | None = model
     steps = list(path)
     while steps and current is not None:
@@ -227,7 +221,7 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as `X`, `X | None` or `dict[str, X]`."""
+    """Return the model in an annotation such as `X`, `X | None`, or `dict[str, X]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     found = (_model_of(argument) for argument in get_args(annotation))
@@ -235,8 +229,10 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _path_in_document(loc: KeyPath, document: Any) -> KeyPath:
-    """The steps of `loc` that are in the document: pydantic puts the names of a union's branches
-    between them."""
+    """Return the steps of `loc` that are in the document.
+
+    Between them, pydantic inserts the names of a union's branches.
+    """
     path: KeyPath = ()
     for part in loc:
         is_there = (

@@ -1,4 +1,4 @@
-"""TOML -> Spec, with everything that is wrong at once, each with its place."""
+"""Loading of a spec from TOML; all errors are reported at once, each with its position."""
 
 import json
 import math
@@ -13,24 +13,20 @@ from pydantic import BaseModel, ValidationError
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
 from planapply.model.field_types import is_local_requirement
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
+from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
 from planapply.specfile.classes import check_imports, check_spelling
 from planapply.specfile.constraints import check_constraints
 from planapply.specfile.errors import explain
-from planapply.specfile.locate import Position, find_nearest, locate
+from planapply.specfile.locate import Position, find_duplicate, find_nearest, locate
 from planapply.specfile.override import Override, apply_overrides
+from planapply.specfile.problem import Problem, iter_node_tables, summarize_value
 from planapply.specfile.textfile import format_path, hide_values, read_text, source_at
-from planapply.specfile.toml_format import (
-    KeyPath,
-    Problem,
-    format_key_path,
-    iter_node_tables,
-    summarize_value,
-)
 
+_IF_MISSING = "Write one with `planapply init`, or select one with --file."
 _MAX_DEPTH = 50
 _CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)
-_NO_FILES = "The nodes have no files of yours: write what is in it, or an address."
+_NO_FILES = "The nodes cannot read your files: write the content of that file, or a URL."
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -42,14 +38,14 @@ def load(
     *,
     import_classes: bool = False,
 ) -> tuple[Spec, list[Diagnostic]]:
-    """The spec in the file at `path`, and warnings about it.
+    """Return the spec in the file at `path`, and warnings about it.
 
-    `find_plugin` gives the plug-in of a name, or raises PlanapplyError; `overrides` are those of
-    `--set`. With `import_classes`, a class that can't be imported is an error where the nodes run
-    this Python. Raises PlanapplyError with a diagnostic for each thing that is wrong.
+    `find_plugin` returns the plug-in with a name, or raises PlanapplyError; `overrides` are those of
+    `--set`. If `import_classes`, a class that cannot be imported is an error for providers whose
+    nodes run this Python. Raises PlanapplyError with a diagnostic for each error.
     """
     path = Path(path)
-    text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
+    text = read_text(path, "the spec", _IF_MISSING)
     document = _parse(text, format_path(path))
     applied, override_errors = apply_overrides(document, tuple(overrides))
     spec, problems = _check(document, path.parent, find_plugin, import_classes)
@@ -63,7 +59,7 @@ def load(
 def make_spec(
     cluster: str, provider: str, find_plugin: Callable[[str], Plugin], overrides: Sequence[str] = ()
 ) -> tuple[Spec, list[Diagnostic]]:
-    """As `load`, of a spec that consists of a name, a provider and what `overrides` say."""
+    """Return a spec that consists of a name, a provider, and `overrides`; see `load`."""
     document: dict[str, Any] = {"cluster": {"name": cluster, "provider": provider}}
     applied, override_errors = apply_overrides(document, tuple(overrides))
     spec, problems = _check(document, Path(), find_plugin)
@@ -78,28 +74,33 @@ def make_spec(
 
 def _parse(text: str, file: str) -> dict[str, Any]:
     if not text.strip():
-        raise PlanapplyError(f"{file} is empty", "Write a spec with `planapply init`.")
+        raise PlanapplyError(f"the spec {file} is empty", "Write one with `planapply init`.")
     if text.lstrip().startswith("{"):
         raise PlanapplyError(
-            f"{file} is JSON, and a spec is TOML",
-            "Is it a state? -f names the spec, --state the state; in Python, "
-            "`planapply.Cluster.from_name` and `planapply.connect` take a state.",
+            f"cannot read the spec {file}: it is JSON, not TOML",
+            "If it is a state, pass it with --state instead of --file; in Python, use "
+            "`planapply.Cluster.from_name` or `planapply.connect`.",
         )
+    advice = "Text needs quotes, and a table needs its [name]."
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        summary, source = error.msg, source_at(text.split("\n"), file, (error.lineno, error.colno))
-        if _CREDENTIAL.search(source.text):  # which of the keys are some is not known yet
+        column, summary = error.colno, f"cannot read {file}: {error.msg[:1].lower()}{error.msg[1:]}"
+        if duplicate := find_duplicate(text, error.lineno):
+            column, summary = 1, f"`{format_key_path(duplicate)}` is given twice"
+            advice = "Remove one of them."
+        source = source_at(text.split("\n"), file, (error.lineno, column))
+        if _CREDENTIAL.search(source.text):  # the provider's keys for credentials are not known yet
             source = hide_values(source)
     except RecursionError:
-        summary, source = "it is nested too deeply", None
-    except ValueError:  # the one limit of Python's that tomli lets through
-        summary, source = "a number in it is too long", None
+        summary, source = f"cannot read {file}: it is nested too deeply", None
+    except ValueError:  # Python's limit for the length of integers
+        summary, source = f"cannot read {file}: a number in it is too long", None
     raise PlanapplyError(
         diagnostics=(
             Diagnostic(
-                summary=f"{file} is not TOML: {summary[:1].lower()}{summary[1:]}",
-                detail="The file is read no further. Text needs quotes, and a table its [name].",
+                summary=summary,
+                detail=f"{advice} The rest of the file was not read.",
                 source=source,
             ),
         )
@@ -112,7 +113,7 @@ def _check(
     find_plugin: Callable[[str], Plugin],
     import_classes: bool = False,
 ) -> tuple[Spec | None, list[Problem]]:
-    """The spec, if there are no errors among the problems."""
+    """Return the problems, and the spec unless one of them is an error."""
     unsupported: list[Problem] = []
     document = _remove_unsupported(document, (), unsupported)
     spec, problems = _validate(document, folder, find_plugin)
@@ -126,7 +127,7 @@ def _check(
 
 
 def _remove_unsupported(value: Any, path: KeyPath, unsupported: list[Problem]) -> Any:
-    """`value` without what TOML can say and a spec, which becomes JSON, can't; that goes to `unsupported`."""
+    """Return `value` without values that TOML supports and JSON does not; report them in `unsupported`."""
     name = format_key_path(path)
     if len(path) > _MAX_DEPTH:
         short = path[:4]
@@ -134,7 +135,7 @@ def _remove_unsupported(value: Any, path: KeyPath, unsupported: list[Problem]) -
             Problem(
                 short,
                 f"`{format_key_path(short)}` is nested too deeply",
-                f"At most {_MAX_DEPTH} levels.",
+                f"Use at most {_MAX_DEPTH} levels.",
             )
         )
     elif isinstance(value, Mapping):
@@ -147,11 +148,13 @@ def _remove_unsupported(value: Any, path: KeyPath, unsupported: list[Problem]) -
             for index, item in enumerate(value)
         ]
     elif isinstance(value, float) and not math.isfinite(value):
-        unsupported.append(Problem(path, f"`{name}` can't be {value}", "Write a finite number."))
+        unsupported.append(Problem(path, f"`{name}` cannot be {value}", "Write a finite number."))
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
         unsupported.append(Problem(path, f"`{name}` is too large", "Write at most 18 digits."))
     elif not isinstance(value, str | int | float):
-        unsupported.append(Problem(path, f"`{name}` is a date or a time", f'Quote it: "{value}".'))
+        unsupported.append(
+            Problem(path, f"`{name}` cannot be a date or a time", f'Quote it: `"{value}"`.')
+        )
     else:
         return value
     return None
@@ -182,7 +185,7 @@ def _validate(
 def _validate_model(
     model: type[M], document: Any, parent: KeyPath
 ) -> tuple[M | None, list[Problem]]:
-    # As JSON, since only there a strict model takes a list for a tuple.
+    # As JSON, since a strict model accepts a list for a tuple only in JSON.
     try:
         return model.model_validate_json(json.dumps(document)), []
     except ValidationError as error:
@@ -194,7 +197,7 @@ def _find_plugin(
 ) -> tuple[Plugin | None, list[Problem]]:
     name = _provider_name(document)
     if not isinstance(name, str):
-        return None, []  # what is wrong with it is said already
+        return None, []  # already reported
     try:
         return find_plugin(name), []
     except PlanapplyError as error:
@@ -203,7 +206,7 @@ def _find_plugin(
 
 
 def _provider_name(document: Mapping[str, Any]) -> Any:
-    """What the document says, of whatever type."""
+    """Return the provider's name, or whatever value the document has in its place."""
     cluster = document.get("cluster", {})
     return cluster.get("provider", "local") if isinstance(cluster, Mapping) else "local"
 
@@ -211,7 +214,7 @@ def _provider_name(document: Mapping[str, Any]) -> Any:
 def _check_node_settings(
     document: Mapping[str, Any], plugin: Plugin, reported: Collection[KeyPath]
 ) -> Iterator[Problem]:
-    """What the provider has to say of its settings where they are a node's."""
+    """Yield the problems of the provider's settings that are set for a node or a group."""
     provider = document.get("provider")
     provider = provider if isinstance(provider, Mapping) else {}
     for path, table in iter_node_tables(document):
@@ -224,7 +227,7 @@ def _check_node_settings(
 
 
 def _warn_of_ignored_keys(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:
-    """A warning for each key that means nothing to this provider."""
+    """Yield a warning for each key that this provider ignores."""
     ignored = [
         (*path, key)
         for path, table in iter_node_tables(document)
@@ -239,8 +242,8 @@ def _warn_of_ignored_keys(document: Mapping[str, Any], plugin: Plugin) -> Iterat
     for path in ignored:
         yield Problem(
             path,
-            f"the provider `{plugin.name}` makes no use of `{format_key_path(path)}`",
-            "It changes nothing; leave it out.",
+            f"provider `{plugin.name}` ignores `{format_key_path(path)}`",
+            "Remove the key: it has no effect.",
             Severity.WARNING,
         )
 
@@ -248,21 +251,24 @@ def _warn_of_ignored_keys(document: Mapping[str, Any], plugin: Plugin) -> Iterat
 def _resolve_environment(
     table: Any, folder: Path
 ) -> tuple[EnvironmentSettings | None, list[Problem]]:
-    """With the requirements file read, and a list in place of "client"."""
+    """Return the environment with the content of its requirements file, or the list for "client"."""
     settings, _ = _validate_model(EnvironmentSettings, table, ())
     if settings is None:
-        return None, []  # what is wrong with it is said already
+        return None, []  # already reported
     if settings.requirements is not None:
         where = ("environment", "requirements")
         path = folder / settings.requirements
         try:
-            text = read_text(path, "the requirements file", "Its path starts at the spec's folder.")
+            text = read_text(
+                path, "the requirements file", "Write its path relative to the spec's folder."
+            )
         except PlanapplyError as error:
             return None, [Problem(where, d.summary, d.detail) for d in error.diagnostics]
         file_problems = [
             Problem(
                 where,
-                f"line {number} of {format_path(path)} names a file: {summarize_value(line.strip())}",
+                f"cannot install {summarize_value(line.strip())}, line {number} of "
+                f"{format_path(path)}: it names a local file",
                 _NO_FILES,
             )
             for number, line in enumerate(text.splitlines(), start=1)
@@ -277,8 +283,8 @@ def _resolve_environment(
     update = {"packages": packages, "python": settings.python or client_python()}
     warning = Problem(
         ("environment", "packages"),
-        f"{', '.join(local)}: installed here from a folder, which the nodes can't reach",
-        "The nodes do without; publish it, or bring it there in `setup`.",
+        f"cannot install {', '.join(local)} on the nodes: installed here from a local folder",
+        "The nodes will not have it. Publish the package, or install it in `setup`.",
         Severity.WARNING,
     )
     return settings.model_copy(update=update), [warning] if local else []
@@ -287,14 +293,14 @@ def _resolve_environment(
 def _to_diagnostics(
     problems: Sequence[Problem], text: str, file: str, applied: Sequence[Override]
 ) -> list[Diagnostic]:
-    """The problems in the order of the file; one in a value from `--set` names the option instead."""
+    """Return the problems in the order of the file; those in a value of `--set` name the option."""
     positions = locate(text) if problems else {}
     lines = text.split("\n")
     where = [
         (_find_override(p.path, positions, applied), find_nearest(positions, p.path))
         for p in problems
     ]
-    # A credential must not be shown by what else is wrong on its line, or in its option.
+    # Another problem on the same line, or in the same option, must not show a credential.
     secret = {
         o or position[0] for p, (o, position) in zip(problems, where, strict=True) if p.is_secret
     }
@@ -319,7 +325,7 @@ def _to_diagnostics(
 def _find_override(
     path: KeyPath, positions: Mapping[KeyPath, Position], applied: Sequence[Override]
 ) -> Override | None:
-    """The `--set` that made what stands at `path`, the last one if several did."""
+    """Return the last `--set` option that set the value at `path`, if any."""
     for override in reversed(applied):
         is_inside = path[: len(override.path)] == override.path
         is_created = path not in positions and override.path[: len(path)] == path
@@ -329,17 +335,16 @@ def _find_override(
 
 
 def find_state_location(path: str | Path, overrides: Sequence[str] = ()) -> str:
-    """Where the state is of the spec at `path`, of which only that is read, or `path` if it is a
-    state.
+    """Return the location of the state of the spec at `path`, or `path` if it is itself a state.
 
-    For a spec that is not there, that is where its state would be by default, if there is one.
-    Raises PlanapplyError.
+    Other keys of the spec are not checked. If the spec does not exist, its default state is used, if
+    that exists. Raises PlanapplyError.
     """
     path = Path(path)
     default = state_location(None, path)
     if not path.exists() and Path(default).exists():
         return default
-    text = read_text(path, "the spec", "Write one with `planapply init`, or name it with --file.")
+    text = read_text(path, "the spec", _IF_MISSING)
     if text.lstrip().startswith("{"):
         return str(path)
     document = _parse(text, format_path(path))
@@ -363,7 +368,7 @@ def find_state_location(path: str | Path, overrides: Sequence[str] = ()) -> str:
 
 
 def is_protected(path: str | Path, overrides: Sequence[str] = ()) -> bool:
-    """Whether the spec at `path` says `protect`, whatever else may be wrong with it."""
+    """Return whether the spec at `path` sets `protect`, even if the spec has errors."""
     path = Path(path)
     try:
         document = _parse(read_text(path, "the spec", ""), format_path(path))

@@ -1,6 +1,6 @@
-"""Where a key stands in a TOML file; no library that reads TOML well says it.
+"""The positions of keys in a TOML file, which tomli does not report.
 
-It reads only documents that tomli has accepted, so it need tell tokens apart, not judge them.
+Only for documents that tomli has accepted: tokens are distinguished, but not validated.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import tomli
 
-from planapply.specfile.toml_format import KeyPath
+from planapply.model.toml import KeyPath
 
 Position = tuple[int, int]
 """Line and column, from 1."""
@@ -25,34 +25,53 @@ _NEWLINE = "\n"
 
 
 def locate(text: str) -> dict[KeyPath, Position]:
-    """Where each path of the document first appears; the document itself, `()`, is at its start."""
+    """Return where each path of the document first appears; `()` is the start of the document."""
     return _Reader(text).positions
 
 
 def find_nearest(positions: Mapping[KeyPath, Position], path: KeyPath) -> Position:
-    """The place of `path`, or of what is nearest above it, such as its table's header."""
+    """Return the position of `path`, or of the nearest path above it, such as its table's header."""
     above = (path[:length] for length in range(len(path), -1, -1))
     return next(positions[part] for part in above if part in positions)
 
 
+def find_duplicate(text: str, line: int) -> KeyPath | None:
+    """Return the path that `line` (from 1) defines although an earlier line does; None if neither.
+
+    For a document that tomli has not accepted because of this line.
+    """
+    *before, last = text.split("\n")[:line]
+    try:
+        tomli.loads("\n".join(before))
+        tomli.loads(last)
+    except (ValueError, RecursionError):  # the line is wrong by itself, or not a whole statement
+        return None
+    earlier, here = _Reader("\n".join(before)), _Reader(last)
+    path = here.table or (*earlier.table, *here.last_key)
+    return path if path in earlier.positions else None
+
+
 class _Reader:
-    """Reads the document once, noting where each path first appears."""
+    """A reader that passes over the document once, and records where each path first appears."""
 
     def __init__(self, text: str) -> None:
-        # Line ends of two characters count as one in a column too, and tomli sees them so.
+        # A line end of two characters counts as one in columns, as in tomli.
         self._tokens = _tokenize(text.replace("\r\n", "\n"))
         self.positions: dict[KeyPath, Position] = {(): (1, 1)}
         self._elements: dict[KeyPath, int] = {}
-        """How many tables an array of tables has so far."""
+        """The number of tables in each array of tables so far."""
+        self.table: KeyPath = ()
+        """The table of the last header."""
+        self.last_key: KeyPath = ()
+        """The path of the last pair."""
         self._advance()
-        table: KeyPath = ()
         while self._token:
             if self._token == _NEWLINE:
                 self._advance()
             elif self._token == "[":
-                table = self._read_header()
+                self.table = self._read_header()
             else:
-                self._read_pair(table)
+                self.last_key = self._read_pair(self.table)
 
     def _advance(self) -> None:
         self._token, self._position = next(self._tokens, ("", (0, 0)))
@@ -65,7 +84,7 @@ class _Reader:
             self._advance()
 
     def _read_header(self) -> KeyPath:
-        """`[a.b]` or `[[a.b]]`; a part that is an array of tables means its last element."""
+        """Read `[a.b]` or `[[a.b]]`; a part that is an array of tables means its last element."""
         self._advance()
         is_array = self._token == "["
         if is_array:
@@ -90,7 +109,7 @@ class _Reader:
         self._advance()
         return path
 
-    def _read_pair(self, table: KeyPath) -> None:
+    def _read_pair(self, table: KeyPath) -> KeyPath:
         path = table
         while True:
             path = (*path, _parse_key(self._token))
@@ -101,6 +120,7 @@ class _Reader:
             self._advance()
         self._advance()
         self._read_value(path)
+        return path
 
     def _read_value(self, path: KeyPath) -> None:
         opening = self._token

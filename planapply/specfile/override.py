@@ -1,30 +1,31 @@
-"""`--set KEY=VALUE`: values that take the place of the file's."""
+"""`--set KEY=VALUE`: values that override those of the spec file."""
 
 from typing import Any, NamedTuple
 
 import tomli
 
 from planapply.model.diagnostics import Diagnostic
-from planapply.specfile.toml_format import KeyPath, format_key_path, format_value, summarize_value
+from planapply.model.toml import KeyPath, format_key_path, format_value
+from planapply.specfile.problem import summarize_value
 
-_HELP = "Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'."
+_HELP = "Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`."
 
 
 class Override(NamedTuple):
-    """One `--set` that has been applied."""
+    """A `--set` option that was applied."""
 
     option: str
-    """As it was given: KEY=VALUE."""
+    """The option as it was passed: KEY=VALUE."""
     path: KeyPath
 
 
 def apply_overrides(
     document: dict[str, Any], options: tuple[str, ...]
 ) -> tuple[list[Override], list[Diagnostic]]:
-    """Put each value into `document`, later ones over earlier; what can't be is reported."""
+    """Set each value in `document`, later ones over earlier ones; return the errors as well."""
     applied, errors = [], []
     for argument in options:
-        # Bytes that are no text come as half characters, which no JSON holds.
+        # Invalid bytes arrive as surrogates, which JSON cannot contain.
         option = argument.encode(errors="replace").decode()
         try:
             path, value = _parse(option)
@@ -39,8 +40,8 @@ def apply_overrides(
 
 def _parse(option: str) -> tuple[tuple[str, ...], Any]:
     if "=" not in option:
-        raise ValueError("there is no `=`")
-    # A quoted key may hold a `=`: the first split that leaves a key is right.
+        raise ValueError("it has no `=`")
+    # A quoted key may contain a `=`: split at the first one with a valid key before it.
     splits = [i for i, character in enumerate(option) if character == "="]
     path = next((p for i in splits if (p := _parse_key(option[:i]))), None)
     if path is None:
@@ -74,7 +75,7 @@ def _parse_value(text: str, path: KeyPath) -> Any:
         quoted = shlex.quote(f"{format_key_path(path)}={format_value(text)}")
         raise ValueError(
             f"`{summarize_value(text)[1:-1]}` is not a TOML value\n"
-            f"If it is text, quote it, and keep the quotes from the shell: --set {quoted}"
+            f"If it is text, quote it, and protect the quotes from the shell: `--set {quoted}`"
         )
     return document["value"]
 
@@ -86,6 +87,6 @@ def _set_value(document: dict[str, Any], path: tuple[str, ...], value: Any) -> N
         if not isinstance(table, dict):
             raise ValueError(
                 f"`{format_key_path(path[:depth])}` is {summarize_value(table)}, not a table\n"
-                f"Set {format_key_path(path[:depth])} as a whole."
+                f"Set `{format_key_path(path[:depth])}` as a whole."
             )
     table[path[-1]] = value

@@ -1,4 +1,4 @@
-"""The spec's JSON Schema, for editors."""
+"""The JSON Schema of the spec, for editors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _DEFAULT_PROVIDER = "local"
 
 
 def json_schema(plugins: Sequence[Plugin]) -> dict[str, Any]:
-    """With the settings of each provider, which `cluster.provider` picks, and each key's `effect`."""
+    """Return the schema, with each provider's settings and the `effect` of a change of each key."""
     describe_models()
     schema: dict[str, Any] = _simplify(Spec.model_json_schema(by_alias=True))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -38,7 +38,7 @@ def _provider_condition(name: str) -> dict[str, Any]:
 
 
 def _simplify(part: Any) -> Any:
-    """Without null, which TOML has not, and with each description as one line a paragraph."""
+    """Return the schema without null, which TOML lacks; unwrap the paragraphs of descriptions."""
     if isinstance(part, list):
         return [_simplify(item) for item in part]
     if not isinstance(part, dict):
@@ -57,5 +57,5 @@ def _simplify(part: Any) -> Any:
 
 
 def unwrap_paragraphs(text: str) -> str:
-    """A docstring, each of its paragraphs on one line."""
+    """Return a docstring with each of its paragraphs on one line."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

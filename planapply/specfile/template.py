@@ -1,4 +1,4 @@
-"""The spec that `planapply init` writes."""
+"""The starter spec that `planapply init` writes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 import tomli
 
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.toml import KeyPath
 from planapply.provider import Plugin
 from planapply.specfile.override import apply_overrides
-from planapply.specfile.toml_format import KeyPath
 
 _COMMENT_COLUMN = 38
 _CLUSTER = """\
-# A Dask cluster: `planapply plan` shows what would change, `planapply apply` does it.
-# A line that begins with # is a proposal or a remark. All keys: docs/spec.md, `planapply schema`.
+# A Dask cluster: `planapply plan` shows what would change, `planapply apply` changes it.
+# A commented key is optional; its value is an example. All keys: docs/spec.md, `planapply schema`.
 
 [cluster]
 name = "example"
 provider = "{provider}"
-# state = "s3://bucket/example.json"  # or gs://, az://, a path; else beside this file
-{security}# "tls" or "none"; else "{default}"
-# idle_timeout = "30 min"             # an idle scheduler ends, and its VM with it
-# ttl = "12 h"                        # VMs of this age end, whatever happens
-# max_cost = 40.0                     # USD an hour; a plan above it is an error
+# state = "s3://bucket/example.json"  # or gs://, az://, a path; default: a file next to this one
+{security}# "tls" or "none"; default: "{default}"
+# idle_timeout = "30 min"             # an idle cluster terminates itself
+# ttl = "12 h"                        # VMs of this age terminate themselves
+# max_cost = 40.0                     # USD per hour; a plan that exceeds it is an error
 # join_timeout = "10 min"             # how long apply waits for a launched node to join
-# tags = {{ team = "bio" }}             # on every VM and supporting resource
-# protect = true                      # a plan that destroys or replaces anything is refused
+# tags = {{ team = "bio" }}             # of every VM and supporting resource
+# protect = true                      # refuse plans that destroy or replace a node
 """
 
 _ENVIRONMENT = """\
-[environment]                         # what Python runs on the nodes; a change replaces them
-# packages = "client"                 # as here; or a list: ["dask[distributed]", "pandas"]
-# requirements = "requirements.txt"   # in place of packages
-# python = "3.12"                     # in which packages or requirements are installed
-# docker = "daskdev/dask:latest"      # in place of packages, requirements and python
+[environment]                         # Python on the nodes; a change replaces them
+# packages = "client"                 # those of this Python; or ["dask[distributed]", "pandas"]
+# requirements = "requirements.txt"   # instead of packages
+# python = "3.12"                     # the version for packages or requirements
+# docker = "daskdev/dask:latest"      # instead of packages, requirements and python
 # env = { OMP_NUM_THREADS = "1" }
 # setup = ["apt-get install -y graphviz"]
 """
@@ -41,37 +41,37 @@ _ENVIRONMENT = """\
 _SCHEDULER = """\
 [scheduler]
 # class = "distributed.Scheduler"
-# options = { dashboard = false }     # arguments of its class
+# options = { dashboard = false }     # arguments of the class
 """
 
 _WORKERS = """\
-[workers.cpu]                         # its nodes are cpu-0, cpu-1, …
-count = 2                             # or min = 0 and max = 10: as `scale` and `adapt` will have it
+[workers.cpu]                         # a group with the nodes cpu-0, cpu-1, …
+count = 2                             # or min = 0 and max = 10, for `scale` and `adapt`
 # class = "distributed.Nanny"
-# processes = 4                       # several Dask workers a node
-options = { nthreads = 1 }            # arguments of its class
+# processes = 4                       # several Dask workers per node
+options = { nthreads = 1 }            # arguments of the class
 """
 
 _NODE = """\
-# size = ["m7i.large", "m6i.large"]   # one, or a list to try in this order; or what it must have:
-# cpus = 8                            # the cheapest sizes that fit are chosen, and kept
+# size = ["m7i.large", "m6i.large"]   # one, or a list to try in this order; or requirements:
+# cpus = 8                            # the cheapest matching sizes are selected, and kept
 # memory = "32 GiB"
 # gpus = 1
 # arch = "arm64"
-# image = "ami-0123456789abcdef0"     # else the provider's
+# image = "ami-0123456789abcdef0"     # default: the provider's
 # zones = ["eu-west-1a", "eu-west-1b"]
-# spot = "prefer"                     # true: spot only; "prefer": on demand where there is no spot
+# spot = "prefer"                     # true: spot only; "prefer": else on demand
 # disk = "100 GiB"
-# create = { ex_keyname = "me" }      # more arguments for Libcloud's create_node
+# create = { ex_keyname = "me" }      # further arguments for Libcloud's create_node
 # tags = { stage = "test" }
 """
 
 
 def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
-    """A spec with all common keys; those of no use to this provider are left out.
+    """Return a spec with all common keys that this provider supports.
 
-    `overrides` (--set) choose among the provider's starters; raises PlanapplyError for one that
-    would not stand in the spec then.
+    `overrides` (--set) select one of the provider's starters. Raises PlanapplyError for an override
+    that the starter would not contain.
     """
     overridden: dict[str, Any] = {}
     applied, errors = apply_overrides(overridden, tuple(overrides))
@@ -89,8 +89,8 @@ def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
     for option, path in applied:
         if _get_value(tables, path) != _get_value(overridden, path):
             raise PlanapplyError(
-                f"--set {option}: a starter for this provider can't have that",
-                "Leave it out, and write it into the file.",
+                f"cannot apply `--set {option}` to a starter of provider {plugin.name}",
+                "Remove the option, and edit the file instead.",
             )
     provider = text.strip("\n") or "[provider]"
     node = _drop_ignored_keys(_NODE, plugin, "")
@@ -113,7 +113,7 @@ def _get_value(table: Any, path: KeyPath) -> Any:
 
 
 def _drop_ignored_keys(lines: str, plugin: Plugin, table: str) -> str:
-    """Without the keys that the provider makes no use of."""
+    """Return the lines without the keys that the provider ignores."""
     return "".join(
         line
         for line in lines.splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""A text file that a user names."""
+"""Reading of text files that a user names."""
 
 import os
 import re
@@ -12,14 +12,14 @@ _HEADER = re.compile(r"\s*\[[\w\s.-]+\]")
 
 
 def format_path(path: Path) -> str:
-    """The path as text, whatever bytes it has."""
+    """Return a path in printable form, whatever bytes it contains."""
     return os.fsencode(path).decode(errors="replace")
 
 
 def read_text(path: Path, what: str, if_missing: str) -> str:
-    """The text of `path`, which is called `what` in errors; `if_missing` says what to do then.
+    """Return the text of `path`; `what` is its name in errors, `if_missing` the advice if missing.
 
-    Raises PlanapplyError where it can't be read, or is no text in UTF-8.
+    Raises PlanapplyError if the file cannot be read, or is not UTF-8.
     """
     name = format_path(path)
     try:
@@ -28,17 +28,18 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
     except FileNotFoundError:
         raise PlanapplyError(f"{what} {name} does not exist", if_missing) from None
     except IsADirectoryError:
-        raise PlanapplyError(f"{what} {name} is a folder", "Name a file.") from None
+        raise PlanapplyError(f"{what} {name} is a folder", "Choose a file.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PlanapplyError(
-            f"{what} {name} can't be read: {reason}", "Name another file."
+            f"cannot read {what} {name}: {reason}", "Choose another file."
         ) from None
     if len(content) > _MAX_BYTES:
-        raise PlanapplyError(f"{what} {name} is larger than 8 MiB", "Name another file.")
+        raise PlanapplyError(f"{what} {name} is larger than 8 MiB", "Choose another file.")
     if content.startswith(b"\xef\xbb\xbf"):
         raise PlanapplyError(
-            f"{what} {name} begins with a byte order mark", "Save it as UTF-8 without one."
+            f"{what} {name} begins with a byte order mark",
+            "Save it as UTF-8 without a byte order mark.",
         )
     try:
         return content.decode()
@@ -60,13 +61,13 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
 
 
 def source_at(lines: Sequence[str], file: str, position: tuple[int, int]) -> Source:
-    """The place (line and column, from 1) in `file`, which has these lines."""
+    """Return the source at a position (line and column, from 1) of `file`, which has these lines."""
     line, column = position
     return Source(file=file, line=line, column=column, text=_printable(lines[line - 1]))
 
 
 def hide_values(source: Source) -> Source:
-    """The place of a line that may hold a credential: only its key is shown, or its header."""
+    """Return the source of a line that may contain a credential, with only its key or its header."""
     key, equals, _ = source.text.partition("=")
     header = _HEADER.match(source.text)
     text = f"{key}= …" if equals else header[0] if header else "…"
@@ -74,5 +75,5 @@ def hide_values(source: Source) -> Source:
 
 
 def _printable(line: str) -> str:
-    """Without what would drive a terminal."""
+    """Return a line without control characters."""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line.rstrip("\r"))

@@ -1,4 +1,4 @@
-"""Where a state lives: a local file or an object in a bucket; the only place that touches one."""
+"""Access to states, in a local file or a bucket; no other package reads or writes them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -32,25 +32,25 @@ __all__ = [
 
 
 class Store(Protocol):
-    """One state's place; an object serves one thread at a time, several exclude each other."""
+    """Access to one state. Use an object in one thread at a time; several objects exclude each other."""
 
     @property
     def location(self) -> str:
-        """As the user gave it; for messages."""
+        """The location as the user wrote it, for messages."""
 
     def read(self) -> State | None:
-        """The state, or None if there is none yet; what was seen is what the next `write` replaces.
+        """Return the state, or None if it does not exist; the next `write` replaces this version.
 
-        Needs no lock. Raises StateUnreadable, or StateError where the place can't be reached.
+        Needs no lock. Raises StateUnreadable, or StateError if the location cannot be reached.
         """
 
     def write(self, state: State) -> None:
-        """Replaces the version last read or written here; if that was none, there must be none yet.
+        """Replace the version that was last read or written by this object, or create the first.
 
-        The caller has raised `serial`. When it returns, the state is on the disk; when it raises,
-        the version of before is intact. Raises StateConflict if somebody else wrote or broke the
-        lock, and StateWriteError if writing failed, the newer state then being saved elsewhere.
-        Where the lock is not held, it is taken for the moment.
+        The caller has increased `serial`. When this returns, the state is on the disk; if it
+        raises, the previous version is unchanged. Raises StateConflict if another process wrote the
+        state or released the lock, and StateWriteError if writing failed; the new version is then
+        saved elsewhere. Takes the lock during the write if it is not held.
         """
 
     def lock(
@@ -61,42 +61,43 @@ class Store(Protocol):
         wait: Callable[[float], None] = ...,
         on_wait: Callable[[LockInfo], None] | None = None,
     ) -> AbstractContextManager[LockInfo]:
-        """Excludes every other holder while the `with` lasts; `purpose` is what others are told.
+        """Hold the lock during the `with` block; `purpose` is shown to other processes.
 
-        What was read before may be old by now: read again.
+        Read the state again afterwards: another process may have changed it before.
 
-        `timeout` in seconds is how long to wait for another holder, of whom `on_wait` hears; `wait`
-        is for tests. A file's lock that a dead process of this machine left is taken over: see
+        Waits up to `timeout` seconds for another lock holder, which is passed to `on_wait`; `wait`
+        is for tests. Takes over the lock on a file that a dead process of this machine left: see
         `LockInfo.taken_over`.
-        Raises StateLocked when the time is up, StateError where locking is impossible.
+        Raises StateLocked after the timeout, and StateError if locking is impossible.
         """
 
     def unlock(self, lock_id: str) -> LockInfo:
-        """Breaks the lock with this id, whose holder's next write then fails; gives what it said.
+        """Release another process's lock, whose next write then fails; return its description.
 
-        Raises StateError if there is no lock, another one, or its process lives on this machine.
+        Raises StateError if there is no lock, if it has another ID, or if its process is running on
+        this machine.
         """
 
     def lock_info(self) -> LockInfo | None:
-        """Who holds the lock now, as far as can be known from here."""
+        """Return the current lock holder, as far as it can be known from this machine."""
 
     def lock_notice(self) -> str:
-        """Of the lock, should the process end now: a sentence that says how it is freed, or nothing.
+        """Return a sentence on how to release the lock if the process exits now; empty if unlocked.
 
-        For a signal handler: nobody is asked.
+        For a signal handler: sends no request.
         """
 
     def set_deadline(self) -> None:
-        """The user wants to stop: from now on a bucket has some seconds, for all its answers together.
+        """Limit the time to wait for a bucket to a few seconds in total, since the user wants to stop.
 
-        For a signal handler or another thread. The next `lock` waits as long as it takes again.
+        For a signal handler or another thread. The next `lock` removes the limit.
         """
 
 
 def open_store(location: str) -> Store:
-    """The store for a path, `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
+    """Return the store for a path, `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
 
-    Nothing is read yet. Raises StateError for a location that can't be one.
+    Reads nothing yet. Raises StateError for an invalid location.
     """
     scheme, separator, rest = location.partition("://")
     if not separator and location and "\0" not in location:
@@ -109,6 +110,6 @@ def open_store(location: str) -> Store:
 
         return StateStore(RemoteBackend(location, scheme, bucket, key))
     raise StateError(
-        f"{location!r} is no place for a state",
-        "Give a path, s3://bucket/key, gs://bucket/key or az://container/key.",
+        f"{location!r} is not a valid location for a state",
+        "Use a path, s3://bucket/key, gs://bucket/key or az://container/key.",
     )

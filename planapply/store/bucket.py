@@ -1,4 +1,4 @@
-"""Opening a bucket of S3, GCS or Azure, asking it, and saying what went wrong with one."""
+"""Buckets of S3, GCS, and Azure: credentials, interruptible calls, and explanations of errors."""
 
 import os
 import re
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Bucket = S3Store | GCSStore | AzureStore
 GRACE = 4.0
-"""Seconds; less than an apply's, which so hears what became of a write."""
+"""Seconds to wait in total; less than an apply waits, so that it learns the result of a write."""
 _POLL_INTERVAL = 0.1
 
-# An offline machine should hear of it in 20 s, and a large state still go through a thin line.
+# An offline machine should fail within 20 s, and a slow connection should transfer a large state.
 _CLIENT: "ClientConfig" = {
     "connect_timeout": timedelta(seconds=5),
     "timeout": timedelta(seconds=20),
@@ -42,29 +42,29 @@ _RETRY: "RetryConfig" = {
 
 
 class DeadlineExceeded(Exception):
-    """The user wants to stop, and the bucket has not answered in time; it may still act."""
+    """A bucket that did not answer before the deadline; it may still carry out the request."""
 
 
 class InterruptibleCaller:
-    """Calls of a bucket in threads of their own, so that whoever waits for one hears signals."""
+    """Calls of a bucket, each in its own thread, so that the waiting thread can handle signals."""
 
     _remaining: float | None = None
-    """Seconds that may still be waited, once the user wants to stop."""
+    """Seconds left to wait after the user asked to stop; None until then."""
 
     def set_deadline(self) -> None:
-        """From now on wait for GRACE seconds at most, for all calls together."""
+        """Wait for at most GRACE seconds from now on, for all calls together."""
         if self._remaining is None:
             self._remaining = GRACE
 
     def clear_deadline(self) -> None:
-        """Wait as long as it takes again."""
+        """Wait without a limit again."""
         self._remaining = None
 
     def call(self, request: Callable[[], T], *, is_write: bool = False) -> T:
-        """What `request` gives; raises DeadlineExceeded where we are in a hurry.
+        """Return the result of `request`; raise DeadlineExceeded after the deadline, if one is set.
 
-        A signal that comes as an exception leaves the call alone, but for one with `is_write`
-        something: what becomes of that is awaited, in a hurry.
+        If a signal raises an exception here, the call continues in its thread. If `is_write`, its
+        result is awaited first, with a deadline.
         """
         if self._remaining is not None and self._remaining <= 0:
             raise DeadlineExceeded
@@ -104,16 +104,16 @@ class InterruptibleCaller:
 
 
 class BucketProblem(NamedTuple):
-    """What is wrong with a bucket, and what to do."""
+    """The reason why a request failed, and what to do."""
 
     reason: str
     advice: str
 
 
 def open_bucket(scheme: str, bucket: str, location: str) -> Bucket:
-    """The bucket (an Azure container), with the credentials that its cloud's own tools would use.
+    """Open a bucket (in Azure, a container) with the credentials that the cloud's own tools use.
 
-    Raises StateError if there are none.
+    Raises StateError if there are no credentials.
     """
     client: ClientConfig = {**_CLIENT, "allow_http": _endpoint(scheme).startswith("http://")}
     try:
@@ -124,22 +124,26 @@ def open_bucket(scheme: str, bucket: str, location: str) -> Bucket:
                 return GCSStore(bucket, client_options=client, retry_config=_RETRY)
             case _:
                 return AzureStore(bucket, client_options=client, retry_config=_RETRY)
-    except Exception as error:  # Each cloud's library has its own kinds for a wrong configuration.
+    except (
+        Exception
+    ) as error:  # each cloud's library has its own exceptions for a bad configuration
         raise StateError(
-            f"the state {location} can't be reached: no usable credentials",
+            f"cannot reach the state {location}: no usable credentials",
             f"{_first_line(error)}{_CREDENTIALS[scheme]}",
         ) from error
 
 
 def _endpoint(scheme: str) -> str:
-    """The address that the environment names in place of the cloud's own, or nothing.
+    """Return the endpoint that the environment sets in place of the cloud's own, or an empty string.
 
-    Checked here, since obstore 0.12 panics at one that is no address.
+    Raises StateError for an invalid URL, at which obstore 0.12 panics.
     """
     for name in _ENDPOINTS[scheme]:
         if endpoint := os.environ.get(name):
             if not re.fullmatch(r"https?://[^\s/?#]+(/\S*)?", endpoint):
-                raise StateError(f"{name} is no address", "It must begin with http:// or https://.")
+                raise StateError(
+                    f"{name} is not a URL", f"Begin {name} with http:// or https://, or unset it."
+                )
             return endpoint
     return ""
 
@@ -159,55 +163,56 @@ def _open_s3(bucket: str, client: "ClientConfig") -> S3Store:
 
 
 def explain_error(error: Exception, location: str) -> BucketProblem:
-    """What an error of obstore means to a person; its own text may hold secrets."""
+    """Explain an error of obstore to the user, without its text, which may contain secrets."""
     scheme, bucket = location.split("/")[0].rstrip(":"), "/".join(location.split("/")[:3])
     text = str(error).partition("\n\nDebug source")[0]
     if isinstance(error, DeadlineExceeded):
-        return BucketProblem(f"{bucket} has not answered", "Check the network, and try again.")
+        return BucketProblem(f"no response from {bucket}", "Check the network, and try again.")
     status = _match_group(r"status code: (\d+)", text)
     code = _match_group(r"<Code>(\w+)</Code>", text) or _match_group(r"\(code: (\w+)\)", text)
     status_text = f" ({' '.join(filter(None, (status, code)))})" if status or code else ""
     if isinstance(error, FileNotFoundError):
         return BucketProblem(
-            f"{bucket} does not exist{status_text}", "Make it, or name another one."
+            f"{bucket} does not exist{status_text}", "Create it, or choose another one."
         )
     if isinstance(error, UnauthenticatedError) or "token request" in text:
         return BucketProblem(f"no valid credentials{status_text}", _CREDENTIALS[scheme])
     if isinstance(error, PermissionDeniedError) or code in ("AccessDenied", "ExpiredToken"):
         return BucketProblem(
-            f"access is denied{status_text}",
-            "Check whose credentials are in use, and that they may read, write and delete "
-            f"{location} and {location}.lock.",
+            f"access denied{status_text}",
+            "Check which credentials are in use, and that they allow reading, writing, and "
+            f"deleting {location} and {location}.lock.",
         )
     if "configured region" in text or code == "AuthorizationHeaderMalformed":
         return BucketProblem(
-            f"the bucket is in another region{status_text}", "Set AWS_REGION to the bucket's."
+            f"the bucket is in another region{status_text}",
+            "Set AWS_REGION to the bucket's region.",
         )
     if isinstance(error, InvalidPathError | ValueError):
-        return BucketProblem("the key is not valid", "Name another one.")
+        return BucketProblem("the key is not valid", "Choose another key.")
     if "HTTP error" in text:
         host = _match_group(r"https?://(?:[^/@ ]*@)?([^/ ?]+)", text) or bucket
-        return BucketProblem(f"no answer from {host}", "Check the network, and try again.")
+        return BucketProblem(f"no response from {host}", "Check the network, and try again.")
     if not status:
         return BucketProblem(
-            "it answers what no bucket would", "Check the endpoint that is in use."
+            "unexpected response from the storage endpoint", "Check which endpoint is in use."
         )
     is_transient = status.startswith("5") or status in ("409", "412", "429")
     return BucketProblem(
-        f"the bucket answers {status_text.strip(' ()')}",
-        "Try again in a while."
+        f"the storage endpoint responded {status_text.strip(' ()')}",
+        "Try again later."
         if is_transient
-        else "Check its name and the endpoint that is in use.",
+        else "Check the name of the bucket, and which endpoint is in use.",
     )
 
 
 def is_missing_bucket(error: FileNotFoundError) -> bool:
-    """Whether it is the bucket that a read did not find, rather than the object."""
+    """Return whether the bucket does not exist, rather than the object."""
     return bool(re.search(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>", str(error)))
 
 
 def had_no_effect(error: Exception) -> bool:
-    """Whether a request surely changed nothing, since no connection was made or it was refused."""
+    """Return whether a request certainly changed nothing: it was not sent, or it was refused."""
     return "kind: Connect" in str(error) or isinstance(
         error, PermissionDeniedError | UnauthenticatedError
     )
@@ -215,7 +220,7 @@ def had_no_effect(error: Exception) -> bool:
 
 def _first_line(error: Exception) -> str:
     line = str(error).partition("\n")[0]
-    # obstore's provider speaks of its own code where boto3 found nothing.
+    # If boto3 found no credentials, the error of obstore's provider is about its own code.
     return "" if "get_credentials" in line else f"{line}\n"
 
 
@@ -231,9 +236,9 @@ _ENDPOINTS = {
 }
 
 _CREDENTIALS = {
-    "s3": "Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY, or `aws sso login`.",
-    "gs": "Log in as for Google's libraries: GOOGLE_APPLICATION_CREDENTIALS, or "
+    "s3": "Log in as for the AWS command line: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or run `aws sso login`.",
+    "gs": "Log in as for Google's libraries: set GOOGLE_APPLICATION_CREDENTIALS, or run "
     "`gcloud auth application-default login`.",
     "az": "Set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_CLIENT_ID, "
     "AZURE_CLIENT_SECRET and AZURE_TENANT_ID.",

@@ -1,4 +1,4 @@
-"""What can go wrong with a state: one class for each that a caller may want to tell apart."""
+"""The errors of a state: one class for each error that a caller may handle."""
 
 import os
 import shlex
@@ -10,23 +10,23 @@ from planapply.store.lockinfo import LockInfo
 
 @runtime_checkable
 class HasDiagnostics(Protocol):
-    """An exception, not always an error, that a person is told more of."""
+    """An exception with diagnostics for the user; it need not be an error."""
 
     diagnostics: tuple[Diagnostic, ...]
 
 
 def prepend_diagnostics(error: BaseException, problem: PlanapplyError) -> None:
-    """Let `error` tell of a lock that was left as well, and first: what it advises needs the lock."""
+    """Report a lock that could not be released first, since the advice of `error` needs the lock."""
     if isinstance(error, HasDiagnostics):
         error.diagnostics = problem.diagnostics + error.diagnostics
 
 
 class StateError(PlanapplyError):
-    """A state could not be reached, locked, unlocked or pushed; the base of all others here."""
+    """A state that cannot be reached, locked, unlocked, or pushed; the base class of the others."""
 
 
 class StateLocked(StateError):
-    """Somebody else holds the lock; `holder` says who."""
+    """A lock that another process holds; `holder` describes that process."""
 
     def __init__(self, location: str, holder: LockInfo, advice: str) -> None:
         self.holder = holder
@@ -34,15 +34,15 @@ class StateLocked(StateError):
 
 
 class StateConflict(StateError):
-    """Somebody else wrote the state since it was read, or broke our lock; ask for nothing more."""
+    """A state that another process wrote or unlocked; the caller must send no further requests."""
 
 
 class StateUnreadable(StateError):
-    """There is a state, and it can't be understood or read; it is never overwritten."""
+    """A state that exists but cannot be read; it is never overwritten."""
 
 
 class StateInvalid(StateUnreadable):
-    """What is there is no state, or a damaged one; `reason` says why."""
+    """A file that is not a state, or a damaged state; `reason` says why."""
 
     def __init__(self, summary: str, reason: str, advice: str = "") -> None:
         self.reason = reason
@@ -50,24 +50,32 @@ class StateInvalid(StateUnreadable):
 
 
 class StateWriteError(StateError):
-    """The state could not be written; the old one is intact, the newer one saved elsewhere."""
+    """A failed write: the previous version is unchanged, and the new one is saved elsewhere."""
 
 
 def not_locked_error(location: str) -> StateError:
-    """What is said where there is no lock to break."""
-    return StateError(f"the state {location} is not locked", "There is nothing to break.")
+    """Return the error for releasing a lock that does not exist."""
+    return StateError(
+        f"cannot release the lock on the state {location}: it is not locked",
+        "Nothing needs to be done.",
+    )
+
+
+def wrong_lock_error(location: str, lock_id: str, holder: LockInfo) -> StateError:
+    """Return the error for releasing a lock with another ID."""
+    return StateError(f"the state {location} has no lock {lock_id}", holder.describe())
 
 
 def format_path(path: str) -> str:
-    """A path as it can be printed, whatever bytes are in it."""
+    """Return a path in printable form, whatever bytes it contains."""
     return os.fsencode(path).decode(errors="replace")
 
 
 def unlock_command(lock_id: str, location: str) -> str:
-    """The command that breaks a lock."""
+    """Return the command that releases a stale lock."""
     return f"planapply unlock {lock_id} --state {shlex.quote(location)}"
 
 
 def push_command(file: str, location: str) -> str:
-    """The command that makes a saved file the state."""
+    """Return the command that replaces the state with a saved file."""
     return f"planapply state push {shlex.quote(file)} --state {shlex.quote(location)}"

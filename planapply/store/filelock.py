@@ -1,8 +1,9 @@
-"""The lock of a local state: a flock on `<state>.lock`, in which its holder says who it is.
+"""The lock of a local state: a flock on `<state>.lock`, a file that describes the lock holder.
 
-The lock is held on the inode that the path names, so a holder may unlink the file while it still
-holds it: whoever waits on the old inode sees that the path has moved on. A dead process's flock is
-gone at once, and the file that it leaves tells of it; one that another machine has left is a lock.
+The lock belongs to the inode, so a holder can unlink the file before it releases the flock: a
+process that waits on the old inode notices that the path names another file. When a process dies,
+its flock is released at once, and its file stays behind. A file left by another machine counts as a
+lock, since not every shared file system passes flocks on.
 """
 
 import errno
@@ -19,6 +20,7 @@ from planapply.store.errors import (
     format_path,
     not_locked_error,
     unlock_command,
+    wrong_lock_error,
 )
 from planapply.store.lockinfo import LockInfo
 
@@ -26,23 +28,23 @@ if sys.platform != "win32":
     import fcntl
 
 _MAX_BYTES = 4096
-"""Bytes; what a holder says of itself is far less."""
+"""Bytes to read; a description is much shorter."""
 
 
 @dataclass
 class FileLock:
-    """A lock that is held; closing the descriptor, as the process's end does, frees it."""
+    """A lock that is held; closing the descriptor releases it, as does the exit of the process."""
 
     path: str
     descriptor: int
     info: LockInfo
 
     def is_held(self) -> bool:
-        """Whether nobody removed the lock's file and so broke the lock."""
+        """Return whether the lock's file still exists; another process releases the lock by removing it."""
         return _is_same_file(self.path, self.descriptor)
 
     def release(self) -> None:
-        """Frees the lock and leaves no file."""
+        """Release the lock, and remove its file."""
         with suppress(OSError):
             if self.is_held():
                 os.unlink(self.path)
@@ -50,7 +52,7 @@ class FileLock:
 
 
 def acquire(state: str, location: str, lock_id: str, purpose: str) -> FileLock:
-    """The lock of the file `state`; raises StateLocked if it is held, StateError if it can't be."""
+    """Lock the file `state`; raise StateLocked if it is locked, StateError if locking fails."""
     path = state + ".lock"
     info = LockInfo.of_this_process(lock_id, purpose)
     while True:
@@ -60,28 +62,26 @@ def acquire(state: str, location: str, lock_id: str, purpose: str) -> FileLock:
                 if holder := _read_holder(path, descriptor):
                     raise _locked_error(location, holder)
             elif _is_same_file(path, descriptor):
-                # First line first: a reader in between finds the old or the new holder whole.
+                # Write before truncating: a reader finds the old or the new first line complete.
                 previous = LockInfo.parse(os.pread(descriptor, _MAX_BYTES, 0))
                 if previous and previous.host and not previous.is_local:
-                    # Not every shared folder has locks that other machines see.
+                    # Not every shared file system has flocks that other machines see.
                     raise _locked_error(location, previous)
                 os.pwrite(descriptor, info.encode(), 0)
                 os.ftruncate(descriptor, len(info.encode()))
                 return FileLock(path, descriptor, info.model_copy(update={"taken_over": previous}))
         except OSError as error:
             os.close(descriptor)
-            raise StateError(
-                f"the state {location} can't be locked", f"{error.strerror}: {format_path(path)}"
-            ) from error
+            raise _cannot_lock_error(location, path, error) from error
         except BaseException:
             os.close(descriptor)
             raise
-        # Its last holder removed it while we looked.
+        # The previous holder removed the file in the meantime.
         os.close(descriptor)
 
 
 def break_lock(state: str, location: str, lock_id: str) -> LockInfo:
-    """Removes the lock with this id, unless its holder is a living process of this machine."""
+    """Remove the lock with this ID, unless its holder is running on this machine."""
     path = state + ".lock"
     if not os.path.exists(path):
         raise not_locked_error(location)
@@ -90,17 +90,14 @@ def break_lock(state: str, location: str, lock_id: str) -> LockInfo:
         is_free = _flock(descriptor, location)
         info = LockInfo.parse(os.pread(descriptor, _MAX_BYTES, 0))
         if info is None or info.id != lock_id:
-            raise StateError(
-                f"the state {location} has no lock {lock_id}",
-                info.describe() if info else "Its lock has not been signed.",
-            )
+            raise wrong_lock_error(location, lock_id, info or LockInfo(id="unknown"))
         if not is_free and info.is_local:
             raise StateError(
-                f"the lock {lock_id} belongs to a process that runs",
-                f"{info.describe()}\nEnd it, and the lock is free at once: kill {info.pid}",
+                f"cannot release lock {lock_id}: its process is running",
+                f"{info.describe()}\nStop the process, which releases the lock: `kill {info.pid}`",
             )
-        # Another machine's process (a shared folder) can't be looked at from here. Should it live,
-        # its next write sees that the path no longer names what it locked.
+        # The process of another machine (in a shared folder) cannot be checked from here. If it is
+        # running, its next write notices that the path no longer names the locked file.
         if _is_same_file(path, descriptor):
             os.unlink(path)
         return info
@@ -109,7 +106,7 @@ def break_lock(state: str, location: str, lock_id: str) -> LockInfo:
 
 
 def find_holder(state: str, location: str) -> LockInfo | None:
-    """Who holds the lock; a dead process's leavings are no lock."""
+    """Return the lock holder; a file left by a dead process does not count."""
     path = state + ".lock"
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -117,7 +114,7 @@ def find_holder(state: str, location: str) -> LockInfo | None:
         return None
     except OSError as error:
         raise StateError(
-            f"the lock of the state {location} can't be read",
+            f"cannot read the lock of the state {location}",
             f"{error.strerror}: {format_path(path)}",
         ) from error
     try:
@@ -130,26 +127,26 @@ def find_holder(state: str, location: str) -> LockInfo | None:
 def _locked_error(location: str, holder: LockInfo) -> StateLocked:
     if holder.pid and not holder.is_local:
         advice = (
-            "Wait for it (--lock-timeout), or, if that process is gone, break the lock:\n"
+            "Wait with --lock-timeout; or, if that process no longer exists, release the lock:\n"
             f"  {unlock_command(holder.id, location)}"
         )
     elif holder.pid == os.getpid():
-        advice = "That is this very process: wait for it, with a timeout."
+        advice = "The holder is this process: wait with a timeout."
     elif holder.pid:
-        advice = f"Wait for it (--lock-timeout), or end it: kill {holder.pid}"
+        advice = f"Wait with --lock-timeout; or stop that process: `kill {holder.pid}`"
     else:
-        advice = "Wait for it (--lock-timeout), or end it."
+        advice = "Wait with --lock-timeout, or stop the process that holds the lock."
     return StateLocked(location, holder, advice)
 
 
 def _read_holder(path: str, descriptor: int) -> LockInfo | None:
-    """Who holds it; None if it was released meanwhile."""
+    """Return the lock holder; None if the lock was released in the meantime."""
     for _ in range(20):
         if not _is_same_file(path, descriptor):
             return None
         if info := LockInfo.parse(os.pread(descriptor, _MAX_BYTES, 0)):
             return info
-        time.sleep(0.005)  # It is signing at this moment.
+        time.sleep(0.005)  # the holder is writing its description
     return LockInfo(id="unknown")
 
 
@@ -159,21 +156,23 @@ def _open(path: str, location: str, flags: int) -> int:
     except FileNotFoundError as error:
         folder = os.path.dirname(path)
         raise StateError(
-            f"the folder of the state {location} does not exist",
-            f"Make it, or name another place with `state` in the spec or --state:\n"
+            f"cannot lock the state {location}: its folder does not exist",
+            f"Choose another location with `state` in the spec or --state, or create the folder:\n"
             f"  mkdir -p {shlex.quote(format_path(folder))}",
         ) from error
     except OSError as error:
-        raise StateError(
-            f"the state {location} can't be locked", f"{error.strerror}: {format_path(path)}"
-        ) from error
+        raise _cannot_lock_error(location, path, error) from error
+
+
+def _cannot_lock_error(location: str, path: str, error: OSError) -> StateError:
+    return StateError(f"cannot lock the state {location}", f"{error.strerror}: {format_path(path)}")
 
 
 def _flock(descriptor: int, location: str) -> bool:
     if sys.platform == "win32":
         raise StateError(
-            f"the state {location} can't be locked",
-            "Local states need Linux or macOS (or WSL). Keep the state in a bucket: "
+            f"cannot lock the state {location}",
+            "Local states need Linux, macOS, or WSL. Keep the state in a bucket: "
             "s3://, gs:// or az://.",
         )
     try:
@@ -184,9 +183,9 @@ def _flock(descriptor: int, location: str) -> bool:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
         raise StateError(
-            f"the state {location} can't be locked",
-            f"Its file system has no locks ({error.strerror}). Keep the state on a local disk, or "
-            "in a bucket: s3://, gs:// or az://.",
+            f"cannot lock the state {location}: its file system has no locks",
+            f"{error.strerror}. Keep the state on a local disk, or in a bucket: s3://, gs:// or "
+            "az://.",
         ) from error
     return True
 

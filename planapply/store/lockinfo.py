@@ -1,4 +1,4 @@
-"""Who holds a lock."""
+"""The description of a lock holder, stored in the lock."""
 
 import os
 import platform
@@ -11,9 +11,9 @@ from planapply.model.base import Model
 
 
 class LockInfo(Model):
-    """What the holder of a lock says of itself, for the others to read."""
+    """The lock holder's description of itself, for other processes."""
 
-    # A holder of a newer version may say more.
+    # A newer version of planapply may write more fields.
     model_config = ConfigDict(extra="ignore")
 
     id: str
@@ -27,11 +27,11 @@ class LockInfo(Model):
     """ISO 8601, UTC."""
     planapply_version: str = ""
     taken_over: "LockInfo | None" = Field(default=None, exclude=True)
-    """The dead process whose lock this one was; worth a note to the user."""
+    """The dead process that held this lock before; worth a note to the user."""
 
     @classmethod
     def of_this_process(cls, lock_id: str, purpose: str) -> Self:
-        """What this process says of a lock that it takes now."""
+        """Return this process's description, for a lock that it takes now."""
         host = platform.node()
         return cls(
             id=lock_id,
@@ -45,41 +45,43 @@ class LockInfo(Model):
 
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
-        """What a lock's first line says; None where it says nothing that we can read."""
+        """Return the description in the first line of a lock; None if it is not readable."""
         try:
             return cls.model_validate_json(data.partition(b"\n")[0])
         except ValidationError:
             return None
 
     def encode(self) -> bytes:
-        """One line of JSON."""
+        """Return one line of JSON."""
         return self.model_dump_json().encode() + b"\n"
 
     def describe(self) -> str:
-        """A sentence: who, since when, what for, from where."""
+        """Return a sentence: who holds the lock, since when, and for which command."""
         if not self.who:
-            return "The holder has not said who it is."
+            return "The lock holder is unknown."
         since = self.created.replace("T", " ").replace("+00:00", " UTC")
-        return (
-            f"{self.who}, process {self.pid}, has held it since {since} for {self.purpose}"
-            f" (lock {self.id})."
-        )
+        return f"{self.name} has held lock {self.id} since {since}, for {self.purpose}."
+
+    @property
+    def name(self) -> str:
+        """The holder's user, machine, and process ID."""
+        return f"{self.who} (process {self.pid})" if self.who else "an unknown process"
 
     @property
     def is_local(self) -> bool:
-        """Whether its process is, or was, on this machine."""
+        """Whether the holder's process is, or was, on this machine."""
         return self.host == platform.node()
 
     @property
     def is_this_process(self) -> bool:
-        """Whether it is this very process."""
+        """Whether the holder is this process."""
         return self.is_local and self.pid == os.getpid()
 
     def is_dead(self) -> bool:
-        """Whether its process is known to be gone; False where that can't be known from here."""
+        """Return whether the holder's process has certainly exited; False if that is unknown."""
         if not (self.is_local and self.pid and self.created):
             return False
-        import psutil  # Slow to import, and seldom needed.
+        import psutil  # slow to import, and rarely needed
 
         try:
             started: float = psutil.Process(self.pid).create_time()
@@ -87,7 +89,7 @@ class LockInfo(Model):
             return True
         except psutil.AccessDenied:
             return False
-        # The pid was given again, to a process younger than the lock; `created` is whole seconds.
+        # A process that is younger than the lock has the same ID; `created` has whole seconds.
         return started > datetime.fromisoformat(self.created).timestamp() + 2
 
 
@@ -96,7 +98,7 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # A container's uid may have no name.
+    except (KeyError, OSError, ImportError):  # a container's user ID may have no name
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 

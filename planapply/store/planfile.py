@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
 from planapply.store.errors import format_path
-from planapply.store.files import write_private
+from planapply.store.files import replace_file
 
 FORMAT_VERSION: int = Plan.model_fields["format_version"].default
 _PLAN_AGAIN = "Plan again: planapply plan --out FILE"
@@ -24,7 +24,7 @@ def write_plan(path: str, plan: Plan) -> None:
     """
     check_destination(path)
     try:
-        write_private(path, plan.model_dump_json(indent=1).encode() + b"\n")
+        replace_file(path, plan.model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:
         raise _save_error(path, error.strerror or str(error)) from error
 

@@ -1,25 +1,29 @@
-"""What may replace a state by hand."""
+"""The check of `state push`: a state may only be replaced by a newer version of itself."""
 
 from planapply.model.state import State
 from planapply.store.errors import StateError
 
 
 def check_push(current: State | None, new: State) -> None:
-    """Raises StateError unless `new` equals `current`, or has its lineage and a later serial."""
+    """Raise StateError unless `new` equals `current`, or has its lineage and a later serial."""
     if current is None or current == new:
         return
     if current.lineage != new.lineage:
         raise StateError(
-            "the file is of another state",
-            f'It is of cluster "{new.cluster}" (lineage {new.lineage}), the state in place of '
-            f'cluster "{current.cluster}" (lineage {current.lineage}). Replacing one by the other '
-            "would forget VMs. Push it to a place of its own with --state.",
+            f'cannot replace the state: the file belongs to cluster "{new.cluster}", '
+            f'the state to cluster "{current.cluster}"',
+            f"The file has lineage {new.lineage}, the state {current.lineage}. Replacing the state "
+            "would lose track of its VMs. Push the file to another location with --state.",
         )
     if new.serial <= current.serial:
-        age = "older than" if new.serial < current.serial else "as old as, but not the same as,"
+        age = (
+            "the file is older"
+            if new.serial < current.serial
+            else "the file has the same serial, but different content"
+        )
         raise StateError(
-            f"the file is {age} the state in place",
-            f"The file has serial {new.serial}, the state serial {current.serial}. Replacing it "
-            "would forget what happened since. Run `planapply plan`: VMs that the state doesn't "
-            "know are found by their tags.",
+            f"cannot replace the state: {age}",
+            f"The file has serial {new.serial}, the state serial {current.serial}. Replacing the "
+            "state would lose track of later changes. Run `planapply plan`: it finds VMs that are "
+            "missing in the state by their tags.",
         )

@@ -1,7 +1,7 @@
-"""A state in a bucket of S3, GCS or Azure, through obstore.
+"""The backend for a state in a bucket of S3, GCS, or Azure, through obstore.
 
-Every write is conditional. One whose answer is lost, or that met its own first try, is told from a
-real conflict by reading what is there.
+Every write is conditional. If the response is lost, or a repeated request meets its own first
+attempt, reading the object distinguishes that from a real conflict.
 """
 
 from dataclasses import dataclass
@@ -27,17 +27,18 @@ from planapply.store.errors import (
     not_locked_error,
     prepend_diagnostics,
     unlock_command,
+    wrong_lock_error,
 )
 from planapply.store.lockinfo import LockInfo
 from planapply.store.state_store import BackendError, Conflict
 
 _TRIES = 3
-# A missing key and a missing bucket are FileNotFoundError, some impossible keys ValueError.
+# Missing keys and missing buckets are FileNotFoundError, and some invalid keys ValueError.
 _ERRORS = (BaseError, FileNotFoundError, ValueError, DeadlineExceeded)
 
 
 class RemoteBackend:
-    """One object, its lock as `<key>.lock` beside it."""
+    """An object in a bucket, and its lock in the object `<key>.lock`."""
 
     folder = "."
     poll_interval = 1.0
@@ -49,14 +50,14 @@ class RemoteBackend:
         self._lock_key = f"{key}.lock"
         self.caller = InterruptibleCaller()
         self._unconfirmed: set[bytes] = set()
-        """What we tried to write without hearing that it was; it may arrive at any time."""
+        """Versions whose write request got no response; they may arrive at any time."""
 
     @cached_property
     def _bucket(self) -> Bucket:
         return open_bucket(self._scheme, self._bucket_name, self.location)
 
     def load(self) -> tuple[bytes, object] | None:
-        """See `Backend.load`; the version is what conditional writes take."""
+        """See `Backend.load`; the version is the one of conditional writes."""
         try:
             return self._get(self._key)
         except _ERRORS as error:
@@ -65,7 +66,7 @@ class RemoteBackend:
     def save(self, data: bytes, expected_version: object | None) -> object:
         """See `Backend.save`."""
         version = self._save(data, expected_version)
-        # What is still under way was asked for on top of an older version: it can't succeed now.
+        # Requests in progress expect an older version: they cannot succeed any more.
         self._unconfirmed.clear()
         return version
 
@@ -88,12 +89,13 @@ class RemoteBackend:
             version = current[1] if current else None
             if version != expected_version:
                 if current is None:
-                    raise Conflict("It has vanished since it was read here.")
+                    raise Conflict("It was deleted after it was read.")
                 if current[0] not in self._unconfirmed:
-                    raise Conflict("Somebody else wrote it since it was read here.")
+                    raise Conflict("Another process wrote it after it was read.")
                 expected_version = version
-            # Nobody wrote: it is safe to ask again, and needed where the condition was refused
-            # because of some other request under way (409), or where our own is lost.
+            # No other process wrote, so repeating the request is safe. It is necessary if the
+            # condition failed because of another request in progress (409), or if the request was
+            # lost.
             self._unconfirmed.add(data)
         raise BackendError(*failure)
 
@@ -104,7 +106,7 @@ class RemoteBackend:
         except Exception:
             raise
         except BaseException as signal:
-            # The call that it came into may have made the lock.
+            # The interrupted call may have created the lock.
             self.caller.set_deadline()
             try:
                 RemoteLock(self, LockInfo.of_this_process(lock_id, purpose)).release()
@@ -127,7 +129,7 @@ class RemoteBackend:
                 return RemoteLock(self, holder)
             if holder:
                 raise self._locked_error(holder)
-            # It was freed meanwhile, or the bucket was busy (409), or our request is lost.
+            # The lock was released meanwhile, or the bucket was busy (409), or the request was lost.
         raise self._unreachable_error(failure)
 
     def unlock(self, lock_id: str) -> LockInfo:
@@ -136,7 +138,7 @@ class RemoteBackend:
         if holder is None:
             raise not_locked_error(self.location)
         if holder.id != lock_id:
-            raise StateError(f"the state {self.location} has no lock {lock_id}", holder.describe())
+            raise wrong_lock_error(self.location, lock_id, holder)
         self.remove_lock()
         return holder
 
@@ -147,29 +149,33 @@ class RemoteBackend:
     def lock_notice(self, lock_id: str) -> str:
         """See `Store.lock_notice`."""
         command = unlock_command(lock_id, self.location)
-        return f"The lock {lock_id} on {self.location} may stay; before the next run: {command}"
+        return (
+            f"Lock {lock_id} on {self.location} may remain; before the next run, release it: "
+            f"`{command}`"
+        )
 
-    def set_deadline(self, enabled: bool) -> None:
+    def set_deadline(self) -> None:
         """See `Backend.set_deadline`."""
-        if enabled:
-            self.caller.set_deadline()
-        else:
-            self.caller.clear_deadline()
+        self.caller.set_deadline()
+
+    def clear_deadline(self) -> None:
+        """See `Backend.clear_deadline`."""
+        self.caller.clear_deadline()
 
     def find_holder(self) -> LockInfo | None:
-        """What the lock's object says; raises StateError."""
+        """Return the lock holder from the lock's object; raise StateError."""
         try:
             return self.read_lock()
         except _ERRORS as error:
             raise self._unreachable_error(error) from None
 
     def read_lock(self) -> LockInfo | None:
-        """As `find_holder`, with obstore's errors."""
+        """Return the lock holder from the lock's object; raise obstore's errors."""
         found = self._get(self._lock_key)
         return (LockInfo.parse(found[0]) or LockInfo(id="unknown")) if found else None
 
     def remove_lock(self) -> None:
-        """Removes the lock's object, whosoever it is; raises StateError."""
+        """Remove the lock's object, whichever process holds the lock; raise StateError."""
         try:
             self.caller.call(lambda: obstore.delete(self._bucket, self._lock_key), is_write=True)
         except FileNotFoundError:
@@ -191,7 +197,7 @@ class RemoteBackend:
 
     def _put(self, key: str, data: bytes, expected_version: Any) -> object:
         def put() -> object:
-            # Never in parts: those know no conditions.
+            # Not as a multipart upload, which does not support conditions.
             result = obstore.put(
                 self._bucket, key, data, mode=expected_version or "create", use_multipart=False
             )
@@ -200,18 +206,18 @@ class RemoteBackend:
         return self.caller.call(put, is_write=True)
 
     def explain_error(self, error: Exception) -> BucketProblem:
-        """What an error of obstore means here."""
+        """Explain an error of obstore to the user."""
         return explain_error(error, self.location)
 
     def _unreachable_error(self, error: Exception) -> StateError:
         reason, advice = self.explain_error(error)
-        return StateError(f"the state {self.location} can't be reached: {reason}", advice)
+        return StateError(f"cannot reach the state {self.location}: {reason}", advice)
 
     def _locked_error(self, holder: LockInfo) -> StateLocked:
         advice = (
-            "That process is gone. Break its lock:"
+            "That process no longer exists. Release its lock:"
             if holder.is_dead()
-            else "Wait for it (--lock-timeout), or, if it has died, break its lock:"
+            else "Wait with --lock-timeout; or, if that process no longer exists, release the lock:"
         )
         return StateLocked(
             self.location, holder, f"{advice}\n  {unlock_command(holder.id, self.location)}"
@@ -220,7 +226,7 @@ class RemoteBackend:
 
 @dataclass
 class RemoteLock:
-    """A lock object that is ours until somebody removes it."""
+    """A lock object, which this process holds until the object is removed."""
 
     backend: RemoteBackend
     info: LockInfo
@@ -234,23 +240,23 @@ class RemoteLock:
         return holder is not None and holder.id == self.info.id
 
     def release(self) -> None:
-        """See `Lock.release`; another's lock, should ours have been broken, stays."""
+        """See `Lock.release`; if another process has the lock by now, the lock stays."""
         status = "may still be"
         try:
             holder = self.backend.find_holder()
             status = "is still"
-            # Stores have no conditional delete in common; the moment in between remains.
+            # Not all stores have conditional deletes, so there is a short race here.
             if holder and holder.id == self.info.id:
                 self.backend.remove_lock()
         except StateError as error:
             problem = error.diagnostics[0]
             raise StateError(
                 f"the state {self.backend.location} {status} locked",
-                f"{problem.summary}\nWhen the cause is gone, free it:\n"
+                f"{problem.summary}\nFix the cause, then release the lock:\n"
                 f"  {unlock_command(self.info.id, self.backend.location)}",
             ) from error
 
 
 def _version(meta: Any) -> object:
-    # GCS compares `version`, the others `e_tag`; None is not a version for any.
+    # GCS compares `version`, the other stores `e_tag`; none of them accepts None.
     return {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}

@@ -1,4 +1,4 @@
-"""What keeping a state means wherever it lives: versions, conflicts, saving what won't go there."""
+"""The store of a state in any backend: versions, conflicts, and copies of what cannot be written."""
 
 import os
 import random
@@ -21,14 +21,15 @@ from planapply.store.files import save_copy
 from planapply.store.lockinfo import LockInfo
 
 T = TypeVar("T")
+_PLAN_FINDS_VMS = "Run `planapply plan`: it finds VMs that are missing in the state by their tags."
 
 
 class Conflict(Exception):
-    """What is there is not the version that was to be replaced."""
+    """A document that is not the version to be replaced."""
 
 
 class BackendError(Exception):
-    """It could not be written."""
+    """A failed write."""
 
     def __init__(self, reason: str, advice: str = "") -> None:
         self.reason, self.advice = reason, advice
@@ -36,36 +37,39 @@ class BackendError(Exception):
 
 
 class Lock(Protocol):
-    """A lock that is held."""
+    """A lock that this process holds."""
 
     info: LockInfo
 
     def is_held(self) -> bool:
-        """Whether nobody broke it; raises BackendError where that can't be found out."""
+        """Return whether the lock still exists; raise BackendError if that cannot be determined."""
 
     def release(self) -> None:
-        """Frees it and leaves nothing; raises StateError."""
+        """Release the lock, leaving nothing behind; raise StateError."""
 
 
 class Backend(Protocol):
-    """One kind of place for a document and its lock."""
+    """The storage of a document and its lock."""
 
     location: str
     name: str
-    """A file's name for what can't be written there."""
+    """The name of a local file for a version that could not be written."""
     folder: str
-    """The first choice for such a file."""
+    """The preferred folder for such a file."""
     poll_interval: float
-    """Seconds between two tries for the lock."""
+    """Seconds between two attempts to take the lock."""
 
     def load(self) -> tuple[bytes, object] | None:
-        """The document and its version, if it exists; raises StateError."""
+        """Return the document and its version, or None if it does not exist; raise StateError."""
 
     def save(self, data: bytes, expected_version: object | None) -> object:
-        """Replaces `expected_version`, or creates; gives the new one. Raises Conflict, BackendError."""
+        """Replace `expected_version`, or create the document if it is None; return the new version.
+
+        Raises Conflict if the document has another version, and BackendError if writing failed.
+        """
 
     def acquire(self, lock_id: str, purpose: str) -> Lock:
-        """The lock, if it is free; raises StateLocked, StateError."""
+        """Take the lock; raise StateLocked if another process holds it, else StateError."""
 
     def unlock(self, lock_id: str) -> LockInfo:
         """See `Store.unlock`."""
@@ -76,18 +80,21 @@ class Backend(Protocol):
     def lock_notice(self, lock_id: str) -> str:
         """See `Store.lock_notice`."""
 
-    def set_deadline(self, enabled: bool) -> None:
-        """Whether to wait for answers for some seconds at most, all together."""
+    def set_deadline(self) -> None:
+        """Wait for answers for a few seconds in total from now on."""
+
+    def clear_deadline(self) -> None:
+        """Wait for answers without a limit again."""
 
 
 class StateStore:
-    """A `Store` in some place."""
+    """A `Store` with a backend."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._held_lock: Lock | None = None
         self._lock_id: str | None = None
-        """That of the lock that may be there: from before it is asked for, until it is freed."""
+        """The ID of a lock that may exist: set before the lock is taken, until it is released."""
         self._expected_version: object | None = None
         self._saved_copy: str | None = None
 
@@ -104,7 +111,7 @@ class StateStore:
             return None
         data, version = found
         state = codec.decode(data, self.location)
-        # Only now: what can't be read is never overwritten.
+        # Set only now, so that a state that cannot be read is never overwritten.
         self._expected_version = version
         return state
 
@@ -127,7 +134,7 @@ class StateStore:
         on_wait: Callable[[LockInfo], None] | None = None,
     ) -> Iterator[LockInfo]:
         """See `Store.lock`."""
-        self._backend.set_deadline(False)
+        self._backend.clear_deadline()
         lock_id = os.urandom(4).hex()
         lock = wait_for_lock(
             lambda: self._acquire(lock_id, purpose),
@@ -160,7 +167,7 @@ class StateStore:
             raise
 
     def _release(self, lock: Lock) -> None:
-        """Free it, also where a signal interrupts that."""
+        """Release the lock, even if a signal interrupts this."""
         try:
             lock.release()
         except Exception:
@@ -189,13 +196,13 @@ class StateStore:
 
     def set_deadline(self) -> None:
         """See `Store.set_deadline`."""
-        self._backend.set_deadline(True)
+        self._backend.set_deadline()
 
     def _replace(self, state: State, lock: Lock) -> None:
         data = codec.encode(state)
         try:
             if not lock.is_held():
-                raise Conflict(f"Somebody broke our lock ({lock.info.id}).")
+                raise Conflict(f"Another process released this process's lock {lock.info.id}.")
             self._expected_version = self._backend.save(data, self._expected_version)
         except Conflict as conflict:
             raise self._conflict_error(str(conflict), self._save_copy(state, data)) from None
@@ -207,17 +214,17 @@ class StateStore:
             self._saved_copy = None
 
     def _conflict_error(self, reason: str, saved: str | None) -> StateConflict:
-        advice = "Run `planapply plan`: VMs that the state doesn't know are found by their tags."
+        advice = _PLAN_FINDS_VMS
         if saved and self._was_deleted():
             advice = (
-                f"What would have been written is in {saved}\nPut it in place, if nobody moved the "
-                f"state elsewhere:\n  {push_command(saved, self.location)}"
+                f"The new version was saved to {saved}\nUnless the state was moved elsewhere, "
+                f"restore it:\n  {push_command(saved, self.location)}"
             )
         elif saved:
-            advice += f"\nWhat would have been written is in {saved}"
+            advice += f"\nThe new version was saved to {saved}"
         return StateConflict(
-            f"the state {self.location} is no longer ours to write",
-            f"{reason} It was left as it is, and nothing more is asked of the cloud.\n{advice}",
+            f"the state {self.location} was changed by another process",
+            f"{reason} It was not overwritten, and no further cloud requests will be made.\n{advice}",
         )
 
     def _was_deleted(self) -> bool:
@@ -229,15 +236,15 @@ class StateStore:
     def _write_error(self, error: BackendError, saved: str | None) -> StateWriteError:
         advice = f"{error.advice}\n" if error.advice else ""
         return StateWriteError(
-            f"the state {self.location} can't be written: {error.reason}",
+            f"cannot write the state {self.location}: {error.reason}",
             advice
-            + "The version of before is intact. "
+            + "The previous version is unchanged. "
             + (
-                f"The newer one is in {saved}\nWhen the cause is gone, put it in place:\n"
+                f"The new version was saved to {saved}\nFix the cause, then restore it:\n"
                 f"  {push_command(saved, self.location)}"
                 if saved
-                else "The newer one could not be saved anywhere else. When the cause is gone, run "
-                "`planapply plan`: VMs that the state doesn't know are found by their tags."
+                else "The new version could not be saved anywhere else. Fix the cause. "
+                + _PLAN_FINDS_VMS
             ),
         )
 
@@ -258,11 +265,10 @@ def wait_for_lock(
     wait: Callable[[float], None],
     on_wait: Callable[[LockInfo], None] | None,
 ) -> T:
-    """What `attempt` returns once it raises no StateLocked; after `timeout` seconds, that error.
+    """Return the result of `attempt` when it no longer raises StateLocked.
 
-    Tries are `poll_interval` seconds apart on average, at random, so that many waiters
-    don't meet again.
-    `on_wait` hears of each holder once.
+    Raises StateLocked after `timeout` seconds. Attempts are about `poll_interval` seconds apart, at
+    random, so that many waiting processes do not collide. Calls `on_wait` once for each holder.
     """
     started, waited, reported_id = time.monotonic(), 0.0, None
     while True:

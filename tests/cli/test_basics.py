@@ -224,7 +224,7 @@ def test_init_writes_a_valid_spec_and_never_overwrites(run: Run, cloud: FakeClou
         1,
         "",
         snapshot("""\
-Error: new.toml is there already
+Error: new.toml exists already
   It is never overwritten. Name another file with --file, or remove this one first.
 """),
     )

@@ -93,7 +93,7 @@ async def connect(
     """Connect to the first address that answers, the public one first.
 
     With `retry_slow`, try again, for longer, the addresses that timed out. Raises OSError, with the
-    last address and its error, if no address answers.
+    error of the last address, if no address answers.
     """
     remaining = addresses(endpoint)
     failure, cause = "the scheduler has no address", None
@@ -104,7 +104,7 @@ async def connect(
             try:
                 connection = await stack.enter_async_context(open_connection(address, tls, seconds))
             except Exception as error:  # the peer may be no Dask scheduler at all
-                failure, cause = f"{address}: {_describe(error)}", error
+                failure, cause = _describe(error), error
                 if isinstance(error, TimeoutError):
                     timed_out.append(address)
                 continue

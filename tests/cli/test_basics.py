@@ -389,7 +389,7 @@ def test_plugin_bug_is_attributed_to_the_plugin(
     assert done.stderr == snapshot("""\
 Error: the provider 'buggy' (buggy:PLUGIN of the package fake-planapply) failed in `connect`:
 ZeroDivisionError: division by zero
-  This is a bug in that package: tell those who make it.
+  This is a bug in that package; please report it to its maintainers.
 """)
 
 

@@ -214,7 +214,7 @@ def test_creates_answered_by_a_proxy_are_looked_up(nova: Cloud, run: Run) -> Non
     output = [line[9:] for line in result.err.splitlines() if "looking" in line]
     assert set(output) == snapshot(
         {
-            "scheduler: OpenStack failed (502): 502 Bad Gateway; looking whether it was done all the same"
+            "scheduler: OpenStack failed (502): 502 Bad Gateway; checking whether the request succeeded"
         }
     )
     assert result.err[result.err.index("Error:") :] == snapshot("""\

@@ -1,55 +1,42 @@
-"""Work that is not waited for any longer than the user wants."""
+"""An apply in a thread of its own, which is abandoned if it does not end in time after a stop."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar
 
+from planapply.background import BackgroundCall
 from planapply.fleet.clock import Clock, Stopped
 from planapply.fleet.journal import Journal
 from planapply.model.diagnostics import PlanapplyError
 
 T = TypeVar("T")
-GRACE_SECONDS = 5.0  # seconds that calls under way have to answer once we are stopped
-_POLL_SECONDS = 0.2  # seconds
+GRACE_SECONDS = 5.0
+"""Seconds that running calls have to answer after a stop; more than a bucket's, so that the outcome
+of a write is known."""
 
 
 class Abandoned(Stopped):
-    """Stopped, with calls under way that had not answered: their threads are still there."""
+    """A stop with calls that have not answered; their threads still run."""
 
 
 def run_interruptibly(work: Callable[[], T], clock: Clock, journal: Journal) -> T:
-    """What `work` gives, run in a thread of its own.
+    """Run `work` in a thread of its own and return its result.
 
-    Once the clock is stopped, it has a grace to record what was asked. Then it is left alone, and
-    Abandoned is raised: intents are in the state, to which nothing is written any more. The
-    exception tells what the store said, should it have failed.
+    After the clock is stopped, `work` has `GRACE_SECONDS` to record the answers of its calls. Then
+    it is abandoned: Abandoned is raised, the state contains the intents, and nothing more is written
+    to it. The exception has the store's diagnostics if the store failed.
     """
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="planapply", daemon=True).start()
+    running = BackgroundCall(work, "planapply")
+    is_finished = False
+    running.start()
     try:
-        while True:
-            try:
-                return outcome.result(_POLL_SECONDS)
-            except FutureTimeout:
-                if outcome.done():
-                    raise  # it is the work's own
-                clock.check()
+        while not (is_finished := running.wait()):
+            clock.check()
+        return running.result()
     except Stopped:
         stopped: Stopped
         try:
-            return outcome.result(GRACE_SECONDS)
-        except FutureTimeout:
-            if outcome.done():
-                raise
+            if is_finished := running.wait(GRACE_SECONDS):
+                return running.result()
             stopped = Abandoned()
         except Stopped as error:
             stopped = error
@@ -58,5 +45,5 @@ def run_interruptibly(work: Callable[[], T], clock: Clock, journal: Journal) -> 
             stopped.diagnostics = store_error.diagnostics
         raise stopped from None
     finally:
-        if not outcome.done():
+        if not is_finished:
             journal.close(Stopped())

@@ -2,11 +2,8 @@
 
 import os
 import re
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from obstore.exceptions import InvalidPathError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from planapply.background import BackgroundCall
 from planapply.store.errors import StateError
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ T = TypeVar("T")
 Bucket = S3Store | GCSStore | AzureStore
 GRACE = 4.0
 """Seconds to wait in total; less than an apply waits, so that it learns the result of a write."""
-_POLL_INTERVAL = 0.1
 
 # An offline machine should fail within 20 s, and a slow connection should transfer a large state.
 _CLIENT: "ClientConfig" = {
@@ -68,34 +65,25 @@ class InterruptibleCaller:
         """
         if self._remaining is not None and self._remaining <= 0:
             raise DeadlineExceeded
-        outcome: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                outcome.set_result(request())
-            except BaseException as error:
-                outcome.set_exception(error)
-
+        running = BackgroundCall(request, "planapply bucket")
         try:
-            threading.Thread(target=run, name="planapply bucket", daemon=True).start()
-            return self._wait(outcome)
+            running.start()
+            return self._wait(running)
         except Exception:
             raise
         except BaseException:
             if is_write:
                 self.set_deadline()
                 with suppress(Exception):
-                    self._wait(outcome)
+                    self._wait(running)
             raise
 
-    def _wait(self, outcome: Future[T]) -> T:
+    def _wait(self, running: BackgroundCall[T]) -> T:
         while True:
             started = time.monotonic()
             try:
-                return outcome.result(_POLL_INTERVAL)
-            except FutureTimeout:
-                if outcome.done():
-                    return outcome.result()
+                if running.wait():
+                    return running.result()
             finally:
                 if self._remaining is not None:
                     self._remaining -= time.monotonic() - started

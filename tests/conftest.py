@@ -6,10 +6,10 @@
 import json
 import signal
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import pytest
-from crash.forkserver import ForkServer
+from crash.forkserver import ForkServer, shared_server
 from hypothesis import HealthCheck, settings
 from network_guard import GUARD, NetworkGuard
 
@@ -42,11 +42,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
+def fork_server() -> ForkServer:
     """A process that forks commands, for tests that need no fresh Python."""
-    server = ForkServer()
-    yield server
-    server.close()
+    return shared_server()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import COMMAND
+from crash.forkserver import shared_server
 from distributed import wait
 from planapply_local.provider import LocalProvider
 from planapply_local.supervisor import find_processes
@@ -48,13 +49,9 @@ def local(environment: dict[str, str], folder: Path, tmp_path: Path) -> Iterator
 
 
 def command(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    with shared_server().start(*arguments, env=environment) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 COMPUTE = "import distributed; print(distributed.Client().submit(sum, range(10)).result())"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import COMMAND, SPEC
+from crash.forkserver import shared_server
 from inline_snapshot import snapshot
 
 from planapply.model.state import State
@@ -30,14 +31,8 @@ def started(
 ) -> Iterator["subprocess.Popen[str]"]:
     """One command, which does not outlive the test."""
     Path("planapply.toml").write_text(SPEC)
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env={**environment, "FAKE_FOLDER": os.getcwd()},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-    )
+    env = {**environment, "FAKE_FOLDER": os.getcwd()}
+    process = shared_server().start(*arguments, env=env, stderr=stderr)
     with process:
         try:
             yield process

@@ -5,12 +5,12 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import termios
 from pathlib import Path
 
 import pytest
-from cli.commands import COMMAND, SPEC
+from cli.commands import SPEC
+from crash.forkserver import shared_server
 from inline_snapshot import snapshot
 
 QUESTION = "Do you want to perform these actions? Only 'yes' will be accepted: "
@@ -23,15 +23,9 @@ class Terminal:
     def __init__(self, environment: dict[str, str], *arguments: str, width: int = 80) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-        self._process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            env={"TERM": "xterm", **environment},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
+        env = {"TERM": "xterm", **environment}
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        self._process = shared_server().start(*arguments, env=env, **streams)
         os.close(theirs)
         self.text = ""
 

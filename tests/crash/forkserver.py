@@ -4,6 +4,7 @@ The command is the real one, in a process of its own; only the second that Pytho
 it is saved. Its module search path, environment, streams and exit are those of a new process.
 """
 
+import atexit
 import fcntl
 import gc
 import json
@@ -18,6 +19,7 @@ import termios
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -100,6 +102,14 @@ class ForkServer:
         self._socket.close()
         self._process.wait()
         self._home.cleanup()
+
+
+@cache
+def shared_server() -> ForkServer:
+    """Return the server of this process, which ends with it."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 class Command(subprocess.Popen[str]):

@@ -6,7 +6,8 @@ from pathlib import Path
 from time import sleep
 
 import pytest
-from cli.commands import COMMAND, Run
+from cli.commands import Run
+from crash.forkserver import shared_server
 from novalab.cloud import Cloud
 
 from planapply.store import open_store
@@ -51,13 +52,8 @@ def _killed_at(
     """Run a command and kill it when Nova has got that many such calls."""
     method, path, count = point
     cloud.clear()
-    process = subprocess.Popen(
-        [*COMMAND, *command],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = shared_server().start(*command, env=environment, **quiet)
     try:
         while True:
             ended = process.poll() is not None

@@ -1,4 +1,4 @@
-"""A fresh account of each provider for each test; nothing that was launched survives it."""
+"""Fixtures: a new account of each provider for each test; no VM outlives the test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

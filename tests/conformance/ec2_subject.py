@@ -1,4 +1,4 @@
-"""EC2 as the suite sees it: the lab's, which is as slow to show things as AWS says it may be."""
+"""EC2 in the suite: the lab's EC2, which shows changes as late as AWS allows."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

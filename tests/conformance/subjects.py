@@ -1,4 +1,4 @@
-"""The providers that the suite runs against: a new one is one more entry of `SUBJECTS`."""
+"""Providers that the suite tests: a new provider is one more entry of `SUBJECTS`."""
 
 import atexit
 import json
@@ -32,25 +32,25 @@ from planapply.provider import (
 
 @dataclass
 class Subject:
-    """One account of one cloud, for one test."""
+    """Account of one cloud, for one test."""
 
     connect: Callable[[], Provider]
-    """A new object for the same account."""
+    """Function that returns a new provider object for the same account."""
     wait: Callable[[float], None] = sleep
     worker: NodeConfig = field(
         default_factory=lambda: NodeConfig(group="cpu", cls="distributed.Worker")
     )
-    """The cheapest that it can launch."""
+    """Config of the cheapest VM."""
     failures: Mapping[ErrorKind, Callable[["Account"], LaunchRequest]] = field(default_factory=dict)
-    """How to provoke a launch that gives no VM, and its request."""
+    """Functions that make a launch fail without a VM, and return its request."""
     limit_capacity: Callable[[int], None] | None = None
-    """Makes the cloud have only so many VMs left."""
+    """Function that limits the number of VMs that the cloud can launch."""
     visible_text: Callable[[VM], str] = str
-    """All of a VM that other users of the cloud or machine could read."""
+    """Function that returns all of a VM that other users of the cloud or machine can read."""
 
 
 class Account:
-    """One cluster's view of a subject, which ends all that was launched in it."""
+    """View of a subject for one cluster; its VMs are terminated after the test."""
 
     def __init__(self, subject: Subject, lineage: str | None = None) -> None:
         self.subject = subject
@@ -65,10 +65,11 @@ class Account:
         self,
         *names: str,
         token: str = "",
-        scheduler: str | None = "tcp://127.0.0.1:9",  # nobody answers: the worker goes on asking
+        scheduler: str
+        | None = "tcp://127.0.0.1:9",  # no scheduler answers: the worker keeps trying
         **changes: Any,
     ) -> LaunchRequest:
-        """As the fleet makes it, for a config with some changes."""
+        """Return a request as the fleet makes it, for a changed config."""
         config = self.subject.worker.model_copy(update=changes)
         if config.security == "tls" and self.state.tls is None:
             self.state.tls = make_tls(self.state.cluster)
@@ -83,12 +84,12 @@ class Account:
         return launch_request(self.state, token or uuid4().hex[:20], intent, self.provider.limits)
 
     def requests(self, *names: str, **changes: Any) -> list[LaunchRequest]:
-        """For all names, as many in one request as the provider takes."""
+        """Return requests for all names, in batches of the provider's size."""
         batches = split_batches(names, self.provider.limits.batch)
         return [self.request(*batch, **changes) for batch in batches]
 
     def launch(self, *names: str, **changes: Any) -> LaunchResult:
-        """Of all names; the first failure ends it, and is the shortfall if there are VMs."""
+        """Launch all names until the first failure, which is the shortfall if there are VMs."""
         vms: list[VM] = []
         for request in self.requests(*names, **changes):
             try:
@@ -109,7 +110,7 @@ class Account:
         return {vm.id for vm in self.find()}
 
     def wait_until(self, check: Callable[[], bool]) -> None:
-        """Look until it holds; far longer than any healthy cloud takes."""
+        """Wait until the condition is true; the limit is far longer than any healthy cloud takes."""
         limits = self.provider.limits
         for _ in range(int(max(120.0, 2 * limits.consistency_delay) / limits.poll)):
             if check():
@@ -118,7 +119,7 @@ class Account:
         raise AssertionError(f"it never came to hold; there is {self.find()}")
 
     def retry_while_throttled(self, call: Callable[[], object]) -> None:
-        """Again while it is throttled or unavailable, as the fleet does."""
+        """Call, and retry while the cloud is throttled or unavailable, as the fleet does."""
 
         def done() -> bool:
             try:
@@ -132,14 +133,14 @@ class Account:
         self.wait_until(done)
 
     def terminate_all(self) -> None:
-        """Terminate what there is of this lineage, and see it gone."""
+        """Terminate all VMs of this lineage, and wait until they are gone."""
 
         def gone() -> bool:
             ids = [vm.id for vm in self.find() if vm.status != "stopping"]
             self.provider.terminate(ids)
             return not self.find()
 
-        # What no call has shown yet must not be left behind.
+        # A VM that no call has shown yet must not be left.
         if self.provider.limits.consistency_delay > 5.0:
             self.subject.wait(self.provider.limits.consistency_delay)
         self.wait_until(gone)
@@ -228,7 +229,7 @@ def local(tmp_path: Path) -> Iterator[Subject]:
 
 @contextmanager
 def openstack(tmp_path: Path) -> Iterator[Subject]:
-    """Nova, one for all tests: each has a lineage, and leaves nothing."""
+    """Provide Nova, one for all tests: each test has its lineage, and leaves no VM."""
     cloud = _nova()
     cloud.clear()
     cloud.quota(-1)
@@ -270,7 +271,7 @@ def _nova() -> Any:
 
 @contextmanager
 def libcloud_ec2(tmp_path: Path) -> Iterator[Subject]:
-    """The lab's EC2, through Libcloud."""
+    """Provide the lab's EC2, through Libcloud."""
     from lab.honest import Cloud, serve
 
     with serve(Cloud()) as cloud, pytest.MonkeyPatch.context() as patch:
@@ -316,7 +317,7 @@ def libcloud_ec2(tmp_path: Path) -> Iterator[Subject]:
 
 
 def libcloud_provider(settings: dict[str, Any], consistency_delay: float = 1.0) -> Any:
-    """With a cloud that is quick, so that tests are."""
+    """Return the provider for a cloud without delays, so that tests are fast."""
     from planapply_libcloud import PLUGIN
     from planapply_libcloud.settings import Settings
 
@@ -342,10 +343,10 @@ SUBJECTS: dict[str, Callable[[Path], AbstractContextManager[Subject]]] = {
     "libcloud-openstack": openstack,
 }
 SLOW = {"libcloud-openstack"}
-"""Those that need Nova."""
+"""Names of the subjects that need Nova."""
 
 
 def other_request(request: LaunchRequest, of: LaunchRequest) -> LaunchRequest:
-    """`request` with the token of another one, wherever it stands."""
+    """Return `request` with the token of another request, in the tags, too."""
     tags = {k: of.token if v == request.token else v for k, v in request.tags.items()}
     return replace(request, token=of.token, tags=tags)

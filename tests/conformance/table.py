@@ -1,7 +1,7 @@
-"""Which provider keeps which promise: runs the suite, and prints it as the table of docs/providers.md.
+"""Table of the suite's results for each provider, as in docs/providers.md.
 
-`python tests/conformance/table.py` takes a few minutes; with `--drivers_table` it prints the table of
-Libcloud's drivers in docs/libcloud.md instead, at once.
+`python tests/conformance/table.py` runs the suite, which takes a few minutes; with `--drivers_table` it
+prints the table of Libcloud's drivers in docs/libcloud.md instead, without a run.
 """
 
 import re
@@ -16,7 +16,7 @@ MARKS = {"passed": "yes", "skipped": "-", "failed": "**no**"}
 
 
 class Outcomes:
-    """A plug-in of pytest's that keeps what came of each test with each provider."""
+    """Pytest plug-in that records the result of each test with each provider."""
 
     def __init__(self) -> None:
         self.found: dict[str, dict[str, str]] = {}
@@ -29,7 +29,7 @@ class Outcomes:
 
 
 def run_suite() -> tuple[int, str]:
-    """Pytest's exit code, and the table."""
+    """Return pytest's exit code, and the table."""
     outcomes = Outcomes()
     arguments = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning", str(HERE)]
     code = pytest.main(arguments, plugins=[outcomes])
@@ -41,7 +41,7 @@ def run_suite() -> tuple[int, str]:
 
 
 def list_promises() -> list[str]:
-    """All that the suite holds, without running it."""
+    """Return the tests of the suite, without running them."""
     texts = [path.read_text() for path in sorted(HERE.glob("test_*.py"))]
     return [_promise(name) for text in texts for name in re.findall(r"^def (test_\w+)", text, re.M)]
 
@@ -51,7 +51,7 @@ def _promise(name: str) -> str:
 
 
 def drivers_table() -> str:
-    """What Libcloud's drivers can do for planapply, from the table itself."""
+    """Return the table of drivers, from the drivers themselves."""
     from planapply_libcloud.drivers import DRIVER_TABLE
     from planapply_libcloud.drivers.full import FullDriver
 
@@ -87,7 +87,7 @@ def _yes(value: object) -> str:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, each column as wide as it has to be."""
+    """Return a Markdown table with aligned columns."""
     lines = [list(head), *map(list, rows)]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
     padded = [

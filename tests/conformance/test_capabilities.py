@@ -1,4 +1,4 @@
-"""What a provider can do beyond the port: tested where it says that it can."""
+"""Capabilities beyond the port; each is tested if the provider has it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def test_tags_change_in_place(account: Account, subject: Subject) -> None:
         return {vm.name: vm.tags for vm in account.find(subject.connect())}
 
     account.wait_until(lambda: tags() == {"cpu-0": changed, "cpu-1": vms[1].tags})
-    # Again, with what it has already and what it never had.
+    # Again, with a tag that is set already, and a key that never was.
     provider.retag([vms[0].id], {"team": "geo"}, ["stage", "never"])
     account.wait_until(lambda: tags().get("cpu-0") == changed)
 

@@ -1,4 +1,4 @@
-"""What the fleet relies on, whatever the cloud."""
+"""Behavior of every provider that the fleet relies on."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +118,7 @@ def test_termination_is_idempotent_and_ignores_unknown_ids(account: Account) -> 
     account.provider.terminate([])
     account.wait_until(lambda: set(account.provider.terminate([unknown, first.id])) <= {unknown})
     account.wait_until(lambda: {vm.name for vm in account.find()} == {"cpu-1", "cpu-7"})
-    # The ended one again: gone is a success, and the other one ends.
+    # Terminate the first again: a missing VM is a success, and the other is terminated.
     account.wait_until(lambda: set(account.provider.terminate([first.id, second.id])) <= {first.id})
     account.wait_until(lambda: [vm.name for vm in account.find()] == ["cpu-7"])
 

@@ -1,4 +1,4 @@
-"""The lab's EC2 without machines, and a spec for it."""
+"""Fixtures: the lab's EC2 without machines, and a spec for it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A spec in a folder, applied to the lab's EC2, whose clock moves only when planapply waits."""
+"""Spec in a folder, applied to the lab's EC2, whose clock moves only when planapply waits."""
 
 import threading
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ count = 3
 
 
 class LabClock(SystemClock):
-    """Waiting takes no time, and moves the lab's clock."""
+    """Clock of the fleet: waiting takes no time, and moves the lab's clock."""
 
     def __init__(self, cloud: Cloud) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class LabClock(SystemClock):
     def sleep(self, seconds: float) -> None:
         self.check()
         with self._lock:
-            # The cloud's first: whoever looks in between must not be ahead of its limits.
+            # The cloud's clock first, so that no call is ahead of its limits.
             self._cloud.advance(seconds)
             self._elapsed += seconds
 
 
 class Project:
-    """Nothing is waited for to join: there are no machines behind the lab's API here."""
+    """Spec and state of one cluster. Nothing can join: this lab has no machines."""
 
     def __init__(self, folder: Path, cloud: Cloud) -> None:
         self.cloud = cloud
@@ -70,11 +70,11 @@ class Project:
         cloud.freeze()
 
     def write(self, text: str) -> None:
-        """Another spec."""
+        """Replace the spec."""
         self.spec.write_text(text)
 
     def add_lines(self, table: str, lines: str) -> None:
-        """Put lines below a table's name, which is added if it is missing."""
+        """Insert lines below a table's header, which is added if it is missing."""
         text = self.spec.read_text()
         name = f"[{table}]\n"
         self.spec.write_text(
@@ -107,7 +107,7 @@ class Project:
         return state
 
     def plan_error(self, *overrides: str) -> str:
-        """What a plan says that can't be; and nothing was changed by it."""
+        """Return the errors of a plan, after checking that it changed nothing."""
         before = self.cloud.counts()["mutating"]
         try:
             made = self.plan(*overrides)
@@ -117,16 +117,16 @@ class Project:
         raise AssertionError(f"a plan was made: {made}")
 
     def calls(self, action: str) -> list[dict[str, str]]:
-        """The parameters of these calls, in order."""
+        """Return the parameters of these calls, in order."""
         return [call["params"] for call in self.cloud.log() if call["action"] == action]
 
     def launched(self) -> dict[str, dict[str, Any]]:
-        """The live VMs by the names that the state gives them."""
+        """Return the live VMs by their names in the state."""
         by_id = {vm["id"]: vm for vm in self.cloud.instances()}
         nodes = sorted(self.state().nodes.items(), key=lambda item: sort_key(item[0]))
         return {name: by_id[record.vm] for name, record in nodes if record.vm in by_id}
 
 
 def select_params(params: Mapping[str, str], *prefixes: str) -> dict[str, str]:
-    """Those parameters."""
+    """Return the numbered parameters with this prefix."""
     return {k: v for k, v in sorted(params.items()) if k.startswith(prefixes)}

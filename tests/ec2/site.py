@@ -1,4 +1,4 @@
-"""Real commands in a folder, on the lab's real machines; and what tests ask of what they make."""
+"""Commands in a folder, on the lab's real machines; and checks of their results."""
 
 import json
 import os
@@ -40,7 +40,7 @@ options = { nthreads = 1, resources = { SPOT = 1 } }
 
 
 class LabProject:
-    """A folder with a spec, in which commands are run."""
+    """Folder with a spec, in which commands are run."""
 
     def __init__(self, folder: Path, machines: Machines) -> None:
         self.folder, self.lab, self.cloud = folder, machines, machines.cloud
@@ -71,18 +71,18 @@ class LabProject:
         return self.run("apply", "--auto-approve", *arguments, code=code)
 
     def joined(self) -> set[str]:
-        """The nodes that the scheduler knows, and itself."""
+        """Return the scheduler, and the nodes that are connected to it."""
         nodes = json.loads(self.run("status", "--json"))["nodes"]
         return {node["name"] for node in nodes if node["joined"]}
 
     def vms(self) -> dict[str, str]:
-        """The ids of live VMs by node."""
+        """Return the IDs of live VMs by node."""
         nodes = json.loads(self.run("show", "--json"))["nodes"]
         live = {vm["id"] for vm in self.cloud.instances()}
         return {name: node["vm"] for name, node in nodes.items() if node["vm"] in live}
 
     def restore(self, names: Collection[str]) -> dict[str, str]:
-        """Apply until these are there: an absence is believed once a VM is old enough to be seen."""
+        """Apply until these nodes exist; an apply accepts that a VM is gone only after the consistency delay."""
 
         def complete() -> bool:
             self.apply()
@@ -100,7 +100,7 @@ class LabProject:
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
-    """Wait for it; the limit only ends a broken test."""
+    """Wait until the condition is true; the time limit only stops a broken test."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
@@ -114,7 +114,7 @@ def joined(client: Any) -> set[str]:
 
 
 def check_gone(project: LabProject) -> None:
-    """Nothing of the cluster is left in the cloud."""
+    """Check that nothing of the cluster is left in the cloud."""
     wait_until(lambda: not project.cloud.machines(), "the end of the machines")
     assert project.cloud.instances() == []
     groups = boto3.client("ec2").describe_security_groups()["SecurityGroups"]
@@ -122,5 +122,5 @@ def check_gone(project: LabProject) -> None:
 
 
 def submit_results(client: Any, worker: str) -> list[Any]:
-    """Results that only one worker has, and that would be others if they were computed again."""
+    """Return results that only one worker has, and that would differ if they were computed again."""
     return [client.submit(random.random, pure=False, workers=[worker]) for _ in range(5)]

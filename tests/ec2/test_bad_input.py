@@ -1,4 +1,4 @@
-"""One clear error for each thing that is wrong, before anything is launched where it can be known."""
+"""Errors: each problem is reported clearly, before anything is launched if possible."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +87,7 @@ Write region = "eu-west-1", or another, under [provider], or set AWS_REGION.\
 
 
 def test_unknown_region_is_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nobody listens there, as for a name that no resolver knows.
+    # No server listens there; the result is as for a name that does not resolve.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     said = {}
     for region in ("eu-wset-1", "moon", "not a region"):
@@ -139,13 +139,13 @@ PAGES = {
 def test_answer_from_a_proxy_is_reported(
     project: Project, aws: Cloud, page: str, status: int
 ) -> None:
-    # For a moment: it is asked again, and what was launched unseen is not launched twice.
+    # A short outage: the call is repeated, and no VM is launched twice.
     for action in ("DescribeInstanceTypes", "CreateSecurityGroup", "RunInstances"):
         aws.fault(action, page=PAGES[page], status=status, lost="after")
     assert project.apply().failures == {}
     assert len(aws.instances()) == 4
     assert project.plan().changes == ()
-    # For good.
+    # A permanent outage.
     aws.fault("DescribeInstances", page=PAGES[page], status=status, times=None)
     assert project.plan_error() == snapshot("""\
 what answered for AWS's region 'eu-west-1' is a proxy or another server, by its words: 502 Bad Gateway
@@ -211,7 +211,7 @@ def test_image_without_dask_is_reported(project: Project) -> None:
 Debian's image has no Dask, and [environment] installs none
 Write packages = "client" there, for what this Python has, or a list of packages, or `docker`; or name an `image` that has it all.\
 """)
-    # What the user does by hand is the user's to know.
+    # `setup` may install Dask.
     assert project.plan("environment.setup=['pip install dask']").summary["add"] == 5
 
 
@@ -251,7 +251,7 @@ AWS offers it in eu-west-1b, eu-west-1c: name other `zones`, or another `size`.\
 
 
 def test_groups_without_a_common_zone_are_reported(project: Project) -> None:
-    """hpc7a is in one zone only, and the scheduler has to be in another."""
+    """hpc7a is offered in one zone only, but the scheduler must run in another."""
     said = project.plan_error("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
     assert said == snapshot("""\
 no zone has a size for every group, and workers stay in the scheduler's zone
@@ -275,7 +275,7 @@ Did you mean 'my-laptop'? Key pairs here: desk, my-laptop. Put `key_name` under 
 
 
 def test_too_large_user_data_is_reported(project: Project) -> None:
-    # What can't be compressed.
+    # Random text does not compress.
     import random
 
     source = random.Random(1)

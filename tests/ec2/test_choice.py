@@ -1,4 +1,4 @@
-"""What the provider picks for the user: image, sizes; and what it costs."""
+"""Defaults and prices: the images and sizes that the provider chooses, and their costs."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def images() -> dict[str, Any]:
 
 
 def used(project: Project) -> dict[str, str]:
-    """Image names by the group that boots them."""
+    """Return the name of each group's image."""
     return {
         config.group: images()[config.image or ""].name
         for config in project.state().configs.values()
@@ -49,7 +49,7 @@ def test_current_debian_image_is_pinned(project: Project, aws: Cloud) -> None:
         "cpu": "debian-12-amd64-20250519-2116",
     }
     assert aws.counts()["actions"]["ssm:GetParameter"] == 1
-    # Debian publishes a new one: it is not for a cluster that exists.
+    # Debian publishes a new image; an existing cluster keeps its image.
     aws.clear()
     aws.fault("ssm:*", error="ThrottlingException", times=None)
     assert project.plan().changes == ()
@@ -145,7 +145,7 @@ def test_chosen_sizes_are_kept(project: Project, aws: Cloud) -> None:
     aws.clear()
     assert project.plan().changes == ()
     assert "DescribeInstanceTypes" not in aws.counts()["actions"]
-    # Another wish is another choice, and the old one is forgotten.
+    # Other requirements are a new choice, which replaces the old one.
     changed = project.plan("defaults.cpus=4")
     assert list(changed.pins["sizes"]) == ["cpus=4"]
     assert changed.summary["destroy"] == 4
@@ -157,7 +157,7 @@ def test_nodes_whose_size_is_on_the_changed_list_are_kept(project: Project, aws:
     project.apply(f"workers.cpu.size={sizes}")
     old = [name for name, vm in project.launched().items() if vm["size"] == "m5.large"]
     assert len(old) == 1
-    # A new Debian is for clusters yet to come.
+    # A new Debian image is for new clusters only.
     image = used(project)
     parameters = ssm_backends["123456789012"]["eu-west-1"]._parameters
     debian = "/aws/service/debian/release/{}/latest/amd64"
@@ -169,7 +169,7 @@ def test_nodes_whose_size_is_on_the_changed_list_are_kept(project: Project, aws:
     assert used(project) == image
     shorter = project.plan("workers.cpu.count=4", "workers.cpu.size='m6i.large'").changes
     assert [change.name for change in shorter if change.action == "replace"] == [*old, "cpu-3"]
-    # An image for other sizes is another one, and so is the VM.
+    # Other sizes need another image, so the VM is replaced.
     gpus = project.plan("workers.cpu.size=['m6i.large', 'm5.large', 'g5.xlarge']")
     assert [f.path for f in gpus.changes[0].fields] == ["size", "image"]
 
@@ -204,7 +204,9 @@ def test_unknown_price_is_not_zero(project: Project) -> None:
     assert made.cost is not None
     assert made.cost.unknown == ("m7i.large",)
     assert made.cost.after == find_on_demand_price("m6i.large", "eu-west-1").usd_per_hour
-    assert find_on_demand_price("m7i.large", "eu-west-1").usd_per_hour is None  # 0.0 in the list
+    assert (
+        find_on_demand_price("m7i.large", "eu-west-1").usd_per_hour is None
+    )  # its price in the list is 0.0
     assert find_on_demand_price("m99.huge", "eu-west-1").usd_per_hour is None
 
 

@@ -1,4 +1,4 @@
-"""How many calls a thousand workers cost; an overloaded machine adds one that it asks again."""
+"""Number of calls for a thousand workers; an overloaded machine may repeat one."""
 
 import pytest
 from ec2.project import Project

@@ -1,4 +1,4 @@
-"""The examples are specs that EC2 takes, and the pages name what there is."""
+"""Examples and pages: EC2 accepts the specs, and the pages name all settings."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where else VMs are looked for, in what order, and what is told at once."""
+"""Alternatives: the order in which they are tried, and errors that stop a launch."""
 
 from ec2.project import Project
 from inline_snapshot import snapshot
@@ -10,7 +10,7 @@ SIZES = 'size = ["m6i.large", "m5.large"]'
 
 
 def tried(project: Project) -> list[str]:
-    """What was asked, as size/zone/market*count."""
+    """Return the launches as size/zone/market*count."""
 
     def zone(call: dict[str, str]) -> str:
         subnet = backend("eu-west-1").get_subnet(call["NetworkInterface.1.SubnetId"])
@@ -58,7 +58,7 @@ def test_zones_are_tried_in_the_order_of_the_spec(project: Project, aws: Cloud) 
 def test_partial_capacity_is_used_and_the_rest_is_requested_elsewhere(
     project: Project, aws: Cloud
 ) -> None:
-    """A partial launch leaves holes in the indexes: the names follow them."""
+    """Check that names follow the indexes, in which a partial launch leaves gaps."""
     aws.configure(capacity={"m6i.large/eu-west-1a/spot": 4})
     project.add_lines("workers.cpu", f"{SIZES}\nspot = true")
     assert project.apply("workers.cpu.count=10").failures == {}
@@ -134,7 +134,7 @@ scheduler: RunInstances: You have requested more vCPU capacity than your current
 Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`).\
 """)
     assert aws.instances() == []
-    # What was made is in the state, and destroy removes it.
+    # The security group is in the state, and destroy deletes it.
     assert list(project.state().resources) == ["security-group"]
     project.destroy()
     assert project.state().resources == {}

@@ -1,4 +1,4 @@
-"""What is asked of RunInstances, how often, and what its failures mean."""
+"""RunInstances: its parameters, the number of calls, and the kinds of its errors."""
 
 import gzip
 from base64 import b64decode
@@ -183,7 +183,7 @@ def test_cluster_is_launched_in_two_calls(project: Project, aws: Cloud) -> None:
     assert scheduler["ClientToken"] != workers["ClientToken"]
     launched = project.launched()
     assert list(launched) == ["scheduler", "cpu-0", "cpu-1", "cpu-2"]
-    # Each VM's place in its batch is its name, on both sides.
+    # Each VM's index in its batch selects its name, here and on the VM.
     assert [vm["index"] for vm in launched.values()] == [0, 0, 1, 2]
     state = project.state()
     tags = launched["cpu-1"]["tags"]
@@ -242,7 +242,7 @@ def test_root_disk_has_the_requested_size(project: Project) -> None:
 
 @pytest.mark.slow
 def test_ec2_limits_are_respected(project: Project, aws: Cloud) -> None:
-    """With the lab's request and resource buckets on, no call of many is throttled."""
+    """With the lab's request and resource limits on, no call is throttled."""
     aws.configure(throttle=True)
     assert project.apply("workers.cpu.count=1040").failures == {}
     assert len(aws.instances()) == 1041
@@ -324,7 +324,7 @@ def test_unknown_error_codes(project: Project, aws: Cloud) -> None:
             provider.launch(request())
         assert raised.value.kind is kind
         assert str(raised.value) == "RunInstances: set by the lab (NewInWinter)"
-    # Nothing can have been changed by what only reads.
+    # A call that only reads cannot have changed anything.
     aws.fault("DescribeInstances", error="NewInWinter", status=500)
     with pytest.raises(ProviderError) as raised:
         provider.find({})

@@ -1,4 +1,4 @@
-"""End to end on the lab's real machines: the real commands, real boots, a real Dask cluster."""
+"""End-to-end tests on the lab's real machines: commands, boots, and a Dask cluster."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from lab import base
 from lab.fixtures import lab  # noqa: F401
 from lab.machines import Machines
 
-# Debian's Python differs from the tests' in the last digit.
+# Debian's Python has another micro version than the tests' Python.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.lab,
@@ -24,7 +24,7 @@ def project(tmp_path: Path, lab: Machines) -> LabProject:  # noqa: F811
 
 
 def test_cluster_life_cycle(project: LabProject) -> None:
-    """TLS, two groups, a client elsewhere; more and fewer nodes, another option, a reboot."""
+    """TLS, two groups, and a remote client; more and fewer nodes, a changed option, and a reboot."""
     project.apply()
     with project.client() as client:
         assert client.scheduler.address.startswith("tls://")
@@ -42,7 +42,7 @@ def test_cluster_life_cycle(project: LabProject) -> None:
         assert joined(client) == {"cpu-0", "cpu-1", "cpu-2", "spot-0"}
         assert before.keys() - after.keys() == {"spot-1"}
         assert {name: after[name] for name in before if name in after}.items() <= before.items()
-        assert client.gather(kept) == values  # what spot-1 held was handed over
+        assert client.gather(kept) == values  # the results of spot-1 were moved
         assert project.cloud.sh(id=after["cpu-1"], command="systemctl reboot")["code"] == 0
         wait_until(lambda: "cpu-1" not in joined(client), "the reboot")
         wait_until(lambda: "cpu-1" in joined(client), "the worker's return")
@@ -62,11 +62,11 @@ def test_reclaimed_spot_vm_loses_no_result(project: LabProject) -> None:
         wait_until(lambda: vms["spot-0"] not in project.vms().values(), "its end")
         assert client.gather(kept) == values
     reasons = {vm["id"]: vm["reason"] for vm in project.cloud.instances(live=False)}
-    assert reasons[vms["spot-0"]] == "Client.InstanceInitiatedShutdown"  # before it was taken
+    assert reasons[vms["spot-0"]] == "Client.InstanceInitiatedShutdown"  # before it was reclaimed
 
 
 def test_worker_without_scheduler_terminates(project: LabProject) -> None:
-    """One by a partition, the others when the scheduler dies."""
+    """One worker loses it by a partition, the others when the scheduler dies."""
     project.apply()
     vms = project.vms()
     project.cloud.disconnect(ids=[vms["cpu-0"]])
@@ -94,7 +94,7 @@ def test_ttl_terminates_all_vms(project: LabProject) -> None:
     project.edit('join_timeout = "10 min"', 'join_timeout = "10 min"\nttl = "100 s"')
     project.apply()
     with project.client() as client:
-        work = client.submit(time.sleep, 600)  # however busy it is
+        work = client.submit(time.sleep, 600)  # even if the cluster is busy
         wait_until(lambda: project.cloud.instances() == [], "the end of all")
         del work
 

@@ -1,4 +1,4 @@
-"""The security group that is made for a cluster, and where its VMs are."""
+"""Security group of a cluster, and the network of its VMs."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ def ec2() -> Any:
 
 
 def groups() -> list[dict[str, Any]]:
-    """All but those that every VPC has."""
+    """Return all security groups except the VPC's default group."""
     return [
         g for g in ec2().describe_security_groups()["SecurityGroups"] if g["GroupName"] != "default"
     ]
 
 
 def rules() -> list[tuple[str, int | None, str]]:
-    """Who reaches what in the one group that was made."""
+    """Return the sources and ports that the cluster's security group allows."""
     (group,) = groups()
     return sorted(
         (rule["IpProtocol"], rule.get("FromPort") or 0, who.replace(group["GroupId"], "itself"))
@@ -116,7 +116,7 @@ Is it online? Otherwise write in place of "me" the network that shall reach the 
 """)
     assert groups() == []
     assert aws.instances() == []
-    # With networks of one's own nobody is asked.
+    # With explicit networks, no address is looked up.
     assert project.apply("provider.allow_from=['10.0.0.0/8']").failures == {}
 
 
@@ -184,7 +184,7 @@ def test_destroy_waits_until_the_group_is_unused(project: Project, aws: Cloud) -
     aws.configure(ending_seconds=30)
     project.apply()
     aws.clear()
-    # Its network interfaces outlive the VMs for a while.
+    # Network interfaces exist for a while after their VMs.
     aws.fault("DeleteSecurityGroup", error="DependencyViolation", times=3)
     project.destroy()
     assert groups() == []
@@ -264,7 +264,7 @@ the security group sg-… is gone: somebody has removed it
 the security group of cluster 'genomics' is not there
 `planapply apply` makes it; repeat this then.\
 """)
-    # Made again, it is for the machine that makes it, too.
+    # The new group also allows the machine that creates it.
     aws.configure(address="203.0.113.8")
     assert project.apply().failures == {}
     networks = {"192.0.2.0/24", "198.51.100.0/24", "203.0.113.8/32"}
@@ -282,7 +282,7 @@ def test_failed_launch_keeps_an_existing_group(project: Project, aws: Cloud) -> 
     assert project.state().resources[GROUP].id == group["GroupId"]
     aws.clear()
     assert project.apply().failures == {}
-    # For want of capacity nobody looks at the group.
+    # Without capacity, the group is not looked up.
     aws.clear()
     aws.fault("RunInstances", error="InsufficientInstanceCapacity", times=None)
     assert project.apply("workers.cpu.count=4").failures != {}
@@ -323,7 +323,7 @@ def test_unneeded_group_is_deleted(project: Project, aws: Cloud) -> None:
 
 
 def company(public: bool = False) -> tuple[str, dict[str, str]]:
-    """A VPC with a private and a public subnet in two zones."""
+    """Create a VPC with a private and a public subnet in two zones."""
     vpc = ec2().create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnets = {}
     for i, name in enumerate(("private-a", "public-a", "private-b", "public-b")):
@@ -447,7 +447,7 @@ Write security = "tls" under [cluster], or smaller networks.\
 
 
 def test_invalid_network_is_reported_at_its_position(project: Project) -> None:
-    """What is no network is told with its place, by the spec alone."""
+    """An invalid network is reported with its position, without a call to AWS."""
     project.add_lines("provider", 'allow_from = ["me", "203.0.113.1/24"]')
     with pytest.raises(PlanapplyError) as raised:
         project.workspace()

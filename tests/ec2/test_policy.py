@@ -1,4 +1,4 @@
-"""The documented IAM policy is enough, and no more, for the calls that planapply makes."""
+"""Documented IAM policy: it allows exactly the calls that planapply makes."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from planapply_ec2.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "ec2-iam.md"
 NOT_SEEN = {"iam:CreateServiceLinkedRole"}
-"""AWS asks for it by itself, with an account's first spot VM."""
+"""Permission that AWS itself needs for an account's first spot VM."""
 FREE = {"sts:GetCallerIdentity"}
-"""Nobody can be denied it."""
+"""Call that AWS allows everyone."""
 
 
 def policy() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_policy_lists_exactly_the_calls_of_a_life_cycle(project: Project, aws: C
     provider.list_vms()
     provider.allow(project.state().resources["security-group"], None)
     project.destroy()
-    # With no VPC named, and no SSM.
+    # Without a VPC in the spec, and without SSM.
     aws.fault("ssm:*", error="AccessDeniedException")
     project.write(project.spec.read_text().replace(f'vpc = "{vpc}"', ""))
     project.plan()
@@ -59,7 +59,7 @@ def test_policy_lists_exactly_the_calls_of_a_life_cycle(project: Project, aws: C
 
 
 def test_destructive_actions_need_the_tag_condition() -> None:
-    """Nothing that ends or changes what exists is allowed without the condition on the tag."""
+    """The actions that terminate or change existing resources need the condition on the tag."""
     loose = {
         action
         for statement in policy()["Statement"]

@@ -1,4 +1,4 @@
-"""Reaching VMs: what they printed, logging in, who else may, and what they were told."""
+"""Access to VMs: console output, login, allowed networks, and user data."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def provider() -> Any:
 
 
 def command(project: Project, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    """The exit code of a command, and all that it printed."""
+    """Return the exit code of a command, and its output."""
     capsys.readouterr()
     code = main([*words, "--file", str(project.spec)])
     out, err = capsys.readouterr()
@@ -42,7 +42,7 @@ def test_console_output(project: Project, aws: Cloud) -> None:
 
 
 def test_console_falls_back_without_latest(project: Project, aws: Cloud) -> None:
-    """Older kinds of VMs know no `Latest`, and ended ones neither."""
+    """Older instance types do not support `Latest`, nor do terminated VMs."""
     aws.ec2.console = lambda id: b"hello\n"
     project.apply()
     vm = project.state().nodes["cpu-1"].vm
@@ -129,7 +129,7 @@ def test_missing_rules_are_found_after_the_state_was_lost(
     ec2.revoke_security_group_ingress(
         GroupId=group, IpPermissions=[rule(8787, "198.51.100.0/24"), rule(8786, "198.51.100.0/24")]
     )
-    # Of somebody's own, for what is none of ours: it lets nobody in to the scheduler.
+    # A rule that a user added, for another port: it does not allow access to the scheduler.
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule(443, "192.0.2.0/24")])
     Path(project.workspace().store.location).unlink()
     assert command(project, capsys, "recover")[0] == 0
@@ -278,7 +278,7 @@ def test_ssh_command_with_a_key(
     boto3.client("ec2").create_key_pair(KeyName="laptop")
     project.add_lines("provider", 'key_name = "laptop"')
     project.apply()
-    project.apply()  # by now the VMs have public addresses
+    project.apply()  # the VMs have public addresses now
     address = project.state().nodes["scheduler"].public_address
     assert address is not None
     assert command(project, capsys, "ssh", "scheduler", "--print") == (0, f"ssh admin@{address}\n")
@@ -286,7 +286,7 @@ def test_ssh_command_with_a_key(
         0,
         f"ssh me@{address}\n",
     )
-    # Not printed, it takes planapply's place.
+    # The command is not printed: it replaces the planapply process.
     ssh = tmp_path / "ssh"
     ssh.write_text('#!/bin/sh\necho "ssh: $*"\nexit 42\n')
     ssh.chmod(0o755)
@@ -343,7 +343,7 @@ Error: `the office` is no network
     )
     allowed = project.state().resources["security-group"].detail["allowed"]
     assert allowed == ["198.51.100.9/32", "192.0.2.0/24"]
-    # It is no drift, and a change of the spec keeps it.
+    # The network is not drift, and a change of the spec keeps it.
     assert project.plan().changes == ()
     project.apply("provider.allow_from=['10.0.0.0/8']")
     rules = boto3.client("ec2").describe_security_groups(GroupIds=[group])

@@ -1,7 +1,7 @@
-"""A loopback port that every connection of Libcloud's drivers leads to, whatever their host.
+"""Loopback server for every connection of Libcloud's drivers, whatever their host.
 
-What it answers are the files of Libcloud's own tests, taken from real clouds, and what a test makes
-of them; what it was sent are the goldens.
+Its responses are the files of Libcloud's own tests, recorded from real clouds, or changed by a test;
+tests compare the requests with the expected ones.
 """
 
 import json
@@ -24,44 +24,44 @@ FILES = Path(libcloud.__file__).parent / "test" / "compute" / "fixtures"
 
 @dataclass
 class Request:
-    """One request."""
+    """Request that the server received."""
 
     host: str
     method: str
     path: str
     query: dict[str, list[str]]
     body: Any
-    """JSON read, other text as it is."""
+    """Body: parsed JSON, or the text."""
 
 
 Reply = Any
-"""A name of one of Libcloud's files, what is to be JSON, or HTML; a pair has the status in front. A
-ConnectionError: none comes.
+"""Response: the name of one of Libcloud's files, a value for JSON, or HTML; or a pair with the status
+before it. A ConnectionError: no response.
 """
 
 
 @dataclass
 class StubServer:
-    """The cloud: routes that answer, and all that was asked."""
+    """Simulated cloud: routes with their responses, and all requests."""
 
     folder: str
-    """Of `FILES`."""
+    """Folder in `FILES`."""
     routes: list[tuple[str, re.Pattern[str], Callable[[Request], Reply]]] = field(
         default_factory=list
     )
     requests: list[Request] = field(default_factory=list)
 
     def on(self, method: str, path: str, reply: Reply | Callable[[Request], Reply]) -> None:
-        """Answer such requests so; the latest route that fits counts."""
+        """Set the response to such requests; the latest route that matches is used."""
         call = reply if callable(reply) else lambda request: reply
         self.routes.insert(0, (method, re.compile(path), call))
 
     def file(self, name: str) -> Any:
-        """What one of Libcloud's files says."""
+        """Return the JSON in one of Libcloud's files."""
         return json.loads((FILES / self.folder / name).read_text())
 
     def write_requests(self) -> list[Request]:
-        """What was to change something, log-ins aside."""
+        """Return the requests that change something, except logins."""
         return [s for s in self.requests if s.method != "GET" and not s.path.endswith("/token")]
 
     def answer(self, request: Request) -> tuple[int, str, bytes]:
@@ -82,7 +82,7 @@ class StubServer:
 
 
 class _StubHost:
-    """In place of a connection's host."""
+    """Address in place of a connection's host."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -95,12 +95,12 @@ class _StubHost:
 
 
 StartStub = Callable[[str], StubServer]
-"""Starts one, of the folder that has its answers."""
+"""Function that starts a cloud with the responses in a folder."""
 
 
 @contextmanager
 def serve(folder: str) -> Iterator[StubServer]:
-    """Answer in a thread of this process, whose Libcloud reaches nothing else."""
+    """Serve from a thread of this process; its Libcloud connects to no other server."""
     cloud = StubServer(folder)
 
     class Handler(BaseHTTPRequestHandler):
@@ -118,10 +118,10 @@ def serve(folder: str) -> Iterator[StubServer]:
                 status, kind, answer = cloud.answer(
                     Request(host, self.command, url.path, parse_qs(url.query), body)
                 )
-            except ConnectionError:  # no answer at all
+            except ConnectionError:  # no response
                 self.close_connection = True
                 return
-            except Exception as error:  # told as an answer, where the test sees it
+            except Exception as error:  # sent as a response, which the test shows
                 status, kind, answer = 418, "text/plain", repr(error).encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)

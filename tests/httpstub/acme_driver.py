@@ -1,4 +1,4 @@
-"""A driver that no table knows: a cloud in this process, as somebody might write one."""
+"""Driver without an entry in the table, as a user may write one: a cloud in this process."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ NAME = "acme"
 
 
 class AcmeDriver(NodeDriver):
-    """It keeps names, wants a network, and fails with bare exceptions."""
+    """Driver that stores names, requires a network, and raises bare exceptions."""
 
     nodes: ClassVar[dict[str, Node]] = {}
     failures: ClassVar[list[Exception]] = []
@@ -51,14 +51,14 @@ class AcmeDriver(NodeDriver):
 
 
 class ReadOnlyDriver(NodeDriver):
-    """One of those that create nothing."""
+    """Driver that cannot create nodes."""
 
     def list_nodes(self) -> list[Node]:
         return []
 
 
 def install() -> None:
-    """Let Libcloud know it."""
+    """Register the driver with Libcloud."""
     AcmeDriver.nodes.clear()
     AcmeDriver.failures.clear()
     AcmeDriver.create_calls.clear()

@@ -1,4 +1,4 @@
-"""One VM through a real driver, and what it has sent, as text."""
+"""Launch of one VM through a real driver, with its requests as text."""
 
 import base64
 import copy
@@ -22,7 +22,7 @@ def worker_config(**changes: Any) -> NodeConfig:
 
 
 def launch_vm(driver: str, worker: NodeConfig, **settings: Any) -> tuple[Account, Libcloud, VM]:
-    """One VM of it: checked first, as a plan does."""
+    """Launch one VM, after the checks of a plan."""
     given = {"driver": driver, "key": "env:CLOUD_KEY", **settings}
     create = given.get("create", {})
     worker = worker.model_copy(update={"provider": {"create": create}})
@@ -40,7 +40,7 @@ def launch_vm(driver: str, worker: NodeConfig, **settings: Any) -> tuple[Account
 
 
 def format_request(request: Request) -> str:
-    """A request as the reference would print it, with its script as one word."""
+    """Return a request in the form of API references, with its script as one word."""
     body = copy.deepcopy(request.body)
     text = body if isinstance(body, str) else json.dumps(body, indent=1)
     text = re.sub(r'"#!/bin/bash\\nexec .*?END\\n\)\\n"', '"<the script, as text>"', text)
@@ -51,7 +51,7 @@ def format_request(request: Request) -> str:
 
 
 def describe_script(data: str) -> str:
-    """What such a word is."""
+    """Return a word that stands for user data."""
     raw = base64.b64decode(data)
     if raw.startswith(b"\x1f\x8b"):
         assert b"name=cpu-7" in gzip.decompress(raw)
@@ -61,18 +61,18 @@ def describe_script(data: str) -> str:
 
 
 def find_tags(account: Account) -> dict[str, str]:
-    """The tags of the one VM that the cloud shows."""
+    """Return the tags of the only VM that the cloud shows."""
     [vm] = account.find()
     return vm.tags
 
 
 def tags_in_name(vm: VM) -> dict[str, str]:
-    """Those of its tags that a name can say."""
+    """Return the tags that can be in a VM's name."""
     return {key: value for key, value in vm.tags.items() if key not in ("team", "planapply:config")}
 
 
 def rsa_key() -> str:
-    """A private key, as a service account's file has it."""
+    """Return a private key, as in a service account's file."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 

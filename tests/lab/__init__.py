@@ -1,1 +1,1 @@
-"""The cloud that planapply is tested on: EC2 and S3 on loopback, with real machines."""
+"""Cloud that planapply is tested on: EC2 and S3 on loopback, with real machines."""

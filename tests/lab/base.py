@@ -1,7 +1,7 @@
-"""The disk that every machine of the lab starts from, built once: Debian with cloud-init, and a Python layer.
+"""Base disk of the lab's machines, built once: Debian with cloud-init, and a Python layer.
 
 `python -m lab.base` builds it (a few minutes, needs root on Debian and its package mirrors) and prints
-where it is; `python -m lab.base --check` only says whether the lab can run here, and why not.
+its path; `python -m lab.base --check` only prints whether the lab can run here, and why not.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 import platformdirs
 
 RELEASE, PYTHON = "bookworm", (3, 11)
-"""Debian's, and the Python in it: clients and nodes must have the same."""
+"""Release of Debian, and its Python: clients and nodes must have the same version."""
 TOOLS = {
     "systemd-nspawn": "systemd-container",
     "debootstrap": "debootstrap",
@@ -29,10 +29,10 @@ TOOLS = {
     "nft": "nftables",
     "dbus-daemon": "dbus",
 }
-"""Command -> Debian package of what the host needs."""
+"""Debian package of each command that the host needs."""
 PACKAGES = "systemd-sysv,dbus,iproute2,nftables,python3,ca-certificates,curl,procps"
 ROOT_PACKAGES = ("distributed", "cloudpickle", "cryptography")
-"""What the nodes' Python has, with all that they need, in the versions of this process."""
+"""Packages of the nodes' Python; they and their dependencies have this process's versions."""
 
 _CLOUD_CFG = """\
 datasource_list: [ Ec2 ]
@@ -48,13 +48,13 @@ cloud_init_modules: [bootcmd, write-files, set_hostname]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts-per-once, scripts-per-boot, scripts-per-instance, scripts-user]
 """
-# A node's `uv pip install` finds the wheelhouse by itself: the machines have no route out.
+# Makes a node's `uv pip install` use the wheelhouse: the machines have no route to an index.
 _UV_CFG = 'no-index = true\nfind-links = ["/opt/wheels"]\npython-downloads = "never"\n'
 _DASK = "#!/opt/planapply/bin/python\nfrom dask.cli import run_cli\n\nrun_cli()\n"
 
 
 def unsupported_reason() -> str:
-    """Why machines can't run here; empty if they can, once `install` and `build` have run."""
+    """Return why machines cannot run here; empty if they can after `install` and `build`."""
     release = Path("/etc/os-release")
     if not release.exists() or not re.search(r"^ID=\"?debian", release.read_text(), re.MULTILINE):
         return "the lab needs Debian"
@@ -73,12 +73,12 @@ def unsupported_reason() -> str:
 
 
 def missing_packages() -> list[str]:
-    """Debian packages that the host lacks."""
+    """Return the Debian packages that the host lacks."""
     return [package for tool, package in TOOLS.items() if not shutil.which(tool)]
 
 
 def unavailable_reason() -> str:
-    """Why machines can't run right now; empty if they can."""
+    """Return why machines cannot run now; empty if they can."""
     reason = unsupported_reason()
     if not reason and missing_packages():
         reason = (
@@ -90,7 +90,7 @@ def unavailable_reason() -> str:
 
 
 def layers() -> tuple[Path, Path]:
-    """Where the layers are or will be: Python's, which lies upon Debian's."""
+    """Return the folders of the layers: Python's, which is on top of Debian's."""
     cache = os.environ.get("PLANAPPLY_LAB_CACHE") or platformdirs.user_cache_dir("planapply-lab")
     sources = {
         "python": [*pins(), _DASK, _UV_CFG, inspect.getsource(make_python)],
@@ -102,7 +102,7 @@ def layers() -> tuple[Path, Path]:
 
 
 def pins() -> list[str]:
-    """`name==version` of the roots and everything they need here."""
+    """Return `name==version` of the root packages and their dependencies here."""
     found, remaining = dict[str, str](), list(ROOT_PACKAGES)
     while remaining:
         name = re.sub(r"[-_.]+", "-", remaining.pop()).lower()
@@ -120,7 +120,7 @@ def pins() -> list[str]:
 
 
 def build() -> None:
-    """Install what the host lacks and build the layers that are not there yet."""
+    """Install the packages that the host lacks, and build missing layers."""
     if missing_packages():
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         run("apt-get", "update", env=environment)
@@ -135,7 +135,7 @@ def build() -> None:
 
 
 def build_layer(layer: Path, make: Callable[[Path], None]) -> None:
-    """Make a layer under another name first: it is there wholly or not at all."""
+    """Build a layer under a temporary name, so that it is complete or missing."""
     part = layer.with_name(f"{layer.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     make(part)
@@ -213,20 +213,20 @@ def make_python(root: Path) -> None:
 
 @contextmanager
 def lock_layer(layer: Path) -> Iterator[None]:
-    """One builder at a time."""
+    """Hold the lock of the builder."""
     with layer.with_name(f".{layer.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def run(*command: str, env: dict[str, str] | None = None) -> None:
-    """Run with its output shown on stderr: stdout is for the answer."""
+    """Run a command with its output on stderr: stdout is for the result."""
     print(f"lab: {' '.join(command)[:160]}", file=sys.stderr, flush=True)
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=env)
 
 
 def main() -> int:
-    """Build where it can, else say why not; with `--check`, 1 when machines can't run."""
+    """Build the layers, or print why not; with `--check`, return 1 if machines cannot run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="only say whether it can run here")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""EC2's calls: their parameters, what it refuses at sight, how it answers and pages."""
+"""EC2's calls: parameters, validation, responses, and pages."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ PAGES = {
 
 
 class ApiError(Exception):
-    """EC2 says no."""
+    """Refusal of a call by EC2."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         self.code, self.message, self.status = code, message, status
@@ -26,31 +26,31 @@ class ApiError(Exception):
 
 
 def numbered_values(params: Mapping[str, str], prefix: str) -> list[str]:
-    """The values of `prefix.1`, `prefix.2`, …"""
+    """Return the values of `prefix.1`, `prefix.2`, …"""
     keys = [key for key in params if re.fullmatch(rf"{prefix}\.\d+", key)]
     return [params[key] for key in sorted(keys, key=lambda key: int(key.rpartition(".")[2]))]
 
 
 def parse_filters(params: Mapping[str, str]) -> dict[str, list[str]]:
-    """Name -> values of the call's filters."""
+    """Return the values of the call's filters, by name."""
     names = (key for key in params if re.fullmatch(r"Filter\.\d+\.Name", key))
     return {params[key]: numbered_values(params, key.replace("Name", "Value")) for key in names}
 
 
 def format_response(action: str, inner: str) -> bytes:
-    """An answer of EC2's."""
+    """Return a response of EC2."""
     return f'<{action}Response xmlns="{NAMESPACE}">{inner}</{action}Response>'.encode()
 
 
 def find_child(parent: ElementTree.Element, name: str) -> ElementTree.Element:
-    """The one child of that name."""
+    """Return the only child of that name."""
     child = parent.find(f"{{*}}{name}")
     assert child is not None, name
     return child
 
 
 def paginate(action: str, params: Params, moto: Callable[..., bytes]) -> bytes:
-    """The part of a long answer that EC2 gives at once."""
+    """Return one page of a long response."""
     name, page_size = PAGES[action]
     page_size = min(page_size, int(params.get("MaxResults", page_size)))
     start = int(params.get("NextToken", 0))
@@ -68,7 +68,7 @@ def paginate(action: str, params: Params, moto: Callable[..., bytes]) -> bytes:
 
 
 def check_request(params: Params) -> None:
-    """Refuse what EC2 refuses in a RunInstances before it looks at the token."""
+    """Raise Refused for a RunInstances that EC2 refuses before it checks the token."""
     try:
         raw = base64.b64decode(params.get("UserData", ""), validate=True)
     except binascii.Error:
@@ -89,7 +89,7 @@ def check_request(params: Params) -> None:
 
 
 def check_tags(params: Params) -> None:
-    """Refuse tags that EC2 refuses, those too that can't be instance metadata when they have to."""
+    """Raise Refused for tags that EC2 refuses; also tags that cannot be instance metadata, if required."""
     metadata = params.get("MetadataOptions.InstanceMetadataTags") == "enabled"
     for name, key in params.items():
         if not re.fullmatch(r"(TagSpecification\.\d+\.)?Tag\.\d+\.Key", name):

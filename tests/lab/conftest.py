@@ -1,3 +1,3 @@
-"""The lab's own fixtures, for the lab's own tests."""
+"""Fixtures of the lab, for the lab's own tests."""
 
 from lab.fixtures import aws, lab  # noqa: F401

@@ -1,6 +1,6 @@
-"""EC2's documented behaviour where moto is kinder or wrong: tokens, counts, limits, visibility.
+"""EC2's documented behavior where moto is less strict or wrong: tokens, counts, limits, visibility.
 
-Written from AWS's own documentation; where that leaves room, the stricter reading.
+Written from AWS's own documentation; where it is ambiguous, in the stricter sense.
 """
 
 import base64
@@ -40,7 +40,7 @@ FORGET_TERMINATED_AFTER = 3600.0
 
 
 def _own_tags(self: Any) -> list[dict[str, str]]:
-    """Its own: moto's looks through those of every resource, which takes minutes for a thousand."""
+    """Return its own tags: moto's method searches all resources, which takes minutes for a thousand."""
     tags = dict(self.ec2_backend.tags.get(self.id, {}))
     return [{"resource_id": self.id, "key": key, "value": tags[key]} for key in tags]
 
@@ -50,19 +50,19 @@ TaggedEC2Resource.get_tags = _own_tags
 
 @dataclass
 class Delay:
-    """Ends after so many looks and so many seconds."""
+    """Delay that ends after a number of calls and a number of seconds."""
 
     calls: int
     until: float
 
     def has_passed(self, now: float) -> bool:
-        """Whether it has ended."""
+        """Return whether the delay has ended."""
         return self.calls <= 0 and now >= self.until
 
 
 @dataclass
 class TokenUse:
-    """What came of a client token."""
+    """Result of a client token."""
 
     params: Params
     outcome: bytes | ApiError
@@ -70,7 +70,7 @@ class TokenUse:
 
 
 class EC2:
-    """One account's EC2: moto's, held to the rules."""
+    """EC2 of one account: moto's, with AWS's rules."""
 
     def __init__(self, settings: Settings, clock: Clock, seed_: int = 0) -> None:
         self.settings, self.clock = settings, clock
@@ -82,11 +82,11 @@ class EC2:
         self._ending: dict[str, Delay] = {}
         self._ended_at: dict[str, float] = {}
         self.reclaim_times: dict[str, float] = {}
-        """Spot VM -> when it is taken, by the clock; the VM reads it in its metadata."""
+        """Time on the clock at which each spot VM is reclaimed; the VM's metadata has it."""
         self._throttles: dict[str, Throttle] = {}
 
     def instances(self, region: str | None = None) -> list[Any]:
-        """moto's own instances in launch order, hidden and terminated ones too."""
+        """Return moto's own instances in launch order, including hidden and terminated ones."""
         regions = [region] if region else sorted(ec2_backends[ACCOUNT])
         return [
             vm
@@ -98,7 +98,7 @@ class EC2:
     def handle_call(
         self, region: str, action: str, params: Params, moto: Callable[..., bytes]
     ) -> bytes:
-        """What EC2 answers; `moto(params)` asks moto. Raises Refused."""
+        """Return EC2's response; `moto(params)` calls moto. Raise Refused for an error."""
         self.apply_due_changes(region)
         ids = numbered_values(params, "InstanceId")
         vms = int(params.get("MaxCount", 1)) if action == "RunInstances" else len(ids)
@@ -135,7 +135,7 @@ class EC2:
             self._ending[vm.id] = delay
 
     def power_off(self, vm: Any) -> None:
-        """What the machine's own `shutdown` means to EC2."""
+        """Terminate or stop a VM whose machine has shut down."""
         if vm.instance_initiated_shutdown_behavior == "terminate":
             code = "Client.InstanceInitiatedShutdown"
             self.terminate_vm(vm, code, f"{code}: Instance initiated shutdown")
@@ -146,7 +146,7 @@ class EC2:
         return Delay(calls, self.clock() + seconds)
 
     def apply_due_changes(self, region: str) -> None:
-        """Let what is due by the clock happen."""
+        """Perform the changes that are due."""
         now = self.clock()
         for vm in self.instances(region) if self.reclaim_times else ():
             if self.reclaim_times.get(vm.id, now + 1) <= now:
@@ -222,7 +222,7 @@ class EC2:
         return token_use.outcome
 
     def _assign_indexes(self, region: str, body: bytes, params: Params) -> tuple[bytes, list[str]]:
-        """Give the new VMs their launch indexes, in an answer whose order is not the indexes'."""
+        """Set the launch indexes of new VMs; the order in the response differs."""
         root = ElementTree.fromstring(body)
         group = find_child(root, "instancesSet")
         items = list(group)
@@ -234,7 +234,7 @@ class EC2:
         new = {vm.id: vm for vm in self.instances(region) if vm.id in ids}
         for item, id_, index in zip(items, ids, indexes, strict=True):
             new[id_].ami_launch_index = index
-            # Those of its network interface are the instance's, which moto does not say.
+            # The groups of the network interface are the instance's, which moto does not set.
             new[id_].security_groups = new[id_].security_groups or [
                 group for nic in new[id_].nics.values() for group in nic.group_set
             ]
@@ -296,7 +296,7 @@ class EC2:
         for delays in (self._hidden, self._pending, self._ending):
             for delay in delays.values():
                 delay.calls -= 1
-        # A place in the order of launches, which stays while VMs come and go.
+        # A position in launch order, which stays valid while VMs are launched and terminated.
         order = {vm.id: place for place, vm in enumerate(self.instances(region), 1)}
         after, page_size = int(params.get("NextToken", 0)), int(params.get("MaxResults", 1000))
         rest = [vm for vm in visible if order[vm.id] > after]
@@ -378,13 +378,13 @@ _EXTRA_FILTERS: dict[str, Callable[[Any], Any]] = {
 
 
 def backend(region: str) -> Any:
-    """moto's EC2 of that region."""
+    """Return moto's EC2 of that region."""
     return ec2_backends[ACCOUNT][region]
 
 
 @contextmanager
 def show_only(region: str, ids: set[str]) -> Iterator[None]:
-    """Let moto see these instances only."""
+    """Make moto see only these instances."""
     reservations = list(backend(region).reservations.values())
     all_ = [list(reservation.instances) for reservation in reservations]
     try:

@@ -1,4 +1,4 @@
-"""What goes wrong in the lab, and when: faults, request limits and the clock that both go by."""
+"""Faults and request limits of the lab, and the clock of both."""
 
 import random
 import threading
@@ -11,38 +11,38 @@ from typing import Literal
 
 @dataclass
 class Fault:
-    """One thing that goes wrong with calls of `action`, counted from when it was set.
+    """Fault of calls of `action`, counted from when it was set.
 
-    With neither `error`, `page` nor `lost` it only delays or holds.
+    Without `error`, `page`, and `lost` it only delays or holds calls.
     """
 
     action: str
     """`RunInstances`, `s3:PutObject`, `ssm:GetParameter`, …; `*` and `?` match as in file names."""
     error: str = ""
-    """AWS's error code: the call is answered with it and not carried out."""
+    """AWS's error code: the response has it, and the call has no effect."""
     status: int = 400
     message: str = "set by the lab"
     page: str = ""
-    """A web page, which a proxy answers with in AWS's place, with `status`: after the call was
-    carried out if `lost` is `after`, and else without."""
+    """A web page, the response of a proxy in place of AWS's, with `status`; the call has an effect only
+    if `lost` is `after`."""
     delay: float = 0.0
-    """Seconds before anything else happens to the call."""
+    """Seconds by which the call is delayed."""
     held: threading.Event | None = None
-    """Likewise, until this comes; in the cloud's own process only."""
+    """Event until which the call is delayed; in the cloud's own process only."""
     lost: Literal["", "before", "after"] = ""
-    """The connection is dropped: before the call was carried out, or after it."""
+    """Drop the connection: before the call has an effect, or after it."""
     at: int = 1
-    """The first matching call that it hits, from 1."""
+    """Number of the first matching call that is affected, from 1."""
     times: int | None = 1
-    """How many calls it hits; None: all from there on."""
+    """Number of affected calls; None: all later ones."""
     chance: float = 1.0
-    """With which it hits one of those calls, from the lab's seeded randomness."""
+    """Probability for each of those calls, from the lab's seeded random numbers."""
     seen: int = 0
     hits: int = 0
 
 
 class Faults:
-    """The faults that are set; each call is hit by the first that wants it."""
+    """Faults that are set; the first that matches a call affects it."""
 
     def __init__(self, seed: int = 0) -> None:
         self.active: list[Fault] = []
@@ -50,7 +50,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def match(self, action: str) -> Fault | None:
-        """The fault that hits this call of `action`."""
+        """Return the fault that affects this call of `action`."""
         matched = None
         with self._lock:
             for fault in self.active:
@@ -67,7 +67,7 @@ class Faults:
 
 
 class Clock:
-    """Seconds that pass by themselves until a test freezes them and moves them itself."""
+    """Clock in seconds, which a test can freeze and advance."""
 
     def __init__(self) -> None:
         self._offset = 0.0
@@ -77,7 +77,7 @@ class Clock:
         return (time.monotonic() if self._frozen is None else self._frozen) + self._offset
 
     def freeze(self) -> None:
-        """Let time pass by `advance` only."""
+        """Stop the clock: only `advance` moves it."""
         self._frozen = time.monotonic()
 
     def advance(self, seconds: float) -> None:
@@ -87,7 +87,7 @@ class Clock:
 
 @dataclass
 class TokenBucket:
-    """A token bucket as EC2 documents it."""
+    """Token bucket as EC2 documents it."""
 
     size: float
     rate: float
@@ -95,7 +95,7 @@ class TokenBucket:
     since: float
 
     def take(self, tokens: float, now: float) -> bool:
-        """Whether there were that many tokens; if so they are gone."""
+        """Take that many tokens; return False if there are fewer."""
         self.level = min(self.size, self.level + (now - self.since) * self.rate)
         self.since = now
         if self.level < tokens:
@@ -104,7 +104,7 @@ class TokenBucket:
         return True
 
 
-# Bucket size and refill a second, from "Request throttling for the Amazon EC2 API".
+# Bucket size and refill per second, from "Request throttling for the Amazon EC2 API".
 _REQUEST_LIMITS = {"RunInstances": (5, 2), "TerminateInstances": (100, 5), "CreateTags": (100, 10)}
 _FILTERED_READS = (100, 20)
 _OTHER_CALLS = (50, 5)
@@ -112,13 +112,13 @@ _VM_LIMITS = {"RunInstances": (1000, 2), "TerminateInstances": (1000, 20)}
 
 
 class Throttle:
-    """EC2's request and resource limits of one account in one region."""
+    """Request and resource limits of EC2, for one account in one region."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, TokenBucket] = {}
 
     def allows(self, action: str, params: Mapping[str, str], vms: int, now: float) -> bool:
-        """Whether EC2 would take this call now, that launches or ends `vms`."""
+        """Return whether EC2 accepts this call now, which launches or terminates `vms` VMs."""
         is_filtered = any(key.startswith(("Filter.", "MaxResults")) for key in params)
         limit = _FILTERED_READS if is_filtered and action.startswith("Describe") else _OTHER_CALLS
         if not self._take(action, *_REQUEST_LIMITS.get(action, limit), 1, now):

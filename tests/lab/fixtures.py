@@ -12,7 +12,7 @@ from lab.machines import Machines
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """An empty AWS account on loopback, which this process and its children use and no other."""
+    """Empty AWS account on loopback, for this process and its children only."""
     with serve(Cloud()) as cloud:
         set_env(cloud.env, monkeypatch)
         yield cloud
@@ -20,7 +20,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    """Such an account whose instances are machines; the test is on their network's outside."""
+    """AWS account whose instances are machines; the test runs outside of their network."""
     if reason := base.unavailable_reason():
         pytest.skip(reason)
     with Machines(tmp_path / "lab") as machines, machines.on_network():
@@ -29,7 +29,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
 
 
 def set_env(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process and its children use that account."""
+    """Make this process and its children use that account."""
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):

@@ -1,7 +1,7 @@
 """EC2, SSM, STS and S3 on a loopback port: moto, made as strict, slow and unreliable as AWS.
 
-In a test, `with serve(Cloud()) as cloud:`; for other processes, `python -m lab.honest`. The cloud
-is ruled by its methods, or by the same names over HTTP: `POST /_lab/fault {"action": …}` (`Remote`).
+In a test, use `with serve(Cloud()) as cloud:`; for other processes, run `python -m lab.honest`. The
+cloud is controlled by its methods, or by their names over HTTP: `POST /_lab/fault {"action": …}` (`Remote`).
 """
 
 import argparse
@@ -46,19 +46,19 @@ _ADDRESS = re.compile(rb"<(privateIpAddress|ipAddress|publicIp)>[0-9]+")
 
 @dataclass
 class Call:
-    """One call that reached the cloud."""
+    """Call that reached the cloud."""
 
     action: str
-    """`RunInstances`; other services' with theirs in front: `s3:PutObject`."""
+    """Name of the call, such as `RunInstances`, or `s3:PutObject` of another service."""
     params: Params
     outcome: str = "ok"
     """`ok`, AWS's error code, or `lost`."""
 
 
 class Cloud:
-    """One AWS account, as a WSGI app.
+    """AWS account, as a WSGI app.
 
-    moto keeps one account a process, so there is one live Cloud a process; a new one starts empty.
+    moto has one account per process, so a process has one live Cloud; a new one is empty.
     """
 
     methods: tuple[str, ...] = (
@@ -73,7 +73,7 @@ class Cloud:
         "reclaim",
         "power_off",
     )
-    """Those that other processes may call."""
+    """Methods that other processes may call."""
 
     def __init__(self, seed_: int = 0, **settings: Any) -> None:
         moto_settings.ENABLE_AMI_VALIDATION = True
@@ -85,12 +85,12 @@ class Cloud:
         self.calls: list[Call] = []
         self.url = ""
         self.lock = threading.RLock()
-        """Held around every use of moto: its conditional writes are no good among threads."""
+        """Lock around every use of moto: its conditional writes are not thread-safe."""
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of a process that uses this cloud and no other."""
+        """Return the environment of a process that uses only this cloud."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "lab",
@@ -108,7 +108,7 @@ class Cloud:
         self.faults.active.append(Fault(action, **fields))
 
     def clear(self) -> None:
-        """Take all faults away and forget the calls so far."""
+        """Remove all faults, and clear the record of calls."""
         self.faults.active.clear()
         self.calls.clear()
 
@@ -120,25 +120,25 @@ class Cloud:
             setattr(self.settings, name, value)
 
     def freeze(self) -> None:
-        """Stop the clock of limits and delays; `advance` moves it."""
+        """Stop the clock of limits and delays; only `advance` moves it."""
         self.clock.freeze()
 
     def advance(self, seconds: float) -> None:
-        """Move that clock."""
+        """Advance that clock."""
         self.clock.advance(seconds)
 
     def counts(self) -> dict[str, Any]:
-        """How many calls came: `all`, `mutating`, `actions`."""
+        """Return the number of calls: `all`, `mutating`, and by `actions`."""
         actions = Counter(call.action for call in list(self.calls))
         mutating = sum(n for action, n in actions.items() if is_mutating(action))
         return {"all": sum(actions.values()), "mutating": mutating, "actions": dict(actions)}
 
     def log(self) -> list[dict[str, Any]]:
-        """The calls in order, with their parameters and outcomes."""
+        """Return the calls in order, with their parameters and results."""
         return [asdict(call) for call in list(self.calls)]
 
     def instances(self, live: bool = True) -> list[dict[str, Any]]:
-        """What really exists, whatever Describe shows; `live`: and has not begun to end."""
+        """Return the VMs that really exist, whatever Describe shows; `live`: only those not being terminated."""
         with self.lock:
             return [
                 {
@@ -161,18 +161,18 @@ class Cloud:
             ]
 
     def reclaim(self, ids: list[str], notice: float = 120.0) -> None:
-        """Take spot VMs away, so many seconds after their metadata says so."""
+        """Reclaim spot VMs, so many seconds after the notice in their metadata."""
         with self.lock:
             self.ec2.reclaim_times |= dict.fromkeys(ids, self.clock() + notice)
 
     def power_off(self, ids: list[str]) -> None:
-        """Let VMs shut down by themselves; without machines, that is."""
+        """Make VMs shut down by themselves, in a cloud without machines."""
         with self.lock:
             for vm in [vm for vm in self.ec2.instances() if vm.id in ids]:
                 self.ec2.power_off(vm)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """WSGI."""
+        """Handle a WSGI request."""
         if environ["PATH_INFO"].startswith("/_lab/"):
             status, headers, body = self._control(environ)
         else:
@@ -263,13 +263,13 @@ class Cloud:
             if name not in self.methods:
                 raise TypeError(f"no method {name!r}; there are {', '.join(self.methods)}")
             result = getattr(self, name)(**json.loads(environ["wsgi.input"].read(length) or b"{}"))
-        except Exception as error:  # whatever it is, the test that asked has to see it
+        except Exception as error:  # the test that sent the request must see any error
             return 400, [("Content-Type", "text/plain")], repr(error).encode()
         return 200, [("Content-Type", "application/json")], json.dumps(result).encode()
 
 
 class Remote:
-    """The methods of a Cloud in another process: `Remote(url).fault("RunInstances", at=3)`."""
+    """Proxy for the methods of a Cloud in another process: `Remote(url).fault("RunInstances", at=3)`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -290,12 +290,12 @@ class Remote:
 
 class _Handler(MotoRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass  # the cloud has a log of its own
+        pass  # the cloud has its own log
 
 
 @contextmanager
 def serve(cloud: Cloud, host: str = "127.0.0.1", port: int = 0) -> Iterator[Cloud]:
-    """Answer on a port (0: a free one) from a thread of this process; `cloud.url` says where."""
+    """Serve on a port (0: any free port) from a thread of this process; `cloud.url` is the address."""
     with listen(cloud, host, port) as actual_port:
         cloud.url = f"http://{host}:{actual_port}"
         yield cloud
@@ -303,7 +303,7 @@ def serve(cloud: Cloud, host: str = "127.0.0.1", port: int = 0) -> Iterator[Clou
 
 @contextmanager
 def listen(app: Callable[..., Iterable[bytes]], host: str, port: int) -> Iterator[int]:
-    """Serve a WSGI app from a thread; the port that it got."""
+    """Serve a WSGI app from a thread; return its port."""
     server = make_server(host, port, app, threaded=True, request_handler=_Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -316,18 +316,18 @@ def listen(app: Callable[..., Iterable[bytes]], host: str, port: int) -> Iterato
 
 
 def is_mutating(action: str) -> bool:
-    """Whether AWS would call it a write."""
+    """Return whether the call changes something."""
     return not action.rpartition(":")[2].startswith(_READS)
 
 
 def drop_connection(environ: Environ) -> None:
-    """End the connection with no answer."""
+    """Drop the connection without a response."""
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("the lab lost this answer")
 
 
 def parse_call(environ: Environ, region: str) -> tuple[str, str, str, Params]:
-    """(service, region, action, parameters) of a call, from boto3's form or Libcloud's query."""
+    """Return (service, region, action, parameters) of a call, from boto3's form or Libcloud's query."""
     scope = re.search(
         r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", environ.get("HTTP_AUTHORIZATION", "")
     )
@@ -347,7 +347,7 @@ def parse_call(environ: Environ, region: str) -> tuple[str, str, str, Params]:
 
 
 def s3_action(environ: Environ, query: Params) -> str:
-    """Of the calls that a state store makes; others by their method."""
+    """Return the name of an S3 call that a state store makes; other calls have their method."""
     _, _, key = environ["PATH_INFO"].strip("/").partition("/")
     bucket_actions = {"GET": "ListObjects", "PUT": "CreateBucket", "HEAD": "HeadBucket"}
     object_actions = {
@@ -363,7 +363,7 @@ def s3_action(environ: Environ, query: Params) -> str:
 
 
 def format_error(service: str, refused: ApiError) -> Answer:
-    """An error in the words of that service's protocol."""
+    """Return an error in that service's protocol."""
     code, message = escape(refused.code), escape(refused.message)
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     if service == "ssm":
@@ -377,7 +377,7 @@ def format_error(service: str, refused: ApiError) -> Answer:
 
 
 def main() -> None:
-    """Serve until interrupted, and print the address as the first line."""
+    """Print the address, and serve until interrupted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
-"""The process that is the lab: EC2, and a real machine for every instance of it.
+"""Process of the lab: EC2, and a real machine for each instance.
 
-`machines.Machines` starts it in namespaces of its own, as their first process: when it ends, all of it
-ends. A reconcile loop looks at moto's instances and lets the machines follow, and the other way round.
+`machines.Machines` starts it in new namespaces, as their first process: when it exits, everything in
+them exits. A loop reconciles the machines with moto's instances, in both directions.
 """
 
 import json
@@ -23,13 +23,13 @@ from lab.seed import ACCOUNT
 from lab.stock import ENDED
 
 REBOOT = 133
-"""How systemd-nspawn ends when its machine reboots."""
+"""Exit code of systemd-nspawn when its machine reboots."""
 TICK = 0.05
 BootFault = Literal["never-boots", "full-disk", "no-network"]
 
 
 class Machine:
-    """One instance's machine: systemd on a disk of its own, in a network of its own."""
+    """Machine of one instance: systemd with its own disk and its own network."""
 
     def __init__(self, vm: Any, number: int, folder: Path, boot_fault: BootFault | None) -> None:
         self.id, self.boot_fault = vm.id, boot_fault
@@ -53,7 +53,7 @@ class Machine:
             self.port.disconnect(True)
 
     def boot(self) -> None:
-        """Switch it on."""
+        """Power the machine on."""
         if self.boot_fault == "never-boots":
             return
         groups = [folder / self.id for folder in find_cgroups(os.environ["LAB_CGROUP"])]
@@ -83,18 +83,18 @@ class Machine:
             )
 
     def exit_code(self) -> int | None:
-        """How it went off by itself; None while it is on, or never was."""
+        """Return how the machine powered off by itself; None if it is on, or never was."""
         return self._process.poll() if self._process else None
 
     @property
     def is_off(self) -> bool:
-        """Whether nothing runs it."""
+        """Return whether the machine is off."""
         return self._process is None
 
     def kill(self) -> None:
-        """Switch it off, as a hypervisor does."""
+        """Power the machine off, as a hypervisor does."""
         while self._process and self._process.poll() is None:
-            # Its own first process ends all of it; before there is one, nspawn has to go.
+            # Killing its first process kills all others; before it exists, kill nspawn.
             os.kill(self.find_leader() or self._process.pid, signal.SIGKILL)
             try:
                 self._process.wait(1)
@@ -103,14 +103,14 @@ class Machine:
         self._process = None
 
     def find_leader(self) -> int | None:
-        """The first process of the machine, once it has one."""
+        """Return the first process of the machine, once it has one."""
         assert self._process
         pid = self._process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(children[0]) if children else None
 
     def remove(self) -> None:
-        """Take away what it was made of."""
+        """Remove the machine's disk and network."""
         self.kill()
         self.port.close()
         for folder in (self.disk / "root", self.disk):
@@ -119,13 +119,13 @@ class Machine:
             remove_cgroup(group / self.id)
 
     def fill_disk(self) -> None:
-        """Leave no room on its disk."""
+        """Fill the machine's disk."""
         room = os.statvfs(self.disk)
         with (self.disk / "changed/filler").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
 
     def sh(self, command: str) -> dict[str, Any]:
-        """Run a shell command in it, as root."""
+        """Run a shell command in the machine, as root."""
         leader = self.find_leader() if self._process else None
         if leader is None:
             return {"code": -1, "out": "", "err": "it has not been started yet"}
@@ -137,7 +137,7 @@ class Machine:
 
 
 class Hypervisor(Cloud):
-    """A Cloud whose instances are machines."""
+    """Cloud whose instances are machines."""
 
     methods = (
         *Cloud.methods,
@@ -161,16 +161,16 @@ class Hypervisor(Cloud):
     def boot_fault(
         self, kind: BootFault, tags: dict[str, str] | None = None, index: int | None = None
     ) -> None:
-        """Decide how the next launched VM with these tags and this launch index goes wrong."""
+        """Set the fault of the next launched VM with these tags and this launch index."""
         self._boot_faults.append((kind, tags or {}, index))
 
     def disconnect(self, ids: list[str], cut: bool = True) -> None:
-        """Cut VMs off the network, or connect them again."""
+        """Disconnect VMs from the network, or connect them again."""
         for id_ in ids:
             self._machines[id_].port.disconnect(cut)
 
     def drop_packets(self, ids: list[str], percent: int) -> None:
-        """Let VMs lose that share of the packets they get."""
+        """Make VMs lose that share of the packets that they receive."""
         for id_ in ids:
             self._machines[id_].port.drop_packets(percent)
 
@@ -180,19 +180,19 @@ class Hypervisor(Cloud):
             self._machines[id_].fill_disk()
 
     def sh(self, id: str, command: str) -> dict[str, Any]:
-        """Run a shell command in a VM: its exit code, `out` and `err`."""
+        """Run a shell command in a VM; return its exit code, `out`, and `err`."""
         return self._machines[id].sh(command)
 
     def console(self, id: str) -> str:
-        """All that a VM's console has shown."""
+        """Return the console output of a VM."""
         return self.ec2.console(id).decode(errors="replace") if self.ec2.console else ""
 
     def machines(self) -> list[str]:
-        """The VMs that are there as machines."""
+        """Return the VMs that have machines."""
         return sorted(self._machines)
 
     def reconcile(self) -> None:
-        """Let machines follow their instances, and instances their machines."""
+        """Reconcile the machines with the instances, and the instances with the machines."""
         with self.lock:
             for region in list(ec2_backends[ACCOUNT]):
                 self.ec2.apply_due_changes(region)
@@ -241,7 +241,7 @@ class Hypervisor(Cloud):
 
 
 def find_cgroups(name: str) -> list[Path]:
-    """Where the cgroup `name` below this process' own is: in the hierarchies that systemd uses, v2's and v1's."""
+    """Return the folders of the cgroup `name` below this process's own, in systemd's hierarchies (v2 and v1)."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     found = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -256,26 +256,26 @@ def find_cgroups(name: str) -> list[Path]:
 
 
 def remove_cgroup(group: Path) -> None:
-    """Remove a cgroup and those in it that are empty."""
+    """Remove a cgroup, and the empty ones in it."""
     for folder in sorted(group.glob("**/"), reverse=True):
-        # A process that has just ended holds its cgroup for a moment: the lab's end sweeps again.
+        # A process that has just exited holds its cgroup for a moment: the lab removes it at exit.
         with suppress(OSError):
             folder.rmdir()
 
 
 def mount(kind: str, where: Path, *options: str) -> None:
-    """Mount a file system of that kind."""
+    """Mount a file system of that type."""
     network.run("mount", "-t", kind, *options, kind, str(where))
 
 
 def watch_stdin(stopped: threading.Event) -> None:
-    """The lab ends with the process that holds its stdin, however that ends."""
+    """Exit when stdin is closed: so the lab never outlives the process that started it."""
     sys.stdin.read()
     stopped.set()
 
 
 def main() -> None:
-    """Run until stdin ends; the first line on stdout says where the cloud is."""
+    """Run until stdin is closed; the first line on stdout is the cloud's address."""
     folder = Path(sys.argv[1])
     for place in (Path("/run/netns"), Path("/run/systemd"), folder / "disks"):
         place.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The lab for a test: `with Machines(tmp_path) as lab, lab.on_network():`, and boto3 or a command launches machines.
+"""Lab for a test: in `with Machines(tmp_path) as lab, lab.on_network():`, boto3 and commands launch machines.
 
-Inside, the calling thread, its children and the threads it starts are on the lab's network, where the
-cloud's API, and the machines' public addresses, are.
+Inside, the calling thread, its children, and its new threads are on the lab's network, which has the
+cloud's API and the machines' public addresses.
 """
 
 import ctypes
@@ -23,17 +23,17 @@ _NEW_NETWORK = 0x40000000
 
 
 class Machines:
-    """One cloud with real machines, from `with` to its end, after which nothing of it is left."""
+    """Cloud with real machines, within a `with` statement; afterwards nothing of it is left."""
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
-        """`folder` gets the machines' consoles; it must be new."""
+        """Prepare a lab; `folder`, for the machines' consoles, must be new."""
         self.folder, self._seed = folder, seed
         self.env: dict[str, str] = {}
-        """The environment of whoever uses this cloud."""
+        """Environment of processes that use this cloud."""
         self.cloud = Remote("")
-        """Rules it from inside: a Hypervisor's methods."""
+        """Control of the lab: a Hypervisor's methods."""
         self.cgroup = f"{_CGROUP}-{os.getpid()}-{id(self)}"
-        """The name of the cgroups that its machines are in."""
+        """Name of the cgroups of its machines."""
 
     def __enter__(self) -> "Machines":
         self.folder.mkdir(parents=True)
@@ -58,7 +58,7 @@ class Machines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Its first process, not unshare: unshare ends when all of it has.
+        # The lab's first process, not unshare: unshare exits last.
         if init := self.find_init():
             os.kill(init, signal.SIGKILL)
         self._process.communicate()
@@ -68,7 +68,7 @@ class Machines:
             raise RuntimeError(f"the lab broke down:\n{(self.folder / 'lab.log').read_text()}")
 
     def find_init(self) -> int | None:
-        """The first process of the lab, while it is there."""
+        """Return the first process of the lab, while it runs."""
         pid, children = self._process.pid, ""
         with suppress(OSError):
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
@@ -76,7 +76,7 @@ class Machines:
 
     @contextmanager
     def on_network(self, where: Literal["home", "vpc"] = "home") -> Iterator[None]:
-        """Be on the lab's network: at `home`, with the internet between, or in the `vpc` itself."""
+        """Run on the lab's network: at `home`, across the internet, or in the `vpc` itself."""
         namespace_path = f"root/run/netns/{where}" if where == "home" else "ns/net"
         libc = ctypes.CDLL(None, use_errno=True)
         previous = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -91,7 +91,7 @@ class Machines:
 
 
 def remove_stale_cgroups() -> None:
-    """Remove the empty cgroups of labs whose user was killed: all that such a lab can leave."""
+    """Remove the empty cgroups of labs whose process was killed: nothing else of a lab can remain."""
     for parent in find_cgroups("."):
         for group in parent.glob(f"{_CGROUP}-*"):
             if not Path("/proc", group.name.split("-")[2]).exists():

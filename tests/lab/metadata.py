@@ -1,4 +1,4 @@
-"""What a VM reads at 169.254.169.254, as EC2 documents it."""
+"""Instance metadata at 169.254.169.254, as EC2 documents it."""
 
 import base64
 import json
@@ -15,14 +15,14 @@ Tree = dict[str, Any]
 
 
 class Metadata:
-    """A WSGI app that knows a VM by the address that it asks from."""
+    """WSGI app that identifies a VM by the address of its request."""
 
     def __init__(self, ec2: EC2) -> None:
         self._ec2 = ec2
         self._tokens: set[str] = set()
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """WSGI."""
+        """Handle a WSGI request."""
         status, body = self._answer(environ)
         kind = "text/plain"
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
@@ -55,7 +55,7 @@ class Metadata:
         return "200 OK", entry if isinstance(entry, bytes) else str(entry).encode()
 
     def _is_authorized(self, environ: Environ, vm: Any) -> bool:
-        # cloud-init asks with a token only where the BIOS says EC2, and these machines have none.
+        # cloud-init uses a token only if the BIOS says EC2, and these machines have no BIOS.
         exempt = environ.get("HTTP_USER_AGENT", "").startswith(("Cloud-Init/", "python-requests/"))
         if exempt or vm.metadata_options.http_tokens != "required":
             return True
@@ -63,7 +63,7 @@ class Metadata:
 
 
 def metadata_tree(ec2: EC2, vm: Any) -> Tree:
-    """All of it, folders as dicts; None is not there."""
+    """Return all metadata, with folders as dicts; None if it does not exist."""
     network = vm.nics[0]
     tags = {tag["key"]: tag["value"] for tag in vm.get_tags()}
     shown = vm.metadata_options.instance_metadata_tags == "enabled"

@@ -1,6 +1,6 @@
-"""The lab's networks: a VPC with a router, an outside world called `home`, and security groups.
+"""Networks of the lab: a VPC with a router, an outside network called `home`, and security groups.
 
-Everything here happens in namespaces of the lab's own; it is called in its process only.
+Everything here is in the lab's own namespaces, and is called only in its process.
 """
 
 import subprocess
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 VPC = ip_network("172.31.0.0/16")
-"""moto's default VPC; all of its subnets are one bridge here."""
+"""Network of moto's default VPC; all of its subnets are one bridge here."""
 ROUTER = "172.31.0.1"
 HOME, INTERNET = "203.0.113.7", "203.0.113.1"
-"""Where clients are, and their way out: the cloud's API answers there."""
+"""Address of clients and of their gateway, which serves the cloud's API."""
 METADATA = "169.254.169.254"
 
 _ROUTER_RULES = f"""
@@ -37,14 +37,14 @@ table ip router {{
 
 
 def run(*command: str, text: str = "") -> None:
-    """Run a command that has to succeed."""
+    """Run a command; raise if it fails."""
     done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}\n{text}")
 
 
 def build() -> None:
-    """Router, bridge and home."""
+    """Create the router, the bridge, and `home`."""
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     run("ip", "netns", "add", "home")
     links = f"""
@@ -63,7 +63,7 @@ link set home up
 
 
 def configure_host(address: str, network: str, router: str, name: str) -> None:
-    """Give the namespace `name` its address and its way out."""
+    """Set the address and the route of the namespace `name`."""
     links = f"""
 link set lo up
 addr add {address}/{ip_network(network).prefixlen} dev eth0
@@ -74,7 +74,7 @@ route add default via {router}
 
 
 class Port:
-    """One VM's place in the VPC."""
+    """Network interface of one VM in the VPC."""
 
     def __init__(self, name: str, address: str, public: str | None, device: str) -> None:
         self.name, self.address, self.public, self.device = name, address, public, device
@@ -87,18 +87,18 @@ class Port:
             run("nft", "-f", "-", text=self._addresses("add"))
 
     def close(self) -> None:
-        """Take it away; its process has ended."""
+        """Remove the interface; the VM's process has exited."""
         run("ip", "link", "del", self.device)
         run("ip", "netns", "del", self.name)
         if self.public:
             run("nft", "-f", "-", text=self._addresses("delete"))
 
     def disconnect(self, is_cut: bool) -> None:
-        """Pull the cable, or put it back."""
+        """Disconnect or connect the interface."""
         run("ip", "link", "set", self.device, "down" if is_cut else "up")
 
     def drop_packets(self, percent: int) -> None:
-        """Lose that share of the packets that come in."""
+        """Drop that share of the incoming packets."""
         self._nft("table inet loss {}\ndelete table inet loss\n")
         if percent:
             hook = "type filter hook input priority -10;"
@@ -106,7 +106,7 @@ class Port:
             self._nft(f"table inet loss {{\n  chain in {{\n    {hook}\n    {rule}\n  }}\n}}\n")
 
     def set_firewall(self, rules: str) -> None:
-        """Let in what these security group rules let in, from now on."""
+        """Allow exactly what these security group rules allow."""
         if rules != self._rules:
             self._nft(f"table inet groups {{}}\ndelete table inet groups\n{rules}")
             self._rules = rules
@@ -121,7 +121,7 @@ class Port:
 
 
 def firewall_rules(vm: Any, alive: Iterable[Any]) -> str:
-    """What the security groups of `vm` (moto's) let in, in nft's words."""
+    """Return nft rules for the security groups of moto's `vm`."""
     members: dict[str, list[str]] = {}
     for other in alive:
         for group in other.security_groups:

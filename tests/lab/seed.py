@@ -1,4 +1,4 @@
-"""What an AWS account finds there already: public images, their names in SSM, spot prices."""
+"""Initial contents of an AWS account: public images, their names in SSM, and spot prices."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ssm.models import Parameter, ssm_backends
 
 ACCOUNT = "123456789012"
-"""moto's own."""
+"""moto's own account."""
 DEBIAN = "136693071363"
-"""The account that publishes Debian's images."""
+"""Account that publishes Debian's images."""
 _AMAZON = "898082745236"
 _MADE = datetime(2025, 5, 19, tzinfo=UTC)
 
@@ -35,12 +35,12 @@ _IMAGES = {
     for arch in ("x86_64", "arm64")
 }
 OWN_IMAGE = "/lab/image-with-dask"
-"""The SSM name of the account's own image, which brings Dask: with machines it is true of all."""
+"""SSM name of the account's own image, which has Dask; with machines, every image has it."""
 _IMAGES[OWN_IMAGE] = (ACCOUNT, "lab-with-dask", "x86_64")
 
 
 def create_images(region: str) -> None:
-    """Put the images and their SSM names into moto's `region`, once."""
+    """Add the images and their SSM names to moto's `region`, once."""
     ec2 = ec2_backends[ACCOUNT][region]
     parameter: Callable[..., Any] = Parameter
     ssm = ssm_backends[ACCOUNT][region]
@@ -81,7 +81,7 @@ def create_images(region: str) -> None:
 
 
 def spot_price(size: str, zone: str) -> float:
-    """A plausible price, USD an hour: by vCPU, memory and GPU, a little different in each zone."""
+    """Return a plausible price in USD per hour: by vCPU, memory, and GPU, different in each zone."""
     info = INSTANCE_TYPES[size]
     price = (
         0.011 * info["VCpuInfo"]["DefaultVCpus"] + 0.0011 * info["MemoryInfo"]["SizeInMiB"] / 1024
@@ -91,5 +91,5 @@ def spot_price(size: str, zone: str) -> float:
 
 
 def timestamp() -> str:
-    """As EC2 writes it."""
+    """Return the price in EC2's format."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

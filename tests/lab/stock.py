@@ -1,4 +1,4 @@
-"""How many VMs EC2 lets start: what it offers where, the account's quota, what is in stock."""
+"""Number of VMs that EC2 can launch: offers by zone, the account's quota, and capacity."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,38 +14,38 @@ ENDED = ("shutting-down", "terminated")
 
 @dataclass
 class Settings:
-    """What this cloud is like; patterns match as file names do."""
+    """Settings of the cloud; patterns match as in file names."""
 
     region: str = "eu-west-1"
-    """Of calls that name none."""
+    """Region of calls without one."""
     capacity: dict[str, int] = field(default_factory=dict)
-    """`size/zone/market` -> how many such VMs there can be at once; `spot` or `on-demand`."""
+    """Most VMs at a time for `size/zone/market`; the market is `spot` or `on-demand`."""
     vcpus: dict[str, int] = field(default_factory=dict)
-    """`family/market` -> the vCPU quota; the family is the size's first letters (`m`)."""
+    """vCPU quota for `family/market`; the family is the size's first letters (`m`)."""
     unsupported: list[str] = field(default_factory=list)
-    """`size/zone` that EC2 does not have, beyond those that it really lacks."""
+    """`size/zone` that are not offered, in addition to those that EC2 really lacks."""
     hidden_calls: int = 0
-    """DescribeInstances calls that do not see a new VM yet."""
+    """Number of DescribeInstances calls that do not show a new VM yet."""
     hidden_seconds: float = 0.0
     pending_calls: int = 0
     pending_seconds: float = 0.0
     ending_calls: int = 0
-    """DescribeInstances calls that see an ended VM as shutting-down."""
+    """Number of DescribeInstances calls that show a terminated VM as shutting-down."""
     ending_seconds: float = 0.0
     gaps: bool = True
-    """Whether a partial launch leaves holes in the AmiLaunchIndexes."""
+    """Whether a partial launch leaves gaps in the AmiLaunchIndexes."""
     throttle: bool = False
-    """Whether EC2's request and resource limits hold."""
+    """Whether EC2's request and resource limits are enforced."""
     machines: bool = False
-    """Whether a machine is behind each address; otherwise addresses are loopback's, where nobody listens."""
+    """Whether each address has a machine; otherwise addresses are loopback ones without a server."""
     address: str = "203.0.113.7"
-    """What the address service answers; empty: where the question came from."""
+    """Response of the address service; empty: the address of the request."""
 
 
 def count_available(
     settings: Settings, vms: list[Any], region: str, zone: str, params: Params
 ) -> int:
-    """How many may start, as EC2 counts: offered here, within the quota, in stock."""
+    """Return how many VMs can be launched: offered here, within the quota, and with capacity."""
     size, min_count = params.get("InstanceType", "m1.small"), int(params["MinCount"])
     market = params.get("InstanceMarketOptions.MarketType", "on-demand")
     family = re.sub(r"[^a-z].*", "", size)
@@ -78,7 +78,7 @@ def count_available(
 
 
 def quota_error(market: str, quota: int) -> ApiError:
-    """What EC2 says then."""
+    """Return EC2's error."""
     if market == "spot":
         return ApiError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
     text = f"You have requested more vCPU capacity than your current vCPU limit of {quota} allows "
@@ -86,21 +86,21 @@ def quota_error(market: str, quota: int) -> ApiError:
 
 
 def zones_of(region: str, size: str) -> set[str]:
-    """Where EC2 offers that size."""
+    """Return the zones that offer that size."""
     offers = INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, [])
     return {offer["Location"] for offer in offers if offer["InstanceType"] == size}
 
 
 def vcpus(size: str) -> int:
-    """Of one VM of that size."""
+    """Return the number of vCPUs of that size."""
     return int(INSTANCE_TYPES[size]["VCpuInfo"]["DefaultVCpus"])
 
 
 def quota_key(vm: Any) -> str:
-    """`family/market` of a VM."""
+    """Return the `family/market` of a VM."""
     return f"{re.sub(r'[^a-z].*', '', vm.instance_type)}/{vm.lifecycle or 'on-demand'}"
 
 
 def capacity_key(vm: Any) -> str:
-    """`size/zone/market` of a VM."""
+    """Return the `size/zone/market` of a VM."""
     return f"{vm.instance_type}/{vm.placement.zone}/{vm.lifecycle or 'on-demand'}"

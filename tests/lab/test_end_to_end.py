@@ -1,7 +1,7 @@
-"""One cluster that lives through scaling, faults and killed commands, on the lab's real machines.
+"""Life of one cluster through scaling, faults, and killed commands, on the lab's real machines.
 
-What needs a lab of its own is in tests/ec2/test_machines.py: ends by `ttl`, `idle_timeout` and lost
-schedulers, the install by uv, nodes that can't start.
+Tests that need their own lab are in tests/ec2/test_machines.py: termination by `ttl`, `idle_timeout`,
+and lost schedulers, installation by uv, and nodes that cannot start.
 """
 
 import os
@@ -22,7 +22,7 @@ from lab import base
 from lab.fixtures import set_env
 from lab.machines import Machines, find_cgroups
 
-# Debian's Python differs from the tests' in the last digit.
+# Debian's Python has another micro version than the tests' Python.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.lab,
@@ -49,7 +49,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def shared_project(lab: Machines) -> Iterator[LabProject]:
-    """The cluster that most tests share; each leaves it able to be mended by an apply."""
+    """Cluster that most tests share; each leaves it so that an apply can fix it."""
     project = LabProject(lab.folder.parent, lab)
     project.write((project.folder / "planapply.toml").read_text() + BURST)
     project.apply()
@@ -59,7 +59,7 @@ def shared_project(lab: Machines) -> Iterator[LabProject]:
 
 @pytest.fixture
 def project(shared_project: LabProject) -> LabProject:
-    """The shared cluster with the nodes of its spec, all of them joined."""
+    """Shared cluster with the nodes of its spec, all of them joined."""
     shared_project.restore(NODES)
     with shared_project.client() as client:
         wait_until(lambda: joined(client) == NODES - {"scheduler"}, "all workers")
@@ -67,12 +67,12 @@ def project(shared_project: LabProject) -> LabProject:
 
 
 class Work:
-    """Results that the named workers alone have, and how often each was computed."""
+    """Results that only the named workers have, and how often each was computed."""
 
     def __init__(self, client: Any, workers: Sequence[str]) -> None:
         topic = "-".join(workers)
 
-        def roll(task: int) -> float:  # inside, so that it is pickled whole
+        def roll(task: int) -> float:  # a local function, so that all of it is pickled
             import random
 
             from distributed import get_worker
@@ -94,7 +94,7 @@ class Work:
         return sorted(task for _, task in self.client.get_events(self.topic))
 
     def check(self) -> None:
-        """They are still there, and none was computed again."""
+        """Check that the results still exist, and none was computed again."""
         assert self.results() == self.values
         assert self.runs() == list(range(len(self.futures)))
 
@@ -120,7 +120,7 @@ def test_elastic_group_scales_without_losing_results(project: LabProject) -> Non
 
 
 def burst(client: Any, count: int) -> list[str] | None:
-    """The joined nodes of that group, if there are so many."""
+    """Return the joined nodes of that group, if there are so many."""
     workers = sorted(name for name in joined(client) if name.startswith("burst"))
     return workers if len(workers) == count else None
 
@@ -133,7 +133,7 @@ def test_results_of_a_reclaimed_spot_vm_are_moved_in_time(project: LabProject) -
         wait_until(lambda: vm not in project.cloud.machines(), "its end")
         work.check()
     (reason,) = [v["reason"] for v in project.cloud.instances(live=False) if v["id"] == vm]
-    assert reason == "Client.InstanceInitiatedShutdown"  # before EC2 took it
+    assert reason == "Client.InstanceInitiatedShutdown"  # before EC2 reclaimed it
     assert "EC2 takes this spot VM back" in project.cloud.console(id=vm)
 
 
@@ -154,7 +154,7 @@ def test_temporary_partition_loses_nothing(project: LabProject) -> None:
         wait_until(lambda: client.get_events("slow"), "the task's beginning")
         project.cloud.disconnect(ids=[vms["cpu-0"]])
         assert project.cloud.sh(id=vms["cpu-0"], command="touch /run/go")["code"] == 0
-        time.sleep(5)  # the partition, in which it ends
+        time.sleep(5)  # the partition, during which it terminates
         assert not future.done()
         project.cloud.disconnect(ids=[vms["cpu-0"]], cut=False)
         assert future.result(60) == "done"
@@ -186,7 +186,7 @@ def test_machine_that_never_boots_is_reported_and_replaced(project: LabProject) 
 
 
 def test_killed_apply_leaves_no_orphan(project: LabProject) -> None:
-    """It dies once its request has reached EC2, with or without the answer."""
+    """Apply is killed once its request has reached EC2, with or without the response."""
     before = launches(project)
     more = ("--auto-approve", "--set", "workers.cpu.count=3", "--set", "workers.spot.count=3")
     with subprocess.Popen(
@@ -252,7 +252,7 @@ def mounts(lab: Machines, ids: set[str]) -> set[str]:
 
 
 def processes(lab: Machines, ids: set[str]) -> set[str]:
-    """Those of which any process is in the VM's cgroup, or runs it."""
+    """Return the VMs with a process in their cgroup, or with a running supervisor."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""Each way in which the lab's EC2 is as strict as AWS, by boto3 alone."""
+"""Strictness of the lab's EC2, compared with AWS's, through boto3."""
 
 import base64
 import os

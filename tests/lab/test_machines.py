@@ -1,4 +1,4 @@
-"""The lab's instances are real machines, by boto3 and Dask alone."""
+"""Real machines of the lab's instances, through boto3 and Dask."""
 
 import json
 import os
@@ -30,7 +30,7 @@ exec /opt/planapply/bin/dask spec {scheduler} --spec '{{"w": {{"cls": "distribut
 
 
 class Account:
-    """boto3 with what every launch of these tests shares."""
+    """boto3 client with the parameters of every launch in these tests."""
 
     def __init__(self) -> None:
         self.ec2 = client("ec2")
@@ -65,7 +65,7 @@ def account(lab: Machines) -> Account:
 
 
 def wait_until(happens: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
-    """Wait for it; the limit only ends a broken test."""
+    """Wait until the condition is true; the time limit only stops a broken test."""
     end = time.monotonic() + seconds
     while not (got := happens()):
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
@@ -98,7 +98,7 @@ def live(lab: Machines) -> list[str]:
     return [vm["id"] for vm in lab.cloud.instances()]
 
 
-# Debian's Python differs from the tests' in the last digit.
+# Debian's Python has another micro version than the tests' Python.
 @pytest.mark.filterwarnings("ignore:Mismatched versions")
 def test_dask_runs_across_machines_and_survives_their_loss(lab: Machines, account: Account) -> None:
     import distributed
@@ -259,7 +259,7 @@ def test_boot_faults(lab: Machines, account: Account) -> None:
 
 
 def descendants(pid: int) -> set[int]:
-    """The processes below one."""
+    """Return the descendants of a process."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
@@ -268,7 +268,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def namespaces(kinds: tuple[str, ...] = ("net", "mnt", "pid")) -> dict[int, set[str]]:
-    """Process -> the namespaces that it is in."""
+    """Return the namespaces of each process."""
     found: dict[int, set[str]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

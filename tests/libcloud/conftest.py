@@ -1,4 +1,4 @@
-"""Commands in a folder of one's own, and clouds of which each test has the whole."""
+"""Fixtures: commands in an empty folder, and clouds that each test has for itself."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, empty, as is the home; the environment is nobody's."""
+    """Empty current and home folders, and an environment without credentials."""
     for name in [n for n in os.environ if n.startswith(("DASK_", "PLANAPPLY_", "XDG_", "OS_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run one command in this process."""
+    """Function that runs one command in this process."""
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
@@ -46,7 +46,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartStub]:
-    """Every host is this machine: see `httpstub`."""
+    """Cloud that serves every host from this machine: see `httpstub`."""
     monkeypatch.setenv("CLOUD_KEY", "the-key")
     monkeypatch.setenv("CLOUD_SECRET", "the-secret")
     with ExitStack() as stack:
@@ -55,7 +55,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartStub]:
 
 @pytest.fixture(scope="session")
 def shared_nova() -> Iterator[Callable[[], Cloud]]:
-    """Started for the first test that wants it; its server, empty, for each."""
+    """Nova, started for the first test that needs it; empty for each test."""
     running: list[Cloud] = []
     contexts = []
 
@@ -74,7 +74,7 @@ def shared_nova() -> Iterator[Callable[[], Cloud]]:
 def nova(
     shared_nova: Callable[[], Cloud], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cloud]:
-    """Empty, with its quota of 10, and quick to show what it has."""
+    """OpenStack without servers, with its quota of 10, and without delays."""
     cloud = shared_nova()
     assert cloud.wait_until_idle() == []
     cloud.clear()
@@ -91,6 +91,6 @@ def nova(
 
 @pytest.fixture
 def environment(folder: Path, nova: Cloud) -> dict[str, str]:
-    """For commands in a process of their own."""
+    """Environment for commands in their own process."""
     paths = [str(TESTS), *(path for path in sys.path if path)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,4 +1,4 @@
-"""Drivers that are in no table, that are not there at all, or that are Libcloud's own for tests."""
+"""Other drivers: without an entry in the table, unknown to Libcloud, or Libcloud's own for tests."""
 
 import re
 from pathlib import Path
@@ -79,7 +79,7 @@ Warning: on acme, a VM that switches itself off is paid for like one that runs
 
 
 def test_bare_exception_leaves_an_open_intent(run: Run) -> None:
-    # The driver speaks no HTTP that could be watched: nothing is known of a create that failed.
+    # The driver sends no HTTP that could be recorded: the result of a failed create is unknown.
     spec("count = 2", "count = 0")
     AcmeDriver.failures.append(Exception("the rack is on fire"))
     provider = libcloud_provider({"driver": "acme", "key": "env:ACME_KEY"})
@@ -305,7 +305,7 @@ Error: cpu-[0..1] was not launched: there is no scheduler
 
 
 def test_libcloud_dummy_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its nodes are those of one object, so that a process has to do.
+    # Its nodes exist in one object only, so the test runs in one process.
     provider = libcloud_provider({"driver": "dummy", "key": "0"}, consistency_delay=0.0)
     worker = NodeConfig(group="cpu", cls="distributed.Nanny", size=("Small",), image="1")
     account = Account(Subject(connect=lambda: provider, worker=worker))

@@ -1,4 +1,4 @@
-"""The tables in the pages are those that the code gives."""
+"""Docs: the tables in the pages are what the code prints."""
 
 from pathlib import Path
 

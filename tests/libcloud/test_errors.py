@@ -1,5 +1,5 @@
-"""What a cloud's failures mean, by what was on the wire: DigitalOcean's driver, as one that raises
-bare exceptions for most of them."""
+"""Kinds of a cloud's errors, by the recorded exchanges: tested with DigitalOcean's driver, which raises
+bare exceptions for most errors."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -127,7 +127,7 @@ Is this machine online, and the address right (`options` under [provider])?\
 def test_unreachable_cloud_is_reported_at_once(
     monkeypatch: pytest.MonkeyPatch, driver: str
 ) -> None:
-    """Although its identity could be told without it; once it has answered, it is waited for."""
+    """The identity needs no request; once the cloud has responded to one, calls are retried."""
     monkeypatch.setenv("CLOUD_KEY", "the-key")
     here = {"host": "127.0.0.1", "port": 9, "secure": False}
     options = {
@@ -149,7 +149,7 @@ def test_unreachable_cloud_is_reported_at_once(
 
 
 class Empty(BaseHTTPRequestHandler):
-    """A cloud without VMs."""
+    """Cloud without VMs."""
 
     def do_GET(self) -> None:
         body = b'{"data": [], "page": 1, "pages": 1, "results": 0}'
@@ -195,7 +195,7 @@ There are 1gb, 512mb.\
 
 
 def test_name_is_looked_up_before_the_create_is_retried(ocean: StubServer) -> None:
-    """Throttled means that nothing was done; a cloud that says so may have done it all the same."""
+    """Throttled means that nothing was done, but a cloud that reports it may have created the VM."""
     ocean.on("POST", "/v2/droplets", told(429, "API Rate limit exceeded."))
     one = account()
     request = one.request("cpu-0")

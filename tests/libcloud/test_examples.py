@@ -1,4 +1,4 @@
-"""Every starter and every example for Libcloud: valid, and planned against what the cloud lists."""
+"""Starters and examples for Libcloud: each is valid, and can be planned with the cloud's lists."""
 
 import copy
 import re
@@ -20,7 +20,7 @@ NAMES = ["openstack", "gce", "digitalocean", "azure", "linode", "vultr"]
 
 @pytest.fixture
 def credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every variable that a spec names."""
+    """Value of every variable that a spec names."""
     for path in EXAMPLES.glob("*.toml"):
         for name in re.findall(r'"env:(\w+)"', path.read_text()):
             monkeypatch.setenv(name, f"the-{name.lower()}")
@@ -63,7 +63,7 @@ def test_example_is_valid(run: Run, name: str) -> None:
 
 
 def has(stub: StubServer, file: str, where: str, **values: list[Any]) -> Any:
-    """A list of Libcloud's files, with entries of these values."""
+    """Return a list in Libcloud's files, with entries that have these values."""
     document = stub.file(file)
     entries = document[where]
     count = max(map(len, values.values()))

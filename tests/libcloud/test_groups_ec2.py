@@ -1,4 +1,4 @@
-"""VMs that run, and the security group that is made for their cluster: the lab's EC2."""
+"""Security group of a cluster with running VMs, on the lab's EC2."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_running_vms_join_and_leave_the_group(tmp_path: Path) -> None:
         with pytest.raises(ProviderError):
             account.provider.cleanup(account.state.resources[name])
         assert groups() == ["default"]
-        # Somebody else's VM in it is named.
+        # A VM that planapply did not create is named.
         group = account.state.resources[name].id or ""
         ec2 = boto3.client("ec2")
         image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]

@@ -1,4 +1,4 @@
-"""Whoever is killed, whenever: no VM is lost, none is there twice."""
+"""Killed commands: at whatever moment, no VM is lost, and none exists twice."""
 
 import subprocess
 from collections import Counter
@@ -49,7 +49,7 @@ def test_kill_while_servers_are_destroyed(
 def _killed_at(
     cloud: Cloud, environment: dict[str, str], point: tuple[str, str, int], *command: str
 ) -> None:
-    """Run a command and kill it when Nova has got that many such calls."""
+    """Run a command, and kill it when Nova has received that many such calls."""
     method, path, count = point
     cloud.clear()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -1,4 +1,4 @@
-"""Tags and names, there and back."""
+"""Tags and names: conversion to a cloud's form and back."""
 
 import gzip
 import subprocess

@@ -1,4 +1,4 @@
-"""A cluster's life on OpenStack: Nova itself, through Libcloud's driver."""
+"""Life of a cluster on OpenStack: Nova itself, through Libcloud's driver."""
 
 import base64
 import gzip
@@ -25,12 +25,12 @@ def spec(cloud: Cloud, workers: int, more: str = "", **provider: str) -> None:
 
 
 def names(cloud: Cloud) -> list[str]:
-    """The nodes that there are VMs of."""
+    """Return the nodes that have VMs."""
     return sorted(server["metadata"]["planapply:names"] for server in cloud.wait_until_idle())
 
 
 def fixed(text: str, cloud: Cloud) -> str:
-    """Without what is another one each time."""
+    """Return the text without the parts that differ in each run."""
     text = text.replace(cloud.url, "http://CLOUD").replace(cloud.url.split(":")[-1], "PORT")
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "UUID", text)
     return re.sub(r"[0-9a-f]{20}", "TOKEN", text)
@@ -90,11 +90,11 @@ def test_every_vm_gets_its_own_name(nova: Cloud, run: Run) -> None:
     assert sorted(scripts) == ["cpu-0", "cpu-1", "scheduler"]
     for name, script in scripts.items():
         assert f"\nname={name}\n" in script.decode()
-        assert b"PRIVATE KEY" in script  # security = "tls" is every cloud's default
+        assert b"PRIVATE KEY" in script  # security = "tls" is the default of every cloud
 
 
 def sent(cloud: Cloud) -> dict[str, str]:
-    """The user data of each node, as Nova was asked."""
+    """Return the user data of each node in the requests to Nova."""
     bodies = [json.loads(body)["server"] for body in cloud.bodies("POST", "/servers")]
     return {body["metadata"]["planapply:names"]: body["user_data"] for body in bodies}
 
@@ -104,7 +104,7 @@ def test_list_calls_do_not_grow_with_the_node_count(nova: Cloud, run: Run) -> No
     calls = []
     for workers in (2, 12):
         spec(nova, workers)
-        # For its address it looks as often as Nova takes to give it one: that is not counted.
+        # The calls while the scheduler has no address yet depend on Nova's speed, and are not counted.
         assert run(*APPLY, "--target", "scheduler").code == 0
         nova.clear()
         assert run(*APPLY).code == 0
@@ -123,7 +123,7 @@ def test_lost_response_is_resolved_by_listing(nova: Cloud, run: Run, lost: str) 
 
 
 def test_accepted_create_is_never_treated_as_refused(nova: Cloud, run: Run) -> None:
-    # The driver looks at each new server: a failure of that look says nothing of the server.
+    # The driver reads each new server: if that fails, the server may exist nevertheless.
     spec(nova, 1)
     assert run(*APPLY, "--target", "scheduler").code == 0
     nova.fault_any("GET", "/compute/v2.1/servers/", status=404, message="not here yet")
@@ -147,7 +147,7 @@ used 10 of 10 instances
 
 
 def test_server_in_error_state_is_replaced(nova: Cloud, run: Run) -> None:
-    # Nova counts what is built: it accepts too many at a time, and lets the last ones fail.
+    # Nova counts servers that are built: it accepts too many at a time, and the last ones fail.
     nova.quota(3, counts="late")
     spec(nova, 3)
     assert run(*APPLY).code == 0

@@ -1,6 +1,6 @@
-"""What the real drivers put on the wire, held against each cloud's public API reference.
+"""Requests of the real drivers, compared with each cloud's public API reference.
 
-Every cloud here keeps what it was sent, so that a VM can be found again by it.
+Every cloud here stores what it receives, so that a VM can be found again.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from inline_snapshot import snapshot
 
 from planapply.provider import Price
 
-END = {"links": {"next": "", "prev": ""}}  # of a list on one page
+END = {"links": {"next": "", "prev": ""}}  # for a list on one page
 
 
 def test_digitalocean(cloud: StartStub) -> None:
@@ -97,7 +97,7 @@ def test_linode(cloud: StartStub) -> None:
     )
     [request] = stub.write_requests()
     password = request.body.pop("root_pass")
-    assert len(password) > 30  # of nobody's, and nowhere kept
+    assert len(password) > 30  # random, and not stored
     assert password not in repr(vm)
     assert format_request(request) == snapshot("""\
 POST https://api.linode.com/v4/linode/instances

@@ -1,4 +1,4 @@
-"""What Libcloud sends to Azure, held against the REST reference of its virtual machines."""
+"""Requests of Libcloud to Azure, compared with the REST reference of its virtual machines."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Azure:
-    """A resource group that keeps what it was sent."""
+    """Resource group that stores what it receives."""
 
     def __init__(self, stub: StubServer) -> None:
         self.stub = stub

@@ -1,4 +1,4 @@
-"""What Libcloud sends to Google, held against the reference of the Compute Engine API, v1."""
+"""Requests of Libcloud to Google, compared with the reference of the Compute Engine API, v1."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Google:
-    """A project that keeps instances and firewall rules as it was sent them."""
+    """Project that stores instances and firewall rules as it receives them."""
 
     def __init__(self, stub: StubServer) -> None:
         self.stub = stub
@@ -275,7 +275,7 @@ POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewall
 
 
 def test_zone_without_capacity(google: Google) -> None:
-    """An operation that has ended so: nothing came of a request that was accepted."""
+    """The operation failed: the request was accepted, but had no effect."""
     google.operation = {
         "status": "DONE",
         "error": {

@@ -1,4 +1,4 @@
-"""What is wrong with `[provider]`, known before any cloud is asked."""
+"""Errors in `[provider]`, found without a call to any cloud."""
 
 import re
 from pathlib import Path

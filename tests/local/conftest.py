@@ -1,4 +1,4 @@
-"""A cluster of its own on this machine for each test; none of its processes survives it."""
+"""Fixtures: a separate cluster on this machine for each test; no process outlives the test."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,13 +22,13 @@ def account(tmp_path: Path) -> Iterator[Account]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the account's VMs have their folders."""
+    """Folder of the account's VMs."""
     return tmp_path / "local"
 
 
 @pytest.fixture
 def script_request(account: Account) -> Callable[..., LaunchRequest]:
-    """A request whose nodes run Python code instead of Dask."""
+    """Function that makes a request whose nodes run Python code instead of Dask."""
 
     def make(*codes: str, **changes: object) -> LaunchRequest:
         names = [f"cpu-{place}" for place in range(len(codes))]
@@ -41,7 +41,7 @@ def script_request(account: Account) -> Callable[..., LaunchRequest]:
 
 @pytest.fixture
 def run(account: Account, script_request: Callable[..., LaunchRequest]) -> Callable[..., VM]:
-    """Launch one node with some Python code."""
+    """Function that launches one node with Python code."""
 
     def launch(code: str, **changes: object) -> VM:
         (vm,) = account.provider.launch(script_request(code, **changes)).vms

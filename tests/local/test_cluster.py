@@ -1,4 +1,4 @@
-"""Real clusters from the bare provider: what nodes are told is enough for them to come together."""
+"""Real clusters, launched by the provider alone: nodes find each other by their boot instructions."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from planapply.provider import LaunchResult
 pytestmark = pytest.mark.slow
 
 PATIENCE = 300
-"""Seconds, for what takes two: a scheduler and some nannies start side by side, on a busy machine too."""
+"""Time limit in seconds; a scheduler and some nannies start in two, or more on a busy machine."""
 
 
 def scheduler(account: Account, **changes: object) -> VM:
@@ -47,7 +47,7 @@ def test_cluster_computes_and_workers_exit_with_the_scheduler(account: Account) 
     account.wait_until(lambda: account.find() == [])
     for worker in (single, double):
         log = account.provider.console(worker.id, 1)  # type: ignore[attr-defined]
-        assert log == "planapply: the Dask process ended: exit code 0\n"
+        assert log == "planapply: the Dask process exited: exit code 0\n"
     account.provider.terminate([single.id, double.id])
 
 

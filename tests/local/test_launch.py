@@ -1,4 +1,4 @@
-"""Launching: exactly once, whoever asks and whoever is killed."""
+"""Launch: each VM is started exactly once, also with concurrent or killed processes."""
 
 import json
 import os
@@ -39,7 +39,7 @@ provider.launch(LaunchRequest(**request, config=config, choice=Choice(), boots=b
 
 
 def _launcher(request: LaunchRequest, folder: Path) -> subprocess.Popen[str]:
-    """Another planapply, which is about to make this request."""
+    """Start another process that sends this request."""
     document = {
         "token": request.token,
         "names": request.names,
@@ -60,8 +60,8 @@ def _launcher(request: LaunchRequest, folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def _keepers(request: LaunchRequest) -> Counter[str]:
-    """How many keepers each VM of the batch has; for an instant its child is still its copy."""
+def _count_supervisors(request: LaunchRequest) -> Counter[str]:
+    """Count the supervisors of each VM; for a moment, a new child is a copy of its supervisor."""
     return Counter(
         id
         for id, members in find_processes().items()
@@ -84,21 +84,23 @@ def test_killed_launch_is_completed(
     assert [vm.name for vm in result.vms] == [*NAMES]
     assert result.shortfall is None
     assert account.find() == sorted(result.vms, key=lambda vm: (vm.launched_at or 0.0, vm.id))
-    account.wait_until(lambda: _keepers(request) == Counter({vm.id: 1 for vm in result.vms}))
+    account.wait_until(
+        lambda: _count_supervisors(request) == Counter({vm.id: 1 for vm in result.vms})
+    )
 
 
 def test_concurrent_launches_with_one_token(
     account: Account, folder: Path, script_request: Callable[..., LaunchRequest]
 ) -> None:
     request = script_request(*["import time; time.sleep(1000)"] * len(NAMES))
-    with ExitStack() as stack:  # waits for them whatever happens: none may launch after the test
+    with ExitStack() as stack:  # wait for them in any case: none may launch after the test
         launchers = [stack.enter_context(_launcher(request, folder)) for _ in range(3)]
         assert [launcher.stdout and launcher.stdout.read() for launcher in launchers] == (
             ["asking\n"] * 3
         )
     assert [launcher.returncode for launcher in launchers] == [0, 0, 0]
     assert {vm.name for vm in account.find()} == {*NAMES}
-    account.wait_until(lambda: set(_keepers(request).values()) == {1})
+    account.wait_until(lambda: set(_count_supervisors(request).values()) == {1})
 
 
 def test_terminated_vm_is_not_started_again(

@@ -1,4 +1,4 @@
-"""The life of one VM: its processes, its folder, its end."""
+"""Life of one VM: its processes, its folder, and its termination."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from planapply.model.node import VM, Environment
 Run = Callable[..., VM]
 SLEEP = "import time; print('up', flush=True); time.sleep(1000)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
-# A child in a session of its own, as a task may start one.
+# Code that starts a child in its own session, as a task may do.
 PARENT = (
     "import subprocess, sys; "
     "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], "
@@ -50,7 +50,7 @@ def test_console_of_a_crashed_vm_is_kept_until_terminate(
     account.wait_until(lambda: account.find() == [])
     assert account.provider.console(vm.id, 2).splitlines() == [  # type: ignore[attr-defined]
         "no such class",
-        "planapply: the Dask process ended: exit code 1",
+        "planapply: the Dask process exited: exit code 1",
     ]
     assert (folder / vm.id).exists()
     account.provider.terminate([vm.id])
@@ -86,7 +86,7 @@ def test_vm_that_ignores_sigterm_is_killed_after_a_grace_period(account: Account
     vm = run(DEAF)
     _up(account, vm)
     supervisor = _supervisor(vm)
-    supervisor.suspend()  # the grace does not begin before we have looked
+    supervisor.suspend()  # the grace period begins only after the check
     account.provider.terminate([vm.id])
     assert [vm.status for vm in account.find()] == ["stopping"]
     supervisor.resume()

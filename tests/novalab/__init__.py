@@ -1,1 +1,1 @@
-"""OpenStack on this machine: Nova's own API, scheduler, conductor and compute in one process."""
+"""OpenStack on this machine: Nova's own API, scheduler, conductor, and compute in one process."""

@@ -1,4 +1,4 @@
-"""One OpenStack for a test: `with serve() as cloud:`."""
+"""OpenStack cloud for a test: `with serve() as cloud:`."""
 
 import json
 import subprocess
@@ -14,23 +14,23 @@ from typing import Any
 from novalab.install import python
 
 USER, PASSWORD = "dask", "correct horse"
-START_TIMEOUT = 600.0  # seconds: 8 on an idle machine
+START_TIMEOUT = 600.0  # seconds; it takes 8 on an idle machine
 
 
 class Cloud:
-    """What a test knows of it, and how it rules it."""
+    """Running cloud, as a test sees and controls it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     @property
     def env(self) -> dict[str, str]:
-        """Credentials, for `env:NAME`."""
+        """Environment variables with credentials, for `env:NAME`."""
         return {"OS_USERNAME": USER, "OS_PASSWORD": PASSWORD}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The spec's `[provider]`."""
+        """`[provider]` table of a spec."""
         return {
             "driver": "openstack",
             "key": "env:OS_USERNAME",
@@ -44,60 +44,60 @@ class Cloud:
         }
 
     def fault(self, method: str, path: str, **fields: Any) -> None:
-        """What goes wrong with calls whose path ends so: `status`, `html`, `lost` ("before" or
+        """Inject a fault in calls whose path ends so: `status`, `html`, `lost` ("before" or
         "after" it is carried out), `delay`; from the `at`th on, for `times` calls."""
         self._control("fault", method=method, path=path, **fields)
 
     def fault_any(self, method: str, prefix: str, **fields: Any) -> None:
-        """The same for calls whose path begins so."""
+        """Inject a fault in calls whose path begins so."""
         self._control("fault", method=method, prefix=prefix, **fields)
 
     def clear(self) -> None:
-        """Take all faults away and forget the calls so far."""
+        """Remove all faults, and clear the record of calls."""
         self._control("clear")
 
     def expire(self) -> None:
-        """End every session."""
+        """Expire every session."""
         self._control("expire")
 
     def quota(self, instances: int, counts: str = "at once") -> None:
-        """How many servers the project may have; -1 is any number. At first it is 10.
+        """Set the project's quota of servers; -1 is unlimited, the default is 10.
 
-        With `counts="late"`, as Nova does by default, those are counted that are built already: it
-        accepts too many at a time, and lets the last ones fail.
+        With `counts="late"`, Nova's default, only servers that are built count: Nova accepts too many
+        at a time, and the last ones fail.
         """
         self._control("quota", instances=instances, counts=counts)
 
     def calls(self, method: str, path: str) -> int:
-        """How many of them came whose path ends so."""
+        """Return the number of calls whose path ends so."""
         return sum(m == method and p.endswith(path) for m, p in self._control("log"))
 
     def bodies(self, method: str, path: str) -> list[str]:
-        """What was sent with those calls."""
+        """Return the bodies of those calls."""
         found: list[str] = self._control("bodies", method=method, path=path)
         return found
 
     def groups(self) -> list[dict[str, Any]]:
-        """Neutron's security groups."""
+        """Return Neutron's security groups."""
         found: list[dict[str, Any]] = self._control("groups")
         return found
 
     def servers(self) -> list[dict[str, Any]]:
-        """What really exists."""
+        """Return the servers that really exist."""
         found: list[dict[str, Any]] = self._control("servers")
         return found
 
     def remove_all(self) -> None:
-        """End every server, whoever has made it."""
-        while self.wait_until_idle():  # also what an asker who was killed has asked for
+        """Delete every server."""
+        while self.wait_until_idle():  # also servers that a killed client has requested
             self._control("remove_all")
 
     def log_text(self) -> str:
-        """The last of Nova's own log, for whoever wants to know why."""
+        """Return the end of Nova's own log."""
         return str(self._control("log_text"))
 
     def spec(self, workers: int, more: str = "", **provider: str) -> str:
-        """A spec for a cluster on it, with lines for the group of workers."""
+        """Return a spec of a cluster on this cloud, with lines for the group of workers."""
         options = json.dumps(self.settings["options"]).replace('": ', '" = ')
         lines = "".join(f"{key} = {value}\n" for key, value in provider.items())
         return f"""\
@@ -121,18 +121,18 @@ count = {workers}
 {more}"""
 
     def wait_until_idle(self) -> list[dict[str, Any]]:
-        """The same, once nothing is being built or deleted any more."""
+        """Return the servers after all builds and deletions are done."""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             began = time.monotonic()
-            active_calls = self._control("active_calls")  # by one who was killed, maybe
+            active_calls = self._control("active_calls")  # perhaps requested by a killed process
             servers = self.servers()
             changing = ("BUILD", "DELETED")
             if not active_calls and not any(
                 s["status"] in changing or s["OS-EXT-STS:task_state"] for s in servers
             ):
                 return servers
-            time.sleep(0.05 + 3 * (time.monotonic() - began))  # Nova needs the time for itself
+            time.sleep(0.05 + 3 * (time.monotonic() - began))  # leave the CPU to Nova
         raise AssertionError(f"Nova does not come to rest: {servers}")
 
     def _control(self, name: str, **fields: Any) -> Any:
@@ -145,7 +145,7 @@ count = {workers}
 
 @contextmanager
 def serve() -> Iterator[Cloud]:
-    """An empty one, in a process that ends with the test's."""
+    """Start an empty cloud, in a process that exits with the test's."""
     server = Path(__file__).with_name("server.py")
     process = subprocess.Popen(
         [python(), server],
@@ -183,7 +183,7 @@ def serve() -> Iterator[Cloud]:
         process.stderr.close()
 
 
-if __name__ == "__main__":  # python -m novalab.cloud, in tests/: until interrupted
+if __name__ == "__main__":  # python -m novalab.cloud, in tests/: run until interrupted
     with serve() as cloud:
         print(json.dumps({"url": cloud.url, **cloud.env}), flush=True)
         sys.stdin.read()

@@ -1,6 +1,6 @@
-"""Nova, in a venv of its own: `python -m novalab.install` in tests/ makes it, once.
+"""Installation of Nova in its own venv: run `python -m novalab.install` in tests/ once.
 
-It is kept under the user's cache folder, or where PLANAPPLY_NOVA_CACHE says: 0.3 GB.
+The venv takes 0.3 GB in the user's cache folder, or in the folder in PLANAPPLY_NOVA_CACHE.
 """
 
 import fcntl
@@ -16,12 +16,12 @@ import platformdirs
 
 VARIABLE = "PLANAPPLY_NOVA_CACHE"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-# Now, for a test may have another home.
+# Evaluated at import: a test may set another home.
 CACHE = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("planapply") / "nova")
 
 
 def python() -> Path:
-    """The interpreter of that venv, which is made where it is missing."""
+    """Return the interpreter of the venv; create the venv if it is missing."""
     digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
     folder = CACHE / digest
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def _install(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     interpreter = folder / "bin" / "python"
-    # uv is ten times as fast; where it can't reach the index, pip may.
+    # uv is ten times as fast, but pip may reach an index that uv cannot.
     uv = Path(sys.executable).with_name("uv")
     commands = [[uv, "pip", "install", "--quiet", "--python", interpreter, "-r", REQUIREMENTS]]
     commands += [[interpreter, "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]]
@@ -46,7 +46,7 @@ def _install(folder: Path) -> None:
             break
     else:
         raise RuntimeError("Nova can't be installed; what pip said stands above")
-    # Its fixtures look for the configuration beside the package, where a checkout has it.
+    # Nova's fixtures expect the configuration next to the package, as in a checkout.
     packages = next((folder / "lib").glob("python*/site-packages"))
     (packages / "etc").symlink_to(folder / "etc")
 

@@ -1,9 +1,9 @@
-"""Runs in Nova's venv: real Nova behind one loopback port, with what it needs of OpenStack around.
+"""Server that runs in Nova's venv: real Nova behind one loopback port, with simulated neighbors.
 
-Keystone, Glance and Neutron are Nova's own test fixtures, given the few calls over HTTP that
-Libcloud makes: see `_Identity`, `_images` and `_network`. `POST /_lab/…` rules it, as `cloud.py` does.
+Keystone, Glance, and Neutron are Nova's own test fixtures, with the few HTTP calls that Libcloud
+makes: see `_Identity`, `_images`, and `_network`. `cloud.py` controls it through `POST /_lab/…`.
 
-It prints its address, and ends when its standard input does.
+It prints its address, and exits when its standard input is closed.
 """
 # ruff: noqa: E402
 
@@ -29,10 +29,10 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 
 from oslo_utils import netutils
 
-# Nova's own looks for this machine's address by a socket towards the internet.
+# Nova's own function finds this machine's address by a socket to the internet.
 netutils.get_my_ipv4 = lambda: "127.0.0.1"
 
-# The first of Nova's, or it finds that eventlet is there already.
+# Import it first, or Nova finds that eventlet is imported already.
 from nova.tests.functional import integrated_helpers  # noqa: I001
 from futurist import _thread
 from neutronclient.common import exceptions as neutron_exceptions
@@ -51,7 +51,7 @@ HTML = b"<html><head><title>502 Bad Gateway</title></head><body>proxy</body></ht
 
 
 class Neutron(nova_fixtures.NeutronFixture):
-    """With an address for each port, on this machine's loopback, and with groups that change."""
+    """Neutron with a loopback address for each port, and with security groups that can change."""
 
     subnet_1 = {
         **nova_fixtures.NeutronFixture.subnet_1,
@@ -97,13 +97,13 @@ class Neutron(nova_fixtures.NeutronFixture):
         return self._security_groups
 
     def groups_in_use(self):
-        """Ids of the groups that ports are in."""
+        """Return the IDs of the groups of these ports."""
         return {group for port in self._ports.values() for group in port.get("security_groups", ())}
 
 
 class Cells(nova_fixtures.CellDatabases):
-    """Without a lock around the choice of a cell, on which many requests at a time end up waiting
-    for each other: who names no cell means the one that has the computes."""
+    """Cell context without a lock around the choice of a cell, on which many parallel requests would
+    wait for each other; without a cell, the one with the computes is used."""
 
     @contextlib.contextmanager
     def _wrap_target_cell(self, context, cell_mapping):
@@ -115,8 +115,10 @@ class Cells(nova_fixtures.CellDatabases):
 
 
 def check_quota(context, flavor, min_count, max_count, **fields):
-    """Nova's, which lets a request pass that comes before the earlier ones are built: here every
-    one, however slow its client is. What is built is counted as ever, by a request for none."""
+    """Check the quota as Nova does, but ignore requests whose servers are not built yet.
+
+    Nova ignores them only if they come close together; here, also from a slow client. Servers that are
+    built count as usual, in a request for none."""
     if max_count and not CONF.quota.count_usage_from_placement:
         return max_count
     return _real_check_quota(context, flavor, min_count, max_count, **fields)
@@ -134,7 +136,7 @@ class ApiError(Exception):
 
 
 class OpenStack:
-    """Everything behind the port."""
+    """Application behind the port."""
 
     def __init__(self, nova, flags, neutron, glance, log_text):
         self.nova, self.flags, self.neutron, self.glance = nova, flags, neutron, glance
@@ -146,7 +148,7 @@ class OpenStack:
         self.lock = threading.Lock()
 
     def answer(self, method, path, query, headers, body, connection):
-        """(status, headers, body), or None where the connection is dropped."""
+        """Return (status, headers, body), or None to drop the connection."""
         if path.startswith("/_lab/"):
             value = self.control(path.removeprefix("/_lab/"), json.loads(body or b"{}"))
             return 200, {"Content-Type": JSON}, json.dumps(value).encode()
@@ -185,7 +187,7 @@ class OpenStack:
         elif name == "expire":
             self.tokens.clear()
         elif name == "quota":
-            # Counted when asked for, or only once they are built: then Nova accepts too many first.
+            # Servers count when requested, or only when built; then Nova accepts too many first.
             early = fields["counts"] == "at once"
             limits = {"instances": fields["instances"], "cores": -1, "ram": -1}
             self.flags(count_usage_from_placement=early, **limits, group="quota")
@@ -396,7 +398,7 @@ class OpenStack:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     cloud = None
-    # Without it, the small writes of one answer wait for each other.
+    # Otherwise the small writes of one response wait for each other.
     wbufsize = -1
 
     def handle_any(self):
@@ -427,7 +429,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class ServerRun(integrated_helpers._IntegratedTestBase):
-    """One test of Nova's own kind, which lasts as long as the server shall run."""
+    """Test case of Nova that runs as long as the server."""
 
     CAST_AS_CALL = False  # as in production: the API answers while the server is being built
 
@@ -435,17 +437,19 @@ class ServerRun(integrated_helpers._IntegratedTestBase):
         self.flags(compute_driver="fake.FakeDriver")
         nova_fixtures.NeutronFixture = Neutron
         nova_fixtures.CellDatabases = Cells
-        # One request for each server that there is, at each build and deletion, for what only an
-        # upgrade of Nova makes use of: all servers of this cloud are on one compute.
+        # Otherwise each build and deletion sends a request for each existing server, for what only an
+        # upgrade of Nova needs: all servers of this cloud are on one compute.
         report.SchedulerReportClient.get_allocations_for_provider_tree = lambda *_: {}
         super().setUp()
-        # The default. A test of Nova's makes it 0.01 s, which costs a hundred threads a quarter of a
-        # core; at the end each is waited for until it has looked.
+        # Nova's default. Its tests use 0.01 s, for which a hundred threads need a quarter of a
+        # core; at exit, each thread is waited for until it has polled.
         _thread.ThreadWorker.MAX_IDLE_FOR = 1
 
     def test_serve(self):
-        warnings.simplefilter("ignore")  # which a test of Nova's takes for errors
-        logging.getLogger().setLevel(logging.INFO)  # else it formats each debug line, and drops it
+        warnings.simplefilter("ignore")  # which Nova's tests treat as errors
+        logging.getLogger().setLevel(
+            logging.INFO
+        )  # otherwise each debug line is formatted, and dropped
         log_text = lambda: self.stdlog.logger.output  # noqa: E731
         cloud = OpenStack(self.api_fixture.app(), self.flags, self.neutron, self.glance, log_text)
         handler = type("Bound", (Handler,), {"cloud": cloud})

@@ -1,4 +1,4 @@
-"""Ctrl-C and its relatives, in processes of their own whose cloud answers when it is told to."""
+"""Ctrl-C and similar signals, in separate processes whose cloud answers on demand."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def state() -> State:
 def started(
     environment: dict[str, str], *arguments: str, stderr: int = subprocess.PIPE
 ) -> Iterator["subprocess.Popen[str]"]:
-    """One command, which does not outlive the test."""
+    """Start a command, which is stopped after the test."""
     Path("planapply.toml").write_text(SPEC)
     process = subprocess.Popen(
         [*COMMAND, *arguments],
@@ -46,7 +46,7 @@ def started(
 
 
 def has_asked(process: "subprocess.Popen[str]") -> None:
-    """Wait until the cloud is asked for a VM."""
+    """Wait until a launch request is sent."""
     while not Path("asked").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -90,7 +90,7 @@ def test_second_signal_exits_immediately_and_keeps_the_intent(
         _, err = process.communicate()
         assert process.returncode == 130
     assert err.replace(held.id, "LOCK") == snapshot(
-        "Ended at once. The lock LOCK on planapply.state.json stays; the next run on this machine takes it over by itself.\n"
+        "Exited immediately. Lock LOCK on planapply.state.json remains; the next run on this machine takes it over.\n"
     )
     assert not state().nodes
     assert [intent.names for intent in state().intents.values()] == [["scheduler"]]

@@ -1,4 +1,4 @@
-"""What is printed and asked on a real terminal (a pty)."""
+"""Output and questions on a real terminal (a pty)."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
-    """One command on a terminal of its own."""
+    """A command on its own terminal."""
 
     def __init__(self, environment: dict[str, str], *arguments: str, width: int = 80) -> None:
         self._ours, theirs = pty.openpty()
@@ -36,16 +36,16 @@ class Terminal:
         self.text = ""
 
     def until(self, text: str, *, anywhere: bool = False) -> None:
-        """Read until this stands at the end, or anywhere."""
+        """Read until the output ends with a text, or contains it."""
         while not (text in self.text if anywhere else self.text.endswith(text)):
             assert self._read(), self.text
 
     def type(self, keys: str) -> None:
-        """What a person would."""
+        """Type a text."""
         os.write(self._ours, keys.encode())
 
     def finish(self) -> tuple[int, str]:
-        """The exit code and all that was printed."""
+        """Wait for the exit; return the exit code and the whole output."""
         while self._read():
             pass
         os.close(self._ours)
@@ -54,7 +54,7 @@ class Terminal:
     def _read(self) -> bool:
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # the other side is closed
+        except OSError:  # the other end is closed
             return False
         self.text += data.decode().replace("\r\n", "\n")
         return bool(data)
@@ -62,7 +62,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(environment: dict[str, str], folder: Path) -> dict[str, str]:
-    """The environment of a person, and a spec."""
+    """The environment of a user with a terminal, and a spec."""
     Path("planapply.toml").write_text(SPEC)
     kept = {k: v for k, v in environment.items() if k not in ("NO_COLOR", "COLUMNS", "COLORTERM")}
     return {**kept, "TERM": "xterm"}
@@ -90,7 +90,7 @@ planapply will change cluster "demo" (fake, mars):
 \x1b[34m   |\x1b[0m
 \x1b[34m12 | \x1b[0mcount = "3"
 \x1b[34m   | \x1b[0m\x1b[1;31m^^^^^\x1b[0m
-  Write count = 3, without quotes.
+  Remove the quotes: `count = 3`.
 
 """),
     )
@@ -145,7 +145,7 @@ Apply complete: 5 added, 0 changed, 0 destroyed.
 
 scheduler_address = tcp://127.0.0.1:1
 """)
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is visible again
 
 
 def test_ctrl_c_twice_restores_the_terminal(terminal: dict[str, str], folder: Path) -> None:
@@ -157,7 +157,7 @@ def test_ctrl_c_twice_restores_the_terminal(terminal: dict[str, str], folder: Pa
     code, text = running.finish()
     assert code == 130
     assert re.sub("lock [0-9a-f]{8}", "lock ID", text.rpartition("\x1b[?25h\n")[2]) == snapshot(
-        "Ended at once. The lock ID on planapply.state.json stays; the next run on this machine takes it over by itself.\n"
+        "Exited immediately. Lock 86572be5 on planapply.state.json remains; the next run on this machine takes it over.\n"
     )
     assert "Traceback" not in text
 

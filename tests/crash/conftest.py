@@ -1,4 +1,4 @@
-"""A site whose cloud hangs when asked to, for tests of signals."""
+"""A site whose cloud hangs on demand, for tests of signals."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

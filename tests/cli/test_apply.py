@@ -93,15 +93,15 @@ def test_without_a_terminal_apply_needs_auto_approve(run: Run, cloud: FakeCloud)
     assert result.code == 1
     assert result.out == run("plan").out
     assert result.err == snapshot("""\
-Error: cannot ask for approval: stdin or stderr is not a terminal
+Error: cannot ask for approval: stdin is not a terminal
   Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review it, and run
   `planapply apply FILE`.
 """)
     assert run("apply", "--json").out == (
         '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, '
-        '"destroyed": 0, "diagnostics": [{"severity": "error", "summary": "there is nobody to ask '
-        'whether to do this", "detail": "Say --auto-approve; or save a plan (planapply plan --out '
-        'FILE), read it, and apply that: planapply apply FILE", "source": null}]}}\n'
+        '"destroyed": 0, "diagnostics": [{"severity": "error", "summary": "cannot ask for approval: '
+        '--json is given", "detail": "Pass --auto-approve; or save a plan with `planapply plan --out '
+        'FILE`, review it, and run `planapply apply FILE`.", "source": null}]}}\n'
     )
     assert not cloud.machines
     assert not Path("planapply.state.json").exists()
@@ -137,7 +137,7 @@ def test_json_ends_with_any_error(
         patch.setattr("planapply.ops.plan.add_cost", lambda *arguments: 1 / 0)
         said["bug"] = last("apply").replace(__version__, "VERSION")
     place.write_text("[]")
-    said |= {"state": last("apply"), "its end": last("destroy")}
+    said |= {"state": last("apply"), "destroy": last("destroy")}
     assert said == snapshot(
         {
             "options": "cannot combine --refresh-only with --destroy, --replace or --no-refresh",
@@ -148,7 +148,7 @@ def test_json_ends_with_any_error(
             "provider": "find: unauthorized",
             "bug": "this is a bug in planapply VERSION: ZeroDivisionError('division by zero')",
             "state": "planapply.state.json is not a planapply state",
-            "its end": "planapply.state.json is not a planapply state",
+            "destroy": "planapply.state.json is not a planapply state",
         }
     )
 

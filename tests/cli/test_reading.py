@@ -188,7 +188,7 @@ def test_env_reports_an_unwritable_folder(
     monkeypatch.setenv("XDG_CACHE_HOME", os.path.abspath("file"))
     result = run("env")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("Error: the TLS key can't be written to\n")
+    assert result.err.startswith("Error: cannot write the TLS key to\n")
 
 
 def test_env_writes_no_key_into_a_symlinked_folder(run: Run, applied: FakeCloud) -> None:
@@ -200,7 +200,7 @@ def test_env_writes_no_key_into_a_symlinked_folder(run: Run, applied: FakeCloud)
     folder.symlink_to(elsewhere.resolve())
     result = run("env")
     assert (result.code, result.out) == (1, "")
-    assert "it belongs to somebody else" in result.err
+    assert "the folder belongs to another user" in " ".join(result.err.split())
     assert not list(elsewhere.iterdir())
 
 
@@ -274,5 +274,5 @@ def test_full_disk_is_an_error(applied: FakeCloud, environment: dict[str, str]) 
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: the output can't be written: No space left on device\n",
+        "Error: cannot write the output: No space left on device\n",
     )

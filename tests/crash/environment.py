@@ -139,7 +139,7 @@ def ec2_environment(folder: Path, client: str = "ec2") -> Iterator[Environment]:
 
     with listen(client_killer, "127.0.0.1", 0) as port:
         cloud.url = f"http://127.0.0.1:{port}"
-        env = command_env(folder / "home", **cloud.env, CRASH_IMPORTS="crash.quick")
+        env = command_env(folder / "home", **cloud.env, CRASH_IMPORTS="crash.short_delays")
         yield Environment(
             client,
             SPECS[client](port),

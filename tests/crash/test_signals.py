@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from crash.environment import Environment
-from crash.stopping import CODES, TIMEOUT, Project, send_signal, wait_for_exit
+from crash.project import CODES, TIMEOUT, Project, send_signal, wait_for_exit
 from lab.honest import Cloud
 
 from planapply.store import open_store

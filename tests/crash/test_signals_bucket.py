@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from crash.environment import Environment
-from crash.stopping import TIMEOUT, Project, send_signal
+from crash.project import TIMEOUT, Project, send_signal
 from lab.honest import Cloud, listen
 
 pytestmark = pytest.mark.slow

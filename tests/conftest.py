@@ -13,7 +13,7 @@ from crash.forkserver import ForkServer, shared_server
 from hypothesis import HealthCheck, settings
 from network_guard import GUARD, NetworkGuard
 
-# No deadline, and no limit to how long examples take to make: a busy machine is no defect.
+# No deadline, and no limit for generating examples: a busy machine is not a defect.
 for name, examples in {"few": 300, "many": 10_000}.items():
     settings.register_profile(
         name,
@@ -48,7 +48,7 @@ def fork_server() -> ForkServer:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The figures of the simulator and of the killed commands, summed over all processes."""
+    """Print the figures of the simulator and of the killed commands, summed over all processes."""
     total: dict[str, Counter[str]] = {"simulator": Counter(), "crash": Counter()}
     for reports in terminalreporter.stats.values():
         for report in reports:

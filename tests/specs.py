@@ -1,4 +1,4 @@
-"""What the tests of specs share: a provider, and a way to write and load a file."""
+"""A provider, and functions that write and load a spec, for the tests of specs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +17,12 @@ class Settings(Model):
     """The `[provider]` of these tests."""
 
     folder: Annotated[str | None, spec_key("nothing", "/tmp/logs")] = None
-    """Where logs go."""
+    """Folder of the logs."""
     region: Annotated[str | None, spec_key("replacement", "eu-west-1")] = None
-    """Where VMs are."""
+    """Zone of the VMs."""
     allow_from: tuple[str, ...] = ("me",)
     size: int | tuple[str, ...] = 1
-    """Of two kinds."""
+    """A value of one of two types."""
 
 
 def _connect(settings: Settings) -> Provider:
@@ -41,10 +41,10 @@ CLOUD = Plugin(
 
 
 class Account(Model):
-    """The `[provider]` of a cloud that takes credentials."""
+    """The `[provider]` of a cloud that needs credentials."""
 
     secret: Annotated[str | None, spec_key("nothing", "env:SECRET")] = None
-    """Its second half."""
+    """The second part of the credentials."""
     number: int = 0
     options: dict[str, str] = {}
 
@@ -60,7 +60,7 @@ ACCOUNT = Plugin("account", "VMs", Account, _connect)
 
 
 def find_plugin(name: str) -> Plugin:
-    """As the catalog's."""
+    """Return the plug-in with this name, like the catalog."""
     for plugin in (LOCAL, CLOUD, ACCOUNT):
         if plugin.name == name:
             return plugin
@@ -68,14 +68,14 @@ def find_plugin(name: str) -> Plugin:
 
 
 def load_text(folder: Path, text: str, *overrides: str) -> tuple[Spec, list[Diagnostic]]:
-    """The spec of this text, in `folder`/spec.toml."""
+    """Load a spec with this text, written to `folder`/spec.toml."""
     path = folder / "spec.toml"
     path.write_bytes(text.encode())
     return load(path, find_plugin, overrides)
 
 
 def format_problems(folder: Path, text: str, *overrides: str) -> str:
-    """All that is wrong with it, one thing after the other, each with its place."""
+    """Return all errors of a spec as text, each with its position."""
     try:
         _, found = load_text(folder, text, *overrides)
     except PlanapplyError as error:
@@ -84,7 +84,7 @@ def format_problems(folder: Path, text: str, *overrides: str) -> str:
 
 
 def format_diagnostic(diagnostic: Diagnostic, folder: Path) -> str:
-    """One diagnostic as text."""
+    """Return a diagnostic as text."""
     source, severity = diagnostic.source, diagnostic.severity
     lines = ["warning"] if severity is Severity.WARNING else []
     if source:

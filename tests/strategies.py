@@ -43,7 +43,7 @@ OPTIONS = st.dictionaries(WORDS.filter(lambda k: k not in OWN_OPTIONS), JSON, ma
 
 
 def table(**optional: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A table with any of these keys."""
+    """Generate a table with any of these keys."""
     return st.fixed_dictionaries({}, optional=optional)
 
 
@@ -119,7 +119,7 @@ DOCUMENTS = st.fixed_dictionaries(
 
 @st.composite
 def texts(draw: st.DrawFn, documents: st.SearchStrategy[dict[str, Any]] = DOCUMENTS) -> str:
-    """A document as TOML, in any of the ways in which TOML can say it."""
+    """Generate TOML for a document, in any of TOML's notations."""
     document = draw(documents)
     lines: list[str] = []
     _write(draw, document, "", lines)
@@ -128,7 +128,7 @@ def texts(draw: st.DrawFn, documents: st.SearchStrategy[dict[str, Any]] = DOCUME
 
 
 def _write(draw: st.DrawFn, document: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
-    """Pairs first, since a header ends what is above it."""
+    """Write pairs first, since a header starts another table."""
     later: list[tuple[str, Any]] = []
     for name, value in document.items():
         if (isinstance(value, Mapping) and draw(st.booleans())) or (
@@ -219,7 +219,7 @@ KEYS = st.one_of(
 
 @st.composite
 def broken_documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid document with some things changed, which may leave it valid."""
+    """Generate a valid document with some changes, which may leave it valid."""
     document = deepcopy(draw(DOCUMENTS))
     for _ in range(draw(st.integers(1, 3))):
         at: Any = document
@@ -238,7 +238,7 @@ def broken_documents(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def broken_texts(draw: st.DrawFn) -> str:
-    """A file that may be anything from a valid spec to no TOML at all."""
+    """Generate a file that may be a valid spec, an invalid one, or not TOML."""
     text = draw(texts(st.one_of(DOCUMENTS, broken_documents())))
     for _ in range(draw(st.integers(0, 2))):
         start, length = draw(st.integers(0, len(text))), draw(st.integers(0, 9))
@@ -265,4 +265,4 @@ OVERRIDES = st.lists(
     ),
     max_size=2,
 )
-"""For `--set`, good and bad."""
+"""Options for `--set`, valid and invalid."""

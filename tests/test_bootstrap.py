@@ -15,14 +15,14 @@ from planapply.model.state import TLS
 SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler")
 WORKER = NodeConfig(group="cpu", cls="distributed.Nanny")
 PAIR = TLS(certificate="CERTIFICATE", key="KEY")  # type: ignore[arg-type]
-# Placeholders are filled wherever they stand, in what the user wrote too.
+# Placeholders are replaced everywhere, including in the user's own text.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="{}"))
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
 options = st.dictionaries(texts, values | st.lists(values) | st.dictionaries(texts, values))
 
 
 def filled(argv: tuple[str, ...]) -> Any:
-    """The `--spec` document once a provider has put its values in."""
+    """Return the `--spec` document after a provider has replaced the placeholders."""
     assert argv[-2] == "--spec"
     return json.loads(argv[-1].replace("{port}", "8786").replace("{nthreads}", "4"))
 

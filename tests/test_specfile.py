@@ -1,4 +1,4 @@
-"""What is said about a spec that is wrong."""
+"""Errors and warnings about specs."""
 
 import json
 import os

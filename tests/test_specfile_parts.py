@@ -1,4 +1,4 @@
-"""Places in a file, states' places, classes, the starter, the JSON Schema and the reference."""
+"""Positions in a file, locations of states, classes, the starter, the JSON Schema, and the reference."""
 
 import re
 import runpy
@@ -164,7 +164,7 @@ the class `distributed.Nany` can't be imported: `distributed` has nothing of tha
     load(tmp_path / "spec.toml", find_plugin, [elsewhere], import_classes=True)
 
 
-# By the examples of github.com/distribution/reference.
+# The examples of github.com/distribution/reference.
 IMAGES = [
     *(
         "x",
@@ -214,7 +214,7 @@ def test_starter_and_each_of_its_lines_are_valid(tmp_path: Path, plugin: Plugin)
     path = tmp_path / "spec.toml"
     for uncommented in [[], *([i] for i in proposals)]:
         if uncommented and lines[uncommented[0]].startswith("# python = "):
-            uncommented.insert(0, uncommented[0] - 1)  # it needs what is above it
+            uncommented.insert(0, uncommented[0] - 1)  # which depends on the step above
         chosen = [
             line.removeprefix("# ") if i in uncommented else line for i, line in enumerate(lines)
         ]
@@ -228,7 +228,7 @@ def test_starter_has_every_key(tmp_path: Path) -> None:
     keys = {key for table in every.values() for key in table["properties"]}
     plugin = Plugin("local", "", Settings, LOCAL.connect)
     missing = {key for key in keys if f"{key} = " not in render_starter(plugin)}
-    assert missing == {"folder", "region", "allow_from"}  # the provider's own
+    assert missing == {"folder", "region", "allow_from"}  # the provider's own setting
 
 
 def test_starter_text() -> None:

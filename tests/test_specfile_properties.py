@@ -1,4 +1,4 @@
-"""What holds for every file that is given as a spec."""
+"""Properties that hold for every file that is passed as a spec."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ LATER = 1e6
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all examples: each overwrites the one before."""
+    """A file for all examples: each example overwrites the previous one."""
     return tmp_path_factory.mktemp("specs")
 
 

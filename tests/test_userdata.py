@@ -1,4 +1,4 @@
-"""The script that turns a bare VM into a node: whole, checked by shellcheck, and run by bash."""
+"""The script that turns a bare VM into a node: complete, checked by shellcheck, and run by bash."""
 
 import gzip
 import shutil

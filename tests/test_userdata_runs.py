@@ -1,4 +1,4 @@
-"""The script that turns a bare VM into a node, run by bash with stand-ins for its commands."""
+"""The script that turns a bare VM into a node, run by bash with replacements for its commands."""
 
 import json
 import re
@@ -26,7 +26,7 @@ OWN_PATHS = re.compile(r"/(etc/|opt/|var/lib/|root\b)")
 
 
 class Machine:
-    """Runs a script by bash, with all that it writes below one folder and no other command."""
+    """A VM on which bash runs a script that writes below one folder only, and has no other commands."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
@@ -43,7 +43,7 @@ class Machine:
         self.command("systemctl", "exit 0")
 
     def command(self, name: str, does: str) -> None:
-        """A command that logs its arguments, one a line, before it does what it does."""
+        """Add a command that logs its arguments, one per line, and then runs `body`."""
         path = self.commands / name
         path.write_text(
             f"#!/bin/bash\n{{ printf '%s' {name}; printf ' <%s>' \"$@\"; echo; }} >>{self.log}\n{does}\n"
@@ -61,7 +61,7 @@ class Machine:
         )
 
     def node(self) -> subprocess.CompletedProcess[str]:
-        """What its unit starts."""
+        """Run the program that the unit starts."""
         return subprocess.run(
             [str(self.root / "etc/planapply/run")],
             env={"PATH": str(self.commands)},
@@ -80,7 +80,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def python(machine: Machine, index: int = 2) -> None:
-    """Its Python, which keeps what it is given as `dask spec`."""
+    """Add a Python that stores its `dask spec` arguments."""
     env, spec = machine.root / "env", machine.root / "spec"
     keep = f"env -0 >{env}; printf '%s' \"${{!#}}\" >{spec}"
     does = f'case "$*" in *ami-launch-index*) echo {index};; *dask_spec*) {keep};; esac'
@@ -188,7 +188,7 @@ def test_reasons_for_a_failed_start(
 def test_uv_is_installed_if_the_image_has_none(machine: Machine) -> None:
     pip = machine.root / "opt/planapply/uv/bin/pip"
     (machine.root / "opt/planapply/uv/bin").mkdir(parents=True)
-    # Debian's python3 can't make a venv until python3-venv is installed.
+    # Debian's python3 cannot create a venv without python3-venv.
     machine.command(
         "python3",
         f"case $* in *ami*) echo 0;; *--clear*) cp {machine.commands}/pip {pip};; *venv*) exit 1;; esac",
@@ -301,7 +301,7 @@ def test_node_output_is_cut_before_shutdown_messages(console: str, own: str) -> 
     assert extract_node_lines(console, 0) == ""
 
 
-# What a spec can hold: TOML has no lone surrogates, and the model no zero byte.
+# Text that a spec can contain: TOML has no lone surrogates, and the model no zero byte.
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 keys = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True).filter(
     lambda key: key not in ("PATH", "_", "SHLVL", "PWD", "OLDPWD", "LD_PRELOAD")
@@ -325,7 +325,7 @@ def test_bash_quoting_round_trips(
     python(machine, index)
     config = with_environment(WORKER, env=variables).model_copy(update={"options": options})
     text = build_script(config, ["cpu-3", "cpu-4", "cpu-9"], ADDRESS, None, cluster="c")
-    # The test itself would change these.
+    # The test changes these.
     assume(not any(map(OWN_PATHS.search, (*variables.values(), json.dumps(options)))))
     done = machine.run(text)
     assert done.returncode == 0, done.stderr

@@ -116,9 +116,11 @@ def plan_options(
     )
 
 
-def is_interactive() -> bool:
-    """Return whether a person can read a question and answer it."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+def non_terminal() -> str:
+    """Return the stream that prevents a question, since it is not a terminal; empty if none does."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return "stdin"
+    return "" if sys.stderr.isatty() else "stderr"
 
 
 def print_event(event: Event) -> None:

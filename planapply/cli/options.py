@@ -21,7 +21,7 @@ def _duration(text: str | float) -> float:
 def check_file_name(text: str | None) -> str | None:
     """Return a file name; raise BadParameter if it is empty, which would mean this folder."""
     if text == "":
-        raise typer.BadParameter("a file name cannot be empty.")
+        raise typer.BadParameter("a file name cannot be empty")
     return text
 
 
@@ -29,7 +29,7 @@ def check_spec_name(text: str) -> str:
     """Return the name of a spec; raise BadParameter for a URL, which only a state can have."""
     if "://" in text:
         raise typer.BadParameter(
-            f"{text!r} is a URL, and a spec is a file. Pass the location of a state with --state."
+            f"{text!r} is a URL, and a spec is a file; pass the location of a state with --state"
         )
     check_file_name(text)
     return text

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planapply.cli import terminal
-from planapply.cli.open_workspace import finished_event, is_interactive
+from planapply.cli.open_workspace import finished_event, non_terminal
 from planapply.cli.plan import show_plan
 from planapply.cli.progress import Display
 from planapply.cli.signals import Interrupted, exit_immediately, stop_exit_code, stop_on_signal
@@ -86,10 +86,10 @@ class ApplyRun:
         if not self.json:
             show_plan(plan)
         if plan.changes and not (self.auto_approve or self.saved_plan):
-            if self.json or not is_interactive():
+            if self.json or non_terminal():
                 raise PlanapplyError(
                     "cannot ask for approval: "
-                    + ("--json is given" if self.json else "stdin or stderr is not a terminal"),
+                    + ("--json is given" if self.json else f"{non_terminal()} is not a terminal"),
                     "Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review "
                     "it, and run `planapply apply FILE`.",
                 )

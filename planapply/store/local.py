@@ -33,8 +33,7 @@ class LocalBackend:
         except OSError as error:
             raise StateUnreadable(
                 f"cannot read the state {self.location}: {error.strerror}",
-                f"Check {format_path(self._path)}, or choose another location with `state` in the "
-                "spec or --state.",
+                "Choose another location with `state` in the spec, or with --state.",
             ) from error
         return None if data is None else (data, _digest(data))
 

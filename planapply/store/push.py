@@ -10,10 +10,10 @@ def check_push(current: State | None, new: State) -> None:
         return
     if current.lineage != new.lineage:
         raise StateError(
-            f'cannot replace the state: the file belongs to cluster "{new.cluster}", '
-            f'the state to cluster "{current.cluster}"',
-            f"The file has lineage {new.lineage}, the state {current.lineage}. Replacing the state "
-            "would lose track of its VMs. Push the file to another location with --state.",
+            "cannot replace the state: the file is the state of a different cluster",
+            f'The file belongs to cluster "{new.cluster}" (lineage {new.lineage}), the state to '
+            f'cluster "{current.cluster}" (lineage {current.lineage}). Replacing the state would '
+            "lose track of its VMs. Push the file to another location with --state.",
         )
     if new.serial <= current.serial:
         age = (

@@ -1,4 +1,4 @@
-"""The fake cloud as one that chooses sizes, and whose default image is never the same twice."""
+"""The fake cloud with a choice of sizes, and with a default image that is different each time."""
 
 from itertools import count
 from typing import Any
@@ -10,7 +10,7 @@ from planapply.provider import Plugin
 
 
 class ChoosingProvider(Provider):
-    """What it chooses is pinned in the state."""
+    """A provider whose choices are kept in the state as pins."""
 
     def choose(self, requirements: Requirements) -> list[str]:
         return ["small"] if requirements == Requirements() else ["large", "small"]

@@ -1,4 +1,4 @@
-"""What the tests of commands share."""
+"""Helpers for tests of commands."""
 
 import re
 import sys
@@ -22,14 +22,14 @@ size = "large"
 """
 
 COMMAND = [sys.executable, "-m", "planapply"]
-"""For a process of its own."""
+"""The command in a separate process."""
 
 AGE = 3 * 3600 + 20 * 60 + 1.0
-"""Seconds, which are "3 h 20 min" for as long as a test may take."""
+"""Seconds; displayed as "3 h 20 min", however long a test takes."""
 
 
 class Result(NamedTuple):
-    """What a command gave."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -40,5 +40,5 @@ Run = Callable[..., Result]
 
 
 def without_installed(err: str) -> str:
-    """A message without the providers that happen to be installed."""
+    """Return a message without the list of installed providers, which varies."""
     return re.sub(r"(?<=Installed: ).*", "…", err)

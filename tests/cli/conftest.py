@@ -1,4 +1,4 @@
-"""A folder of one's own, with the fake cloud installed as a provider, and a way to run commands."""
+"""Fixtures: an empty folder, the fake cloud as an installed provider, and functions that run commands."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, empty, as is the home; the environment is nobody's."""
+    """An empty current folder, with an empty home and a clean environment."""
     for name in [n for n in os.environ if n.startswith(("DASK_", "PLANAPPLY_", "XDG_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -51,7 +51,7 @@ def cloud(folder: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run one command in this process."""
+    """A function that runs a command in this process."""
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
@@ -63,6 +63,6 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def environment(folder: Path, site: Path) -> dict[str, str]:
-    """For commands in a process of their own, which then know the provider `fake` too."""
+    """The environment for commands in separate processes, with the provider `fake`."""
     paths = [str(site), str(TESTS), *(path for path in sys.path if path)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,4 +1,4 @@
-"""The fake cloud as an installed provider, `fake`; in tests of commands in a process of their own too."""
+"""The fake cloud as an installed provider, `fake`, also for commands in separate processes."""
 
 import os
 import time
@@ -14,13 +14,13 @@ from planapply.provider import LaunchRequest, LaunchResult, Limits, Plugin, Pric
 
 
 class Settings(Model):
-    """It has a region."""
+    """The settings: a region."""
 
     region: str | None = None
 
 
 def new_cloud() -> FakeCloud:
-    """A perfect one, where an absence is believed at once."""
+    """Return a cloud without delays: a VM that is not visible does not exist."""
     resources = {"firewall": Resource(kind="group")} if "FAKE_FIREWALL" in os.environ else {}
     return FakeCloud(
         SystemClock(),
@@ -30,13 +30,13 @@ def new_cloud() -> FakeCloud:
 
 
 EXTRA_IDENTITY: dict[str, str] = {}
-"""More of whose cloud it is, such as a region."""
+"""Further properties of the cloud, such as a region."""
 CLOUD = [new_cloud()]
-"""The one that the provider works on."""
+"""The current cloud of the provider."""
 
 
 class Provider(FakeProvider):
-    """With prices and a console; a launch may be made to wait for a file."""
+    """A provider with prices and a console; a launch can be made to wait for a file."""
 
     def identity(self) -> dict[str, str]:
         return {**super().identity(), **EXTRA_IDENTITY}

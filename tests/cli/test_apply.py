@@ -1,4 +1,4 @@
-"""planapply apply and destroy: what they print, ask, do, and what they exit with."""
+"""planapply apply and destroy: output, questions, effects, and exit codes."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def state() -> State:
 
 
 def without_times(err: str) -> str:
-    """Progress lines begin with the elapsed time, which no two runs share."""
+    """Return the output without the elapsed time at the beginning of progress lines, which varies."""
     return "".join(
         f"{line[9:] if line[:7].strip()[:1].isdigit() else line}\n" for line in err.splitlines()
     )
@@ -93,15 +93,15 @@ def test_without_a_terminal_apply_needs_auto_approve(run: Run, cloud: FakeCloud)
     assert result.code == 1
     assert result.out == run("plan").out
     assert result.err == snapshot("""\
-Error: there is nobody to ask whether to do this
-  Say --auto-approve; or save a plan (planapply plan --out FILE), read it, and apply that: planapply
-  apply FILE
+Error: cannot ask for approval: stdin is not a terminal
+  Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review it, and run
+  `planapply apply FILE`.
 """)
     assert run("apply", "--json").out == (
         '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, '
-        '"destroyed": 0, "diagnostics": [{"severity": "error", "summary": "there is nobody to ask '
-        'whether to do this", "detail": "Say --auto-approve; or save a plan (planapply plan --out '
-        'FILE), read it, and apply that: planapply apply FILE", "source": null}]}}\n'
+        '"destroyed": 0, "diagnostics": [{"severity": "error", "summary": "cannot ask for approval: '
+        '--json is given", "detail": "Pass --auto-approve; or save a plan with `planapply plan --out '
+        'FILE`, review it, and run `planapply apply FILE`.", "source": null}]}}\n'
     )
     assert not cloud.machines
     assert not Path("planapply.state.json").exists()
@@ -137,10 +137,10 @@ def test_json_ends_with_any_error(
         patch.setattr("planapply.ops.plan.add_cost", lambda *arguments: 1 / 0)
         said["bug"] = last("apply").replace(__version__, "VERSION")
     place.write_text("[]")
-    said |= {"state": last("apply"), "its end": last("destroy")}
+    said |= {"state": last("apply"), "destroy": last("destroy")}
     assert said == snapshot(
         {
-            "options": "--refresh-only changes no node and asks the cloud",
+            "options": "cannot combine --refresh-only with --destroy, --replace or --no-refresh",
             "no plan": "the plan file plan can't be read: No such file or directory",
             "no state": "there is no state at planapply.state.json",
             "spec": "`workers.cpu.count` must be at least 0, not -1",
@@ -148,7 +148,7 @@ def test_json_ends_with_any_error(
             "provider": "find: unauthorized",
             "bug": "this is a bug in planapply VERSION: ZeroDivisionError('division by zero')",
             "state": "planapply.state.json is not a planapply state",
-            "its end": "planapply.state.json is not a planapply state",
+            "destroy": "planapply.state.json is not a planapply state",
         }
     )
 
@@ -156,7 +156,7 @@ def test_json_ends_with_any_error(
 def test_json_contains_the_position_of_an_error(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").write_text(SPEC.replace("count = 3", "count = -1"))
     assert run("apply", "--json").out == snapshot(
-        '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, "destroyed": 0, "diagnostics": [{"severity": "error", "summary": "`workers.cpu.count` must be at least 0, not -1", "detail": "Write for example count = 20.", "source": {"file": "planapply.toml", "line": 12, "column": 1, "text": "count = -1"}}]}}\n'
+        '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, "destroyed": 0, "diagnostics": [{"severity": "error", "summary": "`workers.cpu.count` must be at least 0, not -1", "detail": "Example: `count = 20`.", "source": {"file": "planapply.toml", "line": 12, "column": 1, "text": "count = -1"}}]}}\n'
     )
 
 
@@ -212,7 +212,7 @@ Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 2 added, 0 changed, 0 destroyed.
-Not done: cpu-[1..2]. The next apply does the rest.
+Failed: cpu-[1..2]. Run apply again to retry.
 
 scheduler_address = tcp://127.0.0.1:1
 """),
@@ -246,9 +246,9 @@ def test_nodes_that_have_not_joined_are_reported(run: Run, cloud: FakeCloud) -> 
     assert result.code == 1
     assert result.out.partition("\n\nApply ")[2] == snapshot("""\
 incomplete: 0 added, 0 changed, 0 destroyed.
-Launched, but not joined: scheduler cpu-[0..2]. `planapply status` shows which of these VMs run,
-`planapply logs NODE` what one has printed. The next apply replaces those that have ended,
-`planapply apply --replace NODE` any other.
+Launched, but not joined: scheduler, cpu-[0..2]. Run `planapply status` to see which of these VMs
+are running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs;
+to replace another one, run `planapply apply --replace NODE`.
 
 scheduler_address = tcp://127.0.0.1:1
 """)
@@ -262,9 +262,9 @@ No changes. Cluster "demo" is as its spec says.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 0 added, 0 changed, 0 destroyed.
-Launched, but not joined: scheduler cpu-[0..2]. `planapply status` shows which of these VMs run,
-`planapply logs NODE` what one has printed. The next apply replaces those that have ended,
-`planapply apply --replace NODE` any other.
+Launched, but not joined: scheduler, cpu-[0..2]. Run `planapply status` to see which of these VMs
+are running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs;
+to replace another one, run `planapply apply --replace NODE`.
 
 scheduler_address = tcp://127.0.0.1:1
 """)
@@ -290,7 +290,7 @@ Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 0 added, 0 changed, 0 destroyed.
-Not done: scheduler cpu-[0..2]. The next apply does the rest.
+Failed: scheduler, cpu-[0..2]. Run apply again to retry.
 """),
     )
     assert without_times(result.err) == snapshot("""\
@@ -375,7 +375,7 @@ def test_state_locked_by_another_process_is_reported(run: Run, cloud: FakeCloud)
             assert "Error: the state planapply.state.json is locked" in result.err
             waited = "waiting for the state's lock: " in result.err
             assert waited == ("--lock-timeout" in " ".join(arguments))
-        assert run("plan").code == 0  # reading needs no lock
+        assert run("plan").code == 0  # reading takes no lock
     assert run("plan", "--lock-timeout", "1 s").code == 0
 
 

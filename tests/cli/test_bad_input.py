@@ -1,4 +1,4 @@
-"""States, locks and buckets that are not as they should be: one clear error, and nothing is lost."""
+"""Broken states, locks, and buckets: one clear error, and nothing is lost."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def read(place: str = STATE) -> State:
 
 
 def fixed(err: str) -> str:
-    """The error alone, in one line since paths are not always as long, without what no two runs share."""
+    """Return only the error, in one line, since the length of paths varies; without parts that vary."""
     err = " ".join(err[err.index("Error:") :].split())
     err = err.replace(os.getcwd(), "HERE").replace(os.environ["HOME"], "HOME")
     return re.sub(r"\b[0-9a-f]{8}\b", "LOCK", re.sub(r"\d+ bytes", "N bytes", err))
@@ -78,10 +78,10 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
     "other JSON": lambda: b'["nodes"]',
     "Terraform's": lambda: b'{"version": 4, "terraform_version": "1.9.0", "serial": 3}',
     "of the future": lambda: json.dumps(
-        {**good(), "format_version": 7, "planapply_version": "9.1", "soul": "immortal"}
+        {**good(), "format_version": 7, "planapply_version": "9.1", "future": "unknown"}
     ).encode(),
     "of a wrong type": lambda: json.dumps({**good(), "nodes": [1, 2]}).encode(),
-    "with an unknown key": lambda: json.dumps({**good(), "soul": "immortal"}).encode(),
+    "with an unknown key": lambda: json.dumps({**good(), "future": "unknown"}).encode(),
 }
 SAID = {
     "empty": snapshot(
@@ -109,7 +109,7 @@ SAID = {
         "Error: the state planapply.state.json can't be read It is JSON, but not as planapply writes it: nodes: Input should be an object It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
     ),
     "with an unknown key": snapshot(
-        "Error: the state planapply.state.json can't be read It is JSON, but not as planapply writes it: soul: Extra inputs are not permitted It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+        "Error: the state planapply.state.json can't be read It is JSON, but not as planapply writes it: future: Extra inputs are not permitted It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
     ),
 }
 
@@ -133,8 +133,9 @@ def test_state_that_is_no_file_is_refused(run: Run, applied: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: the state planapply.state.json can't be read
-  It is not a file. Name another place: `state` in the spec, or --state.
+Error: cannot read the state planapply.state.json: not a regular file
+  Check /tmp/pytest-of-root/pytest-69/test_state_that_is_no_file_is_0/work/planapply.state.json, or
+  choose another location with `state` in the spec or --state.
 """),
     )
     os.rmdir(STATE)
@@ -159,14 +160,14 @@ def test_missing_folder_is_reported(run: Run, cloud: FakeCloud) -> None:
     result = run("apply", "--auto-approve", "--state", "none/x.json")
     assert (result.code, result.out) == (1, "")
     assert fixed(result.err) == snapshot(
-        "Error: the folder of the state none/x.json does not exist Make it, or name another place with `state` in the spec or --state: mkdir -p HERE/none"
+        "Error: cannot lock the state none/x.json: its folder does not exist Choose another location with `state` in the spec or --state, or create the folder: mkdir -p HERE/none"
     )
     assert not cloud.machines
 
 
 def test_invalid_lock_files_are_ignored(run: Run, applied: FakeCloud) -> None:
-    """What a process that is gone has left, whatever it is, is no lock."""
-    for content in (b"", b"\xff\x00", b"{}", b'{"id": "1", "soul": "immortal"}'):
+    """A file that a dead process left is not a lock, whatever it contains."""
+    for content in (b"", b"\xff\x00", b"{}", b'{"id": "1", "future": "unknown"}'):
         Path(f"{STATE}.lock").write_bytes(content)
         assert run("apply", "--no-wait").code == 0
         assert not Path(f"{STATE}.lock").exists()
@@ -174,13 +175,13 @@ def test_invalid_lock_files_are_ignored(run: Run, applied: FakeCloud) -> None:
     result = run("apply")
     assert (result.code, result.out) == (1, "")
     assert fixed(result.err) == snapshot(
-        "Error: the state planapply.state.json can't be locked Is a directory: HERE/planapply.state.json.lock"
+        "Error: cannot lock the state planapply.state.json Is a directory: HERE/planapply.state.json.lock"
     )
     assert run("plan").code == 0
 
 
 def disturb(cloud: FakeCloud, what: Callable[[], object]) -> None:
-    """Let it happen once, while the cloud is asked for VMs and an apply is under way."""
+    """Call `what` once, during the first launch request of an apply."""
     launch, happened = cloud.launch, []
 
     def disturbed(request: LaunchRequest) -> LaunchResult:
@@ -201,7 +202,7 @@ def apply_and_fail(run: Run) -> Result:
 
 
 def carry_on(run: Run, cloud: FakeCloud, *options: str) -> None:
-    """The next apply finds everything, and makes the rest once."""
+    """Check that the next apply finds every VM, and launches the others once."""
     result = run("apply", "--auto-approve", "--no-wait", *options)
     assert result.code == 0, result.err
     names = sorted(str(vm.name) for vm in cloud.live_vms())
@@ -210,7 +211,7 @@ def carry_on(run: Run, cloud: FakeCloud, *options: str) -> None:
 
 
 def printed_command(err: str) -> list[str]:
-    """The one that puts the newer state back."""
+    """Return the arguments of the printed command that restores the newer state."""
     text = err.replace("\n", " ")
     command = text[text.index("planapply state push") :]
     return shlex.split(command)[1:]
@@ -219,7 +220,7 @@ def printed_command(err: str) -> list[str]:
 def test_state_deleted_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: os.unlink(STATE))
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json is no longer ours to write It has vanished since it was read here. It was left as it is, and nothing more is asked of the cloud. What would have been written is in HERE/planapply.state.unsaved-3.json Put it in place, if nobody moved the state elsewhere: planapply state push HERE/planapply.state.unsaved-3.json --state planapply.state.json"
+        "Error: the state planapply.state.json was changed by another process It was deleted after it was read. It was not overwritten, and no further cloud requests will be made. The new version was saved to HERE/planapply.state.unsaved-3.json Unless the state was moved elsewhere, restore it: planapply state push HERE/planapply.state.unsaved-3.json --state planapply.state.json"
     )
     assert not Path(STATE).exists()
     (saved,) = Path().glob("*.unsaved-*.json")
@@ -236,7 +237,7 @@ def test_state_written_by_another_process_during_an_apply(run: Run, cloud: FakeC
 
     disturb(cloud, interfere)
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json is no longer ours to write Somebody else wrote it since it was read here. It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     carry_on(run, cloud)
 
@@ -244,16 +245,16 @@ def test_state_written_by_another_process_during_an_apply(run: Run, cloud: FakeC
 def test_lock_released_by_another_process_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: os.unlink(f"{STATE}.lock"))
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json is no longer ours to write Somebody broke our lock (LOCK). It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process released this process's lock LOCK. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
-    assert len(cloud.live_vms()) == 1  # nothing more was asked for
+    assert len(cloud.live_vms()) == 1  # no further request was sent
     carry_on(run, cloud)
 
 
 def test_state_damaged_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: Path(STATE).write_text("oh"))
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json is no longer ours to write Somebody else wrote it since it was read here. It was left as it is, and nothing more is asked of the cloud. Run `planapply plan`: VMs that the state doesn't know are found by their tags. What would have been written is in HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     assert Path(STATE).read_text() == "oh"
     (saved,) = Path().glob("*.unsaved-*.json")
@@ -269,7 +270,7 @@ def test_folder_deleted_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     assert (result.code, fixed(result.err)) == (
         1,
         snapshot(
-            "Error: the state states/x.json is no longer ours to write Somebody broke our lock (LOCK). It was left as it is, and nothing more is asked of the cloud. What would have been written is in HERE/states/x.unsaved-3.json Put it in place, if nobody moved the state elsewhere: planapply state push HERE/states/x.unsaved-3.json --state states/x.json"
+            "Error: the state states/x.json was changed by another process Another process released this process's lock LOCK. It was not overwritten, and no further cloud requests will be made. The new version was saved to HERE/states/x.unsaved-3.json Unless the state was moved elsewhere, restore it: planapply state push HERE/states/x.unsaved-3.json --state states/x.json"
         ),
     )
     (saved,) = Path("states").iterdir()
@@ -278,11 +279,11 @@ def test_folder_deleted_during_an_apply(run: Run, cloud: FakeCloud) -> None:
 
 
 def test_full_disk_is_reported_with_the_recovery_steps(run: Run, cloud: FakeCloud) -> None:
-    """The state can't be written, as if for want of room; it is saved beside."""
+    """The state cannot be written, as on a full disk; it is saved in the same folder."""
     disturb(cloud, lambda: os.mkdir(f"{STATE}.tmp"))
     err = apply_and_fail(run).err
     assert fixed(err) == snapshot(
-        "Error: the state planapply.state.json can't be written: Is a directory The version of before is intact. The newer one is in HERE/planapply.state.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/planapply.state.unsaved-3.json --state planapply.state.json"
+        "Error: cannot write the state planapply.state.json: Is a directory The previous version is unchanged. The new version was saved to HERE/planapply.state.unsaved-3.json Fix the cause, then restore it: planapply state push HERE/planapply.state.unsaved-3.json --state planapply.state.json"
     )
     assert read().intents
     assert not read().nodes
@@ -328,15 +329,15 @@ def test_real_disk_that_is_full_or_read_only(
         said
         == {
             "full": snapshot(
-                "Error: the state SMALL/x.json can't be written: No space left on device The version of before is intact. The newer one is in HOME/.local/state/planapply/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HOME/.local/state/planapply/x.unsaved-3.json --state SMALL/x.json"
+                "Error: cannot write the state SMALL/x.json: No space left on device The previous version is unchanged. The new version was saved to HOME/.local/state/planapply/x.unsaved-3.json Fix the cause, then restore it: planapply state push HOME/.local/state/planapply/x.unsaved-3.json --state SMALL/x.json"
             ),
             "read-only": snapshot(
-                "Error: the state SMALL/x.json can't be written: Read-only file system The version of before is intact. The newer one is in HOME/.local/state/planapply/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HOME/.local/state/planapply/x.unsaved-3.json --state SMALL/x.json"
+                "Error: cannot write the state SMALL/x.json: Read-only file system The previous version is unchanged. The new version was saved to HOME/.local/state/planapply/x.unsaved-3.json Fix the cause, then restore it: planapply state push HOME/.local/state/planapply/x.unsaved-3.json --state SMALL/x.json"
             ),
         }[trouble]
     )
     assert not read(place).nodes
-    # Again before it is mended: it is told, and nothing more is asked for.
+    # Before the disk is fixed, another apply reports the error, and sends no requests.
     assert run(*arguments).code == 1
     assert len(cloud.live_vms()) == 1
     if trouble == "full":
@@ -446,8 +447,8 @@ def test_missing_bucket_is_reported(run: Run, cloud: FakeCloud, aws: Cloud) -> N
         1,
         "",
         snapshot("""\
-Error: the state s3://states/x.json can't be reached: s3://states does not exist (404 NoSuchBucket)
-  Make it, or name another one.
+Error: cannot reach the state s3://states/x.json: s3://states does not exist (404 NoSuchBucket)
+  Create it, or choose another one.
 """),
     )
     result = run("apply", "--auto-approve", "--state", "s3://states")
@@ -455,8 +456,8 @@ Error: the state s3://states/x.json can't be reached: s3://states does not exist
         1,
         "",
         snapshot("""\
-Error: 's3://states' is no place for a state
-  Give a path, s3://bucket/key, gs://bucket/key or az://container/key.
+Error: 's3://states' is not a valid location for a state
+  Use a path, s3://bucket/key, gs://bucket/key or az://container/key.
 """),
     )
     assert not cloud.machines

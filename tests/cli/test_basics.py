@@ -25,29 +25,28 @@ Usage: planapply [OPTIONS] COMMAND [ARGS]...
   Terraform-like plan and apply for Dask clusters on cloud VMs.
 
 Options:
-  --version  Print the version.
-  --help     Show this message and exit.
+  --version   Print the version.
+  -h, --help  Show this message and exit.
 
 Commands:
   init       Write a commented starter spec.
-  validate   Check the spec, offline.
-  plan       Show what would change; change nothing.
-  apply      Change the cluster to what the spec says.
-  destroy    Remove everything that was launched.
-  status     Show nodes, their VMs, what has joined, drift and cost.
-  output     Print scheduler_address, dashboard_url and others.
-  env        Print shell exports for a bare distributed.Client().
-  show       Show a state or a saved plan, secrets hidden.
-  state      Look at the state, and change it by hand: list, show, rm, pull,
-             push.
-  list       Show every cluster of this account, from the VMs' tags.
+  validate   Check the spec offline.
+  plan       Show the changes that apply would make.
+  apply      Create or change the cluster to match the spec.
+  destroy    Terminate the cluster and remove everything created for it.
+  status     Show nodes, VMs, joined workers, drift, and cost.
+  output     Print the scheduler address, the dashboard URL, and others.
+  env        Print shell exports so that distributed.Client() connects.
+  show       Show the state or a saved plan, without secrets.
+  state      Inspect or edit the state: list, show, rm, pull, push.
+  list       List every cluster of this account, found by the VMs' tags.
   recover    Rebuild a lost state from the VMs' tags.
-  logs       Print what a node has printed.
+  logs       Print the log of a node.
   ssh        Log in to a node.
-  allow      Let one more network reach the scheduler.
-  unlock     Break the lock of a holder that is gone.
+  allow      Allow another network to reach the scheduler.
+  unlock     Release a stale state lock.
   providers  List the installed providers.
-  schema     Print the spec's JSON Schema.
+  schema     Print the JSON Schema of the spec.
 """),
         "",
     )
@@ -59,39 +58,44 @@ OF_STATE = [f"state {command}" for command in ("list", "show", "rm", "pull", "pu
 
 @pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "state"), *OF_STATE])
 def test_every_command_has_help(run: Run, command: str) -> None:
-    result = run(*command.split(), "--help")
+    result = run(*command.split(), "-h")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"Usage: planapply {command} [OPTIONS]")
     assert "-f, --file SPEC" in result.out
+    for line in result.out.splitlines():
+        assert line.count("`") % 2 == 0, "inline code is never wrapped"
+        assert not line.endswith("-"), "nor an option"
 
 
 def test_help_of_plan(run: Run) -> None:
     assert run("plan", "--help").out == snapshot("""\
 Usage: planapply plan [OPTIONS]
 
-  Show what apply would do; nothing is changed, in the cloud or in the state.
+  Show the changes that apply would make.
+
+  Changes nothing, neither in the cloud nor in the state.
 
 Options:
-  -f, --file SPEC          The spec file, or a state file.  [default:
+  -f, --file SPEC          Spec file, or a state file.  [default:
                            planapply.toml]
-  --out FILE               Save the plan, for `apply FILE`.
-  --destroy                Plan the end of everything.
-  --no-refresh             Trust the state; do not ask the cloud what exists.
-  --refresh-only           Only bring the state up to date with what exists.
-  --target NODE            Only this node, group, or range such as
-                           'cpu-[0..3]'; can be repeated.
-  --replace NODE           Replace this node, group or range though nothing
-                           differs; can be repeated.
-  --detailed-exitcode      Exit with 2 where there are changes.
-  --json                   For programs.
-  --set KEY=VALUE          Override the spec: a dotted key and a TOML value;
-                           can be repeated.
-  --state PATH_OR_URL      Where the state is, in place of what the spec says:
-                           a path, s3://, gs:// or az://.
-  --lock-timeout DURATION  How long to wait for somebody else's lock on the
-                           state, such as "30 s". Commands that change nothing
-                           take no lock unless this is given.
-  --help                   Show this message and exit.
+  --out FILE               Save the plan to a file, for `apply FILE`.
+  --destroy                Plan to destroy the whole cluster.
+  --no-refresh             Trust the state; do not query the cloud.
+  --refresh-only           Only update the state to match what exists.
+  --target NODE            Limit to this node, group or range, such as
+                           'cpu-[0-3]'. Repeatable.
+  --replace NODE           Force replacement of this node, group or range.
+                           Repeatable.
+  --detailed-exitcode      Exit with code 2 if there are changes.
+  --json                   Print JSON, for programs.
+  --set KEY=VALUE          Override a value of the spec: a dotted key and a
+                           TOML value. Repeatable.
+  --state PATH_OR_URL      Location of the state, overriding the spec: a path,
+                           s3://, gs:// or az://.
+  --lock-timeout DURATION  Time to wait for a state lock held by another
+                           process, such as "30 s". Commands that change
+                           nothing lock the state only if this is given.
+  -h, --help               Show this message and exit.
 """)
 
 
@@ -104,22 +108,22 @@ def test_version(run: Run) -> None:
     [
         (
             "paln",
-            "Error: There is no command 'paln'. Did you mean 'plan'?\n  See planapply --help\n",
+            "Error: no such command: 'paln'. Did you mean 'plan'?\n  Run `planapply --help`.\n",
         ),
-        ("--bogus", "Error: No such option: --bogus\n  See planapply --help\n"),
-        ("plan --taget x", "Error: No such option: --taget (Possible options: "),
+        ("--bogus", "Error: no such option: --bogus\n  Run `planapply --help`.\n"),
+        ("plan --taget x", "Error: no such option: --taget (Possible options: "),
         (
             "plan extra",
-            "Error: Got unexpected extra argument(s) (extra)\n  See planapply plan --help\n",
+            "Error: got unexpected extra argument(s) (extra)\n  Run `planapply plan --help`.\n",
         ),
-        ("logs", "Error: Missing argument 'NODE'.\n  See planapply logs --help\n"),
+        ("logs", "Error: missing argument 'NODE'\n  Run `planapply logs --help`.\n"),
         (
             "apply --parallelism 0",
-            "Error: Invalid value for '--parallelism': Input should be greater than",
+            "Error: invalid value for '--parallelism': Input should be greater than",
         ),
         (
             "plan --lock-timeout soon",
-            "Error: Invalid value for '--lock-timeout': this is not a duration.",
+            "Error: invalid value for '--lock-timeout': this is not a duration.",
         ),
     ],
 )
@@ -139,13 +143,13 @@ def test_usage_errors(run: Run, arguments: str, said: str) -> None:
 def test_spec_with_an_address_is_refused(run: Run, command: str) -> None:
     said = {name: run(*command.split(), "-f", name) for name in ("", "s3://states/x.json")}
     assert {result[:2] for result in said.values()} == {(1, "")}
-    help = f"  See planapply {command.removesuffix(' x')} --help\n"
+    help = f"  Run `planapply {command.removesuffix(' x')} --help`.\n"
     assert {name: result.err.removesuffix(help) for name, result in said.items()} == snapshot(
         {
-            "": "Error: Invalid value for '--file' / '-f': '' names no file.\n",
+            "": "Error: invalid value for '--file' / '-f': a file name cannot be empty\n",
             "s3://states/x.json": """\
-Error: Invalid value for '--file' / '-f': 's3://states/x.json' is an address, and a spec is a file.
-A state is named with --state.
+Error: invalid value for '--file' / '-f': 's3://states/x.json' is a URL, and a spec is a file; pass
+the location of a state with --state
 """,
         }
     )
@@ -158,8 +162,8 @@ def test_empty_file_name_is_refused(run: Run, cloud: FakeCloud, command: str) ->
     assert result == (
         1,
         "",
-        f"Error: Invalid value for '{argument}': '' names no file.\n"
-        f"  See planapply {command} --help\n",
+        f"Error: invalid value for '{argument}': a file name cannot be empty\n"
+        f"  Run `planapply {command} --help`.\n",
     )
 
 
@@ -183,7 +187,7 @@ Error: the spec . is a folder
 
 plan -f /
 Error: the spec / is a folder
-  Name a file.
+  Choose a file.
 
 recover x --provider fake -f .
 Error: the spec . is a folder
@@ -202,12 +206,13 @@ Error: the plan file . can't be read: Is a directory
   `planapply plan --out FILE` makes one.
 
 plan --state .
-Error: the state . can't be read
-  It is not a file. Name another place: `state` in the spec, or --state.
+Error: cannot read the state .: not a regular file
+  Check /tmp/pytest-of-root/pytest-69/test_folder_in_place_of_a_file0/work, or choose another
+  location with `state` in the spec or --state.
 
 plan --state ''
-Error: '' is no place for a state
-  Give a path, s3://bucket/key, gs://bucket/key or az://container/key.
+Error: '' is not a valid location for a state
+  Use a path, s3://bucket/key, gs://bucket/key or az://container/key.
 """)
     assert not cloud.calls
 
@@ -216,7 +221,7 @@ def test_init_writes_a_valid_spec_and_never_overwrites(run: Run, cloud: FakeClou
     assert run("init", "-f", "new.toml") == (
         0,
         "",
-        snapshot("Wrote new.toml. Look it through, then: planapply plan\n"),
+        snapshot("Wrote new.toml. Review it, then run `planapply plan`.\n"),
     )
     assert run("validate", "-f", "new.toml") == (0, "Success! The spec new.toml is valid.\n", "")
     written = Path("new.toml").read_bytes()
@@ -252,7 +257,7 @@ def test_validate_warns_and_checks_classes(run: Run, cloud: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: the class `distributed.Nany` can't be imported: `distributed` has nothing of that name
+Error: cannot import the class `distributed.Nany`: `distributed` has no class `Nany`
  --> local.toml:6:1
   |
 6 | class = "distributed.Nany"
@@ -276,7 +281,7 @@ Error: [provider] has no key `foldr`
   | ^^^^^
   Did you mean `folder`?
 
-Error: `scheduler.class` can't be "Scheduler": this is not a class in dotted form
+Error: `scheduler.class` cannot be "Scheduler": this is not a class in dotted form
  --> wrong.toml:6:1
   |
 6 | class = "Scheduler"
@@ -288,14 +293,14 @@ Error: `workers.cpu.count` must be at least 0, not -1
   |
 8 | count = -1
   | ^^^^^
-  Write for example count = 20.
+  Example: `count = 20`.
 
-Error: the class `not_there.Worker` can't be imported: there is no module `not_there`
+Error: cannot import the class `not_there.Worker`: there is no module `not_there`
  --> wrong.toml:9:1
   |
 9 | class = "not_there.Worker"
   | ^^^^^
-  Install it, or put its folder on PYTHONPATH.
+  Install the module, or add its folder to PYTHONPATH.
 """),
     )
     assert run("plan", "-f", "wrong.toml") == wrong
@@ -304,12 +309,12 @@ Error: the class `not_there.Worker` can't be imported: there is no module `not_t
         0,
         "Success! The spec local.toml is valid.\n",
         snapshot("""\
-Warning: the provider `local` makes no use of `workers.cpu.size`
+Warning: provider `local` ignores `workers.cpu.size`
  --> local.toml:5:1
   |
 5 | size = "big"
   | ^^^^
-  It changes nothing; leave it out.
+  Remove the key: it has no effect.
 """),
     )
 
@@ -369,7 +374,8 @@ def test_bug_is_reported_as_a_bug(
     assert result.err.startswith("Traceback (most recent call last):")
     assert result.err.split("ZeroDivisionError: division by zero\n")[1] == snapshot("""\
 Error: this is a bug in planapply 0.1.0: ZeroDivisionError('division by zero')
-  What was launched is recorded in the state. Please report it, with what stands above.
+  Everything that was launched is recorded in the state. Please report this bug, with the traceback
+  above.
 """)
 
 
@@ -427,5 +433,5 @@ def test_output_works_in_an_ascii_locale(environment: dict[str, str], folder: Pa
     environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([*COMMAND, "plan"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith('Error: `cluster.name` can\'t be "?"')
+    assert done.stderr.startswith('Error: `cluster.name` cannot be "?"')
     assert os.listdir(folder) == ["planapply.toml"]

@@ -1,4 +1,4 @@
-"""Cost where a price is not known: the same words wherever it is told."""
+"""Costs with unknown prices: every command reports them in the same words."""
 
 import json
 from pathlib import Path

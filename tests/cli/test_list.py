@@ -15,13 +15,13 @@ from planapply.store import open_store
 
 
 def fixed(text: str) -> str:
-    """Without what no two runs share."""
+    """Return the output without parts that vary."""
     return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "LINEAGE", text)
 
 
 @pytest.fixture
 def three(run: Run, cloud: FakeCloud, folder: Path) -> FakeCloud:
-    """Clusters whose state is here, beside, and lost; all in one account."""
+    """Clusters of one account, whose states are here, elsewhere, and lost."""
     for name, count in (("demo", 3), ("beside", 1), ("lost", 0)):
         text = SPEC.replace('"demo"', f'"{name}"').replace("count = 3", f"count = {count}")
         Path(f"{name}.toml").write_text(text)
@@ -108,8 +108,8 @@ def test_list_works_without_a_spec(run: Run, three: FakeCloud, tmp_path: Path) -
         "",
         snapshot("""\
 Error: the spec planapply.toml does not exist
-  Name one with --file; or say whose VMs are meant with --provider NAME, and with --set
-  'provider.KEY=VALUE' for its settings.
+  Select a spec with --file; or select a provider with --provider NAME, and pass its settings with
+  `--set 'provider.KEY=VALUE'`.
 """),
     )
     said = run("list", "--provider", "fake", "--set", 'provider.region="mars"', "--state", place)
@@ -122,7 +122,7 @@ Error: the spec planapply.toml does not exist
         "",
         snapshot("""\
 Error: --set provider.planet=1: [provider] has no key `planet`
-  It may have region.
+  Remove it. The valid keys are region.
 """),
     )
     assert run("list", "--provider", "fak") == (

@@ -36,7 +36,7 @@ options = { nthreads = 1, memory_limit = "1 GiB" }
 
 @pytest.fixture
 def local(environment: dict[str, str], folder: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A spec of a cluster that no other test has; nothing of it outlives the test."""
+    """A spec of a cluster that no other test uses; its processes are stopped after the test."""
     name = f"cli-{os.getpid()}-{abs(hash(str(tmp_path)))}"
     Path("planapply.toml").write_text(SPEC.replace("NAME", name))
     yield environment
@@ -152,7 +152,7 @@ def test_temporarily_hanging_scheduler_still_retires_workers(
             with subprocess.Popen(smaller, env=local, stderr=subprocess.PIPE, text=True) as apply:
                 assert apply.stderr
                 assert any("handing over" in line for line in apply.stderr)
-                time.sleep(4.0)  # the first try to reach it is over by now
+                time.sleep(4.0)  # the first attempt to connect has failed by now
                 for process, _ in members:
                     process.resume()
                 assert "could not retire" not in apply.stderr.read()
@@ -160,5 +160,5 @@ def test_temporarily_hanging_scheduler_still_retires_workers(
         finally:
             for process, _ in members:
                 process.resume()
-        assert held.result(timeout=120) == 45  # it may run nowhere else
+        assert held.result(timeout=120) == 45  # the scheduler runs only there
     assert command(local, "destroy", "--auto-approve").returncode == 0

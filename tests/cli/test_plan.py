@@ -1,4 +1,4 @@
-"""planapply plan, show and apply of saved plans: whole outputs."""
+"""planapply plan, show, and apply of saved plans: complete outputs."""
 
 import json
 import os
@@ -133,7 +133,7 @@ def test_saved_plan_is_shown_and_applied_without_approval(
     assert saved.err == snapshot(
         """\
 
-The plan is saved. To carry it out: planapply apply 'the plan'
+Saved the plan. To apply it, run `planapply apply 'the plan'`.
 """
     )
     assert stat.S_IMODE(os.stat("the plan").st_mode) == 0o600
@@ -212,15 +212,15 @@ Warning: cpu-1: its VM i-0002 is gone
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--refresh-only", "--destroy"], "--refresh-only changes no node"),
-        (["--refresh-only", "--no-refresh"], "--refresh-only changes no node"),
-        (["--destroy", "--replace", "cpu-0"], "--destroy replaces nothing"),
+        (["--refresh-only", "--destroy"], "cannot combine --refresh-only with"),
+        (["--refresh-only", "--no-refresh"], "cannot combine --refresh-only with"),
+        (["--destroy", "--replace", "cpu-0"], "cannot combine --destroy with --replace"),
         (["--target", "gpu"], "there is no node 'gpu'"),
         (["--replace", "cpu-7"], "there is no node 'cpu-7'"),
-        (["--set", "workers.cpu.count"], "--set workers.cpu.count: there is no `=`"),
-        (["--set", 'cluster.name="a b"'], '`cluster.name` can\'t be "a b"'),
+        (["--set", "workers.cpu.count"], "--set workers.cpu.count: it has no `=`"),
+        (["--set", 'cluster.name="a b"'], '`cluster.name` cannot be "a b"'),
         (["--file", "none.toml"], "the spec none.toml does not exist"),
-        (["--state", "ftp://x/y"], "is no place for a state"),
+        (["--state", "ftp://x/y"], "is not a valid location for a state"),
         (["--out", "none/plan"], "the plan can't be saved to none/plan: No such file or directory"),
         (["--out", "/dev/null"], "/dev/null is there already, and is no plan file"),
         (["--destroy"], "there is no state at planapply.state.json"),
@@ -324,19 +324,19 @@ Error: there is no provider 'fakee'
   | ^^^^^^^^
   Did you mean 'fake'? Installed: …
 
-Error: `cluster.ttl` can't be "soon": this is not a duration
+Error: `cluster.ttl` cannot be "soon": this is not a duration
  --> planapply.toml:4:1
   |
 4 | ttl = "soon"
   | ^^^
   Write a number and a unit (s, min, h, d, w), such as "30 min".
 
-Error: [workers.cpu] does not say how many nodes
+Error: [workers.cpu] has no number of nodes
  --> planapply.toml:6:10
   |
 6 | [workers.cpu]
   |          ^^^
-  Write for example count = 2, or min = 0 and max = 10.
+  Add `count`, such as `count = 2`; or `min` and `max`, such as `min = 0` and `max = 10`.
 
 Error: [workers.cpu] has no key `cuont`
  --> planapply.toml:7:1
@@ -367,8 +367,8 @@ def test_warnings_are_printed_below_the_plan_and_in_its_json(run: Run, cloud: Fa
     assert result.err == snapshot("""\
 
 Warning: there is no state, and 4 VMs already belong to a cluster named 'demo'
-  If it is this one and its state is lost, run `planapply recover` before you apply; `planapply
-  list` shows them.
+  If it is this one and its state is lost, run `planapply recover` before you apply;
+  `planapply list` shows them.
 """)
     assert [d["severity"] for d in json.loads(run("plan", "--json").out)["diagnostics"]] == (
         ["warning"]

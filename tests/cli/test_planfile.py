@@ -1,4 +1,4 @@
-"""A plan file that is not what `plan --out` wrote is refused, with one clear error."""
+"""A file that `plan --out` did not write is refused, with one clear error."""
 
 import json
 import os
@@ -56,7 +56,8 @@ def test_missing_plan_file_is_reported(run: Run, cloud: FakeCloud) -> None:
 
 def test_saved_plan_takes_no_plan_options(run: Run, cloud: FakeCloud) -> None:
     run("plan", "--out", "good")
-    assert "a saved plan says itself" in run("apply", "good", "--target", "cpu-0").err
+    refused = run("apply", "good", "--target", "cpu-0").err
+    assert "cannot combine a plan file with options of `plan`" in refused
     assert not cloud.machines
 
 
@@ -104,8 +105,8 @@ def test_unwritable_plan_file_is_reported_before_planning(
     said = {place: run("plan", "--out", place) for place in ("", "folder", "pipe", "none/plan")}
     assert {result[:2] for result in said.values()} == {(1, "")}
     assert "\n".join(result.err for result in said.values()) == snapshot("""\
-Error: Invalid value for '--out': '' names no file.
-  See planapply plan --help
+Error: invalid value for '--out': a file name cannot be empty
+  Run `planapply plan --help`.
 
 Error: folder is there already, and is no plan file
   Only a plan is replaced by a plan. Name another file with --out.
@@ -143,7 +144,7 @@ Error: p is not a planapply state
   It is a plan file: planapply apply p
 """)
     assert run("plan", "-f", "p").err == snapshot("""\
-Error: p is JSON, and a spec is TOML
-  Is it a state? -f names the spec, --state the state; in Python, `planapply.Cluster.from_name` and
-  `planapply.connect` take a state.
+Error: cannot read the spec p: it is JSON, not TOML
+  If it is a state, pass it with --state instead of --file; in Python, use
+  `planapply.Cluster.from_name` or `planapply.connect`.
 """)

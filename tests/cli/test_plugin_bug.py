@@ -1,4 +1,4 @@
-"""An outside plug-in that raises what it should not: one error that names it, and a right state."""
+"""A plug-in that raises unexpected exceptions: one error that names the plug-in, and a correct state."""
 
 from typing import Any, NoReturn
 
@@ -49,7 +49,7 @@ in `launch`: RuntimeError: boom
   The request may have succeeded. It is recorded; the next apply or destroy will resolve it.
 """),
     )
-    assert cloud.calls["launch"] == 2  # it is asked once only
+    assert cloud.calls["launch"] == 2  # the call is not repeated
     assert [*state().nodes] == ["scheduler"]
     assert [intent.names for intent in state().intents.values()] == [NODES[:3]]
     assert run(*APPLY).code == 0

@@ -24,7 +24,7 @@ def read() -> State:
 
 @pytest.fixture
 def lost(run: Run, cloud: FakeCloud) -> State:
-    """A cluster's state; its file is gone."""
+    """A cluster's state, whose file was deleted."""
     cloud.required_resources["firewall"] = Resource(kind="security_group")
     more = [
         "--set",
@@ -51,8 +51,8 @@ def test_recovered_state_has_no_changes_and_can_be_destroyed(
     assert run("plan").err == snapshot("""\
 
 Warning: there is no state, and 6 VMs already belong to a cluster named 'demo'
-  If it is this one and its state is lost, run `planapply recover` before you apply; `planapply
-  list` shows them.
+  If it is this one and its state is lost, run `planapply recover` before you apply;
+  `planapply list` shows them.
 """)
     result = run("recover")
     found = read()
@@ -98,8 +98,8 @@ def test_destroy_works_without_a_spec(run: Run, cloud: FakeCloud, lost: State) -
         "",
         snapshot("""\
 Error: the spec planapply.toml does not exist
-  Name one with --file; or say whose VMs are meant with --provider NAME, and with --set
-  'provider.KEY=VALUE' for its settings.
+  Select a spec with --file; or select a provider with --provider NAME, and pass its settings with
+  `--set 'provider.KEY=VALUE'`.
 """),
     )
     result = run("recover", "demo", "--provider", "fake", "--set", 'provider.region="mars"')
@@ -179,15 +179,15 @@ Error: no VM carries the tags of a cluster 'demo'
         1,
         "",
         snapshot("""\
-Error: the spec planapply.toml is of cluster 'demo', not 'other'
-  Name its own spec with --file, or do without one: --provider NAME.
+Error: the spec planapply.toml defines cluster 'demo', not 'other'
+  Select the cluster's own spec with --file, or use --provider NAME without a spec.
 """),
     )
     assert not Path(STATE).exists()
 
 
 def test_recover_after_a_partial_apply(run: Run, cloud: FakeCloud, lost: State) -> None:
-    """What the lost state knew as open requests is found as VMs, or launched again."""
+    """VMs of requests that only the lost state recorded are found, or launched again."""
     cloud.end_vm("i-0003")
     assert run("recover").code == 0
     assert run("apply", "--auto-approve", "--no-wait").code == 0
@@ -196,7 +196,7 @@ def test_recover_after_a_partial_apply(run: Run, cloud: FakeCloud, lost: State) 
 
 
 def test_chosen_values_are_recovered(run: Run, cloud: FakeCloud, site: Path) -> None:
-    """Sizes and images are part of what a VM was made from, and a default image moves on."""
+    """Sizes and images are part of a VM's configuration, and the default image changes over time."""
     entries = site / "fake_planapply-1.dist-info" / "entry_points.txt"
     entries.write_text("[planapply.providers]\nchoosing = cli.choosing_plugin:PLUGIN\n")
     catalog._entries.cache_clear()
@@ -225,8 +225,9 @@ def test_unrecoverable_key_is_reported(run: Run, cloud: FakeCloud) -> None:
         0,
         snapshot("""\
 Warning: the TLS key could not be recovered
-  The cloud does not show what its VM was told at its boot. No client can connect: `planapply apply
-  --replace scheduler` makes a cluster with a new key, `planapply destroy` removes this one.
+  The cloud does not show what its VM was told at its boot. No client can connect:
+  `planapply apply --replace scheduler` makes a cluster with a new key, `planapply destroy` removes
+  this one.
 """),
     )
     assert read().tls is None

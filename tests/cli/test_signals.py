@@ -1,4 +1,4 @@
-"""Ctrl-C and its relatives, in processes of their own whose cloud answers when it is told to."""
+"""Ctrl-C and similar signals, in separate processes whose cloud answers on demand."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def state() -> State:
 def started(
     environment: dict[str, str], *arguments: str, stderr: int = subprocess.PIPE
 ) -> Iterator["subprocess.Popen[str]"]:
-    """One command, which does not outlive the test."""
+    """Start a command, which is stopped after the test."""
     Path("planapply.toml").write_text(SPEC)
     env = {**environment, "FAKE_FOLDER": os.getcwd()}
     process = shared_server().start(*arguments, env=env, stderr=stderr)
@@ -41,7 +41,7 @@ def started(
 
 
 def has_asked(process: "subprocess.Popen[str]") -> None:
-    """Wait until the cloud is asked for a VM."""
+    """Wait until a launch request is sent."""
     while not Path("asked").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -56,14 +56,14 @@ def test_first_signal_records_sent_requests(
         process.send_signal(signal.Signals[name])
         assert process.stderr is not None
         assert "scheduler: launching (small)" in process.stderr.readline()
-        assert process.stderr.readline().startswith("Stopping: asking for nothing more.")
+        assert process.stderr.readline().startswith("Stopping: sending no further requests")
         Path("answer").touch()
         _, err = process.communicate()
         assert process.returncode == CODES[name]
     assert "scheduler: launched" in err
     assert err.endswith(
-        "\nApply stopped: 1 added, 0 changed, 0 destroyed. This is recorded; the next apply or destroy "
-        "goes on\nfrom there.\n"
+        "\nApply stopped: 1 added, 0 changed, 0 destroyed. This is recorded; the next apply or destroy\n"
+        "continues from there.\n"
     )
     assert list(state().nodes) == ["scheduler"]
     assert not state().intents
@@ -85,7 +85,7 @@ def test_second_signal_exits_immediately_and_keeps_the_intent(
         _, err = process.communicate()
         assert process.returncode == 130
     assert err.replace(held.id, "LOCK") == snapshot(
-        "Ended at once. The lock LOCK on planapply.state.json stays; the next run on this machine takes it over by itself.\n"
+        "Exited immediately. Lock LOCK on planapply.state.json remains; the next run on this machine takes it over.\n"
     )
     assert not state().nodes
     assert [intent.names for intent in state().intents.values()] == [["scheduler"]]
@@ -93,7 +93,7 @@ def test_second_signal_exits_immediately_and_keeps_the_intent(
     with started(environment, "apply", "--auto-approve", "--no-wait") as process:
         _, err = process.communicate()
         assert process.returncode == 0, err
-    assert f"(lock {held.id})" in " ".join(err.split())
+    assert f"lock {held.id}" in " ".join(err.split())
 
 
 def test_second_signal_exits_immediately_with_a_blocked_reader(

@@ -1,4 +1,4 @@
-"""planapply state list, show, rm, pull and push."""
+"""planapply state list, show, rm, pull, and push."""
 
 import json
 import os
@@ -130,10 +130,10 @@ def test_rm_drops_nodes_and_the_next_plan_adopts_them(run: Run, applied: FakeClo
     serial = read().serial
     assert run("state", "rm", "cpu-[0..1]") == (
         0,
-        snapshot("The state has forgotten cpu-[0..1].\n"),
+        snapshot("Removed cpu-[0..1] from the state.\n"),
         snapshot("""\
-Their VMs were left alone: i-0001 i-0002. As long as they run, the next plan finds them by their
-tags and takes them in again; end them yourself if they are not to come back.
+The VMs were left running: i-0001, i-0002. While they run, the next plan finds them by their tags
+and adopts them again; to prevent that, terminate them yourself.
 """),
     )
     assert sorted(read().nodes) == ["cpu-2", "scheduler"]
@@ -189,7 +189,9 @@ def test_pull_and_push_transfer_a_state(run: Run, applied: FakeCloud, tmp_path: 
     assert (result.code, result.out.replace(str(tmp_path), ""), result.err) == (
         0,
         snapshot('The state of cluster "demo" (4 nodes, serial 7) is now in /a copy.json\n'),
-        snapshot("The cluster's TLS key is in every copy of it: keep none that you don't need.\n"),
+        snapshot(
+            "Every copy of the state contains the cluster's TLS key: delete copies that you do not need.\n"
+        ),
     )
     assert stat.S_IMODE(os.stat(copy).st_mode) == 0o600
     assert read(str(copy)) == read()
@@ -223,9 +225,9 @@ def test_push_that_would_lose_vms_is_refused(run: Run, applied: FakeCloud) -> No
         1,
         "",
         snapshot("""\
-Error: the file is older than the state in place
-  The file has serial 6, the state serial 9. Replacing it would forget what happened since. Run
-  `planapply plan`: VMs that the state doesn't know are found by their tags.
+Error: cannot replace the state: the file is older
+  The file has serial 6, the state serial 9. Replacing the state would lose track of later changes.
+  Run `planapply plan`: it finds VMs that are missing in the state by their tags.
 """),
     )
     other = read("old").model_copy(update={"lineage": "of-another", "serial": 99})
@@ -235,10 +237,9 @@ Error: the file is older than the state in place
         1,
         "",
         snapshot("""\
-Error: the file is of another state
-  It is of cluster "demo" (lineage of-another), the state in place of cluster "demo" (lineage
-  LINEAGE). Replacing one by the other would forget VMs. Push it to a
-  place of its own with --state.
+Error: cannot replace the state: the file belongs to cluster "demo", the state to cluster "demo"
+  The file has lineage of-another, the state LINEAGE. Replacing the
+  state would lose track of its VMs. Push the file to another location with --state.
 """),
     )
     assert run("state", "push", "none") == (
@@ -324,17 +325,17 @@ def test_help_and_usage(run: Run) -> None:
         snapshot("""\
 Usage: planapply state [OPTIONS] COMMAND [ARGS]...
 
-  Look at the state, and change it by hand.
+  Inspect or edit the state.
 
 Options:
-  --help  Show this message and exit.
+  -h, --help  Show this message and exit.
 
 Commands:
-  list  Print the names of the nodes that the state knows.
-  show  Show all that the state says of one node.
-  rm    Forget nodes without ending their VMs.
+  list  Print the names of the nodes in the state.
+  show  Show the record of one node.
+  rm    Remove nodes from the state; leave their VMs running.
   pull  Copy the state to a file.
-  push  Make a file the state.
+  push  Replace the state with a file.
 """),
         "",
     )
@@ -342,7 +343,7 @@ Commands:
         1,
         "",
         snapshot("""\
-Error: No such command 'lst'. Did you mean 'list'?
-  See planapply state --help
+Error: no such command 'lst'. Did you mean 'list'?
+  Run `planapply state --help`.
 """),
     )

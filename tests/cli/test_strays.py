@@ -1,4 +1,4 @@
-"""VMs with the cluster's tags that are none of its nodes: the plan says what becomes of them."""
+"""VMs with the cluster's tags that are none of its nodes: the plan terminates them."""
 
 from cli.commands import Run
 from fake_provider import FakeCloud, Machine

@@ -1,4 +1,4 @@
-"""What is printed and asked on a real terminal (a pty)."""
+"""Output and questions on a real terminal (a pty)."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
-    """One command on a terminal of its own."""
+    """A command on its own terminal."""
 
     def __init__(self, environment: dict[str, str], *arguments: str, width: int = 80) -> None:
         self._ours, theirs = pty.openpty()
@@ -30,16 +30,16 @@ class Terminal:
         self.text = ""
 
     def until(self, text: str, *, anywhere: bool = False) -> None:
-        """Read until this stands at the end, or anywhere."""
+        """Read until the output ends with a text, or contains it."""
         while not (text in self.text if anywhere else self.text.endswith(text)):
             assert self._read(), self.text
 
     def type(self, keys: str) -> None:
-        """What a person would."""
+        """Type a text."""
         os.write(self._ours, keys.encode())
 
     def finish(self) -> tuple[int, str]:
-        """The exit code and all that was printed."""
+        """Wait for the exit; return the exit code and the whole output."""
         while self._read():
             pass
         os.close(self._ours)
@@ -48,7 +48,7 @@ class Terminal:
     def _read(self) -> bool:
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # the other side is closed
+        except OSError:  # the other end is closed
             return False
         self.text += data.decode().replace("\r\n", "\n")
         return bool(data)
@@ -56,7 +56,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(environment: dict[str, str], folder: Path) -> dict[str, str]:
-    """The environment of a person, and a spec."""
+    """The environment of a user with a terminal, and a spec."""
     Path("planapply.toml").write_text(SPEC)
     kept = {k: v for k, v in environment.items() if k not in ("NO_COLOR", "COLUMNS", "COLORTERM")}
     return {**kept, "TERM": "xterm"}
@@ -84,7 +84,7 @@ planapply will change cluster "demo" (fake, mars):
 \x1b[34m   |\x1b[0m
 \x1b[34m12 | \x1b[0mcount = "3"
 \x1b[34m   | \x1b[0m\x1b[1;31m^^^^^\x1b[0m
-  Write count = 3, without quotes.
+  Remove the quotes: `count = 3`.
 
 """),
     )
@@ -105,7 +105,7 @@ def test_only_yes_approves(terminal: dict[str, str], keys: str) -> None:
     asked.type(keys)
     code, text = asked.finish()
     assert code == 1
-    assert text.endswith("Apply cancelled; nothing was changed.\n")
+    assert text.endswith("Apply canceled; nothing was changed.\n")
     assert not Path("planapply.state.json").exists()
     assert not Path("planapply.state.json.lock").exists()
 
@@ -139,7 +139,7 @@ Apply complete: 5 added, 0 changed, 0 destroyed.
 
 scheduler_address = tcp://127.0.0.1:1
 """)
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is visible again
 
 
 def test_ctrl_c_twice_restores_the_terminal(terminal: dict[str, str], folder: Path) -> None:
@@ -150,8 +150,8 @@ def test_ctrl_c_twice_restores_the_terminal(terminal: dict[str, str], folder: Pa
     running.type("\x03")
     code, text = running.finish()
     assert code == 130
-    assert re.sub("lock [0-9a-f]{8}", "lock ID", text.rpartition("\x1b[?25h\n")[2]) == snapshot(
-        "Ended at once. The lock ID on planapply.state.json stays; the next run on this machine takes it over by itself.\n"
+    assert re.sub("Lock [0-9a-f]{8}", "Lock ID", text.rpartition("\x1b[?25h\n")[2]) == snapshot(
+        "Exited immediately. Lock ID on planapply.state.json remains; the next run on this machine takes it over.\n"
     )
     assert "Traceback" not in text
 
@@ -160,7 +160,7 @@ def test_json_never_prompts(terminal: dict[str, str]) -> None:
     code, text = Terminal(terminal, "apply", "--json").finish()
     assert code == 1
     assert QUESTION not in text
-    assert "there is nobody to ask" in text
+    assert "cannot ask for approval: --json is given" in text
 
 
 @pytest.mark.parametrize("width", [80, 120])

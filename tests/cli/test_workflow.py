@@ -1,4 +1,4 @@
-"""The workflow around plan and apply, on real processes of this machine that are made to drift."""
+"""The workflow of plan and apply, on real processes of this machine, with drift."""
 
 import os
 import re
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 _LETTERS = string.ascii_lowercase
 NAME = "q" + "".join(_LETTERS[os.getpid() // 26**i % 26] for i in range(3))
-"""As long as "demo", and not that of another process's tests: all see this user's processes."""
+"""As long as "demo", and unique: all test processes see the processes of this user."""
 STATE = "planapply.state.json"
 SPEC = """\
 [cluster]
@@ -44,7 +44,7 @@ def read() -> State:
 
 
 def normalize(text: str) -> str:
-    """Without what no two runs share."""
+    """Return the output without parts that vary."""
     text = re.sub(r"^ *\d+:\d\d  ", "", text, flags=re.MULTILINE)
     text = re.sub(r"(?:^[\w.\[\] -]+: ended\n)+", merge_ended_lines, text, flags=re.MULTILINE)
     text = re.sub(rf"\b{NAME}\b", "demo", text)
@@ -53,21 +53,21 @@ def normalize(text: str) -> str:
 
 
 def merge_ended_lines(lines: re.Match[str]) -> str:
-    """Nodes that were asked to end at once, which some looks see end one by one."""
+    """Return the output with one line for nodes that terminate at the same time, in any order."""
     ranges = [line.removesuffix(": ended") for line in lines[0].splitlines()]
     names = from_ranges(" ".join(ranges).split())
     return f"{' '.join(to_ranges(sorted(names, key=sort_key)))}: ended\n"
 
 
 class Project:
-    """A cluster of a scheduler and two workers, and the means to disturb it."""
+    """A cluster of a scheduler and two workers, with methods that cause drift."""
 
     def __init__(self, environment: Environment, run: Run, folder: Path) -> None:
         self.environment, self._run, self.folder = environment, run, folder
         self.provider = LocalProvider(str(folder / "local"))
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """A command's exit code, and what it prints."""
+        """Run a command; return its exit code and output."""
         result = self._run(*arguments)
         return result.code, normalize(result.out), normalize(result.err)
 
@@ -75,11 +75,11 @@ class Project:
         return self("apply", "--auto-approve", "--no-wait", *arguments)
 
     def names(self) -> list[str]:
-        """What is really there."""
+        """Return the VMs that exist."""
         return sorted(str(vm.name) for vm in self.environment.live_vms(read().lineage))
 
     def crash(self, name: str) -> None:
-        """All of a node's processes are killed, and it is old enough for that to be believed."""
+        """Kill all processes of a node that is older than the consistency delay."""
         record = read().nodes[name]
         kill(record.vm)
         shutil.rmtree(self.folder / "local" / record.vm, ignore_errors=True)
@@ -87,7 +87,7 @@ class Project:
             time.sleep(0.05)
 
     def launch(self, name: str) -> VM:
-        """A VM of this cluster that no state knows."""
+        """Start a VM of this cluster that is in no state."""
         state = read()
         config = state.nodes["cpu-0"].config
         endpoint = state.endpoint
@@ -101,7 +101,7 @@ class Project:
 
 @pytest.fixture
 def new_project(run: Run, folder: Path, tmp_path: Path) -> Iterator[Project]:
-    """Nothing is launched yet."""
+    """A cluster without any launched nodes."""
     with local_environment(tmp_path) as environment:
         Path("planapply.toml").write_text(SPEC.format(name=NAME, environment=environment.spec))
         yield Project(environment, run, tmp_path)

@@ -1,4 +1,4 @@
-"""`make crash`: many lives, one after the other, and the figures: `python -m crash LIVES [GROUND]`."""
+"""`make crash`: many lives, one after another, and their figures: `python -m crash LIVES [GROUND]`."""
 
 import sys
 import tempfile
@@ -16,7 +16,7 @@ KILL_MODES = {
 
 
 def main(runs: int, kinds: list[str]) -> int:
-    """Gives the number of violations."""
+    """Run the lives, and return the number of violations."""
     violations = 0
     with tempfile.TemporaryDirectory() as name:
         fork_server = ForkServer()

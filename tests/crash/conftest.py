@@ -1,4 +1,4 @@
-"""A site whose cloud hangs when asked to, for tests of signals."""
+"""A site whose cloud hangs on demand, for tests of signals."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from crash.environment import Environment, local_environment
 from crash.forkserver import ForkServer
-from crash.stopping import Project
+from crash.project import Project
 from lab.fixtures import aws
 
 __all__ = ["aws", "environment", "new_project", "project"]

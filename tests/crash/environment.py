@@ -1,6 +1,6 @@
-"""Where the clusters of these tests are: a cloud as it really is, apart from what planapply thinks.
+"""The clouds of these tests, observed directly instead of through planapply.
 
-A provider is held to the same stories by one more entry of `ENVIRONMENTS`.
+To test another provider in the same way, add an entry to `ENVIRONMENTS`.
 """
 
 import os
@@ -19,19 +19,19 @@ TESTS = Path(__file__).parents[1]
 
 
 class ClientKiller:
-    """Kills the client of a WSGI app before or after one of its calls is carried out."""
+    """A WSGI app that kills its client before or after it carries out one of the client's calls."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app, self._lock = app, threading.Lock()
         self.points, self.die_at, self.pid = 0, -1, 0
 
     def arm(self, pid: int, die_at: int) -> None:
-        """From now on count; the process `pid` dies at point `die_at` (-1: it lives)."""
+        """Count points from now on, and kill the process `pid` at point `die_at` (-1: never)."""
         with self._lock:
             self.points, self.die_at, self.pid = 0, die_at, pid
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        """WSGI."""
+        """Answer a request."""
         if self._count_point():
             return self._no_answer(start_response)
         answer = self._app(environ, start_response)
@@ -53,27 +53,27 @@ class ClientKiller:
 
 @dataclass
 class Environment:
-    """One account of one cloud, for one cluster."""
+    """An account of a cloud, for one cluster."""
 
     name: str
     spec: str
-    """The rest of the spec's `[cluster]`, and other tables."""
+    """The rest of the spec's table `[cluster]`, and other tables."""
     options: str
-    """The workers' options but `nthreads`, as TOML."""
+    """The workers' options except `nthreads`, as TOML."""
     env: Mapping[str, str]
-    """Of every command."""
+    """The environment of every command."""
     live_vms: Callable[[str], list[VM]]
-    """Every VM of a lineage that exists and has not begun to end."""
+    """Returns every VM of a lineage that exists and is not shutting down."""
     leftovers: Callable[[str], list[str]]
-    """What is left of it beside VMs."""
+    """Returns what exists for a lineage in addition to VMs."""
     client_killer: ClientKiller | None = None
-    """Where the cloud's answers pass, if it is a server of ours."""
+    """The app that carries the cloud's answers, if the cloud is a local server."""
     has_reachable_schedulers: bool = True
-    """Whether anything listens at a scheduler's address."""
+    """Returns whether a process listens at a scheduler's address."""
 
 
 def command_env(home: Path, **more: str) -> dict[str, str]:
-    """A command's, with an empty home."""
+    """Return the environment of a command, with an empty home folder."""
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "PLANAPPLY_", "XDG_"))
     }
@@ -83,7 +83,7 @@ def command_env(home: Path, **more: str) -> dict[str, str]:
 
 @contextmanager
 def local_environment(folder: Path) -> Iterator[Environment]:
-    """Processes of this machine; none of them outlives this."""
+    """Yield an environment with processes of this machine, all of which are stopped at the end."""
     from planapply_local import PLUGIN, LocalSettings
     from planapply_local.supervisor import find_processes, kill
 
@@ -91,7 +91,7 @@ def local_environment(folder: Path) -> Iterator[Environment]:
     provider = PLUGIN.connect(LocalSettings(folder=str(vm_folder)))
 
     def own_processes() -> list[str]:
-        # By the home that they were given: no two grounds have the same.
+        # They are found by their home folder, which differs between environments.
         home = str(folder / "home")
         return [
             id
@@ -118,7 +118,7 @@ def local_environment(folder: Path) -> Iterator[Environment]:
 
 @contextmanager
 def ec2_environment(folder: Path, client: str = "ec2") -> Iterator[Environment]:
-    """EC2 as the lab plays it: its VMs are entries in a table, and nobody may talk to them."""
+    """The lab's EC2: VMs are only entries in a table, and nothing connects to them."""
     from lab.ec2 import backend
     from lab.honest import Cloud, listen
 
@@ -139,7 +139,7 @@ def ec2_environment(folder: Path, client: str = "ec2") -> Iterator[Environment]:
 
     with listen(client_killer, "127.0.0.1", 0) as port:
         cloud.url = f"http://127.0.0.1:{port}"
-        env = command_env(folder / "home", **cloud.env, CRASH_IMPORTS="crash.quick")
+        env = command_env(folder / "home", **cloud.env, CRASH_IMPORTS="crash.short_delays")
         yield Environment(
             client,
             SPECS[client](port),
@@ -153,7 +153,7 @@ def ec2_environment(folder: Path, client: str = "ec2") -> Iterator[Environment]:
 
 
 def ec2_spec(port: int) -> str:
-    """The provider `ec2`, which finds the cloud in its environment."""
+    """Yield an environment with the provider `ec2`."""
     return """\
 provider = "ec2"
 [provider]
@@ -166,7 +166,7 @@ packages = ["dask"]
 
 
 def libcloud_spec(port: int) -> str:
-    """The same cloud without tokens; with a firewall."""
+    """Yield an environment with the same cloud through Libcloud: without tokens, with a firewall."""
     from lab.ec2 import backend
 
     image = next(iter(backend("eu-west-1").amis))

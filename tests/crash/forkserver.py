@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from crash.fuse import CrashPoints
+from crash.crash_points import CrashPoints
 
 from planapply import catalog
 from planapply.cli import main

@@ -1,7 +1,7 @@
-"""The provider `local`, a call of which never comes back where the environment says so.
+"""The provider `local` with a call that never returns, if the environment says so.
 
-`HANG` is the call's name, `HANG_AT` how many calls of that name are answered first; the file
-`hanging` in the current folder says that it has come to that.
+`HANG` is the name of the call, and `HANG_AT` the number of such calls that are answered first. The file
+`hanging` in the current folder appears when a call hangs.
 """
 
 import os
@@ -29,7 +29,7 @@ def _hang_if_requested(call: str) -> None:
 
 
 class HangingProvider(LocalProvider):
-    """It hangs once a call was carried out, before it is answered."""
+    """A provider that hangs after carrying out a call, before it returns."""
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
         result = super().launch(request)

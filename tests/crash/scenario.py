@@ -1,4 +1,4 @@
-"""One cluster's life, each command of which is killed at some moment and then run again."""
+"""The life of a cluster: each command is killed at some moment, and then run again."""
 
 import os
 import random
@@ -23,7 +23,7 @@ STATE = "planapply.state.json"
 
 
 class Violation(AssertionError):
-    """A promise that was not kept; says which and when."""
+    """A promise that was not kept, with the moment."""
 
 
 Statistics = Counter[str]
@@ -31,7 +31,7 @@ Statistics = Counter[str]
 
 @dataclass(frozen=True)
 class StepCost:
-    """How far one step goes when it is left alone."""
+    """The size of a step that is not killed."""
 
     points: int
     calls: int
@@ -40,7 +40,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Step:
-    """One change, and what there is once it is done."""
+    """A change of the cluster, and the expected result."""
 
     name: str
     arguments: tuple[str, ...]
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass
 class Scenario:
-    """Made from a seed; `fork_server` runs the commands."""
+    """A life that depends only on a seed; `fork_server` runs the commands."""
 
     environment: Environment
     folder: Path
@@ -67,7 +67,7 @@ class Scenario:
         self.lineage = ""
 
     def steps(self) -> list[Step]:
-        """apply, replace, scale-down, destroy; with workers that stay in one life out of four."""
+        """Return the steps: apply, replace, scale down, destroy; one life in four keeps some workers."""
         kept = self.seed % 4 == 0 and self.environment.has_reachable_schedulers
         replacements = [("--replace", "cpu-0"), (), ("--replace", "scheduler")]
         replacement = replacements[self.seed % 3]
@@ -80,7 +80,7 @@ class Scenario:
         ]
 
     def command(self, step: Step) -> list[str]:
-        """What a user would type."""
+        """Return the command of a step, as a user would type it."""
         if step.destroys:
             return ["destroy", "--auto-approve"]
         return ["apply", "--auto-approve", "--no-wait", *step.arguments]
@@ -99,7 +99,7 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
     def run(
         self, arguments: Sequence[str], die_at: int | None = None, call: int | None = None
     ) -> CommandResult:
-        """A command that succeeds, unless it dies at a point of its own, or of a call's."""
+        """Run a command that succeeds, unless it is killed at a point of its own or of a call."""
 
         def on_start(pid: int) -> None:
             if self.environment.client_killer:
@@ -113,7 +113,7 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
         return result
 
     def run_and_kill(self, arguments: Sequence[str], seconds: float) -> bool:
-        """The command as users start it, killed from outside; whether it was still running."""
+        """Run the command as users do, and kill it from outside; return whether it was still running."""
         with subprocess.Popen(
             [sys.executable, "-m", "planapply", *arguments],
             cwd=self.folder,
@@ -130,9 +130,9 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
         return False
 
     def measure(self, *, as_subprocess: bool = False) -> dict[str, StepCost]:
-        """Live without being killed, and see how far each step goes.
+        """Run the life without killing, and measure each step.
 
-        `as_subprocess`: as users start it, with the time that Python takes to import everything.
+        If `as_subprocess`, run commands as users do, including the time for Python's imports.
         """
         found = {}
         for step in self.steps():
@@ -148,7 +148,7 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
         return found
 
     def run_with_kills(self, costs: Mapping[str, StepCost], kill_by: str) -> None:
-        """Each step is killed, at a random `time`, `point` or `call`, and then carried out."""
+        """Kill each step at a random `time`, `point`, or `call`, and then run it to its end."""
         for step in self.steps():
             self.write_spec(step)
             arguments = self.command(step)
@@ -156,14 +156,14 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
             self.statistics["killed" if killed else "too late to kill"] += 1
             self.statistics[f"{step.name} killed"] += killed
             self.check_no_vm_lost()
-            if self.random.random() < 0.2:  # once more, while it mends the first
+            if self.random.random() < 0.2:  # again, while it recovers from the first time
                 self.kill(arguments, costs[step.name], kill_by)
                 self.check_no_vm_lost()
             self.run(arguments if step.destroys else [*self.command(Step("", (), 0))])
             self.check_matches_spec(step)
 
     def kill(self, arguments: Sequence[str], costs: StepCost, kill_by: str) -> bool:
-        """Run, and kill at some moment; whether it was not over yet."""
+        """Run a step, and kill it at some moment; return whether it was still running."""
         if kill_by == "time":
             return self.run_and_kill(arguments, self.random.uniform(0.3, 1.0) * costs.seconds)
         if kill_by == "call":
@@ -173,7 +173,7 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
         return result.code == -signal.SIGKILL
 
     def check_no_vm_lost(self) -> None:
-        """Right after the kill: the state is whole, and no VM is unknown to it."""
+        """Check, right after the kill, that the state is complete and has every VM."""
         state = self._state()
         vms = self._alive()
         recorded = {record.vm for record in state.nodes.values()} if state else set()
@@ -184,7 +184,7 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
             self._require(vm.id in recorded or pending, f"{vm.name} ({vm.id}) is in no state")
 
     def check_matches_spec(self, step: Step) -> None:
-        """After the next run: what is there is what the spec says, each once, and nothing else."""
+        """Check, after the next run, that exactly the nodes of the spec exist, once each."""
         state = self._state()
         assert state is not None
         names = Counter(str(vm.name) for vm in self._alive())

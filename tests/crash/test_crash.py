@@ -1,4 +1,4 @@
-"""The real command, killed at any moment on a real provider: nothing is lost, doubled or torn.
+"""The real command, killed at any moment on a real provider: nothing is lost, duplicated, or damaged.
 
 `make crash` does the same many more times.
 """
@@ -19,13 +19,13 @@ RUNS = [
     *(("ec2", "call" if seed % 2 else "point", seed) for seed in range(20)),
     *(("libcloud", "call" if seed % 2 else "point", seed) for seed in range(6)),
 ]
-"""Each life has one moment in an apply, a replacement, a scale-down and a destroy."""
+"""Each life has a kill in an apply, a replacement, a scale-down, and a destroy."""
 MeasureSteps = Callable[[str, str], dict[str, StepCost]]
 
 
 @pytest.fixture(scope="session")
 def step_costs(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> MeasureSteps:
-    """How far each step goes, measured once for each ground and way of being killed."""
+    """The size of each step, measured once for each environment and kind of kill."""
     measured: dict[tuple[str, bool], dict[str, StepCost]] = {}
 
     def measure(kind: str, kill_by: str) -> dict[str, StepCost]:

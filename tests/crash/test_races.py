@@ -1,4 +1,4 @@
-"""Twenty real commands at once on one state: one at a time, nothing lost, nothing launched twice."""
+"""Twenty real commands at once on one state: they run one at a time, lose nothing, and launch nothing twice."""
 
 import subprocess
 import urllib.request
@@ -46,7 +46,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture(params=["a file", "S3"])
 def state_location(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
-    """Where the state is, and what is needed to reach it."""
+    """The location of the state, and the environment to access it."""
     if request.param == "a file":
         return str(tmp_path / "race.json"), {}
     return "s3://states/race.json", bucket(request.getfixturevalue("aws"))
@@ -59,7 +59,7 @@ def start(
     tmp_path: Path,
     fork_server: ForkServer,
 ) -> Iterator[Start]:
-    """Start a command on that state; none outlives the test."""
+    """Start a command on that state; it is stopped after the test."""
     location, env = state_location
     started = []
 
@@ -84,7 +84,7 @@ def start(
 
 
 def apply(start: Start, number: int) -> "subprocess.Popen[str]":
-    """One that has something to change, whatever all the others have done."""
+    """Start an apply that has a change to make, whatever the others did."""
     return start(
         *("apply", "--auto-approve", "--no-wait", "--lock-timeout", "10 min"),
         *("--set", f'cluster.tags.racer="{number}"'),
@@ -92,7 +92,7 @@ def apply(start: Start, number: int) -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> None:
-    """It succeeds."""
+    """Check that the command succeeds."""
     out, _ = process.communicate()
     assert process.returncode == 0, out
 
@@ -116,7 +116,7 @@ def test_concurrent_applies_run_one_at_a_time(
     processes = [apply(start, number) for number in range(RACERS)]
     outputs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * RACERS, outputs
-    # The first to come launches; each of the others finds the cluster, and changes its tags.
+    # The first command launches; each of the others finds the cluster, and changes its tags.
     assert sum("2 added, 0 changed" in out for out in outputs) == 1
     assert sum("0 added, 2 changed" in out for out in outputs) == RACERS - 1
     state = read()

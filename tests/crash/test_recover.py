@@ -1,4 +1,4 @@
-"""An apply is killed, and then its state is lost: recover finds what runs, and plan has nothing to do."""
+"""An apply is killed, and then its state is lost: recover finds the VMs, and plan shows no changes."""
 
 import os
 import random
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 STATE = "planapply.state.json"
 POINTS = 60
-"""At about so many points an apply of this spec can die."""
+"""The approximate number of points at which an apply of this spec can die."""
 SPEC = """\
 [cluster]
 name = "lost-{number}"
@@ -54,7 +54,7 @@ class Project:
         return state
 
     def delete_state(self) -> None:
-        """The folder has the spec only."""
+        """Remove everything from the folder except the spec."""
         for path in self.folder.glob(f"{STATE}*"):
             path.unlink()
 
@@ -94,7 +94,7 @@ def test_recovered_cluster_has_no_changes_and_clients_connect(project: Project) 
     )
     assert project.read().tls == before.tls
 
-    assert project.run("apply", "--auto-approve").code == 0  # waits until they have joined
+    assert project.run("apply", "--auto-approve").code == 0  # waits until the nodes have joined
     script = f'eval "$({sys.executable} -m planapply env)" && {sys.executable} -c "{COMPUTE}"'
     computed = subprocess.run(
         ["sh", "-c", script],

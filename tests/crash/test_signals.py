@@ -1,4 +1,4 @@
-"""Signals end a real command within seconds, whatever the cloud does; the next one goes on."""
+"""Signals stop a real command within seconds, whatever the cloud does; the next command continues."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from crash.environment import Environment
-from crash.stopping import CODES, TIMEOUT, Project, send_signal, wait_for_exit
+from crash.project import CODES, TIMEOUT, Project, send_signal, wait_for_exit
 from lab.honest import Cloud
 
 from planapply.store import open_store
@@ -49,9 +49,9 @@ def test_signal_while_a_launch_hangs(project: Project, name: str) -> None:
 @pytest.mark.parametrize(
     ("command", "hang", "at"),
     [
-        ("apply", "find", 0),  # nothing is changed yet
+        ("apply", "find", 0),  # no change was made yet
         ("apply --replace cpu-0", "terminate", 0),
-        ("apply --replace cpu-0", "find", 1),  # whether it has ended
+        ("apply --replace cpu-0", "find", 1),  # whether it has exited
         ("destroy", "terminate", 0),
         ("destroy", "terminate", 1),
         ("destroy", "find", 2),
@@ -112,9 +112,9 @@ def test_bucket_lock_is_released(
 @pytest.mark.parametrize(
     ("command", "call", "at"),
     [
-        ("apply --auto-approve", "s3:PutObject", 1),  # the lock is being made
+        ("apply --auto-approve", "s3:PutObject", 1),  # the lock is being taken
         ("state rm cpu-0", "s3:PutObject", 1),
-        ("state rm cpu-0", "s3:GetObject", 3),  # it is being released
+        ("state rm cpu-0", "s3:GetObject", 3),  # the lock is being released
         ("state rm cpu-0", "s3:POST", 1),
     ],
 )
@@ -138,7 +138,7 @@ def test_bucket_lock_is_released_after_a_signal(
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    time.sleep(1.0)  # it hears that while the call is under way
+    time.sleep(1.0)  # the signal arrives during the call
     held.set()
     wait_for_exit(process, "SIGTERM")
     assert open_store(project.state).lock_info() is None

@@ -1,4 +1,4 @@
-"""Signals end a real command within seconds, also where the bucket of its state does not answer."""
+"""Signals stop a real command within seconds, even if the bucket of its state does not answer."""
 
 import re
 import signal
@@ -10,23 +10,23 @@ from typing import Any
 
 import pytest
 from crash.environment import Environment
-from crash.stopping import TIMEOUT, Project, send_signal
+from crash.project import TIMEOUT, Project, send_signal
 from lab.honest import Cloud, listen
 
 pytestmark = pytest.mark.slow
 
 
 class SilentBucket:
-    """S3 as the lab plays it, which answers nothing any more from some call on."""
+    """The lab's S3, which stops answering at some call."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app = app
         self.silent_from: tuple[str, str, int] | None = None
-        """A method, how its path ends, and how many such calls are answered first."""
+        """A method, the end of its path, and the number of such calls that are answered first."""
         self.silent, self.done = threading.Event(), threading.Event()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        """WSGI."""
+        """Answer a request."""
         if self.silent_from:
             method, end, left = self.silent_from
             if environ["REQUEST_METHOD"] == method and environ["PATH_INFO"].endswith(end):
@@ -42,7 +42,7 @@ class SilentBucket:
 
 @pytest.fixture
 def bucket(environment: Environment, aws: Cloud) -> Iterator[SilentBucket]:
-    """All that the commands of a site know of S3."""
+    """The environment that gives the commands of a site access to S3."""
     urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
     bucket = SilentBucket(aws)
     with listen(bucket, "127.0.0.1", 0) as port:
@@ -55,7 +55,7 @@ def bucket(environment: Environment, aws: Cloud) -> Iterator[SilentBucket]:
 
 
 def normalize(text: str) -> str:
-    """As one line, without what differs each time."""
+    """Return an error as one line, without the parts that vary."""
     return " ".join(re.sub(r"(?<=unlock )\w+", "ID", text).split())
 
 
@@ -67,7 +67,7 @@ def test_signal_while_reading_from_a_silent_bucket(
     process = new_project("s3://states/signals.json").start(command)
     assert bucket.silent.wait(TIMEOUT)
     _, err = send_signal(process, name)
-    # A plan holds no lock.
+    # A plan takes no lock.
     assert normalize(err) == (
         "Error: the state s3://states/signals.json may still be locked the state "
         "s3://states/signals.json can't be reached: s3://states has not answered When the cause is "
@@ -107,7 +107,7 @@ def test_signal_while_writing_to_a_silent_bucket(
     lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
     assert saved
     assert lock
-    assert lock.start() < saved.start()  # in the order in which they are to be carried out
+    assert lock.start() < saved.start()  # in the order in which to run them
     bucket.silent.clear()
     project.run("unlock", lock[1])
     project.run("state", "push", saved[1])
@@ -158,10 +158,11 @@ def test_second_signal_while_a_bucket_is_silent(
 ) -> None:
     project = new_project("s3://states/signals.json")
     project.apply()
-    bucket.silent_from = call, ".lock", int(call == "GET")  # the lock is being made, or released
+    bucket.silent_from = call, ".lock", int(call == "GET")  # the lock is being taken or released
     process = project.start("state", "rm", "cpu-0")
     assert bucket.silent.wait(TIMEOUT)
-    # Stopped meanwhile, so that it is not done with the first before the second is there.
+    # The process is suspended meanwhile, so that it does not finish with the first signal before the
+    # second arrives.
     for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
         process.send_signal(number)
     _, err = process.communicate(timeout=TIMEOUT)

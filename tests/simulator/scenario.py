@@ -1,4 +1,4 @@
-"""One story: a cluster's life on a faulty cloud, with processes that die in the middle of things."""
+"""One story: the life of a cluster on a faulty cloud, with processes that die at any point."""
 
 import random
 from collections import Counter
@@ -25,22 +25,22 @@ from planapply.ops.apply import ApplyOptions, apply
 from planapply.ops.plan import PlanOptions, plan
 from planapply.provider import Limits
 
-# The scheduler's address refuses at once; nobody shall wait for it as for a real one.
+# The scheduler's address refuses connections at once: waiting for it makes no sense.
 scheduler_client.CONNECT_TIMEOUT = scheduler_client.BUSY_TIMEOUT = 0.01
 LAG, CONSISTENCY_DELAY = 20.0, 30.0
 APPLY_OPTIONS = ApplyOptions(wait=False, parallel=0)
 
 
 class Violation(AssertionError):
-    """A promise that was not kept; says which and when."""
+    """A promise that was not kept, with the moment."""
 
 
 Statistics = Counter[str]
-"""What a run of stories amounts to, for the log."""
+"""The figures of a run of stories, for the log."""
 
 
 class Scenario:
-    """Made from a seed alone, and so replayable."""
+    """A story that depends only on a seed, so that it can be replayed."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -73,7 +73,7 @@ class Scenario:
         self.last_error: object = None
 
     def spec(self) -> Spec:
-        """What the cluster shall be next."""
+        """Choose the next spec of the cluster."""
         pick = self.random.choice
         document = {
             "cluster": {"name": "sim", "provider": "fake", "tags": pick([{}, {"team": "bio"}])},
@@ -87,13 +87,13 @@ class Scenario:
         return Spec.model_validate(document)
 
     def new_process(self, spec: Spec) -> SimWorkspace:
-        """A new process: it knows what the disk knows."""
+        """Start a new process, which knows only what is on the disk."""
         workspace = SimWorkspace(self.store, spec=spec, clock=self.clock)  # type: ignore[arg-type]
         workspace.provider = CrashingProvider(self.cloud, self.crash_points)
         return workspace
 
     def run_process(self, spec: Spec, options: PlanOptions, die_at: int | None) -> bool:
-        """One process that applies; True when all was done. It dies at its `die_at`th point."""
+        """Apply in one process, which dies at its `die_at`th point; return whether it finished."""
         self.crash_points.points_left, self.crash_points.is_dead = die_at, False
         usual_faults = self.cloud.faults
         if self.random.random() < 0.1:
@@ -101,7 +101,7 @@ class Scenario:
         if usual_faults != Faults() and self.random.random() < 0.2:
             self.cloud.faults = replace(
                 usual_faults, lost_after=0.9
-            )  # an outage, longer than patience
+            )  # an outage, longer than the time limit for retries
         try:
             report = apply(self.new_process(spec), lambda made: True, options, APPLY_OPTIONS)
             done = not report.failures
@@ -111,7 +111,7 @@ class Scenario:
             done = False
         except PlanapplyError as error:
             self.last_error = error
-            done = False  # the cloud would not; it was told, and the next run goes on
+            done = False  # the cloud refused; that was reported, and the next run continues
         finally:
             self.crash_points.points_left, self.crash_points.is_dead = None, False
             self.cloud.faults = usual_faults
@@ -119,7 +119,7 @@ class Scenario:
         return done
 
     def check_no_vm_lost(self) -> None:
-        """No VM that exists is unknown: recorded, or of an open intent, or told to end; none twice."""
+        """Check that every VM is in the state, in an intent, or terminating; and none is a duplicate."""
         state = self.store.read()
         alive = [vm for vm in self.cloud.live_vms() if vm.status != "stopping"]
         if state is None:
@@ -128,7 +128,7 @@ class Scenario:
             return
         recorded = {record.vm for record in state.nodes.values()}
         lost = [vm.id for vm in alive if vm.id not in recorded and vm.batch not in state.intents]
-        # A tokenless cloud may make two of one; the second is found by its tags, if it is seen.
+        # A cloud without tokens may create a duplicate; it is found by its tags, if it is visible.
         if lost and not self.found_by_tags(state.lineage, lost):
             raise Violation(f"{lost} are in no state and have no tags")
         if lost and self.cloud.limits.tokens:
@@ -140,7 +140,7 @@ class Scenario:
         return all(self.cloud.machines[i].vm.tags.get("planapply:lineage") == lineage for i in ids)
 
     def apply_without_faults(self, spec: Spec, options: PlanOptions) -> None:
-        """The cloud is well again: now all must come out right."""
+        """Check that everything is correct when the cloud works again."""
         self.cloud.faults = Faults()
         self.clock.sleep(CONSISTENCY_DELAY + LAG + 60.0)
         for _ in range(3):
@@ -178,7 +178,7 @@ class Scenario:
             raise Violation(f"the scheduler is at {scheduler.private_address}, and not {endpoint}")
 
     def steps(self) -> list[tuple[Spec, PlanOptions]]:
-        """A few changes of mind, the last of which is to be carried out in full."""
+        """Change the spec a few times, and apply the last one completely."""
         destroy = PlanOptions(destroy=True)
         return [
             (self.spec(), destroy if self.random.random() < 0.25 else PlanOptions())
@@ -191,9 +191,9 @@ def _names(made: Plan) -> list[str]:
 
 
 def run_scenario(seed: int, die_at: int | None, statistics: Statistics) -> int:
-    """Live one story; the process of every step dies, at point `die_at` or at random ones.
+    """Run one story; the process of every step dies, at point `die_at` or at random points.
 
-    Gives the number of points at which the first process could have died.
+    Returns the number of points at which the first process could have died.
     """
     scenario = Scenario(seed)
     steps = scenario.steps()

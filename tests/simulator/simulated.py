@@ -1,4 +1,4 @@
-"""A world that can be stopped at any store write and any provider call, and goes on after it."""
+"""A simulated world, in which a process can die at any write and any provider call."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 
 class Crash(BaseException):
-    """The process died here: nothing that comes after it in the program happens."""
+    """The death of a process: the rest of the program does not run."""
 
 
 class SimClock:
-    """Time that passes only when somebody sleeps; what the wall clock says of it may be wrong."""
+    """Time that passes only during a sleep; the wall clock may be wrong."""
 
     def __init__(self, seed: int, start: float = 1_000_000.0) -> None:
         self.random: random.Random = random.Random(seed)
         self.now = start
         self.clock_skew = 0.0
-        """Seconds that this machine's wall clock is ahead."""
+        """Seconds by which the wall clock of this machine is ahead."""
 
     def time(self) -> float:
         return self.now + self.clock_skew
@@ -41,11 +41,11 @@ class SimClock:
         self.now += max(0.0, seconds)
 
     def check(self) -> None:
-        """Nobody presses Ctrl-C here; a crash is worse."""
+        """Do nothing: there is no Ctrl-C in the simulation, and a crash is worse."""
 
 
 class CloudTime:
-    """The cloud's own time."""
+    """The time of the cloud."""
 
     def __init__(self, clock: SimClock) -> None:
         self._clock = clock
@@ -55,7 +55,7 @@ class CloudTime:
 
 
 class CrashPoints:
-    """Counts the points at which a process can die, and makes it die at one of them."""
+    """A counter of the points at which a process can die; it dies at one of them."""
 
     def __init__(self) -> None:
         self.points_left: int | None = None
@@ -66,13 +66,13 @@ class CrashPoints:
         self.points += 1
         if self.points_left is not None:
             self.points_left -= 1
-            # No `finally` of a dead process does anything any more.
+            # The `finally` blocks of a dead process do nothing.
             self.is_dead = self.is_dead or self.points_left < 0
         if self.is_dead:
             raise Crash
 
     def run_effect(self, effect: Callable[[], T]) -> T:
-        """Die before the effect, or after it with its answer lost."""
+        """Die before the effect, or after it, so that its response is lost."""
         self.reach()
         result = effect()
         self.reach()
@@ -80,7 +80,7 @@ class CrashPoints:
 
 
 class SimStore:
-    """A store whose disk is a variable; what was written is what survives."""
+    """A store whose disk is a variable, which survives the process."""
 
     location = "sim"
 
@@ -113,7 +113,7 @@ class SimStore:
 
 
 class CrashingProvider(FakeProvider):
-    """A provider during whose calls the process may die, before or after they are carried out."""
+    """A provider during whose calls the process may die, before or after the effect."""
 
     def __init__(self, cloud: FakeCloud, crash_points: CrashPoints) -> None:
         super().__init__(cloud)
@@ -144,7 +144,7 @@ class CrashingProvider(FakeProvider):
 
 
 class NoSettings(BaseModel):
-    """The fake cloud has none."""
+    """The settings of the fake cloud, which has none."""
 
 
 PLUGIN = Plugin(
@@ -153,7 +153,7 @@ PLUGIN = Plugin(
 
 
 class SimWorkspace(Workspace):
-    """The real core on a simulated disk, cloud and clock: one process, from its start to its death."""
+    """The real core with a simulated disk, cloud, and clock: one process, from its start to its death."""
 
     provider: Provider
 

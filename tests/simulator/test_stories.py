@@ -1,4 +1,4 @@
-"""No VM is ever lost: thousands of lives of a cluster, each process of which may die anywhere."""
+"""No VM is ever lost: thousands of lives of a cluster, in which each process may die at any point."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from simulator.scenario import Statistics, Violation, run_scenario
 
 SEEDS, CHUNKS = 3000, 12
 EXHAUSTIVE_SEEDS = 24
-"""Stories in which every single point is tried."""
+"""Stories in which a process dies at every point."""
 
 
 RunScenario = Callable[[int, int | None], int]
@@ -16,7 +16,7 @@ RunScenario = Callable[[int, int | None], int]
 
 @pytest.fixture
 def run_seed(request: pytest.FixtureRequest) -> RunScenario:
-    """Lives a story; the figures are summed up at the end of the log, see conftest.py."""
+    """Run a story; the figures are summed at the end of the log, see conftest.py."""
     statistics = Statistics({"violations": 0})
     request.node.user_properties.append(("simulator", "{}"))
 

@@ -1,6 +1,6 @@
-"""As much of Google's XML API and of Azure's Blob API as a state needs, from their documentation.
+"""The parts of Google's XML API and of Azure's Blob API that a state needs, by their documentation.
 
-It knows nothing of credentials. What neither Google nor Microsoft ever saw is not proven here.
+Credentials are not checked. This does not prove that the real services behave like this.
 """
 
 import re
@@ -13,7 +13,7 @@ from werkzeug.wrappers import Request, Response
 
 
 class Blobs:
-    """Objects by path, each with its generation; a WSGI app."""
+    """A WSGI app that stores objects by path, each with its generation."""
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[int, bytes]] = {}
@@ -23,7 +23,7 @@ class Blobs:
 
     @Request.application
     def __call__(self, request: Request) -> Response:
-        """WSGI."""
+        """Answer a request."""
         with self._lock:
             path = request.path
             generation, data = self.objects.get(path, (0, b""))
@@ -62,7 +62,7 @@ class Blobs:
         return response
 
     def _batch(self, request: Request) -> Response:
-        """Azure deletes in batches: parts that are requests, answered by parts that are answers."""
+        """Answer a batch of deletions, which Azure sends as one multipart request."""
         answers = ""
         for number, path in enumerate(
             re.findall(r"DELETE (\S+) HTTP", request.get_data(as_text=True))
@@ -84,7 +84,7 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def serve() -> Iterator[Blobs]:
-    """Answers on a free loopback port."""
+    """Serve on a free loopback port."""
     blobs = Blobs()
     server = make_server("127.0.0.1", 0, blobs, threaded=True, request_handler=_Quiet)
     blobs.url = f"http://127.0.0.1:{server.server_port}"

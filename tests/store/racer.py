@@ -1,7 +1,8 @@
-"""A process of its own that uses a store: `python racer.py WHAT LOCATION [ARGUMENT]…`.
+"""A separate process that uses a store: `python racer.py ACTION LOCATION [ARGUMENT]…`.
 
-`count N`: under the lock, N times, read and write one more. `hold`: lock, say so, wait for the end.
-`write`: write without end, one line before each serial and one after it is durable.
+`count N`: N times, take the lock, and increase a counter in the state. `hold`: take the lock, print
+its ID, and wait to be killed. `write`: write forever; print a line before each serial, and another one
+when it is durable.
 """
 
 import sys
@@ -12,7 +13,7 @@ from planapply.store import open_store
 
 
 def count(location: str, times: str) -> None:
-    """Adds `times` to the state's pin `n`, one write at a time."""
+    """Increase the state's pin `n` by `times`, one write at a time."""
     store = open_store(location)
     for _ in range(int(times)):
         with store.lock("count", timeout=600):
@@ -23,21 +24,21 @@ def count(location: str, times: str) -> None:
 
 
 def hold(location: str) -> None:
-    """Holds the lock until it is killed."""
+    """Hold the lock until this process is killed."""
     with open_store(location).lock("apply") as lock:
         print(lock.id, flush=True)
         threading.Event().wait()
 
 
 def write(location: str) -> None:
-    """Writes ever new states, large enough to be met in the middle."""
+    """Write states forever, so large that a kill interrupts a write."""
     store = open_store(location)
     with store.lock("apply", timeout=60):
         state = store.read() or State(lineage="l", cluster="demo", provider="local")
         while True:
             state.serial += 1
             state.pins["filler"] = str(state.serial) * 20_000
-            print("asked", state.serial, flush=True)
+            print("writing", state.serial, flush=True)
             store.write(state)
             print("written", state.serial, flush=True)
 

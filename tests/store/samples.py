@@ -1,4 +1,4 @@
-"""States to store, small ones and any."""
+"""States for tests of the store: small ones, and any that Hypothesis generates."""
 
 import textwrap
 from typing import Any
@@ -11,7 +11,7 @@ from planapply.store import LockInfo
 
 
 def state(serial: int = 1, **fields: Any) -> State:
-    """A state of a cluster that is always the same one."""
+    """Return a state of one and the same cluster."""
     return State(
         **{"lineage": "11111111-aaaa", "cluster": "demo", "provider": "local"} | fields,
         serial=serial,
@@ -19,7 +19,7 @@ def state(serial: int = 1, **fields: Any) -> State:
 
 
 def format_error(error: BaseException, **names: object) -> str:
-    """What a person would see of it, in lines of at most 90 columns, and what varies by its name."""
+    """Return an error as a user sees it, in 90 columns; `names` replace values that vary."""
     text = str(error)
     for name, value in names.items():
         text = text.replace(str(value), name)
@@ -30,7 +30,7 @@ def format_error(error: BaseException, **names: object) -> str:
 
 
 def format_lock_error(error: BaseException, info: LockInfo) -> str:
-    """As `format_error`, of an error that describes a lock."""
+    """Return an error that describes a lock holder; see `format_error`."""
     since = info.created.replace("T", " ").replace("+00:00", " UTC")
     return format_error(error, PID=f" {info.pid}", ID=info.id, WHO=info.who, SINCE=since).replace(
         "PID", " PID"

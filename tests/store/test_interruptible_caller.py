@@ -1,4 +1,4 @@
-"""Calls of a bucket that does not answer, and signals."""
+"""Calls of a bucket that does not answer, interrupted by signals."""
 
 import os
 import signal
@@ -12,26 +12,26 @@ from planapply.store import bucket
 from planapply.store.bucket import DeadlineExceeded, InterruptibleCaller
 
 
-class Heard(BaseException):
-    """What the signal's handler raises."""
+class Signaled(BaseException):
+    """The exception of the signal's handler."""
 
 
 @pytest.fixture(autouse=True)
 def usr1(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The signal, which is heard as an exception."""
+    """Let the signal SIGUSR1 raise an exception."""
 
-    def hear(number: int, frame: object) -> None:
-        raise Heard
+    def handle(number: int, frame: object) -> None:
+        raise Signaled
 
     monkeypatch.setattr(bucket, "GRACE", 0.3)
-    before = signal.signal(signal.SIGUSR1, hear)
+    before = signal.signal(signal.SIGUSR1, handle)
     yield
     signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.fixture
 def over() -> Iterator[threading.Event]:
-    """What calls that are not answered wait for."""
+    """An event that calls without an answer wait for."""
     event = threading.Event()
     yield event
     event.set()
@@ -43,21 +43,21 @@ def test_signal_does_not_wait_for_the_response(is_write: bool, over: threading.E
         os.kill(os.getpid(), signal.SIGUSR1)
         over.wait()
 
-    with pytest.raises(Heard):
+    with pytest.raises(Signaled):
         InterruptibleCaller().call(call, is_write=is_write)
 
 
 def test_signal_waits_for_the_outcome_of_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket, "GRACE", 60.0)  # it comes: however late, on a busy machine
+    monkeypatch.setattr(bucket, "GRACE", 60.0)  # enough for a busy machine
     caller, done = InterruptibleCaller(), []
 
     def call() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
-        while caller._remaining is None:  # the signal has not been heard
+        while caller._remaining is None:  # until the signal is handled
             time.sleep(0.001)
         done.append(True)
 
-    with pytest.raises(Heard):
+    with pytest.raises(Signaled):
         caller.call(call, is_write=True)
     assert done
 
@@ -72,9 +72,9 @@ def test_calls_share_one_deadline(over: threading.Event) -> None:
 
     with pytest.raises(DeadlineExceeded):
         caller.call(hang)
-    caller.set_deadline()  # gives no second one
+    caller.set_deadline()  # does not extend the first deadline
     with pytest.raises(DeadlineExceeded):
-        caller.call(lambda: pytest.fail("it was asked once more"))
+        caller.call(lambda: pytest.fail("it was called again"))
     caller.clear_deadline()
     assert caller.call(lambda: 2) == 2
 

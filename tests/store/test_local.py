@@ -1,4 +1,4 @@
-"""A state in a file: what is there, what is refused, what can't be written."""
+"""A state in a file: reading, writing, conflicts, and failures."""
 
 import contextlib
 import json
@@ -108,7 +108,7 @@ def test_creating_over_a_state_is_refused(store: Store) -> None:
 
 def test_deleted_state_is_not_recreated(here: Path, store: Store) -> None:
     os.unlink("demo.json")
-    with pytest.raises(StateConflict, match="vanished"):
+    with pytest.raises(StateConflict, match="It was deleted after it was read"):
         store.write(state(2))
     assert files(here) == ["demo.unsaved-2.json"]
 
@@ -193,14 +193,14 @@ def test_invalid_location_is_reported(location: str) -> None:
     with pytest.raises(StateError) as raised:
         open_store(location)
     assert str(raised.value) == (
-        f"{location!r} is no place for a state\n"
-        "Give a path, s3://bucket/key, gs://bucket/key or az://container/key."
+        f"{location!r} is not a valid location for a state\n"
+        "Use a path, s3://bucket/key, gs://bucket/key or az://container/key."
     )
 
 
 @contextlib.contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Writing more than `size` bytes to a file fails, as on a full disk; for root as well."""
+    """Let writes of more than `size` bytes to a file fail, as on a full disk; also for root."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -221,7 +221,7 @@ tags.\
 """)
     assert Path("demo.json").read_bytes() == before
     assert files(here) == ["demo.json"]
-    store.write(state(2))  # The same store goes on once there is room.
+    store.write(state(2))  # The same store works again when there is space.
     assert store.read() == state(2)
 
 
@@ -262,7 +262,7 @@ TMP/small/demo.json\
     assert open_store(str(saved)).read() == state(3, pins=large.pins)
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     assert store.read() == large
-    # Both in the next attempts: one saved file at most, and none once a write went through.
+    # The next attempts keep at most one saved file, and none after a successful write.
     with store.lock("apply"):
         with pytest.raises(StateWriteError):
             store.write(state(4, pins=large.pins))

@@ -1,4 +1,4 @@
-"""The lock of a local state, among real processes."""
+"""The lock of a local state, between real processes."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def lines(process: subprocess.Popen[str]) -> IO[str]:
 
 @contextlib.contextmanager
 def holder() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A living process that holds the lock of demo.json, and the lock's id."""
+    """Yield a running process that holds the lock of demo.json, and the lock's ID."""
     with racer("hold", "demo.json") as process:
         yield process, next(lines(process)).strip()
 
@@ -101,7 +101,7 @@ Wait for it (--lock-timeout), or end it: kill PID\
 
 
 def test_waiting_is_reported_once_and_ends_with_the_holder(store: Store) -> None:
-    heard: list[LockInfo] = []
+    holders: list[LockInfo] = []
     waits: list[float] = []
     with holder() as (process, lock_id):
 
@@ -111,11 +111,11 @@ def test_waiting_is_reported_once_and_ends_with_the_holder(store: Store) -> None
                 process.kill()
                 process.wait()
 
-        with store.lock("apply", timeout=1000, wait=wait, on_wait=heard.append) as mine:
+        with store.lock("apply", timeout=1000, wait=wait, on_wait=holders.append) as mine:
             assert mine.taken_over
             assert mine.taken_over.id == lock_id
             assert "taken_over" not in Path("demo.json.lock").read_text()
-    assert [info.id for info in heard] == [lock_id]
+    assert [info.id for info in holders] == [lock_id]
     assert len(waits) >= 3
     assert os.listdir() == []
 
@@ -181,7 +181,7 @@ def test_nothing_to_unlock(store: Store) -> None:
 the state demo.json is not locked
 There is nothing to break.\
 """)
-    Path("demo.json.lock").touch()  # Killed before it could sign.
+    Path("demo.json.lock").touch()  # Left by a process that was killed before it described itself.
     with pytest.raises(StateError) as raised:
         store.unlock("00000000")
     assert format_error(raised.value) == snapshot("""\
@@ -195,7 +195,7 @@ Its lock has not been signed.\
 
 def test_lock_of_another_machine_can_be_released(store: Store) -> None:
     with store.lock("apply") as mine:
-        # As it looks from another machine, which can't see whether this process lives.
+        # The lock as another machine sees it, which does not know whether this process is running.
         there = mine.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
         Path("demo.json.lock").write_bytes(there.encode())
         other = open_store("demo.json")
@@ -209,13 +209,13 @@ Wait for it (--lock-timeout), or, if that process is gone, break the lock:
 """)
         other.unlock(mine.id)
         with other.lock("apply") as theirs:
-            with pytest.raises(StateConflict, match="broke our lock"):
+            with pytest.raises(StateConflict, match="Another process released this process's lock"):
                 store.write(state(1))
             other.write(state(1))
             info = store.lock_info()
             assert info
             assert info.id == theirs.id
-    # Our release left theirs alone, and theirs left nothing.
+    # Each process released its own lock only.
     assert sorted(os.listdir()) == ["demo.json", "demo.unsaved-1.json"]
 
 
@@ -239,7 +239,7 @@ Wait for it (--lock-timeout), or, if that process is gone, break the lock:
 
 def test_locking_twice_raises_instead_of_deadlocking(store: Store) -> None:
     with store.lock("apply"):
-        with pytest.raises(StateLocked, match="this very process"), store.lock("apply"):
+        with pytest.raises(StateLocked, match="The holder is this process"), store.lock("apply"):
             pass
         store.write(state(1))
 
@@ -255,15 +255,15 @@ def test_kill_during_a_write_leaves_a_complete_state(store: Store) -> None:
     seed = random.Random(4)
     for _ in range(20):
         with racer("write", "demo.json") as process:
-            said = lines(process)
-            heard = [next(said) for _ in range(seed.randrange(1, 12))]
-            # A busy wait of a random length ends somewhere inside a write.
+            output = lines(process)
+            printed = [next(output) for _ in range(seed.randrange(1, 12))]
+            # Kill it at a random moment, which is mostly in the middle of a write.
             for _ in range(seed.randrange(30_000)):
                 pass
             process.kill()
-            heard += said
-        # The last line may be cut short too.
-        whole = [line.split() for line in heard if "written " in line]
+            printed += output
+        # The last line may be incomplete.
+        whole = [line.split() for line in printed if "written " in line]
         durable = max((int(words[1]) for words in whole if len(words) == 2), default=0)
         found = store.read()
         assert found

@@ -1,4 +1,4 @@
-"""What may replace a state by hand."""
+"""The check of `state push`."""
 
 import pytest
 from inline_snapshot import snapshot

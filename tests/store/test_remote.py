@@ -1,4 +1,4 @@
-"""A state in a bucket: S3 as the lab plays it, Google and Azure as documented."""
+"""A state in a bucket: the lab's S3, and Google and Azure as documented."""
 
 import contextlib
 import os
@@ -41,13 +41,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def store(aws: Cloud) -> Store:
-    """One whose bucket is there and empty."""
+    """A store whose bucket exists and is empty."""
     urllib.request.urlopen(urllib.request.Request(f"{aws.url}/states", b"", method="PUT")).close()
     return open_store(PLACE)
 
 
 def bucket() -> Bucket:
-    """As somebody else would reach it."""
+    """Open the bucket without a store, like another program."""
     return open_bucket("s3", "states", PLACE)
 
 
@@ -163,9 +163,9 @@ def test_second_writer_is_refused_and_its_state_is_saved(here: Path, store: Stor
     other = open_store(PLACE)
     other.read()
     other.write(state(2))
-    with pytest.raises(StateConflict, match="Somebody else wrote it"):
+    with pytest.raises(StateConflict, match="Another process wrote it"):
         store.write(state(2, pins={"mine": 1}))
-    with pytest.raises(StateConflict, match="Somebody else wrote it"):
+    with pytest.raises(StateConflict, match="Another process wrote it"):
         open_store(PLACE).write(state(1))
     assert store.read() == state(2)
     assert open_store("demo.unsaved-2.json").read() == state(2, pins={"mine": 1})
@@ -174,7 +174,7 @@ def test_second_writer_is_refused_and_its_state_is_saved(here: Path, store: Stor
 def test_deleted_state_is_not_recreated(aws: Cloud, store: Store) -> None:
     store.write(state(1))
     obstore.delete(bucket(), "team/demo.json")
-    with pytest.raises(StateConflict, match="vanished"):
+    with pytest.raises(StateConflict, match="It was deleted after it was read"):
         store.write(state(2))
     assert keys(aws) == []
 
@@ -224,7 +224,7 @@ def test_busy_key_is_retried(aws: Cloud, store: Store) -> None:
 
 
 def refusals(aws: Cloud, store: Store, error: str, status: int) -> str:
-    """What reading, locking and writing say where every call is answered so."""
+    """Return the errors of reading, locking, and writing when every call fails with `error`."""
     store.write(state(1))
     with contextlib.ExitStack() as stack:
         stack.enter_context(store.lock("apply"))
@@ -324,12 +324,12 @@ def test_bucket_without_conditional_writes_is_reported(
             store.write(state(2))
         aws.clear()
     assert str(raised.value).splitlines()[:2] == [
-        f"the state {PLACE} can't be written: the bucket answers {status} {error}",
-        "Try again in a while.",
+        f"cannot write the state {PLACE}: the storage endpoint responded {status} {error}",
+        "Try again later.",
     ]
     aws.fault("s3:PutObject", error=error, status=status, times=None)
     with (
-        pytest.raises(StateError, match=f"the bucket answers {status} {error}"),
+        pytest.raises(StateError, match=f"the storage endpoint responded {status} {error}"),
         store.lock("apply"),
     ):
         pass
@@ -367,7 +367,7 @@ When the cause is gone, free it:
 def test_unlock_command_is_printed_before_the_push_command(aws: Cloud, store: Store) -> None:
     store.write(state(1))
     aws.fault("s3:POST", error="AccessDenied", status=403)
-    aws.fault("s3:PutObject", error="AccessDenied", status=403, at=2)  # the first makes the lock
+    aws.fault("s3:PutObject", error="AccessDenied", status=403, at=2)  # the first takes the lock
     with pytest.raises(StateWriteError) as raised, store.lock("apply"):
         store.write(state(2))
     lock = store.lock_info()
@@ -418,7 +418,7 @@ Check the network, and try again.\
     [
         ("AWS_ENDPOINT_URL", "localhost:9000"),
         ("AWS_ACCESS_KEY_ID", None),
-        ("AWS_PROFILE", "nobody"),
+        ("AWS_PROFILE", "missing"),
     ],
 )
 def test_invalid_environment_is_reported(
@@ -472,7 +472,7 @@ def test_region_is_read_from_the_profile(
 
 @pytest.fixture(params=["gs", "az"])
 def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A place at Google or Azure."""
+    """The location of a state at Google or Azure."""
     with blobs.serve() as served:
         monkeypatch.setenv("GOOGLE_BASE_URL", served.url)
         monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "none")

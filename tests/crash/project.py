@@ -1,4 +1,4 @@
-"""A cluster whose provider and whose bucket may hang, and commands on it that signals end."""
+"""A cluster whose provider and bucket may hang, and commands that are stopped by signals."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from planapply.store import open_store
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 TIMEOUT = 60.0
-"""Seconds; far more than is promised, for a busy machine: what hangs, hangs for ever."""
+"""Seconds; far more than promised, for a busy machine: a command that hangs, hangs forever."""
 SPEC = """\
 [cluster]
 name = "signals"
@@ -26,7 +26,7 @@ options = {{ nthreads = 1, {options} }}
 
 
 class Project:
-    """A spec in a folder, and commands on it, none of which outlives the test."""
+    """A spec in a folder, and commands on it, all of which are stopped after the test."""
 
     def __init__(
         self, environment: Environment, folder: Path, state: str, fork_server: ForkServer
@@ -40,7 +40,7 @@ class Project:
         )
 
     def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":
-        """Start one."""
+        """Start a command."""
         (self.folder / "hanging").unlink(missing_ok=True)
         process = self._fork_server.start(
             *arguments, "--state", self.state, cwd=self.folder, env={**self.environment.env, **env}
@@ -49,7 +49,7 @@ class Project:
         return process
 
     def run(self, *arguments: str) -> str:
-        """One that succeeds; what it prints as its result."""
+        """Run a command that succeeds, and return its result."""
         process = self.start(*arguments)
         out, err = process.communicate()
         assert process.returncode == 0, err
@@ -59,7 +59,7 @@ class Project:
         return self.run("apply", "--auto-approve", "--no-wait", *arguments)
 
     def wait_until_hanging(self, process: "subprocess.Popen[str]") -> None:
-        """Wait until the cloud does not answer."""
+        """Wait until a call of the cloud hangs."""
         while not (self.folder / "hanging").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
@@ -70,7 +70,7 @@ class Project:
         return state
 
     def check_recovery(self) -> None:
-        """The next apply makes it as the spec says, each node once, and destroy leaves nothing."""
+        """Check that the next apply creates each node of the spec once, and that destroy leaves nothing."""
         self.apply()
         lineage = self.read().lineage
         names = sorted(str(vm.name) for vm in self.environment.live_vms(lineage))
@@ -82,13 +82,13 @@ class Project:
 
 
 def send_signal(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
-    """Send the signal, and see it end."""
+    """Send a signal, and wait until the command exits."""
     process.send_signal(signal.Signals[name])
     return wait_for_exit(process, name)
 
 
 def wait_for_exit(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
-    """It ends by itself, with the code that shells expect after that signal."""
+    """Wait until the command exits with the code that shells expect after that signal."""
     out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == CODES[name], err
     assert "Traceback" not in err

@@ -1,4 +1,4 @@
-"""Imported by each command of a ground whose cloud shows at once what it has: saves the waiting for it."""
+"""Short delays for a cloud that shows its VMs at once; every command of its environment imports this."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
-"""A process that dies at the n-th thing that it does to the world, with no say in it.
+"""Crash points: a process is killed at its n-th side effect.
 
-Python tells audit hooks of each file that is opened, each process that is started, each name that
-is changed, before it happens: between two of them nothing changes but memory.
+Python calls audit hooks before each file is opened, each process is started, and each name is
+changed. Between two such events only memory changes.
 """
 
 import os
@@ -29,14 +29,14 @@ SIDE_EFFECTS = frozenset(
 
 
 class CrashPoints:
-    """Counts the points at which this process can die; it does at point `die_at`, from 0."""
+    """A counter of the points at which this process can die; it is killed at point `die_at`, from 0."""
 
     def __init__(self, die_at: int | None) -> None:
         self.die_at, self.points = die_at, 0
         self._lock = threading.Lock()
 
     def arm(self) -> None:
-        """From now on, for the rest of the process's life."""
+        """Start counting, until the process exits."""
         sys.addaudithook(self._on_audit_event)
 
     def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:

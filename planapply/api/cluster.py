@@ -254,12 +254,14 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         known = self.scheduler_info["workers"]
         dask_names = [known[w]["name"] if w in known else w for w in workers]
         names = {self._nodes.get(str(n), n) for n in dask_names} & self.worker_spec.keys()
-        for group in {split_name(name)[0] for name in names}:
+        groups = {group: nodes_in_group(names, group) for group, _ in map(split_name, names)}
+        for group in groups:
             context.find_group(group)
             context.check_bounds(group, len(self.nodes_of(group) - names))
+        for group, leaving in groups.items():
+            context.targets.remove(group, self._view(group), leaving)
         for name in names:
             del self.worker_spec[name]
-        context.targets.remove(names)
         await self
 
     def adapt(

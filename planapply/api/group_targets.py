@@ -57,12 +57,16 @@ class GroupTargets:
         sizes, self._sizes = self._sizes, {}
         return sizes
 
-    def remove(self, names: Collection[str]) -> None:
-        """Mark nodes as leaving, and reduce the requested sizes of their groups by them."""
-        self.leaving |= {*names}
-        for group, _ in map(split_name, names):
-            if group in self._sizes:
-                self._sizes[group] -= 1
+    def remove(self, group: str, view: GroupView, names: Collection[str]) -> None:
+        """Mark nodes of the group as leaving, and reduce its requested size by them.
+
+        The size is not reduced below the number of specified nodes that remain: another process may
+        have launched more nodes since the size was requested.
+        """
+        self.leaving |= {*names} & {*view.handles}
+        if (size := self._sizes.get(group)) is not None:
+            remaining = len({*view.specified} - {*names})
+            self._sizes[group] = min(size, max(size - len(names), remaining))
 
     def select(self, view: GroupView, nodes: int) -> Selection:
         """Select the nodes that stay when the group gets this number of nodes.
@@ -90,8 +94,10 @@ class GroupTargets:
 
     def grant(self, names: Iterable[str]) -> None:
         """Allow nodes of these names, which the state has reserved, to be launched."""
-        self._granted.update(names)
-        self.leaving -= self._granted  # a provisional node of that name was removed
+        for name in names:
+            self._granted.add(name)
+            group, index = split_name(name)
+            self.next_index[group] = max(self.next_index.get(group, 0), index + 1)
 
     def is_granted(self, name: str) -> bool:
         """Return whether a node of this name may be launched in this change."""

@@ -3,25 +3,38 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from planapply.version import __version__
+
 if TYPE_CHECKING:
+    from planapply.api.adaptive import GroupAdaptive as GroupAdaptive
     from planapply.api.cluster import Cluster as Cluster
     from planapply.api.connect import connect as connect
     from planapply.api.spec import load_spec as load_spec
     from planapply.dask.handles import VMScheduler as VMScheduler
     from planapply.dask.handles import VMWorker as VMWorker
+    from planapply.model.diagnostics import PlanapplyError as PlanapplyError
 
-__version__ = "0.1.0"
-
-# Imported when asked for: the command line imports this package too, and has no time for distributed.
+# Imported on first use: the command line imports this package too, and distributed takes a second.
 _EXPORTS = {
     "Cluster": "planapply.api.cluster",
+    "GroupAdaptive": "planapply.api.adaptive",
+    "PlanapplyError": "planapply.model.diagnostics",
     "VMScheduler": "planapply.dask.handles",
     "VMWorker": "planapply.dask.handles",
     "connect": "planapply.api.connect",
     "load_spec": "planapply.api.spec",
 }
 
-__all__ = ["Cluster", "VMScheduler", "VMWorker", "__version__", "connect", "load_spec"]
+__all__ = [
+    "Cluster",
+    "GroupAdaptive",
+    "PlanapplyError",
+    "VMScheduler",
+    "VMWorker",
+    "__version__",
+    "connect",
+    "load_spec",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a user installs: both source roots, their types, every entry point, and pins without addresses."""
+"""The wheel, the sdist, and the pins: complete, typed, and without URLs."""
 
 import json
 import re
@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def source_files(root: str) -> set[str]:
-    """The files below a source root, as a package that is imported from there names them."""
+    """Return the files below a source root, relative to it."""
     folder = ROOT / root
     return {
         f"{path.relative_to(folder)}"
@@ -63,11 +63,11 @@ def test_wheel_contains_exactly_both_source_roots(built: tuple[Path, Path]) -> N
 def test_sdist_contains_sources_and_tests(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
-    wanted = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/test_packaging.py"}
-    wanted |= {
+    expected = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/test_packaging.py"}
+    expected |= {
         f"{root}/{name}" for root in ("planapply", "providers") for name in source_files(root)
     }
-    assert wanted <= names
+    assert expected <= names
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_installed_wheel_loads_every_provider(built: tuple[Path, Path], tmp_path
 
 
 def test_installed_metadata_matches_the_project() -> None:
-    """An editable install that is older than pyproject.toml would test something else."""
+    """Fail if the editable install is older than pyproject.toml."""
     assert distribution("planapply").version == planapply.__version__
     found = {entry.name: entry.value for entry in entry_points(group="planapply.providers")}
     assert found == PROJECT["entry-points"]["planapply.providers"]
@@ -97,11 +97,11 @@ def test_installed_metadata_matches_the_project() -> None:
 def test_constraints_pin_every_dependency_without_urls() -> None:
     text = (ROOT / "constraints.txt").read_text()
     pins = dict(re.findall(r"^([\w.-]+)==([\w.+!]+)", text, re.MULTILINE))
-    needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
     wrong = [
         line
-        for line, need in ((line, Requirement(line)) for line in needed)
-        if not need.specifier.contains(pins.get(canonicalize_name(need.name), "0"))
+        for line, requirement in ((line, Requirement(line)) for line in requirements)
+        if not requirement.specifier.contains(pins.get(canonicalize_name(requirement.name), "0"))
     ]
     assert wrong == []
     assert "/" not in text.replace(" / ", "")

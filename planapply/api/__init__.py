@@ -1,1 +1,1 @@
-"""planapply in Python: what `import planapply` offers, as the command line offers it to a shell."""
+"""The Python API: plan-and-apply clusters as objects of a Python session."""

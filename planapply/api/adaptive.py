@@ -1,42 +1,49 @@
-"""Adaptivity that counts nodes of one elastic group, and not Dask workers of the whole cluster."""
+"""Adaptivity that counts the nodes of one elastic group, not the Dask workers of the whole cluster."""
 
 import logging
 import math
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
 
 from distributed.deploy.adaptive import Adaptive
 from distributed.protocol import pickle
 
 from planapply.model.diagnostics import PlanapplyError
 
-if TYPE_CHECKING:
-    from planapply.api.cluster import Cluster
-
 logger = logging.getLogger("planapply")
 
 
-class GroupAdaptive(Adaptive):
-    """What `Cluster.adapt` makes; derive from it to decide otherwise.
+class AdaptableCluster(Protocol):
+    """The part of a state-backed cluster that GroupAdaptive uses."""
 
-    `minimum`, `maximum`, `plan`, `requested`, `observed` and what `target` gives are nodes; a node may
-    run several Dask workers, which only end together.
+    @property
+    def workers(self) -> dict[Any, Any]: ...
+    def nodes_of(self, group: str) -> set[str]: ...
+    def joined_nodes(self) -> dict[str, set[str]]: ...
+    def is_backing_off(self, group: str) -> bool: ...
+    def scale(self, n: int, *, group: str) -> Any: ...
+    async def scale_down(self, workers: Collection[str]) -> None: ...
+    def release_adaptive_lock(self, holder: object) -> None: ...
+
+
+class GroupAdaptive(Adaptive):
+    """The Adaptive of one elastic group, created by `Cluster.adapt`.
+
+    Derive from it to decide differently, and pass the class to `adapt(Adaptive=…)`. `minimum`,
+    `maximum`, `plan`, `requested`, `observed`, and the result of `target` are nodes. A node may run
+    several Dask workers, which only stop together. A constructor of your own must pass its keyword
+    arguments on.
     """
 
-    cluster: "Cluster"
+    cluster: AdaptableCluster  # type: ignore[assignment]  # Dask's Cluster has no groups
 
     def __init__(
-        self,
-        cluster: "Cluster",
-        *,
-        group: str,
-        processes: int,
-        release_lock: Callable[[], None],
-        **kwargs: Any,
+        self, cluster: AdaptableCluster, *, group: str, processes: int, **kwargs: Any
     ) -> None:
-        self.state = "inactive"  # should the rest of this fail
-        self.group, self.processes, self._release_lock = group, processes, release_lock
-        super().__init__(cluster, **kwargs)
+        # First, for `__del__`, should the rest of the constructor fail.
+        self.cluster, self.state = cluster, "inactive"
+        self.group, self.processes = group, processes
+        super().__init__(cluster, **kwargs)  # type: ignore[arg-type]
 
     @property
     def plan(self) -> set[Any]:
@@ -52,7 +59,10 @@ class GroupAdaptive(Adaptive):
         return {name for name in self.plan if name in joined}
 
     async def target(self) -> int:
-        """How many nodes the group should have; the scheduler says how many Dask workers, in all."""
+        """Return the number of nodes that the load requires of the group.
+
+        The scheduler only says how many Dask workers the whole cluster requires.
+        """
         target_workers: int = await super().target()
         joined = self.cluster.joined_nodes()
         group_nodes = [name for name in self.plan if name in joined]
@@ -60,21 +70,21 @@ class GroupAdaptive(Adaptive):
         if target_workers >= all_workers:
             other_workers = all_workers - sum(len(joined[name]) for name in group_nodes)
             return max(0, math.ceil((target_workers - other_workers) / self.processes))
-        # Fewer are needed. Whether that is so of this group is seen by who is idle.
+        # Fewer workers are required. Which groups have them shows in which workers are idle.
         idle = set(map(str, await self._closable_workers(None)))
         return sum(not joined[name] <= idle for name in group_nodes)
 
     async def workers_to_close(self, target: int) -> list[str]:
-        """Those nodes that the scheduler can do without the easiest."""
+        """Return the nodes that the scheduler can most easily do without."""
         rank = {str(name): i for i, name in enumerate(await self._closable_workers(0))}
         joined = self.cluster.joined_nodes()
-        # Where a worker has no place, it must not be closed, and so neither must its node.
+        # A worker without a rank must not be closed, and so its node must not be terminated.
         nodes = [name for name in self.observed if joined[name] <= rank.keys()]
         nodes.sort(key=lambda name: max(rank[dask_name] for dask_name in joined[name]))
         return nodes[: max(0, len(self.observed) - target)]
 
     async def _closable_workers(self, target: int | None) -> Iterable[Any]:
-        """Names of Dask workers, the idle first; with a target, all that may be closed."""
+        """Return the names of Dask workers to close, idle ones first; None: all that may be closed."""
         names: Iterable[Any] = await self.scheduler.workers_to_close(
             target=target,
             key=pickle.dumps(self.worker_key) if self.worker_key else None,
@@ -84,19 +94,18 @@ class GroupAdaptive(Adaptive):
         return names
 
     async def scale_up(self, n: Any) -> None:
-        """More nodes, unless some could not be had a moment ago."""
+        """Launch nodes until the group has `n`, unless a launch failed a moment ago."""
         if not self.cluster.is_backing_off(self.group):
             self.cluster.scale(n, group=self.group)
 
     async def scale_down(self, workers: Any) -> None:
-        """Retires them, and ends their VMs."""
+        """Retire the Dask workers of these nodes, and terminate their VMs."""
         await self.cluster.scale_down(workers)
 
     def stop(self, reason: str = "unknown") -> None:
-        """Somebody else may be adaptive then."""
+        """Stop adapting, and let another process adapt this cluster."""
         super().stop(reason=reason)
-        release_lock, self._release_lock = self._release_lock, lambda: None
         try:
-            release_lock()
-        except PlanapplyError as error:  # this is called where nobody could do anything about it
+            self.cluster.release_adaptive_lock(self)
+        except PlanapplyError as error:  # some callers, such as `__del__`, cannot handle it
             logger.warning("%s", error)

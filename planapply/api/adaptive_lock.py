@@ -1,16 +1,17 @@
-"""One process at a time may be adaptive."""
+"""The lock that lets one process at a time adapt a cluster."""
 
 from contextlib import ExitStack
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.store import StateLocked, open_store
+from planapply.store import LockInfo, StateLocked, open_store
+from planapply.store.errors import unlock_command
 
 
 class AdaptiveLock:
-    """The lock of a place beside the state, held for as long as a cluster is adaptive.
+    """A lock next to the state, held while a cluster is adaptive.
 
-    A process that dies leaves it as it would leave the state's lock: a local one is free at once, one
-    in a bucket is broken with `planapply unlock`.
+    If its process dies, it is left as the lock on the state would be: a local one is free
+    immediately, one in a bucket is released with `planapply unlock`.
     """
 
     def __init__(self, state: str) -> None:
@@ -18,21 +19,29 @@ class AdaptiveLock:
         self._exit_stack = ExitStack()
 
     def acquire(self) -> None:
-        """Raises PlanapplyError that says who has it."""
+        """Take the lock; raise PlanapplyError, which names the holder, if it is held."""
         try:
             self._exit_stack.enter_context(open_store(self._location).lock("adapt"))
         except StateLocked as error:
-            if error.holder.is_this_process:
-                raise PlanapplyError(
-                    "this process scales this cluster adaptively already",
-                    "Another Cluster object does: call adapt() on that one, or close it first. Two "
-                    "of them would undo each other's changes.",
-                ) from error
-            raise PlanapplyError(
-                "another process scales this cluster adaptively",
-                f"{error.diagnostics[0].detail}\nTwo of them would undo each other's changes.",
-            ) from error
+            raise self._held_error(error.holder) from error
+
+    def _held_error(self, holder: LockInfo) -> PlanapplyError:
+        if holder.is_this_process:
+            return PlanapplyError(
+                "another Cluster object of this process has been adapting this cluster",
+                "Call adapt() on that object, or close it first.",
+            )
+        advice = "Close it there, or call cluster.adapt() again afterwards."
+        if holder.is_dead() or not holder.is_local:
+            advice += (
+                "\nIf that process no longer exists, release its lock:\n"
+                f"  {unlock_command(holder.id, self._location)}"
+            )
+        who = f"{holder.who} (process {holder.pid})" if holder.who else "Another process"
+        since = holder.created.replace("T", " ").replace("+00:00", " UTC")
+        summary = f"{who} has been adapting this cluster{f' since {since}' if since else ''}"
+        return PlanapplyError(summary, advice)
 
     def release(self) -> None:
-        """Somebody else may be adaptive; no harm where it is not held."""
+        """Let another process adapt the cluster; do nothing if the lock is not held."""
         self._exit_stack.close()

@@ -1,4 +1,4 @@
-"""A Dask cluster that outlives the process: SpecCluster on top of a state."""
+"""Dask clusters in Python: as SpecCluster, or backed by the state of a cluster that was applied."""
 
 import asyncio
 import math
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from dask.utils import parse_bytes
 from distributed.core import Status
@@ -17,10 +17,11 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
-from planapply.api.context import ClusterContext, nodes_in_group
-from planapply.api.state_cluster import StateBackedCluster
+from planapply.api.group_targets import nodes_in_group
+from planapply.api.state_cluster import AttachedSpecCluster
+from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
-from planapply.dask.speccluster import combine_errors
+from planapply.dask.speccluster import RobustSpecCluster, combine_errors
 from planapply.model.names import split_name
 from planapply.model.spec import WorkerGroup
 from planapply.ops.apply import ApplyOptions, apply
@@ -28,11 +29,9 @@ from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
-LOCK_TIMEOUT = 60.0  # seconds that a change waits for somebody else's
 
-
-class AdoptOptions(TypedDict, total=False):
-    """Those of SpecCluster's arguments that mean something for a cluster that runs already."""
+class AttachOptions(TypedDict, total=False):
+    """The arguments of SpecCluster that apply to a cluster that is running already."""
 
     asynchronous: bool
     loop: IOLoop | None
@@ -41,12 +40,12 @@ class AdoptOptions(TypedDict, total=False):
     shutdown_on_close: bool
 
 
-class Cluster(StateBackedCluster):
-    """A `distributed.SpecCluster`, whose nodes may be VMs that outlive it.
+class Cluster(RobustSpecCluster):
+    """A `distributed.SpecCluster` that can also be opened on VMs that outlive it.
 
-    Its constructor takes SpecCluster's arguments, and what it makes is named and closed as by
-    SpecCluster. `from_spec` adopts a cluster that `planapply apply` made: leaving that one leaves it
-    running, and what is changed is in its state.
+    The constructor takes the arguments of SpecCluster, and its clusters are named, scaled, and closed
+    as by SpecCluster. `from_spec` opens a cluster that `planapply apply` created: closing that one
+    leaves it running, and its changes are recorded in its state.
     """
 
     @classmethod
@@ -58,32 +57,33 @@ class Cluster(StateBackedCluster):
         state: str | None = None,
         timeout: float = REACHABLE_TIMEOUT,
         lock_timeout: float = LOCK_TIMEOUT,
-        **options: Unpack[AdoptOptions],
-    ) -> Self:
-        """The cluster of a spec, as it runs; launches nothing.
+        **options: Unpack[AttachOptions],
+    ) -> "StateBackedCluster":
+        """Open the running cluster of a spec; launch nothing.
 
-        `overrides` are `KEY=VALUE` as in `--set`; `state` is where the state is, if not where the
-        spec says. Both times are in seconds: `timeout` is how long the scheduler may take to answer,
-        `lock_timeout` how long a change waits for somebody else's. The other options are those of
-        SpecCluster; with `asynchronous=True`, await it. Raises PlanapplyError for all that is wrong with the spec, and
-        where nothing runs or answers.
+        `overrides` are `KEY=VALUE` as in `--set`. `state` is the path or URL of the state; the default
+        is that of the spec. The scheduler must respond within `timeout` seconds. A change waits up to
+        `lock_timeout` seconds for the state's lock. The other options are those of SpecCluster; with
+        `asynchronous=True`, await the result. Raise PlanapplyError, with all problems of the spec, or
+        if no scheduler exists or responds.
         """
         workspace = Workspace.from_spec(str(path), overrides, state)
         return cls.adopt(workspace, timeout, lock_timeout, **options)
 
     @classmethod
-    def from_name(  # type: ignore[override]  # SpecCluster's only says that there is none
+    def from_name(  # type: ignore[override]  # that of SpecCluster only raises
         cls,
         name: str,
         *,
         timeout: float = REACHABLE_TIMEOUT,
         lock_timeout: float = LOCK_TIMEOUT,
-        **options: Unpack[AdoptOptions],
-    ) -> Self:
-        """The cluster of a state, named by its path or address (`s3://bucket/genomics.json`).
+        **options: Unpack[AttachOptions],
+    ) -> "StateBackedCluster":
+        """Open the running cluster of a state, given its path or URL (`s3://bucket/genomics.json`).
 
-        Use it where the spec is not at hand: without its bounds nothing can be scaled. The name of a
-        spec's file does as well, and is the same as `from_spec`. Raises PlanapplyError.
+        Such a cluster cannot be scaled, since the bounds of its groups are in the spec. The name of a
+        spec file is accepted too, and is the same as `from_spec`. Raise PlanapplyError as `from_spec`
+        does.
         """
         location = name if "://" in name else specfile.find_state_location(Path(name))
         if Path(location) != Path(name) and Path(name).exists():
@@ -98,45 +98,32 @@ class Cluster(StateBackedCluster):
         workspace: Workspace,
         timeout: float = REACHABLE_TIMEOUT,
         lock_timeout: float = LOCK_TIMEOUT,
-        **options: Unpack[AdoptOptions],
-    ) -> Self:
-        """As `from_spec`, for a workspace that is open already."""
-        if unsupported := options.keys() - AdoptOptions.__annotations__.keys():
-            raise TypeError(f"a running cluster takes no {', '.join(sorted(unsupported))}")
+        **options: Unpack[AttachOptions],
+    ) -> "StateBackedCluster":
+        """Open the running cluster of a workspace (see `from_spec`)."""
+        if cls is Cluster:
+            cls = StateBackedCluster
+        if not issubclass(cls, StateBackedCluster):
+            raise TypeError(
+                f"cannot open a running cluster as {cls.__name__}: derive {cls.__name__} from "
+                "planapply.api.cluster.StateBackedCluster"
+            )
+        if unsupported := options.keys() - AttachOptions.__annotations__.keys():
+            raise TypeError(
+                f"cannot pass {', '.join(sorted(unsupported))}: the cluster is already running"
+            )
         for diagnostic in workspace.diagnostics:
             warnings.warn(f"{diagnostic.summary}. {diagnostic.detail}", stacklevel=3)
-        self = cls.__new__(cls)
-        # First, since a synchronous constructor starts the cluster.
-        self._context = ClusterContext(workspace, timeout, lock_timeout, self._on_event)
-        name = workspace.spec.cluster.name if workspace.spec else None
-        cls.__init__(self, name=name, **options)
-        self._name = cls.__name__  # as it prints; SpecCluster puts the cluster's own name there
-        return self
+        return cls(workspace, timeout, lock_timeout, **options)
 
     def destroy(self) -> Awaitable[None] | None:
-        """End the cluster with all that was launched for it, as `planapply destroy` does.
+        """Destroy the cluster: close it, or for one that was opened, do as `planapply destroy` does.
 
-        One that was made by the constructor is closed. Raises PlanapplyError naming what is left, and
-        where `protect` forbids it: then this object is as it was.
+        Raise PlanapplyError with what could not be removed, or if `protect` forbids destroying the
+        cluster; in the second case, this object stays usable.
         """
-        if self._context is None:
-            closed: Awaitable[None] | None = self.close()
-            return closed
-        if self.asynchronous:
-            return self._destroy(self._context)
-        self._context.check_destroy()
-        self.close()
-        # In a thread, for a notebook has a loop running in this one.
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(_destroy, self._context.workspace, self._context.lock_timeout).result()
-        return None
-
-    async def _destroy(self, context: ClusterContext) -> None:
-        await asyncio.to_thread(context.check_destroy)
-        await self._close()
-        await asyncio.to_thread(_destroy, context.workspace, context.lock_timeout)
-
-    # Changing.
+        closed: Awaitable[None] | None = self.close()
+        return closed
 
     def scale(
         self,
@@ -145,57 +132,136 @@ class Cluster(StateBackedCluster):
         cores: float | None = None,
         group: str | None = None,
     ) -> Any:
-        """Let an elastic group have `n` nodes, or so many that they have this much in all.
+        """Scale to `n` workers as SpecCluster does, or an elastic group to `n` nodes.
 
-        `memory` in bytes, or as text such as "100 GiB"; `group` may be left out where there is only
-        one. It returns at once; await the cluster, or `wait_for_workers`, for what comes of it.
-        Raises ValueError outside `min` and `max`, and for a group with a `count`.
+        The second is for a cluster that was opened. `memory` (bytes, or a text such as "100 GiB") and
+        `cores` are amounts that the nodes must have in total. `group` is required if several groups
+        are elastic. Return at once; await the cluster to wait until the change is done. Raise
+        ValueError outside the group's `min` and `max`, and for a group with a `count`.
         """
+        _check_no_group(group)
+        return super().scale(n, memory, cores)
+
+    def scale_up(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `scale`: the name that Adaptive uses."""
+        return self.scale(*args, **kwargs)
+
+    def adapt(
+        self,
+        Adaptive: type[DaskAdaptive] | None = None,
+        minimum: float | None = None,
+        maximum: float | None = None,
+        minimum_cores: int | None = None,
+        maximum_cores: int | None = None,
+        minimum_memory: str | None = None,
+        maximum_memory: str | None = None,
+        group: str | None = None,
+        **kwargs: Any,
+    ) -> DaskAdaptive:
+        """Let the load decide the number of Dask workers, as SpecCluster does, or of an elastic group.
+
+        The second is for a cluster that was opened. `minimum` and `maximum` count Dask workers in
+        both cases, and are converted to nodes; the defaults are the group's `min` and `max`. Raise
+        ValueError outside these, and PlanapplyError if another process is adapting this cluster.
+        """
+        _check_no_group(group)
+        return super().adapt(
+            Adaptive=Adaptive or DaskAdaptive,
+            minimum=0 if minimum is None else minimum,
+            maximum=math.inf if maximum is None else maximum,
+            minimum_cores=minimum_cores,
+            maximum_cores=maximum_cores,
+            minimum_memory=minimum_memory,
+            maximum_memory=maximum_memory,
+            **kwargs,
+        )
+
+
+def _check_no_group(group: str | None) -> None:
+    if group is not None:
+        raise ValueError(
+            f"cannot select group {group!r}: a cluster that was not opened from a spec has no groups"
+        )
+
+
+class StateBackedCluster(AttachedSpecCluster, Cluster):
+    """The Cluster that `Cluster.from_spec` and `Cluster.from_name` open."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        timeout: float = REACHABLE_TIMEOUT,
+        lock_timeout: float = LOCK_TIMEOUT,
+        **options: Unpack[AttachOptions],
+    ) -> None:
+        super().__init__(workspace, timeout, lock_timeout, **options)
+        self._name = self._shown_class_name()
+
+    @classmethod
+    def _shown_class_name(cls) -> str:
+        return "Cluster" if cls is StateBackedCluster else cls.__name__
+
+    def _repr_html_(self, cluster_status: Any = None) -> str:
+        html: str = super()._repr_html_(cluster_status)
+        return html.replace(f">{type(self).__name__}<", f">{self._shown_class_name()}<", 1)
+
+    def destroy(self) -> Awaitable[None] | None:
         context = self._context
-        if context is None:
-            if group is not None:
-                raise ValueError("a cluster that was not made from a spec has no groups")
-            return super().scale(n, memory, cores)
-        if self.status != Status.running:
-            raise RuntimeError(f"the cluster can't be scaled: it is {self.status.name}")
-        name, _ = context.find_group(group)
-        n = max([n, *self._convert_to_nodes(context, name, math.ceil, None, cores, memory)])
-        context.check_bounds(name, n)
         if self.asynchronous:
-            self._set_target(context, name, n)
-            self.loop.add_callback(self._correct_and_log_errors)
-            return NoOpAwaitable()
-        self.sync(self._scale, context, name, n)
+            return self._destroy()
+        context.check_destroy()
+        self.close()
+        # In a thread, since a notebook has a running event loop in this one.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(_destroy, context.workspace, context.lock_timeout).result()
         return None
 
-    scale_up = scale
+    async def _destroy(self) -> None:
+        context = self._context
+        await asyncio.to_thread(context.check_destroy)
+        await self._close()
+        await asyncio.to_thread(_destroy, context.workspace, context.lock_timeout)
 
-    async def _scale(self, context: ClusterContext, name: str, n: int) -> None:
-        self._set_target(context, name, n)
+    def scale(
+        self,
+        n: int = 0,
+        memory: str | float | None = None,
+        cores: float | None = None,
+        group: str | None = None,
+    ) -> Any:
+        self._check_running("scale")
+        name, settings = self._context.find_group(group)
+        n = max([n, *self._convert_to_nodes(name, settings, math.ceil, None, cores, memory)])
+        self._context.check_bounds(name, n)
+        if self.asynchronous:
+            self._request_size(name, n)
+            self.loop.add_callback(self._correct_and_log_errors)
+            return NoOpAwaitable()
+        self.sync(self._scale, name, n)
+        return None
+
+    async def _scale(self, name: str, n: int) -> None:
+        self._request_size(name, n)
         self.loop.add_callback(self._correct_and_log_errors)
 
     async def scale_down(self, workers: Collection[str]) -> None:
-        """End these nodes: by their names, or those of their Dask workers, or their addresses.
+        """Retire and terminate nodes, given by their names, or the names or addresses of their workers.
 
-        A node ends with all its Dask workers. Unknown ones are ignored. Raises ValueError for a node
-        of a `count` group, and below `min`.
+        A node terminates with all its Dask workers. Unknown names are ignored. Raise ValueError for a
+        node of a group with a `count`, and below the group's `min`.
         """
         context = self._context
-        if context is None:
-            await super().scale_down(workers)
-            return
         known = self.scheduler_info["workers"]
         dask_names = [known[w]["name"] if w in known else w for w in workers]
         names = {self._nodes.get(str(n), n) for n in dask_names} & self.worker_spec.keys()
-        for group in {split_name(name)[0] for name in names}:
+        groups = {group: nodes_in_group(names, group) for group, _ in map(split_name, names)}
+        for group in groups:
             context.find_group(group)
             context.check_bounds(group, len(self.nodes_of(group) - names))
+        for group, leaving in groups.items():
+            context.targets.remove(group, self._view(group), leaving)
         for name in names:
             del self.worker_spec[name]
-            group = split_name(name)[0]
-            if group in context.targets:
-                context.targets[group] -= 1
-        context.leaving |= names
         await self
 
     def adapt(
@@ -210,39 +276,19 @@ class Cluster(StateBackedCluster):
         group: str | None = None,
         **kwargs: Any,
     ) -> DaskAdaptive:
-        """Let the load decide how many nodes an elastic group has.
-
-        `minimum` and `maximum` count Dask workers, which are converted to nodes; left out, they are
-        the group's `min` and `max`. Raises ValueError outside those, and PlanapplyError where another
-        process is adaptive.
-        """
-        context = self._context
-        if context is None:
-            if group is not None:
-                raise ValueError("a cluster that was not made from a spec has no groups")
-            return super().adapt(
-                Adaptive=Adaptive or DaskAdaptive,
-                minimum=0 if minimum is None else minimum,
-                maximum=math.inf if maximum is None else maximum,
-                minimum_cores=minimum_cores,
-                maximum_cores=maximum_cores,
-                minimum_memory=minimum_memory,
-                maximum_memory=maximum_memory,
-                **kwargs,
-            )
-        if self.status != Status.running:
-            raise RuntimeError(f"the cluster can't be adaptive: it is {self.status.name}")
-        name, settings = context.find_group(group)
-        adaptive_class = Adaptive or GroupAdaptive
+        self._check_running("adapt")
+        context, adaptive_class = self._context, Adaptive or GroupAdaptive
         if not issubclass(adaptive_class, GroupAdaptive):
             raise TypeError(
-                "derive it from planapply.api.adaptive.GroupAdaptive, which knows nodes"
+                f"cannot adapt with {adaptive_class.__name__}: derive it from "
+                "planapply.GroupAdaptive, which counts nodes"
             )
+        name, settings = context.find_group(group)
         minimums = self._convert_to_nodes(
-            context, name, math.ceil, minimum, minimum_cores, minimum_memory
+            name, settings, math.ceil, minimum, minimum_cores, minimum_memory
         )
         maximums = self._convert_to_nodes(
-            context, name, math.floor, maximum, maximum_cores, maximum_memory
+            name, settings, math.floor, maximum, maximum_cores, maximum_memory
         )
         min_nodes = max(minimums, default=settings.min or 0)
         max_nodes = min(maximums, default=settings.max or 0)
@@ -250,11 +296,12 @@ class Cluster(StateBackedCluster):
             context.check_bounds(name, nodes)
         if min_nodes > max_nodes:
             raise ValueError(
-                f"at least {min_nodes} and at most {max_nodes} nodes: there is no such number"
+                f"cannot adapt {name!r}: minimum ({min_nodes}) is greater than maximum ({max_nodes})"
             )
         if self._adaptive is not None:
-            self._adaptive.stop(reason="adapted-anew")
+            self._adaptive.stop(reason="adapted-again")
         context.adaptive_lock.acquire()
+        self._adaptive = None  # so that the previous one cannot release this lock
         try:
             return DaskCluster.adapt(
                 self,
@@ -263,61 +310,62 @@ class Cluster(StateBackedCluster):
                 maximum=max_nodes,
                 group=name,
                 processes=settings.processes,
-                release_lock=context.adaptive_lock.release,
                 **kwargs,
             )
         except BaseException:
             context.adaptive_lock.release()
             raise
 
+    def release_adaptive_lock(self, holder: object) -> None:
+        """Let another process adapt this cluster, unless another object than `holder` is doing so."""
+        if holder is self._adaptive:
+            self._context.adaptive_lock.release()
+
     def is_backing_off(self, group: str) -> bool:
-        """Whether some of its nodes could not be had a moment ago."""
-        return self._context is not None and self._context.is_backing_off(group)
+        """Return whether a launch of this group failed a moment ago."""
+        return self._context.is_backing_off(group)
 
     @property
-    def _supports_scaling(self) -> bool:  # type: ignore[override]  # it is one there as well
-        if self._context is None:
-            return bool(super()._supports_scaling)
+    def _supports_scaling(self) -> bool:  # type: ignore[override]  # a property there as well
         return self._context.has_elastic
 
     def new_worker_spec(self) -> dict[Any, Any]:
-        """As of SpecCluster; of an adopted cluster, the next node of its only elastic group."""
-        context = self._context
-        if context is None:
-            spec: dict[Any, Any] = super().new_worker_spec()
-            return spec
-        group, _ = context.find_group(None)
-        [name] = self._next_names(context, group, 1)
-        return {name: context.make_entry(name, context.provisional_config(group))}
+        """Return the name and the entry of the next node of the only elastic group."""
+        group, _ = self._context.find_group(None)
+        [name] = self._next_names(group, 1)
+        return {name: self._context.make_entry(name, self._context.provisional_config(group))}
+
+    def _check_running(self, verb: str) -> None:
+        if self.status != Status.running:
+            raise RuntimeError(f"cannot {verb} the cluster: it is {self.status.name}")
 
     def _convert_to_nodes(
         self,
-        context: ClusterContext,
         group: str,
+        settings: WorkerGroup,
         round_nodes: Callable[[float], int],
         workers: float | None,
         cores: float | None,
         memory: str | float | None,
     ) -> list[int]:
-        """How many nodes each of these amounts is."""
-        _, settings = context.find_group(group)
+        """Return the number of nodes for each amount that is given."""
         amounts = []
         if workers is not None and workers != math.inf:
             amounts.append(workers / settings.processes)
         if cores is not None:
-            amounts.append(cores / self._amount_per_node(settings, group, "nthreads"))
+            amounts.append(cores / self._amount_per_node(group, settings, "nthreads"))
         if memory is not None:
             amounts.append(
-                parse_bytes(memory) / self._amount_per_node(settings, group, "memory_limit")
+                parse_bytes(memory) / self._amount_per_node(group, settings, "memory_limit")
             )
         return [round_nodes(amount) for amount in amounts]
 
-    def _amount_per_node(self, settings: WorkerGroup, group: str, option: str) -> float:
-        """What a node gives to Dask: as its options say, or else as one that has joined says."""
+    def _amount_per_node(self, group: str, settings: WorkerGroup, option: str) -> float:
+        """Return what a node gives to Dask, by its options or else by a node that has joined."""
         value = settings.options.get(option)
         if option == "memory_limit" and isinstance(value, str) and value != "auto":
             value = parse_bytes(value)
-        # Of a memory limit, 1 and less is a part of what the machine has.
+        # A memory limit of 1 or less is a fraction of the machine's memory.
         if isinstance(value, int | float) and (option == "nthreads" or value > 1):
             return float(value) * settings.processes
         for worker in self.scheduler_info["workers"].values():
@@ -325,8 +373,9 @@ class Cluster(StateBackedCluster):
             if nodes_in_group([node], group) and worker[option]:
                 return float(worker[option]) * settings.processes
         raise ValueError(
-            f"how much a node of {group!r} has is not known before one has joined: scale(n) to a "
-            f"number of nodes first, or set `options.{option}` in [workers.{group}]"
+            f"cannot convert to nodes of {group!r}: the `{option}` of a node is unknown until one has "
+            f"joined. Scale to a number of nodes first, or set `options.{option}` in "
+            f"[workers.{group}]."
         )
 
 

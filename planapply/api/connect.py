@@ -1,4 +1,4 @@
-"""A client of a cluster that runs."""
+"""A client of a running cluster."""
 
 import asyncio
 from collections.abc import Generator
@@ -38,28 +38,29 @@ def connect(
     asynchronous: bool = False,
     **options: Any,
 ) -> "Client | PendingClient":
-    """A `distributed.Client` of a cluster, with its TLS key, at that address which answers.
+    """Connect a `distributed.Client` to a running cluster.
 
-    `where` is a spec, a state's path or its address (`s3://bucket/genomics.json`); default:
-    `planapply.toml` here. `timeout` in seconds is how long the scheduler may take to answer; `options`
-    are the client's. With `asynchronous=True`, await it, or use it in `async with`. Raises
-    PlanapplyError where there is no state, no scheduler, or no answer.
+    `where` is a spec file, or the path or URL of a state (`s3://bucket/genomics.json`); the default is
+    `planapply.toml` in the current folder. The client gets the cluster's TLS key from the state, and
+    uses the first of the scheduler's addresses that responds within `timeout` seconds. `options` are
+    those of the client. With `asynchronous=True`, await the result, or use it in `async with`. Raise
+    PlanapplyError if there is no state or no scheduler, or if no address responds.
     """
     pending = PendingClient(where or "planapply.toml", timeout, options)
     if asynchronous:
         return pending
-    # In a thread, for a notebook has a loop running in this one.
+    # In a thread, since a notebook has a running event loop in this one.
     with ThreadPoolExecutor(1) as pool:
         state, address = pool.submit(asyncio.run, pending.find_scheduler()).result()
     return pending.make_client(state, address)
 
 
 class PendingClient:
-    """What `connect(asynchronous=True)` gives: await it, or use it in `async with`."""
+    """The result of `connect(asynchronous=True)`: await it, or use it in `async with`."""
 
     def __init__(self, where: str | Path, timeout: float, options: dict[str, Any]) -> None:
         if "security" in options:
-            raise TypeError("connect() takes no `security`: the state has the cluster's own")
+            raise TypeError("cannot pass `security`: connect() reads the TLS key from the state")
         self._where, self._timeout, self._options = str(where), timeout, options
         self._client: Client | None = None
 
@@ -79,19 +80,22 @@ class PendingClient:
         return client
 
     def make_client(self, state: State, address: str, **extra: Any) -> Client:
-        """A client of the scheduler at `address`."""
+        """Return a client of the scheduler at `address`."""
         options = {"timeout": self._timeout, **self._options, **extra}
         try:
             return Client(address, security=build_security(state.tls), **options)
-        except OSError as error:  # it answered a moment ago
-            raise PlanapplyError(f"the scheduler at {address} does not answer: {error}") from error
+        except OSError as error:  # it responded a moment ago
+            raise PlanapplyError(
+                f"cannot connect to the scheduler at {address}: {error}"
+            ) from error
 
     async def find_scheduler(self) -> tuple[State, str]:
-        """The state, and the address of its scheduler that answers."""
+        """Return the state, and the first address of its scheduler that responds."""
         state = await asyncio.to_thread(self._read_state)
         if state.endpoint is None:
             raise PlanapplyError(
-                f"cluster {state.cluster!r} has no scheduler", "`planapply apply` makes one."
+                f"cannot connect to cluster {state.cluster!r}: it has no scheduler",
+                "Run `planapply apply` to create one.",
             )
         return state, await wait_until_reachable(
             state.cluster, state.endpoint, state.tls, self._timeout

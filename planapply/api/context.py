@@ -1,12 +1,12 @@
-"""What a cluster that was adopted knows beside what SpecCluster does."""
+"""The state, groups, and pending changes of a state-backed cluster."""
 
-import logging
 import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from planapply.api.adaptive_lock import AdaptiveLock
+from planapply.api.group_targets import GroupTargets
 from planapply.api.state_session import StateSession
 from planapply.dask.batching import RequestQueue
 from planapply.dask.handles import VMWorker
@@ -22,13 +22,11 @@ from planapply.ops.scale import open_for_change, read_refreshed
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
-logger = logging.getLogger("planapply")
-
-BACKOFF = 60.0  # seconds in which adaptivity asks for no more nodes, after some could not be had
+BACKOFF = 60.0  # seconds without further launches by adaptivity after a failed launch
 
 
 class ClusterContext:
-    """The state of the cluster, its groups, and what was asked of it and is not done yet."""
+    """The knowledge that a state-backed cluster has beyond that of a SpecCluster."""
 
     def __init__(
         self, workspace: Workspace, timeout: float, lock_timeout: float, on_event: Listener
@@ -37,52 +35,48 @@ class ClusterContext:
         self.session = StateSession(lambda: open_for_change(workspace, lock_timeout, on_event))
         self.queue = RequestQueue(self.session.open_fleet)
         self.adaptive_lock = AdaptiveLock(workspace.store.location)
-        self.targets: dict[str, int] = {}
-        """How many nodes a group shall have, where `scale` was asked for that."""
-        self.reserved_names: set[str] = set()
-        """Names that were given in this change, for nodes that are launched in it."""
-        self.next_index: dict[str, int] = {}
-        """As the state had it when it was last read."""
+        self.targets = GroupTargets()
         self.gone_vms: set[str] = set()
-        """VMs that the cloud does not show any more, though the state may have them."""
-        self.leaving: set[str] = set()
-        """Nodes that `scale_down` named."""
+        """VMs that no longer exist in the cloud, though the state may still have them."""
         self._backoff_until: dict[str, float] = {}
 
     def _open_unlocked(self) -> Workspace:
-        """Without the lock; a store of its own, for a change may be under way."""
+        """Return the workspace with a store of its own, since a change may hold the lock."""
         return replace(self.workspace, store=open_store(self.workspace.store.location))
 
     def refresh(self) -> RefreshResult:
-        """What runs."""
+        """Return the state compared with what exists in the cloud."""
         return read_refreshed(self._open_unlocked())
 
     def read(self) -> State:
-        """As the state has it, the cloud not being asked."""
+        """Return the state as it is recorded, without a request to the cloud."""
         return self._open_unlocked().read()
 
     def check_destroy(self) -> None:
-        """Raises PlanapplyError where `protect` forbids to end the cluster; changes nothing."""
+        """Raise PlanapplyError if `protect` forbids destroying the cluster; change nothing."""
         plan(self._open_unlocked(), PlanOptions(destroy=True, refresh=False))
 
     def make_entry(
         self, name: str, config: NodeConfig, record: NodeRecord | None = None
     ) -> dict[str, Any]:
-        """As `make_node_entry`, with the queue of this cluster."""
+        """Return the `worker_spec` entry of a node of this cluster (see `make_node_entry`)."""
         return make_node_entry(self.queue, name, config, record)
 
     def is_pending(self, entry: dict[str, Any]) -> bool:
-        """Whether it is a node that is still to be launched."""
+        """Return whether an entry is a node that is still to be launched."""
         options = entry.get("options", {})
         return options.get("queue") is self.queue and "record" not in options
 
     def is_recorded(self, entry: dict[str, Any]) -> bool:
-        """Whether it is a node that the state has."""
+        """Return whether an entry is a node that is in the state."""
         options = entry.get("options", {})
         return options.get("queue") is self.queue and "record" in options
 
     def provisional_config(self, group: str) -> NodeConfig:
-        """Roughly what a node of this group is; what it is exactly, only the provider knows."""
+        """Return the configuration of a new node as far as the spec has it.
+
+        The rest, such as the image, is resolved by the provider when the node is launched.
+        """
         assert self.workspace.spec is not None
         settings = self.workspace.spec.workers[group]
         return NodeConfig(
@@ -93,12 +87,12 @@ class ClusterContext:
         )
 
     def is_elastic(self, name: str) -> bool:
-        """Whether a node's group has `min` and `max` rather than a `count`."""
+        """Return whether a node's group has `min` and `max` rather than a `count`."""
         return split_name(name)[0] in self._elastic()
 
     @property
     def has_elastic(self) -> bool:
-        """Whether anything can be scaled."""
+        """Whether any group is elastic."""
         return bool(self._elastic())
 
     def _elastic(self) -> dict[str, WorkerGroup]:
@@ -106,49 +100,64 @@ class ClusterContext:
         return {n: g for n, g in spec.workers.items() if g.count is None} if spec else {}
 
     def find_group(self, name: str | None) -> tuple[str, WorkerGroup]:
-        """The elastic group of that name, or the only one; raises ValueError."""
-        elastic = self._elastic()
+        """Return the elastic group of this name, or the only one; raise ValueError otherwise."""
         if self.workspace.spec is None:
             raise ValueError(
-                "this cluster was opened by its state alone, and what its groups may grow to stands "
-                "in the spec: use Cluster.from_spec"
+                "cannot scale a cluster that was opened from its state alone: the bounds of its "
+                "groups are in the spec. Use Cluster.from_spec."
             )
-        known = f"elastic groups: {', '.join(elastic)}" if elastic else "there is no elastic group"
-        if name is None:
-            if len(elastic) != 1:
-                raise ValueError(f"say which group: scale(n, group=…); {known}")
-            [name] = elastic
-        if name in elastic:
-            return name, elastic[name]
-        if name in self.workspace.spec.workers:
+        groups, elastic = self.workspace.spec.workers, self._elastic()
+        if name is not None and name not in groups:
             raise ValueError(
-                f"the group {name!r} has a `count`, which `planapply apply` changes; {known}"
+                f"cannot scale {name!r}: there is no such group. Groups: {', '.join(groups)}."
             )
-        raise ValueError(f"there is no group {name!r}; {known}")
+        if name is not None and name not in elastic:
+            raise ValueError(
+                f"cannot scale {name!r}: the group has a `count`. Change the `count` in the spec, "
+                "then run `planapply apply`."
+            )
+        if name is None and not elastic:
+            example = next(iter(groups), None)
+            raise ValueError(
+                "cannot scale: no group has `min` and `max`. In the spec, "
+                + (
+                    f"give {example!r} a `min` and `max` in place of `count`."
+                    if example
+                    else "add a group with `min` and `max`."
+                )
+            )
+        if name is None and len(elastic) > 1:
+            raise ValueError(
+                f"cannot scale: several groups have `min` and `max` ({', '.join(elastic)}). "
+                "Select one with group=…"
+            )
+        name = name or next(iter(elastic))
+        return name, elastic[name]
 
     def check_bounds(self, name: str, nodes: int) -> None:
-        """Raises ValueError where the spec does not allow so many nodes."""
+        """Raise ValueError if this number of nodes is outside the group's `min` and `max`."""
         group = self._elastic()[name]
         minimum, maximum = group.min or 0, math.inf if group.max is None else group.max
         if not minimum <= nodes <= maximum:
             raise ValueError(
-                f"{nodes} nodes of {name!r} are outside min = {minimum}, max = {maximum} of the spec"
+                f"cannot scale {name!r} to {nodes} nodes: the spec sets min = {minimum}, "
+                f"max = {maximum}"
             )
 
     def start_backoff(self, names: Iterable[str]) -> None:
-        """These nodes could not be had: ask for no more of their groups for a while."""
+        """Launch no more nodes of the groups of these nodes for a while."""
         now = self.workspace.clock.monotonic()
         self._backoff_until.update({split_name(name)[0]: now + BACKOFF for name in names})
 
     def is_backing_off(self, group: str) -> bool:
-        """Whether it is too early to ask for more."""
+        """Return whether it is too early to launch more nodes of this group."""
         return self.workspace.clock.monotonic() < self._backoff_until.get(group, 0.0)
 
 
 def make_node_entry(
     queue: RequestQueue, name: str, config: NodeConfig, record: NodeRecord | None = None
 ) -> dict[str, Any]:
-    """A node in a `worker_spec`; with a record it is adopted and not launched."""
+    """Return a node's `worker_spec` entry; a node with a record is adopted, not launched."""
     options: dict[str, Any] = {"name": name, "config": config, "queue": queue}
     if record is not None:
         options["record"] = record
@@ -158,12 +167,6 @@ def make_node_entry(
     return entry
 
 
-def nodes_in_group(names: Iterable[Any], group: str) -> list[str]:
-    """Those that are nodes of this group."""
-    texts = [name for name in names if isinstance(name, str) and name != group]
-    return [name for name in texts if split_name(name)[0] == group]
-
-
 def format_event(event: Event) -> str:
-    """An event as a line of a log."""
+    """Format an event as one line of a log."""
     return " ".join(filter(None, (event.event, *to_ranges(event.names), event.message)))

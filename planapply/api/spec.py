@@ -1,4 +1,4 @@
-"""A spec, as Python sees it."""
+"""A spec in Python."""
 
 import logging
 import warnings
@@ -17,35 +17,33 @@ from planapply.store import open_store
 
 logger = logging.getLogger("planapply")
 
-LOCK_TIMEOUT = 60.0  # seconds that a SpecCluster waits for somebody else's lock
-
 
 class LoadedSpec(Spec):
-    """What `load_spec` gives: a spec that knows where its state is."""
+    """A spec that knows the location of its state, returned by `load_spec`."""
 
     _workspace: Workspace = PrivateAttr()
 
     @classmethod
     def from_workspace(cls, workspace: Workspace) -> Self:
-        """The spec of a workspace."""
+        """Return the spec of a workspace."""
         spec = workspace.spec
         assert spec is not None
         values = {name: getattr(spec, name) for name in Spec.model_fields}
-        # What was set counts as well: `digest` tells a default from one that was written.
+        # `digest` distinguishes a default from the same value written in the file.
         loaded = cls.model_construct(_fields_set=spec.model_fields_set, **values)
         loaded._workspace = workspace
         return loaded
 
     def cluster_spec(self) -> dict[str, Any]:
-        """What `distributed.SpecCluster(**spec.cluster_spec())` takes, to launch this cluster.
+        """Return the arguments with which `distributed.SpecCluster(**…)` launches this cluster.
 
-        `scheduler` and `workers` are VM classes, by the nodes' names; with TLS there is `security`
-        too. Closing that SpecCluster ends the cluster. Its nodes are in the spec's state all the
-        while, so that `planapply destroy` ends what a process left behind that was killed. Raises
-        PlanapplyError where the cluster exists already, and for all that `planapply plan` refuses.
+        They are `scheduler` and `workers`, made of VM classes by the nodes' names, and `security`
+        with TLS. Closing that SpecCluster destroys the cluster. The nodes are recorded in the spec's
+        state, so that `planapply destroy` terminates the VMs that a killed process left. Raise
+        PlanapplyError if the cluster exists already, and for all that `planapply plan` refuses.
         """
         from planapply.api.context import format_event, make_node_entry
-        from planapply.api.state_session import StateSession
+        from planapply.api.state_session import LOCK_TIMEOUT, StateSession
         from planapply.dask.batching import RequestQueue
         from planapply.dask.handles import VMScheduler
         from planapply.dask.scheduler import build_security
@@ -58,14 +56,14 @@ class LoadedSpec(Spec):
         planned = plan(workspace)
         if not planned.refreshed.state.is_empty:
             raise PlanapplyError(
-                f"cluster {self.cluster.name!r} exists already",
-                "A SpecCluster would launch it again, and end it when it closes. "
-                "planapply.Cluster.from_spec adopts it; `planapply destroy` ends it.",
+                f"cannot launch cluster {self.cluster.name!r}: it exists already",
+                "Use planapply.Cluster.from_spec to open it, or `planapply destroy` to remove it.",
             )
         if self.cluster.protect:
             raise PlanapplyError(
-                f"cluster {self.cluster.name!r} is protected, and a SpecCluster ends what it launched",
-                "Take `protect` out of [cluster], or use `planapply apply` and Cluster.from_spec.",
+                f"cannot launch cluster {self.cluster.name!r}: it is protected, but a SpecCluster "
+                "destroys its nodes when it closes",
+                "Remove `protect` from [cluster], or use `planapply apply` and Cluster.from_spec.",
             )
         creation = planned.plan
         tls = make_tls(creation.cluster) if creation.security == "tls" else None
@@ -100,10 +98,10 @@ def load_spec(
     overrides: Sequence[str] = (),
     state: str | None = None,
 ) -> LoadedSpec:
-    """The spec in a file, checked.
+    """Read and validate the spec in a file.
 
-    `overrides` are `KEY=VALUE` as in `--set`; `state` is where the state is, if not where the spec
-    says. Raises PlanapplyError with all that is wrong.
+    `overrides` are `KEY=VALUE` as in `--set`. `state` is the path or URL of the state; the default is
+    that of the spec. Raise PlanapplyError with all problems of the spec.
     """
     workspace = Workspace.from_spec(str(path), overrides, state)
     for diagnostic in workspace.diagnostics:

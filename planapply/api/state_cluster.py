@@ -1,4 +1,4 @@
-"""A SpecCluster whose nodes stand in a state, which other processes change as well."""
+"""A SpecCluster attached to a running cluster, whose nodes are in a state that other processes change too."""
 
 import asyncio
 import logging
@@ -8,37 +8,59 @@ from typing import Any
 
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster as DaskCluster
+from tornado.ioloop import IOLoop
 
-from planapply.api.context import ClusterContext, format_event, nodes_in_group
+from planapply.api.context import ClusterContext, format_event
+from planapply.api.group_targets import GroupView, nodes_in_group
+from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.handles import VMProcess, VMScheduler
-from planapply.dask.scheduler import build_security, wait_until_reachable
+from planapply.dask.scheduler import REACHABLE_TIMEOUT, build_security, wait_until_reachable
 from planapply.dask.speccluster import RobustSpecCluster, combine_errors
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import build_endpoint
 from planapply.model.event import Event
-from planapply.model.names import SCHEDULER, node_name, split_name
+from planapply.model.names import SCHEDULER, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord, State
 from planapply.ops.scale import LockedCluster, reserve_names
+from planapply.ops.workspace import Workspace
 
 logger = logging.getLogger("planapply")
 
 
-class StateBackedCluster(RobustSpecCluster):
-    """Attaches to what runs, changes it under the state's lock, and leaves it running.
+class AttachedSpecCluster(RobustSpecCluster):
+    """A SpecCluster that attaches to what runs, changes it under the state's lock, and leaves it running."""
 
-    Without `_context` it is a SpecCluster like any other.
-    """
-
-    _context: ClusterContext | None = None
+    def __init__(
+        self,
+        workspace: Workspace,
+        timeout: float = REACHABLE_TIMEOUT,
+        lock_timeout: float = LOCK_TIMEOUT,
+        *,
+        asynchronous: bool = False,
+        loop: IOLoop | None = None,
+        silence_logs: Any = False,
+        shutdown_on_close: bool = True,
+        scheduler_sync_interval: Any = 1,
+    ) -> None:
+        # First, since a synchronous constructor starts the cluster.
+        self._context = ClusterContext(workspace, timeout, lock_timeout, self._on_event)
+        super().__init__(
+            asynchronous=asynchronous,
+            loop=loop,
+            silence_logs=silence_logs,
+            name=workspace.spec.cluster.name if workspace.spec else None,
+            shutdown_on_close=shutdown_on_close,
+            scheduler_sync_interval=scheduler_sync_interval,
+        )
 
     # Attaching.
 
     async def _start(self) -> None:
-        if self._context is not None and self.status == Status.created:
-            self.status = Status.starting  # who else awaits it waits
+        if self.status == Status.created:
+            self.status = Status.starting  # other tasks that await the cluster wait
             try:
-                await self._adopt(self._context)
+                await self._attach()
             except BaseException:
                 self.status = Status.failed
                 await self._close()
@@ -46,16 +68,16 @@ class StateBackedCluster(RobustSpecCluster):
             self.status = Status.created
         name = self.name
         await super()._start()
-        if self._context is not None:
-            self.name = name  # the scheduler may have been told another one
+        self.name = name  # the scheduler may have another one
 
-    async def _adopt(self, context: ClusterContext) -> None:
+    async def _attach(self) -> None:
+        context = self._context
         refreshed = await asyncio.to_thread(context.refresh)
         state, record = refreshed.state, refreshed.state.scheduler
         if record is None or SCHEDULER in refreshed.gone:
             raise PlanapplyError(
-                f"the scheduler of cluster {state.cluster!r} does not run",
-                "`planapply apply` starts it.",
+                f"cannot attach to cluster {state.cluster!r}: its scheduler does not exist",
+                "Run `planapply apply` to create it.",
             )
         config = state.configs[record.config]
         scheduler_endpoint = build_endpoint(record, config)
@@ -66,13 +88,14 @@ class StateBackedCluster(RobustSpecCluster):
         self.scheduler = await VMScheduler(config=config, queue=context.queue, record=record)
         self.scheduler.external_address = address
         self.name = state.cluster
-        self._merge_state(context, state, refreshed.gone)
+        self._merge_state(state, refreshed.gone)
 
-    def _merge_state(self, context: ClusterContext, state: State, gone: Collection[str]) -> None:
-        """What others have launched joins this view, and what they have ended leaves it.
+    def _merge_state(self, state: State, gone: Collection[str]) -> None:
+        """Take over what other processes have launched and terminated.
 
-        `gone` are nodes whose VMs the cloud does not show, where it was asked.
+        `gone` are nodes whose VMs do not exist in the cloud, if the cloud was asked.
         """
+        context = self._context
         context.gone_vms.update(state.nodes[name].vm for name in gone if name in state.nodes)
         active = {
             name: record
@@ -97,15 +120,11 @@ class StateBackedCluster(RobustSpecCluster):
                 self.worker_spec[name] = context.make_entry(
                     name, _find_config(state, name, record), record
                 )
-        context.next_index = dict(state.next_index)
+        context.targets.next_index = dict(state.next_index)
 
     # Leaving.
 
     async def _close(self) -> None:
-        context = self._context
-        if context is None:
-            await super()._close()
-            return
         while self.status == Status.closing:
             await asyncio.sleep(0.1)
         if self.status == Status.closed:
@@ -116,38 +135,39 @@ class StateBackedCluster(RobustSpecCluster):
                 self._adaptive.stop(reason="cluster-closed")
             await self._stop_polling()
             if self.scheduler_comm is not None:
-                await self._finish_changes(context)
+                await self._finish_changes()
             self._leave_context()
-            # Not SpecCluster's own, which ends all nodes.
+            # Not that of SpecCluster, which closes all nodes.
             await DaskCluster._close(self)
         except BaseException:  # such as its timeout
-            self.status = Status.failed  # the next close() tries again, and does not wait for this
+            self.status = Status.failed  # so that the next close() tries again, and does not wait
             raise
 
-    async def _finish_changes(self, context: ClusterContext) -> None:
-        """What was asked is done, or said not to be; then nothing is under way any more."""
+    async def _finish_changes(self) -> None:
+        """Finish the requested changes, or log why that failed; then no change is in progress."""
         try:
-            if self._correct_state_waiting or self._has_pending_changes(context):
+            if self._correct_state_waiting or self._has_pending_changes():
                 await self._correct_state()
             async with self._lock:
                 pass
         except Exception as error:
-            logger.error("left before all that was asked was done: %s", error)
+            logger.error("closed with pending changes: %s", error)
         else:
-            if self._has_pending_changes(context) and self.failures:
-                logger.error(
-                    "left before all that was asked was done: %s", combine_errors(self.failures)
-                )
+            if self._has_pending_changes() and self.failures:
+                logger.error("closed with pending changes: %s", combine_errors(self.failures))
         await asyncio.gather(*self._futures, return_exceptions=True)
 
     # Changing.
 
     def nodes_of(self, group: str) -> set[str]:
-        """The nodes that a group has, or shall have once what was asked is done."""
+        """Return the nodes of a group, including those still to be launched."""
         return set(nodes_in_group([*self.worker_spec], group))
 
     def joined_nodes(self) -> dict[str, set[str]]:
-        """Node -> those of its Dask workers that the scheduler knows; others under their own name."""
+        """Return each node's Dask workers that the scheduler knows.
+
+        A Dask worker that belongs to no node is returned under its own name.
+        """
         joined: dict[str, set[str]] = {}
         for worker in self.scheduler_info["workers"].values():
             dask_name = str(worker["name"])
@@ -155,16 +175,16 @@ class StateBackedCluster(RobustSpecCluster):
         return joined
 
     async def _correct_and_log_errors(self) -> None:
-        """For who does not await it."""
+        """Correct the state when no caller awaits the result."""
         try:
             await self._correct_state()
         except PlanapplyError as error:
             logger.error("%s", error)
         except Exception:
-            logger.exception("the cluster could not be changed")
+            logger.exception("cannot change the cluster")
 
-    def _has_pending_changes(self, context: ClusterContext) -> bool:
-        specified = dict(self.worker_spec)
+    def _has_pending_changes(self) -> bool:
+        context, specified = self._context, dict(self.worker_spec)
         return (
             bool(context.targets)
             or any(n not in specified for n in list(self.workers))
@@ -172,48 +192,49 @@ class StateBackedCluster(RobustSpecCluster):
         )
 
     async def _reconcile(self) -> None:
-        context = self._context
-        if context is None or not self._has_pending_changes(context):
+        if not self._has_pending_changes():
             await super()._reconcile()
             return
+        context = self._context
         async with context.session.open_async() as opened:
-            targets, context.targets = context.targets, {}
-            await self._sync_with_state(context, opened)
+            sizes = context.targets.take()
+            await self._sync_with_state(opened)
             errors: dict[Any, BaseException] = {}
-            for group, nodes in targets.items():
+            for group, nodes in sizes.items():
                 try:
-                    await self._resize(context, opened, group, nodes)
+                    await self._resize(opened, group, nodes)
                 except PlanapplyError as error:
                     errors[group] = error
             await super()._reconcile()
-            context.leaving &= self.workers.keys()
+            context.targets.drop_left(self.workers.keys())
             if errors:
                 self.failures = errors
                 raise combine_errors(errors)
 
-    async def _sync_with_state(self, context: ClusterContext, opened: LockedCluster) -> None:
-        """This view is that of the state again, which is ours now."""
+    async def _sync_with_state(self, opened: LockedCluster) -> None:
+        """Bring this view up to date with the state, which this process has locked."""
+        context = self._context
         state = opened.fleet.journal.read(lambda state: state)
         record = state.scheduler
         is_same_scheduler = record is not None and record.vm == self.scheduler.record.vm
         if not is_same_scheduler or SCHEDULER in opened.gone:
             raise PlanapplyError(
-                f"the scheduler of cluster {state.cluster!r} was ended or replaced meanwhile",
-                "Open the cluster again: planapply.Cluster.from_spec.",
+                f"cannot change cluster {state.cluster!r}: its scheduler was destroyed or replaced",
+                "Open the cluster again with planapply.Cluster.from_spec.",
             )
         if gone := [name for name in opened.gone if context.is_elastic(name)]:
-            # Should one of them be there all the same, this ends it: its record is all there is.
+            # The record is all that is known of such a VM: should it exist after all, this terminates it.
             await asyncio.to_thread(opened.fleet.terminate, gone)
-        self._merge_state(context, state, opened.gone)
+        self._merge_state(state, opened.gone)
         terminating = [n for n, r in state.nodes.items() if r.status == "terminating"]
         terminating = [name for name in terminating if context.is_elastic(name)]
-        for name in terminating:  # whoever began to end it has died
+        for name in terminating:  # the process that began to terminate it has died
             record = state.nodes[name]
             self.worker_spec[name] = context.make_entry(
                 name, _find_config(state, name, record), record
             )
-            context.leaving.add(name)
-        # What has no handle could not be ended.
+            context.targets.leaving.add(name)
+        # Nodes can only be terminated through a handle.
         specified = self.worker_spec.items()
         await super()._open_workers(
             [n for n, e in specified if n not in self.workers and context.is_recorded(e)]
@@ -222,14 +243,15 @@ class StateBackedCluster(RobustSpecCluster):
             del self.worker_spec[name]
         for name in [n for n in self.workers if n not in self.worker_spec and n in state.nodes]:
             if not context.is_elastic(name):
-                logger.warning("%s stays: its group has a `count`, which the spec changes", name)
-                self._restore_entry(context, name)
+                logger.warning(
+                    "keeping %s: its group has a `count`, which only the spec changes", name
+                )
+                self._restore_entry(name)
 
-    async def _resize(
-        self, context: ClusterContext, opened: LockedCluster, group: str, nodes: int
-    ) -> None:
-        """Let the group have so many nodes, whatever others did since that was asked."""
-        missing = self._retain_nodes(context, group, nodes)
+    async def _resize(self, opened: LockedCluster, group: str, nodes: int) -> None:
+        """Resize the group to this number of nodes, whatever other processes have done since."""
+        context = self._context
+        missing = self._retain_nodes(group, nodes)
         new: dict[str, Any] = {}
         try:
             if missing:
@@ -238,109 +260,98 @@ class StateBackedCluster(RobustSpecCluster):
                 )
                 names, config = reserved
                 new = {name: context.make_entry(name, config) for name in names}
-                context.reserved_names.update(names)
+                context.targets.grant(names)
         finally:
-            self._replace_pending_nodes(context, group, new)
+            self._replace_pending_nodes(group, new)
 
-    def _set_target(self, context: ClusterContext, group: str, nodes: int) -> None:
-        """What `worker_spec` shows until the state is ours, and `_resize` decides."""
-        context.targets[group] = nodes
-        missing = self._retain_nodes(context, group, nodes)
+    def _request_size(self, group: str, nodes: int) -> None:
+        """Request a number of nodes, and show it in `worker_spec` until `_resize` decides."""
+        context = self._context
+        context.targets.request(group, nodes)
+        missing = self._retain_nodes(group, nodes)
         config = context.provisional_config(group)
-        names = self._next_names(context, group, missing)
-        self._replace_pending_nodes(
-            context, group, {name: context.make_entry(name, config) for name in names}
+        names = self._next_names(group, missing)
+        new = {name: context.make_entry(name, config) for name in names}
+        self._replace_pending_nodes(group, new)
+
+    def _view(self, group: str) -> GroupView:
+        specified, handles = self.nodes_of(group), nodes_in_group([*self.workers], group)
+        return GroupView(
+            specified=specified,
+            pending={
+                name
+                for name in specified
+                if name not in self.workers and self._context.is_pending(self.worker_spec[name])
+            },
+            handles=handles,
+            running=[name for name in handles if self.workers[name].status == Status.running],
+            joined=self.joined_nodes(),
         )
 
-    def _replace_pending_nodes(
-        self, context: ClusterContext, group: str, new: Mapping[str, Any]
-    ) -> None:
-        for name in self._pending_nodes(context, group):
+    def _next_names(self, group: str, count: int) -> list[str]:
+        return self._context.targets.provisional_names(group, self._view(group), count)
+
+    def _retain_nodes(self, group: str, nodes: int) -> int:
+        """Specify the nodes that stay; return the number of nodes that are missing."""
+        selection = self._context.targets.select(self._view(group), nodes)
+        for name in selection.restore:
+            self._restore_entry(name)
+        for name in selection.remove:
+            del self.worker_spec[name]
+        return selection.missing
+
+    def _replace_pending_nodes(self, group: str, new: Mapping[str, Any]) -> None:
+        for name in self._view(group).pending:
             del self.worker_spec[name]
         self.worker_spec.update(new)
 
-    def _pending_nodes(self, context: ClusterContext, group: str) -> set[str]:
-        """Nodes that are asked for and not launched."""
-        entries = self.worker_spec
-        return {
-            name
-            for name in self.nodes_of(group)
-            if name not in self.workers and context.is_pending(entries[name])
-        }
-
-    def _next_names(self, context: ClusterContext, group: str, count: int) -> list[str]:
-        """As far as is known here; the state may know better."""
-        known = {*nodes_in_group([*self.workers], group), *self.nodes_of(group)}
-        known -= self._pending_nodes(context, group)
-        first = max([context.next_index.get(group, 0), *(split_name(n)[1] + 1 for n in known)])
-        return [node_name(group, index) for index in range(first, first + count)]
-
-    def _retain_nodes(self, context: ClusterContext, group: str, nodes: int) -> int:
-        """Specify those nodes that stay; gives how many are missing."""
-        for name in nodes_in_group([*self.workers], group):
-            is_leaving = name in context.leaving or self.workers[name].status != Status.running
-            if name not in self.worker_spec and not is_leaving:
-                self._restore_entry(context, name)
-        joined = self.joined_nodes()
-        # Those that have not joined leave first, then those of the highest numbers.
-        existing = self.nodes_of(group) - self._pending_nodes(context, group)
-        ordered = sorted(existing, key=lambda n: (n not in joined, split_name(n)[1]))
-        for name in ordered[nodes:]:
-            del self.worker_spec[name]
-        return max(0, nodes - len(ordered))
-
-    def _restore_entry(self, context: ClusterContext, name: str) -> None:
+    def _restore_entry(self, name: str) -> None:
         handle = self.workers[name]
-        self.worker_spec[name] = context.make_entry(name, handle.config, handle.record)
+        self.worker_spec[name] = self._context.make_entry(name, handle.config, handle.record)
 
     async def _open_workers(self, names: Collection[Any]) -> dict[Any, BaseException]:
         context = self._context
-        if context is None:
-            return await super()._open_workers(names)
-        # What was asked in this very moment has no names of its own yet.
+        # Nodes that were requested during this change have no granted names yet.
         names = [
             n
             for n in names
-            if not context.is_pending(self.worker_spec[n]) or n in context.reserved_names
+            if not context.is_pending(self.worker_spec[n]) or context.targets.is_granted(n)
         ]
         failures = await super()._open_workers(names)
-        failed = [name for name in failures if name in context.reserved_names]
-        context.reserved_names.clear()
+        failed = failures.keys() & context.targets.end_launch()
         context.start_backoff(failed)
-        for name in failed:  # its index is never given again
+        for name in failed:  # its index is never used again
             self.worker_spec.pop(name, None)
         return failures
 
-    # What the scheduler says.
+    # News from the scheduler.
 
     async def _handle_lost(self, name: Any) -> None:
-        context = self._context
         handle = self.workers[name]
-        if context is None or not isinstance(handle, VMProcess):
+        if not isinstance(handle, VMProcess):
             await super()._handle_lost(name)
             return
-        if context.is_elastic(name):
-            await handle.close()  # leaves the state as well
-            logger.warning("%s is gone with its VM", name)
+        if self._context.is_elastic(name):
+            await handle.close()  # removes it from the state as well
+            logger.warning("%s was lost: its VM no longer exists", name)
         else:
             if handle.record is not None:
-                context.gone_vms.add(handle.record.vm)
+                self._context.gone_vms.add(handle.record.vm)
             handle.release()
-            logger.warning("%s is gone with its VM; `planapply apply` brings it back", name)
+            logger.warning(
+                "%s was lost: its VM no longer exists. Run `planapply apply` to replace it.", name
+            )
         self._drop(name)
         self.worker_spec.pop(name, None)
 
     async def _apply_identity(self, identity: Mapping[str, Any]) -> None:
         await super()._apply_identity(identity)
-        context = self._context
-        if context is None:
-            return
         joined = self.joined_nodes().keys()
         unknown_nodes = [n for n in joined - self.workers.keys() if split_name(n) != (n, 0)]
         if unknown_nodes or not self.workers.keys() <= joined:
-            # Others may have launched it, or ended it before it was ever seen here.
+            # Another process may have launched it, or terminated it before it was ever seen here.
             async with self._lock:
-                self._merge_state(context, await asyncio.to_thread(context.read), ())
+                self._merge_state(await asyncio.to_thread(self._context.read), ())
             self.loop.add_callback(self._correct_and_log_errors)
 
     def _on_event(self, event: Event) -> None:
@@ -351,6 +362,6 @@ class StateBackedCluster(RobustSpecCluster):
 
 
 def _find_config(state: State, name: str, record: NodeRecord) -> NodeConfig:
-    # A VM that was adopted by its tags may have been made from what no state remembers.
+    # The configuration of a VM that was adopted by its tags may not be in any state.
     config = state.configs.get(record.config)
     return config or NodeConfig(group=split_name(name)[0], cls="unknown")

@@ -9,12 +9,15 @@ from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, c
 from planapply.fleet import Fleet
 from planapply.ops.scale import LockedCluster
 
+LOCK_TIMEOUT = 60.0  # seconds that a change waits for the state's lock
+
 
 class StateSession:
-    """Whoever asks while it is open joins in; when the last one leaves, the lock is free again.
+    """The locked state, shared by all that use it at the same time.
 
-    So a change that picks names, ends nodes and launches others is one change to everybody else.
-    `open_state` locks and reads the state.
+    The first user locks and reads the state (with `open_state`), the last one releases the lock. So
+    to other processes, a change that reserves names, terminates nodes, and launches others is one
+    change.
     """
 
     def __init__(self, open_state: Callable[[], AbstractContextManager[LockedCluster]]) -> None:
@@ -25,7 +28,7 @@ class StateSession:
 
     @contextmanager
     def open(self) -> Iterator[LockedCluster]:
-        """Blocks until the state is ours; for threads."""
+        """Use the locked state; block until the lock is free. For threads."""
         with self._mutex:
             opened = (
                 self._users[-1] if self._users else self._stack.enter_context(self._open_state())
@@ -41,19 +44,19 @@ class StateSession:
 
     @contextmanager
     def open_fleet(self) -> Iterator[Fleet]:
-        """What a `RequestQueue` asks for."""
+        """Use the fleet of the locked state, as a `RequestQueue` does."""
         with self.open() as opened:
             yield opened.fleet
 
     @asynccontextmanager
     async def open_async(self) -> AsyncIterator[LockedCluster]:
-        """As `open`, without blocking the event loop while it waits for the lock."""
+        """Use the locked state without blocking the event loop while the lock is not free."""
         manager = self.open()
         entering = asyncio.ensure_future(asyncio.to_thread(manager.__enter__))
         try:
             opened = await asyncio.shield(entering)
         except asyncio.CancelledError:
-            # The thread can't be stopped: what it gets is given back.
+            # The thread cannot be stopped, so the lock is released once the thread has it.
             entering.add_done_callback(
                 lambda done: (
                     done.cancelled() or done.exception() or manager.__exit__(None, None, None)
@@ -65,5 +68,5 @@ class StateSession:
         except BaseException:
             manager.__exit__(*sys.exc_info())
             raise
-        # Not in a thread: at the end of the process there are none any more.
+        # Not in a thread: while the process exits, no thread can be started.
         manager.__exit__(None, None, None)

@@ -8,10 +8,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-import planapply
 from planapply.cli import terminal
 from planapply.cli.errors import diagnostics_of, expected_diagnostics
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.version import __version__
 
 # The module of a command has its name, and contains the function `command`, or `app` for a group of
 # commands.
@@ -73,7 +73,7 @@ _app = typer.Typer(cls=LazyGroup, no_args_is_help=True, **_OPTIONS)
 
 def _print_version(is_requested: bool) -> None:
     if is_requested:
-        terminal.show_raw(f"planapply {planapply.__version__}\n")
+        terminal.show_raw(f"planapply {__version__}\n")
         raise typer.Exit
 
 

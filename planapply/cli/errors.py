@@ -1,7 +1,7 @@
 """Diagnostics for every kind of exception."""
 
-import planapply
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.version import __version__
 
 
 def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
@@ -30,7 +30,7 @@ def diagnostics_of(error: Exception) -> tuple[Diagnostic, ...]:
     """Return diagnostics for any error; an unexpected error is reported as a bug."""
     return expected_diagnostics(error) or (
         Diagnostic(
-            summary=f"this is a bug in planapply {planapply.__version__}: {error!r}",
+            summary=f"this is a bug in planapply {__version__}: {error!r}",
             detail="Everything that was launched is recorded in the state. Please report this bug, "
             "with the traceback above.",
         ),

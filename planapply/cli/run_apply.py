@@ -24,7 +24,6 @@ from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document
 from planapply.render.failures import failure_diagnostics
 from planapply.render.text import BLANK_LINE, Line, align_columns, line, wrap
-from planapply.store import tlsfiles
 
 
 @dataclass
@@ -123,8 +122,6 @@ class ApplyRun:
 
     def _report_result(self, report: Report) -> int:
         state = self.workspace.store.read()
-        if state is not None and state.tls is None and state.lineage:
-            tlsfiles.remove(state.lineage)
         values = outputs(state) if state is not None and state.endpoint is not None else {}
         if report.failures:
             failures = failure_diagnostics(report.failures)

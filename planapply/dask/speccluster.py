@@ -1,7 +1,7 @@
 """distributed.SpecCluster without its traps.
 
-It overrides private methods: what each override is for was measured with distributed 2026.8, and the
-range of versions in pyproject.toml is the one that the tests run on.
+It overrides private methods. The reason for each override was measured with distributed 2026.8; the
+tests run on the oldest and the newest version of the range in pyproject.toml.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from planapply.model.diagnostics import PlanapplyError
 
 logger = logging.getLogger("planapply")
 
-POLL_FACTOR = (
-    5  # an identity of a large cluster is large: ask for it this much less often than we write
-)
+# The identity of a large cluster is large: it is read this many times less often than the cluster's
+# name is written.
+POLL_FACTOR = 5
 
 
 class RobustSpecCluster(SpecCluster):
-    """A SpecCluster that retires gracefully, keeps what works when something fails, and closes.
+    """A SpecCluster that retires workers, keeps what works if something fails, and always closes.
 
-    `failures` has, by name, what could not be started or ended in the last change; nothing else was
-    touched by that.
+    `failures` has, by name, the errors of the nodes that could not be started or closed by the last
+    change. They do not affect other nodes.
     """
 
     failures: dict[Any, BaseException]
@@ -82,7 +82,7 @@ class RobustSpecCluster(SpecCluster):
                 shutdown_scheduler=shutdown_scheduler,
             )
         except BaseException:
-            # SpecCluster would leave its "IO loop" thread running.
+            # SpecCluster leaves its "IO loop" thread running.
             runner = getattr(self, "_loop_runner", None)
             if runner is not None:
                 runner.stop()
@@ -94,10 +94,10 @@ class RobustSpecCluster(SpecCluster):
             self._is_polling = True
             self._poll_task = asyncio.ensure_future(self._poll_scheduler())
 
-    # What is specified becomes what is.
+    # From `worker_spec` to `workers`.
 
     def _correct_state(self) -> Any:
-        # One that was cancelled before its turn came would never be followed by another one.
+        # SpecCluster starts no new correction after one that was canceled before it began.
         if self._correct_state_waiting is not None and self._correct_state_waiting.done():
             self._correct_state_waiting = None
         return super()._correct_state()
@@ -108,22 +108,22 @@ class RobustSpecCluster(SpecCluster):
             await self._reconcile()
 
     async def _reconcile(self) -> None:
-        """End what is not specified and start what is missing; raises once all of it has finished."""
+        """Close what is not specified and start what is missing; raise once all of it has finished."""
         closing = [name for name in self.workers if name not in self.worker_spec]
         failures = await self._close_workers(closing)
         starting = [name for name in self.worker_spec if name not in self.workers]
         failures |= await self._open_workers(starting)
         if closing or starting:
             self.failures = failures
-        if failures and self.status != Status.closing:  # what is left then, `_close` tells
+        if failures and self.status != Status.closing:  # then `_close` reports them
             raise combine_errors(failures)
 
     async def _close_workers(self, names: Collection[Any]) -> dict[Any, BaseException]:
-        """Those that could not be ended stay in `workers`: the next change tries them again."""
+        """Close nodes; those that fail stay in `workers`, and the next change tries them again."""
         closing_all = self.status == Status.closing and not self.worker_spec
         if names and self.scheduler.status == Status.running and not closing_all:
             await self._retire_workers(names)
-        # A lost one may have left meanwhile.
+        # A lost node may have been dropped in the meantime.
         handles = {name: self.workers[name] for name in names if name in self.workers}
         closing = (handle.close() for handle in handles.values())
         results = await asyncio.gather(*closing, return_exceptions=True)
@@ -131,15 +131,15 @@ class RobustSpecCluster(SpecCluster):
         for (name, handle), result in zip(handles.items(), results, strict=True):
             if isinstance(result, BaseException):
                 failures[name] = result
-                with suppress(NotImplementedError):  # a foreign handle may have no say in it
+                with suppress(NotImplementedError):  # some handles have a fixed status
                     handle.status = Status.failed
             else:
                 self._drop(name)
         return failures
 
     async def _retire_workers(self, names: Iterable[Any]) -> None:
-        # By name: SpecCluster passes names as addresses, which retires nobody, and what the leaving
-        # workers had computed is computed again.
+        # By name: SpecCluster passes names as addresses, which retires no worker, and the results of
+        # the leaving workers are computed again.
         dask_names = [dask_name for name in names for dask_name in self._dask_names_of(name)]
         try:
             async with asyncio.timeout(RETIRE_TIMEOUT):
@@ -147,16 +147,20 @@ class RobustSpecCluster(SpecCluster):
                     names=dask_names, remove=True, close_workers=True
                 )
         except (OSError, TimeoutError) as error:
-            logger.warning("the scheduler could not retire %s: %s", dask_names, error or "too slow")
+            logger.warning(
+                "could not retire the workers %s (%s); terminating them anyway",
+                ", ".join(map(str, dask_names)),
+                error if str(error) else "timed out",
+            )
 
     async def _open_workers(self, names: Collection[Any]) -> dict[Any, BaseException]:
-        """Those that start are kept whatever becomes of the others."""
+        """Start nodes; those that start are kept even if others fail."""
         failures: dict[Any, BaseException] = {}
         handles = {}
         for name in names:
             try:
                 handles[name] = self._create_handle(name)
-            except Exception as error:  # such as a class that can't be imported
+            except Exception as error:  # such as the import of a class that does not exist
                 failures[name] = error
         starting = {name: asyncio.ensure_future(handle) for name, handle in handles.items()}
         if starting:
@@ -165,7 +169,7 @@ class RobustSpecCluster(SpecCluster):
             handle = handles[name]
             if start.cancelled() or start.exception():
                 failures[name] = start.exception() or asyncio.CancelledError()
-                if not isinstance(handle, VMProcess):  # which is nothing more than an intent
+                if not isinstance(handle, VMProcess):  # of that, an intent is left at most
                     with suppress(Exception):
                         await handle.close()
                 continue
@@ -191,14 +195,15 @@ class RobustSpecCluster(SpecCluster):
         for dask_name in self._dask_names.pop(name, ()):
             self._nodes.pop(str(dask_name), None)
 
-    # What the scheduler says.
+    # News from the scheduler.
 
     def _dask_names_of(self, name: Any) -> list[Any]:
-        """The Dask workers of a node, which may be several."""
+        """Return the names of a node's Dask workers."""
         return self._dask_names.get(name, [name])
 
     def _is_joined(self, name: Any) -> bool:
-        """Whether any of its Dask workers is at the scheduler; a number may have become text there."""
+        """Return whether the scheduler knows any of a node's Dask workers."""
+        # As text: SpecCluster's names are numbers, which may have become text at the scheduler.
         present = {str(worker["name"]) for worker in self.scheduler_info["workers"].values()}
         return any(str(dask_name) in present for dask_name in self._dask_names_of(name))
 
@@ -206,7 +211,7 @@ class RobustSpecCluster(SpecCluster):
         if op != "remove":
             super()._update_worker_status(op, msg)
             return
-        # Of a worker that is not known here: SpecCluster raises KeyError, and hears nothing any more.
+        # For an unknown worker, SpecCluster raises KeyError, and then receives no more updates.
         worker = self.scheduler_info["workers"].pop(msg, None)
         if worker is not None and self.status == Status.running:
             timeout = dask.config.get("distributed.deploy.lost-worker-timeout")
@@ -216,7 +221,7 @@ class RobustSpecCluster(SpecCluster):
         def on_timeout() -> None:
             self._timers.discard(timer)
             name = self._nodes.get(str(dask_name))
-            # A node that is about to end is no loss.
+            # A node that is being closed is not lost.
             if name in self.workers and name in self.worker_spec and not self._is_joined(name):
                 task = asyncio.ensure_future(self._check_lost(name))
                 self._futures.add(task)
@@ -226,22 +231,22 @@ class RobustSpecCluster(SpecCluster):
         self._timers.add(timer)
 
     async def _check_lost(self, name: Any) -> None:
-        """A worker that the scheduler has lost is no VM that is gone: the cloud is asked first."""
+        """Handle a node that the scheduler has lost, unless its VM still exists."""
         handle = self.workers.get(name)
         try:
             if isinstance(handle, VMProcess) and await handle.exists():
-                logger.warning("%s has left the scheduler; its VM is there, and is kept", name)
+                logger.warning("%s has left the scheduler, but its VM exists and is kept", name)
                 return
             async with self._lock:
                 if handle is not None and self.workers.get(name) is handle:
                     await self._handle_lost(name)
         except Exception as error:
-            logger.warning("%s has left the scheduler, and stays as it is: %s", name, error)
+            logger.warning("%s has left the scheduler; keeping it as it is: %s", name, error)
 
     async def _handle_lost(self, name: Any) -> None:
-        """As SpecCluster does: it is gone, and the next change starts another one."""
+        """Drop a lost node, as SpecCluster does; the next change starts it again."""
         options = self.worker_spec[name].get("options", {})
-        if "record" in options:  # of the VM that is gone
+        if "record" in options:  # the record of the VM that was lost
             fresh = {key: value for key, value in options.items() if key != "record"}
             self.worker_spec[name] = {**self.worker_spec[name], "options": fresh}
         handle = self.workers[name]
@@ -249,19 +254,19 @@ class RobustSpecCluster(SpecCluster):
         await handle.close()
 
     async def _poll_scheduler(self) -> None:
-        # The scheduler tells its news to one cluster object only, the last that came.
+        # The scheduler sends updates to one cluster object only, the one that connected last.
         while self._is_polling:
             await asyncio.sleep(POLL_FACTOR * self._sync_interval)
             before = {*self.scheduler_info["workers"]}
             try:
                 identity = await self.scheduler_comm.identity()
                 now = self.scheduler_info["workers"]
-                # Who came while we asked may not be in the answer, and has not left.
+                # A worker that joined during the request may be missing in the response.
                 identity["workers"] |= {a: now[a] for a in now.keys() - before}
                 if self._is_polling:
                     await self._apply_identity(identity)
-            except Exception as error:  # whatever it was, there is a next time
-                logger.debug("the scheduler was not seen: %s", error)
+            except Exception as error:  # the next poll may succeed
+                logger.debug("cannot poll the scheduler: %s", error)
 
     async def _apply_identity(self, identity: Mapping[str, Any]) -> None:
         known = self.scheduler_info.get("workers", {})
@@ -269,14 +274,14 @@ class RobustSpecCluster(SpecCluster):
             self._update_worker_status("remove", address)
         self.scheduler_info = SchedulerInfo(identity)
 
-    # The end.
+    # Closing.
 
     async def _close(self) -> None:
         await self._stop_polling()
         try:
             await super()._close()
         except BaseException as error:
-            # Another close() would wait for this one for ever, and what is open stay open.
+            # Otherwise another close() would wait for this one forever, and the rest stay open.
             if self.status != Status.closing:
                 raise
             if not isinstance(error, Exception):  # such as its timeout
@@ -298,7 +303,7 @@ class RobustSpecCluster(SpecCluster):
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._is_polling = False  # cancelling alone is not enough: comms swallow it at times
+        self._is_polling = False  # canceling alone is not enough: comms sometimes suppress it
         if self._poll_task is not None:
             self._poll_task.cancel()
             with suppress(asyncio.CancelledError):
@@ -310,11 +315,11 @@ class RobustSpecCluster(SpecCluster):
 
 
 def combine_errors(failures: Mapping[Any, BaseException]) -> BaseException:
-    """One exception that names all: the only one as it is, several of planapply's as one."""
+    """Return one exception that names all failures; a single failure is returned as it is."""
     errors = list(failures.values())
     planapply_errors = [error for error in errors if isinstance(error, PlanapplyError)]
     if len(planapply_errors) == len(errors) > 1:
-        # One that several share is said once.
+        # A diagnostic that several errors share is reported once.
         diagnostics = dict.fromkeys(d for error in planapply_errors for d in error.diagnostics)
         return PlanapplyError(diagnostics=tuple(diagnostics))
     first = errors[0]

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-import planapply
 from planapply.model.state import State
 from planapply.store import Store
+from planapply.version import __version__
 
 T = TypeVar("T")
 NOTE_DIVISOR = 4  # one over the share of all nodes whose answers may wait for a write
@@ -90,7 +90,7 @@ class Journal:
             for entry in entries:
                 entry.change(self._state)
             self._state.serial += 1
-            self._state.planapply_version = planapply.__version__
+            self._state.planapply_version = __version__
             self._store.write(self._state)
         except BaseException as error:
             self._failure = error

@@ -14,7 +14,7 @@ from planapply.model.plan import Plan
 from planapply.model.state import State
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.workspace import Workspace
-from planapply.store import LockInfo
+from planapply.store import LockInfo, tlsfiles
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,7 @@ def execute_plan(
         from planapply.dask.execute import execute  # imports distributed
 
         failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=wait))
-    if fleet.journal.read(lambda state: state.is_empty and state.tls is not None):
-        fleet.journal.update(_drop_key)
+    discard_key(fleet.journal)
     return failures
 
 
@@ -162,8 +161,19 @@ def _has_nodes_to_join(state: State) -> bool:
     return any(record.status == "launched" for record in state.nodes.values())
 
 
+def discard_key(journal: Journal) -> None:
+    """Remove the TLS key of a destroyed cluster from its state and from the user's cache folder.
+
+    The next cluster with this state gets a key of its own.
+    """
+    if journal.read(lambda state: state.is_empty and state.tls is not None):
+        journal.update(_drop_key)
+    lineage = journal.read(lambda state: state.lineage if state.tls is None else None)
+    if lineage:
+        tlsfiles.remove(lineage)
+
+
 def _drop_key(state: State) -> None:
-    # The next cluster under this state gets a key of its own.
     state.tls = None
 
 

@@ -13,7 +13,7 @@ from planapply.model.names import node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import TLS, State
-from planapply.ops.apply import lock, open_fleet
+from planapply.ops.apply import discard_key, lock, open_fleet
 from planapply.ops.cost import add_cost
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
@@ -151,5 +151,4 @@ def _clean_up(fleet: Fleet) -> None:
     fleet.record_endpoint()
     if fleet.journal.read(lambda state: not (state.nodes or state.intents)):
         fleet.cleanup()
-        if fleet.journal.read(lambda state: state.tls is not None):
-            fleet.journal.update(lambda state: setattr(state, "tls", None))
+        discard_key(fleet.journal)

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import ConfigDict, Field, ValidationError
 
 from planapply.model.base import Model
+from planapply.version import __version__
 
 
 class LockInfo(Model):
@@ -40,7 +41,7 @@ class LockInfo(Model):
             pid=os.getpid(),
             host=host,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            planapply_version=_version(),
+            planapply_version=__version__,
         )
 
     @classmethod
@@ -100,12 +101,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user ID may have no name
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("planapply")
-    except PackageNotFoundError:
-        return ""

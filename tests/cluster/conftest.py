@@ -1,4 +1,4 @@
-"""Clusters that run in this process, and nothing of them that outlives its test."""
+"""Clusters in this process, of which nothing outlives its test."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ options = { nthreads = 1 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The scheduler, which runs in this process here, warns of each cluster object that comes."""
+    """Ignore the warning of a scheduler in this process about each cluster object that connects."""
     ignored = "ignore:Scheduler already contains a plugin with name worker-status:UserWarning"
     for item in items:
         if item.path.parent == Path(__file__).parent:
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def short_timeouts() -> Iterator[None]:
-    """Nobody waits for what never comes."""
+    """Make waits for events that do not happen short."""
     with dask.config.set(
         {
             "distributed.comm.timeouts.connect": "20s",
@@ -49,11 +49,11 @@ def short_timeouts() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
-    """No event loop of ours outlives the test; a loop's idle executor threads end with it."""
+    """Check that no event loop of a cluster outlives the test; idle executor threads stop with it."""
     before = set(threading.enumerate())
     yield
-    ours = [thread for thread in set(threading.enumerate()) - before if "IO loop" in thread.name]
-    assert not ours
+    left = [thread for thread in set(threading.enumerate()) - before if "IO loop" in thread.name]
+    assert not left
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ Open = Callable[..., CloudWorkspace]
 
 @pytest.fixture
 def workspace(cloud: Cloud, tmp_path: Path) -> Open:
-    """Opens a spec, by default the same one; again for what another process would see."""
+    """Open a spec, by default SPEC; call it again to see what another process would see."""
 
     def open(text: str = SPEC) -> CloudWorkspace:
         path = tmp_path / "zoo.toml"
@@ -83,7 +83,7 @@ def workspace(cloud: Cloud, tmp_path: Path) -> Open:
 
 @pytest.fixture
 def applied(workspace: Open) -> Open:
-    """As `workspace`, of a cluster that runs."""
+    """Apply a spec, and open it as `workspace` does."""
 
     def open(text: str = SPEC) -> CloudWorkspace:
         report = apply(workspace(text), lambda plan: True)

@@ -1,4 +1,4 @@
-"""What the tests of clusters share."""
+"""Helpers of the cluster tests."""
 
 import asyncio
 import threading
@@ -14,24 +14,24 @@ from planapply.model.state import State
 from planapply.ops.workspace import Workspace
 
 TIMEOUT = 120.0
-"""Seconds, for what takes a tenth of one: a busy machine is no defect."""
+"""Seconds; far more than needed, since a busy machine is not a defect."""
 
 
 def apply_pending(cluster: Cluster) -> None:
-    """Wait until what was asked of the cluster is done; raises what failed."""
+    """Wait until the requested changes are done; raise the error of a change that failed."""
     cluster.sync(cluster._correct_state)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for something that will come; the limit only ends a broken test."""
+    """Wait until the condition holds; the limit only stops a broken test."""
     end = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < end, "it did not come"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.01)
 
 
 async def wait_for_other_tasks() -> None:
-    """Wait until no other task is left in this event loop: what was closed ends in a few turns."""
+    """Wait until no other task is left in this event loop, which takes a few turns after a close."""
     end = time.monotonic() + TIMEOUT
     while (tasks := asyncio.all_tasks()) != {asyncio.current_task()}:
         assert time.monotonic() < end, tasks
@@ -39,13 +39,13 @@ async def wait_for_other_tasks() -> None:
 
 
 def change_state(workspace: Workspace, change: Callable[[State], None]) -> None:
-    """What another process might have written."""
+    """Change the state as another process might do."""
     with workspace.store.lock("test"):
         Journal(workspace.store, workspace.read()).update(change)
 
 
 def count_runs(client: Client, log: Path, tasks: int) -> list[Future]:
-    """Tasks that write down each time they are run."""
+    """Submit tasks that log each of their runs."""
 
     def run(number: int) -> int:
         with log.open("a") as file:
@@ -57,7 +57,7 @@ def count_runs(client: Client, log: Path, tasks: int) -> list[Future]:
 
 
 def read_runs(log: Path) -> list[int]:
-    """The numbers of the tasks that were run, in order of number."""
+    """Return the numbers of the tasks that ran, sorted."""
     return sorted(map(int, log.read_text().split()))
 
 
@@ -65,5 +65,5 @@ EVENTS: dict[str, threading.Event] = {}
 
 
 def wait_for(event: str) -> bool:
-    """A task that is busy until the event comes; its worker is in this process."""
+    """Keep a worker in this process busy until the event is set; submit it as a task."""
     return EVENTS[event].wait(TIMEOUT)

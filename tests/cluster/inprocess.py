@@ -1,7 +1,7 @@
 """A cloud whose VMs are real schedulers and workers in this process, on an event loop of their own.
 
-Cheap enough for a cluster in each test, and honest at the port: what the cluster asks is counted, and
-tests can end a VM, or only what runs on it, behind its back.
+It is fast enough for a cluster in each test. It implements the provider port, counts the calls, and
+lets tests remove a VM, or stop only the servers on it, behind the cluster's back.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ from planapply.provider import (
 )
 
 T = TypeVar("T")
-HANDLE_ONLY = "tests.Nothing"  # a class of which nothing is started: for thousands of nodes
+HANDLE_ONLY = "tests.Nothing"  # a class for which no server is started: for thousands of nodes
 
 
 class Settings(Model):
-    """It has none."""
+    """The settings of this provider: none."""
 
 
 @dataclass
 class Cloud:
-    """The truth, and the port to it."""
+    """The VMs that exist, and the provider port to them."""
 
     limits: Limits = field(
         default_factory=lambda: Limits(
@@ -49,13 +49,13 @@ class Cloud:
     servers: dict[str, list[Any]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     refused_names: set[str] = field(default_factory=set)
-    """Nodes that can't be launched."""
+    """Nodes whose launch fails."""
     terminate_gate: threading.Event | None = None
-    """Nothing ends before this."""
+    """No VM terminates before this event."""
     refuse_terminate: bool = False
-    """Nothing can be ended."""
+    """Whether each request to terminate fails."""
     launched_names: list[str] = field(default_factory=list)
-    """Every node that was launched, in order."""
+    """The launched nodes, in order."""
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -90,7 +90,7 @@ class Cloud:
             launched.append(vm)
         if len(launched) == len(request.names):
             return LaunchResult(tuple(launched))
-        shortfall = ProviderError(ErrorKind.CAPACITY, "there is no room for it", "Wait.")
+        shortfall = ProviderError(ErrorKind.CAPACITY, "no capacity is left", "Wait.")
         if not launched:
             raise shortfall
         return LaunchResult(tuple(launched), shortfall)
@@ -102,7 +102,9 @@ class Cloud:
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         self.calls["terminate"] += 1
         if self.refuse_terminate:
-            raise ProviderError(ErrorKind.UNAUTHORIZED, "you may not end VMs", "Ask for it.")
+            raise ProviderError(
+                ErrorKind.UNAUTHORIZED, "terminating VMs is not permitted", "Request it."
+            )
         if self.terminate_gate is not None:
             assert self.terminate_gate.wait(120)
         for id in ids:
@@ -111,22 +113,22 @@ class Cloud:
             self.vms.pop(id, None)
         return ()
 
-    # What tests do to it.
+    # For tests.
 
     def vm(self, name: str) -> VM:
         [vm] = [vm for vm in self.vms.values() if vm.name == name]
         return vm
 
     def names(self) -> list[str]:
-        """The nodes whose VMs exist."""
+        """Return the nodes whose VMs exist, sorted."""
         return sorted(str(vm.name) for vm in self.vms.values())
 
-    def end_vm(self, name: str) -> None:
-        """The VM ends, and nobody asked."""
-        self.run(self._end_vm(self.vm(name).id))
+    def remove_vm(self, name: str) -> None:
+        """Remove the VM of a node, without a request."""
+        self.run(self._remove_vm(self.vm(name).id))
 
     def stop_servers(self, name: str) -> None:
-        """What runs on the VM ends, and the VM does not."""
+        """Stop the servers on the VM of a node, but not the VM."""
         self.run(self._stop(self.vm(name).id))
 
     @property
@@ -167,14 +169,14 @@ class Cloud:
         servers = self.servers.pop(id, [])
         await asyncio.gather(*(server.close() for server in servers))
 
-    async def _end_vm(self, id: str) -> None:
+    async def _remove_vm(self, id: str) -> None:
         await self._stop(id)
         self.vms.pop(id, None)
 
 
 @dataclass
 class CloudWorkspace(Workspace):
-    """A workspace whose provider is a `Cloud`, whatever the name."""
+    """A workspace whose provider is always a `Cloud`."""
 
     cloud: Cloud = field(kw_only=True)
 
@@ -183,7 +185,7 @@ class CloudWorkspace(Workspace):
 
 
 def plugin(cloud: Cloud) -> Plugin:
-    """The plug-in of one cloud."""
+    """Return the plug-in of one cloud."""
     return Plugin(
         name="inprocess",
         summary="real schedulers and workers in this process",
@@ -194,6 +196,6 @@ def plugin(cloud: Cloud) -> Plugin:
 
 
 def spec_of(workspace: Workspace) -> Spec:
-    """Its spec."""
+    """Return the spec of a workspace."""
     assert workspace.spec is not None
     return workspace.spec

@@ -1,4 +1,4 @@
-"""Adaptivity, which counts Dask workers and moves nodes; one process at a time."""
+"""Adaptivity: bounds in Dask workers, changes in nodes, one process at a time."""
 
 import asyncio
 import math
@@ -14,8 +14,7 @@ from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Adaptive, Client
 from inline_snapshot import snapshot
 
-from planapply import Cluster
-from planapply.api.adaptive import GroupAdaptive
+from planapply import Cluster, GroupAdaptive
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.plan import plan
 
@@ -27,7 +26,7 @@ MIXED = PAIRS + '[workers.io]\ncount = 2\nclass = "distributed.Worker"\n'
 async def adaptive(
     workspace: CloudWorkspace, nodes: int, workers: int, **options: Any
 ) -> AsyncIterator[tuple[Cluster, Client, GroupAdaptive]]:
-    """A cluster that adapts when it is told to; `workers` is how many there are of all groups."""
+    """Open a cluster that adapts only when a test calls it; `workers` is the number of all groups."""
     async with (
         Cluster.adopt(workspace, asynchronous=True) as cluster,
         Client(cluster, asynchronous=True) as client,
@@ -67,8 +66,8 @@ def test_load_adds_nodes_and_idleness_removes_them(
 
 
 def test_bounds_are_converted_from_workers_to_nodes(applied: Open) -> None:
-    def bounds(**said: Any) -> tuple[float, float]:
-        made = cluster.adapt(interval=0, **said)
+    def bounds(**options: Any) -> tuple[float, float]:
+        made = cluster.adapt(interval=0, **options)
         return made.minimum, made.maximum
 
     spec = PAIRS.replace("nthreads = 1", 'nthreads = 2, memory_limit = "1 GiB"')
@@ -79,11 +78,15 @@ def test_bounds_are_converted_from_workers_to_nodes(applied: Open) -> None:
         assert bounds(minimum_cores=5, maximum_cores=11) == (2, 2)
         assert bounds(minimum_memory="3 GiB", maximum_memory="9 GiB") == (2, 4)
         assert bounds(minimum=3, minimum_cores=9, maximum=14, maximum_memory="9 GiB") == (3, 4)
-        with pytest.raises(ValueError, match="9 nodes of 'cpu' are outside min = 0, max = 8"):
+        with pytest.raises(
+            ValueError, match="cannot scale 'cpu' to 9 nodes: the spec sets min = 0, max = 8"
+        ):
             cluster.adapt(maximum=18)
-        with pytest.raises(ValueError, match="at least 3 and at most 2 nodes"):
+        with pytest.raises(
+            ValueError, match=r"cannot adapt 'cpu': minimum \(3\) is greater than maximum \(2\)"
+        ):
             cluster.adapt(minimum=5, maximum=5)
-        with pytest.raises(ValueError, match="there is no group 'x'"):
+        with pytest.raises(ValueError, match="cannot scale 'x': there is no such group"):
             cluster.adapt(group="x")
 
 
@@ -93,14 +96,14 @@ def test_only_the_adaptive_group_counts(cloud: Cloud, applied: Open) -> None:
             assert made.plan == made.requested == made.observed == {"cpu-0", "cpu-1", "cpu-2"}
             assert await made.target() == 0  # all are idle
             with busy() as event:
-                # One worker of a node is enough for the node to be needed.
+                # A node with one busy worker is required.
                 futures = [
                     client.submit(wait_for, event, workers=name, pure=False)
                     for name in ("cpu-0-1", "cpu-2-0")
                 ]
                 while sum(bool(w.processing) for w in cloud.scheduler.workers.values()) < 2:
                     await asyncio.sleep(0.01)
-                # The idle nodes of the other group are no reason to end busy ones of this.
+                # Idle nodes of the other group must not lead to the termination of busy nodes of this one.
                 assert await made.target() == 2
                 assert (await made.workers_to_close(2)) == ["cpu-1"]
                 for _ in range(made.wait_count):
@@ -108,7 +111,7 @@ def test_only_the_adaptive_group_counts(cloud: Cloud, applied: Open) -> None:
                 await cluster
                 assert sorted(cluster.workers) == ["cpu-0", "cpu-2", "io-0", "io-1"]
             assert await client.gather(futures) == [True, True]
-            del futures  # a node that holds results may be needed
+            del futures  # a node that holds results may be required
             while cluster.nodes_of("cpu"):
                 await made.adapt()
             await cluster
@@ -127,7 +130,7 @@ def test_more_work_adds_nodes(cloud: Cloud, applied: Open) -> None:
                 futures = client.map(wait_for, [event] * 50, pure=False)
                 while not cloud.scheduler.total_occupancy:
                     await asyncio.sleep(0.01)
-                # Of a target in Dask workers, those of the other group are taken off.
+                # The workers of the other group are subtracted from the target in Dask workers.
                 total = await Adaptive.target(made)
                 assert total >= 4
                 assert await made.target() == math.ceil((total - 2) / 2)
@@ -161,17 +164,17 @@ def test_failed_launch_is_not_retried_at_once(cloud: Cloud, applied: Open) -> No
         cloud.refused_names = {f"cpu-{i}" for i in range(1, 9)}
         async with adaptive(workspace, 1, 1) as (cluster, _, made):
             await made.scale_up(2)
-            with pytest.raises(PlanapplyError, match="no room"):
+            with pytest.raises(PlanapplyError, match="no capacity"):
                 await cluster
-            asked = cloud.calls["launch"]
+            launches = cloud.calls["launch"]
             for _ in range(3):
                 await made.scale_up(2)
                 await cluster
-            assert cloud.calls["launch"] == asked
-            cluster.scale(2)  # who asks by hand is heard
-            with pytest.raises(PlanapplyError, match="no room"):
+            assert cloud.calls["launch"] == launches
+            cluster.scale(2)  # a manual request has no backoff
+            with pytest.raises(PlanapplyError, match="no capacity"):
                 await cluster
-            assert cloud.calls["launch"] == asked + 1
+            assert cloud.calls["launch"] == launches + 1
 
     workspace = applied()
     asyncio.run(main())
@@ -183,23 +186,23 @@ def test_only_one_cluster_object_can_adapt(applied: Open, workspace: Open) -> No
         with pytest.raises(PlanapplyError) as raised:
             second.adapt()
         assert str(raised.value) == snapshot("""\
-this process scales this cluster adaptively already
-Another Cluster object does: call adapt() on that one, or close it first. Two of them would undo each other's changes.\
+another Cluster object of this process has been adapting this cluster
+Call adapt() on that object, or close it first.\
 """)
-        second.scale(1)  # by hand anybody may
+        second.scale(1)  # scale() is always allowed
         apply_pending(second)
-        assert first.adapt(maximum=2) is not adapting  # one's own is replaced
+        assert first.adapt(maximum=2) is not adapting  # replaces its own
         first._adaptive.stop()
         second.adapt(interval="1s")
-        with pytest.raises(PlanapplyError, match="adaptively already"):
+        with pytest.raises(PlanapplyError, match="has been adapting this cluster"):
             first.adapt()
     with Cluster.adopt(workspace()) as third:
-        third.adapt()  # leaving gave it back
+        third.adapt()  # closing released the lock
 
 
 def test_failed_adapt_takes_no_adaptive_lock(applied: Open, workspace: Open) -> None:
     with Cluster.adopt(applied()) as first, Cluster.adopt(workspace()) as second:
-        with pytest.raises(TypeError, match=r"derive it from planapply\.api\.adaptive"):
+        with pytest.raises(TypeError, match=r"derive it from planapply\.GroupAdaptive"):
             first.adapt(Adaptive=Adaptive)
         with pytest.raises(KeyError, match="soon"):
             first.adapt(interval="soon")
@@ -208,7 +211,7 @@ def test_failed_adapt_takes_no_adaptive_lock(applied: Open, workspace: Open) -> 
 
 def test_custom_adaptive_class(applied: Open) -> None:
     class Stubborn(GroupAdaptive):
-        """Always wants the same."""
+        """An Adaptive with a constant target."""
 
         async def target(self) -> int:
             return 2

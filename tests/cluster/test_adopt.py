@@ -1,20 +1,27 @@
-"""A cluster that runs is adopted as it is, and left as it is."""
+"""Opening a running cluster, and leaving it running."""
 
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import distributed
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import apply_pending, wait_for_other_tasks, wait_until
+from cluster.helpers import apply_pending, change_state, wait_for_other_tasks, wait_until
 from cluster.inprocess import Cloud, CloudWorkspace
 from distributed import Client
 from distributed.core import Status
 from distributed.deploy.spec import close_clusters
 
+import planapply
 from planapply import Cluster
+from planapply.api.cluster import StateBackedCluster
+from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.plan import plan
+from planapply.store import tlsfiles
 
 MIXED = (
     SPEC.replace("min = 0", "min = 1") + '[workers.io]\ncount = 1\nclass = "distributed.Worker"\n'
@@ -54,7 +61,7 @@ def leave_by_client(cluster: Cluster) -> None:
     client = Client(cluster)
     client.shutdown()
     assert cluster.status == Status.closed
-    client._loop_runner.stop()  # as with any cluster, shutdown() leaves the thread of the loop
+    client._loop_runner.stop()  # as for any cluster, shutdown() leaves the loop's thread running
     cluster.close()
 
 
@@ -119,12 +126,12 @@ def test_unresponsive_scheduler_is_reported(cloud: Cloud, applied: Open) -> None
     cloud.stop_servers("scheduler")
     with pytest.raises(PlanapplyError) as raised:
         Cluster.adopt(workspace, timeout=0.1)
-    [told] = raised.value.diagnostics
+    [error] = raised.value.diagnostics
     assert (
-        told.summary
+        error.summary
         == f"cannot reach the scheduler of cluster 'zoo' at {address}: Connection refused"
     )
-    assert "Check with `planapply status` that its VM is running" in told.detail
+    assert "Check with `planapply status` that its VM is running" in error.detail
     assert cloud.names() == NODES
     assert cloud.calls["terminate"] == 0
 
@@ -144,8 +151,10 @@ def test_adopt_before_any_apply_is_an_error(workspace: Open) -> None:
 
 def test_lost_scheduler_vm_is_reported(cloud: Cloud, applied: Open) -> None:
     workspace = applied()
-    cloud.end_vm("scheduler")
-    with pytest.raises(PlanapplyError, match="the scheduler of cluster 'zoo' does not run"):
+    cloud.remove_vm("scheduler")
+    with pytest.raises(
+        PlanapplyError, match="cannot attach to cluster 'zoo': its scheduler does not exist"
+    ):
         Cluster.adopt(workspace)
 
 
@@ -166,30 +175,60 @@ def test_lost_worker_vm_is_dropped(cloud: Cloud, applied: Open, workspace: Open)
     opened = applied(MIXED.replace("min = 1", "min = 0"))
     with Cluster.adopt(opened) as cluster:
         cluster.scale(3)
-    cloud.end_vm("cpu-1")
-    cloud.end_vm("io-0")
+    cloud.remove_vm("cpu-1")
+    cloud.remove_vm("io-0")
     with Cluster.adopt(opened) as cluster:
         assert cluster.plan == {"cpu-0", "cpu-2"}
-        # With the next change the state forgets it, and its number is not given again.
+        # The next change removes it from the state, and its index is never used again.
         cluster.scale(3)
         apply_pending(cluster)
         assert cluster.plan == {"cpu-0", "cpu-2", "cpu-3"}
-    # The lost one of a `count` group is for `apply`.
+    # The lost node of a `count` group is replaced by `apply`.
     changes = plan(opened).plan.changes
     assert [(change.name, change.action.value) for change in changes] == [("io-0", "create")]
 
 
+@pytest.mark.parametrize("make", [Cluster.adopt, StateBackedCluster])
+def test_opened_cluster_is_a_cluster(make: Callable[[CloudWorkspace], Any], applied: Open) -> None:
+    with make(applied()) as cluster:
+        assert type(cluster) is StateBackedCluster
+        assert isinstance(cluster, planapply.Cluster)
+        assert isinstance(cluster, distributed.SpecCluster)
+        # It is shown as what users call it.
+        assert repr(cluster).startswith("Cluster(zoo, ")
+        assert ">Cluster<" in cluster._repr_html_()
+        assert "StateBackedCluster" not in cluster._repr_html_()
+
+
+def test_derived_classes(applied: Open) -> None:
+    class Opened(StateBackedCluster):
+        """A class for opened clusters."""
+
+    class Created(Cluster):
+        """A class for created clusters."""
+
+    workspace = applied()
+    with Opened.adopt(workspace) as cluster:
+        assert type(cluster) is Opened
+        assert repr(cluster).startswith("Opened(zoo, ")
+        assert ">Opened<" in cluster._repr_html_()
+    with pytest.raises(
+        TypeError, match=r"derive Created from planapply\.api\.cluster\.StateBacked"
+    ):
+        Created.adopt(workspace)
+
+
 def test_unsupported_options_are_refused(applied: Open) -> None:
-    with pytest.raises(TypeError, match="takes no workers"):
+    with pytest.raises(TypeError, match="cannot pass workers: the cluster is already running"):
         Cluster.adopt(applied(), workers={})  # type: ignore[call-arg]
 
 
 def test_closed_cluster_cannot_be_changed(applied: Open) -> None:
     cluster = Cluster.adopt(applied())
     cluster.close()
-    with pytest.raises(RuntimeError, match="it is closed"):
+    with pytest.raises(RuntimeError, match="cannot scale the cluster: it is closed"):
         cluster.scale(1)
-    with pytest.raises(RuntimeError, match="it is closed"):
+    with pytest.raises(RuntimeError, match="cannot adapt the cluster: it is closed"):
         cluster.adapt()
 
 
@@ -207,12 +246,28 @@ def test_destroy(cloud: Cloud, applied: Open) -> None:
     assert cloud.names() == []
 
 
+def test_destroy_removes_the_key_files(
+    applied: Open, workspace: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cluster = Cluster.adopt(applied())
+    # This cluster has no TLS: give it a key, and the files of `planapply env`.
+    change_state(workspace(), lambda state: setattr(state, "tls", make_tls("zoo")))
+    state = workspace().read()
+    assert state.tls is not None
+    files = tlsfiles.write(state.lineage, state.tls)
+    assert all(Path(file).is_relative_to(tmp_path) and Path(file).exists() for file in files)
+    cluster.destroy()
+    assert not any(Path(file).parent.exists() for file in files)
+    assert workspace().read().tls is None
+
+
 def test_destroy_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         cluster = await Cluster.adopt(workspace, asynchronous=True)
-        ending = cluster.destroy()
-        assert ending is not None
-        await ending
+        destroying = cluster.destroy()
+        assert destroying is not None
+        await destroying
 
     workspace = applied(MIXED)
     asyncio.run(main())
@@ -222,7 +277,7 @@ def test_destroy_in_an_event_loop(cloud: Cloud, applied: Open) -> None:
 def test_destroy_reports_failures(cloud: Cloud, applied: Open) -> None:
     cluster = Cluster.adopt(applied(MIXED))
     cloud.refuse_terminate = True
-    with pytest.raises(PlanapplyError, match="you may not end VMs"):
+    with pytest.raises(PlanapplyError, match="terminating VMs is not permitted"):
         cluster.destroy()
     cloud.refuse_terminate = False
     assert cloud.names() == NODES
@@ -235,7 +290,7 @@ def test_protected_cluster_is_not_destroyed(cloud: Cloud, applied: Open) -> None
     with Cluster.adopt(applied(PROTECTED)) as cluster:
         with pytest.raises(PlanapplyError, match="protected"):
             cluster.destroy()
-        cluster.scale(2)  # as if nobody had asked
+        cluster.scale(2)  # the object is as it was
         apply_pending(cluster)
         assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
 
@@ -268,13 +323,13 @@ def test_adopt_from_a_state_alone(
     cloud: Cloud, applied: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = applied(MIXED)
-    wait_for_other_tasks = CloudWorkspace(workspace.store, cloud=cloud)
-    with Cluster.adopt(wait_for_other_tasks) as cluster:
+    without_spec = CloudWorkspace(workspace.store, cloud=cloud)
+    with Cluster.adopt(without_spec) as cluster:
         assert cluster.name == "zoo"
         assert cluster.observed == {"cpu-0", "io-0"}
-        with pytest.raises(ValueError, match=r"use Cluster\.from_spec"):
+        with pytest.raises(ValueError, match=r"Use Cluster\.from_spec"):
             cluster.scale(2)
-        with pytest.raises(ValueError, match=r"use Cluster\.from_spec"):
+        with pytest.raises(ValueError, match=r"Use Cluster\.from_spec"):
             cluster.adapt()
         assert not cluster._supports_scaling
     assert not [r for r in caplog.records if r.name == "planapply" and r.levelno > logging.INFO]

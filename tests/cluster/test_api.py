@@ -1,4 +1,4 @@
-"""The package's door: cheap to import, and what is behind it is imported when it is asked for."""
+"""The public names of planapply, which are imported on first use."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import planapply
 
 
 def imported(code: str) -> set[str]:
-    """The heavy modules that a fresh interpreter has after this code."""
+    """Return the heavy modules that a fresh interpreter has imported after running this code."""
     heavy = "{'asyncio', 'boto3', 'cryptography', 'distributed', 'pydantic', 'typer'}"
     code += f"\nimport sys; print(*({heavy} & sys.modules.keys()))"
     return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
@@ -30,6 +30,8 @@ def test_loading_a_spec_needs_no_dask() -> None:
 def test_public_names_exist() -> None:
     assert planapply.__all__ == [
         "Cluster",
+        "GroupAdaptive",
+        "PlanapplyError",
         "VMScheduler",
         "VMWorker",
         "__version__",
@@ -39,6 +41,11 @@ def test_public_names_exist() -> None:
     assert dir(planapply) == planapply.__all__
     for name in planapply.__all__:
         assert getattr(planapply, name)
+
+
+def test_catching_an_error_needs_no_dask() -> None:
+    code = "import planapply\ntry: planapply.load_spec('none.toml')\nexcept planapply.PlanapplyError: pass"
+    assert imported(code) & {"distributed", "boto3"} == set()
 
 
 def test_unknown_names_raise() -> None:

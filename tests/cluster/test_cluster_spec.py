@@ -1,4 +1,4 @@
-"""A spec in a stock `distributed.SpecCluster`, whose VMs are in the spec's state all the while."""
+"""A spec in a stock `distributed.SpecCluster`, whose VMs are recorded in the spec's state."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ TEXT = (
 )
 
 
-def end_threads(but: SpecCluster | None = None) -> None:
-    """A stock SpecCluster that can't be made leaves the thread of its loop."""
+def stop_loops(but: SpecCluster | None = None) -> None:
+    """Stop the loops of stock SpecClusters: one whose constructor fails leaves its thread running."""
     for cluster in [*SpecCluster._instances]:
         if cluster is not but:
             cluster._loop_runner.stop()
@@ -48,7 +48,7 @@ def test_runs_in_a_stock_spec_cluster(cloud: Cloud, workspace: Open) -> None:
         assert client.submit(sum, [1, 2]).result() == 3
         assert cluster.plan == cluster.observed == {"cpu-0", "io-0-0", "io-0-1"}
         assert cloud.names() == ["cpu-0", "io-0", "scheduler"]
-        # The command line sees a cluster that is as the spec says, and where it is.
+        # The command line sees no changes, and the address of the scheduler.
         state = workspace(TEXT).read()
         assert state.endpoint is not None
         assert state.endpoint.private == cloud.scheduler.address
@@ -61,7 +61,7 @@ def test_runs_in_a_stock_spec_cluster(cloud: Cloud, workspace: Open) -> None:
 
 def test_existing_cluster_is_not_launched_again(cloud: Cloud, applied: Open) -> None:
     spec = LoadedSpec.from_workspace(applied(TEXT))
-    with pytest.raises(PlanapplyError, match="cluster 'zoo' exists already"):
+    with pytest.raises(PlanapplyError, match="cannot launch cluster 'zoo': it exists already"):
         spec.cluster_spec()
     assert cloud.calls["launch"] == 3
 
@@ -73,21 +73,21 @@ def test_two_processes_launch_one_cluster(cloud: Cloud, workspace: Open) -> None
         names = cloud.names()
         with pytest.raises(RuntimeError, match="scheduler: it is there already"):
             SpecCluster(**second)
-        end_threads(but=cluster)
-        # The second one closed what it had, which was nothing.
+        stop_loops(but=cluster)
+        # The second one had no nodes to close.
         assert cloud.names() == names
         assert cloud.calls["terminate"] == 0
 
 
 def test_protected_cluster_is_refused(workspace: Open) -> None:
     spec = LoadedSpec.from_workspace(workspace(TEXT.replace('"zoo"', '"zoo"\nprotect = true')))
-    with pytest.raises(PlanapplyError, match="cluster 'zoo' is protected"):
+    with pytest.raises(PlanapplyError, match="cannot launch cluster 'zoo': it is protected"):
         spec.cluster_spec()
 
 
 def test_supporting_resources_are_created_and_removed(cloud: Cloud, workspace: Open) -> None:
     class Guarded(Cloud):
-        """VMs need a wall around them."""
+        """A cloud whose clusters need a supporting resource."""
 
         def required_resources(self, cluster: str, config: object) -> dict[str, Resource]:
             return {"wall": Resource(kind="wall")}
@@ -113,12 +113,12 @@ def test_supporting_resources_are_created_and_removed(cloud: Cloud, workspace: O
 
 def test_failed_launch_leaves_nothing(cloud: Cloud, workspace: Open) -> None:
     cloud.refused_names = {"scheduler"}
-    with pytest.raises(RuntimeError, match="there is no room for it") as raised:
+    with pytest.raises(RuntimeError, match="no capacity is left") as raised:
         SpecCluster(**LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec())
     assert isinstance(raised.value.__cause__, PlanapplyError)
     assert cloud.names() == []
     assert workspace(TEXT).read().is_empty
-    end_threads()
+    stop_loops()
 
 
 def test_load_spec(tmp_path: Path, workspace: Open) -> None:
@@ -128,7 +128,7 @@ def test_load_spec(tmp_path: Path, workspace: Open) -> None:
     assert spec.cluster.name == "farm"
     assert spec.workers["cpu"].count == 3
     assert len(spec.cluster_spec()["workers"]) == 3
-    # What was set is known of it as of the spec that the command line reads.
+    # Which fields were set is known, as for the spec that the command line reads.
     opened = workspace(TEXT)
     assert opened.spec is not None
     assert LoadedSpec.from_workspace(opened).digest == opened.spec.digest

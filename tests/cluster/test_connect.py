@@ -1,4 +1,4 @@
-"""A client, from a spec or from a state."""
+"""Clients, from a spec or from a state."""
 
 import asyncio
 import socket
@@ -55,7 +55,7 @@ def test_connect_in_an_event_loop(cloud: Cloud, applied: Open, tmp_path: Path) -
 
 
 def test_connect_from_a_foreign_event_loop(applied: Open, tmp_path: Path) -> None:
-    async def main() -> None:  # as in a notebook
+    async def main() -> None:  # like a notebook
         with planapply.connect(tmp_path / "zoo.toml") as client:
             assert client.run_on_scheduler(lambda: 1) == 1
 
@@ -63,7 +63,7 @@ def test_connect_from_a_foreign_event_loop(applied: Open, tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def place(public: str) -> Callable[[State], None]:
+def with_public_address(public: str) -> Callable[[State], None]:
     def change(state: State) -> None:
         assert state.endpoint is not None
         state.endpoint = Endpoint(private=state.endpoint.private, public=public)
@@ -73,7 +73,7 @@ def place(public: str) -> Callable[[State], None]:
 
 def test_connect_uses_the_reachable_address(applied: Open, workspace: Open, tmp_path: Path) -> None:
     private = applied().read().endpoint
-    change_state(workspace(), place("tcp://127.0.0.1:1"))
+    change_state(workspace(), with_public_address("tcp://127.0.0.1:1"))
     with planapply.connect(tmp_path / "zoo.toml") as client:
         assert private is not None
         assert client.scheduler is not None
@@ -112,7 +112,9 @@ def test_connect_without_a_scheduler_is_an_error(
 ) -> None:
     applied()
     change_state(workspace(), lambda state: setattr(state, "endpoint", None))
-    with pytest.raises(PlanapplyError, match="cluster 'zoo' has no scheduler"):
+    with pytest.raises(
+        PlanapplyError, match="cannot connect to cluster 'zoo': it has no scheduler"
+    ):
         planapply.connect(tmp_path / "zoo.toml")
 
 
@@ -120,7 +122,7 @@ def test_connect_without_a_response_is_an_error(
     cloud: Cloud, applied: Open, workspace: Open, tmp_path: Path
 ) -> None:
     address = cloud.scheduler.address if applied() else ""
-    change_state(workspace(), place("tcp://127.0.0.1:1"))
+    change_state(workspace(), with_public_address("tcp://127.0.0.1:1"))
     cloud.stop_servers("scheduler")
     expected = f"cannot reach the scheduler of cluster 'zoo' at tcp://127.0.0.1:1 or {address}: "
     with pytest.raises(PlanapplyError, match=expected):
@@ -135,13 +137,11 @@ def test_connect_without_a_response_is_an_error(
 
 
 def test_connect_uses_the_key_of_the_state(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="takes no `security`"):
+    with pytest.raises(TypeError, match="cannot pass `security`"):
         planapply.connect(tmp_path / "zoo.toml", security=None)
 
 
-def test_silent_server_times_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_client, "CONNECT_TIMEOUT", 0.2)
     monkeypatch.setattr(scheduler_client, "BUSY_TIMEOUT", 0.4)
 

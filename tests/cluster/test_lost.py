@@ -1,4 +1,4 @@
-"""A worker that the scheduler has lost is no VM that is gone."""
+"""Nodes that the scheduler has lost, whose VMs may still exist."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ def test_existing_vm_is_kept(cloud: Cloud, applied: Open, caplog: pytest.LogCapt
         scaled(cluster, 2)
         cloud.stop_servers("cpu-1")
         wait_until(
-            lambda: "cpu-1 has left the scheduler; its VM is there, and is kept" in caplog.text
+            lambda: "cpu-1 has left the scheduler, but its VM exists and is kept" in caplog.text
         )
         assert sorted(cluster.workers) == ["cpu-0", "cpu-1"]
         assert cluster.plan == {"cpu-0", "cpu-1"}
@@ -44,11 +44,11 @@ def test_lost_elastic_node_is_dropped(cloud: Cloud, applied: Open, workspace: Op
     with Cluster.adopt(applied()) as cluster:
         scaled(cluster, 2)
         handle = cluster.workers["cpu-1"]
-        cloud.end_vm("cpu-1")
+        cloud.remove_vm("cpu-1")
         wait_until(lambda: "cpu-1" not in cluster.workers)
         wait_until(lambda: handle.status == Status.closed)
         assert [*cluster.worker_spec] == ["cpu-0"]
-        # Nobody launches it again, from the record of a VM that is gone or otherwise.
+        # It is not launched again, neither from the record of the lost VM nor otherwise.
         apply_pending(cluster)
         assert [*workspace().read().nodes] == ["scheduler", "cpu-0"]
         cluster.scale(2)
@@ -61,14 +61,14 @@ def test_lost_count_node_is_restored_by_apply(
     cloud: Cloud, applied: Open, workspace: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Cluster.adopt(applied(FIXED), scheduler_sync_interval=0.01) as cluster:
-        cloud.end_vm("cpu-1")
+        cloud.remove_vm("cpu-1")
         wait_until(lambda: "cpu-1" not in cluster.worker_spec)
-        # Looking at the state again, which has it still, does not bring it back.
+        # Reading the state again, which still has the node, does not restore it.
         cloud.stop_servers("cpu-0")
-        wait_until(lambda: "cpu-0 has left the scheduler; its VM is there" in caplog.text)
+        wait_until(lambda: "cpu-0 has left the scheduler, but its VM exists" in caplog.text)
         cluster.sync(cluster._apply_identity, {"workers": {}})
         assert [*cluster.worker_spec] == ["cpu-0"]
-        assert "cpu-1 is gone with its VM; `planapply apply` brings it back" in caplog.text
+        assert "cpu-1 was lost: its VM no longer exists. Run `planapply apply`" in caplog.text
         apply_pending(cluster)
         assert [*cluster.workers] == ["cpu-0"]
     [change] = plan(workspace(FIXED)).plan.changes
@@ -90,7 +90,7 @@ def test_node_is_lost_with_its_last_worker(cloud: Cloud, applied: Open) -> None:
         assert [*cluster.workers] == ["cpu-0"]
         assert cloud.calls["terminate"] == 0
         cloud.run(second.close())
-        cloud.end_vm("cpu-0")
+        cloud.remove_vm("cpu-0")
         wait_until(lambda: not cluster.workers)
 
 
@@ -100,10 +100,10 @@ def test_unavailable_cloud_changes_nothing(
     with Cluster.adopt(applied(), lock_timeout=0.0) as cluster:
         scaled(cluster, 1)
         with workspace().store.lock("apply"):
-            cloud.end_vm("cpu-0")
-            wait_until(lambda: "cpu-0 has left the scheduler, and stays as it is" in caplog.text)
+            cloud.remove_vm("cpu-0")
+            wait_until(lambda: "cpu-0 has left the scheduler; keeping it as it is" in caplog.text)
             assert [*cluster.workers] == ["cpu-0"]
-        # It is seen with the next change.
+        # The next change sees that it was lost.
         cluster.scale(1)
         apply_pending(cluster)
         assert [*cluster.workers] == ["cpu-1"]
@@ -126,7 +126,7 @@ def test_cluster_that_owns_its_vms_launches_a_replacement(cloud: Cloud, workspac
             while cluster.observed != {"cpu-0", "cpu-1"}:
                 await asyncio.sleep(0.01)
             lost = cluster.workers["cpu-1"].record.vm
-            await asyncio.to_thread(cloud.end_vm, "cpu-1")
+            await asyncio.to_thread(cloud.remove_vm, "cpu-1")
             while "cpu-1" in cluster.workers:
                 await asyncio.sleep(0.01)
             assert [*cluster.worker_spec] == ["cpu-0", "cpu-1"]

@@ -1,4 +1,4 @@
-"""A real cluster of the provider `local`, with TLS, and Python sessions of other processes."""
+"""A real cluster of the provider `local`, with TLS, used by several processes."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ options = {{ nthreads = 1 }}
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The spec of a cluster that runs; of its processes none is left when the tests are done."""
+    """The spec of a running cluster, of which no process is left after the tests."""
     folder = tmp_path_factory.mktemp("farm")
     path = folder / "farm.toml"
     path.write_text(SPEC.format(folder=folder / "vms"))
@@ -56,7 +56,7 @@ def destroy(path: Path) -> None:
 
 
 def processes(folder: Path) -> list[psutil.Process]:
-    """Processes of VMs that have their folder there."""
+    """Return the processes of VMs in this folder."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -77,7 +77,7 @@ def no_changes(path: Path) -> bool:
 
 @contextmanager
 def session(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
-    """A Python session elsewhere; it is told to go on by a line, and says what it did by one."""
+    """Run a Python session in another process, controlled through its stdin and stdout."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)],
         stdin=subprocess.PIPE,
@@ -95,7 +95,7 @@ def session(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(code: str, *args: object) -> tuple[str, str]:
-    """What a whole session printed, to stdout and to stderr."""
+    """Run a whole session, and return its stdout and stderr."""
     with session(code, *args) as process:
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
@@ -151,7 +151,7 @@ def test_from_name_in_another_process(spec: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("./farm.state.json", str(spec.with_name("farm.state.json"))):
         with Cluster.from_name(name) as cluster:
             assert sorted([*cluster.workers, "scheduler"]) == nodes(spec)
-            with pytest.raises(ValueError, match=r"use Cluster\.from_spec"):
+            with pytest.raises(ValueError, match=r"Use Cluster\.from_spec"):
                 cluster.scale(1)
     with Cluster.from_name("farm.toml") as cluster:
         cluster.scale(len(cluster.workers))  # the spec has bounds
@@ -191,7 +191,7 @@ with planapply.Cluster.from_spec(sys.argv[1], scheduler_sync_interval=0.02) as c
 
 
 def test_two_processes_scale_at_once(spec: Path) -> None:
-    def tell(nodes: int) -> list[str]:
+    def scale_there(nodes: int) -> list[str]:
         assert other.stdin is not None
         assert other.stdout is not None
         other.stdin.write(f"{nodes}\n")
@@ -204,18 +204,20 @@ def test_two_processes_scale_at_once(spec: Path) -> None:
     ):
         assert other.stdout is not None
         assert other.stdout.readline() == "attached\n"
-        with pytest.raises(PlanapplyError, match="another process scales this cluster adaptively"):
+        with pytest.raises(
+            PlanapplyError, match=rf"\(process {other.pid}\) has been adapting this cluster since"
+        ):
             cluster.adapt()
         cluster.scale(1)
         apply_pending(cluster)
-        theirs = tell(3)
+        theirs = scale_there(3)
         assert len(theirs) == 3
-        # Here they are seen when they join, though the scheduler tells the other process alone.
+        # They are seen here when they join, though the scheduler sends updates to the other process.
         wait_until(lambda: sorted(cluster.workers) == theirs and cluster.observed == {*theirs})
         cluster.scale(2)
         apply_pending(cluster)
-        assert tell(2) == sorted(cluster.workers)
-        # A process that is killed is adaptive no more.
+        assert scale_there(2) == sorted(cluster.workers)
+        # A killed process no longer holds the adaptive lock.
         other.send_signal(signal.SIGKILL)
         other.wait()
         cluster.adapt(interval="1h")

@@ -1,4 +1,4 @@
-"""Scaling an adopted cluster: under the state's lock, with what others did in between."""
+"""Scaling an opened cluster, under the state's lock, after changes of other processes."""
 
 import asyncio
 import re
@@ -23,6 +23,7 @@ from planapply.store import StateLocked
 
 PAIRS = SPEC.replace("max = 8", "max = 8\nprocesses = 2")
 TWO = SPEC + '[workers.gpu]\nmin = 1\nmax = 2\nclass = "distributed.Worker"\n'
+COUNTS = SPEC.replace("min = 0\nmax = 8", "count = 1")
 FIXED = SPEC + '[workers.io]\ncount = 1\nclass = "distributed.Worker"\n'
 
 
@@ -187,31 +188,42 @@ def test_manually_started_worker_is_not_a_node(cloud: Cloud, applied: Open) -> N
 
 
 @pytest.mark.parametrize(
-    ("spec", "scale", "told"),
+    ("spec", "scale", "expected"),
     [
-        (SPEC, {"n": -1}, "-1 nodes of 'cpu' are outside min = 0, max = 8 of the spec"),
-        (SPEC, {"n": 9}, "9 nodes of 'cpu' are outside min = 0, max = 8 of the spec"),
+        (SPEC, {"n": -1}, "cannot scale 'cpu' to -1 nodes: the spec sets min = 0, max = 8"),
+        (SPEC, {"n": 9}, "cannot scale 'cpu' to 9 nodes: the spec sets min = 0, max = 8"),
         (
             TWO,
             {"n": 0, "group": "gpu"},
-            "0 nodes of 'gpu' are outside min = 1, max = 2 of the spec",
+            "cannot scale 'gpu' to 0 nodes: the spec sets min = 1, max = 2",
         ),
-        (TWO, {"n": 1}, "say which group: scale(n, group=…); elastic groups: cpu, gpu"),
+        (
+            TWO,
+            {"n": 1},
+            "cannot scale: several groups have `min` and `max` (cpu, gpu). Select one with group=…",
+        ),
+        (
+            COUNTS,
+            {"n": 1},
+            "cannot scale: no group has `min` and `max`. In the spec, give 'cpu' a `min` and `max` "
+            "in place of `count`.",
+        ),
         (
             FIXED,
             {"n": 1, "group": "io"},
-            "the group 'io' has a `count`, which `planapply apply` changes; elastic groups: cpu",
+            "cannot scale 'io': the group has a `count`. Change the `count` in the spec, then run "
+            "`planapply apply`.",
         ),
-        (SPEC, {"n": 1, "group": "x"}, "there is no group 'x'; elastic groups: cpu"),
-        (SPEC, {"cores": 9}, "9 nodes of 'cpu' are outside min = 0, max = 8 of the spec"),
+        (SPEC, {"n": 1, "group": "x"}, "cannot scale 'x': there is no such group. Groups: cpu."),
+        (SPEC, {"cores": 9}, "cannot scale 'cpu' to 9 nodes: the spec sets min = 0, max = 8"),
     ],
 )
 def test_scale_beyond_the_spec_is_refused(
-    spec: str, scale: dict[str, Any], told: str, applied: Open
+    spec: str, scale: dict[str, Any], expected: str, applied: Open
 ) -> None:
     with Cluster.adopt(applied(spec)) as cluster:
         before = [*cluster.worker_spec]
-        with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
             cluster.scale(**scale)
         assert [*cluster.worker_spec] == before
 
@@ -238,9 +250,9 @@ def test_scale_by_cores_and_memory_of_the_spec(cloud: Cloud, applied: Open) -> N
 def test_scale_by_cores_and_memory_of_the_first_node(cloud: Cloud, applied: Open) -> None:
     spec = SPEC.replace("{ nthreads = 1 }", "{ memory_limit = 0.01 }")
     with Cluster.adopt(applied(spec)) as cluster:
-        for asked in ({"cores": 2}, {"memory": "2 GiB"}):
-            with pytest.raises(ValueError, match="not known before one has joined"):
-                cluster.scale(**asked)
+        for amount in ({"cores": 2}, {"memory": "2 GiB"}):
+            with pytest.raises(ValueError, match="is unknown until one has joined"):
+                cluster.scale(**amount)
         cluster.scale(1)
         cluster.wait_for_workers(1, timeout=120)
         [worker] = cluster.scheduler_info["workers"].values()
@@ -254,13 +266,13 @@ def test_good_nodes_of_a_batch_are_kept(cloud: Cloud, applied: Open, workspace: 
             cluster.scale(6)
             with pytest.raises(PlanapplyError) as raised:
                 await cluster
-            assert [told.summary for told in raised.value.diagnostics] == [
-                "cpu-2: there is no room for it",
-                "cpu-4: there is no room for it",
+            assert [error.summary for error in raised.value.diagnostics] == [
+                "cpu-2: no capacity is left",
+                "cpu-4: no capacity is left",
             ]
             assert sorted(cluster.failures) == ["cpu-2", "cpu-4"]
             assert sorted(cluster.workers) == ["cpu-0", "cpu-1", "cpu-3", "cpu-5"]
-            # Their numbers were theirs: who wants more gets others.
+            # Their indexes are never used again.
             assert cluster.worker_spec.keys() == cluster.workers.keys()
             cluster.scale(6)
             await cluster
@@ -279,8 +291,10 @@ def test_unawaited_failure_is_logged(
     cloud.refused_names = {"cpu-0"}
     with Cluster.adopt(applied()) as cluster:
         cluster.scale(2)
-        wait_until(lambda: cluster.failures and "no room" in caplog.text)  # noted first, then told
-        assert "cpu-0: there is no room for it\nWait." in caplog.text
+        wait_until(
+            lambda: cluster.failures and "no capacity" in caplog.text
+        )  # recorded before it is logged
+        assert "cpu-0: no capacity is left\nWait." in caplog.text
         assert [*cluster.workers] == ["cpu-1"]
 
 
@@ -293,7 +307,7 @@ def test_failed_termination_is_retried(cloud: Cloud, applied: Open, workspace: O
             await cluster
             cloud.refuse_terminate = True
             cluster.scale(1)
-            with pytest.raises(PlanapplyError, match="cpu-1: you may not end VMs"):
+            with pytest.raises(PlanapplyError, match="cpu-1: terminating VMs is not permitted"):
                 await cluster
             assert cluster.plan == {"cpu-0"}
             assert cluster.workers["cpu-1"].status == Status.failed
@@ -316,7 +330,7 @@ def test_close_does_not_hang_on_a_failed_termination(
         cloud.refuse_terminate = True
         cluster.scale(0)
     assert cluster.status == Status.closed
-    assert "left before all that was asked was done" in caplog.text
+    assert "closed with pending changes" in caplog.text
     cloud.refuse_terminate = False
 
 
@@ -329,7 +343,7 @@ def test_scale_waits_for_a_locked_state(applied: Open, workspace: Open) -> None:
                 cluster.scale(1)
                 with pytest.raises(StateLocked):
                     await cluster
-            await cluster  # it is still asked for
+            await cluster  # the request is still pending
             assert [*cluster.workers] == ["cpu-0"]
 
     asyncio.run(main())
@@ -349,9 +363,9 @@ def test_close_that_timed_out_can_be_retried(cloud: Cloud, applied: Open, worksp
 def test_lost_scheduler_gets_no_more_workers(cloud: Cloud, applied: Open) -> None:
     async def main() -> None:
         async with Cluster.adopt(opened, asynchronous=True) as cluster:
-            await asyncio.to_thread(cloud.end_vm, "scheduler")
+            await asyncio.to_thread(cloud.remove_vm, "scheduler")
             cluster.scale(1)
-            with pytest.raises(PlanapplyError, match="was ended or replaced meanwhile"):
+            with pytest.raises(PlanapplyError, match="its scheduler was destroyed or replaced"):
                 await cluster
 
     opened = applied()
@@ -366,7 +380,7 @@ def test_scale_down_by_any_name(cloud: Cloud, applied: Open) -> None:
         address = next(
             a for a, w in cluster.scheduler_info["workers"].items() if w["name"] == "cpu-2-1"
         )
-        # A Dask worker's name, an address, a node's name, and one that nobody knows.
+        # The name of a Dask worker, an address, the name of a node, and an unknown name.
         cluster.sync(cluster.scale_down, ["cpu-0-1", address, "cpu-3", "who"])
         assert [*cluster.workers] == ["cpu-1"]
         assert cluster.plan == {"cpu-1-0", "cpu-1-1"}
@@ -375,9 +389,11 @@ def test_scale_down_by_any_name(cloud: Cloud, applied: Open) -> None:
 
 def test_scale_down_keeps_to_the_spec(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(FIXED.replace("min = 0", "min = 1"))) as cluster:
-        with pytest.raises(ValueError, match="0 nodes of 'cpu' are outside min = 1"):
+        with pytest.raises(
+            ValueError, match="cannot scale 'cpu' to 0 nodes: the spec sets min = 1"
+        ):
             cluster.sync(cluster.scale_down, ["cpu-0"])
-        with pytest.raises(ValueError, match="the group 'io' has a `count`"):
+        with pytest.raises(ValueError, match="cannot scale 'io': the group has a `count`"):
             cluster.sync(cluster.scale_down, ["io-0"])
         del cluster.worker_spec["io-0"]  # by hand
         cluster.scale(2)
@@ -398,6 +414,26 @@ def test_scale_down_with_pending_nodes(cloud: Cloud, applied: Open) -> None:
 
     workspace = applied()
     asyncio.run(main())
+
+
+def test_scale_down_after_another_process_launched(
+    cloud: Cloud, applied: Open, workspace: Open
+) -> None:
+    async def main() -> None:
+        async with (
+            Cluster.adopt(opened, asynchronous=True) as cluster,
+            Cluster.adopt(workspace(), asynchronous=True) as other,
+        ):
+            await other.scale(3)
+            await other
+            cluster.scale(0)  # before this process has seen those nodes
+            cluster._merge_state(workspace().read(), ())
+            await cluster.scale_down(["cpu-1"])
+            assert not cluster.workers
+
+    opened = applied()
+    asyncio.run(main())
+    assert cloud.names() == ["scheduler"]
 
 
 def test_own_worker_spec_entry_is_started(applied: Open) -> None:
@@ -424,7 +460,7 @@ def test_scale_after_the_cluster_was_destroyed(
         async with Cluster.adopt(opened, asynchronous=True) as cluster:
             await asyncio.to_thread(Cluster.adopt(workspace()).destroy)
             cluster.scale(1)
-            with pytest.raises(PlanapplyError, match="was ended or replaced meanwhile"):
+            with pytest.raises(PlanapplyError, match="its scheduler was destroyed or replaced"):
                 await cluster
 
     asyncio.run(main())
@@ -449,14 +485,14 @@ def test_scale_with_an_unapplied_spec(cloud: Cloud, applied: Open, workspace: Op
 
 
 def test_scale_above_max_cost_is_refused(cloud: Cloud, applied: Open, workspace: Open) -> None:
-    class Dear(Cloud):
-        """Every VM costs 1 USD/h."""
+    class Expensive(Cloud):
+        """A cloud whose VMs cost 1 USD/h each."""
 
         def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
             return Price(1.0)
 
     applied()
-    cloud.__class__ = Dear
+    cloud.__class__ = Expensive
     limited = workspace(SPEC.replace('"zoo"', '"zoo"\nmax_cost = 2.5'))
 
     async def main() -> None:
@@ -483,7 +519,7 @@ def test_intents_of_a_dead_process_are_resolved(
 
     def die(state: State) -> None:
         state.nodes["cpu-1"].status = "terminating"
-        # Its VM was launched, and the answer never written.
+        # Its VM was launched, but the response was never recorded.
         del state.nodes["cpu-2"]
         state.intents[record.batch] = Intent(
             names=["cpu-2"], config=record.config, choice=Choice(), asked_at=0.0

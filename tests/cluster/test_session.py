@@ -1,4 +1,4 @@
-"""The locked state is shared by those who ask at the same time, and given back by the last."""
+"""The session of a locked state: shared by simultaneous users, and released by the last one."""
 
 import asyncio
 import threading
@@ -12,8 +12,8 @@ from planapply.api.state_session import StateSession
 from planapply.ops.scale import LockedCluster
 
 
-class Door:
-    """Counts who is in."""
+class LockedState:
+    """A state whose users are counted."""
 
     def __init__(self) -> None:
         self.opened = self.closed = 0
@@ -35,25 +35,25 @@ class Door:
 
 
 def test_open_session_is_shared() -> None:
-    door = Door()
-    session = StateSession(door.open)
+    locked = LockedState()
+    session = StateSession(locked.open)
     first, second = session.open(), session.open()
     assert first.__enter__() is second.__enter__()
     first.__exit__(None, None, None)
-    assert (door.opened, door.closed) == (1, 0)
+    assert (locked.opened, locked.closed) == (1, 0)
     second.__exit__(None, None, None)
-    assert (door.opened, door.closed) == (1, 1)
+    assert (locked.opened, locked.closed) == (1, 1)
     with session.open():
-        assert door.opened == 2
-    assert door.closed == 2
+        assert locked.opened == 2
+    assert locked.closed == 2
 
 
 def test_error_is_passed_to_the_state() -> None:
-    door = Door()
-    session = StateSession(door.open)
+    locked = LockedState()
+    session = StateSession(locked.open)
     with pytest.raises(ZeroDivisionError), session.open():
         raise ZeroDivisionError
-    assert [type(error) for error in door.errors] == [ZeroDivisionError]
+    assert [type(error) for error in locked.errors] == [ZeroDivisionError]
 
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
@@ -61,7 +61,7 @@ def test_error_is_passed_to_the_state() -> None:
                 raise ZeroDivisionError
 
     asyncio.run(main())
-    assert door.opened == door.closed == 2
+    assert locked.opened == locked.closed == 2
 
 
 def test_failed_open_leaves_the_session_closed() -> None:
@@ -76,27 +76,27 @@ def test_failed_open_leaves_the_session_closed() -> None:
             pass
 
 
-def test_cancelled_wait_releases_the_lock() -> None:
-    door = Door()
-    session = StateSession(door.open)
+def test_canceled_wait_releases_the_lock() -> None:
+    locked = LockedState()
+    session = StateSession(locked.open)
 
     async def hold() -> None:
         async with session.open_async():
             pass
 
     async def main() -> None:
-        door.free.clear()
+        locked.free.clear()
         task = asyncio.ensure_future(hold())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert door.opened == 0
-        door.free.set()
+        assert locked.opened == 0
+        locked.free.set()
         async with asyncio.timeout(120):
-            while door.closed != 1:
+            while locked.closed != 1:
                 await asyncio.sleep(0.01)
 
     asyncio.run(main())
-    assert door.opened == 1
+    assert locked.opened == 1

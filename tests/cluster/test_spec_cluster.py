@@ -1,4 +1,4 @@
-"""What a cluster that its constructor made does as SpecCluster, and what it does better."""
+"""Clusters created through the constructor: like those of SpecCluster, without its defects."""
 
 import asyncio
 import inspect
@@ -20,7 +20,7 @@ WORKER = {"cls": Worker, "options": {"nthreads": 1}}
 
 
 class Handle(ProcessInterface):
-    """A node that does as it is told."""
+    """A node that starts and closes, fails to start, or fails to close."""
 
     def __init__(self, scheduler: str, name: Any, fate: str = "", log: Any = None) -> None:
         super().__init__(scheduler=scheduler, name=name)
@@ -35,7 +35,7 @@ class Handle(ProcessInterface):
         if self.log is not None:
             self.log.append(self.name)
         if self.fate == "stuck":
-            raise OSError(f"{self.name} may not be ended")
+            raise OSError(f"{self.name} cannot be closed")
         await super().close()
 
 
@@ -43,7 +43,7 @@ def handle(fate: str = "", log: Any = None) -> dict[str, Any]:
     return {"cls": Handle, "options": {"fate": fate, "log": log}}
 
 
-def test_constructor_takes_the_arguments_of_spec_cluster() -> None:
+def test_constructor_has_the_signature_of_spec_cluster() -> None:
     ours, theirs = inspect.signature(Cluster), inspect.signature(SpecCluster)
     assert issubclass(Cluster, SpecCluster)
     assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
@@ -88,10 +88,10 @@ def test_failed_node_does_not_affect_others() -> None:
             assert sorted(cluster.workers) == [n for n, fate in fates.items() if not fate]
             assert all(w.status == Status.running for w in cluster.workers.values())
             assert sorted(cluster.failures) == ["n3", "n7"]
-            # The second one is named as well.
-            said = [str(raised.value), *raised.value.__notes__]
-            assert all(any(name in text for text in said) for name in ("n3", "n7"))
-            # They are still specified: each further change tries them again, and says so again.
+            # The second failure is named as well.
+            texts = [str(raised.value), *raised.value.__notes__]
+            assert all(any(name in text for text in texts) for name in ("n3", "n7"))
+            # They are still specified: each further change tries them again, and reports them again.
             with pytest.raises(OSError, match="has no room"):
                 await cluster
             for name in ("n3", "n7"):
@@ -133,8 +133,8 @@ def test_failed_close_of_a_worker_is_raised_and_closing_continues() -> None:
         workers = {"stuck": handle("stuck"), "good": handle()}
         cluster = await Cluster(workers=workers, scheduler=SCHEDULER, asynchronous=True)
         stuck = cluster.workers["stuck"]
-        for _ in range(2):  # a second one does not wait for the first for ever
-            with pytest.raises(OSError, match="stuck may not be ended"):
+        for _ in range(2):  # a second close does not wait for the first forever
+            with pytest.raises(OSError, match="stuck cannot be closed"):
                 await cluster.close()
             assert cluster.status == Status.failed
             assert [*cluster.workers] == ["stuck"]
@@ -148,7 +148,7 @@ def test_failed_close_of_a_worker_is_raised_and_closing_continues() -> None:
 
 def test_failed_close_of_the_scheduler_is_raised() -> None:
     class Stuck(ProcessInterface):
-        """The scheduler's handle."""
+        """A handle of a scheduler, which fails to close."""
 
         async def start(self) -> None:
             self.real = await Scheduler(**SCHEDULER["options"])
@@ -157,14 +157,14 @@ def test_failed_close_of_the_scheduler_is_raised() -> None:
 
         async def close(self) -> None:
             await self.real.close()
-            raise OSError("the scheduler may not be ended")
+            raise OSError("the scheduler cannot be closed")
 
     async def main() -> None:
         cluster = await Cluster(scheduler={"cls": Stuck}, asynchronous=True)
-        with pytest.raises(OSError, match="may not be ended"):
+        with pytest.raises(OSError, match="cannot be closed"):
             await cluster.close()
         assert cluster.status == Status.failed
-        cluster.status = Status.closed  # enough of it
+        cluster.status = Status.closed  # so that no later close is tried
 
     asyncio.run(main())
 
@@ -172,7 +172,7 @@ def test_failed_close_of_the_scheduler_is_raised() -> None:
 def test_unawaited_failure_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Older versions of distributed keep what tornado logs from everybody above.
+    # Older versions of distributed do not propagate the logs of tornado.
     for name in ("tornado", "tornado.application"):
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     with Cluster(scheduler=SCHEDULER, worker=handle("fails")) as cluster:
@@ -181,7 +181,7 @@ def test_unawaited_failure_is_logged(
         cluster.scale(0)
 
 
-def test_unknown_worker_does_not_stop_the_watch() -> None:
+def test_unknown_worker_does_not_stop_updates() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER) as cluster:
         cluster.scale(1)
         cluster.wait_for_workers(1, timeout=120)
@@ -192,20 +192,20 @@ def test_unknown_worker_does_not_stop_the_watch() -> None:
         wait_until(lambda: len(cluster.scheduler_info["workers"]) == 2)
 
 
-def test_two_clusters_watch_one_scheduler() -> None:
+def test_two_clusters_follow_one_scheduler() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER, scheduler_sync_interval=0.02) as first:
-        # To a second one, the first one's nodes are no concern; it is of the same kind.
+        # The second cluster has the same scheduler, and no nodes of its own.
         address = first.scheduler_address
 
-        class There(ProcessInterface):
-            """A scheduler that is somebody else's."""
+        class Existing(ProcessInterface):
+            """A handle of a scheduler that another cluster has started."""
 
             async def start(self) -> None:
                 self.address = address
                 await super().start()
 
         second = Cluster(
-            scheduler={"cls": There}, shutdown_scheduler=False, scheduler_sync_interval=0.02
+            scheduler={"cls": Existing}, shutdown_scheduler=False, scheduler_sync_interval=0.02
         )
         with second:
             first.scale(2)
@@ -218,29 +218,29 @@ def test_two_clusters_watch_one_scheduler() -> None:
 
 def test_worker_that_joins_during_a_refresh_is_kept() -> None:
     with Cluster(scheduler=SCHEDULER, worker=WORKER, scheduler_sync_interval=0.02) as cluster:
-        comm, looks, go_on = cluster.scheduler_comm, [], threading.Event()
+        comm, polls, go_on = cluster.scheduler_comm, [], threading.Event()
 
         class Slow:
-            """What it says is as old as the scheduler's answer takes to come."""
+            """An rpc whose responses arrive late."""
 
             async def identity(self) -> Any:
-                said = await comm.identity()
-                looks.append(said)
+                identity = await comm.identity()
+                polls.append(identity)
                 while not go_on.is_set():
                     await asyncio.sleep(0.01)
-                return said
+                return identity
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(comm, name)
 
         cluster.scheduler_comm = Slow()
-        wait_until(lambda: looks)
+        wait_until(lambda: polls)
         cluster.scale(1)
         apply_pending(cluster)
         wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
         before = {**cluster.workers}
         go_on.set()
-        wait_until(lambda: len(looks) > 1 and not cluster._timers)
+        wait_until(lambda: len(polls) > 1 and not cluster._timers)
         apply_pending(cluster)
         assert cluster.workers == before
 
@@ -278,6 +278,6 @@ def test_adapts_as_spec_cluster_does() -> None:
         assert (adaptive.minimum, adaptive.maximum) == (0, 2)
         future = client.submit(sum, [1, 2])
         assert future.result(timeout=120) == 3
-        assert len(cluster.workers) in (1, 2)  # who holds a result does not end
+        assert len(cluster.workers) in (1, 2)  # a worker that holds a result is kept
         del future
         wait_until(lambda: not cluster.workers)

@@ -1,4 +1,4 @@
-"""Entry points -> provider plug-ins, loaded on first use."""
+"""Provider plug-ins, found through entry points and loaded when they are first used."""
 
 from dataclasses import replace
 from difflib import get_close_matches
@@ -15,42 +15,43 @@ GROUP = "planapply.providers"
 def _entries() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
-        # Ours win: nobody's package takes the place of a provider that comes with planapply.
+        # planapply's own win, so that no other package can replace one of them.
         if entry.name not in found or _package_name(entry) == "planapply":
             found[entry.name] = entry
     return found
 
 
 def provider_names() -> list[str]:
-    """The names of all installed providers, loadable or not."""
+    """Return the names of all installed providers, including those that cannot be imported."""
     return sorted(_entries())
 
 
 def load_plugin(name: str) -> Plugin:
-    """The plug-in of that name.
+    """Return the plug-in with this name.
 
-    Raises PlanapplyError for an unknown name, and for a plug-in that can't be imported.
+    Raises PlanapplyError if there is none, and if it cannot be imported.
     """
     entry = _entries().get(name)
     if entry is None:
         suggestions = get_close_matches(name, _entries(), 1)
         hint = f"Did you mean {suggestions[0]!r}? " if suggestions else ""
         raise PlanapplyError(
-            f"there is no provider {name!r}",
+            f"unknown provider {name!r}",
             f"{hint}Installed: {', '.join(provider_names()) or 'none'}.",
         )
     try:
         loaded = entry.load()
-    except (Exception, SystemExit) as error:  # it may fail in any way when it is imported
+    except (Exception, SystemExit) as error:  # an import may raise anything
         raise PlanapplyError(
-            f"the provider {name!r} can't be imported: {type(error).__name__}: {error}",
-            f"It is {entry.value} of the package {_package_name(entry)}; install it again, or without "
-            "it choose another provider.",
+            f"cannot import the provider {name!r}: {type(error).__name__}: {error}",
+            f"The provider is {entry.value} of the package {_package_name(entry)}. Reinstall the package, "
+            "or use another provider.",
         ) from error
     if not isinstance(loaded, Plugin):
         raise PlanapplyError(
-            f"the provider {name!r} is no planapply plug-in",
-            f"{entry.value} of the package {_package_name(entry)} must be a planapply.provider.Plugin.",
+            f"cannot use the provider {name!r}: it is not a planapply plug-in",
+            f"{entry.value} of the package {_package_name(entry)} must be a planapply.provider.Plugin; "
+            "please report this to the package's maintainers.",
         )
     if _package_name(entry) == "planapply":
         return loaded

@@ -1,9 +1,9 @@
 """The contract between planapply and a provider plug-in.
 
-A provider's calls are blocking, short and batched; they never sleep, poll or retry: the fleet does.
-They fail with a ProviderError; any other exception is told as a bug of the plug-in.
-A plug-in is a `Plugin` object that an entry point of the group `planapply.providers` names;
-importing it must import no cloud SDK.
+A provider's methods block, are short, and work on batches; they never sleep, poll, or retry, because
+the fleet does. They raise ProviderError; any other exception is reported as a bug of the plug-in.
+A plug-in is a `Plugin` object that an entry point of the group `planapply.providers` names; importing
+it must not import a cloud SDK.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,22 +19,24 @@ from planapply.model.state import Choice, NodeRecord, Resource
 
 
 class ErrorKind(StrEnum):
-    """What a failure means for the fleet."""
+    """Kind of a failure, which decides what the fleet does next."""
 
     THROTTLED = "throttled"
-    """Nothing was done; ask again later."""
+    """Too many requests; nothing was changed. The fleet tries again later."""
     UNAVAILABLE = "unavailable"
-    """Nothing was done; ask again later."""
+    """The service or resource is not available now; nothing was changed. The fleet tries again later."""
     CAPACITY = "capacity"
-    """The cloud has no more of it here; try the next size, zone or market."""
+    """The cloud has no capacity left here. The fleet tries the next size, zone, or market."""
     QUOTA = "quota"
-    """The account may not have more of it; tell the user."""
+    """The account's quota is exhausted. The fleet tries the next size, zone, or market."""
     UNAUTHORIZED = "unauthorized"
-    """Tell the user."""
+    """The credentials are invalid or lack a permission. The fleet reports it."""
     REJECTED = "rejected"
-    """The request itself is wrong; tell the user."""
+    """The request is invalid. The fleet reports it."""
     TOKEN_SPENT = "spent"
-    """The token's VMs have ended, or it was used for another request: only a new one can work."""
+    """The VMs of the token were terminated, or the token was used for another request: only a new
+    token can succeed.
+    """
     UNKNOWN = "unknown"
     """The answer was lost: the call may have succeeded. Launch again with the same token, or look
     for the batch.
@@ -66,50 +68,50 @@ class ProviderError(Exception):
 
 @dataclass(frozen=True)
 class Boot:
-    """What one node runs, for a provider that starts processes rather than machines."""
+    """Process of one node, for a provider that starts processes instead of machines."""
 
     argv: tuple[str, ...]
-    """After the Python interpreter: `-m distributed.cli.dask_spec …`.
+    """Arguments of the Python interpreter: `-m distributed.cli.dask_spec …`.
 
-    The provider puts values in place of `{host}` and `{port}` (where the scheduler listens) and
-    `{nthreads}` (the machine's CPUs divided by the node's processes).
+    The provider replaces `{host}` and `{port}` (where the scheduler listens) and `{nthreads}` (the
+    machine's CPUs divided by the node's processes).
     """
     env: Mapping[str, str]
-    """In place of `{folder}` comes the one in which `files` are."""
+    """Environment variables. The provider replaces `{folder}` by the folder of `files`."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Relative name -> content, to be written with mode 0600 where the process starts; may be
-    secret.
+    """Relative name -> content, to be written with mode 0600 in the folder of the process; may contain
+    secrets.
     """
 
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """N identical VMs.
+    """A request for N identical VMs.
 
-    The VM at place i (from 0) becomes node `names[i]`. Its tags must be on it from its first
-    moment.
+    The VM with index i (from 0) becomes node `names[i]`. It must have its tags from its creation on.
     """
 
     token: str
-    """At most 64 ASCII characters; also the value of the tag `planapply:batch`."""
+    """Idempotency token of at most 64 ASCII characters; also the value of the tag
+    `planapply:batch`."""
     names: tuple[str, ...]
     config: NodeConfig
     choice: Choice
     tags: Mapping[str, str]
-    """All of them, the user's and planapply's."""
+    """All tags, the user's and planapply's."""
     boots: tuple[Boot, ...]
-    """One for each name; processes instead of machines. Empty where there is user data."""
+    """One for each name, for a provider that starts processes; empty with `user_data`."""
     user_data: bytes = b""
-    """One for all, compressed by gzip: the VM finds its own name by its place in the batch, which
-    is EC2's `ami-launch-index`. Secret: it may hold a TLS key.
+    """User data for all VMs of the batch, compressed by gzip: a VM finds its name by its index in the
+    batch, which is EC2's `ami-launch-index`. Secret: it may contain a TLS key.
     """
     resources: Mapping[str, Resource] = field(default_factory=dict)
-    """What `prepare` made."""
+    """Resources that `prepare` returned, by name."""
 
 
 @dataclass(frozen=True)
 class LaunchResult:
-    """The VMs that exist now for this token, and, when they are fewer than asked, why."""
+    """VMs that exist for a token; if there are fewer than requested, `shortfall` says why."""
 
     vms: tuple[VM, ...]
     shortfall: ProviderError | None = None
@@ -117,29 +119,32 @@ class LaunchResult:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the fleet must keep to, and what the cloud promises."""
+    """Limits of the cloud that the fleet obeys, and properties of the cloud that it relies on."""
 
     batch: int = 100
-    """The most VMs that one `launch` may ask for."""
+    """Maximum number of VMs in one call of `launch`."""
     terminate_batch: int = 1000
+    """Maximum number of VMs in one call of `terminate`."""
     parallel: int = 4
-    """The most calls at one time."""
+    """Maximum number of concurrent calls."""
     tokens: bool = True
-    """Whether asking again with a token gives the same VMs. Without: a lost answer is settled by
-    `find`.
+    """Whether a second launch with the same token returns the same VMs. If not, the fleet resolves a
+    lost answer with `find`.
     """
     consistency_delay: float = 60.0
-    """Seconds after which `find` shows every VM that was asked for, or it does not exist."""
+    """Seconds after a launch after which `find` returns every VM that it created."""
     poll: float = 2.0
-    """Seconds between looks at what exists."""
+    """Seconds between two calls of `find` while the fleet waits."""
     launch_rate: tuple[float, float] | None = None
-    """Request bucket of `launch`: size, refill a second. None: no limit."""
+    """Token bucket for calls of `launch`: size, refill per second. None: no limit."""
     launch_vm_rate: tuple[float, float] | None = None
-    """Resource bucket of `launch`: VMs, refill a second."""
+    """Token bucket for VMs launched: size, refill per second."""
     terminate_rate: tuple[float, float] | None = None
+    """Token bucket for calls of `terminate`: size, refill per second."""
     terminate_vm_rate: tuple[float, float] | None = None
+    """Token bucket for VMs terminated: size, refill per second."""
     user_data: int = 0
-    """The most bytes of user data; 0: it uses `LaunchRequest.boots`."""
+    """Maximum size of compressed user data in bytes; 0: the provider uses `LaunchRequest.boots`."""
 
 
 class Provider(Protocol):
@@ -147,26 +152,25 @@ class Provider(Protocol):
 
     @property
     def limits(self) -> Limits:
-        """What the fleet must keep to."""
+        """Limits that the fleet obeys."""
 
     def identity(self) -> dict[str, str]:
-        """Whose cloud this is (account, region, …): a state of another one must not be touched."""
+        """Return account, region, …; planapply refuses a state that was made with others."""
 
     def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
-        """Size, zone and market in the order they are to be tried; at least one."""
+        """Return choices of size, zone, and market in the order in which to try them; at least one."""
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        """Ask for VMs, idempotently by `request.token`; raises ProviderError if it gets none."""
+        """Launch VMs, idempotently by `request.token`; raises ProviderError if it launches none."""
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        """Every VM that carries all of `tags` and is not terminated."""
+        """Return every VM that has all of `tags` and is not terminated."""
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
-        """End VMs; returns when accepted, not when ended.
+        """Request the termination of VMs, without waiting for it.
 
-        Gives those ids that the cloud does not know: gone, which is a success, or too young to be
-        seen,
-        which only the fleet can tell apart.
+        Return the ids that the cloud does not know. Such a VM is terminated, which is a success, or
+        too new to be visible; the fleet finds out which.
         """
 
 
@@ -175,32 +179,33 @@ class SupportsRetag(Protocol):
     """A provider that can change tags in place."""
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
-        """Set `tags` on these VMs and take the keys in `removed` off."""
+        """Set `tags` on these VMs and remove the keys in `removed`."""
 
 
 @runtime_checkable
 class SupportsResources(Protocol):
-    """A provider that needs something beside VMs, such as a security group."""
+    """A provider that needs resources other than VMs, such as a security group."""
 
     def required_resources(self, cluster: str, config: NodeConfig) -> dict[str, Resource]:
-        """What the cluster needs, by name, with ids None: for the plan."""
+        """Return the resources that a cluster needs, by name, with ids None, for the plan."""
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
-        """Make it, or find the one that an earlier try made; idempotent.
+        """Create or change a resource, and return it with its id; idempotent.
 
-        It is found by planapply's own tags: the user's may have changed in between.
+        Find one that an earlier attempt created by planapply's own tags: the user's may have changed
+        since.
         """
 
     def find_resources(self, tags: Mapping[str, str]) -> dict[str, Resource]:
-        """Those that exist and carry all of `tags`."""
+        """Return the resources that exist and have all of `tags`, by name."""
 
     def cleanup(self, resource: Resource) -> None:
-        """Remove it; gone is success, in use is `unavailable`."""
+        """Remove a resource; one that does not exist is a success, one in use is UNAVAILABLE."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD an hour of one VM; None is unknown, not free."""
+    """Price of one VM in USD per hour; None if it is unknown."""
 
     usd_per_hour: float | None
     source: str = ""
@@ -208,116 +213,122 @@ class Price:
 
 @runtime_checkable
 class SupportsPrices(Protocol):
-    """A provider that knows what its VMs cost."""
+    """A provider that knows the prices of its VMs."""
 
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
-        """Without a call that costs money; cheap to ask for again."""
+        """Return the price of a VM; never with a request that costs money, and cached."""
 
 
 @runtime_checkable
 class SupportsChoose(Protocol):
-    """A provider that can pick for the user; what it picks is pinned in the state."""
+    """A provider that can choose sizes; planapply keeps its choice in the state."""
 
     def choose(self, requirements: Requirements) -> list[str]:
-        """The cheapest sizes that fit, cheapest first; raises a rejected ProviderError for none.
+        """Return the cheapest sizes that fit, cheapest first; without requirements, the default size.
 
-        With no requirement at all, the default size.
+        Raises ProviderError of kind REJECTED if no size fits.
         """
 
 
 @runtime_checkable
 class SupportsPins(Protocol):
-    """A provider whose defaults move, such as a current image: resolved once, kept in the state."""
+    """A provider with defaults that change over time, such as the current image.
+
+    planapply resolves them once and keeps them in the state.
+    """
 
     def pins(self, config: NodeConfig) -> dict[str, Any]:
-        """Node settings that `config` leaves open, such as `image`; they become part of it."""
+        """Return values for node settings that `config` lacks, such as `image`."""
 
 
 @runtime_checkable
 class SupportsCheck(Protocol):
-    """A provider that can tell before it launches anything that something can't be had."""
+    """A provider that can check configurations before anything is launched."""
 
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
-        """All that is wrong with VMs of these configs; empty where nothing is known to be."""
+        """Return all problems with VMs of these configurations; empty if none is known."""
 
 
 @runtime_checkable
 class SupportsNotes(Protocol):
-    """A provider that can't do all that others can: a plan says so before anything is launched."""
+    """A provider that lacks something that others support, about which a plan warns."""
 
     def notes(self, configs: Sequence[NodeConfig]) -> Sequence[Diagnostic]:
-        """Warnings about VMs of these configs."""
+        """Return warnings about VMs of these configurations."""
 
 
 @runtime_checkable
 class SupportsAllow(Protocol):
-    """A provider that keeps a resource through which networks reach the scheduler."""
+    """A provider with a resource that decides which networks can reach the scheduler."""
 
     def allow(self, resource: Resource, network: str | None) -> Resource:
-        """Let one more network in, None for this machine; the resource as it is then.
+        """Allow one more network, or with None this machine; return the changed resource.
 
-        One that somebody has removed comes back without its id: `prepare` makes it again.
+        Return a resource that no longer exists without its id: `prepare` creates it again.
         """
 
 
 @runtime_checkable
 class SupportsShell(Protocol):
-    """A provider whose VMs one can log in to."""
+    """A provider that supports logging in to its VMs."""
 
     def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
-        """The command that logs in, such as `ssh admin@203.0.113.7`; `user` in place of the image's
-        own. Raises a rejected ProviderError where there is no way.
+        """Return the command that logs in, such as `ssh admin@203.0.113.7`.
+
+        `user` replaces the image's default user. Raises ProviderError of kind REJECTED if the VM
+        cannot be reached.
         """
 
 
 @runtime_checkable
 class SupportsConsole(Protocol):
-    """A provider that can show what a VM printed."""
+    """A provider that can return the console output of a VM."""
 
     def console(self, id: str, lines: int) -> str:
-        """The last `lines` lines; empty when there is nothing yet. Works for an ended VM where the
-        cloud keeps it.
+        """Return the last `lines` lines; empty if there is none yet.
+
+        Includes the output of a terminated VM if the cloud keeps it.
         """
 
 
 @runtime_checkable
 class SupportsSecrets(Protocol):
-    """A provider that can give back what it was told to put on a VM, for a state that is lost."""
+    """A provider that can read back the user data of a VM, to recover a lost state."""
 
     def secrets(self, id: str) -> str:
-        """Text in which the cluster's certificate and key stand as PEM, or an empty one."""
+        """Return text that contains the cluster's certificate and key as PEM, or an empty string."""
 
 
 @runtime_checkable
 class SupportsList(Protocol):
-    """A provider that can show every VM of planapply's in this account."""
+    """A provider that can list the VMs of all clusters in this account."""
 
     def list_vms(self) -> list[VM]:
-        """Of any cluster."""
+        """Return the VMs of all clusters."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """What an entry point names."""
+    """A provider plug-in, as an entry point names it."""
 
     name: str
     summary: str
-    """One line, for `planapply providers`."""
+    """Description in one line, for `planapply providers`."""
     settings: type[BaseModel]
-    """The model of the spec's `[provider]`. A field whose change needs other VMs has
-    `json_schema_extra={"effect": "replacement"}`, one that can't change under a living cluster
-    `"refusal"`."""
+    """Model of the spec's `[provider]`. A field whose change replaces VMs has
+    `json_schema_extra={"effect": "replacement"}`; a field that cannot change while the cluster exists
+    has `"refusal"`."""
     connect: Callable[[Any], Provider]
-    """From a validated `settings` object; imports the SDK, asks nothing of the cloud."""
+    """Create the provider from a validated `settings` object: import the SDK, send no request."""
     security: Literal["tls", "none"] = "tls"
-    """The default of `cluster.security`."""
+    """Default of `cluster.security`."""
     ignored_settings: frozenset[str] = frozenset()
-    """Node settings that mean nothing to it; the user is warned."""
+    """Node settings that the provider ignores; planapply warns about them."""
     node_settings: frozenset[str] = frozenset()
-    """Settings of its own that a node has too: there, too, it is its model that checks them."""
+    """Names of its settings that nodes can also have; its model validates them there, too."""
     starter: str | Callable[[Mapping[str, Any]], str] = ""
-    """The provider's part of the spec that `init` writes, TOML with comments; or what makes it from
-    the settings that the user gave with --set."""
+    """The provider's part of the spec that `init` writes, as TOML with comments; or a function that
+    returns it for the settings given with --set."""
     origin: str = ""
     """Set by planapply for a plug-in that is not its own: the entry point and package, for a bug
     report."""

@@ -1,4 +1,4 @@
-"""The only place that batches, waits, retries and backs off, and that writes intents."""
+"""Launching and terminating VMs: batches, waits, retries, rate limits, intents."""
 
 from planapply.fleet.clock import Clock, Stopped, SystemClock
 from planapply.fleet.fleet import Fleet, LaunchSpec

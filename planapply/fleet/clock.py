@@ -1,4 +1,4 @@
-"""Time, injected: the only clock and the only sleep of an apply."""
+"""The clock of an apply, which tests replace: time, waits, and the signal to stop."""
 
 import random
 import threading
@@ -10,36 +10,34 @@ from planapply.model.diagnostics import Diagnostic
 
 
 class Stopped(Exception):
-    """The user asked us to stop: nothing more is asked of the provider; what is open stays an
-    intent.
-    """
+    """The user stopped planapply: no further requests are sent, and open requests stay intents."""
 
     diagnostics: tuple[Diagnostic, ...] = ()
-    """What could not be recorded or freed."""
+    """Errors about what could not be recorded or released."""
 
 
 class Clock(Protocol):
-    """Time, waiting, and the stop signal that ends all waiting."""
+    """Time, waits, and a stop signal that interrupts all waits."""
 
     @property
     def random(self) -> random.Random:
-        """For jitter and tokens; seeded in a simulation."""
+        """Random numbers for jitter and tokens; seeded in a simulation."""
 
     def time(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump; for measuring waits."""
+        """Return seconds that never jump, for measuring waits."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait; raises Stopped at once when stopped, before or during."""
+        """Wait; raises Stopped immediately if stopped, before or during the wait."""
 
     def check(self) -> None:
-        """Raise Stopped when stopped."""
+        """Raise Stopped if stopped."""
 
 
 class SystemClock:
-    """The machine's clock; `stop()` wakes every sleeper."""
+    """Clock of this machine; `stop()` interrupts every wait."""
 
     def __init__(self) -> None:
         self.random: random.Random = random.SystemRandom()
@@ -60,7 +58,7 @@ class SystemClock:
             raise Stopped
 
     def stop(self) -> None:
-        """From a signal handler or another thread."""
+        """Stop; may be called from a signal handler or another thread."""
         self._stopped.set()
 
     @property

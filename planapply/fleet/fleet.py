@@ -1,4 +1,4 @@
-"""What is asked of a provider: in batches, side by side, with the state one step ahead."""
+"""Launching, terminating, and changing the VMs of one cluster."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ from planapply.provider import ErrorKind, ProviderError
 
 T = TypeVar("T")
 R = TypeVar("R")
-ADDRESS_TIMEOUT = 120.0  # seconds that a cloud may take to give a VM its address
+ADDRESS_TIMEOUT = 120.0  # seconds in which a cloud must assign an address to a VM
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class LaunchSpec:
     name: str
     config: NodeConfig
     scheduler: str | None = None
-    """The address that it is told; None for a scheduler."""
+    """Address of the scheduler to join; None for a scheduler."""
 
 
 class Fleet:
     """The VMs of one cluster, while its state is locked.
 
-    `parallel` is the most provider calls at one time (default: the provider's limit); 0 makes them
-    one after the other in the caller's thread.
+    `parallel` is the maximum number of concurrent provider calls (default: the provider's limit); 0
+    makes them one after the other in the calling thread.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Fleet:
         )
 
     def launch(self, specs: Sequence[LaunchSpec]) -> dict[str, Outcome]:
-        """Launch these nodes; each name's outcome is its record, or the error that it ended with.
+        """Launch these nodes; return for each name its record, or the error that prevented it.
 
-        Raises Stopped, or what the store raised, after all that was asked has answered.
+        Raises Stopped, or the store's error, after all running calls have ended.
         """
         groups: dict[tuple[str, str | None], list[LaunchSpec]] = {}
         for node in specs:
@@ -108,16 +108,17 @@ class Fleet:
         return outcomes
 
     def _drop_gone_resources(self) -> None:
-        """What somebody removed by hand may be why launches failed for as long as we have patience.
+        """Remove the ids of resources that no longer exist from the state.
 
-        Nobody looks before, since that would cost a call each time.
+        A resource that was deleted by hand may be why launches failed until the time limit. Checking
+        this before each launch would cost a call each time.
         """
         if self.journal.read(lambda state: bool(state.resources)):
-            with suppress(ProviderFailed):  # the launch's own error is told
+            with suppress(ProviderFailed):  # the launch's own error is reported
                 self._resource_manager().drop_gone()
 
     def _await_address(self, name: str) -> Outcome:
-        """The record of a scheduler once it has an address, which some clouds give later."""
+        """Return the record of a scheduler when it has an address, which some clouds assign late."""
 
         def record() -> NodeRecord:
             return self.journal.read(lambda state: state.nodes[name])
@@ -133,12 +134,12 @@ class Fleet:
             return record()
         return ProviderError(
             ErrorKind.UNAVAILABLE,
-            f"its VM {record().vm} got no address within {ADDRESS_TIMEOUT:.0f} s",
-            "Its record is kept. Look at the VM in the cloud's console, then apply again.",
+            f"VM {record().vm} has no address after {ADDRESS_TIMEOUT:.0f} s",
+            "The VM is recorded. Check it in the cloud's console, then run `planapply apply` again.",
         )
 
     def find_and_record(self) -> list[VM]:
-        """Every VM of this cluster that is shown; addresses given since are recorded."""
+        """Return every VM of this cluster that the cloud shows; record their new addresses."""
         vms = self.find()
         by_id = {vm.id: vm for vm in vms}
         changed = self.journal.read(
@@ -153,7 +154,7 @@ class Fleet:
         return vms
 
     def console(self, name: str, lines: int = 40) -> str:
-        """The last lines that a node printed; empty where the cloud can't show them."""
+        """Return the last lines that a node printed; empty if the cloud cannot show them."""
         record = self.journal.read(lambda state: state.nodes.get(name))
         if record is None or not self.client.has_console:
             return ""
@@ -164,12 +165,11 @@ class Fleet:
         return extract_node_lines(text, lines)
 
     def resolve_intents(self, desired: Mapping[str, str]) -> None:
-        """Close every intent that an earlier process left open.
+        """Find out the result of every intent that an earlier process left open, and close it.
 
-        A request is only asked again if all of its names are still `desired` (name -> config
-        digest);
-        otherwise its VMs are found once they must be visible. Raises ProviderError where a cloud
-        still can't say, and what `launch` raises.
+        A request is repeated only if all of its names are still `desired` (name -> config digest);
+        otherwise wait until its VMs must be visible. Raises ProviderFailed if the result is still
+        unknown, and what `launch` raises.
         """
         intents = self.journal.read(lambda state: dict(state.intents))
         try:
@@ -193,7 +193,7 @@ class Fleet:
                 Event(
                     event="waiting",
                     names=tuple(intent.names),
-                    message="for an earlier request to show, or not",
+                    message="for the result of an earlier request",
                 )
             )
             # From now, not from `asked_at`: intents are written in advance, and clocks jump.
@@ -201,21 +201,22 @@ class Fleet:
             self._launcher.adopt(token, intent, vms)
 
     def terminate(self, names: Iterable[str]) -> None:
-        """End these nodes and wait until each is confirmed gone; then they leave the state.
+        """Terminate these nodes, wait until their VMs are gone, and remove them from the state.
 
-        Raises PlanapplyError naming those whose end could not be confirmed; they stay in the state.
+        Raises PlanapplyError with the names of nodes whose VMs are not gone in time; they stay in the
+        state.
         """
         self._terminator.terminate(list(names))
 
     def record_endpoint(self) -> None:
-        """Have the state say where its scheduler is, if it does not."""
+        """Record in the state where its scheduler is, if the state has another endpoint."""
         if self.journal.read(lambda state: state.endpoint != current_endpoint(state)):
             self.journal.update(lambda state: setattr(state, "endpoint", current_endpoint(state)))
 
     def drop(self, names: Sequence[str]) -> None:
-        """Take nodes out of the state whose VM a second look does not show either.
+        """Remove nodes from the state whose VMs are still not shown.
 
-        The provider is told too: it may have something left of them.
+        Also request their termination, because the provider may have to clean up after them.
         """
         shown = {vm.id for vm in self.find()}
         gone = self.journal.read(
@@ -229,11 +230,11 @@ class Fleet:
             self.journal.flush()
 
     def terminate_strays(self, ids: Sequence[str]) -> None:
-        """End VMs that are in no state, found by this cluster's tags."""
+        """Terminate VMs with this cluster's tags that are not in the state."""
         self._terminator.request_termination(ids)
 
     def retag(self, names: Sequence[str], tags: Mapping[str, str]) -> None:
-        """Give these nodes exactly these user tags, in place."""
+        """Set the user tags of these nodes, in place, and remove all their other user tags."""
         records = self.journal.read(lambda state: [state.nodes[name] for name in names])
         removed = sorted({key for record in records for key in record.tags} - set(tags))
         self.client.retag([record.vm for record in records], tags, removed)
@@ -246,7 +247,7 @@ class Fleet:
         self.on_event(Event(event="updated", names=tuple(names)))
 
     def prepare(self, desired_resources: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
-        """Make the supporting resources that are not there yet."""
+        """Create or change the supporting resources that differ from `desired_resources`."""
         if desired_resources:
             self._resource_manager().prepare(desired_resources, tags)
 
@@ -259,11 +260,11 @@ class Fleet:
         return ResourceManager(self.client, self.journal, self.on_event)
 
     def find(self) -> list[VM]:
-        """Every VM of this cluster that the cloud shows."""
+        """Return every VM of this cluster that the cloud shows."""
         return self.client.find(self.journal.read(cluster_tags))
 
     def _map_parallel(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """All results; the first exception is raised only when every call has ended."""
+        """Return all results; raise the first exception only when every call has ended."""
         if self.parallel < 1:
             return [function(item) for item in items]
         with ThreadPoolExecutor(self.parallel, thread_name_prefix="planapply") as pool:

@@ -1,4 +1,4 @@
-"""The state while it changes: an update is durable before anything depends on it."""
+"""A state and its changes: an update is durable before anything depends on it."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from planapply.store import Store
 from planapply.version import __version__
 
 T = TypeVar("T")
-NOTE_DIVISOR = 4  # one over the share of all nodes whose answers may wait for a write
+DEFERRED_SHARE = 4  # answers about up to one node in so many may wait for a write
 
 
 class _Entry:
@@ -18,10 +18,10 @@ class _Entry:
 
 
 class Journal:
-    """Group commit: updates that wait for one write share the next one.
+    """A state that threads update; updates that wait for a write share the next one (group commit).
 
-    So the number of writes grows with batches at most. After a failed write nothing more is
-    accepted: whoever lost the state must not ask a provider for anything.
+    Thus the number of writes is at most that of the batches. After a failed write, every update fails:
+    a process that cannot record its requests must not send any.
     """
 
     def __init__(self, store: Store, state: State) -> None:
@@ -31,12 +31,12 @@ class Journal:
         self._deferred_weight = 0
         self._failure: BaseException | None = None
         self.writes = 0
-        """How often the state was written."""
+        """Number of writes so far."""
 
     def update(self, change: Callable[[State], None]) -> None:
-        """Apply `change` and return once it is durable.
+        """Apply `change` and return when it is durable.
 
-        Raises what the store raised, and so does every later update.
+        Raises the store's error, and so does every later update.
         """
         entry = _Entry(change)
         with self._queue_lock:
@@ -46,33 +46,35 @@ class Journal:
                 self._commit()
 
     def update_deferred(self, change: Callable[[State], None], weight: int) -> None:
-        """Apply `change`, and write it with the next write: for what can be found out again.
+        """Apply `change`, and write it with a later write.
 
-        That is an answer, as long as its intent is durable. `weight` is how many nodes it is about:
-        it is written at once where it is much beside all the nodes, so that all the writes of an
-        apply together cost what its nodes cost, and not their square. Then call `flush`.
+        Use it for an answer of a provider whose intent is durable: if it is lost, the next run finds
+        it again. `weight` is the number of nodes that it concerns. When the deferred changes concern
+        many of the nodes, they are written at once; so the cost of all writes of an apply grows
+        linearly with its nodes. Call `flush` at the end.
         """
         with self._write_lock:
             self._raise_if_failed()
             change(self._state)
             self._deferred_weight += weight
-            if self._deferred_weight * NOTE_DIVISOR >= len(self._state.nodes):
+            if self._deferred_weight * DEFERRED_SHARE >= len(self._state.nodes):
                 self._commit()
 
     def flush(self) -> None:
-        """Return once everything that was noted is durable."""
+        """Return when all deferred changes are durable."""
         with self._write_lock:
             if self._deferred_weight and self._failure is None:
                 self._commit()
 
     def read(self, query: Callable[[State], T]) -> T:
-        """What `query` gives of the state, unchanged by others while it looks."""
+        """Return `query(state)`; no other thread changes the state meanwhile."""
         with self._write_lock:
             return query(self._state)
 
     def close(self, reason: BaseException) -> BaseException:
-        """Accept nothing more: every later update raises `reason`, or what the store has raised
-        before; gives which.
+        """Make every later update fail with `reason`, or with an earlier error of the store.
+
+        Return that exception.
         """
         with self._write_lock:
             self._failure = self._failure or reason

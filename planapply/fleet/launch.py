@@ -1,4 +1,4 @@
-"""From names to VMs: an intent, a question, an answer; again until there is nothing left to try."""
+"""Launching batches: write the intent, send the request, record the answer; then the next choice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,20 +14,20 @@ from planapply.model.state import Choice, Intent, NodeRecord, State
 from planapply.provider import ErrorKind, LaunchResult, ProviderError
 
 NEXT_CHOICE_KINDS = frozenset({ErrorKind.CAPACITY, ErrorKind.QUOTA})
-NEW_TOKENS = 3  # for one choice, when the cloud says that a token is spent
+NEW_TOKENS = 3  # for one choice, if the cloud reports that a token is spent
 Outcome = NodeRecord | ProviderError
 Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Nodes that one request can ask for."""
+    """Nodes that one request can launch."""
 
     names: list[str]
     config: NodeConfig
     scheduler: str | None
     choices: Sequence[Choice]
-    """Those that are left to try."""
+    """Choices that have not been tried yet."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Launcher:
     on_event: Listener
 
     def write_intents(self, batches: Sequence[Batch]) -> list[str]:
-        """Write the intents of each batch's next choice, all in one write; gives their tokens."""
+        """Record an intent for each batch's next choice, in one write; return their tokens."""
         clock = self.client.clock
         clock.check()
         tokens = [f"{clock.random.getrandbits(80):020x}" for _ in batches]
@@ -61,10 +61,10 @@ class Launcher:
         return tokens
 
     def launch(self, batch: Batch, token: str) -> dict[str, Outcome]:
-        """Launch one batch that was begun, trying its choices in order; an outcome for each name.
+        """Launch one batch whose intent is written, trying its choices in order.
 
-        What could not be written yet is in the journal: flush it. Raises Stopped, and what the
-        store raises; then the intent stays open.
+        Return an outcome for each name. Flush the journal afterwards. Raises Stopped and the store's
+        errors; then the intent stays open.
         """
         outcomes: dict[str, Outcome] = {}
         new_tokens = 0
@@ -96,7 +96,7 @@ class Launcher:
     def request_and_record(
         self, token: str, intent: Intent
     ) -> tuple[dict[str, NodeRecord], ProviderError | None]:
-        """Ask, and record the answer; the intent stays open only while its outcome is unknown."""
+        """Send the request and record the answer; keep the intent open if the result is unknown."""
         try:
             result = self._request(token, intent)
         except ProviderFailed as failed:
@@ -115,7 +115,7 @@ class Launcher:
         if {vm.name for vm in result.vms} >= set(intent.names):
             return None
         return result.shortfall or ProviderError(
-            ErrorKind.CAPACITY, "the cloud launched fewer VMs than were asked for"
+            ErrorKind.CAPACITY, "the cloud launched fewer VMs than requested"
         )
 
     def _request(self, token: str, intent: Intent) -> LaunchResult:
@@ -132,14 +132,14 @@ class Launcher:
         except ProviderFailed as failed:
             error = failed.error
             if error.kind is ErrorKind.PLUGIN_BUG:
-                raise  # a new token would bring the same
-            # A later "throttled" or "rejected" says nothing about the call whose answer was lost.
+                raise  # a new token would end in the same bug
+            # A later "throttled" or "rejected" says nothing about the call whose response was lost.
             if not failed.is_response_lost and error.kind is not ErrorKind.TOKEN_SPENT:
                 raise
             message = f"{error.summary}; checking whether the request succeeded"
             self.on_event(Event(event="note", names=request.names, message=message))
             vms = self.poll_batch(token, intent, limits.consistency_delay)
-            # Now it is known: what is missing does not exist, so that a new token may ask for it.
+            # Now the result is known: VMs that are missing do not exist, so a new token may request them.
             kind = ErrorKind.TOKEN_SPENT if error.kind is ErrorKind.UNKNOWN else error.kind
             return LaunchResult(
                 vms, ProviderError(kind, error.summary, error.detail, code=error.code)
@@ -167,7 +167,7 @@ class Launcher:
         return tuple(found.values())
 
     def adopt(self, token: str, intent: Intent, vms: Sequence[VM]) -> dict[str, NodeRecord]:
-        """Record a batch's VMs and close its intent, at once; end what was made twice."""
+        """Record a batch's VMs and close its intent in one update; terminate duplicate VMs."""
         records: dict[str, NodeRecord] = {}
         strays = []
         for vm in sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id)):
@@ -182,7 +182,7 @@ class Launcher:
             state.intents.pop(token, None)
 
         if strays:
-            # Before the intent is closed: until then, the next run finds them again by its token.
+            # Before the intent is closed, because until then the next run finds them by its token.
             self.client.terminate(strays)
         self.journal.update_deferred(record, len(intent.names))
         if records:

@@ -6,7 +6,7 @@ from planapply.fleet.clock import Clock
 
 
 class TokenBucket:
-    """A token bucket, as clouds throttle with: `size` at once, then `rate` a second."""
+    """Token bucket, as clouds use it to throttle: `size` at once, then `rate` per second."""
 
     def __init__(self, clock: Clock, limits: tuple[float, float] | None) -> None:
         self._clock, self._limits = clock, limits
@@ -14,7 +14,10 @@ class TokenBucket:
         self._level, self._at = (limits[0] if limits else 0.0), clock.monotonic()
 
     def take(self, amount: float = 1.0) -> None:
-        """Wait until `amount` is in the bucket, and take it; more than its size is a debt."""
+        """Take `amount` and wait until the bucket has refilled by what it lacked.
+
+        An amount larger than the bucket is a debt, for which later calls wait, too.
+        """
         if self._limits is None:
             return
         size, rate = self._limits

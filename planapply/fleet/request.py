@@ -1,4 +1,4 @@
-"""An intent and the state give the request, the same one each time it is asked: pure."""
+"""Launch requests and tags, made from a state and an intent; the same intent makes the same request."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,13 +16,11 @@ from planapply.model.node import (
 from planapply.model.state import Choice, Intent, State
 from planapply.provider import LaunchRequest, Limits
 
-MAX_TAG_LENGTH = (
-    255  # EC2's limit for a tag's value is 256 characters, and the tightest that we know of
-)
+MAX_TAG_LENGTH = 255  # EC2 allows 256 characters in a tag's value, the fewest of the clouds
 
 
 def split_batches(names: Sequence[str], max_size: int) -> Iterator[list[str]]:
-    """Names in batches of at most `max_size`, each short enough to be written into one tag."""
+    """Yield batches of at most `max_size` names, each short enough for one tag."""
     start = 0
     while start < len(names):
         batch = list(names[start : start + max_size])
@@ -33,12 +31,12 @@ def split_batches(names: Sequence[str], max_size: int) -> Iterator[list[str]]:
 
 
 def cluster_tags(state: State) -> dict[str, str]:
-    """What every VM and resource of this cluster carries."""
+    """Return the tags of every VM and resource of this cluster."""
     return {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
 
 
 def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str) -> dict[str, str]:
-    """All tags of one batch, the user's included."""
+    """Return all tags of the VMs of one batch, including the user's."""
     return {
         **config.tags,
         "Name": f"{state.cluster} {config.group}",
@@ -53,9 +51,9 @@ def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str
 def in_scheduler_zone(
     choices: Sequence[Choice], config: NodeConfig, state: State
 ) -> Sequence[Choice]:
-    """Those choices that are in the scheduler's zone, if there are any.
+    """Return the choices in the scheduler's zone, because traffic between zones costs money.
 
-    Where the spec names no zones: traffic between them costs money.
+    Return all choices if the spec names zones, or if no choice is in the scheduler's zone.
     """
     scheduler = state.scheduler
     if config.zones or config.group == SCHEDULER or scheduler is None:
@@ -64,7 +62,7 @@ def in_scheduler_zone(
 
 
 def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> LaunchRequest:
-    """What to ask the provider for."""
+    """Return the request for the VMs of an intent."""
     config = state.configs[intent.config]
     tags = node_tags(state, config, intent.names, token)
     arguments = (config, intent.names, intent.scheduler, state.tls)

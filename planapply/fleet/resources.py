@@ -1,4 +1,4 @@
-"""What a cluster needs beside VMs: recorded before it is made, and until it is confirmed gone."""
+"""Supporting resources of a cluster, recorded before they are created and until they are gone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,23 +11,22 @@ from planapply.model.event import Event
 from planapply.model.state import Resource, State
 from planapply.provider import ErrorKind, ProviderError
 
-CLEANUP_TIMEOUT = (
-    600.0  # seconds: a security group is in use until the last VM's network interface is gone
-)
+CLEANUP_TIMEOUT = 600.0
+"""Seconds: a security group is in use until the last VM's network interface is gone."""
 
 
 @dataclass
 class ResourceManager:
-    """Makes and removes supporting resources, one after the other."""
+    """Creates and removes supporting resources, one after the other."""
 
     client: ProviderClient
     journal: Journal
     on_event: Listener
 
     def prepare(self, desired_resources: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
-        """Make what is not there; the provider finds by its tags what an earlier try has made.
+        """Create the resources that do not exist, and change in place those that differ.
 
-        What is wanted otherwise than before is changed in place, the same way.
+        The provider finds by its tags a resource that an earlier attempt created.
         """
         for name, desired in desired_resources.items():
             recorded = self.journal.read(lambda state, name=name: state.resources.get(name))  # type: ignore[misc]
@@ -38,7 +37,7 @@ class ResourceManager:
             ):
                 continue
             resource = desired
-            if recorded is not None:  # with what it has besides, though it has to be made again
+            if recorded is not None:  # keep its other details, even if it is created again
                 detail = {**recorded.detail, **desired.detail}
                 resource = recorded.model_copy(update={"detail": detail})
             if resource.id is None:
@@ -51,20 +50,20 @@ class ResourceManager:
             self.on_event(Event(event="resource", names=(name,), message=message))
 
     def drop_gone(self) -> None:
-        """Take the ids of those that are not there out of the state: the next plan makes them.
+        """Remove the ids of resources that no longer exist; then the next plan creates them.
 
-        For use when they are old enough to be seen.
+        Call this only when they are old enough to be visible.
         """
         recorded = self.journal.read(lambda state: dict(state.resources))
         found = self.client.find_resources(self.journal.read(cluster_tags))
         for name, resource in recorded.items():
             if resource.id is not None and name not in found:
                 self._record(name, resource.model_copy(update={"id": None}))
-                message = f"the {resource.kind} {resource.id} is gone; the next apply makes another"
+                message = f"{resource.kind} {resource.id} no longer exists; the next apply creates another one"
                 self.on_event(Event(event="note", names=(name,), message=message))
 
     def cleanup(self) -> None:
-        """Remove all, those too whose answer was never recorded."""
+        """Remove all resources, including those whose creation was never confirmed."""
         recorded = self.journal.read(lambda state: dict(state.resources))
         if not recorded:
             return

@@ -1,4 +1,4 @@
-"""The one place that waits, retries and backs off."""
+"""Retries with exponential backoff."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,10 +13,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 20.0
 
 
 class Retrier:
-    """Calls that are tried again, and things that are waited for.
-
-    `limit` is how long, in seconds, one call may keep failing before its error is told.
-    """
+    """Repeats calls that fail; `limit` is for how many seconds one call may keep failing."""
 
     def __init__(self, clock: Clock, limit: float = 120.0) -> None:
         self.clock, self.limit = clock, limit
@@ -28,10 +25,10 @@ class Retrier:
         retry_kinds: frozenset[ErrorKind] = frozenset(),
         limit: float | None = None,
     ) -> T:
-        """Call until it answers, backing off exponentially, with jitter.
+        """Call a function until it succeeds, backing off exponentially with jitter.
 
-        What is throttled or unavailable is tried again, and the kinds in `retry_kinds`; every other
-        ProviderError, and the last one when patience ends, is raised. Raises Stopped when stopped.
+        Retry after THROTTLED, UNAVAILABLE, and the kinds in `retry_kinds`. Raises every other
+        ProviderError, the last one when the time limit is reached, and Stopped if stopped.
         """
         deadline = self.clock.monotonic() + (self.limit if limit is None else limit)
         delay = FIRST_DELAY

@@ -1,4 +1,4 @@
-"""From VMs to nothing: marked, asked, confirmed, forgotten, in this order."""
+"""Terminating VMs: mark them, request it, wait until they are gone, remove them from the state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from planapply.model.names import to_ranges
 from planapply.model.node import VM
 from planapply.model.state import State
 
-TERMINATION_TIMEOUT = 600.0  # seconds: EC2 VMs with large memory take minutes to shut down
+TERMINATION_TIMEOUT = 600.0  # seconds: EC2 VMs with much memory take minutes to shut down
 
 
 @dataclass
 class Terminator:
-    """Ends VMs; one object serves a fleet."""
+    """Terminates VMs; one object serves a fleet."""
 
     client: ProviderClient
     journal: Journal
@@ -29,7 +29,7 @@ class Terminator:
     on_event: Listener
 
     def request_termination(self, ids: Sequence[str]) -> set[str]:
-        """Ask for the end of these VMs; gives the ids that the cloud did not know."""
+        """Request the termination of these VMs; return the ids that the cloud does not know."""
         unknown: set[str] = set()
         batch_size = self.client.limits.terminate_batch
         for start in range(0, len(ids), batch_size):
@@ -40,7 +40,7 @@ class Terminator:
         return unknown
 
     def terminate(self, names: list[str]) -> None:
-        """Mark, ask, wait until none is shown, forget; raises PlanapplyError for those that remain."""
+        """Terminate nodes and remove them from the state; raises PlanapplyError if some remain."""
 
         def mark(state: State) -> None:
             for name in names:
@@ -53,13 +53,13 @@ class Terminator:
         records = self.journal.read(lambda state: {name: state.nodes[name] for name in names})
         unknown = self.request_termination([record.vm for record in records.values()])
         clock, delay = self.client.clock, self.client.limits.consistency_delay
-        # By a clock that can't jump: an existing VM is shown by then.
+        # On a clock that cannot jump. An existing VM is visible by then.
         visible_at = clock.monotonic() + delay
 
         def all_gone() -> bool:
             nonlocal unknown
             visible_vms = {vm.id: vm for vm in self._find()}
-            # One that was too young to be known when we asked must be asked for when it shows.
+            # A VM that was too new to be known then must be terminated when it becomes visible.
             to_retry = [
                 i for i in unknown if i in visible_vms and visible_vms[i].status != "stopping"
             ]
@@ -85,16 +85,15 @@ class Terminator:
             self.journal.flush()
         if not ended:
             raise PlanapplyError(
-                f"{len(records)} VMs were asked to end and are still shown: "
-                + " ".join(to_ranges(records)),
-                "They stay in the state; run `planapply destroy` or `planapply apply` again.",
+                f"{len(records)} VMs did not terminate in time: " + " ".join(to_ranges(records)),
+                "They stay in the state. Run `planapply destroy` or `planapply apply` again.",
             )
 
     def _find(self) -> list[VM]:
         return self.client.find(self.journal.read(cluster_tags))
 
     def drop(self, names: list[str]) -> None:
-        """Take nodes out of the state whose VMs are known to be gone."""
+        """Remove nodes from the state whose VMs are known to be gone."""
 
         def drop(state: State) -> None:
             for name in names:

@@ -1,4 +1,4 @@
-"""The cluster's own key pair."""
+"""The key pair of a cluster."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,15 +6,14 @@ from pydantic import SecretStr
 
 from planapply.model.state import TLS
 
-YEARS = 10  # outlives any cluster; nobody renews it
+YEARS = 10  # longer than any cluster lives: the pair is never renewed
 
 
 def make_tls(cluster: str) -> TLS:
-    """One self-signed P-256 pair that is its own authority and serves all roles of one cluster.
+    """Create a self-signed P-256 key pair that is its own authority, for all roles of one cluster.
 
-    What `distributed.Security.temporary()` makes, with an elliptic curve and a longer life; Dask
-    checks
-    the authority and not the host name.
+    It is like that of `distributed.Security.temporary()`, but with an elliptic curve and a longer
+    life. Dask checks the authority, not the host name.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -32,7 +31,7 @@ def make_tls(cluster: str) -> TLS:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))  # machines' clocks differ
+        .not_valid_before(now - timedelta(days=1))  # the machines' clocks differ
         .not_valid_after(now + timedelta(days=365 * YEARS))
         .sign(key, hashes.SHA256())
     )

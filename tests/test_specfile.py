@@ -69,30 +69,30 @@ arch = "amd64"
     assert format_problems(tmp_path, text) == snapshot("""\
 line 1, column 1: nme = "genomics"
 the spec has no key `nme`
-  It may have cluster, provider, defaults, environment, scheduler, workers.
+  Remove it. The valid keys are cluster, provider, defaults, environment, scheduler, workers.
 
 line 3, column 2: [cluster]
 `cluster.name` is missing
-  Write for example name = "genomics" in [cluster].
+  Add it, such as `name = "genomics"`, in [cluster].
 
 line 4, column 1: provder = "local"
 [cluster] has no key `provder`
   Did you mean `provider`?
 
 line 5, column 1: ttl = "12 parsecs"
-`cluster.ttl` can't be "12 parsecs": `parsecs` is not a unit of time
+`cluster.ttl` cannot be "12 parsecs": `parsecs` is not a unit of time
   Write a number and a unit (s, min, h, d, w), such as "30 min".
 
 line 6, column 1: protect = "true"
 `cluster.protect` must be true or false, not "true"
-  Write protect = true, without quotes.
+  Remove the quotes: `protect = true`.
 
 line 7, column 1: max_cost = -1
 `cluster.max_cost` must be more than 0, not -1
-  Write for example max_cost = 40.0.
+  Example: `max_cost = 40.0`.
 
 line 8, column 1: state = "http://here/x.json"
-`cluster.state` can't be "http://here/x.json": a state can't be kept at `http://`
+`cluster.state` cannot be "http://here/x.json": a state can't be kept at `http://`
   Write a path, or an address that begins with s3://, gs:// or az://.
 
 line 9, column 10: tags = { Name = "x", team = 4 }
@@ -101,7 +101,7 @@ line 9, column 10: tags = { Name = "x", team = 4 }
 
 line 9, column 22: tags = { Name = "x", team = 4 }
 `cluster.tags.team` must be a string, not 4
-  Write team = "4".
+  Write `team = "4"`.
 
 line 12, column 1: foldr = "/tmp"
 [provider] has no key `foldr`
@@ -109,38 +109,38 @@ line 12, column 1: foldr = "/tmp"
 
 line 13, column 1: allow_from = "me"
 `provider.allow_from` must be a list, not "me"
-  Write allow_from = ["me"].
+  Write `allow_from = ["me"]`.
 
 line 14, column 1: size = true
 `provider.size` must be a whole number or a list, not true
 
 line 18, column 1: cpus = "8"
 `defaults.cpus` must be a whole number, not "8"
-  Write cpus = 8, without quotes.
+  Remove the quotes: `cpus = 8`.
 
 line 18, column 1: cpus = "8"
-`size` and `cpus` of [defaults] exclude each other
-  Keep one of them.
+cannot combine `size` and `cpus` in [defaults]
+  Remove one of them.
 
 line 19, column 1: spot = "sometimes"
-`defaults.spot` can't be "sometimes": this is neither true, false nor "prefer"
+`defaults.spot` cannot be "sometimes": this is neither true, false nor "prefer"
   Write spot = true, or spot = "prefer" for on-demand VMs where no spot VM can be had.
 
 line 20, column 1: processes = 3
 [defaults] has no key `processes`
-  It belongs in [workers.NAME].
+  Move it to [workers.NAME].
 
 line 23, column 1: python = "python3"
-`environment.python` can't be "python3": this is not a version of Python
+`environment.python` cannot be "python3": this is not a version of Python
   Write for example python = "3.12".
 
 line 24, column 1: packages = "pandas"
-`environment.packages` can't be "pandas": this is neither a list nor "client"
+`environment.packages` cannot be "pandas": this is neither a list nor "client"
   Write packages = ["pandas"], or packages = "client" for what the Python has that runs planapply.
 
 line 25, column 1: docker = "x"
-`packages` and `docker` of [environment] exclude each other
-  Keep one of them.
+cannot combine `packages` and `docker` in [environment]
+  Remove one of them.
 
 line 26, column 9: env = { "A B" = "c" }
 `environment.env."A B"`: this can't be an environment variable
@@ -152,39 +152,39 @@ line 28, column 10: [workers.cpu-1]
 
 line 29, column 1: count = "3"
 `workers.cpu-1.count` must be a whole number, not "3"
-  Write count = 3, without quotes.
+  Remove the quotes: `count = 3`.
 
 line 31, column 4:    name = "x" }
-`workers.cpu-1.options.name` is set by planapply itself
-  A worker is called as its node is; leave it out.
+cannot set `workers.cpu-1.options.name`: planapply sets it
+  Remove it: a worker has the name of its node.
 
 line 32, column 1: class = "Nanny"
-`workers.cpu-1.class` can't be "Nanny": this is not a class in dotted form
+`workers.cpu-1.class` cannot be "Nanny": this is not a class in dotted form
   Did you mean `distributed.Nanny`? Write its module and its name, such as "distributed.Nanny".
 
 line 35, column 1: zones = "a"
 `workers.gpu.zones` must be a list, not "a"
-  Write zones = ["a"].
+  Write `zones = ["a"]`.
 
 line 36, column 1: disk = 100
-`workers.gpu.disk` can't be 100: a size is at least 1 MiB and at most 1024 PiB
+`workers.gpu.disk` cannot be 100: a size is at least 1 MiB and at most 1024 PiB
   Write a number and a unit (MiB, GiB, TiB; MB, GB, TB), such as "100 GiB".
 
 line 38, column 1: min = 2
-`min` is more than `max` in [workers.gpu]: 2 > 1
-  Write min <= max.
+minimum (2) is greater than maximum (1) in [workers.gpu]
+  Set `min` to at most `max`.
 
 line 40, column 10: [workers.scheduler]
 `workers.scheduler`: `scheduler` names the scheduler's own node
   Call the group otherwise.
 
 line 40, column 10: [workers.scheduler]
-[workers.scheduler] does not say how many nodes
-  Write for example count = 2, or min = 0 and max = 10.
+[workers.scheduler] has no number of nodes
+  Add `count`, such as `count = 2`; or `min` and `max`, such as `min = 0` and `max = 10`.
 
 line 41, column 1: arch = "amd64"
-`workers.scheduler.arch` can't be "amd64"
-  Write "x86_64" or "arm64".
+`workers.scheduler.arch` cannot be "amd64"
+  Use "x86_64" or "arm64".
 """)
 
 
@@ -204,31 +204,31 @@ def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
     )
     assert found == snapshot("""\
 --set cluster.provider=cloud: `cloud` is not a TOML value
-  If it is text, quote it, and keep the quotes from the shell: --set 'cluster.provider="cloud"'
+  If it is text, quote it, and protect the quotes from the shell: `--set 'cluster.provider="cloud"'`
 
 --set cluster.name.x=1: `cluster.name` is "genomics", not a table
-  Set cluster.name as a whole.
+  Set `cluster.name` as a whole.
 
 --set cluster.protect=: `` is not a TOML value
-  If it is text, quote it, and keep the quotes from the shell: --set 'cluster.protect=""'
+  If it is text, quote it, and protect the quotes from the shell: `--set 'cluster.protect=""'`
 
---set cluster.protect: there is no `=`
-  Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'.
+--set cluster.protect: it has no `=`
+  Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`.
 
 --set .=1: "." is not a key
-  Write a dotted key and a TOML value, such as --set 'workers.cpu.count=3'.
+  Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`.
 
 --set cluster.nam='x': [cluster] has no key `nam`
   Did you mean `name`?
 
 --set workers.cpu.count=-1: `workers.cpu.count` must be at least 0, not -1
-  Write for example count = 20.
+  Example: `count = 20`.
 
---set workers.cpu.max=3: `count` and `max` of [workers.cpu] exclude each other
-  Keep one of them.
+--set workers.cpu.max=3: cannot combine `count` and `max` in [workers.cpu]
+  Remove one of them.
 
---set workers.gpu.size="x": [workers.gpu] does not say how many nodes
-  Write for example count = 2, or min = 0 and max = 10.
+--set workers.gpu.size="x": [workers.gpu] has no number of nodes
+  Add `count`, such as `count = 2`; or `min` and `max`, such as `min = 0` and `max = 10`.
 """)
 
 
@@ -236,8 +236,8 @@ def test_problem_outside_an_override_names_the_file(tmp_path: Path) -> None:
     text = '[cluster]\nname = "a"\n[workers.cpu]\n'
     assert format_problems(tmp_path, text, "workers.cpu.processes=2") == snapshot("""\
 line 3, column 10: [workers.cpu]
-[workers.cpu] does not say how many nodes
-  Write for example count = 2, or min = 0 and max = 10.
+[workers.cpu] has no number of nodes
+  Add `count`, such as `count = 2`; or `min` and `max`, such as `min = 0` and `max = 10`.
 """)
 
 
@@ -277,13 +277,13 @@ create.ex_key = "me"
     assert format_problems(tmp_path, text) == snapshot("""\
 warning
 line 6, column 1: docker = "daskdev/dask"
-the provider `cloud` makes no use of `environment.docker`
-  It changes nothing; leave it out.
+provider `cloud` ignores `environment.docker`
+  Remove the key: it has no effect.
 
 warning
 line 9, column 1: spot = "prefer"
-the scheduler is a spot VM: when it is taken away, the cluster's work is lost
-  Write spot = false in [scheduler] to keep it on demand.
+the scheduler is a spot VM: if the cloud reclaims it, the cluster's work is lost
+  Set `spot = false` in [scheduler] to use an on-demand VM.
 
 warning
 line 13, column 1: class = "distributed.Nany"
@@ -292,8 +292,8 @@ line 13, column 1: class = "distributed.Nany"
 
 warning
 line 14, column 1: create.ex_key = "me"
-the provider `cloud` makes no use of `workers.cpu.create`
-  It changes nothing; leave it out.
+provider `cloud` ignores `workers.cpu.create`
+  Remove the key: it has no effect.
 """)
 
 
@@ -309,15 +309,15 @@ options.x = {"[" * 60}{"]" * 60}
 """
     assert format_problems(tmp_path, text) == snapshot("""\
 line 1, column 1: when = 2024-01-02
-`when` is a date or a time
-  Quote it: "2024-01-02".
+`when` cannot be a date or a time
+  Quote it: `"2024-01-02"`.
 
 line 2, column 2: [cluster]
 `cluster.name` is missing
-  Write for example name = "genomics" in [cluster].
+  Add it, such as `name = "genomics"`, in [cluster].
 
 line 3, column 1: max_cost = nan
-`cluster.max_cost` can't be nan
+`cluster.max_cost` cannot be nan
   Write a finite number.
 
 line 5, column 1: count = 99999999999999999999
@@ -325,17 +325,17 @@ line 5, column 1: count = 99999999999999999999
   Write at most 18 digits.
 
 line 6, column 15: options.at = [12:30:00]
-`workers.cpu.options.at[0]` is a date or a time
-  Quote it: "12:30:00".
+`workers.cpu.options.at[0]` cannot be a date or a time
+  Quote it: `"12:30:00"`.
 
 line 7, column 9: options.x = [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]
 `workers.cpu.options.x` is nested too deeply
-  At most 50 levels.
+  Use at most 50 levels.
 """)
     assert format_problems(tmp_path, "workers = [1]\nenvironment = 1\ncluster = []") == snapshot("""\
 line 1, column 1: workers = [1]
 `workers` must be a table, not [1]
-  Write a table for each group, such as [workers.cpu].
+  Add a table for each group, such as [workers.cpu].
 
 line 2, column 1: environment = 1
 `environment` must be a table, not 1
@@ -348,7 +348,7 @@ line 3, column 1: cluster = []
     assert format_problems(tmp_path, "[[workers]]\ncount = 1\n[[cluster]]") == snapshot("""\
 line 1, column 3: [[workers]]
 `workers` must be a table, not [{ count = 1 }]
-  Write a table for each group, such as [workers.cpu].
+  Add a table for each group, such as [workers.cpu].
 
 line 3, column 3: [[cluster]]
 `cluster` must be a table, not [{}]
@@ -408,25 +408,25 @@ there is no provider `clod`
 def test_invalid_toml_is_reported(tmp_path: Path) -> None:
     assert format_problems(tmp_path, '[cluster]\nname = genomics\nttl = "12 h') == snapshot("""\
 line 2, column 8: name = genomics
-spec.toml is not TOML: invalid value
-  The file is read no further. Text needs quotes, and a table its [name].
+cannot read spec.toml: invalid value
+  Text needs quotes, and a table needs its [name]. The rest of the file was not read.
 """)
     assert format_problems(tmp_path, f"a = {'[' * 401}") == snapshot("""\
-spec.toml is not TOML: it is nested too deeply
-  The file is read no further. Text needs quotes, and a table its [name].
+cannot read spec.toml: it is nested too deeply
+  Text needs quotes, and a table needs its [name]. The rest of the file was not read.
 """)
     assert format_problems(tmp_path, f"a = {'1' * 5000}") == snapshot("""\
-spec.toml is not TOML: a number in it is too long
-  The file is read no further. Text needs quotes, and a table its [name].
+cannot read spec.toml: a number in it is too long
+  Text needs quotes, and a table needs its [name]. The rest of the file was not read.
 """)
     assert format_problems(tmp_path, " \n# nothing\n  \n") == snapshot("""\
 line 1, column 1:  \n\
 `cluster` is missing
-  Write [cluster], and below it name = "genomics".
+  Add the table [cluster] with `name = "genomics"`.
 """)
     assert format_problems(tmp_path, "\n") == snapshot("""\
-spec.toml is empty
-  Write a spec with `planapply init`.
+the spec spec.toml is empty
+  Write one with `planapply init`.
 """)
 
 
@@ -439,16 +439,16 @@ def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     assert trouble(path) == snapshot("""\
 the spec spec.toml does not exist
-  Write one with `planapply init`, or name it with --file.
+  Write one with `planapply init`, or select one with --file.
 """)
     path.mkdir()
     assert trouble(path) == snapshot("""\
 the spec spec.toml is a folder
-  Name a file.
+  Choose a file.
 """)
     assert trouble(path / "x\0y") == snapshot("""\
-the spec spec.toml/x\x00y can't be read: embedded null byte
-  Name another file.
+cannot read the spec spec.toml/x\x00y: embedded null byte
+  Choose another file.
 """)
     path = tmp_path / "bytes.toml"
     path.write_bytes(b'[cluster]\nname = "caf\xc3\xa9-\xff"\n')
@@ -460,17 +460,17 @@ the spec bytes.toml is not UTF-8
     path.write_bytes(b'\xef\xbb\xbf[cluster]\nname = "x"\n')
     assert trouble(path) == snapshot("""\
 the spec bytes.toml begins with a byte order mark
-  Save it as UTF-8 without one.
+  Save it as UTF-8 without a byte order mark.
 """)
     path.write_bytes(b"#" * (9 << 20))
     assert trouble(path) == snapshot("""\
 the spec bytes.toml is larger than 8 MiB
-  Name another file.
+  Choose another file.
 """)
     strange = tmp_path / os.fsdecode(b"\xff.toml")
     assert trouble(strange) == snapshot("""\
 the spec �.toml does not exist
-  Write one with `planapply init`, or name it with --file.
+  Write one with `planapply init`, or select one with --file.
 """)
 
 
@@ -519,8 +519,8 @@ line 2, column 9: options.a = …
 """)
     assert account("[provider]\nsecret = hunter2") == snapshot("""\
 line 2, column 10: secret = …
-spec.toml is not TOML: invalid value
-  The file is read no further. Text needs quotes, and a table its [name].
+cannot read spec.toml: invalid value
+  Text needs quotes, and a table needs its [name]. The rest of the file was not read.
 """)
     assert account("", 'provider.secret="hunter2"', 'provider.options="hunter2"') == snapshot("""\
 --set provider.options: `provider.options` must be a table
@@ -534,7 +534,7 @@ def test_requirements_are_read_relative_to_the_spec(tmp_path: Path) -> None:
     assert format_problems(tmp_path, text) == snapshot("""\
 line 7, column 1: requirements = "more/wanted.txt"
 the requirements file more/wanted.txt does not exist
-  Its path starts at the spec's folder.
+  Write its path relative to the spec's folder.
 """)
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "wanted.txt").write_text("pandas==3.0\n")
@@ -553,33 +553,33 @@ def test_local_requirements_are_reported(tmp_path: Path) -> None:
     text = f'{GOOD}[environment]\nrequirements = "wanted.txt"\n'
     assert format_problems(tmp_path, text) == snapshot("""\
 line 7, column 1: requirements = "wanted.txt"
-line 2 of wanted.txt names a file: "-r base.txt"
-  The nodes have no files of yours: write what is in it, or an address.
+cannot install "-r base.txt", line 2 of wanted.txt: it names a local file
+  The nodes cannot read your files: write the content of that file, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
-line 3 of wanted.txt names a file: "-e ."
-  The nodes have no files of yours: write what is in it, or an address.
+cannot install "-e .", line 3 of wanted.txt: it names a local file
+  The nodes cannot read your files: write the content of that file, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
-line 5 of wanted.txt names a file: "./mine"
-  The nodes have no files of yours: write what is in it, or an address.
+cannot install "./mine", line 5 of wanted.txt: it names a local file
+  The nodes cannot read your files: write the content of that file, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
-line 7 of wanted.txt names a file: "mine @ file:///x"
-  The nodes have no files of yours: write what is in it, or an address.
+cannot install "mine @ file:///x", line 7 of wanted.txt: it names a local file
+  The nodes cannot read your files: write the content of that file, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
-line 10 of wanted.txt names a file: "--constraint=c.txt"
-  The nodes have no files of yours: write what is in it, or an address.
+cannot install "--constraint=c.txt", line 10 of wanted.txt: it names a local file
+  The nodes cannot read your files: write the content of that file, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
-line 11 of wanted.txt names a file: "-rmore.txt"
-  The nodes have no files of yours: write what is in it, or an address.
+cannot install "-rmore.txt", line 11 of wanted.txt: it names a local file
+  The nodes cannot read your files: write the content of that file, or a URL.
 """)
     text = f'{GOOD}[environment]\npackages = ["pandas", "./mine", "-r x.txt"]\n'
     assert format_problems(tmp_path, text) == snapshot("""\
 line 7, column 1: packages = ["pandas", "./mine", "-r x.txt"]
-`environment.packages` can't be ["pandas", "./mine", "-r x.txt"]: "./mine" is on this machine
+`environment.packages` cannot be ["pandas", "./mine", "-r x.txt"]: "./mine" is on this machine
   The nodes have no files of yours: publish it, or name an address.
 """)
 

@@ -136,28 +136,28 @@ def test_unimportable_classes_are_reported(tmp_path: Path, monkeypatch: pytest.M
 
     assert errors() == snapshot("""\
 line 11, column 1: class = "mine_for_a_test.Spezial"
-the class `mine_for_a_test.Spezial` can't be imported: `mine_for_a_test` has nothing of that name
+cannot import the class `mine_for_a_test.Spezial`: `mine_for_a_test` has no class `Spezial`
   Did you mean `mine_for_a_test.Special`?
 
 line 14, column 1: class = "mine_for_a_test.special"
-the class `mine_for_a_test.special` can't be imported: this is no class, but of type `Special`
+cannot import the class `mine_for_a_test.special`: it is not a class, but of type `Special`
   Did you mean `mine_for_a_test.Special`?
 
 line 17, column 1: class = "broken_for_a_test.Worker"
-the class `broken_for_a_test.Worker` can't be imported: SystemExit: 3
-  This happens with `import broken_for_a_test` in Python too.
+cannot import the class `broken_for_a_test.Worker`: SystemExit: 3
+  Fix the module: `import broken_for_a_test` fails in Python too.
 
 line 20, column 1: class = "not_there_for_a_test.deep.Worker"
-the class `not_there_for_a_test.deep.Worker` can't be imported: there is no module `not_there_for_a_test`, which `not_there_for_a_test.deep` needs
-  Install it, or put its folder on PYTHONPATH.
+cannot import the class `not_there_for_a_test.deep.Worker`: there is no module `not_there_for_a_test`, which `not_there_for_a_test.deep` needs
+  Install the module, or add its folder to PYTHONPATH.
 
 line 23, column 1: class = "distributed.Nany"
-the class `distributed.Nany` can't be imported: `distributed` has nothing of that name
+cannot import the class `distributed.Nany`: `distributed` has no class `Nany`
   Did you mean `distributed.Nanny`?
 """)
     keep = [f'workers.{k}.class="distributed.Worker"' for k in "cdefg"]
     assert errors('workers.a.class="distributed.Nany"', *keep) == snapshot("""\
---set workers.a.class="distributed.Nany": the class `distributed.Nany` can't be imported: `distributed` has nothing of that name
+--set workers.a.class="distributed.Nany": cannot import the class `distributed.Nany`: `distributed` has no class `Nany`
   Did you mean `distributed.Nanny`?
 """)
     elsewhere = 'cluster.provider="cloud"'
@@ -233,39 +233,39 @@ def test_starter_has_every_key(tmp_path: Path) -> None:
 
 def test_starter_text() -> None:
     assert render_starter(planapply_local.PLUGIN) == snapshot("""\
-# A Dask cluster: `planapply plan` shows what would change, `planapply apply` does it.
-# A line that begins with # is a proposal or a remark. All keys: docs/spec.md, `planapply schema`.
+# A Dask cluster: `planapply plan` shows what would change, `planapply apply` changes it.
+# A commented key is optional; its value is an example. All keys: docs/spec.md, `planapply schema`.
 
 [cluster]
 name = "example"
 provider = "local"
-# state = "s3://bucket/example.json"  # or gs://, az://, a path; else beside this file
-# security = "tls"                    # "tls" or "none"; else "none"
-# idle_timeout = "30 min"             # an idle scheduler ends, and its VM with it
-# ttl = "12 h"                        # VMs of this age end, whatever happens
-# max_cost = 40.0                     # USD an hour; a plan above it is an error
+# state = "s3://bucket/example.json"  # or gs://, az://, a path; default: a file next to this one
+# security = "tls"                    # "tls" or "none"; default: "none"
+# idle_timeout = "30 min"             # an idle cluster terminates itself
+# ttl = "12 h"                        # VMs of this age terminate themselves
+# max_cost = 40.0                     # USD per hour; a plan that exceeds it is an error
 # join_timeout = "10 min"             # how long apply waits for a launched node to join
-# tags = { team = "bio" }             # on every VM and supporting resource
-# protect = true                      # a plan that destroys or replaces anything is refused
+# tags = { team = "bio" }             # of every VM and supporting resource
+# protect = true                      # refuse plans that destroy or replace a node
 
 [provider]
-# folder = "~/planapply"      # logs and scratch files; default: in your state folder
+# folder = "~/planapply"      # for logs and scratch files; default: in your state folder
 
 [defaults]                            # for the scheduler and every group
 # tags = { stage = "test" }
 
-[environment]                         # what Python runs on the nodes; a change replaces them
+[environment]                         # Python on the nodes; a change replaces them
 # env = { OMP_NUM_THREADS = "1" }
 
 [scheduler]
 # class = "distributed.Scheduler"
-# options = { dashboard = false }     # arguments of its class
+# options = { dashboard = false }     # arguments of the class
 
-[workers.cpu]                         # its nodes are cpu-0, cpu-1, …
-count = 2                             # or min = 0 and max = 10: as `scale` and `adapt` will have it
+[workers.cpu]                         # a group with the nodes cpu-0, cpu-1, …
+count = 2                             # or min = 0 and max = 10, for `scale` and `adapt`
 # class = "distributed.Nanny"
-# processes = 4                       # several Dask workers a node
-options = { nthreads = 1 }            # arguments of its class
+# processes = 4                       # several Dask workers per node
+options = { nthreads = 1 }            # arguments of the class
 # tags = { stage = "test" }
 """)
 

@@ -70,7 +70,7 @@ def test_complete_worker_script() -> None:
     names = [*(f"cpu-{i}" for i in range(20)), "cpu-40"]
     assert build_script(config, names, ADDRESS, PAIR, cluster="genomics") == snapshot("""\
 #!/bin/bash
-# From planapply, for cpu of the cluster genomics; it runs once, at the first boot.
+# Written by planapply for cpu of the cluster genomics; runs once, at the first boot.
 set -euo pipefail
 umask 077
 export HOME=/root DEBIAN_FRONTEND=noninteractive
@@ -78,28 +78,28 @@ mkdir -p /etc/planapply /opt/planapply /var/lib/planapply
 chmod 700 /etc/planapply
 cd /var/lib/planapply
 
-# A node that can't start is of no use and costs money: it says why on its console, and ends.
-# EC2 terminates what powers off.
+# A node that cannot start is useless and costs money: print the reason on the console, and power
+# off. EC2 terminates a VM that powers off.
 fail() { echo "planapply: $*"; exit 1; }
 at_exit() {
   if [ "$1" != 0 ]; then
-    echo "planapply: end of this VM: it can't start, and why stands above"
+    echo "planapply: end: this node cannot start; the reason is above. Shutting down the VM."
     systemctl --no-block poweroff
   fi
 }
 trap 'at_exit $?' EXIT
 
-# ttl: it ends at this age, also if what follows fails, and after a reboot.
+# ttl: power off at this age, also if a later step fails, and after a reboot.
 cat >/etc/systemd/system/planapply-ttl.service <<'END'
 [Unit]
-Description=The end of this node by its ttl
+Description=Power off this VM at its ttl
 [Service]
 Type=oneshot
 ExecStart=/bin/systemctl --no-block poweroff
 END
 cat >/etc/systemd/system/planapply-ttl.timer <<END
 [Unit]
-Description=When this node ends by its ttl
+Description=The ttl of this VM
 [Timer]
 OnCalendar=$(date -u -d '+43200 seconds' '+%F %T UTC')
 AccuracySec=1s
@@ -110,14 +110,14 @@ END
 systemctl daemon-reload
 systemctl enable --now planapply-ttl.timer
 
-# EC2's metadata (IMDSv2): prints one item, looking every so many seconds until it is there.
+# EC2's metadata (IMDSv2): print one item, and retry after some seconds until it exists.
 cat >/etc/planapply/metadata.py <<'END'
 import sys, time, urllib.request
 
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def ask(path, method="GET", **headers):
+def fetch(path, method="GET", **headers):
     url = f"http://169.254.169.254/latest/{path}"
     headers = {f"X-aws-ec2-metadata-{key}".replace("_", "-"): headers[key] for key in headers}
     request = urllib.request.Request(url, method=method, headers=headers)
@@ -126,14 +126,14 @@ def ask(path, method="GET", **headers):
 
 while True:
     try:
-        token = ask("api/token", "PUT", token_ttl_seconds="60")
-        print(ask(f"meta-data/{sys.argv[1]}", token=token))
+        token = fetch("api/token", "PUT", token_ttl_seconds="60")
+        print(fetch(f"meta-data/{sys.argv[1]}", token=token))
         break
     except OSError:
         time.sleep(float(sys.argv[2]))
 END
 
-# Which of the batch it is.
+# The name of this VM, by its index in the batch.
 names=(cpu-{0..19} cpu-40)
 name=${names[$(python3 /etc/planapply/metadata.py ami-launch-index 1)]}
 echo "planapply: this is $name"
@@ -145,7 +145,7 @@ cat >/etc/planapply/tls-key.pem <<'END'
 KEY
 END
 
-# The environment of its Dask processes, and of what is installed for them.
+# The environment variables of the Dask processes, and of the installation of their packages.
 environment=(
   DASK_TEMPORARY_DIRECTORY=/var/lib/planapply
   OMP_NUM_THREADS=1
@@ -162,7 +162,7 @@ environment=(
 )
 as_node() { env "${environment[@]}" "$@"; }
 
-# What it runs: its Dask workers and their options.
+# The Dask workers and their options.
 workers=("$name"-{0..1})
 spec='{"@NODE@-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-0"}}, "@NODE@-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-1"}}}'
 spec=${spec//@NODE@/$name}
@@ -172,7 +172,7 @@ printf '%s\\n' "$spec" >/etc/planapply/spec.json
 
 apt_lists() {
   if command -v apt-get >/dev/null; then
-    # Other jobs of a first boot hold its lock for a while; most images come without its lists.
+    # Other jobs of a first boot hold apt's lock for a while; most images have no package lists.
     echo 'DPkg::Lock::Timeout "300";' >/etc/apt/apt.conf.d/90planapply
     [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
   fi
@@ -183,7 +183,7 @@ umask 022
 apt_lists
 as_node bash -c 'apt-get install -y graphviz' || fail "setup command 1 of 1 failed"
 
-# Its Python environment, by uv: the image's, or else PyPI's.
+# The Python environment, with the image's uv, or else the one from PyPI.
 cat >/etc/planapply/requirements.txt <<'END'
 dask[distributed]==2026.8.0
 pandas
@@ -202,30 +202,30 @@ python=/opt/planapply/env/bin/python
 as_node "$uv" venv --python 3.12 /opt/planapply/env
 as_node "$uv" pip install --python "$python" --requirement /etc/planapply/requirements.txt
 has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)'
-as_node "$python" -c "$has_dask" || fail "what [environment] installs brings no Dask"
+as_node "$python" -c "$has_dask" || fail "the packages of [environment] do not include Dask"
 dask=("$python") inside=("$python")
 
-# Its Dask process. Without it the VM is of no use, so that its end is the VM's: idle for too long,
-# retired, its scheduler gone for good, or crashed.
+# The Dask process. When it stops, the VM powers off: after idle_timeout, when it was retired, when its
+# scheduler no longer exists, or after a crash.
 declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
-echo "planapply: start of the Dask process"
+echo "planapply: start: Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec tls://10.0.0.5:8786 \\
   --spec "$(</etc/planapply/spec.json)"
 END
 chmod 700 /etc/planapply/run
 cat >/etc/systemd/system/planapply.service <<'END'
 [Unit]
-Description=The Dask process of this node
+Description=Dask process of this node
 Wants=network-online.target
 After=network-online.target docker.service
 SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
-ExecStopPost=/bin/echo "planapply: end of the Dask process, and so of this VM"
+ExecStopPost=/bin/echo "planapply: end: the Dask process stopped; shutting down the VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
 StandardError=journal+console
@@ -235,13 +235,13 @@ TimeoutStopSec=60
 WantedBy=multi-user.target
 END
 
-# EC2 tells two minutes ahead that it takes a spot VM back: time for its workers to hand what they
-# hold to the others.
+# EC2 announces the interruption of a spot VM two minutes ahead: time for its workers to move their
+# results to other workers.
 cat >/etc/planapply/spot <<'END'
 #!/bin/bash
 . /etc/planapply/node
 python3 /etc/planapply/metadata.py spot/instance-action 5
-echo "planapply: EC2 takes this spot VM back; its workers retire"
+echo "planapply: EC2 will interrupt this spot VM; retiring its workers"
 exec env "${environment[@]}" "${inside[@]}" -c '
 import sys
 from distributed import Client
@@ -252,7 +252,7 @@ END
 chmod 700 /etc/planapply/spot
 cat >/etc/systemd/system/planapply-spot.service <<'END'
 [Unit]
-Description=Retires its Dask workers when EC2 takes this VM back
+Description=Retire the Dask workers when EC2 interrupts this spot VM
 After=planapply.service
 [Service]
 ExecStart=/etc/planapply/spot
@@ -275,7 +275,7 @@ def test_complete_scheduler_script() -> None:
     )
     assert build_script(config, ["scheduler"], None, PAIR, cluster="genomics") == snapshot("""\
 #!/bin/bash
-# From planapply, for scheduler of the cluster genomics; it runs once, at the first boot.
+# Written by planapply for scheduler of the cluster genomics; runs once, at the first boot.
 set -euo pipefail
 umask 077
 export HOME=/root DEBIAN_FRONTEND=noninteractive
@@ -283,12 +283,12 @@ mkdir -p /etc/planapply /opt/planapply /var/lib/planapply
 chmod 700 /etc/planapply
 cd /var/lib/planapply
 
-# A node that can't start is of no use and costs money: it says why on its console, and ends.
-# EC2 terminates what powers off.
+# A node that cannot start is useless and costs money: print the reason on the console, and power
+# off. EC2 terminates a VM that powers off.
 fail() { echo "planapply: $*"; exit 1; }
 at_exit() {
   if [ "$1" != 0 ]; then
-    echo "planapply: end of this VM: it can't start, and why stands above"
+    echo "planapply: end: this node cannot start; the reason is above. Shutting down the VM."
     systemctl --no-block poweroff
   fi
 }
@@ -303,7 +303,7 @@ cat >/etc/planapply/tls-key.pem <<'END'
 KEY
 END
 
-# The environment of its Dask processes, and of what is installed for them.
+# The environment variables of the Dask processes, and of the installation of their packages.
 environment=(
   DASK_TEMPORARY_DIRECTORY=/var/lib/planapply
   DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
@@ -319,19 +319,19 @@ environment=(
 )
 as_node() { env "${environment[@]}" "$@"; }
 
-# What it runs: a scheduler.
+# The Dask process: a scheduler.
 workers=()
 printf '%s\\n' '{"cls": "distributed.Scheduler", "opts": {"protocol": "tls", "dashboard": true, "idle_timeout": 1800.0, "port": 8786}}' >/etc/planapply/spec.json
 
 apt_lists() {
   if command -v apt-get >/dev/null; then
-    # Other jobs of a first boot hold its lock for a while; most images come without its lists.
+    # Other jobs of a first boot hold apt's lock for a while; most images have no package lists.
     echo 'DPkg::Lock::Timeout "300";' >/etc/apt/apt.conf.d/90planapply
     [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
   fi
 }
 
-# Its container.
+# The container.
 umask 022
 image=daskdev/dask:latest
 if ! docker=$(command -v docker); then
@@ -350,27 +350,27 @@ if command -v nvidia-smi >/dev/null; then dask+=(--gpus all); fi
 dask+=("$image" python)
 inside=("$docker" exec planapply python)
 
-# Its Dask process. Without it the VM is of no use, so that its end is the VM's: idle for too long,
-# retired, its scheduler gone for good, or crashed.
+# The Dask process. When it stops, the VM powers off: after idle_timeout, when it was retired, when its
+# scheduler no longer exists, or after a crash.
 declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
-echo "planapply: start of the Dask process"
+echo "planapply: start: Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec \\
   --spec "$(</etc/planapply/spec.json)"
 END
 chmod 700 /etc/planapply/run
 cat >/etc/systemd/system/planapply.service <<'END'
 [Unit]
-Description=The Dask process of this node
+Description=Dask process of this node
 Wants=network-online.target
 After=network-online.target docker.service
 SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
-ExecStopPost=/bin/echo "planapply: end of the Dask process, and so of this VM"
+ExecStopPost=/bin/echo "planapply: end: the Dask process stopped; shutting down the VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
 StandardError=journal+console

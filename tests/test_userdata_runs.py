@@ -153,8 +153,8 @@ def test_failed_start_reports_why_and_powers_off(machine: Machine) -> None:
     assert done.returncode != 0
     assert done.stdout == snapshot("""\
 planapply: this is cpu-1
-planapply: this image's Python has no Dask: write packages, or docker, under [environment]
-planapply: end of this VM: it can't start, and why stands above
+planapply: the image has no Python with Dask: set packages or docker in [environment]
+planapply: end: this node cannot start; the reason is above. Shutting down the VM.
 """)
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
 
@@ -268,7 +268,7 @@ def test_ttl_deadline_survives_a_reboot(machine: Machine) -> None:
     timer = machine.root / "etc/systemd/system/planapply-ttl.timer"
     assert timer.read_text() == snapshot("""\
 [Unit]
-Description=When this node ends by its ttl
+Description=The ttl of this VM
 [Timer]
 OnCalendar=2026-01-01 12:00:00 UTC
 AccuracySec=1s

@@ -207,8 +207,7 @@ Error: the plan file . can't be read: Is a directory
 
 plan --state .
 Error: cannot read the state .: not a regular file
-  Check /tmp/pytest-of-root/pytest-69/test_folder_in_place_of_a_file0/work, or choose another
-  location with `state` in the spec or --state.
+  Choose another location with `state` in the spec, or with --state.
 
 plan --state ''
 Error: '' is not a valid location for a state
@@ -230,7 +229,7 @@ def test_init_writes_a_valid_spec_and_never_overwrites(run: Run, cloud: FakeClou
         "",
         snapshot("""\
 Error: new.toml exists already
-  It is never overwritten. Name another file with --file, or remove this one first.
+  It is never overwritten. Choose another file with --file, or remove this one first.
 """),
     )
     assert Path("new.toml").read_bytes() == written

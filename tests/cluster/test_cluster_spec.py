@@ -145,5 +145,5 @@ def test_load_spec_reports_all_problems(tmp_path: Path) -> None:
 def test_load_spec_warns(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
     path.write_text('[cluster]\nname = "farm"\n[workers.cpu]\ncount = 2\nsize = "large"\n')
-    with pytest.warns(UserWarning, match="makes no use of `workers.cpu.size`"):
+    with pytest.warns(UserWarning, match="ignores `workers.cpu.size`"):
         planapply.load_spec(path)

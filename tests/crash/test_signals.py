@@ -84,8 +84,8 @@ def test_second_ctrl_c_exits_immediately(project: Project) -> None:
     _, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, err) == (
         130,
-        f"Ended at once. The lock {held.id} on {project.state} stays; the next run on this machine takes "
-        "it over by itself.\n",
+        f"Exited immediately. Lock {held.id} on {project.state} remains; the next run on this machine "
+        "takes it over.\n",
     )
     project.check_recovery()
 

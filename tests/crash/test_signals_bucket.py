@@ -69,9 +69,9 @@ def test_signal_while_reading_from_a_silent_bucket(
     _, err = send_signal(process, name)
     # A plan takes no lock.
     assert normalize(err) == (
-        "Error: the state s3://states/signals.json may still be locked the state "
-        "s3://states/signals.json can't be reached: s3://states has not answered When the cause is "
-        "gone, free it: planapply unlock ID --state s3://states/signals.json"
+        "Error: the state s3://states/signals.json may still be locked cannot reach the state "
+        "s3://states/signals.json: no response from s3://states Fix the cause, then release the "
+        "lock: planapply unlock ID --state s3://states/signals.json"
         if command == "apply"
         else ""
     )
@@ -98,10 +98,7 @@ def test_signal_while_writing_to_a_silent_bucket(
     _, err = send_signal(process, "SIGTERM")
     messages = normalize(err.partition("Apply stopped")[2])
     assert "is recorded" not in messages
-    assert (
-        "Error: the state s3://states/signals.json can't be written: s3://states has not"
-        in messages
-    )
+    assert "Error: cannot write the state s3://states/signals.json: no response" in messages
     assert "Error: the state s3://states/signals.json may still be locked" in messages
     saved = re.search(r"planapply state push (\S+) --state s3://states/signals.json", err)
     lock = re.search(r"planapply unlock (\w+) --state s3://states/signals.json", err)
@@ -170,8 +167,8 @@ def test_second_signal_while_a_bucket_is_silent(
     lock = re.search(r"(?<=unlock )\w+", err)
     assert lock
     assert err == (
-        f"Ended at once. The lock {lock[0]} on s3://states/signals.json may stay; before the next run: "
-        f"planapply unlock {lock[0]} --state s3://states/signals.json\n"
+        f"Exited immediately. Lock {lock[0]} on s3://states/signals.json may remain; before the next "
+        f"run, release it: `planapply unlock {lock[0]} --state s3://states/signals.json`\n"
     )
     bucket.silent.clear()
     if call == "GET":

@@ -324,10 +324,13 @@ def test_allow(project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str])
         return code, text.replace(group, "sg-…")
 
     assert said() == snapshot(
-        (0, "The security group sg-… lets in, beside allow_from: 198.51.100.9/32\n")
+        (0, "The security group sg-… allows, in addition to allow_from: 198.51.100.9/32\n")
     )
     assert said("192.0.2.0/24") == snapshot(
-        (0, "The security group sg-… lets in, beside allow_from: 198.51.100.9/32, 192.0.2.0/24\n")
+        (
+            0,
+            "The security group sg-… allows, in addition to allow_from: 198.51.100.9/32, 192.0.2.0/24\n",
+        )
     )
     serial = project.state().serial
     assert said("192.0.2.0/24")[0] == 0

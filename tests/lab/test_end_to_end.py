@@ -134,7 +134,7 @@ def test_results_of_a_reclaimed_spot_vm_are_moved_in_time(project: LabProject) -
         work.check()
     (reason,) = [v["reason"] for v in project.cloud.instances(live=False) if v["id"] == vm]
     assert reason == "Client.InstanceInitiatedShutdown"  # before EC2 reclaimed it
-    assert "EC2 takes this spot VM back" in project.cloud.console(id=vm)
+    assert "EC2 will interrupt this spot VM" in project.cloud.console(id=vm)
 
 
 def test_temporary_partition_loses_nothing(project: LabProject) -> None:

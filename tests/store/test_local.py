@@ -90,11 +90,11 @@ def test_second_writer_is_refused_and_its_state_is_saved(here: Path, store: Stor
     with pytest.raises(StateConflict) as raised:
         store.write(state(2, pins={"mine": 1}))
     assert format_error(raised.value, HERE=here) == snapshot("""\
-the state demo.json is no longer ours to write
-Somebody else wrote it since it was read here. It was left as it is, and nothing more is
-asked of the cloud.
-Run `planapply plan`: VMs that the state doesn't know are found by their tags.
-What would have been written is in HERE/demo.unsaved-2.json\
+the state demo.json was changed by another process
+Another process wrote it after it was read. It was not overwritten, and no further cloud
+requests will be made.
+Run `planapply plan`: it finds VMs that are missing in the state by their tags.
+The new version was saved to HERE/demo.unsaved-2.json\
 """)
     assert store.read() == state(2)
     assert open_store("demo.unsaved-2.json").read() == state(2, pins={"mine": 1})
@@ -140,8 +140,8 @@ def test_missing_folder_is_reported(here: Path) -> None:
     with pytest.raises(StateError) as raised:
         store.write(state(1))
     assert format_error(raised.value, HERE=here) == snapshot("""\
-the folder of the state no/demo.json does not exist
-Make it, or name another place with `state` in the spec or --state:
+cannot lock the state no/demo.json: its folder does not exist
+Create it, or choose another location with `state` in the spec or --state:
   mkdir -p HERE/no\
 """)
 
@@ -166,20 +166,20 @@ def test_location_that_is_no_file_is_reported(here: Path, what: str) -> None:
         format_error(raised.value, HERE=here)
         == {
             "folder": snapshot("""\
-the state thing can't be read
-It is not a file. Name another place: `state` in the spec, or --state.\
+cannot read the state thing: not a regular file
+Choose another location with `state` in the spec, or with --state.\
 """),
             "pipe": snapshot("""\
-the state thing can't be read
-It is not a file. Name another place: `state` in the spec, or --state.\
+cannot read the state thing: not a regular file
+Choose another location with `state` in the spec, or with --state.\
 """),
             "loop": snapshot("""\
-the state thing can't be read
-Too many levels of symbolic links: HERE/thing\
+cannot read the state thing: Too many levels of symbolic links
+Choose another location with `state` in the spec, or with --state.\
 """),
             "not a folder": snapshot("""\
-the state file/thing can't be read
-Not a directory: HERE/file/thing\
+cannot read the state file/thing: Not a directory
+Choose another location with `state` in the spec, or with --state.\
 """),
         }[what]
     )
@@ -214,10 +214,9 @@ def test_full_disk_without_any_fallback(here: Path, store: Store, tmp_path: Path
     with store.lock("apply"), file_size_limit(64), pytest.raises(StateWriteError) as raised:
         store.write(state(2))
     assert format_error(raised.value) == snapshot("""\
-the state demo.json can't be written: File too large
-The version of before is intact. The newer one could not be saved anywhere else. When the
-cause is gone, run `planapply plan`: VMs that the state doesn't know are found by their
-tags.\
+cannot write the state demo.json: File too large
+The previous version is unchanged. The new version could not be saved anywhere else. Fix
+the cause. Run `planapply plan`: it finds VMs that are missing in the state by their tags.\
 """)
     assert Path("demo.json").read_bytes() == before
     assert files(here) == ["demo.json"]
@@ -251,10 +250,10 @@ def test_full_disk_is_reported(here: Path, small_disk: Path, tmp_path: Path) -> 
         with pytest.raises(StateWriteError) as raised:
             store.write(state(3, pins=large.pins))
     assert format_error(raised.value, TMP=tmp_path) == snapshot("""\
-the state TMP/small/demo.json can't be written: No space left on device
-The version of before is intact. The newer one is in
+cannot write the state TMP/small/demo.json: No space left on device
+The previous version is unchanged. The new version was saved to
 TMP/state-home/planapply/demo.unsaved-3.json
-When the cause is gone, put it in place:
+Fix the cause, then restore it:
   planapply state push TMP/state-home/planapply/demo.unsaved-3.json --state
 TMP/small/demo.json\
 """)
@@ -285,7 +284,7 @@ def test_read_only_folder_is_reported(here: Path, store: Store, tmp_path: Path) 
     finally:
         subprocess.run(["umount", str(folder)], check=True)
     assert format_error(raised.value, FROZEN=folder) == snapshot("""\
-the state FROZEN/demo.json can't be locked
+cannot lock the state FROZEN/demo.json
 Read-only file system: FROZEN/demo.json.lock\
 """)
 
@@ -296,9 +295,9 @@ def test_unwritable_state_is_saved_next_to_it(here: Path, store: Store) -> None:
         with pytest.raises(StateWriteError) as raised:
             store.write(state(2))
         assert format_error(raised.value, HERE=here) == snapshot("""\
-the state demo.json can't be written: Is a directory
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+cannot write the state demo.json: Is a directory
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state demo.json\
 """)
         assert open_store("demo.unsaved-2.json").read() == state(2)

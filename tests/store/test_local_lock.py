@@ -95,8 +95,8 @@ def test_lock_holder_is_reported(store: Store) -> None:
         assert raised.value.holder == info
         assert format_lock_error(raised.value, info) == snapshot("""\
 the state demo.json is locked
-WHO, process PID, has held it since SINCE for apply (lock ID).
-Wait for it (--lock-timeout), or end it: kill PID\
+WHO (process PID) has held lock ID since SINCE, for apply.
+Wait with --lock-timeout; or stop that process: `kill PID`\
 """)
 
 
@@ -162,15 +162,15 @@ def test_running_holder_keeps_its_lock(store: Store) -> None:
         with pytest.raises(StateError) as raised:
             store.unlock(lock_id)
         assert format_lock_error(raised.value, info) == snapshot("""\
-the lock ID belongs to a process that runs
-WHO, process PID, has held it since SINCE for apply (lock ID).
-End it, and the lock is free at once: kill PID\
+cannot release lock ID: its process is running
+WHO (process PID) has held lock ID since SINCE, for apply.
+Stop the process, which releases the lock: `kill PID`\
 """)
         with pytest.raises(StateError) as raised:
             store.unlock("00000000")
         assert format_lock_error(raised.value, info) == snapshot("""\
 the state demo.json has no lock 00000000
-WHO, process PID, has held it since SINCE for apply (lock ID).\
+WHO (process PID) has held lock ID since SINCE, for apply.\
 """)
 
 
@@ -178,15 +178,15 @@ def test_nothing_to_unlock(store: Store) -> None:
     with pytest.raises(StateError) as raised:
         store.unlock("00000000")
     assert format_error(raised.value) == snapshot("""\
-the state demo.json is not locked
-There is nothing to break.\
+cannot release the lock on the state demo.json: it is not locked
+Nothing needs to be done.\
 """)
     Path("demo.json.lock").touch()  # Left by a process that was killed before it described itself.
     with pytest.raises(StateError) as raised:
         store.unlock("00000000")
     assert format_error(raised.value) == snapshot("""\
 the state demo.json has no lock 00000000
-Its lock has not been signed.\
+The lock holder is unknown.\
 """)
     with store.lock("apply") as lock:
         assert lock.taken_over is None
@@ -203,8 +203,8 @@ def test_lock_of_another_machine_can_be_released(store: Store) -> None:
             pass
         assert format_lock_error(raised.value, there) == snapshot("""\
 the state demo.json is locked
-WHO, process PID, has held it since SINCE for apply (lock ID).
-Wait for it (--lock-timeout), or, if that process is gone, break the lock:
+WHO (process PID) has held lock ID since SINCE, for apply.
+Wait with --lock-timeout; or, if that process no longer exists, release the lock:
   planapply unlock ID --state demo.json\
 """)
         other.unlock(mine.id)
@@ -227,8 +227,8 @@ def test_lock_of_another_machine_is_not_taken_over(store: Store) -> None:
         pass
     assert format_lock_error(raised.value, there) == snapshot("""\
 the state demo.json is locked
-WHO, process PID, has held it since SINCE for apply (lock ID).
-Wait for it (--lock-timeout), or, if that process is gone, break the lock:
+WHO (process PID) has held lock ID since SINCE, for apply.
+Wait with --lock-timeout; or, if that process no longer exists, release the lock:
   planapply unlock ID --state demo.json\
 """)
     assert store.lock_info() == there

@@ -104,8 +104,8 @@ def test_lock_holder_is_reported_and_its_lock_can_be_released(aws: Cloud, store:
         assert raised.value.holder == mine
         assert format_lock_error(raised.value, mine) == snapshot("""\
 the state s3://states/team/demo.json is locked
-WHO, process PID, has held it since SINCE for apply (lock ID).
-Wait for it (--lock-timeout), or, if it has died, break its lock:
+WHO (process PID) has held lock ID since SINCE, for apply.
+Wait with --lock-timeout; or, if that process no longer exists, release the lock:
   planapply unlock ID --state s3://states/team/demo.json\
 """)
         with pytest.raises(StateError) as refused:
@@ -120,18 +120,18 @@ Wait for it (--lock-timeout), or, if it has died, break its lock:
             other.write(state(1))
             assert store.lock_info() == theirs
         assert format_error(conflict.value, ID=mine.id, HERE=os.getcwd()) == snapshot("""\
-the state s3://states/team/demo.json is no longer ours to write
-Somebody broke our lock (ID). It was left as it is, and nothing more is asked of the
-cloud.
-Run `planapply plan`: VMs that the state doesn't know are found by their tags.
-What would have been written is in HERE/demo.unsaved-1.json\
+the state s3://states/team/demo.json was changed by another process
+Another process released this process's lock ID. It was not overwritten, and no further
+cloud requests will be made.
+Run `planapply plan`: it finds VMs that are missing in the state by their tags.
+The new version was saved to HERE/demo.unsaved-1.json\
 """)
     assert keys(aws) == ["team/demo.json"]
     with pytest.raises(StateError) as caught_nothing:
         store.unlock(mine.id)
     assert format_error(caught_nothing.value) == snapshot("""\
-the state s3://states/team/demo.json is not locked
-There is nothing to break.\
+cannot release the lock on the state s3://states/team/demo.json: it is not locked
+Nothing needs to be done.\
 """)
 
 
@@ -152,8 +152,8 @@ def test_dead_lock_holder_is_reported(aws: Cloud, store: Store) -> None:
             pass
     assert format_lock_error(raised.value, dead) == snapshot("""\
 the state s3://states/team/demo.json is locked
-WHO, process PID, has held it since SINCE for apply (lock ID).
-That process is gone. Break its lock:
+WHO (process PID) has held lock ID since SINCE, for apply.
+That process no longer exists. Release its lock:
   planapply unlock ID --state s3://states/team/demo.json\
 """)
 
@@ -244,54 +244,54 @@ def refusals(aws: Cloud, store: Store, error: str, status: int) -> str:
 
 def test_missing_permission_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "AccessDenied", 403) == snapshot("""\
-the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
-Check whose credentials are in use, and that they may read, write and delete
+cannot reach the state s3://states/team/demo.json: access denied (403 AccessDenied)
+Check which credentials are in use, and that they allow reading, writing, and deleting
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
-the state s3://states/team/demo.json can't be written: access is denied (403 AccessDenied)
-Check whose credentials are in use, and that they may read, write and delete
+cannot write the state s3://states/team/demo.json: access denied (403 AccessDenied)
+Check which credentials are in use, and that they allow reading, writing, and deleting
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
 """)
 
 
 def test_expired_credentials_are_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "ExpiredToken", 400) == snapshot("""\
-the state s3://states/team/demo.json can't be reached: access is denied (400 ExpiredToken)
-Check whose credentials are in use, and that they may read, write and delete
+cannot reach the state s3://states/team/demo.json: access denied (400 ExpiredToken)
+Check which credentials are in use, and that they allow reading, writing, and deleting
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
-the state s3://states/team/demo.json can't be written: access is denied (400 ExpiredToken)
-Check whose credentials are in use, and that they may read, write and delete
+cannot write the state s3://states/team/demo.json: access denied (400 ExpiredToken)
+Check which credentials are in use, and that they allow reading, writing, and deleting
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
 """)
 
 
 def test_bucket_in_another_region_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "PermanentRedirect", 301) == snapshot("""\
-the state s3://states/team/demo.json can't be reached: the bucket is in another region
-Set AWS_REGION to the bucket's.
-the state s3://states/team/demo.json can't be written: the bucket is in another region
-Set AWS_REGION to the bucket's.
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+cannot reach the state s3://states/team/demo.json: the bucket is in another region
+Set AWS_REGION to the bucket's region.
+cannot write the state s3://states/team/demo.json: the bucket is in another region
+Set AWS_REGION to the bucket's region.
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
 """)
 
 
 def test_deleted_bucket_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "NoSuchBucket", 404) == snapshot("""\
-the state s3://states/team/demo.json can't be reached: s3://states does not exist (404
+cannot reach the state s3://states/team/demo.json: s3://states does not exist (404
 NoSuchBucket)
-Make it, or name another one.
-the state s3://states/team/demo.json can't be written: s3://states does not exist (404
+Create it, or choose another one.
+cannot write the state s3://states/team/demo.json: s3://states does not exist (404
 NoSuchBucket)
-Make it, or name another one.
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+Create it, or choose another one.
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
 """)
 
@@ -341,14 +341,14 @@ def test_missing_bucket_is_reported(aws: Cloud) -> None:
     with pytest.raises(StateError) as raised:
         nowhere.read()
     assert format_error(raised.value) == snapshot("""\
-the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404
+cannot reach the state s3://nowhere/demo.json: s3://nowhere does not exist (404
 NoSuchBucket)
-Make it, or name another one.\
+Create it, or choose another one.\
 """)
     with pytest.raises(StateError) as raised, nowhere.lock("apply"):
         pass
     assert format_error(raised.value).splitlines()[0] == snapshot(
-        "the state s3://nowhere/demo.json can't be reached: s3://nowhere does not exist (404"
+        'cannot reach the state s3://nowhere/demo.json: s3://nowhere does not exist (404'
     )
 
 
@@ -357,8 +357,8 @@ def test_unreleased_lock_is_reported(aws: Cloud, store: Store) -> None:
         aws.fault("s3:POST", error="AccessDenied", status=403)
     assert format_error(raised.value, ID=lock.id) == snapshot("""\
 the state s3://states/team/demo.json is still locked
-the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
-When the cause is gone, free it:
+cannot reach the state s3://states/team/demo.json: access denied (403 AccessDenied)
+Fix the cause, then release the lock:
   planapply unlock ID --state s3://states/team/demo.json\
 """)
     store.unlock(lock.id)
@@ -375,14 +375,14 @@ def test_unlock_command_is_printed_before_the_push_command(aws: Cloud, store: St
     said = StateError(diagnostics=raised.value.diagnostics)
     assert format_error(said, ID=lock.id, HERE=os.getcwd()) == snapshot("""\
 the state s3://states/team/demo.json is still locked
-the state s3://states/team/demo.json can't be reached: access is denied (403 AccessDenied)
-When the cause is gone, free it:
+cannot reach the state s3://states/team/demo.json: access denied (403 AccessDenied)
+Fix the cause, then release the lock:
   planapply unlock ID --state s3://states/team/demo.json
-the state s3://states/team/demo.json can't be written: access is denied (403 AccessDenied)
-Check whose credentials are in use, and that they may read, write and delete
+cannot write the state s3://states/team/demo.json: access denied (403 AccessDenied)
+Check which credentials are in use, and that they allow reading, writing, and deleting
 s3://states/team/demo.json and s3://states/team/demo.json.lock.
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
 """)
     store.unlock(lock.id)
@@ -403,13 +403,13 @@ def test_unreachable_endpoint_is_reported(
     with pytest.raises(StateError) as raised:
         open_store(PLACE).read()
     assert format_error(raised.value, PORT=closed_port) == snapshot("""\
-the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT
+cannot reach the state s3://states/team/demo.json: no response from 127.0.0.1:PORT
 Check the network, and try again.\
 """)
     with pytest.raises(StateError) as raised, open_store(PLACE).lock("apply"):
         pass
     assert format_error(raised.value, PORT=closed_port).splitlines()[0] == snapshot(
-        "the state s3://states/team/demo.json can't be reached: no answer from 127.0.0.1:PORT"
+        'cannot reach the state s3://states/team/demo.json: no response from 127.0.0.1:PORT'
     )
 
 
@@ -434,19 +434,19 @@ def test_invalid_environment_is_reported(
         format_error(raised.value)
         == {
             "AWS_ENDPOINT_URL": snapshot("""\
-AWS_ENDPOINT_URL is no address
-It must begin with http:// or https://.\
+AWS_ENDPOINT_URL is not a URL
+Begin AWS_ENDPOINT_URL with http:// or https://, or unset it.\
 """),
             "AWS_ACCESS_KEY_ID": snapshot("""\
-the state s3://states/team/demo.json can't be reached: no usable credentials
-Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY, or `aws sso login`.\
+cannot reach the state s3://states/team/demo.json: no usable credentials
+Log in as for the AWS command line: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY, or run `aws sso login`.\
 """),
             "AWS_PROFILE": snapshot("""\
-the state s3://states/team/demo.json can't be reached: no usable credentials
-The config profile (nobody) could not be found
-Log in as for the AWS command line: AWS_PROFILE, AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY, or `aws sso login`.\
+cannot reach the state s3://states/team/demo.json: no usable credentials
+The config profile (missing) could not be found
+Log in as for the AWS command line: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY, or run `aws sso login`.\
 """),
         }[name]
     )

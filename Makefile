@@ -2,11 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OLDEST_TESTS ?= tests/cluster
-COVERAGE := --cov --cov-report=term --durations=20
+# More than cores: the slow tests wait for timeouts, boots and other processes.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+PYTEST := -n $(WORKERS) --dist worksteal
+# Those of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
+OLDEST_TESTS ?= $(addprefix tests/cluster/test_,adaptive.py adopt.py cluster_spec.py lost.py scale.py spec_cluster.py)
 
-.PHONY: venv demo story crash lab openstack conformance bench bench-cloud bench-nova test test-fast test-oldest lint types layers constraints clean
+.PHONY: venv demo story crash soak lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
+# Without bytecode files, each of a thousand commands and nodes compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 venv: $(VENV)/.stamp
 
@@ -26,15 +31,22 @@ $(VENV)/.stamp: pyproject.toml constraints.txt | $(BIN)/uv
 demo: venv
 	$(BIN)/python examples/demo.py
 
-test: venv
-	$(BIN)/pytest -n auto $(COVERAGE)
+test: venv nova
+	$(BIN)/pytest $(PYTEST) --durations=20
 
 test-fast: venv
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest $(PYTEST) -m "not slow and not soak"
+
+coverage: venv nova
+	$(BIN)/pytest $(PYTEST) --cov --cov-report=term
+
+# More seeds and larger numbers of what `make test` has a few of; takes half an hour.
+soak: venv nova
+	$(BIN)/pytest $(PYTEST) -m soak -rfE
 
 # The oldest version of every dependency that pyproject.toml allows, distributed's above all.
 test-oldest: .venv-oldest/.stamp
-	.venv-oldest/bin/pytest -n auto $(OLDEST_TESTS)
+	.venv-oldest/bin/pytest $(PYTEST) $(OLDEST_TESTS)
 
 .venv-oldest/.stamp: $(VENV)/.stamp
 	$(PYTHON) -m venv --clear .venv-oldest
@@ -54,7 +66,7 @@ bench-cloud: venv
 	PYTHONPATH=tests $(BIN)/python benchmarks/cloudprovider.py
 
 # 100 nodes on Nova, beside a plain loop over bare Libcloud; takes minutes.
-bench-nova: venv
+bench-nova: venv nova
 	PYTHONPATH=tests $(BIN)/python benchmarks/libcloud_nova.py
 
 # One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
@@ -62,18 +74,24 @@ story: venv
 	cd tests && ../$(BIN)/python -m simulator.scenario $(SEED)
 
 # The cloud on one machine: honest EC2, and every instance a real machine. Root on Debian.
-lab: venv
-	cd tests && ../$(BIN)/python -m lab.base
+lab: venv lab-base
 	$(BIN)/pytest -m lab -rs
 
-# Nova itself, in a venv of its own in the user's cache folder, and all that runs on it.
-openstack: venv
+# The machines' disk; prints why it can't be built where that is so.
+lab-base: venv
+	cd tests && ../$(BIN)/python -m lab.base
+
+# In a venv of its own in the user's cache folder: no test installs anything.
+nova: venv
 	cd tests && ../$(BIN)/python -m novalab.install
-	$(BIN)/pytest -rs tests/libcloud/test_nova.py tests/libcloud/test_kill.py
+
+# All that runs on Nova itself.
+openstack: venv nova
+	$(BIN)/pytest -rs -m "" tests/libcloud/test_nova.py tests/libcloud/test_kill.py
 	$(BIN)/pytest -rs tests/conformance -k openstack
 
 # The table of docs/providers.md.
-conformance: venv
+conformance: venv nova
 	$(BIN)/python tests/conformance/table.py
 
 # 200 moments at which the real command is killed on each provider (a quarter in each kind of change).

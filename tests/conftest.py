@@ -4,10 +4,12 @@
 """
 
 import json
+import os
 import signal
 from collections import Counter
 from collections.abc import Generator
 
+import order
 import pytest
 from crash.forkserver import ForkServer, shared_server
 from hypothesis import HealthCheck, settings
@@ -23,14 +25,26 @@ for name, examples in {"few": 300, "many": 10_000}.items():
     )
 settings.load_profile("few")
 
-# A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and stop.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and their children would, too.
+for number, handler in {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}.items():
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Cut this process off the network before any test or fixture starts a thread or process."""
     config.stash[GUARD] = NetworkGuard()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests for several workers."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        items[:] = order.deal(items, [item.nodeid for item in items], workers)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -40,7 +40,18 @@ def run(*command: str, **options: str) -> str:
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The sdist, and the wheel that is built from it."""
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "uv", "build", "--quiet", "--out-dir", str(out), str(ROOT))
+    run(
+        sys.executable,
+        "-m",
+        "uv",
+        "build",
+        "--quiet",
+        "--offline",
+        "--no-build-isolation",
+        "--out-dir",
+        str(out),
+        str(ROOT),
+    )
     return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
 
 
@@ -72,7 +83,17 @@ def test_sdist_contains_sources_and_tests(built: tuple[Path, Path]) -> None:
 
 @pytest.mark.slow
 def test_installed_wheel_loads_every_provider(built: tuple[Path, Path], tmp_path: Path) -> None:
-    uv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--no-config")
+    uv = (
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--offline",
+        "--no-deps",
+        "--no-config",
+    )
     run(*uv, "--target", str(tmp_path / "site"), str(built[1]))
     script = (
         "import importlib.metadata as m, json, planapply, sys\n"

@@ -1,4 +1,4 @@
-"""Installation of Nova in its own venv: run `python -m novalab.install` in tests/ once.
+"""Installation of Nova in its own venv; `make nova` does it, once.
 
 The venv takes 0.3 GB in the user's cache folder, or in the folder in PLANAPPLY_NOVA_CACHE.
 """
@@ -21,16 +21,26 @@ CACHE = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("planapply
 
 
 def python() -> Path:
-    """Return the interpreter of the venv; create the venv if it is missing."""
+    """Return the interpreter of that venv; raise if it is missing, since no test installs anything."""
+    if not (_folder() / "done").exists():
+        raise RuntimeError("Nova is not installed; run `make nova`")
+    return _folder() / "venv" / "bin" / "python"
+
+
+def _folder() -> Path:
     digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = CACHE / digest
+    return CACHE / digest
+
+
+def install() -> None:
+    """Create the venv if it is missing."""
+    folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             _install(folder / "venv")
             (folder / "done").touch()
-    return folder / "venv" / "bin" / "python"
 
 
 def _install(folder: Path) -> None:
@@ -52,4 +62,5 @@ def _install(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    install()
     print(python())

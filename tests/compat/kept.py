@@ -13,7 +13,7 @@ import boto3
 import pytest
 from cli.commands import Result, Run
 from compat.replay import EPOCH, REGION, clock, in_sequence, replay
-from lab.fixtures import use
+from lab.fixtures import set_env
 from lab.honest import Cloud, serve
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -112,7 +112,7 @@ def revived(
         in_sequence(),
         clock(cloud.advance, EPOCH.timestamp() + age) as wait,
     ):
-        use(cloud.env, patch)
+        set_env(cloud.env, patch)
         patch.setenv("LAB_PORT", cloud.url.rpartition(":")[2])
         cloud.freeze()
         replay(cloud, recorded["calls"][: recorded["moments"][moment]["calls"]])

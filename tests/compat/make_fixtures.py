@@ -26,7 +26,7 @@ from unittest import mock
 
 import boto3
 from compat.replay import EPOCH, REGION, clock, in_sequence
-from lab.honest import Cloud, mutates, recognise, serve
+from lab.honest import Cloud, mutates, recognise, serve  # as they were called at that commit
 
 from planapply.cli import main
 

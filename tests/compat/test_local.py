@@ -7,7 +7,7 @@ import pytest
 from cli.commands import Run
 from compat.kept import LOCK, SPEC, STATE
 from compat.local import LocalSite, eventually, revived
-from compat.test_locks import KEPT, held
+from compat.test_locks import held
 
 import planapply
 
@@ -94,7 +94,7 @@ def test_one_process_at_a_time_is_adaptive(run: Run) -> None:
         with (
             held(LOCK.replace(".lock", ".adaptive.lock")) as process,
             planapply.Cluster.from_spec(SPEC) as cluster,
-            pytest.raises(Exception, match=f"{json.loads(KEPT)['id']}.*\n.*{process.pid}"),
+            pytest.raises(Exception, match=f"process {process.pid}"),
         ):
             cluster.adapt(group="burst")
         # It was killed: the next one may.

@@ -49,7 +49,10 @@ def test_a_live_holder_of_a_file_excludes_others(run: Run) -> None:
     with revived("ec2-full", "applied", run) as site:
         state = Path(STATE).read_bytes()
         with held(LOCK) as process:
-            for command in (("apply", "--auto-approve"), ("destroy", "--auto-approve")):
+            for command in (
+                ("apply", "--auto-approve", "--no-wait"),
+                ("destroy", "--auto-approve"),
+            ):
                 err = site.run(*command, code=1).err
                 assert lock_id in err
                 assert f"kill {process.pid}" in err

@@ -1,1 +1,1 @@
-"""The Dask side: handles of VMs, the executor that awaits them, and SpecCluster without its traps."""
+"""The Dask side: handles of VMs, the executor, the scheduler client, and a robust SpecCluster."""

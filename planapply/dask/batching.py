@@ -1,117 +1,113 @@
-"""Handles ask one by one; the provider is asked in batches."""
+"""Requests of single handles, collected into batches for the fleet."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from planapply.fleet import Fleet, LaunchSpec
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import NodeRecord
 from planapply.provider import ErrorKind, ProviderError
 
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+Outcome = NodeRecord | ProviderError
+
+
+@dataclass
+class _Batch:
+    """Requests of one turn of the event loop, each with the future that gets its result."""
+
+    specs: dict[str, LaunchSpec] = field(default_factory=dict)
+    """Nodes to launch, by name, as the futures in `launches`."""
+    launches: dict[str, asyncio.Future[NodeRecord]] = field(default_factory=dict)
+    terminations: dict[tuple[str, str], asyncio.Future[None]] = field(default_factory=dict)
+    existence_checks: dict[str, asyncio.Future[bool]] = field(default_factory=dict)
+
+    def futures(self) -> list[asyncio.Future[Any]]:
+        """Return the futures of all requests."""
+        return [
+            *self.launches.values(),
+            *self.terminations.values(),
+            *self.existence_checks.values(),
+        ]
+
 
 class RequestQueue:
-    """Collects what handles ask in one turn of the event loop, and asks the fleet once.
+    """Collects the requests of one turn of the event loop and passes them to the fleet at once.
 
-    `fleet` opens the cluster's fleet for one batch, with its state locked: an apply holds one open
-    and
-    gives that; a live cluster locks, reads the state again, and unlocks, per batch. It is entered
-    in a
-    thread.
+    `fleet` opens the cluster's fleet, with its state locked, for one batch, in a thread. An apply
+    passes the fleet that it holds open; a live cluster locks the state, reads it, and releases it per
+    batch.
     """
 
     def __init__(self, fleet: Callable[[], AbstractContextManager[Fleet]]) -> None:
         self._fleet = fleet
-        self._launches: dict[str, tuple[LaunchSpec, asyncio.Future[NodeRecord]]] = {}
-        self._terminations: dict[tuple[str, str], asyncio.Future[None]] = {}
-        self._existence_checks: dict[str, asyncio.Future[bool]] = {}
-        self._scheduled = False
-        self._session_lock = asyncio.Lock()  # one session at a time: it locks the state
+        self._batch = _Batch()
+        self._is_scheduled = False
+        self._session_lock = asyncio.Lock()  # one batch at a time, because each locks the state
 
     async def launch(self, spec: LaunchSpec) -> NodeRecord:
-        """The node's record once it is launched; raises NodeFailed in the provider's words."""
-        future: asyncio.Future[NodeRecord] = asyncio.get_running_loop().create_future()
-        self._launches[spec.name] = (spec, future)
-        self._schedule()
-        return await future
+        """Launch a node and return its record; raises NodeFailed with the provider's error."""
+        self._batch.specs[spec.name] = spec
+        return await self._enqueue(self._batch.launches, spec.name)
 
     async def terminate(self, name: str, vm: str) -> None:
-        """Returns when the node's VM is confirmed gone; one that is not in the state is gone.
+        """Terminate a node's VM and wait until it is gone.
 
-        A node of this name that is another VM is not touched.
+        Do nothing if the state does not have the node, or has it with another VM.
         """
-        termination = (name, vm)
-        future = self._terminations.get(termination)
-        if future is None:
-            future = self._terminations[termination] = asyncio.get_running_loop().create_future()
-            self._schedule()
-        await future
+        await self._enqueue(self._batch.terminations, (name, vm))
 
     async def exists(self, name: str) -> bool:
-        """Whether the node's VM is there, or too young to be seen; one in no state is not."""
-        future = self._existence_checks.get(name)
-        if future is None:
-            future = self._existence_checks[name] = asyncio.get_running_loop().create_future()
-            self._schedule()
-        return await future
+        """Return whether the node is in the state and its VM exists or is too new to be visible."""
+        return await self._enqueue(self._batch.existence_checks, name)
 
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            loop = asyncio.get_running_loop()
-            # The next turn: all handles that are awaited together have asked by then.
+    def _enqueue(self, requests: dict[K, asyncio.Future[T]], request: K) -> asyncio.Future[T]:
+        loop = asyncio.get_running_loop()
+        if request not in requests:
+            requests[request] = loop.create_future()
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            # In the next turn: by then, all handles that are awaited together are in the batch.
             loop.call_soon(lambda: loop.create_task(self._flush()))
+        return requests[request]
 
     async def _flush(self) -> None:
-        self._scheduled = False
-        launches, self._launches = self._launches, {}
-        terminations, self._terminations = self._terminations, {}
-        existence_checks, self._existence_checks = self._existence_checks, {}
+        self._is_scheduled = False
+        batch, self._batch = self._batch, _Batch()
         try:
             async with self._session_lock:
-                outcomes, existing = await asyncio.to_thread(
-                    self._run,
-                    list(terminations),
-                    [spec for spec, _ in launches.values()],
-                    set(existence_checks),
-                )
-        except BaseException as error:  # whatever it is, those who wait must hear of it
-            futures: list[asyncio.Future[Any]] = [
-                *terminations.values(),
-                *existence_checks.values(),
-            ]
-            futures += [future for _, future in launches.values()]
-            for future in futures:
+                outcomes, existing = await asyncio.to_thread(self._run, batch)
+        except BaseException as error:  # everyone who waits must get it, whatever it is
+            for future in batch.futures():
                 if not future.done():
                     future.set_exception(error)
             return
-        for termination in terminations.values():
-            if not termination.done():
-                termination.set_result(None)
-        for name, check in existence_checks.items():
-            if not check.done():
-                check.set_result(name in existing)
-        for name, (_, future) in launches.items():
-            if future.done():
+        for name, launch in batch.launches.items():
+            if launch.done():
                 continue
             outcome = outcomes[name]
             if isinstance(outcome, NodeRecord):
-                future.set_result(outcome)
+                launch.set_result(outcome)
             else:
-                future.set_exception(NodeFailed(name, outcome))
+                launch.set_exception(NodeFailed(name, outcome))
+        for termination in batch.terminations.values():
+            if not termination.done():
+                termination.set_result(None)
+        for name, check in batch.existence_checks.items():
+            if not check.done():
+                check.set_result(name in existing)
 
-    def _run(
-        self,
-        terminations: list[tuple[str, str]],
-        launches: list[LaunchSpec],
-        existence_checks: set[str],
-    ) -> tuple[dict[str, NodeRecord | ProviderError], set[str]]:
+    def _run(self, batch: _Batch) -> tuple[dict[str, Outcome], set[str]]:
+        checks, specs = set(batch.existence_checks), list(batch.specs.values())
         with self._fleet() as fleet:
-            existing = _find_existing(fleet, existence_checks) if existence_checks else set()
+            existing = _find_existing(fleet, checks) if checks else set()
             known = fleet.journal.read(lambda s: {(name, r.vm) for name, r in s.nodes.items()})
-            fleet.terminate(name for name, vm in terminations if (name, vm) in known)
-            return _launch(fleet, launches) if launches else {}, existing
+            fleet.terminate(name for name, vm in batch.terminations if (name, vm) in known)
+            return _launch(fleet, specs) if specs else {}, existing
 
 
 def _find_existing(fleet: Fleet, names: set[str]) -> set[str]:
@@ -125,23 +121,24 @@ def _find_existing(fleet: Fleet, names: set[str]) -> set[str]:
     }
 
 
-def _launch(fleet: Fleet, launches: list[LaunchSpec]) -> dict[str, NodeRecord | ProviderError]:
+def _launch(fleet: Fleet, specs: list[LaunchSpec]) -> dict[str, Outcome]:
     records = fleet.journal.read(lambda state: dict(state.nodes))
-    outcomes: dict[str, NodeRecord | ProviderError] = {
-        # A second VM of this name would push the first one out of the state.
+    outcomes: dict[str, Outcome] = {
+        # A second VM with this name would replace the first one in the state.
         spec.name: ProviderError(
             ErrorKind.REJECTED,
-            f"it is there already, as VM {records[spec.name].vm}",
-            "`planapply.Cluster.from_spec` adopts a cluster that runs; `planapply destroy` ends it.",
+            f"the node already exists, as VM {records[spec.name].vm}",
+            "Adopt a running cluster with `planapply.Cluster.from_spec`, or destroy it with "
+            "`planapply destroy`.",
         )
-        for spec in launches
+        for spec in specs
         if spec.name in records
     }
-    return {**fleet.launch([w for w in launches if w.name not in outcomes]), **outcomes}
+    return {**fleet.launch([spec for spec in specs if spec.name not in outcomes]), **outcomes}
 
 
 class NodeFailed(PlanapplyError):
-    """One node that could not be launched, in the provider's words; the others are not touched."""
+    """A node for which the provider failed, with the provider's error."""
 
     def __init__(self, name: str, error: ProviderError) -> None:
         self.name, self.kind = name, error.kind

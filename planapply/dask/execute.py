@@ -1,4 +1,4 @@
-"""The one executor: a plan becomes handles, and the handles are awaited."""
+"""The executor: turns a plan into handles, and awaits them."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping
@@ -19,18 +19,18 @@ from planapply.model.plan import Action, Change, Plan
 from planapply.model.state import NodeRecord, Resource, State
 from planapply.store import StateError
 
-RETIRE_TIMEOUT = 300.0  # seconds that leaving workers may take to hand over their data
+RETIRE_TIMEOUT = 300.0  # seconds in which leaving workers must move their data
 
 
 async def execute(
     plan: Plan, fleet: Fleet, *, resources: Mapping[str, Resource], wait: bool = True
 ) -> dict[str, PlanapplyError]:
-    """Carry out a plan; gives what could not be done, by node, the rest being done and recorded.
+    """Execute a plan; return the errors by node. All other changes are made and recorded.
 
-    `resources` is what the provider needs beside VMs. With `wait`, which is for plans that leave
-    nodes, all that was ever launched is waited for; without, nothing is asked of the scheduler
-    once it is launched. Raises Stopped when stopped, and PlanapplyError where nothing more can be
-    done.
+    `resources` are the supporting resources that the provider needs. With `wait`, wait until all
+    launched nodes have joined, including those of earlier runs; use it only for plans that leave
+    nodes. Without, do not connect to the launched scheduler. Raises Stopped if stopped, and
+    PlanapplyError if the rest of the plan cannot be executed.
     """
     run = _Execution(plan, fleet)
     await run.resolve_intents()
@@ -57,11 +57,11 @@ class _Execution:
         self.to_terminate: dict[str, NodeRecord] = {}
         self.launched: list[str] = []
         self.to_retag: dict[str, list[str]] = {}
-        """Config digest -> nodes that shall have its tags."""
+        """Config digest -> nodes that get its tags."""
 
     @property
     def has_resource_changes(self) -> bool:
-        """Whether something beside VMs is to be made or changed."""
+        """Whether the plan creates or changes supporting resources."""
         kept = (change for change in self.plan.changes if change.kind == "resource")
         return any(change.action is not Action.DESTROY for change in kept)
 
@@ -69,11 +69,11 @@ class _Execution:
         return self.fleet.journal.read(lambda state: dict(state.nodes))
 
     def _config(self, digest: str, name: str) -> NodeConfig:
-        # A VM that was adopted by its tags may have been made from what no state remembers.
+        # The configuration of a VM that was adopted by its tags may be unknown.
         return self.configs.get(digest) or NodeConfig(group=split_name(name)[0], cls="unknown")
 
     async def resolve_intents(self) -> None:
-        """Know what exists; what earlier requests brought need not be launched again."""
+        """Resolve the intents, and sort the changes by what is left to do after that."""
         desired = {change.name: change.after for change in self.nodes if change.after}
         await asyncio.to_thread(self.fleet.resolve_intents, desired)
         records = self._records()
@@ -96,7 +96,7 @@ class _Execution:
             await asyncio.to_thread(self.fleet.record_endpoint)
 
     async def terminate_leaving(self) -> None:
-        """Workers hand over their data and end, then the scheduler."""
+        """Retire and terminate the leaving workers, then the scheduler."""
         await self._retire()
         workers = [name for name in self.to_terminate if name != SCHEDULER]
         await self._close(workers)
@@ -104,7 +104,7 @@ class _Execution:
             await self._close([SCHEDULER])
             await asyncio.to_thread(self.fleet.journal.update, _drop_endpoint)
         for name in self.failures:
-            self.to_launch.pop(name, None)  # its old VM may still be there
+            self.to_launch.pop(name, None)  # its old VM may still exist
 
     async def _retire(self) -> None:
         location, tls, records = self.fleet.journal.read(
@@ -114,7 +114,7 @@ class _Execution:
         gone = {change.name for change in self.nodes if change.action is Action.CREATE}
         retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
         if location is None or SCHEDULER in self.to_terminate or not staying or not retiring:
-            return  # there is nobody to hand data to
+            return  # no worker stays that could take the data
         names = [
             worker
             for name in retiring
@@ -128,13 +128,13 @@ class _Execution:
             ):
                 await scheduler.retire_workers(names)
         except (OSError, TimeoutError) as error:
-            reason = str(error) or "too slow"
-            message = f"the scheduler could not retire them ({reason}); they end all the same"
+            reason = str(error) or "timed out"
+            message = f"could not retire the workers ({reason}); terminating them anyway"
             self.fleet.on_event(Event(event="note", names=tuple(retiring), message=message))
 
     async def _close(self, names: Iterable[str]) -> None:
         handles = [self._create_handle(name, self.to_terminate[name]) for name in names]
-        await asyncio.gather(*handles)  # adopts
+        await asyncio.gather(*handles)  # adopts the nodes
         await self._gather({handle.name: handle.close() for handle in handles})
 
     def _create_handle(
@@ -147,7 +147,7 @@ class _Execution:
         return VMWorker(scheduler, name=name, config=config, queue=self.queue, record=record)
 
     async def prepare(self, resources: Mapping[str, Resource]) -> None:
-        """What must be there before the first VM: the key pair, the supporting resources."""
+        """Create what the first VM needs: the key pair and the supporting resources."""
 
         def run() -> None:
             has_key = self.fleet.journal.read(lambda state: state.tls is not None)
@@ -159,7 +159,7 @@ class _Execution:
         await asyncio.to_thread(run)
 
     async def open(self) -> None:
-        """The scheduler, and all workers as soon as its address is known."""
+        """Launch the scheduler, then all workers as soon as its address is known."""
         workers = [name for name in self.to_launch if name != SCHEDULER]
         if SCHEDULER in self.to_launch:
             await self._gather({SCHEDULER: _start(self._create_handle(SCHEDULER, None))})
@@ -167,7 +167,7 @@ class _Execution:
         if record is None:
             for name in workers:
                 self.failures[name] = PlanapplyError(
-                    f"{name} was not launched: there is no scheduler"
+                    f"{name} was not launched: the cluster has no scheduler"
                 )
             return
         scheduler = self._create_handle(SCHEDULER, record)
@@ -181,13 +181,13 @@ class _Execution:
         self.launched += [name for name in self.to_launch if name not in self.failures]
 
     async def update_tags(self) -> None:
-        """Changed tags, in place, for all nodes of a group at once."""
+        """Change tags in place, for all nodes of a group at once."""
         for digest, names in self.to_retag.items():
             tags = self.plan.configs[digest].tags
             await self._gather({names[0]: asyncio.to_thread(self.fleet.retag, names, tags)})
 
     async def cleanup(self) -> None:
-        """Supporting resources go last, when nothing uses them."""
+        """Remove the supporting resources, when nothing uses them any more."""
         destroys = [
             c for c in self.plan.changes if c.kind == "resource" and c.action is Action.DESTROY
         ]
@@ -195,7 +195,7 @@ class _Execution:
             await self._gather({destroys[0].name: asyncio.to_thread(self.fleet.cleanup)})
 
     async def join(self) -> None:
-        """Wait for what was launched, now or earlier, to become part of the Dask cluster."""
+        """Wait until all launched nodes have joined, including those of earlier runs."""
         records = self._records()
         launched = [n for n, record in records.items() if record.status == "launched"]
         names = {
@@ -204,13 +204,13 @@ class _Execution:
             if n not in self.failures
         }
         if earlier := tuple(names.keys() - self.launched):
-            message = "launched earlier, and not seen to join yet"
+            message = "launched earlier; has not joined yet"
             self.fleet.on_event(Event(event="note", names=earlier, message=message))
         if names:
             self.failures.update(await wait_for_joins(self.fleet, names, self.plan.join_timeout))
 
     async def _gather(self, calls: Mapping[str, Awaitable[Any]]) -> None:
-        """Await all; a node's failure is kept, what forbids to go on is raised."""
+        """Await all calls; keep the errors of nodes, and raise errors that prevent further changes."""
         results = await asyncio.gather(*calls.values(), return_exceptions=True)
         for name, result in zip(calls, results, strict=True):
             if isinstance(result, ProviderFailed):

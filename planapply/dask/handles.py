@@ -1,4 +1,4 @@
-"""VM-backed scheduler and worker classes, for a SpecCluster or for an apply."""
+"""Scheduler and worker classes whose processes run on VMs, for a SpecCluster or an apply."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ from planapply.model.state import NodeRecord
 
 
 class VMProcess(ProcessInterface):
-    """What VMScheduler and VMWorker share: one node, launched and ended through a queue.
+    """One node, launched and terminated through a queue; base class of VMScheduler and VMWorker.
 
-    With a `record` the node is adopted: starting it launches nothing.
+    With a `record` the node is adopted: `start` launches nothing.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class VMProcess(ProcessInterface):
         self._scheduler_address: str | None = None
 
     async def start(self) -> None:
-        """Launch the VM unless it is there; raises PlanapplyError in the provider's words."""
+        """Launch the VM unless the node is adopted; raises PlanapplyError if the launch fails."""
         if self.record is None:
             try:
                 spec = LaunchSpec(self.name, self.config, self._scheduler_address)
@@ -45,16 +45,16 @@ class VMProcess(ProcessInterface):
         await super().start()
 
     def _on_started(self, record: NodeRecord) -> None:
-        """What is known once there is a VM."""
+        """Set the attributes that depend on the VM."""
 
     async def close(self) -> None:
-        """End the VM; returns when it is confirmed gone. Raises PlanapplyError."""
+        """Terminate the VM and wait until it is gone; raises PlanapplyError if that fails."""
         if self.status in (Status.closed, Status.closing):
             await self.finished()
             return
         self.status = Status.closing
         try:
-            if self.record is not None:  # else there is none, or nothing more than an intent
+            if self.record is not None:  # otherwise there is no VM, or only an intent
                 await self.queue.terminate(self.name, self.record.vm)
         except BaseException as error:
             self.status = Status.failed
@@ -65,11 +65,11 @@ class VMProcess(ProcessInterface):
         await super().close()
 
     async def exists(self) -> bool:
-        """Whether the cloud still shows the VM; raises PlanapplyError where that can't be known."""
+        """Return whether the VM still exists; raises PlanapplyError if the cloud cannot say."""
         return await self.queue.exists(self.name)
 
     def release(self) -> None:
-        """The VM is no longer this handle's: it lives on, or is gone; the cloud is asked nothing."""
+        """Release the VM without a request to the cloud: another process controls it, or it is gone."""
         self.status = Status.closed
         self._event_finished.set()
 
@@ -77,8 +77,8 @@ class VMProcess(ProcessInterface):
 class VMScheduler(VMProcess):
     """A Dask scheduler on a VM of its own; use it as the `cls` of a SpecCluster's scheduler.
 
-    `Spec.cluster_spec()` makes its options. `address` is the one for clients, `contact_address` the
-    one that workers are told.
+    `Spec.cluster_spec()` returns its options. `address` is the address for clients, and
+    `contact_address` the one for workers.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class VMScheduler(VMProcess):
 class VMWorker(VMProcess):
     """A VM with one or more Dask workers; use it as the `cls` of a SpecCluster's workers.
 
-    `scheduler` is the address that it is told to join.
+    `scheduler` is the address of the scheduler to join.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ RETRY_INTERVAL = 0.5
 
 @dataclass(frozen=True)
 class SchedulerInfo:
-    """What a scheduler reports about itself."""
+    """A scheduler's report about itself."""
 
     address: str
     """The address at which it was reached."""

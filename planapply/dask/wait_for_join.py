@@ -1,4 +1,4 @@
-"""Waiting until what was launched has joined."""
+"""Waiting until launched nodes have joined."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from planapply.model.event import Event
 from planapply.model.names import SCHEDULER
 from planapply.model.state import State
 
-FIRST_POLL = 0.25  # seconds between two looks at the scheduler, at first
+FIRST_POLL = 0.25  # seconds between the first two calls of the scheduler
 LONGEST_POLL = 2.0
-ANSWER_TIMEOUT = 30.0  # seconds for one answer of a scheduler, which may hang
-MAX_OUTPUT_LINES = 6  # of what a failed node printed
-VM_POLL = 10.0  # most seconds between two looks whether a VM has ended
+ANSWER_TIMEOUT = 30.0  # seconds for one response of a scheduler, which may hang
+MAX_OUTPUT_LINES = 6  # lines of the output of a failed node
+VM_POLL = 10.0  # maximum seconds between two checks whether a VM has terminated
 
 
 class NotJoined(PlanapplyError):
-    """One node that was launched and is not part of the Dask cluster."""
+    """A node that was launched but has not joined."""
 
 
 class _Wait:
-    """What one wait has seen so far."""
+    """State of one wait."""
 
     def __init__(self, fleet: Fleet, names: Mapping[str, int]) -> None:
         self.fleet = fleet
@@ -32,7 +32,7 @@ class _Wait:
         self.has_reached_scheduler = False
         self.seen: set[str] = set()
         self.missing: set[str] = set()
-        """VMs that were shown, and that the last look did not show."""
+        """VMs that were visible earlier, but not in the last check."""
 
     async def poll_scheduler(self) -> None:
         info = await self._read_info()
@@ -77,12 +77,13 @@ class _Wait:
         self.fleet.journal.update(record)
 
     def poll_provider(self) -> None:
-        """Give up on nodes whose VM has ended, and on workers whose scheduler has."""
+        """Fail nodes whose VM has terminated, and on workers whose scheduler has."""
         found = self.fleet.find_and_record()
         shown = {vm.id for vm in found if vm.is_active}
         now, delay = self.fleet.clock.time(), self.fleet.client.limits.consistency_delay
         records = self.fleet.journal.read(lambda state: dict(state.nodes))
-        # One look may be stale: what was shown must be missing twice, what never was may be too young.
+        # One answer may be stale: a VM that was visible must be missing twice, and one that was never
+        # visible may be too new.
         known = {vm.id for vm in found} | self.missing
         ended = {
             name
@@ -96,28 +97,28 @@ class _Wait:
         self.missing = self.seen - shown
         self.seen |= shown
         for name in [n for n in self.waiting if n in ended]:
-            self._fail(name, "ended before it joined")
+            self._fail(name, "terminated before it joined")
         if SCHEDULER in ended:
             for name in list(self.waiting):
-                self._fail(name, "can't join: the scheduler has ended", console=False)
+                self._fail(name, "cannot join: the scheduler's VM has terminated", console=False)
 
     def fail_remaining(self, seconds: float) -> None:
         reason = f"did not join within {seconds:g} s"
         if not self.has_reached_scheduler:
-            reason += "; the scheduler could not be reached from here"
+            reason += "; this machine cannot reach the scheduler"
         for name in list(self.waiting):
             self._fail(name, reason)
 
     def _fail(self, name: str, reason: str, *, console: bool = True) -> None:
         del self.waiting[name]
         output = extract_causes(self.fleet.console(name)) if console else ""
-        detail = f"{output}\n`planapply logs NODE` shows all that it printed." if output else ""
+        detail = f"{output}\nPrint all output with `planapply logs {name}`." if output else ""
         self.failures[name] = NotJoined(f"{name} {reason}", detail)
         self.fleet.on_event(Event(event="failed", names=(name,), message=reason))
 
 
 def extract_causes(output: str) -> str:
-    """The last few lines of what a node printed, without the frames of tracebacks."""
+    """Return the last lines of a node's output, without the frames of tracebacks."""
     kept: list[str] = []
     in_traceback = False
     for line in output.splitlines():
@@ -133,10 +134,10 @@ def extract_causes(output: str) -> str:
 async def wait_for_joins(
     fleet: Fleet, names: Mapping[str, int], timeout: float
 ) -> dict[str, PlanapplyError]:
-    """Wait until these nodes (name -> Dask processes) are part of the cluster.
+    """Wait until these nodes (name -> number of Dask processes) have joined.
 
-    Gives those that are not, with why, after `timeout` seconds or when their VM has ended. Raises
-    Stopped.
+    Give up on a node after `timeout` seconds, or when its VM has terminated; return these nodes, with
+    their errors. Raises Stopped.
     """
     wait = _Wait(fleet, names)
     clock = fleet.clock

@@ -1,4 +1,4 @@
-"""Calls of a provider: repeated by the kind of error, with every failure as a PlanapplyError."""
+"""Client of a provider, which repeats calls and reports their failures as PlanapplyError."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -300,10 +300,10 @@ def connect_provider(plugin: Plugin, values: Mapping[str, Any], clock: Clock) ->
     except ValidationError as error:
         first = error.errors()[0]
         raise PlanapplyError(
-            f"the settings of the provider {plugin.name!r} don't fit: "
+            f"invalid settings for the provider {plugin.name!r}: "
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            "They are kept in the state as they were applied; another version of the provider may "
-            "have other settings.",
+            "The state has the settings of the last apply, perhaps by another version of the provider. "
+            "Install that version, or destroy the cluster with it.",
         ) from error
     provider = call_plugin(plugin, "connect", lambda: plugin.connect(settings))
     return ProviderClient(provider, clock, origin=plugin.origin)

@@ -1,4 +1,4 @@
-"""allow and ssh: who reaches the scheduler, and how to reach a node."""
+"""allow and ssh: networks that can reach the scheduler, and logging in to a node."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ def allow(
     *,
     on_event: Listener = lambda event: None,
 ) -> dict[str, Resource]:
-    """Let one more network (None: this machine) reach the scheduler, as long as the cluster lasts.
+    """Allow one more network (None: this machine) to reach the scheduler while the cluster exists.
 
-    Gives the resources that let it in. Raises PlanapplyError where the provider has none, and for
-    those that are gone, after the network is recorded for the apply that makes them again.
+    Return the resources that were changed. Raises PlanapplyError if the cluster has none; and if one
+    no longer exists, after the network is recorded, so that the next apply creates it with that network.
     """
     with lock(workspace, "allow", lock_timeout, on_event):
         state = workspace.read()
@@ -29,18 +29,17 @@ def allow(
         resources = dict(state.resources)
         if not client.can_allow or not resources:
             raise PlanapplyError(
-                f"cluster {state.cluster!r} has nothing of its own through which networks are "
-                "let in",
-                "Change who may reach its scheduler where that is kept: in the security groups or "
-                "the firewall that it was given.",
+                f"cannot allow a network: cluster {state.cluster!r} has no firewall managed by planapply",
+                "Allow the network in the security groups or the firewall that the cluster uses.",
             )
         for resource in resources.values():
             if resource.id is None:
                 raise PlanapplyError(
-                    f"the {resource.kind} of cluster {state.cluster!r} is not there",
-                    "`planapply apply` makes it; repeat this then.",
+                    f"cannot allow a network: the {resource.kind} of cluster {state.cluster!r} does not "
+                    "exist",
+                    "Create it with `planapply apply`, then run this command again.",
                 )
-        # First the cloud, then the state: what is written as allowed is never asked for again.
+        # First the cloud, then the state: a network in the state is never sent to the cloud again.
         changed = {name: client.allow(resource, network) for name, resource in resources.items()}
 
         def record(state: State) -> None:
@@ -51,24 +50,24 @@ def allow(
         for name, resource in changed.items():
             if resource.id is None:
                 raise PlanapplyError(
-                    f"the {resource.kind} {resources[name].id} is gone: somebody has removed it",
-                    "`planapply apply` makes another, which lets this network in, too.",
+                    f"{resource.kind} {resources[name].id} no longer exists",
+                    "Run `planapply apply`: it creates another one that allows this network, too.",
                 )
         return changed
 
 
 def shell(workspace: Workspace, name: str, user: str | None) -> Sequence[str]:
-    """The command that logs in to a node.
+    """Return the command that logs in to a node.
 
-    Raises PlanapplyError for a node that is not in the state, and where there is no way to it.
+    Raises PlanapplyError if the node is not in the state, and if it cannot be reached.
     """
     state = workspace.read()
     record = find_node(state, name)
     client = workspace.connect(state)
     if not client.has_shell:
         raise PlanapplyError(
-            f"the provider {state.provider!r} knows no way to log in to a node",
-            f"Reach the VM {record.vm} with the cloud's own tools.",
+            f"cannot log in to {name}: the provider {state.provider!r} does not support it",
+            f"Log in to VM {record.vm} with the cloud's own tools.",
         )
     config = state.configs.get(record.config) or NodeConfig(group=name, cls="unknown")
     return client.shell(record, config, user)

@@ -1,4 +1,4 @@
-"""providers: what is installed, and whether it can be used."""
+"""providers: the installed plug-ins."""
 
 from planapply import catalog
 from planapply.model.diagnostics import PlanapplyError
@@ -6,7 +6,7 @@ from planapply.provider import Plugin
 
 
 def list_plugins() -> list[tuple[str, Plugin | str]]:
-    """Each provider's name with its plug-in, or with why that can't be loaded."""
+    """Return each provider's name with its plug-in, or with the reason why it cannot be loaded."""
     found: list[tuple[str, Plugin | str]] = []
     for name in catalog.provider_names():
         try:

@@ -1,4 +1,4 @@
-"""A cluster that a Python session changes: lock -> read -> refresh -> settle -> change -> unlock."""
+"""scale: changes of a running cluster: lock -> read -> refresh -> resolve intents -> change -> unlock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +23,15 @@ from planapply.ops.workspace import Workspace
 
 @dataclass(frozen=True)
 class LockedCluster:
-    """The locked state of a cluster that runs."""
+    """The locked state of a running cluster."""
 
     fleet: Fleet
     gone: frozenset[str] = frozenset()
-    """Nodes whose VM the cloud does not show any more."""
+    """Nodes whose VM no longer exists."""
 
 
 def read_refreshed(workspace: Workspace) -> RefreshResult:
-    """What runs; changes nothing, needs no lock. Raises PlanapplyError where there is no state."""
+    """Read the state, without the lock, and refresh it. Raises PlanapplyError if there is none."""
     state = workspace.read()
     return _refresh(workspace, workspace.connect(state), state)
 
@@ -40,9 +40,9 @@ def read_refreshed(workspace: Workspace) -> RefreshResult:
 def open_for_change(
     workspace: Workspace, timeout: float, on_event: Listener
 ) -> Iterator[LockedCluster]:
-    """One change: what others did since the last one is in the state that it opens.
+    """Lock, read, and refresh the state for one change, and resolve its intents.
 
-    `timeout` in seconds is how long it waits for somebody else's lock. Raises PlanapplyError.
+    `timeout` is how many seconds to wait for the lock. Raises PlanapplyError.
     """
     with lock(workspace, "scale", timeout, on_event):
         yield _open(workspace, workspace.read(), on_event)
@@ -52,9 +52,10 @@ def open_for_change(
 def open_as_owner(
     workspace: Workspace, tls: TLS | None, timeout: float, on_event: Listener
 ) -> Iterator[LockedCluster]:
-    """As `open_for_change`, for who launches and ends the whole cluster: its first change makes the state.
+    """Open the state like `open_for_change`; create a cluster that does not exist, and clean up after it.
 
-    `tls` is the key pair that a new cluster gets. When the last node has ended, so has the rest.
+    Use it for an owner that launches and destroys the whole cluster. `tls` is the key pair of a new
+    cluster. When the last node is gone, everything else is removed, too.
     """
     with lock(workspace, "SpecCluster", timeout, on_event):
         state = workspace.store.read()
@@ -69,10 +70,10 @@ def open_as_owner(
 def reserve_names(
     workspace: Workspace, locked: LockedCluster, group: str, count: int
 ) -> tuple[list[str], NodeConfig]:
-    """Names for `count` more nodes of an elastic group, never to be given again, and their config.
+    """Reserve names for `count` more nodes of an elastic group; return them and their configuration.
 
-    Raises PlanapplyError where they would be replaced by the next apply, cost too much, or are
-    known to fail.
+    A name is never used twice. Raises PlanapplyError if the next apply would replace the nodes, if they
+    exceed `max_cost`, and if their launch is known to fail.
     """
     assert workspace.spec is not None
     fleet = locked.fleet
@@ -84,8 +85,8 @@ def reserve_names(
         state.scheduler, desired_state.scheduler, state.configs
     ):
         raise PlanapplyError(
-            "the spec of the scheduler has changed since it was applied",
-            "Nodes that were launched now would be replaced: run `planapply apply` first.",
+            "cannot scale: the spec of the scheduler has changed since it was applied",
+            "The next apply would replace new nodes. Run `planapply apply` first.",
         )
     [config] = [g.config for g in desired_state.groups if g.name == group]
     names = _next_names(state, group, count)
@@ -130,7 +131,7 @@ def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedClust
     fleet = Fleet(client, journal, on_event=on_event)
     if refreshed.adopted:
         journal.update(lambda _: None)
-    if refreshed.state.intents:  # left by a process that died, or whose answer was lost
+    if refreshed.state.intents:  # after a crash or a lost response
         fleet.resolve_intents({})
     return LockedCluster(fleet, refreshed.gone)
 
@@ -147,7 +148,7 @@ def _create_cluster(
 
 
 def _clean_up(fleet: Fleet) -> None:
-    """The endpoint is where the scheduler is, and nothing is left of a cluster without nodes."""
+    """Record the endpoint; if the cluster has no nodes left, remove its resources and its key."""
     fleet.record_endpoint()
     if fleet.journal.read(lambda state: not (state.nodes or state.intents)):
         fleet.cleanup()

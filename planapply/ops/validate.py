@@ -13,7 +13,7 @@ from planapply.store.files import create_file
 
 
 def validate(file: str, overrides: tuple[str, ...] = ()) -> list[Diagnostic]:
-    """Return the warnings about the spec; raises PlanapplyError with everything that is wrong with it."""
+    """Return the warnings about a spec; raises PlanapplyError with all of its errors."""
     _, diagnostics = specfile.load(Path(file), catalog.load_plugin, overrides, import_classes=True)
     return diagnostics
 

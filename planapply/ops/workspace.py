@@ -1,4 +1,4 @@
-"""What one command works on: a spec or a state, its store, its provider."""
+"""The objects of one command: a spec or a state, its store, and its provider."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 from planapply import catalog, specfile
 from planapply.fleet import ProviderClient, SystemClock, connect_provider
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
-from planapply.model.spec import Spec, state_location
+from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.provider import Plugin
 from planapply.store import Store, open_store
@@ -15,7 +15,7 @@ from planapply.store import Store, open_store
 
 @dataclass
 class Workspace:
-    """Use `from_spec` where the spec is needed, `from_state` where a state will do."""
+    """Objects of one command; use `from_spec` if it needs the spec, and `from_state` if a state is enough."""
 
     store: Store
     spec: Spec | None = None
@@ -23,9 +23,9 @@ class Workspace:
     """Warnings of the spec."""
     clock: SystemClock = field(default_factory=SystemClock)
     overrides: Sequence[str] = ()
-    """What `--set` said."""
+    """Values of `--set`."""
     protect: bool = False
-    """What the spec says, where nothing else of it is read."""
+    """Value of `protect` in the spec, if nothing else of the spec is read."""
 
     @classmethod
     def from_spec(
@@ -36,8 +36,11 @@ class Workspace:
         *,
         import_classes: bool = False,
     ) -> "Workspace":
-        """Raises PlanapplyError with everything that is wrong with the spec; `import_classes` as
-        in `specfile.load`."""
+        """Return the workspace of a spec, with the state at `state` or at the spec's location.
+
+        `import_classes` is as in `specfile.load`. Raises PlanapplyError with everything that is wrong
+        with the spec.
+        """
         spec, diagnostics = specfile.load(
             Path(file), catalog.load_plugin, overrides, import_classes=import_classes
         )
@@ -53,7 +56,7 @@ class Workspace:
         *,
         state: str,
     ) -> "Workspace":
-        """With a spec that consists of what the options say; raises PlanapplyError."""
+        """Return a workspace with a spec made from command-line options; raises PlanapplyError."""
         spec, diagnostics = specfile.make_spec(cluster, provider, catalog.load_plugin, overrides)
         return cls(open_store(state), spec, diagnostics, overrides=overrides)
 
@@ -61,9 +64,10 @@ class Workspace:
     def from_state(
         cls, file: str, overrides: Sequence[str] = (), state: str | None = None
     ) -> "Workspace":
-        """With the state at `state`, or that of the spec, of which only its place is read.
+        """Return a workspace with the state at `state`, or else with the state of the spec `file`.
 
-        `file` may be a state itself. Raises PlanapplyError where neither is there.
+        Of the spec, only the location of its state is read; `file` may also be a state. Raises
+        PlanapplyError if `file` does not exist.
         """
         if state is not None:
             return cls(open_store(state))
@@ -71,30 +75,30 @@ class Workspace:
         return cls(open_store(specfile.find_state_location(Path(file), overrides)), protect=protect)
 
     def read(self) -> State:
-        """The state; raises PlanapplyError where there is none."""
+        """Return the state; raises PlanapplyError if there is none."""
         state = self.store.read()
         if state is None:
             raise PlanapplyError(
                 f"there is no state at {self.store.location}",
-                "Nothing was applied from there yet. Name the spec with --file or the state with "
-                "--state; `planapply list` shows clusters whose state is elsewhere or lost.",
+                "Nothing has been applied with this state. Pass the spec with --file, or the state with "
+                "--state. `planapply list` shows clusters whose state is elsewhere or lost.",
             )
         return state
 
     def plugin(self, state: State | None) -> Plugin:
-        """That of the spec, or else of the state; raises PlanapplyError where they differ."""
+        """Return the plug-in of the spec, or else of the state; raises PlanapplyError if they differ."""
         name = self.spec.cluster.provider if self.spec else state.provider if state else ""
         if state and not state.is_empty and state.provider != name:
             raise PlanapplyError(
-                f"the cluster was made with provider {state.provider!r}, the spec says {name!r}",
-                f"Destroy it first: planapply destroy --state {self.store.location}",
+                f"cannot change the provider of a cluster from {state.provider!r} to {name!r}",
+                f"Destroy the cluster first: `planapply destroy --state {self.store.location}`",
             )
         return catalog.load_plugin(name)
 
     def connect(self, state: State | None) -> ProviderClient:
-        """The provider, with the settings of the spec, or else of the state; its cloud is checked.
+        """Return the provider's client, with the settings of the spec, or else of the state.
 
-        Raises PlanapplyError where the state is about another account, region, …
+        Raises PlanapplyError if the state was made in another account, region, …
         """
         plugin = self.plugin(state)
         values = self.spec.provider if self.spec else state.settings if state else {}
@@ -105,21 +109,14 @@ class Workspace:
 
 
 def check_cloud(state: State, identity: Mapping[str, str]) -> None:
-    """Refuse a state of somebody else's cloud, which would look empty from here."""
+    """Raise PlanapplyError if the state was made in another cloud, where no VM of it would be visible."""
     different = [
-        f"{key}: the state is about {state.cloud[key]}, this is {identity.get(key)}"
+        f"{key} is {identity.get(key)}, but the state was made with {state.cloud[key]}"
         for key in state.cloud
         if identity.get(key) != state.cloud[key]
     ]
     if different:
         raise PlanapplyError(
-            f"the state of cluster {state.cluster!r} is about another cloud",
-            "; ".join(different) + ". Use the account, region or machine that it was made in.",
+            f"the state of cluster {state.cluster!r} belongs to another cloud",
+            "; ".join(different) + ". Use the account, region, or machine that it was made with.",
         )
-
-
-__all__ = [
-    "Workspace",
-    "check_cloud",
-    "state_location",
-]

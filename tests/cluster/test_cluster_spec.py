@@ -71,7 +71,7 @@ def test_two_processes_launch_one_cluster(cloud: Cloud, workspace: Open) -> None
     second = LoadedSpec.from_workspace(workspace(TEXT)).cluster_spec()
     with SpecCluster(**first) as cluster:
         names = cloud.names()
-        with pytest.raises(RuntimeError, match="scheduler: it is there already"):
+        with pytest.raises(RuntimeError, match="scheduler: the node already exists"):
             SpecCluster(**second)
         stop_loops(but=cluster)
         # The second one had no nodes to close.

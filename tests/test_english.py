@@ -18,7 +18,7 @@ from words_to_avoid import BANS, DOCSTRING_BANS, FUNCTION_BANS, MESSAGE_BANS, PA
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "tests/lab/README.md")
 DOC_ROOTS = ("docs", "examples", "benchmarks")
-CODE_ROOTS: tuple[str, ...] = ()
+CODE_ROOTS: tuple[str, ...] = ("planapply/api", "tests/cluster")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -41,7 +41,7 @@ HANDSHAKE = frame({"compression": None, "python": (3, 11, 0), "pickle-protocol":
 
 @asynccontextmanager
 async def serve(*answers: bytes) -> AsyncIterator[str]:
-    """A server that says all of this at once and then nothing, on loopback."""
+    """Serve these bytes on loopback to each client, and then nothing more."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:

@@ -348,7 +348,7 @@ Create it, or choose another one.\
     with pytest.raises(StateError) as raised, nowhere.lock("apply"):
         pass
     assert format_error(raised.value).splitlines()[0] == snapshot(
-        'cannot reach the state s3://nowhere/demo.json: s3://nowhere does not exist (404'
+        "cannot reach the state s3://nowhere/demo.json: s3://nowhere does not exist (404"
     )
 
 
@@ -409,7 +409,7 @@ Check the network, and try again.\
     with pytest.raises(StateError) as raised, open_store(PLACE).lock("apply"):
         pass
     assert format_error(raised.value, PORT=closed_port).splitlines()[0] == snapshot(
-        'cannot reach the state s3://states/team/demo.json: no response from 127.0.0.1:PORT'
+        "cannot reach the state s3://states/team/demo.json: no response from 127.0.0.1:PORT"
     )
 
 

@@ -299,14 +299,14 @@ Fix the cause, then restore it:
 @pytest.mark.slow
 def test_failing_bucket_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "InternalError", 500) == snapshot("""\
-the state s3://states/team/demo.json can't be reached: the bucket answers 500
+cannot reach the state s3://states/team/demo.json: the storage endpoint responded 500
 InternalError
-Try again in a while.
-the state s3://states/team/demo.json can't be written: the bucket answers 500
+Try again later.
+cannot write the state s3://states/team/demo.json: the storage endpoint responded 500
 InternalError
-Try again in a while.
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+Try again later.
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
 """)
 

@@ -1,16 +1,16 @@
-# On a fresh machine with Python >= 3.11 and make, `make demo` and `make test` do all the set-up.
+# On a new machine with Python >= 3.11 and make, `make demo` and `make test` do the whole setup.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More than cores: the slow tests wait for timeouts, boots and other processes.
+# More workers than cores, since the slow tests wait for timeouts, boots, and other processes.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 PYTEST := -n $(WORKERS) --dist worksteal
-# Those of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
+# The tests of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
 OLDEST_TESTS ?= $(addprefix tests/cluster/test_,adaptive.py adopt.py cluster_spec.py lost.py scale.py spec_cluster.py)
 
 .PHONY: venv demo story crash soak lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
-# Without bytecode files, each of a thousand commands and nodes compiles all that it imports.
+# Without bytecode files, each of a thousand commands and nodes would compile its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 venv: $(VENV)/.stamp
@@ -22,7 +22,7 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt uv
 
-# pip knows certificates and mirrors that uv does not read: where uv fails, pip may not.
+# pip reads settings for certificates and mirrors that uv ignores: if uv fails, pip may succeed.
 $(VENV)/.stamp: pyproject.toml constraints.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' || \
 	  $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -40,11 +40,11 @@ test-fast: venv
 coverage: venv nova
 	$(BIN)/pytest $(PYTEST) --cov --cov-report=term
 
-# More seeds and larger numbers of what `make test` has a few of; takes half an hour.
+# The randomized tests of `make test` with more seeds and larger numbers; takes half an hour.
 soak: venv nova
 	$(BIN)/pytest $(PYTEST) -m soak -rfE
 
-# The oldest version of every dependency that pyproject.toml allows, distributed's above all.
+# Tests on the oldest allowed version of every dependency, distributed in particular.
 test-oldest: .venv-oldest/.stamp
 	.venv-oldest/bin/pytest $(PYTEST) $(OLDEST_TESTS)
 
@@ -53,7 +53,7 @@ test-oldest: .venv-oldest/.stamp
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[dev]'
 	touch $@
 
-# Side by side with what a user would pick instead; takes minutes.
+# Comparisons with the alternatives that a user has; takes minutes.
 bench: venv
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/engine.py
@@ -61,31 +61,31 @@ bench: venv
 	$(BIN)/python benchmarks/local_apply.py
 	$(BIN)/python -W ignore benchmarks/boot.py
 
-# The table in README.md: beside dask-cloudprovider, which it installs into the user's cache folder.
+# The table in README.md: compared with dask-cloudprovider, installed into the user's cache folder.
 bench-cloud: venv
 	PYTHONPATH=tests $(BIN)/python benchmarks/cloudprovider.py
 
-# 100 nodes on Nova, beside a plain loop over bare Libcloud; takes minutes.
+# 100 nodes on Nova, compared with a simple loop that calls Libcloud; takes minutes.
 bench-nova: venv nova
 	PYTHONPATH=tests $(BIN)/python benchmarks/libcloud_nova.py
 
-# One story of the simulator again: make story SEED='1234', or SEED='5 17' for its 17th point.
+# Replay one story of the simulator: make story SEED='1234', or SEED='5 17' for a crash at point 17.
 story: venv
 	cd tests && ../$(BIN)/python -m simulator.scenario $(SEED)
 
-# The cloud on one machine: honest EC2, and every instance a real machine. Root on Debian.
+# The lab: EC2 on this machine, where every instance is a real machine. Needs root on Debian.
 lab: venv lab-base
 	$(BIN)/pytest -m lab -rs
 
-# The machines' disk; prints why it can't be built where that is so.
+# The disk of the lab's machines; prints the reason if it cannot be built.
 lab-base: venv
 	cd tests && ../$(BIN)/python -m lab.base
 
-# In a venv of its own in the user's cache folder: no test installs anything.
+# Install Nova into a separate venv in the user's cache folder: tests install nothing.
 nova: venv
 	cd tests && ../$(BIN)/python -m novalab.install
 
-# All that runs on Nova itself.
+# All tests on a real Nova.
 openstack: venv nova
 	$(BIN)/pytest -rs -m "" tests/libcloud/test_nova.py tests/libcloud/test_kill.py
 	$(BIN)/pytest -rs tests/conformance -k openstack
@@ -94,7 +94,7 @@ openstack: venv nova
 conformance: venv nova
 	$(BIN)/python tests/conformance/table.py
 
-# 200 moments at which the real command is killed on each provider (a quarter in each kind of change).
+# Kill the real command at 200 moments on each provider (a quarter in each kind of change).
 crash: venv
 	cd tests && ../$(BIN)/python -m crash $(or $(LIVES),50)
 
@@ -108,7 +108,7 @@ types: venv
 layers: venv
 	$(BIN)/lint-imports
 
-# Pins without addresses; for after a change of the dependencies, or to move to newer ones.
+# Update the pinned versions, after a change of the dependencies or to upgrade them.
 constraints: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 	  --no-header --no-annotate --no-emit-index-url pyproject.toml -o constraints.txt

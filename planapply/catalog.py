@@ -1,7 +1,6 @@
 """Provider plug-ins, found through entry points and loaded when they are first used."""
 
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -33,6 +32,8 @@ def load_plugin(name: str) -> Plugin:
     """
     entry = _entries().get(name)
     if entry is None:
+        from difflib import get_close_matches  # rarely needed
+
         suggestions = get_close_matches(name, _entries(), 1)
         hint = f"Did you mean {suggestions[0]!r}? " if suggestions else ""
         raise PlanapplyError(

@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -107,6 +106,8 @@ def collect_rejections(
 
 def suggest(name: str, known: Iterable[str], otherwise: str = "", *, limit: int = 3) -> str:
     """Return "Did you mean …?" with the names in `known` like `name`, or `otherwise` without any."""
+    from difflib import get_close_matches  # rarely needed
+
     names = sorted(set(known))
     matches = [n for n in names if n.lower() == name.lower()]
     *rest, last = [repr(n) for n in matches or get_close_matches(name, names, limit)] or [""]

@@ -372,20 +372,20 @@ line 3, column 3: [[cluster]]
         ('environment.docker = "daskdev/Dask"', "this can't be the name of a container image"),
         ('environment.env = { a = "\\u0000" }', "a zero byte"),
         ("environment.python = 3.12", "`environment.python` must be a string, not 3.12"),
-        ('environment.python = "3.12"', "and there are none"),
+        ('environment.python = "3.12"', "`environment.python` has no effect without"),
         ('workers."a b".count = 1', "a group's name is 1 to 63 letters"),
-        ("workers.a.min = 1", "[workers.a] has `min` and no `max`"),
+        ("workers.a.min = 1", "[workers.a] has `min`, but no `max`"),
         ("workers.a.count = 100001", "`workers.a.count` must be at most 100000, not 100001"),
         ("workers.a.count = true", "`workers.a.count` must be a whole number, not true"),
         ("workers.a.count = 1.0", "`workers.a.count` must be a whole number, not 1.0"),
         ("workers.a = { count = 1, spot = 1 }", "neither true, false nor"),
         ("scheduler.processes = 2", "[scheduler] has no key `processes`"),
-        ("scheduler.options.security = 1", "is set by planapply itself"),
-        ('scheduler.options.protocol = "tcp"', "follows from `cluster.security`"),
+        ("scheduler.options.security = 1", "planapply sets it"),
+        ('scheduler.options.protocol = "tcp"', "`cluster.security` determines it"),
         ('image = ""', "the spec has no key `image`"),
         ('defaults.image = " "', "nothing is named here"),
         ("defaults.cls = 1", "[defaults] has no key `cls`"),
-        ("defaults.disk = 1e400", "can't be inf"),
+        ("defaults.disk = 1e400", "cannot be inf"),
     ],
 )
 def test_values_out_of_range_are_refused(tmp_path: Path, setting: str, said: str) -> None:
@@ -413,11 +413,11 @@ cannot read spec.toml: invalid value
 """)
     assert format_problems(tmp_path, f"a = {'[' * 401}") == snapshot("""\
 cannot read spec.toml: it is nested too deeply
-  Text needs quotes, and a table needs its [name]. The rest of the file was not read.
+  Use at most 50 levels. The rest of the file was not read.
 """)
     assert format_problems(tmp_path, f"a = {'1' * 5000}") == snapshot("""\
 cannot read spec.toml: a number in it is too long
-  Text needs quotes, and a table needs its [name]. The rest of the file was not read.
+  Write at most 18 digits. The rest of the file was not read.
 """)
     assert format_problems(tmp_path, " \n# nothing\n  \n") == snapshot("""\
 line 1, column 1:  \n\
@@ -605,7 +605,7 @@ def test_client_packages_not_from_an_index(tmp_path: Path, monkeypatch: pytest.M
         "from-git @ git+https://host/x.git@c0",
         "from-nowhere==1.0",
     ]
-    assert "from-folder: installed here from a folder" in format_problems(tmp_path, text)
+    assert "cannot install from-folder on the nodes" in format_problems(tmp_path, text)
 
 
 def test_client_packages(tmp_path: Path) -> None:

@@ -162,7 +162,11 @@ planapply: end: this node cannot start; the reason is above. Shutting down the V
 @pytest.mark.parametrize(
     ("environment", "fails", "says"),
     [
-        ({"packages": ("pandas",)}, "find_spec", "what [environment] installs brings no Dask"),
+        (
+            {"packages": ("pandas",)},
+            "find_spec",
+            "the packages of [environment] do not include Dask",
+        ),
         ({"docker": "alpine"}, "find_spec", "the container image alpine has no Dask"),
         ({"setup": ("true", "false", "true")}, "-", "setup command 2 of 3 failed"),
     ],
@@ -180,7 +184,7 @@ def test_reasons_for_a_failed_start(
     assert done.returncode == 1
     assert done.stdout.splitlines()[1:] == [
         f"planapply: {says}",
-        "planapply: end of this VM: it can't start, and why stands above",
+        "planapply: end: this node cannot start; the reason is above. Shutting down the VM.",
     ]
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
 

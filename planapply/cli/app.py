@@ -1,7 +1,6 @@
 """The commands by name; a command's module is imported when the command is used."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -52,6 +51,8 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import the command; fail with a suggestion if the name is almost right."""
         if cmd_name not in COMMANDS:
+            from difflib import get_close_matches  # rarely needed
+
             matches = get_close_matches(cmd_name, COMMANDS, 1)
             hint = f" Did you mean {matches[0]!r}?" if matches else ""
             ctx.fail(f"no such command: {cmd_name!r}.{hint}")

@@ -130,7 +130,7 @@ def print_event(event: Event) -> None:
 
 @contextmanager
 def report_early_failure(json: bool) -> Iterator[None]:
-    """If `json`, also report an error that occurs before an apply starts as its last event."""
+    """Report an error before an apply starts as its last event, too, if `json`."""
     try:
         yield
     except (Exception, Interrupted) as error:

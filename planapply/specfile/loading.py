@@ -94,8 +94,10 @@ def _parse(text: str, file: str) -> dict[str, Any]:
             source = hide_values(source)
     except RecursionError:
         summary, source = f"cannot read {file}: it is nested too deeply", None
+        advice = f"Use at most {_MAX_DEPTH} levels."
     except ValueError:  # Python's limit for the length of integers
         summary, source = f"cannot read {file}: a number in it is too long", None
+        advice = "Write at most 18 digits."
     raise PlanapplyError(
         diagnostics=(
             Diagnostic(

@@ -366,19 +366,19 @@ FAULTS: dict[str, dict[str, object]] = {
 }
 WHILE_WRITING = {
     "refuses": snapshot(
-        "Error: the state s3://states/x.json can't be written: access is denied (403 AccessDenied) Check whose credentials are in use, and that they may read, write and delete s3://states/x.json and s3://states/x.json.lock. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+        "Error: cannot write the state s3://states/x.json: access denied (403 AccessDenied) Check which credentials are in use, and that they allow reading, writing, and deleting s3://states/x.json and s3://states/x.json.lock. The previous version is unchanged. The new version was saved to HERE/x.unsaved-3.json Fix the cause, then restore it: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
     ),
     "fails": snapshot(
-        "Error: the state s3://states/x.json can't be written: the bucket answers 500 InternalError Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+        "Error: cannot write the state s3://states/x.json: the storage endpoint responded 500 InternalError Try again later. The previous version is unchanged. The new version was saved to HERE/x.unsaved-3.json Fix the cause, then restore it: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
     ),
     "is busy": snapshot(
-        "Error: the state s3://states/x.json can't be written: the bucket answers 503 SlowDown Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+        "Error: cannot write the state s3://states/x.json: the storage endpoint responded 503 SlowDown Try again later. The previous version is unchanged. The new version was saved to HERE/x.unsaved-3.json Fix the cause, then restore it: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
     ),
     "answers 409": snapshot(
-        "Error: the state s3://states/x.json can't be written: the bucket answers 409 ConditionalRequestConflict Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+        "Error: cannot write the state s3://states/x.json: the storage endpoint responded 409 ConditionalRequestConflict Try again later. The previous version is unchanged. The new version was saved to HERE/x.unsaved-3.json Fix the cause, then restore it: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
     ),
     "answers 412": snapshot(
-        "Error: the state s3://states/x.json can't be written: the bucket answers 412 PreconditionFailed Try again in a while. The version of before is intact. The newer one is in HERE/x.unsaved-3.json When the cause is gone, put it in place: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
+        "Error: cannot write the state s3://states/x.json: the storage endpoint responded 412 PreconditionFailed Try again later. The previous version is unchanged. The new version was saved to HERE/x.unsaved-3.json Fix the cause, then restore it: planapply state push HERE/x.unsaved-3.json --state s3://states/x.json"
     ),
 }
 
@@ -401,19 +401,19 @@ def test_bucket_that_refuses_writes_during_an_apply(
 
 WHILE_READING = {
     "refuses": snapshot(
-        "Error: the state s3://states/x.json can't be reached: access is denied (403 AccessDenied) Check whose credentials are in use, and that they may read, write and delete s3://states/x.json and s3://states/x.json.lock."
+        "Error: cannot reach the state s3://states/x.json: access denied (403 AccessDenied) Check which credentials are in use, and that they allow reading, writing, and deleting s3://states/x.json and s3://states/x.json.lock."
     ),
     "fails": snapshot(
-        "Error: the state s3://states/x.json can't be reached: the bucket answers 500 InternalError Try again in a while."
+        "Error: cannot reach the state s3://states/x.json: the storage endpoint responded 500 InternalError Try again later."
     ),
     "is busy": snapshot(
-        "Error: the state s3://states/x.json can't be reached: the bucket answers 503 SlowDown Try again in a while."
+        "Error: cannot reach the state s3://states/x.json: the storage endpoint responded 503 SlowDown Try again later."
     ),
     "answers 409": snapshot(
-        "Error: the state s3://states/x.json can't be reached: the bucket answers 409 ConditionalRequestConflict Try again in a while."
+        "Error: cannot reach the state s3://states/x.json: the storage endpoint responded 409 ConditionalRequestConflict Try again later."
     ),
     "answers 412": snapshot(
-        "Error: the state s3://states/x.json can't be reached: the bucket answers 412 PreconditionFailed Try again in a while."
+        "Error: cannot reach the state s3://states/x.json: the storage endpoint responded 412 PreconditionFailed Try again later."
     ),
 }
 

@@ -158,7 +158,7 @@ the location of a state with --state
 @pytest.mark.parametrize("command", ["show", "apply", "state pull", "state push"])
 def test_empty_file_name_is_refused(run: Run, cloud: FakeCloud, command: str) -> None:
     result = run(*command.split(), "")
-    argument = "[PLANFILE]" if "state" not in command else "FILE"
+    argument = "PLANFILE" if "state" not in command else "FILE"
     assert result == (
         1,
         "",
@@ -244,7 +244,7 @@ Error: there is no provider 'fakee'
 """),
     )
     assert run("init", "-f", "none/x.toml").err.startswith(
-        "Error: none/x.toml can't be written: No such file or directory\n"
+        "Error: cannot write none/x.toml: No such file or directory\n"
     )
 
 

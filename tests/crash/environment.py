@@ -118,7 +118,7 @@ def local_environment(folder: Path) -> Iterator[Environment]:
 
 @contextmanager
 def ec2_environment(folder: Path, client: str = "ec2") -> Iterator[Environment]:
-    """The lab's EC2: VMs are only entries in a table, and nothing connects to them."""
+    """Yield an environment in the lab's EC2: VMs are only entries in a table; nothing connects to them."""
     from lab.ec2 import backend
     from lab.honest import Cloud, listen
 

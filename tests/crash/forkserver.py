@@ -1,7 +1,7 @@
 """Commands in forks of a process that has imported everything: `python -m crash.forkserver`.
 
-The command is the real one, in a process of its own; only the second that Python needs to import
-it is saved. Its module search path, environment, streams and exit are those of a new process.
+The command is the real one, in a separate process; only the second that Python needs for the imports
+is saved. Its module search path, environment, streams, and exit are those of a new process.
 """
 
 import atexit
@@ -35,23 +35,23 @@ Stream = int | IO[Any] | None
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
-    """Negative: the signal that ended it."""
+    """The exit code; negative: the number of the signal that killed the command."""
     points: int
-    """At how many points it could have died; 0 if it did."""
+    """The number of points at which it could have died; 0 if it was killed."""
     out: str
     err: str
 
 
 class ForkServer:
-    """Start commands, until it is closed."""
+    """A process that forks commands, until it is closed."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [str(TESTS), *(path for path in sys.path if path)]
-        # What is read at an import is nobody's.
+        # An empty home and environment, for settings that are read during an import.
         self._home = tempfile.TemporaryDirectory()
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "XDG_"))}
         env |= {"HOME": self._home.name, "PYTHONPATH": os.pathsep.join(paths)}
@@ -87,7 +87,7 @@ class ForkServer:
         return Command(self._socket, request, on_start, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def run(self, *arguments: str, **how: Any) -> CommandResult:
-        """Run a command to its end; `how` as for `start`."""
+        """Run a command, and return its result; `how` as for `start`."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with self.start(*arguments, stdout=out, stderr=err, **how) as command:
                 code = command.wait()
@@ -98,7 +98,7 @@ class ForkServer:
         return CommandResult(code, command.points, *texts)
 
     def close(self) -> None:
-        """End the server; commands that still run go on."""
+        """Stop the server; commands that are running continue."""
         self._socket.close()
         self._process.wait()
         self._home.cleanup()
@@ -106,14 +106,14 @@ class ForkServer:
 
 @cache
 def shared_server() -> ForkServer:
-    """Return the server of this process, which ends with it."""
+    """Return the server of this process, which stops when the process exits."""
     server = ForkServer()
     atexit.register(server.close)
     return server
 
 
 class Command(subprocess.Popen[str]):
-    """`python -m planapply`, forked: its parent is the server, which reports how it ends."""
+    """`python -m planapply`, forked: its parent is the server, which reports its exit code."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Command(subprocess.Popen[str]):
         super().__init__(["planapply", *request["arguments"]], text=True, **streams)  # type: ignore[call-overload]
 
     def _execute_child(self, *arguments: Any) -> None:
-        # All of Popen but how a process is started and waited for.
+        # Everything of Popen, except how a process is started and awaited.
         pipes = arguments[10:16]
         ends = (pipes[0], pipes[3], pipes[5])
         streams = [fd if end == -1 else end for fd, end in enumerate(ends)]
@@ -145,11 +145,11 @@ class Command(subprocess.Popen[str]):
         os.close(go)
 
     def poll(self) -> int | None:
-        """Return how it ended, if it has."""
+        """Return the exit code, if the command has exited."""
         return self._read_status(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return how it ended, when it has; raise `subprocess.TimeoutExpired` after so many seconds."""
+        """Wait for the exit code; raise `subprocess.TimeoutExpired` after `timeout` seconds."""
         code = self._read_status(timeout)
         if code is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
@@ -167,7 +167,7 @@ class Command(subprocess.Popen[str]):
 
 
 def serve(requests: socket.socket) -> int:
-    """Fork a command for each request, and report how it ends, until there are no more requests.
+    """Fork a command for each request, and report its exit code, until there are no more requests.
 
     Return the exit code: in a fork, that of its command.
     """
@@ -195,7 +195,7 @@ def serve(requests: socket.socket) -> int:
             if key.fileobj is not requests:
                 selector.unregister(key.fd)
                 pid, report = running.pop(key.fd)
-                _say(report, f"ended {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}")
+                _report(report, f"ended {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}")
                 os.close(report)
                 os.close(key.fd)
                 continue
@@ -212,14 +212,14 @@ def serve(requests: socket.socket) -> int:
                 return _run(json.loads(text), descriptors)
             for descriptor in (*streams, waits):
                 os.close(descriptor)
-            _say(report, str(pid))
+            _report(report, str(pid))
             watch = os.pidfd_open(pid)
             running[watch] = pid, report
             selector.register(watch, selectors.EVENT_READ)
 
 
-def _say(report: int, text: str) -> None:
-    # Nobody may listen any more: a test that failed has closed its end.
+def _report(report: int, text: str) -> None:
+    # The test may have failed, and closed its end of the pipe.
     with suppress(BrokenPipeError):
         os.write(report, f"{text}\n".encode())
 
@@ -254,7 +254,7 @@ def _run(request: dict[str, Any], descriptors: list[int]) -> int:
     crash_points.arm()
     code = main()
     sys.stdout.flush()
-    _say(report, f"points {crash_points.points}")
+    _report(report, f"points {crash_points.points}")
     return code
 
 

@@ -148,7 +148,7 @@ options = {{ nthreads = {step.threads}, {self.environment.options} }}
         return found
 
     def run_with_kills(self, costs: Mapping[str, StepCost], kill_by: str) -> None:
-        """Kill each step at a random `time`, `point`, or `call`, and then run it to its end."""
+        """Kill each step at a random `time`, `point`, or `call`, and then run it completely."""
         for step in self.steps():
             self.write_spec(step)
             arguments = self.command(step)

@@ -147,7 +147,7 @@ class Scenario:
             if self.run_process(spec, options, None):
                 break
         else:
-            raise Violation(f"an apply on a calm cloud does not end well: {self.last_error}")
+            raise Violation(f"an apply on a cloud without faults fails: {self.last_error}")
         remaining = plan(self.new_process(spec), options).plan
         if remaining.changes:
             raise Violation(f"something is left to do: {_names(remaining)}")

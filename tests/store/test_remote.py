@@ -299,14 +299,14 @@ Fix the cause, then restore it:
 @pytest.mark.slow
 def test_failing_bucket_is_reported(aws: Cloud, store: Store) -> None:
     assert refusals(aws, store, "InternalError", 500) == snapshot("""\
-the state s3://states/team/demo.json can't be reached: the bucket answers 500
+cannot reach the state s3://states/team/demo.json: the storage endpoint responded 500
 InternalError
-Try again in a while.
-the state s3://states/team/demo.json can't be written: the bucket answers 500
+Try again later.
+cannot write the state s3://states/team/demo.json: the storage endpoint responded 500
 InternalError
-Try again in a while.
-The version of before is intact. The newer one is in HERE/demo.unsaved-2.json
-When the cause is gone, put it in place:
+Try again later.
+The previous version is unchanged. The new version was saved to HERE/demo.unsaved-2.json
+Fix the cause, then restore it:
   planapply state push HERE/demo.unsaved-2.json --state s3://states/team/demo.json\
 """)
 
@@ -348,7 +348,7 @@ Create it, or choose another one.\
     with pytest.raises(StateError) as raised, nowhere.lock("apply"):
         pass
     assert format_error(raised.value).splitlines()[0] == snapshot(
-        'cannot reach the state s3://nowhere/demo.json: s3://nowhere does not exist (404'
+        "cannot reach the state s3://nowhere/demo.json: s3://nowhere does not exist (404"
     )
 
 
@@ -409,7 +409,7 @@ Check the network, and try again.\
     with pytest.raises(StateError) as raised, open_store(PLACE).lock("apply"):
         pass
     assert format_error(raised.value, PORT=closed_port).splitlines()[0] == snapshot(
-        'cannot reach the state s3://states/team/demo.json: no response from 127.0.0.1:PORT'
+        "cannot reach the state s3://states/team/demo.json: no response from 127.0.0.1:PORT"
     )
 
 

@@ -59,7 +59,7 @@ class NetworkGuard:
             return
         self._named.append(f"{host} ({event})")
         if not self.isolated:
-            raise OSError(errno.ENETUNREACH, f"a test may not reach {host}")
+            raise OSError(errno.ENETUNREACH, f"a test must not connect to {host}")
 
 
 GUARD = pytest.StashKey[NetworkGuard]()

@@ -20,14 +20,14 @@ def guard(pytestconfig: pytest.Config) -> NetworkGuard:
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_a_connection_is_refused_and_named(guard: NetworkGuard, kind: int) -> None:
-    with socket.socket(type=kind) as ours, pytest.raises(OSError, match=r"unreachable|not reach"):
+    with socket.socket(type=kind) as ours, pytest.raises(OSError, match=r"unreachable|must not connect"):
         ours.connect(ELSEWHERE)
     assert guard.attempts() == ["192.0.2.1 (socket.connect)"]
     assert guard.attempts() == []
 
 
 def test_a_look_up_of_another_machine_is_named(guard: NetworkGuard) -> None:
-    with pytest.raises(OSError, match=r"resolution|not reach|not known"):
+    with pytest.raises(OSError, match=r"resolution|must not connect|not known"):
         socket.getaddrinfo("scheduler.example", 8786)
     assert guard.attempts() == ["scheduler.example (socket.getaddrinfo)"]
 

@@ -170,8 +170,8 @@ class Cloud:
         await asyncio.gather(*(server.close() for server in servers))
 
     async def _remove_vm(self, id: str) -> None:
+        self.vms.pop(id, None)  # first: a cluster that loses the servers asks for the VM
         await self._stop(id)
-        self.vms.pop(id, None)
 
 
 @dataclass

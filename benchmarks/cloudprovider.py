@@ -52,7 +52,7 @@ def cloudprovider_python() -> Path:
 
 
 async def run_ec2_cluster(workers: int, image: str, group: str) -> None:
-    """An EC2Cluster of so many workers, and its end; runs in their Python.
+    """Start and close an EC2Cluster with `workers` workers, in the Python of dask-cloudprovider.
 
     EC2Cluster waits for its scheduler. No machine boots here, so a local scheduler replaces it. The
     workers never join, and EC2Cluster does not wait for them. The security group and the image are

@@ -68,6 +68,13 @@ BANS = (
     Ban("as dear|dearer", "as expensive, more expensive", "twice as dear"),
     Ban("small letters", "lowercase", "in small letters"),
     Ban("for ever", "forever", "they run for ever"),
+    Ban("under way", "in progress", "a request is under way"),
+    Ban("(is|are) there already", "already exists", "the file is there already"),
+    Ban(
+        r"(?<!there\x20)(is|are) no (address|file|folder|plan file|place|spec|state|text)",
+        "is not a …",
+        "it is no plan file",
+    ),
     # British spellings.
     Ban(
         r"(col|behavi|fav|hon|lab|neighb|endeav)our\w*",

@@ -126,7 +126,7 @@ def test_unreadable_state_is_left_unchanged(run: Run, applied: FakeCloud, damage
     assert sorted(os.listdir()) == ["good", STATE, "planapply.toml"]
 
 
-def test_state_that_is_no_file_is_refused(run: Run, applied: FakeCloud) -> None:
+def test_state_that_is_not_a_file_is_refused(run: Run, applied: FakeCloud) -> None:
     os.unlink(STATE)
     os.mkdir(STATE)
     assert run("plan") == (

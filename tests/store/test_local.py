@@ -147,7 +147,7 @@ Create it, or choose another location with `state` in the spec or --state:
 
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "loop", "not a folder"])
-def test_location_that_is_no_file_is_reported(here: Path, what: str) -> None:
+def test_location_that_is_not_a_file_is_reported(here: Path, what: str) -> None:
     name = "thing"
     match what:
         case "folder":

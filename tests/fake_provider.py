@@ -1,4 +1,4 @@
-"""A cloud in memory that fails as real ones do: alike for the same seed, clock and calls.
+"""A cloud in memory that fails as real clouds do, repeatably for the same seed, clock, and calls.
 
 `FakeCloud` is the truth, which tests may look at; `FakeProvider` is what planapply gets to see.
 """
@@ -25,34 +25,34 @@ T = TypeVar("T")
 
 
 class TimeSource(Protocol):
-    """The only thing that is needed of a clock."""
+    """The part of a clock that the cloud needs."""
 
     def time(self) -> float: ...
 
 
 @dataclass
 class Faults:
-    """Chances a call, from 0 to 1, and the longest of times, in seconds; without any it is perfect."""
+    """Probabilities per call, from 0 to 1, and maximum times in seconds; by default there are no faults."""
 
     throttled: float = 0.0
-    """Nothing is done, and it says so: throttled or unavailable."""
+    """The call has no effect and reports it: throttled or unavailable."""
     lost_before: float = 0.0
-    """No answer comes; nothing was done."""
+    """The response is lost; the call had no effect."""
     lost_after: float = 0.0
-    """No answer comes; it was done all the same."""
+    """The response is lost; the call had its effect."""
     partial: float = 0.0
-    """A launch gives fewer VMs than were asked for, or none."""
+    """A launch creates fewer VMs than requested, or none."""
     reclaimed: float = 0.0
-    """Before the call, one VM ends behind everybody's back."""
+    """Before the call, the cloud terminates one VM."""
     lag: float = 0.0
-    """What calls see is as old as this, each time another age: VMs come, go and come again."""
+    """Maximum age of what a call sees; the age differs per call, so VMs appear and disappear again."""
     termination_delay: float = 0.0
-    """How long a VM is `stopping`."""
+    """Time that a VM is `stopping`."""
 
 
 @dataclass
 class Machine:
-    """What is true of one VM."""
+    """The true state of one VM."""
 
     vm: VM
     launched_at: float
@@ -69,7 +69,7 @@ class Machine:
 
 @dataclass
 class FakeCloud:
-    """One account; `capacity` says how many more VMs a choice can have, without an entry any number."""
+    """One account; `capacity` is how many more VMs of a size there can be (default: any number)."""
 
     clock: TimeSource
     seed: int = 0
@@ -77,14 +77,14 @@ class FakeCloud:
     limits: Limits = field(default_factory=lambda: Limits(batch=10, consistency_delay=30.0))
     choices: list[Choice] = field(default_factory=lambda: [Choice()])
     capacity: dict[str | None, int] = field(default_factory=dict)
-    """By size."""
+    """Remaining VMs by size."""
     required_resources: dict[str, Resource] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
     resources: dict[str, tuple[str, Resource, dict[str, str]]] = field(default_factory=dict)
-    """By id: name, resource, tags."""
+    """Name, resource, and tags by id."""
     calls: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
-    """Faults by kind."""
+    """Number of injected faults by kind."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -93,22 +93,22 @@ class FakeCloud:
         self._script: dict[str, deque[tuple[ErrorKind, bool]]] = {}
 
     def fail_next(self, call: str, *kinds: ErrorKind, done: bool = False) -> None:
-        """Let the next calls of this name fail so, one for each kind; `done` loses the answer only."""
+        """Make the next calls of this name fail, one for each kind; with `done`, after their effect."""
         self._script.setdefault(call, deque()).extend((kind, done) for kind in kinds)
 
     def live_vms(self) -> list[VM]:
-        """What really exists now, and costs money."""
+        """Return the VMs that really exist now, and cost money."""
         now = self.clock.time()
         return [machine.vm_at(now) for machine in self.machines.values() if machine.exists(now)]
 
     def end_vm(self, id: str, after: float = 0.0) -> None:
-        """A VM ends, whoever wanted it to."""
+        """Terminate a VM."""
         machine, now = self.machines[id], self.clock.time()
         machine.stopping_at = min(machine.stopping_at, now)
         machine.ended_at = min(machine.ended_at, now + after)
 
     def run_call(self, name: str, effect: Callable[[], T]) -> T:
-        """What happens around every call."""
+        """Run a call with the faults of the cloud around it."""
         with self.lock:
             self.calls[name] += 1
             alive = self.live_vms()
@@ -132,12 +132,12 @@ class FakeCloud:
             return result
 
     def visible_machines(self) -> list[Machine]:
-        """What exists, as old as this call happens to see it."""
+        """Return what exists, as old as this call sees it."""
         at = self.clock.time() - self.random.uniform(0.0, self.faults.lag)
         return [replace(m, vm=m.vm_at(at)) for m in self.machines.values() if m.exists(at)]
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
-        """The effect alone."""
+        """Launch VMs, without faults around it."""
         if self.limits.tokens and request.token in self._answers:
             return self._repeat_launch(request)
         requested = len(request.names)
@@ -182,7 +182,7 @@ class FakeCloud:
             tags=dict(request.tags),
             index=index,
             private_address=f"127.0.{number // 250}.{number % 250 + 1}",
-            port=1,  # whoever tries to talk to it is refused at once, and stays on this machine
+            port=1,  # a connection is refused immediately, and stays on this machine
             size=request.choice.size,
             zone=request.choice.zone,
             image=request.config.image,
@@ -193,12 +193,12 @@ class FakeCloud:
         return vm.id
 
     def _happens(self, probability: float) -> bool:
-        # Without the fault no random number is drawn: turning one on leaves the others alone.
+        # Draw no random number for a fault that is off, so that turning one on does not change others.
         return probability > 0 and self.random.random() < probability
 
 
 class FakeProvider:
-    """The port, with every capability that changes what exists."""
+    """Provider with every capability that changes what exists."""
 
     def __init__(self, cloud: FakeCloud) -> None:
         self.cloud = cloud

@@ -1,4 +1,4 @@
-"""The faulty cloud is the measure of the fleet: it must be repeatable, and as bad as it says."""
+"""The faulty cloud of the simulator is repeatable, and has the faults that it is configured for."""
 
 from conformance.subjects import Account, ManualClock, Subject
 from fake_provider import FakeCloud, FakeProvider, Faults
@@ -7,7 +7,7 @@ from planapply.provider import ErrorKind, ProviderError
 
 
 def _history(faults: Faults, seed: int) -> tuple[list[str], FakeCloud]:
-    """What a hundred rounds of calls gave."""
+    """Return the results of a hundred rounds of calls."""
     clock = ManualClock()
     cloud = FakeCloud(clock, seed, faults)
     account = Account(Subject(connect=lambda: FakeProvider(cloud)), "lineage")
@@ -43,7 +43,7 @@ def test_lost_response_may_have_been_carried_out() -> None:
 def test_cloud_without_faults_injects_none() -> None:
     history, cloud = _history(Faults(), seed=1)
     assert history[0::2] == ["launched 2"] * 50 + ["launched 1"] * 50
-    # Each round ends one VM; in the second half, that of a token which is asked for again.
+    # Each round terminates one VM; in the second half, a VM whose token is used again.
     assert history[1::2] == [f"found {n}" for n in [*range(2, 52), *range(50, 0, -1)]]
     assert cloud.calls == {"launch": 100, "find": 100, "terminate": 100}
     assert cloud.live_vms() == []

@@ -107,6 +107,7 @@ class Launcher:
                     error.summary,
                     "The request may have succeeded. It is recorded; the next apply or destroy will "
                     "resolve it.",
+                    code=error.code,
                 )
             result = LaunchResult((), error)
         return self.adopt(token, intent, result.vms), self._shortfall(intent, result)

@@ -270,7 +270,7 @@ scheduler_address = tcp://127.0.0.1:1
 """)
     assert again.err.count("did not join within 0.1 s") == 4 + 4
     assert without_times(again.err).splitlines()[0] == snapshot(
-        "scheduler cpu-[0..2]: launched earlier, and not seen to join yet"
+        "scheduler cpu-[0..2]: launched earlier; has not joined yet"
     )
     assert run("apply", "--no-wait", "--set", 'cluster.join_timeout="0.1 s"').err == ""
 
@@ -298,7 +298,7 @@ scheduler: launching (small)
 
 Error: scheduler: launch: unauthorized
 
-Error: cpu-[0..2] was not launched: there is no scheduler
+Error: cpu-[0..2] was not launched: the cluster has no scheduler
 """)
     cloud.fail_next("find", ErrorKind.UNAUTHORIZED)
     assert run("plan") == (1, "", "Error: find: unauthorized\n")
@@ -409,7 +409,7 @@ def test_account_can_change_after_destroy(
     monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "north")
     assert run("apply", "--auto-approve", "--no-wait").code == 0
     monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "south")
-    assert "the state is about north, this is south" in run("destroy", "--auto-approve").err
+    assert "is south, but the state was made with north" in run("destroy", "--auto-approve").err
     monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "north")
     assert run("destroy", "--auto-approve").code == 0
     monkeypatch.setitem(fake_plugin.EXTRA_IDENTITY, "zone", "south")

@@ -150,7 +150,7 @@ def test_missing_state_is_reported(run: Run, cloud: FakeCloud) -> None:
             "",
             snapshot("""\
 Error: there is no state at planapply.state.json
-  Nothing was applied from there yet. Name the spec with --file or the state with --state;
+  Nothing has been applied with this state. Pass the spec with --file, or the state with --state.
   `planapply list` shows clusters whose state is elsewhere or lost.
 """),
         )

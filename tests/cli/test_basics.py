@@ -239,7 +239,7 @@ Error: new.toml exists already
     assert (result.code, without_installed(result.err)) == (
         1,
         snapshot("""\
-Error: there is no provider 'fakee'
+Error: unknown provider 'fakee'
   Did you mean 'fake'? Installed: …
 """),
     )
@@ -338,10 +338,10 @@ def test_providers_lists_loadable_and_broken_plugins(
     assert rows["fake"] == "a cloud in memory"
     assert rows["local"] == "processes on this machine"
     assert rows["broken"] == snapshot(
-        "the provider 'broken' can't be imported: ModuleNotFoundError: No module named 'no_such_module'"
+        "cannot import the provider 'broken': ModuleNotFoundError: No module named 'no_such_module'"
     )
     Path("planapply.toml").write_text(SPEC.replace('"fake"', '"broken"'))
-    assert "the provider 'broken' can't be imported" in run("plan").err
+    assert "cannot import the provider 'broken'" in run("plan").err
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ Error: --set provider.planet=1: [provider] has no key `planet`
         1,
         "",
         snapshot("""\
-Error: there is no provider 'fak'
+Error: unknown provider 'fak'
   Did you mean 'fake'? Installed: ec2, fake, libcloud, local.
 """),
     )

@@ -317,7 +317,7 @@ def test_all_problems_of_a_spec_are_reported_at_once(run: Run, cloud: FakeCloud)
         assert (result.code, without_installed(result.err)) == (
             1,
             snapshot("""\
-Error: there is no provider 'fakee'
+Error: unknown provider 'fakee'
  --> planapply.toml:3:1
   |
 3 | provider = "fakee"

@@ -221,7 +221,7 @@ def test_logs(run: Run, applied: FakeCloud) -> None:
         "",
         snapshot("""\
 Error: the state has no node 'cpu-9'
-  Its nodes: scheduler cpu-[0..2].
+  Nodes: scheduler cpu-[0..2].
 """),
     )
 

@@ -110,7 +110,7 @@ def test_show_of_an_unknown_node_is_an_error(run: Run, applied: FakeCloud) -> No
         "",
         snapshot("""\
 Error: the state has no node 'cpu-9'
-  Its nodes: scheduler cpu-[0..2].
+  Nodes: scheduler cpu-[0..2].
 """),
     )
     config = read().nodes["cpu-0"].config
@@ -120,8 +120,8 @@ Error: the state has no node 'cpu-9'
         1,
         "",
         snapshot("""\
-Error: cpu-9 was asked for, and no answer is recorded
-  It may exist; the next apply or destroy finds out first.
+Error: the result of the launch request for cpu-9 is unknown
+  Its VM may exist. The next `planapply apply` or `planapply destroy` will find out.
 """),
     )
 

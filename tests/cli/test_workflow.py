@@ -608,8 +608,8 @@ def test_state_of_another_machine_is_refused(project: Project) -> None:
         assert (code, out, said) == (
             1,
             "",
-            "Error: the state of cluster 'demo' is about another cloud host: the state is about "
-            "elsewhere, this is HERE. Use the account, region or machine that it was made in.",
+            "Error: the state of cluster 'demo' belongs to another cloud host is HERE, but the state was "
+            "made with elsewhere. Use the account, region, or machine that it was made with.",
         )
     assert len(project.names()) == 3
 

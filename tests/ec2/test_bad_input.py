@@ -371,6 +371,6 @@ def test_state_of_another_account_is_refused(project: Project, aws: Cloud) -> No
     with pytest.raises(PlanapplyError) as raised:
         project.plan()
     assert str(raised.value) == snapshot("""\
-the state of cluster 'genomics' is about another cloud
-account: the state is about 999999999999, this is 123456789012. Use the account, region or machine that it was made in.\
+the state of cluster 'genomics' belongs to another cloud
+account is 123456789012, but the state was made with 999999999999. Use the account, region, or machine that it was made with.\
 """)

@@ -122,7 +122,7 @@ def test_refusal_is_reported_at_once(project: Project, aws: Cloud) -> None:
         assert aws.counts()["actions"]["RunInstances"] == 1
         assert set(failures) == {"scheduler", "cpu-0", "cpu-1", "cpu-2"}
         assert code in str(failures["scheduler"])
-        assert str(failures["cpu-0"]) == "cpu-0 was not launched: there is no scheduler"
+        assert str(failures["cpu-0"]) == "cpu-0 was not launched: the cluster has no scheduler"
     assert project.state().nodes == {}
 
 

@@ -141,6 +141,6 @@ def test_node_that_cannot_start_reports_why_and_terminates(project: LabProject) 
         + '\n[environment]\nsetup = ["test $PLANAPPLY_NODE != cpu-1"]\n'
     )
     said = project.apply(code=1)
-    assert "cpu-1 ended before it joined" in said
+    assert "cpu-1 terminated before it joined" in said
     assert "planapply: setup command 1 of 1 failed" in said
     assert "cpu-1" not in project.vms()

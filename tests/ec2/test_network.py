@@ -232,7 +232,7 @@ scheduler: RunInstances: The security group 'sg-…' does not exist (InvalidGrou
 One that planapply has made and somebody removed, the next apply makes again.\
 """)
     assert project.events[-1].message.replace(gone, "sg-…") == snapshot(
-        "the security group sg-… is gone; the next apply makes another"
+        "security group sg-… no longer exists; the next apply creates another one"
     )
     assert project.plan().changes[0].name == GROUP
     assert project.apply().failures == {}
@@ -255,14 +255,14 @@ def test_allow_reports_a_deleted_group_and_the_next_apply_restores_it(
         allow(project.workspace(), "198.51.100.0/24")
     assert project.clock.monotonic() == before
     assert str(raised.value).replace(gone, "sg-…") == snapshot("""\
-the security group sg-… is gone: somebody has removed it
-`planapply apply` makes another, which lets this network in, too.\
+security group sg-… no longer exists
+Run `planapply apply`: it creates another one that allows this network, too.\
 """)
     with pytest.raises(PlanapplyError) as raised:
         allow(project.workspace(), "198.51.100.77")
     assert str(raised.value) == snapshot("""\
-the security group of cluster 'genomics' is not there
-`planapply apply` makes it; repeat this then.\
+cannot allow a network: the security group of cluster 'genomics' does not exist
+Create it with `planapply apply`, then run this command again.\
 """)
     # The new group also allows the machine that creates it.
     aws.configure(address="203.0.113.8")

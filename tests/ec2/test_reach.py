@@ -266,7 +266,7 @@ Error: the VM was made without a key pair, and the `aws` command is not installe
             1,
             """\
 Error: the state has no node 'cpu-9'
-  Its nodes: scheduler cpu-[0..2].
+  Nodes: scheduler cpu-[0..2].
 """,
         )
     )
@@ -368,9 +368,8 @@ def test_allow_is_refused_with_own_security_groups(
         (
             1,
             """\
-Error: cluster 'genomics' has nothing of its own through which networks are let in
-  Change who may reach its scheduler where that is kept: in the security groups or the firewall that
-  it was given.
+Error: cannot allow a network: cluster 'genomics' has no firewall managed by planapply
+  Allow the network in the security groups or the firewall that the cluster uses.
 """,
         )
     )

@@ -1,4 +1,4 @@
-"""What the fleet does with a cloud that misbehaves, each behaviour once."""
+"""Launching and terminating on a cloud that misbehaves, each behavior once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ ALL = [f"cpu-{i}" for i in range(5)]
 
 
 class Bench:
-    """A fleet on a fake cloud, with everything visible."""
+    """A fleet on a fake cloud, whose parts the tests can see."""
 
     def __init__(self, **cloud: Any) -> None:
         self.clock = SimClock(0)
@@ -215,10 +215,10 @@ def test_cleanup_finds_resources_of_a_lost_response() -> None:
 
 
 class BrokenStore(SimStore):
-    """Its next writes fail."""
+    """A store whose writes fail."""
 
     def write(self, state: State) -> None:
-        raise PlanapplyError("somebody else wrote the state")
+        raise PlanapplyError("another process wrote the state")
 
     @contextmanager
     def lock(self, purpose: str, timeout: float = 0.0, **_: Any) -> Iterator[LockInfo]:
@@ -229,7 +229,7 @@ def test_lost_state_stops_provider_calls() -> None:
     bench = Bench()
     bench.fleet.journal._store = BrokenStore(CrashPoints())
     for _ in range(2):
-        with pytest.raises(PlanapplyError, match="somebody else"):
+        with pytest.raises(PlanapplyError, match="another process"):
             bench.launch()
     assert bench.cloud.calls.total() == 0
 

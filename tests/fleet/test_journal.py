@@ -14,7 +14,7 @@ from planapply.model.state import State
 
 
 class SlowStore(SimStore):
-    """Its first write waits until it is told to go on."""
+    """A store whose first write waits until the test lets it continue."""
 
     def __init__(self) -> None:
         super().__init__(CrashPoints())
@@ -65,7 +65,7 @@ def test_stopping_the_clock_wakes_sleepers() -> None:
 
 
 class Ticks(SystemClock):
-    """Counts how long it would have slept."""
+    """A clock that counts how long it would have slept."""
 
     def __init__(self) -> None:
         super().__init__()

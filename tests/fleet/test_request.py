@@ -1,4 +1,4 @@
-"""Names in batches: pure."""
+"""Splitting names into batches."""
 
 from hypothesis import given
 from hypothesis import strategies as st

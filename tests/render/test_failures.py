@@ -7,13 +7,13 @@ from planapply.render.failures import failure_diagnostics
 def test_equal_failures_share_an_error() -> None:
     failures = {
         "cpu-2": PlanapplyError("cpu-2: no capacity for m7i.large", "Try another zone."),
-        "scheduler": PlanapplyError("scheduler ended before it joined"),
+        "scheduler": PlanapplyError("scheduler terminated before it joined"),
         "cpu-0": PlanapplyError("cpu-0: no capacity for m7i.large", "Try another zone."),
         "cpu-1": PlanapplyError("cpu-1: no capacity for m7i.large", "Try another zone."),
         "gpu-0": PlanapplyError("the quota is reached"),
     }
     assert failure_diagnostics(failures) == [
-        Diagnostic(summary="scheduler ended before it joined"),
+        Diagnostic(summary="scheduler terminated before it joined"),
         Diagnostic(summary="cpu-[0..2]: no capacity for m7i.large", detail="Try another zone."),
         Diagnostic(summary="gpu-0: the quota is reached"),
     ]

@@ -32,14 +32,14 @@ def test_events_as_lines() -> None:
         Event(event="launching", names=("scheduler",), message="m7i.large, eu-west-1a"),
         Event(event="launched", names=("cpu-1", "cpu-0", "cpu-2")),
         Event(event="joined", names=("cpu-0", "cpu-2")),
-        Event(event="failed", names=("cpu-1",), message="ended before it joined"),
+        Event(event="failed", names=("cpu-1",), message="terminated before it joined"),
         Event(event="retiring", names=("cpu-0",)),
         Event(event="terminating", names=tuple(f"cpu-{i}" for i in range(0, 400, 2))),
         Event(event="terminated", names=("cpu-0",)),
         Event(event="updated", names=("cpu-0",)),
         Event(event="adopted", names=("cpu-0",)),
         Event(event="waiting", message="for the state's lock: me@host"),
-        Event(event="waiting", names=("cpu-0",), message="for an earlier request to show, or not"),
+        Event(event="waiting", names=("cpu-0",), message="for the result of an earlier request"),
         Event(event="resource", names=("security-group",), message="made security_group sg-1"),
         Event(event="note", message="took over the lock of a process that has died"),
     ]
@@ -47,14 +47,14 @@ def test_events_as_lines() -> None:
 scheduler: launching (m7i.large, eu-west-1a)
 cpu-[0..2]: launched
 cpu-0 cpu-2: joined
-cpu-1: failed (ended before it joined)
+cpu-1: failed (terminated before it joined)
 cpu-0: handing over data
 cpu-0 cpu-2 cpu-4 cpu-6 cpu-8 cpu-10 cpu-12 cpu-14 cpu-16 c… (200 nodes): ending
 cpu-0: ended
 cpu-0: tags updated
 cpu-0: taken into the state
 waiting for the state's lock: me@host
-cpu-0: waiting for an earlier request to show, or not
+cpu-0: waiting for the result of an earlier request
 security-group: made security_group sg-1
 took over the lock of a process that has died
 """)
@@ -94,11 +94,13 @@ def test_one_line_per_node() -> None:
     progress.update(Event(event="launching", names=("cpu-0", "cpu-1")), 15.0)
     progress.update(Event(event="launched", names=("cpu-0", "cpu-1")), 16.0)
     progress.update(Event(event="joined", names=("scheduler", "cpu-0")), 80.0)
-    progress.update(Event(event="failed", names=("cpu-1",), message="ended before it joined"), 81.0)
+    progress.update(
+        Event(event="failed", names=("cpu-1",), message="terminated before it joined"), 81.0
+    )
     assert shown(progress, 90.0) == snapshot("""\
   scheduler   1:06   joined
   cpu-0       1:05   joined
-  cpu-1       1:06   failed (ended before it joined)
+  cpu-1       1:06   failed (terminated before it joined)
   cpu-2       0:04   ended
   1:20
 """)

@@ -239,7 +239,7 @@ Error: new.toml exists already
     assert (result.code, without_installed(result.err)) == (
         1,
         snapshot("""\
-Error: there is no provider 'fakee'
+Error: unknown provider 'fakee'
   Did you mean 'fake'? Installed: …
 """),
     )

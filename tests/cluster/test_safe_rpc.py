@@ -157,7 +157,7 @@ def test_a_silent_server_times_out() -> None:
 @pytest.mark.parametrize(
     "address", ["", "cpu-0", "tcp://", "ws://127.0.0.1:1", "tls://127.0.0.1:1", "tcp://127.0.0.1"]
 )
-def test_what_is_no_address_is_an_error(address: str) -> None:
+def test_invalid_address_is_an_error(address: str) -> None:
     async def main() -> None:
         with pytest.raises(OSError, match=r"not an address|no TLS key"):
             async with open_connection(address, None, 1):

@@ -219,7 +219,7 @@ def serve(requests: socket.socket) -> int:
 
 
 def _report(report: int, text: str) -> None:
-    # The test may have failed, and closed its end of the pipe.
+    # The test may have failed, and closed the pipe.
     with suppress(BrokenPipeError):
         os.write(report, f"{text}\n".encode())
 

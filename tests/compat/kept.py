@@ -53,7 +53,7 @@ class Site:
         assert planned["changes"] == []
 
     def vms(self) -> dict[str, str]:
-        """The ids of live VMs by node, as their tags say; a node with two VMs is an error."""
+        """Return the ids of live VMs by node, as their tags say; a node must not have two VMs."""
         found: dict[str, str] = {}
         for vm in self.cloud.instances():
             name = node_of(vm)
@@ -62,7 +62,7 @@ class Site:
         return found
 
     def in_state(self) -> dict[str, str]:
-        """The ids of VMs by node, as the state says."""
+        """Return the ids of VMs by node, as the state says."""
         document = json.loads(self.run("show", "--json").out)
         return {name: node["vm"] for name, node in document["nodes"].items()}
 
@@ -73,7 +73,7 @@ class Site:
         assert self.in_state() == {}
 
     def writes(self) -> list[str]:
-        """The calls that changed something in EC2 since the last `cloud.clear()`."""
+        """Return the calls that changed something in EC2 since the last `cloud.clear()`."""
         reads = ("Describe", "Get")
         return [
             call["action"]
@@ -85,7 +85,7 @@ class Site:
 
 
 def node_of(vm: dict[str, Any]) -> str:
-    """The node that a VM is by its tags, read without planapply's help."""
+    """Return the node that a VM is by its tags, without using planapply's code."""
     names: list[str] = []
     for text in vm["tags"]["planapply:names"].split():
         if match := re.fullmatch(r"(.+)-\[([0-9]+)\.\.([0-9]+)\]", text):
@@ -137,12 +137,12 @@ def _into_bucket(kept: Path, moment: str) -> None:
 
 
 def of_this_machine(lock: bytes, **changes: Any) -> bytes:
-    """A kept lock, as if its holder had run here; with other values for some of its fields."""
+    """Return a kept lock as if its holder had run here; `changes` replace some of its fields."""
     document = json.loads(lock) | {"host": platform.node(), **changes}
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
 def exports(text: str) -> dict[str, str]:
-    """The variables of `planapply env`."""
+    """Return the variables that `planapply env` exports."""
     lines = (shlex.split(line) for line in text.splitlines() if line.startswith("export "))
     return dict(line[1].split("=", 1) for line in lines)

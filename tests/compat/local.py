@@ -43,14 +43,16 @@ class LocalSite:
         self.orders: list[dict[str, Any]] = json.loads(self.own(json.dumps(document["orders"])))
 
     def own(self, text: str) -> str:
-        """With this test's folder, port, name, lineage and tokens in place of the recorded ones:
-        clusters of tests that run side by side must not see each other's processes."""
+        """Return a text with this test's folder, port, name, lineage and tokens.
+
+        Clusters of tests that run side by side must not see each other's processes.
+        """
         for recorded, value in self._values.items():
             text = text.replace(recorded, value)
         return text
 
     def put(self, moment: str) -> None:
-        """The spec and the state of that moment."""
+        """Write the spec and the state of a moment."""
         Path(SPEC).write_text(self.own((self.kept / SPEC).read_text()))
         state = (self.kept / f"{moment}.state.json").read_text()
         assert json.loads(state)["cloud"].keys() == self.cloud.keys()
@@ -89,12 +91,12 @@ class LocalSite:
         return result
 
     def in_state(self) -> dict[str, str]:
-        """The ids of VMs by node, as the state says."""
+        """Return the ids of VMs by node, as the state says."""
         document = json.loads(self.run("show", "--json").out)
         return {name: node["vm"] for name, node in document["nodes"].items()}
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this cluster."""
+        """Return every process of this cluster."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -103,7 +105,7 @@ class LocalSite:
         return found
 
     def ids(self) -> set[str]:
-        """The ids of live VMs, from the environments of their processes."""
+        """Return the ids of live VMs, from the environments of their processes."""
         found = set()
         for process in self.processes():
             with suppress(psutil.Error):
@@ -120,7 +122,7 @@ class LocalSite:
 
 @contextmanager
 def revived(cluster: str, moment: str, run: Run, count: int) -> Iterator[LocalSite]:
-    """A kept cluster at one of its moments, with the first `count` of its VMs; none survives it."""
+    """Start the first `count` VMs of a kept cluster at one of its moments; kill all of them at the end."""
     site = LocalSite(cluster, run)
     site.put(moment)
     try:
@@ -143,7 +145,7 @@ def eventually(happens: Callable[[], Any], what: str) -> None:
 
 
 def _port() -> int:
-    """One that is free, and of five digits as the recorded one."""
+    """Return a free port that has five digits, as the recorded one has."""
     while True:
         port = random.randrange(20000, 32000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -60,7 +60,7 @@ class Recorder(Cloud):
         self.keep_at: dict[tuple[str, int, str], str] = {}
 
     def keep(self, name: str) -> None:
-        """This moment."""
+        """Keep this moment."""
         files = self.read()
         for suffix, data in files.items():
             (self.folder / f"{name}.{suffix}").write_bytes(data)
@@ -98,7 +98,7 @@ class Recorder(Cloud):
 
 @contextlib.contextmanager
 def account(name: str, bucket: bool = False, **settings: Any) -> Iterator[Recorder]:
-    """An empty one for the cluster `name`, whose clock moves when planapply waits."""
+    """Serve an empty account for the cluster `name`; its clock moves when planapply waits."""
     home = tempfile.TemporaryDirectory()
     with home, serve(Recorder(**settings)) as cloud, in_sequence(), contextlib.ExitStack() as stack:
         assert isinstance(cloud, Recorder)
@@ -125,7 +125,7 @@ def account(name: str, bucket: bool = False, **settings: Any) -> Iterator[Record
 
 
 def from_bucket() -> dict[str, bytes]:
-    """What the bucket holds."""
+    """Return the contents of the bucket."""
     s3: Any = boto3.client("s3")
     found = s3.list_objects_v2(Bucket="lab-states").get("Contents", [])
     names = {"plain.json": "state.json", "plain.json.lock": "lock"}
@@ -151,7 +151,7 @@ def plan(cloud: Recorder, name: str, *arguments: str) -> None:
 
 
 def ec2_full() -> None:
-    """TLS, spot, elastic, pinned, tagged, allowed, half done."""
+    """Keep a cluster with TLS, spot VMs, an elastic group, pins, changed tags, and killed commands."""
     with account("ec2-full", capacity={"m6i.large/eu-west-1a/spot": 2}) as cloud:
         ec2: Any = boto3.client("ec2")
         key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGcyv5irROSI0o1LFb3houKrKj9dRGDOVF21SbRIKkb/ laptop"
@@ -203,7 +203,7 @@ def ec2_full() -> None:
 
 
 def ec2_plain() -> None:
-    """In a bucket, protected, a container, no TLS."""
+    """Keep a cluster with a state in a bucket, `protect`, a container, and no TLS."""
     with account("ec2-plain", bucket=True) as cloud:
         s3: Any = boto3.client("s3")
         where = {"LocationConstraint": REGION}
@@ -218,7 +218,7 @@ def ec2_plain() -> None:
 
 
 def libcloud_ec2() -> None:
-    """The lab through Libcloud: one VM a call, names in place of indexes."""
+    """Keep a cluster that was launched through Libcloud, with one VM for each call."""
     with account("libcloud-ec2") as cloud:
         cloud.keep_at = {("RunInstances", 2, "after"): "worker-made"}
         run(*APPLY)
@@ -232,14 +232,14 @@ def libcloud_ec2() -> None:
 
 
 def local(name: str) -> None:
-    """A cluster of this machine, and the orders that its keepers had."""
+    """Keep a local cluster, and the orders with which its VMs were started."""
     from planapply_local import start
 
     folder = FIXTURES / name
     orders: list[dict[str, Any]] = []
 
     class Subprocess:
-        """`subprocess` for `planapply_local.start`, which keeps what the keepers are told."""
+        """`subprocess` for `planapply_local.start`, which keeps the orders of the VMs."""
 
         DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
 

@@ -1,4 +1,4 @@
-"""What earlier code has applied is changed, completed, rebuilt and destroyed; nothing is left."""
+"""Clusters of earlier code: changed, completed, recovered, and destroyed without leftovers."""
 
 import json
 import os
@@ -14,12 +14,12 @@ FULL = {"scheduler", "cpu-0", "cpu-1", "big-0", "spot-0", "spot-1", "spot-2"}
 
 
 def new(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    """The nodes whose VM was not there before."""
+    """Return the nodes whose VM is new."""
     return {name for name, vm in after.items() if before.get(name) != vm}
 
 
 def check(site: Site) -> None:
-    """The state agrees with the cloud and the spec; then the cluster goes, and nothing is left."""
+    """Compare the state with the cloud and the spec; destroy the cluster, which must leave nothing."""
     assert site.in_state() == site.vms()
     site.has_no_changes()
     assert not Path(LOCK).exists()
@@ -168,7 +168,7 @@ def test_destroy_leaves_nothing(moment: str, settings: dict[str, float], run: Ru
 
 
 @pytest.mark.parametrize("moment", ["ending-asked", "ending-begun", "group-left", "destroyed"])
-def test_an_ended_cluster_is_applied_again(moment: str, run: Run) -> None:
+def test_a_destroyed_cluster_is_applied_again(moment: str, run: Run) -> None:
     with revived("ec2-full", moment, run) as site:
         before = site.vms()
         site.apply()

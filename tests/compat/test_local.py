@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def joined(site: LocalSite) -> bool:
-    """Whether the scheduler knows all of them."""
+    """Return whether the scheduler knows every node."""
     nodes = json.loads(site.run("status", "--json").out)["nodes"]
     return all(node["joined"] == node.get("processes", 1) for node in nodes)
 

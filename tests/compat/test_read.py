@@ -1,4 +1,4 @@
-"""What earlier code has written is read, shows no changes, and stays as it is."""
+"""States and consoles of earlier code: read, without changes, and never rewritten."""
 
 import json
 import os
@@ -28,7 +28,7 @@ READING = (
 
 
 def documents(cluster: str) -> dict[str, Any]:
-    """Every file beside the spec, and every object of the bucket; with what shows a rewrite."""
+    """Return every file of the folder or object of the bucket, with what shows that it was rewritten."""
     if cluster == "ec2-plain":
         s3: Any = boto3.client("s3")
         found = s3.list_objects_v2(Bucket=BUCKET)["Contents"]
@@ -115,7 +115,7 @@ def test_a_kept_state_is_pulled_and_pushed(run: Run) -> None:
         site.has_no_changes()
         site.destroy()
         site.nothing_is_left()
-        # One of before is older than what came of it.
+        # An earlier state must not replace a later one.
         assert "old.json" in os.listdir()
         site.run("state", "push", "old.json", code=1)
 
@@ -129,3 +129,21 @@ def test_a_bucket_takes_a_kept_state(run: Run) -> None:
         site.apply()  # the VM is adopted by its tags
         assert site.in_state() == site.vms()
         site.has_no_changes()
+
+
+CONSOLE = b"""\
+planapply: start of the Dask process
+distributed.nanny - INFO - Closing Nanny
+planapply: end of the Dask process, and so of this VM
+[ OK ] Reached target poweroff.target
+"""
+"""The output of a node that earlier code launched; its last line is the machine's shutdown."""
+
+
+def test_the_console_of_a_kept_node_is_read(run: Run) -> None:
+    with revived("ec2-full", "applied", run) as site:
+        site.cloud.ec2.console = lambda id: CONSOLE
+        assert site.run("logs", "cpu-0").out.splitlines()[-2:] == [
+            "distributed.nanny - INFO - Closing Nanny",
+            "planapply: end of the Dask process, and so of this VM",
+        ]

@@ -14,6 +14,7 @@ import pytest
 from crash.forkserver import ForkServer, shared_server
 from hypothesis import HealthCheck, settings
 from network_guard import GUARD, NetworkGuard
+from sdk import cache_service_models
 
 # No deadline, and no limit for generating examples: a busy machine is not a defect.
 for name, examples in {"few": 300, "many": 10_000}.items():
@@ -55,6 +56,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
         pytest.fail(
             f"this test tried to connect beyond this machine: {', '.join(attempts)}", pytrace=False
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_sdk() -> None:
+    """Let new AWS clients be quick to create."""
+    cache_service_models()
 
 
 @pytest.fixture(scope="session")

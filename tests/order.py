@@ -40,6 +40,7 @@ SLOW = (
     Row("tests/test_packaging.py*", 3, "packaging"),
     Row("tests/test_*properties.py*", 4),
     Row("tests/conformance/*ec2*", 2),
+    Row("tests/compat/*", 4),
     Row("tests/cli/test_cost.py*", 6),
     Row("tests/cli/test_signals.py*", 1.5),
     Row("tests/cli/test_terminal.py*", 1),

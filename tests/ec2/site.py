@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from crash.forkserver import shared_server
 from lab.machines import Machines
 from lab.seed import OWN_IMAGE
 
@@ -57,15 +56,10 @@ class LabProject:
         self.write(text.replace(old, new))
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "planapply", *arguments],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "HOME": str(self.folder)},
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        env = {**os.environ, "HOME": str(self.folder)}
+        done = shared_server().run(*arguments, cwd=self.folder, env=env)
+        assert done.code == code, done.out + done.err
+        return done.out + done.err
 
     def apply(self, *arguments: str, code: int = 0) -> str:
         return self.run("apply", "--auto-approve", *arguments, code=code)

@@ -43,15 +43,15 @@ Correct `profile` under [provider], or AWS_PROFILE. Profiles in your AWS configu
 
 
 def test_rejected_credentials_are_reported(project: Project, aws: Cloud) -> None:
-    said = {}
+    messages = {}
     for code in (
         *("ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure"),
         "AccessDenied",
     ):
         aws.clear()
         aws.fault("*", error=code, status=403, times=None, message="AWS says no.")
-        said[code] = project.plan_error()
-    assert said == snapshot(
+        messages[code] = project.plan_error()
+    assert messages == snapshot(
         {
             "ExpiredToken": """\
 DescribeInstanceTypes: AWS says no (ExpiredToken)
@@ -89,10 +89,10 @@ Write region = "eu-west-1" (or another) under [provider], or set AWS_REGION.\
 def test_unknown_region_is_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     # No server listens there; the result is as for a name that does not resolve.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    said = {}
+    messages = {}
     for region in ("eu-wset-1", "moon", "not a region"):
-        said[region] = project.plan_error(f"provider.region='{region}'")
-    assert said == snapshot(
+        messages[region] = project.plan_error(f"provider.region='{region}'")
+    assert messages == snapshot(
         {
             "eu-wset-1": """\
 there is no AWS region 'eu-wset-1'
@@ -187,10 +187,10 @@ def test_too_small_disk_is_reported(project: Project) -> None:
         Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
     )["Images"]
     image = next(i for i in found if i["BlockDeviceMappings"][0]["Ebs"].get("VolumeSize") == 15)
-    said = project.plan_error(
+    message = project.plan_error(
         f"workers.cpu.image='{image['ImageId']}'", "workers.cpu.disk='10 GiB'"
     )
-    assert said.replace(image["ImageId"], "ami-…") == snapshot("""\
+    assert message.replace(image["ImageId"], "ami-…") == snapshot("""\
 cpu: image ami-… needs a disk of 15 GiB
 Write disk = "15 GiB" or more, or remove `disk`.\
 """)
@@ -243,8 +243,8 @@ In `zones`, list only zones with subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
 
 
 def test_size_not_offered_in_the_zones_is_reported(project: Project) -> None:
-    said = project.plan_error("workers.cpu.size='a1.large'", "workers.cpu.zones=['eu-west-1a']")
-    assert said == snapshot("""\
+    message = project.plan_error("workers.cpu.size='a1.large'", "workers.cpu.zones=['eu-west-1a']")
+    assert message == snapshot("""\
 cpu: a1.large is not offered in eu-west-1a
 Choose another `size`, or other `zones`: eu-west-1b, eu-west-1c.\
 """)
@@ -252,8 +252,8 @@ Choose another `size`, or other `zones`: eu-west-1b, eu-west-1c.\
 
 def test_groups_without_a_common_zone_are_reported(project: Project) -> None:
     """hpc7a is offered in one zone only, but the scheduler must run in another."""
-    said = project.plan_error("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
-    assert said == snapshot("""\
+    message = project.plan_error("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
+    assert message == snapshot("""\
 no zone offers a size for every group, but workers run in the scheduler's zone
 Zones with the sizes of each group: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-1b. Set `zones` for the groups that may run in another zone (traffic between zones costs money), or choose other sizes.\
 """)
@@ -286,14 +286,14 @@ def test_too_large_user_data_is_reported(project: Project) -> None:
     project.write(
         text.replace('packages = ["dask[distributed]"]', 'requirements = "requirements.txt"')
     )
-    said = project.plan_error()
-    assert [line.partition(":")[0] for line in said.splitlines()[::2]] == snapshot(
+    message = project.plan_error()
+    assert [line.partition(":")[0] for line in message.splitlines()[::2]] == snapshot(
         [
             "what scheduler is told at its boot is too large",
             "what cpu is told at its boot is too large",
         ]
     )
-    assert said.splitlines()[1] == snapshot(
+    assert message.splitlines()[1] == snapshot(
         "Shorten `requirements`, `packages`, `setup` or `options`; a container (`docker`) or an `image` that has it all needs none of them."
     )
 
@@ -311,13 +311,13 @@ Remove tags until at most 42 are left.\
 
 
 def test_all_problems_are_reported_at_once(project: Project) -> None:
-    said = project.plan_error(
+    message = project.plan_error(
         "provider.key_name='laptop'",
         "workers.cpu.zones=['eu-west-1x']",
         "workers.cpu.image='ami-0123456789abcdef0'",
         "scheduler.tags={'AWS:x'='y'}",
     )
-    assert said.splitlines()[::2] == snapshot(
+    assert message.splitlines()[::2] == snapshot(
         [
             "cpu: the VPC has no subnet in zone 'eu-west-1x'",
             "there is no key pair 'laptop' in eu-west-1",

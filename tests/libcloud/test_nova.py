@@ -315,9 +315,9 @@ def test_running_vms_join_and_leave_the_group(nova: Cloud, run: Run) -> None:
     spec(nova, 3, allow_from='["203.0.113.0/24"]')
     assert run(*APPLY).code == 0
     [group] = [g["name"] for g in nova.groups() if g["name"] != "default"]
-    its = [{g["name"] for g in s["security_groups"]} for s in nova.wait_until_idle()]
-    assert len(its) == 4
-    assert all(group in names for names in its)
+    groups = [{g["name"] for g in s["security_groups"]} for s in nova.wait_until_idle()]
+    assert len(groups) == 4
+    assert all(group in names for names in groups)
 
     spec(nova, 3)
     assert run(*APPLY).code == 0

@@ -69,11 +69,11 @@ Rule = tuple[str, int, int, str]
 """Protocol, first and last port, and source: a network, or what the cloud calls a group."""
 
 STARTER_ENVIRONMENT = """\
-[environment]                         # the Python environment of the nodes; a change replaces them
-packages = "client"                   # the packages of this Python; or ["dask[distributed]", "pandas"]
+[environment]                         # Python on the nodes; a change replaces them
+packages = "client"                   # those of this Python; or ["dask[distributed]", "pandas"]
 # requirements = "requirements.txt"   # instead of packages
-# python = "3.12"                     # the Python version for packages or requirements
-# docker = "daskdev/dask:latest"      # instead of packages, requirements, and python
+# python = "3.12"                     # the version for packages or requirements
+# docker = "daskdev/dask:latest"      # instead of packages, requirements and python
 # env = { OMP_NUM_THREADS = "1" }
 # setup = ["apt-get install -y graphviz"]
 """

@@ -8,6 +8,7 @@ import tomli
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.toml import KeyPath
 from planapply.provider import Plugin
+from planapply.providerkit import STARTER_ENVIRONMENT
 from planapply.specfile.override import apply_overrides
 
 _COMMENT_COLUMN = 38
@@ -28,15 +29,7 @@ provider = "{provider}"
 # protect = true                      # refuse plans that destroy or replace a node
 """
 
-_ENVIRONMENT = """\
-[environment]                         # Python on the nodes; a change replaces them
-# packages = "client"                 # those of this Python; or ["dask[distributed]", "pandas"]
-# requirements = "requirements.txt"   # instead of packages
-# python = "3.12"                     # the version for packages or requirements
-# docker = "daskdev/dask:latest"      # instead of packages, requirements and python
-# env = { OMP_NUM_THREADS = "1" }
-# setup = ["apt-get install -y graphviz"]
-"""
+_ENVIRONMENT = STARTER_ENVIRONMENT.replace('packages = "client"  ', '# packages = "client"')
 
 _SCHEDULER = """\
 [scheduler]

@@ -78,7 +78,7 @@ def _check_zones(
         listed = "; ".join(f"{c.group}: {_list_zones(offered, c.size)}" for c in colocated)
         yield rejection(
             "no zone offers a size for every group, but workers run in the scheduler's zone",
-            f"Zones that offer the sizes of {listed}. Set `zones` for the groups that may run in "
+            f"Zones with the sizes of each group: {listed}. Set `zones` for the groups that may run in "
             "another zone (traffic between zones costs money), or choose other sizes.",
         )
 

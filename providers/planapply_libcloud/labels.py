@@ -153,10 +153,10 @@ class NodeName:
         if match is None or len(name) > max_length:
             room = max_length - len(name) + len(self.cluster) + len(self.node)
             raise rejection(
-                f"cannot name the VM of {self.node} {name}",
+                f"cannot use {name} as the name of a VM",
                 "This driver does not support tags, so the VM's name has to identify it. In the "
-                "names of the cluster and its groups use only lowercase letters, digits, and "
-                f"hyphens, and at most {room} characters in total.",
+                "names of the cluster and its groups, use only lowercase letters, digits, and "
+                f"hyphens, at most {room} characters in total.",
             )
         return name
 

@@ -1,6 +1,6 @@
 """Table of the suite's results for each provider, as in docs/providers.md.
 
-`python tests/conformance/table.py` runs the suite, which takes a few minutes; with `--drivers_table` it
+`python tests/conformance/table.py` runs the suite, which takes a few minutes; with `--drivers` it
 prints the table of Libcloud's drivers in docs/libcloud.md instead, without a run.
 """
 

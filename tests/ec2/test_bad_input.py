@@ -30,48 +30,48 @@ def test_missing_credentials_are_reported(
 ) -> None:
     with without(monkeypatch, *KEYS):
         assert project.plan_error() == snapshot("""\
-there are no AWS credentials to use: Unable to locate credentials
-Set AWS_PROFILE or `profile` under [provider], log in (aws sso login, aws configure), or run this where a role gives them.\
+cannot find AWS credentials: Unable to locate credentials
+Set AWS_PROFILE or `profile` under [provider], log in (aws sso login, aws configure), or run planapply where a role provides them.\
 """)
 
 
 def test_unknown_profile_is_reported(project: Project) -> None:
     assert project.plan_error("provider.profile='reserach'") == snapshot("""\
 the config profile (reserach) could not be found
-Your AWS configuration has: no profile. Put `profile` under [provider], or AWS_PROFILE, right.\
+Correct `profile` under [provider], or AWS_PROFILE. Profiles in your AWS configuration: none.\
 """)
 
 
 def test_rejected_credentials_are_reported(project: Project, aws: Cloud) -> None:
-    said = {}
+    messages = {}
     for code in (
         *("ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure"),
         "AccessDenied",
     ):
         aws.clear()
         aws.fault("*", error=code, status=403, times=None, message="AWS says no.")
-        said[code] = project.plan_error()
-    assert said == snapshot(
+        messages[code] = project.plan_error()
+    assert messages == snapshot(
         {
             "ExpiredToken": """\
 DescribeInstanceTypes: AWS says no (ExpiredToken)
-The credentials have expired. Log in again (for SSO: aws sso login), then repeat this.\
+The credentials have expired. Log in again (for SSO: aws sso login), then retry.\
 """,
             "InvalidClientTokenId": """\
 DescribeInstanceTypes: AWS says no (InvalidClientTokenId)
-AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE or `profile` under [provider], and that the account has this region enabled.\
+AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE, or `profile` under [provider], and that this region is enabled for the account.\
 """,
             "SignatureDoesNotMatch": """\
 DescribeInstanceTypes: AWS says no (SignatureDoesNotMatch)
-The secret key does not belong to the access key, or this machine's clock is wrong.\
+Check that the secret key belongs to the access key, and that this machine's clock is correct.\
 """,
             "AuthFailure": """\
 DescribeInstanceTypes: AWS says no (AuthFailure)
-AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE or `profile` under [provider], and that the account has this region enabled.\
+AWS does not accept these credentials. Check AWS_ACCESS_KEY_ID, AWS_PROFILE, or `profile` under [provider], and that this region is enabled for the account.\
 """,
             "AccessDenied": """\
 DescribeInstanceTypes: AWS says no (AccessDenied)
-Somebody must allow it to your user or role; see docs/ec2-iam.md.\
+Ask an administrator to allow this to your user or role; docs/ec2-iam.md has a sufficient policy.\
 """,
         }
     )
@@ -82,17 +82,17 @@ def test_missing_region_is_reported(project: Project, monkeypatch: pytest.Monkey
     with without(monkeypatch, "AWS_REGION", "AWS_DEFAULT_REGION"):
         assert project.plan_error() == snapshot("""\
 no AWS region is set
-Write region = "eu-west-1", or another, under [provider], or set AWS_REGION.\
+Write region = "eu-west-1" (or another) under [provider], or set AWS_REGION.\
 """)
 
 
 def test_unknown_region_is_reported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     # No server listens there; the result is as for a name that does not resolve.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    said = {}
+    messages = {}
     for region in ("eu-wset-1", "moon", "not a region"):
-        said[region] = project.plan_error(f"provider.region='{region}'")
-    assert said == snapshot(
+        messages[region] = project.plan_error(f"provider.region='{region}'")
+    assert messages == snapshot(
         {
             "eu-wset-1": """\
 there is no AWS region 'eu-wset-1'
@@ -100,11 +100,11 @@ Did you mean 'eu-west-1'?\
 """,
             "moon": """\
 there is no AWS region 'moon'
-AWS's pages list its regions.\
+AWS's documentation lists the regions and their names.\
 """,
             "not a region": """\
 there is no AWS region 'not a region'
-AWS's pages list its regions.\
+AWS's documentation lists the regions and their names.\
 """,
         }
     )
@@ -116,8 +116,8 @@ def test_offline_machine_is_reported(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert project.plan_error() == snapshot(
         """\
-AWS can't be reached from here: Could not connect to the endpoint URL: "http://127.0.0.1:9/"
-Is this machine online? Behind a proxy, set HTTPS_PROXY.\
+cannot reach AWS: Could not connect to the endpoint URL: "http://127.0.0.1:9/"
+Check that this machine is online. Behind a proxy, set HTTPS_PROXY.\
 """
     )
 
@@ -148,8 +148,8 @@ def test_answer_from_a_proxy_is_reported(
     # A permanent outage.
     aws.fault("DescribeInstances", page=PAGES[page], status=status, times=None)
     assert project.plan_error() == snapshot("""\
-what answered for AWS's region 'eu-west-1' is a proxy or another server, by its words: 502 Bad Gateway
-Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under [provider] another one than you mean?\
+unexpected response for region 'eu-west-1', possibly from a proxy: 502 Bad Gateway
+Check HTTPS_PROXY, AWS_ENDPOINT_URL, and `region` under [provider].\
 """)
 
 
@@ -157,8 +157,8 @@ def test_proxy_that_blocks_launches_is_reported(project: Project, aws: Cloud) ->
     aws.fault("RunInstances", page="<!DOCTYPE html><p>Log in & pay<br></p>", times=None)
     failures = project.apply().failures
     assert str(failures["scheduler"]) == snapshot("""\
-scheduler: what answered for AWS's region 'eu-west-1' is a proxy or another server, by its words: Log in & pay
-Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `region` under [provider] another one than you mean?\
+scheduler: unexpected response for region 'eu-west-1', possibly from a proxy: Log in & pay
+Check HTTPS_PROXY, AWS_ENDPOINT_URL, and `region` under [provider].\
 """)
     aws.clear()
     assert project.apply().failures == {}
@@ -168,7 +168,7 @@ Is there a proxy in between (HTTPS_PROXY), is AWS_ENDPOINT_URL set, or is `regio
 def test_unknown_image_is_reported(project: Project) -> None:
     assert project.plan_error("workers.cpu.image='ami-0123456789abcdef0'") == snapshot("""\
 there is no image ami-0123456789abcdef0 in eu-west-1 that this account may use
-Images have another id in each region, and old ones are removed. Name another `image`.\
+Choose another `image`: its ID differs between regions, and old images are deleted.\
 """)
 
 
@@ -177,8 +177,8 @@ def test_image_of_another_architecture_is_reported(project: Project) -> None:
     images = ec2_backends["123456789012"]["eu-west-1"].amis
     arm = next(i for i in images.values() if i.name.startswith("debian-12-arm64"))
     assert project.plan_error(f"workers.cpu.image='{arm.id}'").replace(arm.id, "ami-…") == snapshot("""\
-cpu: the image ami-… is for arm64, and m6i.large is x86_64
-Name an `image` or a `size` of the other architecture.\
+cpu: image ami-… is for arm64, but m6i.large is x86_64
+Choose an `image` and a `size` of the same architecture.\
 """)
 
 
@@ -187,19 +187,19 @@ def test_too_small_disk_is_reported(project: Project) -> None:
         Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
     )["Images"]
     image = next(i for i in found if i["BlockDeviceMappings"][0]["Ebs"].get("VolumeSize") == 15)
-    said = project.plan_error(
+    message = project.plan_error(
         f"workers.cpu.image='{image['ImageId']}'", "workers.cpu.disk='10 GiB'"
     )
-    assert said.replace(image["ImageId"], "ami-…") == snapshot("""\
-cpu: the image ami-… needs a disk of 15 GiB
-Write disk = "15 GiB", or more, or leave it out.\
+    assert message.replace(image["ImageId"], "ami-…") == snapshot("""\
+cpu: image ami-… needs a disk of 15 GiB
+Write disk = "15 GiB" or more, or remove `disk`.\
 """)
 
 
 def test_too_large_disk_is_reported(project: Project) -> None:
     assert project.plan_error("workers.cpu.disk='65 TiB'") == snapshot("""\
 cpu: EC2 has no disk larger than 65,536 GiB
-Write a smaller `disk`, or leave it out: it is the image's then.\
+Reduce `disk`, or remove it to use the image's disk size.\
 """)
     assert project.plan("workers.cpu.disk='64 TiB'").summary["add"] == 5
 
@@ -208,8 +208,8 @@ def test_image_without_dask_is_reported(project: Project) -> None:
     text = project.spec.read_text().replace('packages = ["dask[distributed]"]', "")
     project.write(text)
     assert project.plan_error() == snapshot("""\
-Debian's image has no Dask, and [environment] installs none
-Write packages = "client" there, for what this Python has, or a list of packages, or `docker`; or name an `image` that has it all.\
+Debian's image has no Dask, and [environment] does not install it
+Under [environment], write packages = "client" for the packages of this Python, or a list of packages, or `docker`. Or set `image` to an image with Dask.\
 """)
     # `setup` may install Dask.
     assert project.plan("environment.setup=['pip install dask']").summary["add"] == 5
@@ -218,44 +218,44 @@ Write packages = "client" there, for what this Python has, or a list of packages
 def test_unknown_size_is_reported(project: Project) -> None:
     assert project.plan_error("workers.cpu.size='m6i.larg'") == snapshot("""\
 there is no size m6i.larg in eu-west-1
-Did you mean m6i.large, m6in.large, m6id.large?\
+Did you mean 'm6i.large', 'm6in.large' or 'm6id.large'?\
 """)
     assert project.plan_error("workers.cpu.size=['m6i.large', 'qqqqqq']") == snapshot("""\
 there is no size qqqqqq in eu-west-1
-AWS's pages list the instance types.\
+AWS's documentation lists the instance types.\
 """)
 
 
 def test_unknown_zone_is_reported(project: Project) -> None:
     assert project.plan_error("workers.cpu.zones=['eu-west-1d', 'us-east-1a']") == snapshot("""\
-cpu: there is no subnet in a zone 'eu-west-1d'
-Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.
-cpu: there is no subnet in a zone 'us-east-1a'
-Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
+cpu: the VPC has no subnet in zone 'eu-west-1d'
+In `zones`, list only zones with subnets: eu-west-1a, eu-west-1b, eu-west-1c.
+cpu: the VPC has no subnet in zone 'us-east-1a'
+In `zones`, list only zones with subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
 """)
 
 
 def test_unknown_default_zone_is_reported_once(project: Project) -> None:
     assert project.plan_error("defaults.zones=['eu-wset-1a']") == snapshot("""\
-scheduler, cpu: there is no subnet in a zone 'eu-wset-1a'
-Name in `zones` some that have subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
+scheduler, cpu: the VPC has no subnet in zone 'eu-wset-1a'
+In `zones`, list only zones with subnets: eu-west-1a, eu-west-1b, eu-west-1c.\
 """)
 
 
 def test_size_not_offered_in_the_zones_is_reported(project: Project) -> None:
-    said = project.plan_error("workers.cpu.size='a1.large'", "workers.cpu.zones=['eu-west-1a']")
-    assert said == snapshot("""\
-cpu: a1.large can't be had in eu-west-1a
-AWS offers it in eu-west-1b, eu-west-1c: name other `zones`, or another `size`.\
+    message = project.plan_error("workers.cpu.size='a1.large'", "workers.cpu.zones=['eu-west-1a']")
+    assert message == snapshot("""\
+cpu: a1.large is not offered in eu-west-1a
+Choose another `size`, or other `zones`: eu-west-1b, eu-west-1c.\
 """)
 
 
 def test_groups_without_a_common_zone_are_reported(project: Project) -> None:
     """hpc7a is offered in one zone only, but the scheduler must run in another."""
-    said = project.plan_error("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
-    assert said == snapshot("""\
-no zone has a size for every group, and workers stay in the scheduler's zone
-AWS offers them in: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-1b. Name `zones` for the groups that may be elsewhere; traffic between zones costs money.\
+    message = project.plan_error("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
+    assert message == snapshot("""\
+no zone offers a size for every group, but workers run in the scheduler's zone
+Zones with the sizes of each group: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-1b. Set `zones` for the groups that may run in another zone (traffic between zones costs money), or choose other sizes.\
 """)
     apart = ("workers.cpu.zones=['eu-west-1b']", "scheduler.zones=['eu-west-1a']")
     assert project.plan("workers.cpu.size='hpc7a.12xlarge'", *apart).summary["add"] == 5
@@ -264,13 +264,13 @@ AWS offers them in: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-
 def test_unknown_key_pair_is_reported(project: Project) -> None:
     assert project.plan_error("provider.key_name='laptop'") == snapshot("""\
 there is no key pair 'laptop' in eu-west-1
-Key pairs here: none. Put `key_name` under [provider] right, or leave it out.\
+Key pairs here: none. Correct `key_name` under [provider], or remove it.\
 """)
     for name in ("my-laptop", "desk"):
         boto3.client("ec2").create_key_pair(KeyName=name)
     assert project.plan_error("provider.key_name='laptop'") == snapshot("""\
 there is no key pair 'laptop' in eu-west-1
-Did you mean 'my-laptop'? Key pairs here: desk, my-laptop. Put `key_name` under [provider] right, or leave it out.\
+Did you mean 'my-laptop'? Key pairs here: desk, my-laptop. Correct `key_name` under [provider], or remove it.\
 """)
 
 
@@ -286,42 +286,42 @@ def test_too_large_user_data_is_reported(project: Project) -> None:
     project.write(
         text.replace('packages = ["dask[distributed]"]', 'requirements = "requirements.txt"')
     )
-    said = project.plan_error()
-    assert [line.partition(":")[0] for line in said.splitlines()[::2]] == snapshot(
+    message = project.plan_error()
+    assert [line.partition(":")[0] for line in message.splitlines()[::2]] == snapshot(
         [
             "what scheduler is told at its boot is too large",
             "what cpu is told at its boot is too large",
         ]
     )
-    assert said.splitlines()[1] == snapshot(
+    assert message.splitlines()[1] == snapshot(
         "Shorten `requirements`, `packages`, `setup` or `options`; a container (`docker`) or an `image` that has it all needs none of them."
     )
 
 
 def test_invalid_tags_are_reported(project: Project) -> None:
     assert project.plan_error("cluster.tags={'aws:team'='bio'}") == snapshot("""\
-the tag 'aws:team' is reserved by AWS
+tag 'aws:team' is reserved by AWS
 Use another key.\
 """)
     tags = ", ".join(f"t{i} = 'x'" for i in range(43))
     assert project.plan_error(f"workers.cpu.tags={{{tags}}}") == snapshot("""\
-cpu has 43 tags, and EC2 takes 50 a VM, of which planapply needs 8
-Leave some out.\
+cpu has 43 tags, but EC2 allows 50 per VM and planapply needs 8 of them
+Remove tags until at most 42 are left.\
 """)
 
 
 def test_all_problems_are_reported_at_once(project: Project) -> None:
-    said = project.plan_error(
+    message = project.plan_error(
         "provider.key_name='laptop'",
         "workers.cpu.zones=['eu-west-1x']",
         "workers.cpu.image='ami-0123456789abcdef0'",
         "scheduler.tags={'AWS:x'='y'}",
     )
-    assert said.splitlines()[::2] == snapshot(
+    assert message.splitlines()[::2] == snapshot(
         [
-            "cpu: there is no subnet in a zone 'eu-west-1x'",
+            "cpu: the VPC has no subnet in zone 'eu-west-1x'",
             "there is no key pair 'laptop' in eu-west-1",
-            "the tag 'AWS:x' is reserved by AWS",
+            "tag 'AWS:x' is reserved by AWS",
             "there is no image ami-0123456789abcdef0 in eu-west-1 that this account may use",
         ]
     )
@@ -332,7 +332,7 @@ def test_denied_launch_is_reported(project: Project, aws: Cloud) -> None:
     aws.fault("RunInstances", error="UnauthorizedOperation", status=403, message=message)
     assert str(project.apply().failures["scheduler"]) == snapshot("""\
 scheduler: RunInstances: You are not authorized to perform this operation (UnauthorizedOperation)
-Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
+Ask an administrator to allow this to your user or role; docs/ec2-iam.md has a sufficient policy.\
 """)
     assert list(project.state().resources) == ["security-group"]
     assert project.state().intents == {}
@@ -346,7 +346,7 @@ def test_denied_security_group_is_reported(project: Project, aws: Cloud) -> None
         project.apply()
     assert str(raised.value) == snapshot("""\
 CreateSecurityGroup: set by the lab (UnauthorizedOperation)
-Somebody must allow it to your user or role; the policy that is enough stands in planapply's docs, docs/ec2-iam.md.\
+Ask an administrator to allow this to your user or role; docs/ec2-iam.md has a sufficient policy.\
 """)
     assert aws.instances() == []
     project.destroy()

@@ -97,8 +97,8 @@ def test_missing_image_is_reported(project: Project, aws: Cloud) -> None:
     for image in images().values():
         image.architecture = "i386"
     assert project.plan_error() == snapshot("""\
-the image 'debian-12-amd64-*' is not to be found in eu-west-1
-Name an `image` under [defaults].\
+there is no image 'debian-12-amd64-*' in eu-west-1
+Set `image` under [defaults].\
 """)
 
 
@@ -130,7 +130,7 @@ def test_requirements_without_a_matching_size_are_reported(project: Project, aws
     assert raised.value.kind is ErrorKind.REJECTED
     assert str(raised.value) == snapshot("""\
 no size in eu-west-1 has 96 CPUs, 30000 GiB of memory, 4 NVIDIA GPUs, the architecture arm64
-Ask for less, or name a `size`.\
+Reduce the requirements, or name a `size`.\
 """)
 
 
@@ -223,9 +223,9 @@ def test_spot_price_is_of_the_zone_or_the_highest(project: Project, aws: Cloud) 
     prices = provider()
     by_zone = [prices.price("m6i.large", f"eu-west-1{z}", True).usd_per_hour for z in "abc"]
     assert prices.price("m6i.large", None, True).usd_per_hour == max(by_zone)
-    asked = aws.counts()["actions"]["DescribeSpotPriceHistory"]
+    calls = aws.counts()["actions"]["DescribeSpotPriceHistory"]
     assert prices.price("m6i.large", None, True).usd_per_hour == max(by_zone)
-    assert aws.counts()["actions"]["DescribeSpotPriceHistory"] == asked
+    assert aws.counts()["actions"]["DescribeSpotPriceHistory"] == calls
 
 
 def test_provider_capabilities(project: Project) -> None:
@@ -235,8 +235,8 @@ def test_provider_capabilities(project: Project) -> None:
 
 def test_sizes_of_two_architectures_are_refused(project: Project) -> None:
     assert project.plan_error("workers.cpu.size=['m6i.large', 'm7g.large']") == snapshot("""\
-one image can't boot sizes of two architectures: m6i.large is x86_64, m7g.large is arm64
-Name sizes of one architecture, or make two groups.\
+cannot use sizes of different architectures in one group: m6i.large is x86_64, m7g.large is arm64
+Choose sizes of one architecture, or use two groups.\
 """)
     with pytest.raises(PlanapplyError):
         project.apply("workers.cpu.size=['m6i.large', 'm7g.large']")

@@ -97,8 +97,8 @@ def test_workers_stay_in_the_schedulers_zone(project: Project, aws: Cloud) -> No
     failures = project.apply("workers.cpu.count=9").failures
     assert len(failures) == 5
     assert str(next(iter(failures.values()))).partition(": ")[2] == snapshot("""\
-EC2 had 1 of 6 on-demand m6i.large in eu-west-1b
-Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more `zones`, which replaces the group's nodes that run.\
+EC2 launched only 1 of 6 on-demand VMs (m6i.large) in eu-west-1b
+Try again later, or add sizes to `size` (nodes whose size stays in the list are kept), or add `zones`, which replaces the group's running nodes.\
 """)
     assert {vm["zone"] for vm in aws.instances()} == {"eu-west-1b"}
     aws.configure(capacity={})
@@ -130,8 +130,8 @@ def test_quota_of_zero_is_reported(project: Project, aws: Cloud) -> None:
     aws.configure(vcpus={"*": 0})
     failures = project.apply("defaults.zones=['eu-west-1a']").failures
     assert str(failures["scheduler"]) == snapshot("""\
-scheduler: RunInstances: You have requested more vCPU capacity than your current vCPU limit of 0 allows for the instance bucket that it belongs to (VcpuLimitExceeded) [m6i.large, eu-west-1a, on demand]
-Ask for more in AWS's Service Quotas, or take another size, region or market (`spot`).\
+scheduler: RunInstances: You have requested more vCPU capacity than your current vCPU limit of 0 allows for the instance bucket that it belongs to (VcpuLimitExceeded) [m6i.large, eu-west-1a, on-demand]
+Request an increase in AWS's Service Quotas, or choose another size, region, or market (`spot`).\
 """)
     assert aws.instances() == []
     # The security group is in the state, and destroy deletes it.

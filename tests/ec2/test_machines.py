@@ -59,7 +59,7 @@ def test_reclaimed_spot_vm_loses_no_result(project: LabProject) -> None:
         kept = submit_results(client, "spot-0")
         values = client.gather(kept)
         project.cloud.reclaim(ids=[vms["spot-0"]], notice=600)
-        wait_until(lambda: vms["spot-0"] not in project.vms().values(), "its end")
+        wait_until(lambda: vms["spot-0"] not in project.vms().values(), "its termination")
         assert client.gather(kept) == values
     reasons = {vm["id"]: vm["reason"] for vm in project.cloud.instances(live=False)}
     assert reasons[vms["spot-0"]] == "Client.InstanceInitiatedShutdown"  # before it was reclaimed
@@ -70,7 +70,7 @@ def test_worker_without_scheduler_terminates(project: LabProject) -> None:
     project.apply()
     vms = project.vms()
     project.cloud.disconnect(ids=[vms["cpu-0"]])
-    wait_until(lambda: vms["cpu-0"] not in project.vms().values(), "its end")
+    wait_until(lambda: vms["cpu-0"] not in project.vms().values(), "its termination")
     again = project.restore(vms)
     command = "systemctl kill --signal=KILL planapply.service"
     assert project.cloud.sh(id=again["scheduler"], command=command)["code"] == 0
@@ -130,8 +130,8 @@ def test_nodes_that_do_not_join_are_reported(project: LabProject) -> None:
     project.apply("--no-wait")
     wait_until(lambda: project.joined() == {"scheduler", "cpu-0", "spot-0", "spot-1"}, "all others")
     project.edit('join_timeout = "10 min"', 'join_timeout = "5 s"')
-    said = project.apply(code=1)
-    assert "cpu-1 did not join within 5 s" in said
+    message = project.apply(code=1)
+    assert "cpu-1 did not join within 5 s" in message
     assert project.vms().keys() == {"scheduler", "cpu-0", "cpu-1", "spot-0", "spot-1"}
 
 
@@ -140,7 +140,7 @@ def test_node_that_cannot_start_reports_why_and_terminates(project: LabProject) 
         (project.folder / "planapply.toml").read_text()
         + '\n[environment]\nsetup = ["test $PLANAPPLY_NODE != cpu-1"]\n'
     )
-    said = project.apply(code=1)
-    assert "cpu-1 terminated before it joined" in said
-    assert "planapply: setup command 1 of 1 failed" in said
+    message = project.apply(code=1)
+    assert "cpu-1 terminated before it joined" in message
+    assert "planapply: setup command 1 of 1 failed" in message
     assert "cpu-1" not in project.vms()

@@ -111,8 +111,8 @@ def test_my_address_is_unknown_when_offline(
     with pytest.raises(PlanapplyError) as raised:
         project.apply()
     assert str(raised.value) == snapshot("""\
-this machine's public address can't be found: http://127.0.0.1:1/: <urlopen error [Errno 111] Connection refused>
-Is it online? Otherwise write in place of "me" the network that shall reach the scheduler, such as allow_from = ["203.0.113.0/24"] under [provider].\
+cannot detect this machine's public address: http://127.0.0.1:1/: <urlopen error [Errno 111] Connection refused>
+Check that this machine is online. Or, instead of "me", write the network that may reach the scheduler: allow_from = ["203.0.113.0/24"] under [provider].\
 """)
     assert groups() == []
     assert aws.instances() == []
@@ -124,7 +124,7 @@ def test_invalid_answer_is_not_taken_for_my_address(
     project: Project, monkeypatch: pytest.MonkeyPatch, aws: Cloud
 ) -> None:
     aws.configure(address="<html>Log in to the hotel's network</html>")
-    with pytest.raises(PlanapplyError, match="public address can't be found"):
+    with pytest.raises(PlanapplyError, match="cannot detect this machine's public address"):
         project.apply()
     assert groups() == []
 
@@ -175,8 +175,8 @@ def test_allowed_network_is_kept(project: Project, aws: Cloud) -> None:
     with pytest.raises(ProviderError) as raised:
         provider.allow(resource, "the office")
     assert str(raised.value) == snapshot("""\
-`the office` is no network
-Write an address, a network such as "203.0.113.0/24", or "me" for this machine.\
+`the office` is not a network
+Write a network such as "203.0.113.0/24", or an address.\
 """)
 
 
@@ -190,8 +190,8 @@ def test_destroy_waits_until_the_group_is_unused(project: Project, aws: Cloud) -
     assert groups() == []
     assert aws.instances() == []
     assert aws.counts()["actions"]["DeleteSecurityGroup"] == 4
-    said = [e.message for e in project.events if e.message.startswith("to remove")]
-    assert said == snapshot(
+    messages = [e.message for e in project.events if e.message.startswith("to remove")]
+    assert messages == snapshot(
         ["to remove the security group: DeleteSecurityGroup: set by the lab (DependencyViolation)"]
     )
     assert project.state().is_empty
@@ -229,7 +229,7 @@ def test_deleted_group_is_created_again(project: Project, aws: Cloud) -> None:
     failures = project.apply().failures
     assert str(failures["scheduler"]).replace(gone, "sg-…") == snapshot("""\
 scheduler: RunInstances: The security group 'sg-…' does not exist (InvalidGroup.NotFound)
-One that planapply has made and somebody removed, the next apply makes again.\
+If it is the cluster's own security group, run apply again to create it.\
 """)
     assert project.events[-1].message.replace(gone, "sg-…") == snapshot(
         "security group sg-… no longer exists; the next apply creates another one"
@@ -295,7 +295,7 @@ def test_group_with_invisible_tags_is_found_by_its_name(project: Project) -> Non
     provider = PLUGIN.connect(Settings(region="eu-west-1"))
     resource = project.state().resources[GROUP]
     tags = {tag["Key"]: tag["Value"] for tag in group["Tags"] if tag["Key"] != "Name"}
-    lagging = {**tags, "planapply:config": "as if it were not there"}
+    lagging = {**tags, "planapply:config": "as if it did not exist"}
     again = provider.prepare(GROUP, resource, lagging)  # type: ignore[attr-defined]
     assert again == resource
     assert len(groups()) == 1
@@ -377,7 +377,7 @@ def test_missing_default_vpc_is_reported(project: Project) -> None:
     vpc, _ = company()
     assert project.plan_error().replace(vpc, "VPC") == snapshot("""\
 the account has no default VPC in eu-west-1
-VPCs here: VPC (10.1.0.0/16). Write `vpc` or `subnets` under [provider]; see docs/ec2.md.\
+Set `vpc` or `subnets` under [provider]; see docs/ec2.md. VPCs here: VPC (10.1.0.0/16).\
 """)
     assert project.apply(f"provider.vpc='{vpc}'").failures == {}
 
@@ -397,33 +397,33 @@ def test_unknown_networks_are_reported(project: Project) -> None:
     other = of_default["Subnets"][0]["SubnetId"]
     assert plan_error("provider.vpc='vpc-0123'") == snapshot("""\
 there is no VPC 'vpc-0123' with subnets in eu-west-1
-VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16). Write one as `vpc`, or `subnets`, under [provider].\
+Set `vpc` or `subnets` under [provider]. VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16).\
 """)
     assert plan_error("provider.subnets=['subnet-0123']") == snapshot("""\
 there is no subnet subnet-0123 in eu-west-1
-VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16). Put `subnets` under [provider] right.\
+Correct `subnets` under [provider]. VPCs here: VPC (10.1.0.0/16), DEFAULT (172.31.0.0/16).\
 """)
     twice = [by_name["private-a"], by_name["public-a"]]
     assert plan_error(f"provider.subnets={twice}") == snapshot("""\
 `subnets` has more than one in eu-west-1a
-Name one for each zone.\
+List one subnet per zone.\
 """)
     mixed = [by_name["private-a"], other]
     assert plan_error(f"provider.subnets={mixed}") == snapshot("""\
-`subnets` are of VPC, DEFAULT
-Name subnets of one VPC.\
+`subnets` belong to VPC, DEFAULT
+List subnets of one VPC.\
 """)
     assert plan_error(f"provider.subnets={mixed[:1]}", f"provider.vpc='{default}'") == snapshot("""\
-`subnets` are of VPC, and `vpc` is DEFAULT
-Name subnets of one VPC.\
+`subnets` belong to VPC, but `vpc` is DEFAULT
+List subnets of one VPC.\
 """)
     stranger = ec2().create_security_group(GroupName="dask", Description="x", VpcId=vpc)["GroupId"]
     text = plan_error(f"provider.security_groups=['{stranger}', 'sg-0123']")
     assert text.replace(stranger, "STRANGER") == snapshot("""\
-the security group STRANGER is of VPC, and the VMs will be in DEFAULT
-Name a group of that VPC, or write `vpc` or `subnets` under [provider].
+security group STRANGER belongs to VPC, but the VMs run in DEFAULT
+Choose a security group of that VPC, or set `vpc` or `subnets` under [provider].
 there is no security group sg-0123 in eu-west-1
-Put `security_groups` under [provider] right, or leave it out: one is made then.\
+Correct `security_groups` under [provider], or remove it: planapply then creates a group for the cluster.\
 """)
 
 
@@ -439,8 +439,8 @@ Put it back, or destroy the cluster first.\
 def test_open_access_needs_tls(project: Project) -> None:
     project.add_lines("cluster", 'security = "none"')
     assert project.plan_error("provider.allow_from=['0.0.0.0/0']") == snapshot("""\
-allow_from lets 0.0.0.0/0 in, and with security = "none" whoever reaches the scheduler can run code on every node
-Write security = "tls" under [cluster], or smaller networks.\
+allow_from allows 0.0.0.0/0, and with security = "none" anyone who reaches the scheduler can run code on every node
+Write security = "tls" under [cluster], or allow smaller networks.\
 """)
     project.plan("provider.allow_from=['10.0.0.0/8', '203.0.113.0/24']")
     project.plan("provider.allow_from=['0.0.0.0/0']", "cluster.security='tls'")
@@ -451,9 +451,9 @@ def test_invalid_network_is_reported_at_its_position(project: Project) -> None:
     project.add_lines("provider", 'allow_from = ["me", "203.0.113.1/24"]')
     with pytest.raises(PlanapplyError) as raised:
         project.workspace()
-    place, _, said = str(raised.value).partition(": ")
+    place, _, problem = str(raised.value).partition(": ")
     assert place.endswith("planapply.toml:6:1")
-    assert said == snapshot("""\
-`provider.allow_from` can't be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is no network
-Write an address, a network such as "203.0.113.0/24", or "me" for this machine.\
+    assert problem == snapshot("""\
+`provider.allow_from` can't be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is not a network
+Write a network such as "203.0.113.0/24", or an address, or "me" for this machine.\
 """)

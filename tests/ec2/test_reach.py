@@ -60,9 +60,9 @@ def test_tls_key_is_read_from_user_data(project: Project) -> None:
     project.apply()
     tls = project.state().tls
     assert tls is not None
-    told = provider().secrets(project.state().nodes["cpu-1"].vm)
-    assert tls.certificate in told
-    assert tls.key.get_secret_value() in told
+    user_data = provider().secrets(project.state().nodes["cpu-1"].vm)
+    assert tls.certificate in user_data
+    assert tls.key.get_secret_value() in user_data
     assert provider().secrets("i-0123456789abcdef0") == ""
 
 
@@ -183,7 +183,7 @@ def test_tags_of_the_group_change_in_place(project: Project, aws: Cloud) -> None
     project.apply()
     group = project.state().resources["security-group"].id or ""
     ec2: Any = boto3.client("ec2")
-    ec2.create_tags(Resources=[group], Tags=[{"Key": "audit", "Value": "somebody's own"}])
+    ec2.create_tags(Resources=[group], Tags=[{"Key": "audit", "Value": "a user's own"}])
 
     def tags() -> dict[str, str]:
         (found,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
@@ -193,7 +193,7 @@ def test_tags_of_the_group_change_in_place(project: Project, aws: Cloud) -> None
             if not tag["Key"].startswith("planapply:") and tag["Key"] != "Name"
         }
 
-    assert tags() == {"team": "bio", "stage": "test", "audit": "somebody's own"}
+    assert tags() == {"team": "bio", "stage": "test", "audit": "a user's own"}
     aws.fault("DeleteTags", lost="after")
     (change, *_) = project.apply("cluster.tags={team='geo'}").plan.changes
     assert (change.name, change.action, change.reason) == (
@@ -201,7 +201,7 @@ def test_tags_of_the_group_change_in_place(project: Project, aws: Cloud) -> None
         "update",
         "tags changed",
     )
-    assert tags() == {"team": "geo", "audit": "somebody's own"}
+    assert tags() == {"team": "geo", "audit": "a user's own"}
     assert project.plan("cluster.tags={team='geo'}").changes == ()
 
 
@@ -239,9 +239,9 @@ def test_ssh_command(
         (
             1,
             """\
-Error: the VM was made without a key pair, and the `aws` command is not installed
-  Set `key_name` under [provider], which replaces the nodes, or install AWS CLI 2, which logs in
-  through EC2 Instance Connect where the image has that.
+Error: cannot log in: the VM has no key pair, and the `aws` command is not installed
+  Install AWS CLI 2, which logs in through EC2 Instance Connect if the image supports it; or set
+  `key_name` under [provider], which replaces the nodes.
 """,
         )
     )
@@ -253,7 +253,7 @@ Error: the VM was made without a key pair, and the `aws` command is not installe
         assert (code, " ".join(text.replace(str(tmp_path), "BIN").split())) == snapshot(
             (
                 1,
-                "Error: the VM was made without a key pair, which needs AWS CLI 2, and `BIN/aws` is 1.32.5 Install AWS CLI 2, which logs in through EC2 Instance Connect where the image has that, or set `key_name` under [provider], which replaces the nodes.",
+                "Error: cannot log in: the VM has no key pair, and `BIN/aws` is version 1.32.5 Install AWS CLI 2, which logs in through EC2 Instance Connect if the image supports it; or set `key_name` under [provider], which replaces the nodes.",
             )
         )
     aws_command.write_text("#!/bin/sh\necho aws-cli/2.15.30 Python/3.11.8\n")
@@ -319,28 +319,28 @@ def test_allow(project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str])
     aws.configure(address="198.51.100.9")
     group = project.state().resources["security-group"].id or ""
 
-    def said(*words: str) -> tuple[int, str]:
+    def run_allow(*words: str) -> tuple[int, str]:
         code, text = command(project, capsys, "allow", *words)
         return code, text.replace(group, "sg-…")
 
-    assert said() == snapshot(
+    assert run_allow() == snapshot(
         (0, "The security group sg-… allows, in addition to allow_from: 198.51.100.9/32\n")
     )
-    assert said("192.0.2.0/24") == snapshot(
+    assert run_allow("192.0.2.0/24") == snapshot(
         (
             0,
             "The security group sg-… allows, in addition to allow_from: 198.51.100.9/32, 192.0.2.0/24\n",
         )
     )
     serial = project.state().serial
-    assert said("192.0.2.0/24")[0] == 0
+    assert run_allow("192.0.2.0/24")[0] == 0
     assert project.state().serial == serial
-    assert said("the office") == snapshot(
+    assert run_allow("the office") == snapshot(
         (
             1,
             """\
-Error: `the office` is no network
-  Write an address, a network such as "203.0.113.0/24", or "me" for this machine.
+Error: `the office` is not a network
+  Write a network such as "203.0.113.0/24", or an address.
 """,
         )
     )

@@ -78,7 +78,7 @@ class StubServer:
                     return status, "text/html", reply.encode()
                 text = b"" if reply is None else json.dumps(reply).encode()
                 return status, "application/json", text
-        raise AssertionError(f"nobody answers {request.method} {request.path}")
+        raise AssertionError(f"no route for {request.method} {request.path}")
 
 
 class _StubHost:

@@ -130,7 +130,7 @@ def test_results_of_a_reclaimed_spot_vm_are_moved_in_time(project: LabProject) -
     with project.client() as client:
         work = Work(client, ["spot-1"])
         project.cloud.reclaim(ids=[vm], notice=600)
-        wait_until(lambda: vm not in project.cloud.machines(), "its end")
+        wait_until(lambda: vm not in project.cloud.machines(), "its termination")
         work.check()
     (reason,) = [v["reason"] for v in project.cloud.instances(live=False) if v["id"] == vm]
     assert reason == "Client.InstanceInitiatedShutdown"  # before EC2 reclaimed it
@@ -169,10 +169,10 @@ def test_machine_that_never_boots_is_reported_and_replaced(project: LabProject) 
     project.cloud.boot_fault(kind="never-boots", tags={"planapply:group": "cpu"}, index=0)
     project.apply(*more, "--no-wait")
     wait_until(lambda: project.joined() == NODES | {"cpu-3"}, "all others")
-    said = project.apply(*more, "--set", "cluster.join_timeout='5 s'", code=1)
-    assert "cpu-2 did not join within 5 s" in said
-    assert "cpu-3 did not join" not in said
-    assert "--replace NODE" in said
+    output = project.apply(*more, "--set", "cluster.join_timeout='5 s'", code=1)
+    assert "cpu-2 did not join within 5 s" in output
+    assert "cpu-3 did not join" not in output
+    assert "--replace NODE" in output
     assert project.run("logs", "cpu-2") == "cpu-2 has printed nothing yet.\n"
     dead = project.vms()["cpu-2"]
     with project.client() as client:

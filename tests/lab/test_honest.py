@@ -169,8 +169,8 @@ def test_unknown_ids_are_refused(aws: Cloud, ec2: Any) -> None:
     assert refused(run, ec2, SecurityGroupIds=["sg-0"])[0] == "InvalidGroup.NotFound"
     nic = {"DeviceIndex": 0, "SubnetId": subnet(ec2), "Groups": ["sg-0"]}
     how = {"ImageId": image(), "InstanceType": SIZE, "MinCount": 1, "MaxCount": 1}
-    asked = refused(ec2.run_instances, NetworkInterfaces=[nic], **how)
-    assert asked == ("InvalidGroup.NotFound", 400)
+    error = refused(ec2.run_instances, NetworkInterfaces=[nic], **how)
+    assert error == ("InvalidGroup.NotFound", 400)
     gone = refused(ec2.terminate_instances, InstanceIds=[ids(run(ec2))[0], "i-0123456789abcdef0"])
     assert gone == ("InvalidInstanceID.NotFound", 400)
     assert len(aws.instances()) == 1

@@ -53,17 +53,17 @@ def test_unknown_driver_works_and_the_plan_reports_its_limits(run: Run) -> None:
     assert planned.err == snapshot("""\
 
 Warning: planapply does not know Libcloud's driver 'acme'
-  It gets a name, a size and an image; what else its create_node needs has to stand in `create`
-  under [provider].
+  planapply passes a name, a size, and an image to its create_node; put other required arguments in
+  `create` under [provider].
 
-Warning: acme's driver passes no script to its VMs
-  Their image has to start Dask by itself, and to know the scheduler's address.
+Warning: the acme driver does not support user data
+  The image must start Dask itself, and must know the scheduler's address.
 
-Warning: acme's driver puts no tags on VMs
-  They are found by their names: don't rename them.
+Warning: the acme driver does not support tags
+  planapply finds VMs by their names: do not rename them.
 
-Warning: on acme, a VM that switches itself off is paid for like one that runs
-  That is what `ttl` and `idle_timeout` make it do; `planapply destroy` removes it.
+Warning: on acme, a VM that powers off costs as much as a running VM
+  `ttl` and `idle_timeout` only power VMs off. Run `planapply destroy` to delete them.
 """)
     assert run(*APPLY).code == 0
     assert sorted(want["rack"] for want in AcmeDriver.create_calls) == [0, 7, 7]
@@ -140,14 +140,14 @@ Error: `provider.driver`: Libcloud has no driver 'opnstack'
   |
 8 | driver = …
   | ^^^^^^
-  Did you mean openstack, cloudstack?
+  Did you mean 'openstack' or 'cloudstack'?
 --- driver = "GCE"
 Error: `provider.driver`: Libcloud has no driver 'GCE'
  --> planapply.toml:8:1
   |
 8 | driver = …
   | ^^^^^^
-  Did you mean gce?
+  Did you mean 'gce'?
 --- driver = "qqqq"
 Error: `provider.driver`: Libcloud has no driver 'qqqq'
  --> planapply.toml:8:1
@@ -155,114 +155,114 @@ Error: `provider.driver`: Libcloud has no driver 'qqqq'
 8 | driver = …
   | ^^^^^^
   planapply knows openstack, gce, azure_arm, ec2, digitalocean, linode, vultr, scaleway,
-  equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's pages list those
-  that it does not.
+  equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's documentation lists
+  all others.
 --- driver = "readonly"
-Error: Libcloud's driver 'readonly' can't create nodes
-  It only shows and ends what others have made; choose another `driver`.
+Error: cannot use Libcloud's driver 'readonly': it cannot create nodes
+  Choose another `driver` under [provider].
 --- driver = "azure"
 Error: Microsoft Azure: its driver missing 3 required positional arguments: 'tenant_id',
 'subscription_id', and 'secret'
-  Check `options` and `create` in the spec against Libcloud's page of this driver.
+  Check `options` and `create` in the spec against Libcloud's documentation of this driver.
 --- key = "env:ACME_KYE"
-Error: the environment variable ACME_KYE is not set
-  [provider] names it for acme's credentials: set it, and repeat this.
+Error: environment variable ACME_KYE is not set
+  Set it, then retry: [provider] uses it for acme's credentials.
 --- key = "s3cr3t"
-Error: `provider.key`: this is a credential, and a spec holds none
+Error: `provider.key`: a spec must not contain credentials
  --> planapply.toml:9:1
   |
 9 | key = …
   | ^^^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 --- key = "env:ACME_KEY"
 options = { password = "s3cr3t" }
-Error: `provider.options.password`: this is a credential, and a spec holds none
+Error: `provider.options.password`: a spec must not contain credentials
   --> planapply.toml:10:11
    |
 10 | options = …
    |           ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 --- key = "env:ACME_KEY"
 options = { regin = "mars" }
 Error: acme: its driver got an unexpected keyword argument 'regin'
-  Check `options` and `create` in the spec against Libcloud's page of this driver.
+  Check `options` and `create` in the spec against Libcloud's documentation of this driver.
 --- { acme_network = "n-1", ex_admin_pass = "s3cr3t" }
-Error: `provider.create.ex_admin_pass`: this is a credential, and a spec holds none
+Error: `provider.create.ex_admin_pass`: a spec must not contain credentials
   --> planapply.toml:10:10
    |
 10 | create = …
    |          ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 --- { acme_network = "n-1", more = { api_key = "s3cr3t" } }
-Error: `provider.create.more.api_key`: this is a credential, and a spec holds none
+Error: `provider.create.more.api_key`: a spec must not contain credentials
   --> planapply.toml:10:10
    |
 10 | create = …
    |          ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 --- { acme_network = "n-1", ex_rack = "env:ACME_KYE" }
-Error: the environment variable ACME_KYE is not set
-  [provider] names it for acme's credentials: set it, and repeat this.
+Error: environment variable ACME_KYE is not set
+  Set it, then retry: [provider] uses it for acme's credentials.
 --- create = { ex_rack = 7, acme_token = "s3cr3t" }
-Error: `workers.cpu.create.acme_token`: this is a credential, and a spec holds none
+Error: `workers.cpu.create.acme_token`: a spec must not contain credentials
   --> planapply.toml:18:10
    |
 18 | create = …
    |          ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 --- without create = { acme_network = "n-1" }
-Error: create_node of 'acme' needs 'acme_network'
-  Write acme_network = … under [provider.create].
+Error: create_node of 'acme' requires 'acme_network'
+  Set `acme_network` under [provider.create].
 --- create = { acme_netwrk = "n-1" }
-Error: create_node of 'acme' takes no argument 'acme_netwrk'
+Error: create_node of 'acme' has no argument 'acme_netwrk'
   Did you mean 'acme_network'?
 
-Error: create_node of 'acme' needs 'acme_network'
-  Write acme_network = … under [provider.create].
+Error: create_node of 'acme' requires 'acme_network'
+  Set `acme_network` under [provider.create].
 --- create = { acme_network = "n-1", name = "x" }
-Error: `create` can't have `name`
-  planapply sets it itself, from the other keys.
+Error: `create` cannot contain `name`
+  Remove it: planapply sets it from the other keys.
 --- create = { acme_network = "1" }
 allow_from = ["me"]
-Error: `provider.allow_from`: `me` is no network
+Error: `provider.allow_from`: `me` is not a network
   --> planapply.toml:11:1
    |
 11 | allow_from = …
    | ^^^^^^^^^^
-  Write an address, or a network such as "203.0.113.0/24".
+  Write a network such as "203.0.113.0/24", or an address.
 --- size = "Acme 3"
 Error: there is no size 'Acme 3'
-  Did you mean Acme 4, Acme 2, Acme 1?
+  Did you mean 'Acme 4', 'Acme 2' or 'Acme 1'?
 --- cpus = 8
-Error: acme has no size with what `cpus` and `memory` ask for
-  Ask for less, or name a `size`.
+Error: acme has no size that meets `cpus` and `memory`
+  Reduce them, or set `size`.
 --- gpus = 1
-Error: acme's driver does not tell which sizes have what `gpus` and `arch` ask for
-  Name a `size`.
+Error: the acme driver does not report GPUs and architectures of sizes
+  Set `size` instead of `gpus` and `arch`.
 --- without size = "Acme 2"
-Error: no size is named, and acme has none by default
-  Write size = … under [defaults], or what it must have: cpus = 2, memory = "4 GiB".
+Error: no `size` is set, and acme has no default size
+  Set `size` under [defaults], or requirements: cpus = 2, memory = "4 GiB".
 --- image = "dusk"
 Error: there is no image 'dusk'
-  Did you mean dask?
+  Did you mean 'dask'?
 --- without image = "dask"
 Error: scheduler has no image
-  Write image = … under [defaults], by name or id: one with cloud-init and Python 3.
+  Set `image` under [defaults] to the name or ID of an image with cloud-init and Python 3.
 
 Error: cpu has no image
-  Write image = … under [defaults], by name or id: one with cloud-init and Python 3.
+  Set `image` under [defaults] to the name or ID of an image with cloud-init and Python 3.
 --- image = "dask"
 disk = "50 GiB"
 spot = true
-Error: acme's driver knows no spot VMs
-  Leave `spot` out.
+Error: the acme driver does not support spot VMs
+  Remove `spot`.
 
-Error: acme's driver takes no size of the root disk
-  Leave `disk` out; a size with a larger disk, or an argument in `create`, may do.
+Error: the acme driver does not support a size of the root disk
+  Remove `disk`. Choose a size with a larger disk, or an argument in `create`, instead.
 --- count = 2
 tags = { team = "bio" }
-Error: acme keeps no tags
-  Change or leave out `tags`.
+Error: acme does not support tags
+  Change or remove `tags`.
 """)
 
 
@@ -294,10 +294,10 @@ def test_name_that_cannot_hold_the_tags_is_refused(run: Run) -> None:
     assert result.code == 1
     output = re.sub(r"[0-9a-f]{20}-[0-9a-f]{8}", "TOKEN-LINEAGE", result.err)
     assert output[output.index("Error:") :] == snapshot("""\
-Error: scheduler: the VM of scheduler can't be named
-Genomics-scheduler-TOKEN-LINEAGE09
-  This driver keeps no tags, so that a VM's name has to say what it is: write the names of the
-  cluster and its groups in small letters, digits and hyphens, together at most 30 characters.
+Error: scheduler: cannot name the VM of scheduler Genomics-scheduler-TOKEN-LINEAGE09
+  This driver does not support tags, so the VM's name has to identify it. In the names of the
+  cluster and its groups use only lowercase letters, digits, and hyphens, and at most 30 characters
+  in total.
 
 Error: cpu-[0..1] was not launched: the cluster has no scheduler
 """)

@@ -57,10 +57,10 @@ def test_create_errors_map_to_error_kinds(ocean: StubServer) -> None:
         output.append(f"{kind}: {raised.value.summary}")
         if kind is ErrorKind.CAPACITY:
             assert raised.value.detail == snapshot(
-                "Try later, or name more sizes (`size` takes a list; nodes of a size on it stay), or more `zones`, which replaces the group's nodes that run."
+                "Try again later, or add sizes to `size` (nodes whose size stays in the list are kept), or add `zones`, which replaces the group's running nodes."
             )
     assert "\n".join(output) == snapshot("""\
-throttled: DigitalOcean wants fewer requests: 429 Rate limit exceeded
+throttled: DigitalOcean limits the request rate: 429 Rate limit exceeded
 unauthorized: DigitalOcean: Unable to authenticate you
 unauthorized: DigitalOcean: You are not authorized to perform this operation (code: 403)
 quota: DigitalOcean: creating this/these droplet(s) will exceed your droplet limit (code: 422)
@@ -69,9 +69,9 @@ rejected: DigitalOcean: Name is invalid (code: 422)
 unknown: DigitalOcean failed (500): Server Error (code: 500)
 unknown: DigitalOcean failed (503): Service unavailable (code: 503)
 unknown: DigitalOcean failed (502): 502 Bad Gateway
-unknown: DigitalOcean accepted the request, and then: a web page
-unknown: DigitalOcean accepted the request, and then: 'droplet'
-rejected: DigitalOcean answered with a web page (404)\
+unknown: DigitalOcean accepted the request, but then failed: a web page
+unknown: DigitalOcean accepted the request, but then failed: 'droplet'
+rejected: DigitalOcean responded with a web page (404)\
 """)
 
 
@@ -118,8 +118,8 @@ def test_unreachable_cloud_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         provider.find({})
     assert raised.value.kind is ErrorKind.REJECTED
     assert str(raised.value) == snapshot("""\
-Amazon EC2 can't be reached at 127.0.0.1:9: Connection refused
-Is this machine online, and the address right (`options` under [provider])?\
+cannot reach Amazon EC2 at 127.0.0.1:9: Connection refused
+Check that this machine is online, and the address (`options` under [provider]).\
 """)
 
 
@@ -143,9 +143,8 @@ def test_unreachable_cloud_is_reported_at_once(
     with pytest.raises(ProviderError) as raised:
         provider.find({})
     assert raised.value.kind is ErrorKind.REJECTED
-    assert raised.value.summary.partition(" can't ")[2] == (
-        "be reached at 127.0.0.1:9: Connection refused"
-    )
+    title = provider.client.cloud
+    assert raised.value.summary == (f"cannot reach {title} at 127.0.0.1:9: Connection refused")
 
 
 class Empty(BaseHTTPRequestHandler):
@@ -187,9 +186,9 @@ def test_unknown_zone_is_reported(ocean: StubServer) -> None:
     assert [error.summary for error in provider.check(wrong[:1])] == ["there is no zone 'nyc9'"]
     assert "\n".join(str(error) for error in provider.check(wrong)) == snapshot("""\
 there is no zone 'nyc9'
-Did you mean nyc1?
+Did you mean 'nyc1'?
 there is no size '64gb'
-There are 1gb, 512mb.\
+Choose one of: 1gb, 512mb.\
 """)
     assert provider.check([WORKER]) == []
 

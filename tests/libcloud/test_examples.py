@@ -48,8 +48,8 @@ def test_starter_refuses_settings_that_it_would_drop(run: Run) -> None:
     assert (result.code, result.err) == (
         1,
         snapshot("""\
-Error: --set provider.region="mars": a starter for this provider can't have that
-  Leave it out, and write it into the file.
+Error: cannot apply `--set provider.region="mars"` to a starter of provider libcloud
+  Remove the option, and edit the file instead.
 """),
     )
     assert not Path("planapply.toml").exists()
@@ -201,8 +201,8 @@ planapply will change cluster "vultr-example" (libcloud, vultr):
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.03 USD/h (on demand, Vultr's prices)
 
-Warning: Vultr's driver puts no tags on VMs
-  They are found by their names: don't rename them.
+Warning: the Vultr driver does not support tags
+  planapply finds VMs by their names: do not rename them.
 """)
 
 

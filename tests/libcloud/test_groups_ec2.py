@@ -63,8 +63,8 @@ def test_running_vms_join_and_leave_the_group(tmp_path: Path) -> None:
             account.provider.cleanup(account.state.resources[name])
         output = str(raised.value).replace(group, "sg-…").replace(box["InstanceId"], "i-…")
         assert output == snapshot("""\
-the security group sg-… is in use by box (i-…)
-Take out of it what planapply has not made, then repeat this.\
+security group sg-… is in use by box (i-…)
+Detach what planapply did not create from it, then retry.\
 """)
         ec2.terminate_instances(InstanceIds=[box["InstanceId"]])
         account.terminate_all()

@@ -60,7 +60,7 @@ def test_foreign_names_are_ignored(name: str) -> None:
 @pytest.mark.parametrize("cluster", ["Genomics", "g" * 40, "a_b"])
 def test_name_that_does_not_round_trip_is_refused(cluster: str) -> None:
     name = NodeName(cluster, "cpu-0", "0" * 20, "0" * 8)
-    with pytest.raises(ProviderError, match="small letters"):
+    with pytest.raises(ProviderError, match="lowercase letters"):
         name.format_full(63)
 
 

@@ -141,7 +141,7 @@ def test_quota_stops_apply_and_the_next_apply_continues(nova: Cloud, run: Run) -
     assert fixed(result.err[result.err.index("Error:") :], nova) == snapshot("""\
 Error: cpu-[9..11]: OpenStack: 403 Forbidden Quota exceeded for instances: Requested 1, but already
 used 10 of 10 instances
-  Ask the cloud for more, or take another size or zone.
+  Request a larger quota from the cloud, or choose another size or zone.
 """)
     nova.quota(-1)
     assert run(*APPLY).code == 0
@@ -182,13 +182,12 @@ def test_wrong_password_is_reported(nova: Cloud, run: Run, monkeypatch: pytest.M
     assert (result.code, result.out) == (1, "")
     assert fixed(result.err, nova) == snapshot("""\
 Error: OpenStack: Invalid credentials with the provider
-  Check `key` and `secret` under [provider] and what they may do; a token that has expired has to be
-  replaced.
+  Check `key` and `secret` under [provider] and their permissions; replace a token that has expired.
 """)
     monkeypatch.delenv("OS_PASSWORD")
     assert fixed(run("plan").err, nova) == snapshot("""\
-Error: the environment variable OS_PASSWORD is not set
-  [provider] names it for OpenStack's credentials: set it, and repeat this.
+Error: environment variable OS_PASSWORD is not set
+  Set it, then retry: [provider] uses it for OpenStack's credentials.
 """)
 
 
@@ -196,14 +195,14 @@ def test_html_response_is_reported(nova: Cloud, run: Run) -> None:
     spec(nova, 1)
     nova.fault("GET", "/flavors/detail", html=True, status=200, times=99)
     assert fixed(run("plan").err, nova) == snapshot("""\
-Error: OpenStack answered with a web page
-  Is the address right (`options` under [provider]), and does this network let you through to it?
+Error: OpenStack responded with a web page
+  Check the address (`options` under [provider]), and that this network allows access to it.
 """)
     nova.clear()
     nova.fault("POST", "/auth/tokens", html=True, status=404, times=99)
     assert fixed(run("plan").err, nova) == snapshot("""\
-Error: OpenStack answered with a web page (404)
-  Is the address right (`options` under [provider]), and does this network let you through to it?
+Error: OpenStack responded with a web page (404)
+  Check the address (`options` under [provider]), and that this network allows access to it.
 """)
 
 
@@ -213,7 +212,7 @@ def test_creates_answered_by_a_proxy_are_looked_up(nova: Cloud, run: Run) -> Non
     result = run(*APPLY)
     assert result.code == 1
     assert nova.servers() == []
-    output = [line[9:] for line in result.err.splitlines() if "looking" in line]
+    output = [line[9:] for line in result.err.splitlines() if "checking" in line]
     assert set(output) == snapshot(
         {
             "scheduler: OpenStack failed (502): 502 Bad Gateway; checking whether the request succeeded"
@@ -221,7 +220,7 @@ def test_creates_answered_by_a_proxy_are_looked_up(nova: Cloud, run: Run) -> Non
     )
     assert result.err[result.err.index("Error:") :] == snapshot("""\
 Error: scheduler: OpenStack failed (502): 502 Bad Gateway
-  The fault is the cloud's, or that of a proxy on the way to it: repeat this once it is mended.
+  The cloud, or a proxy on the way to it, is failing. Retry once it works again.
 """)
 
 
@@ -231,16 +230,16 @@ def test_unknown_names_are_reported(nova: Cloud, run: Run) -> None:
     Path("planapply.toml").write_text(text.replace("private", "privat"))
     assert fixed(run("plan").err, nova) == snapshot("""\
 Error: there is no zone 'nvoa'
-  Did you mean nova?
+  Did you mean 'nova'?
 
 Error: there is no size 'm1.tny'
-  Did you mean m1.tiny, m1.tiny.specs?
+  Did you mean 'm1.tiny' or 'm1.tiny.specs'?
 
 Error: there is no image 'fakimage7'
-  Did you mean fakeimage7, fakeimage6, fakeimage123456?
+  Did you mean 'fakeimage7', 'fakeimage6' or 'fakeimage123456'?
 
 Error: there is no network 'privat'
-  Did you mean private?
+  Did you mean 'private'?
 """)
 
 
@@ -248,7 +247,7 @@ def test_text_in_place_of_a_list_is_refused(nova: Cloud, run: Run) -> None:
     text = nova.spec(0).replace('networks = ["private"]', 'networks = "private"')
     Path("planapply.toml").write_text(text)
     assert fixed(run("plan").err, nova) == snapshot("""\
-Error: `create.networks` takes a list
+Error: `create.networks` must be a list
   Write networks = ["private"].
 """)
 
@@ -302,7 +301,7 @@ def test_foreign_server_in_the_group_is_reported(nova: Cloud, run: Run) -> None:
         provider.cleanup(resource)
     assert raised.value.kind is ErrorKind.UNAVAILABLE
     output = raised.value.summary.replace(group["id"], "GROUP").replace(box.id, "ID")
-    assert output == "the security group GROUP is in use by box (ID)"
+    assert output == "security group GROUP is in use by box (ID)"
     nova.remove_all()
     provider.cleanup(resource)
 
@@ -315,9 +314,9 @@ def test_running_vms_join_and_leave_the_group(nova: Cloud, run: Run) -> None:
     spec(nova, 3, allow_from='["203.0.113.0/24"]')
     assert run(*APPLY).code == 0
     [group] = [g["name"] for g in nova.groups() if g["name"] != "default"]
-    its = [{g["name"] for g in s["security_groups"]} for s in nova.wait_until_idle()]
-    assert len(its) == 4
-    assert all(group in names for names in its)
+    groups = [{g["name"] for g in s["security_groups"]} for s in nova.wait_until_idle()]
+    assert len(groups) == 4
+    assert all(group in names for names in groups)
 
     spec(nova, 3)
     assert run(*APPLY).code == 0

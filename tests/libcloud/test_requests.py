@@ -300,11 +300,11 @@ def test_cloudstack(cloud: StartStub, driver: str) -> None:
         options=options,
     )
     request = next(s for s in stub.requests if s.query["command"] == ["deployVirtualMachine"])
-    asked = {
+    query = {
         k: v[0] for k, v in request.query.items() if k not in ("signature", "response", "apiKey")
     }
-    assert describe_script(asked.pop("userdata")) == "<the script, compressed, as base64>"
-    assert asked == snapshot(
+    assert describe_script(query.pop("userdata")) == "<the script, compressed, as base64>"
+    assert query == snapshot(
         {
             "name": "genomics-cpu-7-0123456789abcdef0123-d9ac371105",
             "serviceofferingid": "105",

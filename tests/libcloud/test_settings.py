@@ -38,12 +38,12 @@ def test_init_checks_the_driver(run: Run) -> None:
     assert begin(run, "nonsense") == snapshot("""\
 Error: Libcloud has no driver 'nonsense'
   planapply knows openstack, gce, azure_arm, ec2, digitalocean, linode, vultr, scaleway,
-  equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's pages list those
-  that it does not.
+  equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's documentation lists
+  all others.
 """)
     assert begin(run, "GCE") == snapshot("""\
 Error: Libcloud has no driver 'GCE'
-  Did you mean gce?
+  Did you mean 'gce'?
 """)
 
 
@@ -65,8 +65,8 @@ Error: `provider.driver`: Libcloud has no driver 'nonsense'
 6 | driver = …
   | ^^^^^^
   planapply knows openstack, gce, azure_arm, ec2, digitalocean, linode, vultr, scaleway,
-  equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's pages list those
-  that it does not.
+  equinixmetal, exoscale, cloudstack, ovh, upcloud, kamatera, dummy; Libcloud's documentation lists
+  all others.
 """)
 
 
@@ -75,26 +75,26 @@ def test_missing_key_file_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch)
     result = run("plan")
     assert result.code == 1
     assert result.err == snapshot("""\
-Error: the key file service-account.json is not there
-  `secret` under [provider] names it; a path is relative to the current folder.
+Error: key file service-account.json does not exist
+  Correct `secret` under [provider]; a path is relative to the current folder.
 """)
     Path("planapply.toml").write_text(GCE.replace("service-account.json", "env:GCE_KEY"))
     monkeypatch.setenv("GCE_KEY", "s3cr3t")
     assert run("plan").err == snapshot("""\
-Error: GCE_KEY in the environment is no key, and no path of a file with one
-  `secret` under [provider] names it; a path is relative to the current folder.
+Error: environment variable GCE_KEY is neither a key nor the path of a key file
+  Correct `secret` under [provider]; a path is relative to the current folder.
 """)
 
 
 def test_key_in_the_spec_is_refused(run: Run) -> None:
     Path("planapply.toml").write_text(GCE.replace("service-account.json", "-----BEGIN s3cr3t"))
     assert run("validate").err == snapshot("""\
-Error: `provider.secret`: this is a credential, and a spec holds none
+Error: `provider.secret`: a spec must not contain credentials
  --> planapply.toml:8:1
   |
 8 | secret = …
   | ^^^^^^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 """)
 
 
@@ -136,68 +136,68 @@ def test_every_credential_in_the_spec_is_reported_at_its_position(run: Run) -> N
     assert (result.code, result.out) == (1, "")
     assert "s3cr3t" not in result.err
     assert result.err == snapshot("""\
-Error: `provider.key`: this is a credential, and a spec holds none
+Error: `provider.key`: a spec must not contain credentials
  --> planapply.toml:7:1
   |
 7 | key = …
   | ^^^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: `provider.secret`: this is a credential, and a spec holds none
+Error: `provider.secret`: a spec must not contain credentials
  --> planapply.toml:8:1
   |
 8 | secret = …
   | ^^^^^^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: `provider.options.ex_password`: this is a credential, and a spec holds none
+Error: `provider.options.ex_password`: a spec must not contain credentials
  --> planapply.toml:9:11
   |
 9 | options = …
   |           ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: `provider.create.ex_disks[1].ex_token`: this is a credential, and a spec holds none
+Error: `provider.create.ex_disks[1].ex_token`: a spec must not contain credentials
   --> planapply.toml:14:14
    |
 14 |     { size = …
    |              ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: `provider.create.ex_auth.password`: this is a credential, and a spec holds none
+Error: `provider.create.ex_auth.password`: a spec must not contain credentials
   --> planapply.toml:16:9
    |
 16 | ex_auth.password = …
    |         ^^^^^^^^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: `defaults.create.born` is a date or a time
+Error: `defaults.create.born` cannot be a date or a time
   --> planapply.toml:19:10
    |
 19 | create = …
    |          ^
-  Quote it: "1979-05-27".
+  Quote it: `"1979-05-27"`.
 
-Error: `defaults.create.password`: this is a credential, and a spec holds none
+Error: `defaults.create.password`: a spec must not contain credentials
   --> planapply.toml:19:10
    |
 19 | create = …
    |          ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: `scheduler.create.api_key`: this is a credential, and a spec holds none
+Error: `scheduler.create.api_key`: a spec must not contain credentials
   --> planapply.toml:22:1
    |
 22 | api_key = …
    | ^^^^^^^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: `workers.cpu.create.ex_password`: this is a credential, and a spec holds none
+Error: `workers.cpu.create.ex_password`: a spec must not contain credentials
   --> planapply.toml:27:10
    |
 27 | create = …
    |          ^
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
 Error: [workers.cpu] has no key `zone`
   --> planapply.toml:28:1
@@ -222,29 +222,27 @@ def test_every_credential_on_the_command_line_is_reported_at_its_option(run: Run
     assert (result.code, result.out) == (1, "")
     assert "s3cr3t" not in result.err
     assert result.err == snapshot("""\
-Error: --set defaults.create: `defaults.create.born` is a date or a time
-  Quote it: "1979-05-27".
+Error: --set defaults.create: `defaults.create.born` cannot be a date or a time
+  Quote it: `"1979-05-27"`.
 
-Error: --set provider.key: `provider.key`: this is a credential, and a spec holds none
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+Error: --set provider.key: `provider.key`: a spec must not contain credentials
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: --set provider.secret: `provider.secret`: this is a credential, and a spec holds none
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+Error: --set provider.secret: `provider.secret`: a spec must not contain credentials
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: --set provider.options: `provider.options.ex_password`: this is a credential, and a spec
-holds none
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+Error: --set provider.options: `provider.options.ex_password`: a spec must not contain credentials
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: --set provider.options: `provider.options.key`: this is a credential, and a spec holds none
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+Error: --set provider.options: `provider.options.key`: a spec must not contain credentials
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: --set defaults.create: `defaults.create.password`: this is a credential, and a spec holds
-none
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+Error: --set defaults.create: `defaults.create.password`: a spec must not contain credentials
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 
-Error: --set workers.cpu.create.ex_password: `workers.cpu.create.ex_password`: this is a credential,
-and a spec holds none
-  Write "env:NAME": the environment variable NAME is read when it is needed.
+Error: --set workers.cpu.create.ex_password: `workers.cpu.create.ex_password`: a spec must not
+contain credentials
+  Write "env:NAME" instead: planapply then reads the environment variable NAME.
 """)
 
 

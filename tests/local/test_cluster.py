@@ -24,9 +24,9 @@ def address(vm: VM, protocol: str = "tcp") -> str:
     return f"{protocol}://{vm.private_address}:{vm.port}"
 
 
-def nannies(account: Account, told: str, *names: str, **changes: object) -> LaunchResult:
+def nannies(account: Account, scheduler: str, *names: str, **changes: object) -> LaunchResult:
     settings = {"cls": "distributed.Nanny", "options": {"nthreads": 1}, **changes}
-    return account.launch(*names, scheduler=told, **settings)
+    return account.launch(*names, scheduler=scheduler, **settings)
 
 
 def test_cluster_computes_and_workers_exit_with_the_scheduler(account: Account) -> None:

@@ -55,7 +55,7 @@ def _install(folder: Path) -> None:
         if subprocess.run(command, check=False).returncode == 0:
             break
     else:
-        raise RuntimeError("Nova can't be installed; what pip said stands above")
+        raise RuntimeError("cannot install Nova: see the output of pip above")
     # Nova's fixtures expect the configuration next to the package, as in a checkout.
     packages = next((folder / "lib").glob("python*/site-packages"))
     (packages / "etc").symlink_to(folder / "etc")

@@ -246,8 +246,8 @@ class OpenStack:
             return self._json(200, self._images(rest))
         return self._network(method, rest, json.loads(body or b"{}"))
 
-    def _log_in(self, asked):
-        user = asked["auth"]["identity"]["password"]["user"]
+    def _log_in(self, body):
+        user = body["auth"]["identity"]["password"]["user"]
         if (user["name"], user["password"]) != (USER, PASSWORD):
             raise ApiError(401, "The request you have made requires authentication.")
         token = uuid.uuid4().hex
@@ -340,7 +340,7 @@ class OpenStack:
             raise ApiError(404, "No image found")
         return found[0]
 
-    def _network(self, method, rest, asked):
+    def _network(self, method, rest, body):
         groups = self.neutron.groups()
         _, kind, *id = rest.split("/")
         with self.lock:
@@ -355,7 +355,7 @@ class OpenStack:
                     "tenant_id": PROJECT_ID,
                     "project_id": PROJECT_ID,
                     "security_group_rules": [],
-                    **asked["security_group"],
+                    **body["security_group"],
                 }
                 made["security_group_rules"] = [
                     self._rule(made["id"], {"direction": "egress", "ethertype": version})
@@ -371,7 +371,7 @@ class OpenStack:
                 del groups[id[0]]
                 return 204, {}, b""
             if (method, kind) == ("POST", "security-group-rules"):
-                rule = asked["security_group_rule"]
+                rule = body["security_group_rule"]
                 made = self._rule(rule["security_group_id"], rule)
                 groups[rule["security_group_id"]]["security_group_rules"].append(made)
                 return self._json(201, {"security_group_rule": made})

@@ -141,7 +141,7 @@ def _read_addresses(lib: Any, node: Any) -> tuple[list[str], list[str]]:
 AZURE = Azure(
     name="azure_arm",
     title="Microsoft Azure",
-    tested_on="the requests that the driver sends, compared with Azure's REST reference",
+    tested_on="the driver's requests, checked against Azure's REST reference",
     starter=STARTER,
     key_names=("key", "secret"),
     has_sessions=True,

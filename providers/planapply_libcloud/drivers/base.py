@@ -43,7 +43,7 @@ class Driver:
     title: str = ""
     """Name of the cloud."""
     tested_on: str = "not tested"
-    """What the driver was tested on, for the docs."""
+    """Test environment of the driver, for the docs."""
     starter: str = ""
     """The provider's part of a starter spec."""
 

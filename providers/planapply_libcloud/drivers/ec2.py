@@ -172,7 +172,7 @@ def _parse_rules(group: str, rule: Mapping[str, Any]) -> Iterable[Rule]:
 EC2_DRIVER = EC2(
     name="ec2",
     title="Amazon EC2",
-    tested_on="the lab's EC2: moto, as strict as AWS documents it",
+    tested_on="the lab's EC2: moto, made as strict as AWS documents it",
     starter=STARTER,
     options={"signature_version": "4"},
     identity=("region",),

@@ -186,7 +186,7 @@ def _read_metadata(node: Any) -> dict[str, str]:
 GCE_DRIVER = GCE(
     name="gce",
     title="Google Compute Engine",
-    tested_on="the requests that the driver sends, compared with Google's API reference",
+    tested_on="the driver's requests, checked against Google's API reference",
     starter=STARTER,
     is_key_public=True,
     has_sessions=True,

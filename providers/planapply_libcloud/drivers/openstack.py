@@ -169,7 +169,7 @@ def _parse_rule(group: str, rule: Any) -> Rule | None:
 OPENSTACK = OpenStack(
     name="openstack",
     title="OpenStack",
-    tested_on="Nova itself: API, scheduler, conductor, and compute, with its fake hypervisor",
+    tested_on="Nova itself (API, scheduler, conductor, compute), with its fake hypervisor",
     starter=STARTER,
     is_key_public=True,
     has_sessions=True,

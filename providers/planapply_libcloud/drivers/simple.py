@@ -11,7 +11,7 @@ from planapply.providerkit import STARTER_ENVIRONMENT
 from planapply_libcloud import labels
 from planapply_libcloud.drivers.base import Driver, LaunchRequest, Lookups
 
-CHECKED_REQUESTS = "the requests that the driver sends, compared with the cloud's API reference"
+CHECKED_REQUESTS = "the driver's requests, checked against the cloud's API reference"
 DIGITALOCEAN_STARTER = f"""\
 [provider]
 driver = "digitalocean"
@@ -191,7 +191,7 @@ SIMPLE_DRIVERS = (
     Dummy(
         name="dummy",
         title="Libcloud's own for tests",
-        tested_on="itself",
+        tested_on="the driver itself",
         is_key_public=True,
         zone="",
         parallel=1,

@@ -52,7 +52,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """Fail the test during which a process tried to leave this machine."""
     yield
     if attempts := item.config.stash[GUARD].attempts():
-        pytest.fail(f"this test tried to connect beyond this machine: {', '.join(attempts)}", pytrace=False)
+        pytest.fail(
+            f"this test tried to connect beyond this machine: {', '.join(attempts)}", pytrace=False
+        )
 
 
 @pytest.fixture(scope="session")

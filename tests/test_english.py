@@ -18,7 +18,16 @@ from words_to_avoid import BANS, DOCSTRING_BANS, FUNCTION_BANS, MESSAGE_BANS, PA
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "tests/lab/README.md")
 DOC_ROOTS = ("docs", "examples", "benchmarks")
-CODE_ROOTS: tuple[str, ...] = ("planapply/api", "tests/cluster")
+CODE_ROOTS: tuple[str, ...] = (
+    "planapply/api",
+    "planapply/diff",
+    "planapply/model",
+    "planapply/render",
+    "tests/cluster",
+    "tests/diff",
+    "tests/model",
+    "tests/render",
+)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

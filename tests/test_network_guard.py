@@ -20,7 +20,10 @@ def guard(pytestconfig: pytest.Config) -> NetworkGuard:
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_a_connection_is_refused_and_named(guard: NetworkGuard, kind: int) -> None:
-    with socket.socket(type=kind) as ours, pytest.raises(OSError, match=r"unreachable|must not connect"):
+    with (
+        socket.socket(type=kind) as ours,
+        pytest.raises(OSError, match=r"unreachable|must not connect"),
+    ):
         ours.connect(ELSEWHERE)
     assert guard.attempts() == ["192.0.2.1 (socket.connect)"]
     assert guard.attempts() == []

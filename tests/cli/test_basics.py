@@ -195,15 +195,15 @@ Error: the spec . is a folder
 
 state pull .
 Error: . is a folder
-  Name a file.
+  Pass the path of a file.
 
 state push .
 Error: . is a folder
-  Name a file.
+  Pass the path of a file.
 
 show .
-Error: the plan file . can't be read: Is a directory
-  `planapply plan --out FILE` makes one.
+Error: cannot read the plan file .: Is a directory
+  To create a plan file: planapply plan --out FILE
 
 plan --state .
 Error: cannot read the state .: not a regular file
@@ -239,7 +239,7 @@ Error: new.toml exists already
     assert (result.code, without_installed(result.err)) == (
         1,
         snapshot("""\
-Error: there is no provider 'fakee'
+Error: unknown provider 'fakee'
   Did you mean 'fake'? Installed: …
 """),
     )
@@ -285,7 +285,8 @@ Error: `scheduler.class` cannot be "Scheduler": this is not a class in dotted fo
   |
 6 | class = "Scheduler"
   | ^^^^^
-  Did you mean `distributed.Scheduler`? Write its module and its name, such as "distributed.Nanny".
+  Did you mean `distributed.Scheduler`? Write the module and the name of the class, such as
+  "distributed.Nanny".
 
 Error: `workers.cpu.count` must be at least 0, not -1
  --> wrong.toml:8:1
@@ -338,7 +339,7 @@ def test_providers_lists_loadable_and_broken_plugins(
     assert rows["fake"] == "a cloud in memory"
     assert rows["local"] == "processes on this machine"
     assert rows["broken"] == snapshot(
-        "the provider 'broken' can't be imported: ModuleNotFoundError: No module named 'no_such_module'"
+        "cannot import the provider 'broken': ModuleNotFoundError: No module named 'no_such_module'"
     )
     Path("planapply.toml").write_text(SPEC.replace('"fake"', '"broken"'))
     assert "the provider 'broken' can't be imported" in run("plan").err

@@ -299,7 +299,7 @@ Genomics-scheduler-TOKEN-LINEAGE09
   This driver keeps no tags, so that a VM's name has to say what it is: write the names of the
   cluster and its groups in small letters, digits and hyphens, together at most 30 characters.
 
-Error: cpu-[0..1] was not launched: there is no scheduler
+Error: cpu-[0-1] was not launched: there is no scheduler
 """)
     assert AcmeDriver.nodes == {}
 

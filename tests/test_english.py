@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "tests/lab/README.md")
 DOC_ROOTS = ("docs", "examples", "benchmarks")
 CODE_ROOTS: tuple[str, ...] = (
-    *("planapply/api", "planapply/bootstrap", "planapply/cli", "planapply/specfile"),
-    *("tests/cluster", "tests/crash", "tests/simulator"),
+    "planapply",
+    "providers",
+    "tests",
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -92,11 +92,11 @@ line 7, column 1: max_cost = -1
   Example: `max_cost = 40.0`.
 
 line 8, column 1: state = "http://here/x.json"
-`cluster.state` cannot be "http://here/x.json": a state can't be kept at `http://`
-  Write a path, or an address that begins with s3://, gs:// or az://.
+`cluster.state` cannot be "http://here/x.json": `http://` is not supported for a state
+  Write a path, or a URL that begins with s3://, gs://, or az://.
 
 line 9, column 10: tags = { Name = "x", team = 4 }
-`cluster.tags.Name`: planapply sets this tag itself
+`cluster.tags.Name`: this tag is reserved for planapply
   Use another key.
 
 line 9, column 22: tags = { Name = "x", team = 4 }
@@ -123,8 +123,8 @@ cannot combine `size` and `cpus` in [defaults]
   Remove one of them.
 
 line 19, column 1: spot = "sometimes"
-`defaults.spot` cannot be "sometimes": this is neither true, false nor "prefer"
-  Write spot = true, or spot = "prefer" for on-demand VMs where no spot VM can be had.
+`defaults.spot` cannot be "sometimes": this is neither true, false, nor "prefer"
+  Write `spot = true`, or `spot = "prefer"` for on-demand VMs if no spot VM is available.
 
 line 20, column 1: processes = 3
 [defaults] has no key `processes`
@@ -132,23 +132,23 @@ line 20, column 1: processes = 3
 
 line 23, column 1: python = "python3"
 `environment.python` cannot be "python3": this is not a version of Python
-  Write for example python = "3.12".
+  Example: `python = "3.12"`.
 
 line 24, column 1: packages = "pandas"
 `environment.packages` cannot be "pandas": this is neither a list nor "client"
-  Write packages = ["pandas"], or packages = "client" for what the Python has that runs planapply.
+  Write `packages = ["pandas"]`, or `packages = "client"` for the packages of the Python that runs planapply.
 
 line 25, column 1: docker = "x"
 cannot combine `packages` and `docker` in [environment]
   Remove one of them.
 
 line 26, column 9: env = { "A B" = "c" }
-`environment.env."A B"`: this can't be an environment variable
-  Use letters, digits and underscores, beginning with no digit.
+`environment.env."A B"`: this is not a valid name of an environment variable
+  Use letters, digits, and underscores, and begin with no digit.
 
 line 28, column 10: [workers.cpu-1]
-`workers.cpu-1`: a group's name is 1 to 63 letters, digits and hyphens, begins with a letter and does not end in a hyphen and a number
-  Call it for example cpu; its nodes are then cpu-0, cpu-1, …
+`workers.cpu-1`: a group name is 1 to 63 letters, digits, and hyphens, begins with a letter, and does not end in a hyphen and a number
+  Example: `cpu`, whose nodes are cpu-0, cpu-1, …
 
 line 29, column 1: count = "3"
 `workers.cpu-1.count` must be a whole number, not "3"
@@ -160,14 +160,14 @@ cannot set `workers.cpu-1.options.name`: planapply sets it
 
 line 32, column 1: class = "Nanny"
 `workers.cpu-1.class` cannot be "Nanny": this is not a class in dotted form
-  Did you mean `distributed.Nanny`? Write its module and its name, such as "distributed.Nanny".
+  Did you mean `distributed.Nanny`? Write the module and the name of the class, such as "distributed.Nanny".
 
 line 35, column 1: zones = "a"
 `workers.gpu.zones` must be a list, not "a"
   Write `zones = ["a"]`.
 
 line 36, column 1: disk = 100
-`workers.gpu.disk` cannot be 100: a size is at least 1 MiB and at most 1024 PiB
+`workers.gpu.disk` cannot be 100: a size must be between 1 MiB and 1024 PiB
   Write a number and a unit (MiB, GiB, TiB; MB, GB, TB), such as "100 GiB".
 
 line 38, column 1: min = 2
@@ -175,8 +175,8 @@ minimum (2) is greater than maximum (1) in [workers.gpu]
   Set `min` to at most `max`.
 
 line 40, column 10: [workers.scheduler]
-`workers.scheduler`: `scheduler` names the scheduler's own node
-  Call the group otherwise.
+`workers.scheduler`: `scheduler` is reserved for the scheduler's own node
+  Use another name for the group.
 
 line 40, column 10: [workers.scheduler]
 [workers.scheduler] has no number of nodes
@@ -359,31 +359,31 @@ line 3, column 3: [[cluster]]
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ('tags = { "planapply:x" = "y" }', "planapply sets this tag itself"),
-        (f'tags = {{ "{"k" * 129}" = "y" }}', "a tag's key is 1 to 128 printable characters"),
-        (f'tags = {{ k = "{"v" * 257}" }}', "a tag's value is at most 256 printable characters"),
-        (f'name = "{"n" * 64}"', "a cluster's name is 1 to 63 letters"),
-        ('name = "-n"', "a cluster's name is 1 to 63 letters"),
-        ("environment.packages = []", "nothing is named here"),
-        ('environment.packages = ["a", "a"]', "one is named twice"),
+        ('tags = { "planapply:x" = "y" }', "this tag is reserved for planapply"),
+        (f'tags = {{ "{"k" * 129}" = "y" }}', "a tag's key has 1 to 128 printable characters"),
+        (f'tags = {{ k = "{"v" * 257}" }}', "a tag's value has at most 256 printable characters"),
+        (f'name = "{"n" * 64}"', "a cluster name is 1 to 63 letters"),
+        ('name = "-n"', "a cluster name is 1 to 63 letters"),
+        ("environment.packages = []", "the list must be non-empty"),
+        ('environment.packages = ["a", "a"]', "the list contains an element twice"),
         ('environment.packages = ["--index-url"]', "is not a package"),
         ('environment.packages = ["a", 1]', "`environment.packages[1]` must be a string, not 1"),
-        ('environment.setup = ["a", " "]', "an empty command"),
-        ('environment.docker = "daskdev/Dask"', "this can't be the name of a container image"),
+        ('environment.setup = ["a", " "]', "the list contains an empty command"),
+        ('environment.docker = "daskdev/Dask"', "this is not a valid name of a container image"),
         ('environment.env = { a = "\\u0000" }', "a zero byte"),
         ("environment.python = 3.12", "`environment.python` must be a string, not 3.12"),
         ('environment.python = "3.12"', "`environment.python` has no effect without"),
-        ('workers."a b".count = 1', "a group's name is 1 to 63 letters"),
+        ('workers."a b".count = 1', "a group name is 1 to 63 letters"),
         ("workers.a.min = 1", "[workers.a] has `min`, but no `max`"),
         ("workers.a.count = 100001", "`workers.a.count` must be at most 100000, not 100001"),
         ("workers.a.count = true", "`workers.a.count` must be a whole number, not true"),
         ("workers.a.count = 1.0", "`workers.a.count` must be a whole number, not 1.0"),
-        ("workers.a = { count = 1, spot = 1 }", "neither true, false nor"),
+        ("workers.a = { count = 1, spot = 1 }", "neither true, false, nor"),
         ("scheduler.processes = 2", "[scheduler] has no key `processes`"),
         ("scheduler.options.security = 1", "planapply sets it"),
         ('scheduler.options.protocol = "tcp"', "`cluster.security` determines it"),
         ('image = ""', "the spec has no key `image`"),
-        ('defaults.image = " "', "nothing is named here"),
+        ('defaults.image = " "', "must be non-empty and contain no control characters"),
         ("defaults.cls = 1", "[defaults] has no key `cls`"),
         ("defaults.disk = 1e400", "cannot be inf"),
     ],
@@ -579,8 +579,8 @@ cannot install "-rmore.txt", line 11 of wanted.txt: it names a local file
     text = f'{GOOD}[environment]\npackages = ["pandas", "./mine", "-r x.txt"]\n'
     assert format_problems(tmp_path, text) == snapshot("""\
 line 7, column 1: packages = ["pandas", "./mine", "-r x.txt"]
-`environment.packages` cannot be ["pandas", "./mine", "-r x.txt"]: "./mine" is on this machine
-  The nodes have no files of yours: publish it, or name an address.
+`environment.packages` cannot be ["pandas", "./mine", "-r x.txt"]: "./mine" is a file or folder of this machine
+  The nodes do not have your files: publish the package, or give a URL.
 """)
 
 

@@ -202,7 +202,7 @@ def test_container_image_names(name: str) -> None:
     if name in IMAGES:
         assert EnvironmentSettings.model_validate(settings).docker == name
     else:
-        with pytest.raises(ValidationError, match="can't be the name of a container image"):
+        with pytest.raises(ValidationError, match="not a valid name of a container image"):
             EnvironmentSettings.model_validate(settings)
 
 

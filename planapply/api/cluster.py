@@ -23,6 +23,7 @@ from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
 from planapply.dask.speccluster import RobustSpecCluster, combine_errors
 from planapply.model.names import split_name
+from planapply.model.plan import Mode
 from planapply.model.spec import WorkerGroup
 from planapply.ops.apply import ApplyOptions, apply
 from planapply.ops.plan import PlanOptions
@@ -381,6 +382,6 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
 
 def _destroy(workspace: Workspace, lock_timeout: float) -> None:
     options = ApplyOptions(lock_timeout=lock_timeout)
-    report = apply(workspace, lambda plan: True, PlanOptions(destroy=True), options)
+    report = apply(workspace, lambda plan: True, PlanOptions(mode=Mode.DESTROY), options)
     if report.failures:
         raise combine_errors(report.failures)

@@ -13,12 +13,14 @@ from planapply.dask.handles import VMWorker
 from planapply.diff import RefreshResult
 from planapply.fleet import Listener
 from planapply.model.event import Event
-from planapply.model.names import split_name, to_ranges
+from planapply.model.names import format_names, split_name
 from planapply.model.node import NodeConfig
+from planapply.model.plan import Mode
 from planapply.model.spec import WorkerGroup
 from planapply.model.state import NodeRecord, State
 from planapply.ops.plan import PlanOptions, plan
-from planapply.ops.scale import open_for_change, read_refreshed
+from planapply.ops.refresh import read_refreshed
+from planapply.ops.scale import open_for_change
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
@@ -54,7 +56,7 @@ class ClusterContext:
 
     def check_destroy(self) -> None:
         """Raise PlanapplyError if `protect` forbids destroying the cluster; change nothing."""
-        plan(self._open_unlocked(), PlanOptions(destroy=True, refresh=False))
+        plan(self._open_unlocked(), PlanOptions(mode=Mode.DESTROY, refresh=False))
 
     def make_entry(
         self, name: str, config: NodeConfig, record: NodeRecord | None = None
@@ -169,4 +171,4 @@ def make_node_entry(
 
 def format_event(event: Event) -> str:
     """Format an event as one line of a log."""
-    return " ".join(filter(None, (event.event, *to_ranges(event.names), event.message)))
+    return " ".join(filter(None, (event.event, format_names(event.names), event.message)))

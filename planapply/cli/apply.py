@@ -56,9 +56,7 @@ def command(
         if planfile is not None:
             saved_plan = _read_plan(planfile, options)
             overrides = overrides or list(saved_plan.overrides)
-            options = PlanOptions(
-                destroy=saved_plan.spec_digest is None, refresh_only=saved_plan.refresh_only
-            )
+            options = PlanOptions(mode=saved_plan.mode)
         workspace = open_for_plan(file, overrides, state, options)
     # Imported after the checks, since these import asyncio.
     from planapply.cli.run_apply import ApplyRun

@@ -12,6 +12,7 @@ from planapply.cli.options import (
     State,
     Targets,
 )
+from planapply.model.plan import Mode
 from planapply.ops.plan import PlanOptions
 
 
@@ -29,7 +30,7 @@ def command(
 
     Needs only the state, not the spec.
     """
-    options = PlanOptions(destroy=True, targets=tuple(target or ()))
+    options = PlanOptions(mode=Mode.DESTROY, targets=tuple(target or ()))
     with report_early_failure(json):
         workspace = open_for_plan(file, overrides, state, options)
     from planapply.cli.run_apply import ApplyRun

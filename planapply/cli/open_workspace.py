@@ -10,6 +10,7 @@ from planapply.cli.errors import diagnostics_of
 from planapply.cli.signals import Interrupted, set_exit_notice
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
+from planapply.model.plan import Mode
 from planapply.model.spec import state_location
 from planapply.model.state import State
 from planapply.ops.logs import lock_for_read
@@ -82,7 +83,7 @@ def open_for_plan(
     file: str, overrides: list[str] | None, state: str | None, options: PlanOptions
 ) -> Workspace:
     """Open the workspace of a plan: with the spec, or, to destroy, with a state that must exist."""
-    if not options.destroy:
+    if options.mode is not Mode.DESTROY:
         return open_spec(file, overrides, state)
     workspace = open_state(file, overrides, state)
     workspace.read()
@@ -97,9 +98,9 @@ def plan_options(
     replace: list[str] | None,
 ) -> PlanOptions:
     """Return the options; raise PlanapplyError if they contradict each other."""
-    if refresh_only and (destroy or replace or no_refresh):
+    if refresh_only and (destroy or targets or replace or no_refresh):
         raise PlanapplyError(
-            "cannot combine --refresh-only with --destroy, --replace or --no-refresh",
+            "cannot combine --refresh-only with --destroy, --target, --replace or --no-refresh",
             "--refresh-only reads the cloud and changes no node. Remove it, or the other options.",
         )
     if destroy and replace:
@@ -107,10 +108,10 @@ def plan_options(
             "cannot combine --destroy with --replace: destroy launches nothing",
             "Remove one of them.",
         )
+    mode = Mode.DESTROY if destroy else Mode.REFRESH_ONLY if refresh_only else Mode.NORMAL
     return PlanOptions(
-        destroy=destroy,
+        mode=mode,
         refresh=not no_refresh,
-        refresh_only=refresh_only,
         targets=tuple(targets or ()),
         replace=tuple(replace or ()),
     )

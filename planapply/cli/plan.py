@@ -24,7 +24,7 @@ from planapply.cli.options import (
 )
 from planapply.model.plan import Plan
 from planapply.ops.logs import lock_for_read
-from planapply.ops.plan import PlanResult, plan
+from planapply.ops.plan import plan
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 
@@ -68,24 +68,19 @@ def command(
     if json:
         terminal.show_json(plan_document(planned.plan))
     else:
-        show_plan(planned.plan, drift=has_drift(planned))
+        show_plan(planned.plan)
     if out is not None:
         write_plan(out, planned.plan)
         terminal.print_message(
             "", f"Saved the plan. To apply it, run `planapply apply {shlex.quote(out)}`."
         )
-    changes = bool(planned.plan.changes) or (refresh_only and has_drift(planned))
+    changes = planned.plan.drift if refresh_only else planned.plan.changes
     return 2 if detailed_exitcode and changes else 0
 
 
-def show_plan(plan: Plan, *, drift: bool = True) -> None:
+def show_plan(plan: Plan) -> None:
     """Print the plan, and below it the plan's warnings."""
-    terminal.show(plan_lines(plan, terminal.width(sys.stdout), drift=drift))
+    terminal.show(plan_lines(plan, terminal.width(sys.stdout)))
     if plan.diagnostics:
         terminal.print_message("")
         terminal.report(plan.diagnostics)
-
-
-def has_drift(planned: PlanResult) -> bool:
-    """Return whether the state differs from what exists."""
-    return bool(planned.refreshed.gone or planned.refreshed.adopted)

@@ -14,8 +14,8 @@ from planapply.cli.signals import Interrupted, exit_immediately, stop_exit_code,
 from planapply.fleet import Abandoned, Stopped
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
-from planapply.model.names import sort_key, to_ranges
-from planapply.model.plan import Plan
+from planapply.model.names import format_names
+from planapply.model.plan import Mode, Plan
 from planapply.model.state import State
 from planapply.ops.apply import ApplyOptions, Report, apply
 from planapply.ops.output import outputs
@@ -76,7 +76,7 @@ class ApplyRun:
 
     @property
     def _verb(self) -> str:
-        destroys = self._plan is not None and self._plan.spec_digest is None
+        destroys = self._plan is not None and self._plan.mode is Mode.DESTROY
         return "Destroy" if destroys else "Apply"
 
     def _approve(self, plan: Plan) -> bool:
@@ -134,7 +134,7 @@ class ApplyRun:
             keys = {"added": "add", "changed": "change", "destroyed": "destroy"}
             numbers = {key: counts[of] for key, of in keys.items()}
             self._emit_finished("complete", **numbers, outputs=values)
-        if report.plan.refresh_only and not self.json:
+        if report.plan.mode is Mode.REFRESH_ONLY and not self.json:
             terminal.show(
                 [BLANK_LINE, line(("Apply complete:", "bold green"), " the state is up to date.")]
             )
@@ -180,10 +180,10 @@ def _describe_missing(
     """Yield which nodes failed and what to do; a VM that has not joined costs money too."""
     not_done = [name for name in failed if name not in launched]
     if not_done:
-        yield f"Failed: {_format_names(not_done)}. Run {verb.lower()} again to retry."
+        yield f"Failed: {format_names(not_done)}. Run {verb.lower()} again to retry."
     if launched:
         yield (
-            f"Launched, but not joined: {_format_names(launched)}. Run `planapply status` to see "
+            f"Launched, but not joined: {format_names(launched)}. Run `planapply status` to see "
             "which of these VMs are running, and `planapply logs NODE` for the log of one. The next "
             "apply replaces terminated VMs; to replace another one, run "
             "`planapply apply --replace NODE`."
@@ -193,10 +193,6 @@ def _describe_missing(
 def _launched_failures(state: State, failed: Collection[str]) -> list[str]:
     """Return the failed nodes that have a VM."""
     return [n for n in failed if n in state.nodes and state.nodes[n].status == "launched"]
-
-
-def _format_names(names: Collection[str]) -> str:
-    return ", ".join(to_ranges(sorted(names, key=sort_key)))
 
 
 def _format_counts(verb: str, numbers: Mapping[str, int]) -> str:

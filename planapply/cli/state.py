@@ -16,7 +16,7 @@ from planapply.cli.options import (
     State,
     check_file_name,
 )
-from planapply.model.names import sort_key, to_ranges
+from planapply.model.names import format_names, sort_key
 from planapply.model.state import State as ClusterState
 from planapply.ops.logs import find_node, lock_for_read
 from planapply.render.state_node import (
@@ -95,7 +95,7 @@ def rm(
     if json:
         terminal.show_json({name: record.vm for name, record in removed.items()})
         return
-    terminal.show([line(f"Removed {', '.join(to_ranges(removed))} from the state.")])
+    terminal.show([line(f"Removed {format_names(removed)} from the state.")])
     vms = ", ".join(record.vm for record in removed.values())
     terminal.print_message(
         f"The VMs were left running: {vms}. While they run, the next plan finds them by their tags "

@@ -23,6 +23,6 @@ def command(
     with lock_for_read(workspace, "status", lock_timeout, print_event):
         found = status(workspace)
     if json:
-        terminal.show_json({**found.model_dump(mode="json"), "drift": list(found.drift)})
+        terminal.show_json(found.model_dump(mode="json"))
     else:
         terminal.show(status_lines(found, terminal.table_width()))

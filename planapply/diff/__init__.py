@@ -1,7 +1,13 @@
-"""From (spec, state, observed) to a plan; pure: no I/O, no clock."""
+"""The comparison of the desired state, the state, and what exists. Pure: no I/O, no clock."""
 
-from planapply.diff.changes import DiffOptions, create_destroy_plan, create_plan, select
 from planapply.diff.fields import is_current
+from planapply.diff.plans import (
+    DiffOptions,
+    create_destroy_plan,
+    create_plan,
+    create_refresh_plan,
+    select,
+)
 from planapply.diff.refresh import RefreshResult, refresh
 
 __all__ = [
@@ -9,6 +15,7 @@ __all__ = [
     "RefreshResult",
     "create_destroy_plan",
     "create_plan",
+    "create_refresh_plan",
     "is_current",
     "refresh",
     "select",

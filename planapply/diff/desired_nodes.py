@@ -1,4 +1,4 @@
-"""Which nodes a spec wants, by name."""
+"""The names of the nodes in the desired state."""
 
 from collections.abc import Collection
 
@@ -9,12 +9,12 @@ from planapply.model.state import State
 
 
 def known_names(state: State) -> set[str]:
-    """Names whose VMs exist or may exist."""
+    """Return the names of nodes whose VMs exist or may exist."""
     return {*state.nodes, *(name for intent in state.intents.values() for name in intent.names)}
 
 
 def _elastic_names(group: Group, state: State, gone: Collection[str]) -> list[str]:
-    """The members that it has, within its bounds; lost ones don't come back, the lowest stay."""
+    """Return the group's nodes within its bounds: the lowest stay, and lost nodes do not come back."""
     existing = sorted(
         index
         for name in known_names(state)
@@ -30,7 +30,7 @@ def _elastic_names(group: Group, state: State, gone: Collection[str]) -> list[st
 def desired_nodes(
     desired: DesiredState, state: State, gone: Collection[str]
 ) -> dict[str, NodeConfig]:
-    """Name -> config, in the order of the spec, the scheduler first."""
+    """Return the config of each desired node by name, the scheduler first, in the order of the spec."""
     node_configs = {SCHEDULER: desired.scheduler}
     for group in desired.groups:
         if group.count is not None:
@@ -42,9 +42,9 @@ def desired_nodes(
 
 
 def next_indexes(desired: Collection[str], state: State) -> dict[str, int]:
-    """For each group the first index that was never given, once `desired` exists.
+    """Return the first unused index of each group, for when the `desired` nodes exist.
 
-    Kept for every group there ever was: one that was taken out may come back as an elastic one.
+    This includes groups that were removed: they may be added again, as elastic groups.
     """
     indexes = dict(state.next_index)
     for name in {*desired, *known_names(state)}:

@@ -1,4 +1,4 @@
-"""Which settings differ between two configs, by their paths in the spec."""
+"""The settings that differ between two configs, by their paths in the spec."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def _flatten(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def changed_fields(before: NodeConfig, after: NodeConfig) -> tuple[FieldChange, ...]:
-    """Every setting whose change means another VM; tags are compared elsewhere."""
+    """Return every setting that differs and requires another VM; tags are compared elsewhere."""
     old, new = (
         dict(_flatten(config.model_dump(mode="json", exclude={"tags", "group"}), ""))
         for config in (before, after)
@@ -37,15 +37,17 @@ def changed_fields(before: NodeConfig, after: NodeConfig) -> tuple[FieldChange, 
 
 
 def can_keep_vm(record: NodeRecord, fields: tuple[FieldChange, ...], after: NodeConfig) -> bool:
-    """Whether its VM is one that `after` may have given, though `fields` differ: the list of sizes
-    does, and the VM's own is on it."""
+    """Return whether the node's VM is one that `after` may have launched.
+
+    This is so if only the list of sizes differs, and still contains the size of the VM.
+    """
     return all(field.path == "size" for field in fields) and (
         not fields or record.size in after.size
     )
 
 
 def is_current(record: NodeRecord, config: NodeConfig, configs: Mapping[str, NodeConfig]) -> bool:
-    """Whether a node needs no other VM for this config; `configs` has the one it was made from."""
+    """Return whether a node can keep its VM with this config; `configs` are those of the state."""
     if record.config == config.digest:
         return True
     before = configs.get(record.config)
@@ -53,13 +55,13 @@ def is_current(record: NodeRecord, config: NodeConfig, configs: Mapping[str, Nod
 
 
 def _spec_path(path: str) -> str:
-    # `requirements.cpus` is written `cpus` in a spec.
+    # The spec has `cpus` for `requirements.cpus`.
     head, _, rest = path.partition(".")
     return rest if head == "requirements" and rest else SPEC_NAMES.get(path, path)
 
 
 def changed_tags(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
-    """Tags that were set by us and differ, or are missing."""
+    """Return the tags set by planapply that differ or are missing."""
     return tuple(
         FieldChange(
             path=f"tags.{key}",

@@ -183,7 +183,7 @@ class Fleet:
         if {vm.name for vm in vms} >= set(intent.names):
             self._launcher.adopt(token, intent, vms)
         elif limits.tokens and all(desired.get(name) == intent.config for name in intent.names):
-            renewed = intent.model_copy(update={"asked_at": self.clock.time()})
+            renewed = intent.model_copy(update={"requested_at": self.clock.time()})
             self.journal.update(lambda state: state.intents.update({token: renewed}))
             _, error = self._launcher.request_and_record(token, renewed)
             if error is not None and error.kind.may_have_succeeded:
@@ -196,7 +196,7 @@ class Fleet:
                     message="for the result of an earlier request",
                 )
             )
-            # From now, not from `asked_at`: intents are written in advance, and clocks jump.
+            # From now, not from `requested_at`: intents are written in advance, and clocks jump.
             vms = self._launcher.poll_batch(token, intent, limits.consistency_delay)
             self._launcher.adopt(token, intent, vms)
 

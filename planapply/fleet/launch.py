@@ -53,8 +53,8 @@ class Launcher:
                     names=batch.names,
                     config=batch.config.digest,
                     choice=batch.choices[0],
-                    scheduler=batch.scheduler,
-                    asked_at=clock.time(),
+                    scheduler_address=batch.scheduler,
+                    requested_at=clock.time(),
                 )
 
         self.journal.update(write_ahead)
@@ -176,7 +176,7 @@ class Launcher:
                 strays.append(vm.id)
             elif vm.status != "stopping":
                 tags = self.journal.read(lambda state: state.configs[intent.config].tags)
-                records[vm.name] = NodeRecord.from_vm(vm, intent.config, tags, intent.asked_at)
+                records[vm.name] = NodeRecord.from_vm(vm, intent.config, tags, intent.requested_at)
 
         def record(state: State) -> None:
             state.nodes.update(records)

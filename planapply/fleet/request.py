@@ -65,7 +65,7 @@ def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> 
     """Return the request for the VMs of an intent."""
     config = state.configs[intent.config]
     tags = node_tags(state, config, intent.names, token)
-    arguments = (config, intent.names, intent.scheduler, state.tls)
+    arguments = (config, intent.names, intent.scheduler_address, state.tls)
     return LaunchRequest(
         token=token,
         names=tuple(intent.names),

@@ -8,6 +8,7 @@ from planapply.fleet.launch import Listener
 from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.request import cluster_tags
 from planapply.model.event import Event
+from planapply.model.plan import Action
 from planapply.model.state import Resource, State
 from planapply.provider import ErrorKind, ProviderError
 
@@ -45,9 +46,9 @@ class ResourceManager:
             all_tags = {**tags, **self.journal.read(cluster_tags)}
             made = self.client.prepare(name, resource, all_tags)
             self._record(name, made)
-            done = "made" if resource.id is None else "changed"
-            message = f"{done} {made.kind} {made.id}"
-            self.on_event(Event(event="resource", names=(name,), message=message))
+            action = Action.CREATE if resource.id is None else Action.UPDATE
+            message = f"{action.value}d {made.kind} {made.id}"
+            self.on_event(Event(event="resource", names=(name,), action=action, message=message))
 
     def drop_gone(self) -> None:
         """Remove the ids of resources that no longer exist; then the next plan creates them.
@@ -74,7 +75,12 @@ class ResourceManager:
                 self._remove(name, existing)
             self.journal.update(lambda state, name=name: _drop(state, name))  # type: ignore[misc]
             self.on_event(
-                Event(event="resource", names=(name,), message=f"removed {existing.kind}")
+                Event(
+                    event="resource",
+                    names=(name,),
+                    action=Action.DESTROY,
+                    message=f"removed {existing.kind}",
+                )
             )
 
     def _remove(self, name: str, resource: Resource) -> None:

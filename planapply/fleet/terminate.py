@@ -11,7 +11,7 @@ from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import cluster_tags
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
-from planapply.model.names import to_ranges
+from planapply.model.names import format_names
 from planapply.model.node import VM
 from planapply.model.state import State
 
@@ -85,7 +85,7 @@ class Terminator:
             self.journal.flush()
         if not ended:
             raise PlanapplyError(
-                f"{len(records)} VMs did not terminate in time: " + " ".join(to_ranges(records)),
+                f"{len(records)} VMs did not terminate in time: " + format_names(records),
                 "They stay in the state. Run `planapply destroy` or `planapply apply` again.",
             )
 

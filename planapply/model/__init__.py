@@ -1,1 +1,1 @@
-"""The nouns, pure: no I/O, no clock, no cloud."""
+"""The data types. Pure: no I/O, no clock, no cloud."""

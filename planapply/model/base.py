@@ -1,23 +1,23 @@
-"""What all models share."""
+"""Base classes of all data types."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Model(BaseModel):
-    """A strict, frozen document node: unknown keys and coercions are errors."""
+    """A strict, immutable value: unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         strict=True,
-        # A command uses few of the models: each is built on first use.
+        # A command uses few of the models, so pydantic builds each on first use.
         defer_build=True,
-        # TOML has inf and nan; pydantic would write null for them and so change a node's options.
+        # TOML has inf and nan. By default pydantic writes null for them, which would change a node's options.
         ser_json_inf_nan="constants",
     )
 
 
 class Record(BaseModel):
-    """A mutable part of the state; it reads what its own JSON wrote, and nothing else."""
+    """A mutable part of the state, which reads back exactly the JSON that it wrote."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True, ser_json_inf_nan="constants")

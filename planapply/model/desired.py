@@ -1,4 +1,4 @@
-"""What the spec wants, node by node, with everything merged and nothing left to look up."""
+"""The desired state: the spec with defaults merged and open choices resolved."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
@@ -19,7 +19,7 @@ from planapply.model.spec import (
 
 
 class Group(Model):
-    """One worker group: `count` nodes, or between `min` and `max` of them."""
+    """One worker group: `count` nodes, or between `min` and `max` nodes."""
 
     name: str
     config: NodeConfig
@@ -29,27 +29,27 @@ class Group(Model):
 
 
 class DesiredState(Model):
-    """All that `diff` compares with state and observed."""
+    """The desired state, which `diff` compares with the state and with what exists."""
 
     cluster: str
     provider: str
     settings: dict[str, Any] = {}
-    """The provider's settings as JSON, `"env:NAME"` as written."""
+    """The provider's settings as JSON, with `"env:NAME"` as written in the spec."""
     security: Literal["tls", "none"] = "none"
     tags: dict[str, str] = {}
-    """Those of the cluster, for its supporting resources."""
+    """The cluster's tags, for its supporting resources."""
     scheduler: NodeConfig
     groups: tuple[Group, ...] = ()
     protect: bool = False
     max_cost: float | None = None
-    """USD an hour."""
+    """USD per hour."""
     join_timeout: float = 600.0
     """Seconds."""
     spec_digest: str
 
 
 class PluginInfo(Protocol):
-    """What is needed here of a `planapply.provider.Plugin`, which the nouns can't import."""
+    """The attributes of `planapply.provider.Plugin` that are used here; the data types cannot import it."""
 
     @property
     def settings(self) -> type[BaseModel]: ...
@@ -60,16 +60,16 @@ class PluginInfo(Protocol):
 
 
 def requirements_key(requirements: Requirements) -> str:
-    """The key in `pins["sizes"]` of the sizes that were chosen for `requirements`."""
+    """Return the key in `pins["sizes"]` for sizes chosen by `requirements`."""
     return ",".join(f"{k}={v}" for k in REQUIREMENTS if (v := getattr(requirements, k)) is not None)
 
 
 def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any]) -> DesiredState:
-    """What `spec` wants from the provider.
+    """Return the desired state that `spec` describes.
 
-    `pins` are those of the state (`State.pins`): sizes chosen for requirements, or for none, are
-    taken from `pins["sizes"]`; a config whose sizes are not chosen yet keeps its `requirements`.
-    `pins["defaults"]` has by sizes what else the provider has filled in.
+    `pins` are the choices recorded in `State.pins`. Sizes chosen by requirements (also by none) are in
+    `pins["sizes"]`; a config keeps its `requirements` until its sizes are chosen. `pins["defaults"]`
+    has other settings that the provider filled in, by sizes.
     """
     cluster = spec.cluster
     security = cluster.security or plugin.security
@@ -122,7 +122,7 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
 
 
 def _merge(defaults: NodeSettings, node: NodeSettings) -> dict[str, Any]:
-    """The node settings that either says; the node's own win, and tables are joined."""
+    """Return the settings of both; those of `node` take precedence, and tables are merged."""
     inherited, own = (
         {
             key: getattr(settings, key)
@@ -142,8 +142,8 @@ def _merge(defaults: NodeSettings, node: NodeSettings) -> dict[str, Any]:
 
 
 def _resolve_size(requirements: Requirements, pins: Mapping[str, Any]) -> dict[str, Any]:
-    # Once they are chosen, the sizes are what the VM is made from: another wish that picks the same
-    # ones is no reason to replace it.
+    # The chosen sizes take the place of the requirements: if other requirements lead to the same sizes,
+    # there is no reason to replace the VM.
     sizes = pins.get("sizes", {}).get(requirements_key(requirements))
     if sizes:
         return {"size": tuple(sizes)}
@@ -165,7 +165,7 @@ def _build_environment(
 
 
 def _replacement_settings(values: Mapping[str, Any], settings: type[BaseModel]) -> dict[str, Any]:
-    """Those of the provider's settings whose change needs another VM."""
+    """Return the provider's settings whose change requires another VM."""
     names = set()
     for name, field in settings.model_fields.items():
         extra = field.json_schema_extra

@@ -1,4 +1,4 @@
-"""What is said to a person: collected anywhere, rendered once, at the edge."""
+"""Errors and warnings for people: collected anywhere, rendered once, at the edge."""
 
 from enum import StrEnum
 
@@ -6,14 +6,14 @@ from planapply.model.base import Model
 
 
 class Severity(StrEnum):
-    """An error stops the command; a warning does not."""
+    """The severity of a diagnostic: an error stops the command, a warning does not."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Source(Model):
-    """A place in a file: `line` and `column` count from 1, `text` is the line itself."""
+    """A position in a file: `line` and `column` count from 1, `text` is the line itself."""
 
     file: str
     line: int
@@ -22,13 +22,13 @@ class Source(Model):
 
 
 class Diagnostic(Model):
-    """One thing that is wrong or worth knowing: what, where, and what to do about it."""
+    """An error or a warning: what happened, where, and what to do."""
 
     severity: Severity = Severity.ERROR
     summary: str
-    """What happened, in one line, without a full stop."""
+    """One line that says what happened, without a period."""
     detail: str = ""
-    """What to do next, or why; whole sentences."""
+    """Full sentences that say why, and what to do next."""
     source: Source | None = None
 
     def __str__(self) -> str:
@@ -38,9 +38,9 @@ class Diagnostic(Model):
 
 
 class PlanapplyError(Exception):
-    """Anything that a user can provoke; the command line prints its diagnostics and exits 1.
+    """An error that a user can cause; the command line prints its diagnostics and exits with 1.
 
-    Raise it with one summary and detail, or with `diagnostics` where several things are wrong at once.
+    Raise it with one summary and detail, or with `diagnostics` if several things are wrong at once.
     """
 
     def __init__(
@@ -51,5 +51,5 @@ class PlanapplyError(Exception):
 
 
 def warning(summary: str, detail: str = "", source: Source | None = None) -> Diagnostic:
-    """A diagnostic that stops nothing."""
+    """Return a diagnostic that does not stop the command."""
     return Diagnostic(severity=Severity.WARNING, summary=summary, detail=detail, source=source)

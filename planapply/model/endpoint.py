@@ -1,11 +1,11 @@
-"""Where a scheduler answers, from what is known of its VM."""
+"""The addresses of a scheduler, from the record of its VM."""
 
 from planapply.model.node import DEFAULT_PORT, NodeConfig
 from planapply.model.state import Endpoint, NodeRecord, State
 
 
 def scheduler_address(record: NodeRecord, config: NodeConfig, *, public: bool) -> str:
-    """A Dask address such as `tls://10.0.0.5:8786`; the private one where there is no public one."""
+    """Return a Dask address such as `tls://10.0.0.5:8786`; the private one if there is no public one."""
     host = (record.public_address if public else None) or record.private_address
     port = record.port or config.options.get("port") or DEFAULT_PORT
     return f"{'tls' if config.security == 'tls' else 'tcp'}://{host}:{port}"
@@ -14,7 +14,7 @@ def scheduler_address(record: NodeRecord, config: NodeConfig, *, public: bool) -
 def build_endpoint(
     record: NodeRecord, config: NodeConfig, dashboard_port: int | None = None
 ) -> Endpoint:
-    """What the state says of the scheduler's addresses; the dashboard's port is asked of Dask."""
+    """Return the record of the scheduler's addresses; only Dask knows the dashboard's port."""
     host = record.public_address or record.private_address
     return Endpoint(
         private=scheduler_address(record, config, public=False),
@@ -24,9 +24,9 @@ def build_endpoint(
 
 
 def current_endpoint(state: State) -> Endpoint | None:
-    """Where the scheduler is by its VM's record: an apply may have died before it noted that.
+    """Return the endpoint by the VM's record, which is newer if an apply was killed between the two writes.
 
-    What the state says already stays while its addresses are the same, with the dashboard's port.
+    While the addresses are the same, return the recorded endpoint, which has the dashboard's port.
     """
     record, recorded = state.scheduler, state.endpoint
     if record is None:

@@ -1,11 +1,12 @@
-"""What happens during an apply, as it happens; the command line prints it."""
+"""Events: what happens during an apply, as it happens."""
 
 from typing import Any, Literal
 
 from planapply.model.base import Model
+from planapply.model.plan import Action
 
 EventKind = Literal[
-    "launching",  # the provider is being asked
+    "launching",  # the request is about to be sent to the provider
     "launched",
     "joined",
     "failed",
@@ -22,10 +23,12 @@ EventKind = Literal[
 
 
 class Event(Model):
-    """One thing that happened; `apply --json` prints one a line."""
+    """One event; `apply --json` prints one per line."""
 
     event: EventKind
     names: tuple[str, ...] = ()
-    """The nodes it is about."""
+    """The nodes or supporting resources that the event is about."""
+    action: Action | None = None
+    """The action on a supporting resource; None for every event that is not a `resource`."""
     message: str = ""
     data: dict[str, Any] = {}

@@ -1,6 +1,6 @@
-"""The kinds of keys that a spec has: what may stand there, and what to write instead.
+"""The types of the spec's keys, and the checks of their values.
 
-A check raises ValueError with two lines: what is wrong, and what to write.
+A check raises ValueError with two lines: what is wrong, and what to write instead.
 """
 
 import json
@@ -23,7 +23,7 @@ _LOCAL_PATH = re.compile(r"\s*(?:[./~]|file:|[^#]*@\s*file:)")
 
 
 def spec_key(effect: Effect, *examples: object, **more: Any) -> Any:
-    """What changing this key does to nodes that exist, examples of it, and pydantic's constraints."""
+    """Return the field of a key: the effect of a change on existing nodes, examples, and constraints."""
     return Field(json_schema_extra={"effect": effect}, examples=list(examples), **more)
 
 
@@ -41,50 +41,54 @@ def _match_pattern(pattern: str, problem: str, hint: str) -> AfterValidator:
 def _check_cluster_name(name: str) -> str:
     if not names.CLUSTER_NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise ValueError(
-            "a cluster's name is 1 to 63 letters, digits and hyphens, with no hyphen at its ends\n"
-            'Write for example name = "genomics".'
+            "a cluster name is 1 to 63 letters, digits, and hyphens, and neither begins nor ends with a hyphen\n"
+            'Example: `name = "genomics"`.'
         )
     return name
 
 
 def _check_group_name(name: str) -> str:
     if name == names.SCHEDULER:
-        raise ValueError("`scheduler` names the scheduler's own node\nCall the group otherwise.")
+        raise ValueError(
+            "`scheduler` is reserved for the scheduler's own node\nUse another name for the group."
+        )
     if not names.GROUP_NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise ValueError(
-            "a group's name is 1 to 63 letters, digits and hyphens, begins with a letter "
+            "a group name is 1 to 63 letters, digits, and hyphens, begins with a letter, "
             "and does not end in a hyphen and a number\n"
-            "Call it for example cpu; its nodes are then cpu-0, cpu-1, …"
+            "Example: `cpu`, whose nodes are cpu-0, cpu-1, …"
         )
     return name
 
 
 def check_state_location(location: str) -> str:
-    """`location` itself, if a state can be there."""
+    """Return `location`; raise ValueError if a state cannot be stored there."""
     scheme, address, rest = location.partition("://")
     if not location.strip() or not location.isprintable():
-        raise ValueError('a state can\'t be here\nWrite a path, or "s3://BUCKET/NAME.json".')
+        raise ValueError(
+            'this is not a location for a state\nWrite a path, or "s3://BUCKET/NAME.json".'
+        )
     if address and scheme not in STATE_SCHEMES:
         raise ValueError(
-            f"a state can't be kept at `{scheme}://`\n"
-            "Write a path, or an address that begins with s3://, gs:// or az://."
+            f"`{scheme}://` is not supported for a state\n"
+            "Write a path, or a URL that begins with s3://, gs://, or az://."
         )
     if address and not all(part.strip() for part in rest.partition("/")):
-        raise ValueError(f"this address names no object\nWrite {scheme}://BUCKET/NAME.json.")
+        raise ValueError(f"this URL names no object\nWrite {scheme}://BUCKET/NAME.json.")
     return location
 
 
 def _check_tag_key(key: str) -> str:
     if key.startswith(TAG_PREFIX) or key == "Name":
-        raise ValueError("planapply sets this tag itself\nUse another key.")
+        raise ValueError("this tag is reserved for planapply\nUse another key.")
     if not 1 <= len(key) <= 128 or not key.isprintable():
-        raise ValueError("a tag's key is 1 to 128 printable characters\nUse another key.")
+        raise ValueError("a tag's key has 1 to 128 printable characters\nUse another key.")
     return key
 
 
 def _check_tag_value(value: str) -> str:
     if len(value) > 256 or not value.isprintable():
-        raise ValueError("a tag's value is at most 256 printable characters\nShorten it.")
+        raise ValueError("a tag's value has at most 256 printable characters\nShorten the value.")
     return value
 
 
@@ -96,23 +100,25 @@ def _as_tuple(value: object) -> object:
 
 def _check_distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values or not all(value.strip() for value in values):
-        raise ValueError("nothing is named here\nName at least one, or leave the key out.")
+        raise ValueError(
+            "the list must be non-empty, without empty elements\nAdd an element, or omit the key."
+        )
     if len(set(values)) < len(values):
-        raise ValueError("one is named twice\nName each once.")
+        raise ValueError("the list contains an element twice\nRemove the duplicate.")
     return values
 
 
 def _check_spot(value: object) -> object:
     if not (isinstance(value, bool) or value == "prefer"):
         raise ValueError(
-            'this is neither true, false nor "prefer"\n'
-            'Write spot = true, or spot = "prefer" for on-demand VMs where no spot VM can be had.'
+            'this is neither true, false, nor "prefer"\n'
+            'Write `spot = true`, or `spot = "prefer"` for on-demand VMs if no spot VM is available.'
         )
     return value
 
 
 def is_local_requirement(requirement: str) -> bool:
-    """Whether a line of requirements names a file or a folder, which only this machine has."""
+    """Return whether a line of requirements names a file or folder of this machine."""
     option = _FILE_OPTION.match(requirement)
     if option:
         return "://" not in option["target"] or option["target"].startswith("file:")
@@ -123,8 +129,8 @@ def _check_packages(value: object) -> object:
     if isinstance(value, str) and value != "client":
         raise ValueError(
             'this is neither a list nor "client"\n'
-            f"Write packages = [{json.dumps(value)}], "
-            'or packages = "client" for what the Python has that runs planapply.'
+            f"Write `packages = [{json.dumps(value)}]`, "
+            'or `packages = "client"` for the packages of the Python that runs planapply.'
         )
     if not isinstance(value, list | tuple):
         return value
@@ -133,13 +139,13 @@ def _check_packages(value: object) -> object:
         if package.startswith("-") or not package.isprintable():
             raise ValueError(
                 f"{json.dumps(package)} is not a package\n"
-                'Write what pip takes, such as "pandas>=2"; pip\'s options can stand in a '
+                'Write a package as pip accepts it, such as "pandas>=2"; put options of pip into a '
                 "requirements file."
             )
         if is_local_requirement(package):
             raise ValueError(
-                f"{json.dumps(package)} is on this machine\n"
-                "The nodes have no files of yours: publish it, or name an address."
+                f"{json.dumps(package)} is a file or folder of this machine\n"
+                "The nodes do not have your files: publish the package, or give a URL."
             )
     return tuple(value)
 
@@ -147,8 +153,8 @@ def _check_packages(value: object) -> object:
 def _check_commands(lines: tuple[str, ...]) -> tuple[str, ...]:
     if not all(line.strip() and "\0" not in line for line in lines):
         raise ValueError(
-            "an empty command\n"
-            'Write each as in a shell: setup = ["apt-get install -y graphviz"], or leave it out.'
+            "the list contains an empty command\n"
+            'Write each command as in a shell: `setup = ["apt-get install -y graphviz"]`.'
         )
     return lines
 
@@ -157,8 +163,8 @@ Text = Annotated[
     str,
     _match_pattern(
         r"(?=.*\S)[^\0-\x1f\x7f]*",
-        "nothing is named here, or with a control character",
-        "Name it, or leave the key out.",
+        "must be non-empty and contain no control characters",
+        "Write a value, or omit the key.",
     ),
 ]
 ClusterName = Annotated[str, AfterValidator(_check_cluster_name)]
@@ -191,7 +197,7 @@ DottedClass = Annotated[
     _match_pattern(
         r"[^\W\d]\w*(\.[^\W\d]\w*)+",
         "this is not a class in dotted form",
-        'Write its module and its name, such as "distributed.Nanny".',
+        'Write the module and the name of the class, such as "distributed.Nanny".',
     ),
 ]
 PythonVersion = Annotated[
@@ -199,7 +205,7 @@ PythonVersion = Annotated[
     _match_pattern(
         r"3\.[0-9]{1,2}(\.[0-9]{1,3})?",
         "this is not a version of Python",
-        'Write for example python = "3.12".',
+        'Example: `python = "3.12"`.',
     ),
 ]
 # "[registry/]name[:tag][@digest]", by the grammar of github.com/distribution/reference.
@@ -212,9 +218,9 @@ ContainerImage = Annotated[
     str,
     _match_pattern(
         rf"(?:(?:{_HOST})(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::{_TAG})?(?:@{_DIGEST})?",
-        "this can't be the name of a container image",
-        'Write it as `docker pull` takes it, such as "daskdev/dask:latest" or '
-        '"registry.example.com:5000/team/dask:1.0": names in small letters.',
+        "this is not a valid name of a container image",
+        'Write the name as `docker pull` accepts it, in lowercase, such as "daskdev/dask:latest" or '
+        '"registry.example.com:5000/team/dask:1.0".',
     ),
 ]
 Packages = Annotated[
@@ -234,10 +240,15 @@ Variables = dict[
         str,
         _match_pattern(
             r"[A-Za-z_][A-Za-z0-9_]*",
-            "this can't be an environment variable",
-            "Use letters, digits and underscores, beginning with no digit.",
+            "this is not a valid name of an environment variable",
+            "Use letters, digits, and underscores, and begin with no digit.",
         ),
     ],
-    Annotated[str, _match_pattern(r"[^\0]*", "a zero byte can't be passed on", "Leave it out.")],
+    Annotated[
+        str,
+        _match_pattern(
+            r"[^\0]*", "an environment variable cannot contain a zero byte", "Remove the zero byte."
+        ),
+    ],
 ]
 Commands = Annotated[tuple[str, ...], AfterValidator(_check_commands)]

@@ -1,34 +1,33 @@
-"""Every cluster that an account's tags show."""
+"""The clusters of an account, as the tags of their VMs show them."""
 
 from planapply.model.base import Model
 
 
 class ListedCluster(Model):
-    """One cluster, as its VMs tell of it."""
+    """One cluster, from the tags of its VMs."""
 
     cluster: str
     lineage: str
     nodes: int
-    """VMs that run or will."""
+    """The number of VMs that run or are about to."""
     stopping: int = 0
-    """VMs that are on their way to their end."""
+    """The number of VMs that are shutting down."""
     age: float | None = None
-    """Seconds since the oldest of these VMs was launched."""
+    """Seconds since the launch of the oldest of these VMs."""
     usd_per_hour: float | None = None
-    """Of the VMs whose price is known; None where none is."""
+    """The cost of the VMs whose price is known; None if no price is known."""
     unpriced: int = 0
-    """VMs whose price is not known, where the provider knows any."""
+    """The number of VMs whose price is unknown, if the provider has prices."""
     state: str | None = None
-    """Where its state is, if it is one of those that were looked at; else it is elsewhere or lost,
-    which can't be told apart from here."""
+    """The location of the state; None if it is none of the states that were read."""
 
 
 class Listing(Model):
-    """What `planapply list` tells."""
+    """The result of `planapply list`."""
 
     provider: str
     cloud: dict[str, str] = {}
     clusters: tuple[ListedCluster, ...] = ()
     looked_at: tuple[str, ...] = ()
-    """The states that were read."""
+    """The locations of the states that were read."""
     price_source: str = ""

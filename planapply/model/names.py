@@ -1,4 +1,9 @@
-"""One name a node, everywhere; a run of them is written as a range."""
+"""Node names, and ranges of them.
+
+Ranges have two forms: hostlist syntax, `cpu-[0-19]`, for people (`to_hostlist`, `format_names`); and
+`cpu-[0..19]` in tags and stored files (`to_ranges`), which older versions of planapply read as well. All
+functions that read ranges accept both.
+"""
 
 import re
 from collections.abc import Iterable
@@ -7,33 +12,36 @@ SCHEDULER = "scheduler"
 GROUP_NAME = re.compile(r"(?!scheduler$)(?!.*-[0-9]+$)[A-Za-z][A-Za-z0-9-]*", re.ASCII)
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
 MAX_NODES = 100_000
-"""In one group."""
+"""Maximum number of nodes in a group."""
 _NODE = re.compile(r"(?P<group>.+)-(?P<index>0|[1-9][0-9]*)")
-_RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)\]")
+_RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]+)(?:\.\.|-)(?P<last>[0-9]+)\]")
 
 
 def node_name(group: str, index: int) -> str:
-    """The name of member `index` (from 0) of a worker group."""
+    """Return the name of the node with this index (from 0) in a worker group."""
     return f"{group}-{index}"
 
 
 def split_name(name: str) -> tuple[str, int]:
-    """A node's group and index; the scheduler is its own group, with index 0, as is any other name."""
+    """Return a node's group and index; for the scheduler, and for any other name, itself and 0."""
     match = None if name == SCHEDULER else _NODE.fullmatch(name)
     return (match["group"], int(match["index"])) if match else (name, 0)
 
 
 def sort_key(name: str) -> tuple[bool, str, int]:
-    """Orders names as people read them: the scheduler, then groups by name, members by number."""
+    """Return a key that sorts the scheduler first, then groups by name, and nodes by number."""
     group, index = split_name(name)
     return (name != SCHEDULER, group, index)
 
 
-def to_ranges(names: Iterable[str]) -> list[str]:
-    """Names, in the given order, with consecutive members of a group as `cpu-[0..19]`.
+def step_between(name: str, other: str) -> int:
+    """Return 1 if `other` is the next node of the same group, -1 if it is the previous one, else 0."""
+    (group, index), (other_group, other_index) = split_name(name), split_name(other)
+    step = other_index - index
+    return step if group == other_group and abs(step) == 1 else 0
 
-    The order is kept, so that `from_ranges` gives the same list: a batch's place picks a name.
-    """
+
+def _fold(names: Iterable[str], separator: str) -> list[str]:
     runs: list[tuple[str, int, int]] = []
     for name in names:
         group, index = split_name(name)
@@ -44,13 +52,35 @@ def to_ranges(names: Iterable[str]) -> list[str]:
     return [
         group
         if first < 0
-        else (node_name(group, first) if first == last else f"{group}-[{first}..{last}]")
+        else (node_name(group, first) if first == last else f"{group}-[{first}{separator}{last}]")
         for group, first, last in runs
     ]
 
 
+def to_ranges(names: Iterable[str]) -> list[str]:
+    """Return the names, in their order, with consecutive nodes of a group as `cpu-[0..19]`.
+
+    Use this form in tags and files only. `from_ranges` returns the same names in the same order: a VM's
+    index in its batch selects a name.
+    """
+    return _fold(names, "..")
+
+
+def to_hostlist(names: Iterable[str]) -> list[str]:
+    """Return the names, in their order, with consecutive nodes of a group as `cpu-[0-19]`."""
+    return _fold(names, "-")
+
+
+def format_names(names: Iterable[str]) -> str:
+    """Return the names as people read them, sorted: `scheduler, cpu-[0-1]`."""
+    return ", ".join(to_hostlist(sorted(names, key=sort_key)))
+
+
 def from_ranges(ranges: Iterable[str]) -> list[str]:
-    """The names that `to_ranges` was given; a range of more nodes than there can be is a name."""
+    """Return the names in ranges of either form.
+
+    A range with more nodes than a group can have is returned as it is, as if it were a name.
+    """
     names: list[str] = []
     for text in ranges:
         match = _RANGE.fullmatch(text)
@@ -63,7 +93,7 @@ def from_ranges(ranges: Iterable[str]) -> list[str]:
 
 
 def name_at(ranges: Iterable[str], index: int) -> str | None:
-    """`from_ranges(ranges)[index]` at the cost of one name; None where there is none."""
+    """Return `from_ranges(ranges)[index]`, or None if there is none, without creating the list."""
     for text in ranges:
         match = _RANGE.fullmatch(text)
         first, last = (int(match["first"]), int(match["last"])) if match else (0, 0)
@@ -74,5 +104,5 @@ def name_at(ranges: Iterable[str], index: int) -> str | None:
 
 
 def worker_names(name: str, processes: int) -> list[str]:
-    """The Dask worker names of one node: its own, or one for each of its processes."""
+    """Return the names of a node's Dask workers: the node's own, or one for each of its processes."""
     return [name] if processes == 1 else [f"{name}-{i}" for i in range(processes)]

@@ -1,4 +1,4 @@
-"""What a node is made from, and what a provider says of its VM."""
+"""The configuration of a node, and a VM as its provider reports it."""
 
 import hashlib
 import json
@@ -21,19 +21,19 @@ DEFAULT_DASHBOARD_PORT = 8787
 
 
 class Environment(Model):
-    """What Python runs on the nodes, with files read and `"client"` resolved."""
+    """The Python environment of the nodes, with files read and `"client"` resolved."""
 
     python: str | None = None
     packages: tuple[str, ...] | None = None
     requirements: str | None = None
-    """The text of the requirements file."""
+    """The content of the requirements file."""
     docker: str | None = None
     env: dict[str, str] = {}
     setup: tuple[str, ...] = ()
 
 
 class Requirements(Model):
-    """What a size must have, where the spec names no size."""
+    """The properties that a size must have, if the spec names no size."""
 
     cpus: int | None = None
     memory: int | None = None
@@ -43,10 +43,10 @@ class Requirements(Model):
 
 
 class NodeConfig(Model):
-    """All that a node is made from; equal for all members of a group.
+    """The configuration of a node, the same for all nodes of a group.
 
-    A changed value means another VM, apart from `tags`, which the digest leaves out: a provider may
-    be able to change those in place.
+    A changed value requires another VM. The exception is `tags`, which the digest excludes: a provider
+    may support changing them in place.
     """
 
     group: str
@@ -55,7 +55,7 @@ class NodeConfig(Model):
     processes: int = 1
     environment: Environment = Environment()
     size: tuple[str, ...] = ()
-    """In the order they are tried; empty: the provider's default, or what `requirements` picks."""
+    """In the order in which they are tried; empty for the provider's default, or with `requirements`."""
     requirements: Requirements | None = None
     image: str | None = None
     zones: tuple[str, ...] = ()
@@ -63,39 +63,38 @@ class NodeConfig(Model):
     disk: int | None = None
     """Bytes."""
     create: dict[str, Any] = {}
-    """More arguments for Libcloud's `create_node`."""
+    """More arguments of Libcloud's `create_node`."""
     security: Literal["tls", "none"] = "none"
     idle_timeout: float | None = None
-    """Seconds; on the scheduler only."""
+    """Seconds; for the scheduler only."""
     ttl: float | None = None
     """Seconds."""
     provider: dict[str, Any] = {}
-    """Those of the provider's settings whose change needs another VM."""
+    """The provider's settings whose change requires another VM."""
     tags: dict[str, str] = {}
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that two configs share exactly if their VMs are interchangeable."""
+        """Return 16 hexadecimal digits, the same for two configs whose VMs are interchangeable."""
         document = self.model_dump(mode="json", exclude={"tags"}, exclude_defaults=True)
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class VM(Model):
-    """One VM as its provider reports it; never stored, see `NodeRecord`."""
+    """A VM as its provider reports it; the state has a `NodeRecord` instead."""
 
     id: str
     status: Literal["pending", "running", "stopping", "stopped"] = "running"
-    """`stopping` is on its way to its end; a terminated VM is not reported at all. `stopped` has
-    switched itself off on a cloud that keeps such VMs, or failed: it does nothing, and has to be
-    ended."""
+    """`stopping`: the VM is shutting down; a terminated VM is not reported at all. `stopped`: the VM failed, or
+    powered itself off on a cloud that keeps such VMs; it does nothing, and must be terminated."""
     tags: dict[str, str]
     index: int = 0
-    """Its place in the batch it was launched in."""
+    """The VM's index in the batch that it was launched in."""
     private_address: str | None = None
     public_address: str | None = None
     port: int | None = None
-    """Where the provider chose the scheduler's port itself (local); else None."""
+    """The scheduler's port, if the provider chose it (local)."""
     size: str | None = None
     zone: str | None = None
     image: str | None = None
@@ -105,15 +104,15 @@ class VM(Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether it is, or may become, of use."""
+        """Return whether the VM runs or is about to."""
         return self.status in ("pending", "running")
 
     @property
     def batch(self) -> str:
-        """The token of the request that it came from."""
+        """Return the token of the request that launched the VM."""
         return self.tags.get(TAG_BATCH, "")
 
     @property
     def name(self) -> str | None:
-        """The node that it is: batch and place give the name; None where its tags don't say."""
+        """Return the VM's node, from its batch and index; None if its tags name no node."""
         return name_at(self.tags.get(TAG_NAMES, "").split(), self.index)

@@ -1,15 +1,34 @@
-"""The ordered changes that take state and observed to the spec."""
+"""Plans: the ordered changes that lead from the state, and what exists, to the desired state."""
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.node import NodeConfig
 
+FORMAT_VERSION = 2
+
+
+class Mode(StrEnum):
+    """The kind of a plan, which decides what it may contain."""
+
+    NORMAL = "normal"
+    """Everything that leads to the desired state."""
+    DESTROY = "destroy"
+    """Destroys the cluster, or some of its nodes; needs no spec."""
+    REFRESH_ONLY = "refresh-only"
+    """Records drift in the state; changes nothing in the cloud."""
+    SCALE = "scale"
+    """Adds nodes to an elastic group."""
+    HEAL = "heal"
+    """Launches lost nodes again; replaces nothing because of a changed spec."""
+
 
 class Action(StrEnum):
-    """What happens to a node or a supporting resource."""
+    """The action on a node or a supporting resource."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -18,8 +37,47 @@ class Action(StrEnum):
 
     @property
     def symbol(self) -> str:
-        """As it stands in a printed plan."""
+        """Return the action's symbol in a printed plan."""
         return {"create": "+", "update": "~", "replace": "-/+", "destroy": "-"}[self.value]
+
+
+class ChangeReason(StrEnum):
+    """The reason for a change; `planapply.render.reasons` has the texts.
+
+    If a reason needs more facts than the change's own name, VM, and fields, they are in `Change.facts`
+    under the keys given here.
+    """
+
+    NEW = "new"
+    """The node or resource does not exist yet."""
+    VM_GONE = "vm_gone"
+    REQUEST_UNRESOLVED = "request_unresolved"
+    """An earlier launch request has no recorded result: the VM may exist."""
+    REPLACE_REQUESTED = "replace_requested"
+    """The option `--replace`."""
+    DESTROY_REQUESTED = "destroy_requested"
+    SCHEDULER_REPLACED = "scheduler_replaced"
+    TERMINATION_IN_PROGRESS = "termination_in_progress"
+    """An earlier apply requested the termination of the VM."""
+    VM_STOPPING = "vm_stopping"
+    VM_STOPPED = "vm_stopped"
+    CONFIG_CHANGED = "config_changed"
+    """The VM has another configuration, which the state does not contain."""
+    FIELDS_CHANGED = "fields_changed"
+    COUNT_LOWERED = "count_lowered"
+    """`after`: the group's count; `before`: the previous count, if it is known."""
+    MAX_LOWERED = "max_lowered"
+    """`max`: the elastic group's maximum."""
+    GROUP_REMOVED = "group_removed"
+    """The spec no longer has the group."""
+    RESOURCE_UNNEEDED = "resource_unneeded"
+    DUPLICATE_VM = "duplicate_vm"
+    """`node`: the node that has another VM already."""
+    UNKNOWN_NODE = "unknown_node"
+    """The VM's tags name no node."""
+    SCALED = "scaled"
+    OTHER = "other"
+    """`text`: the reason in a plan file of an older version, if no code corresponds to it."""
 
 
 class FieldChange(Model):
@@ -32,37 +90,84 @@ class FieldChange(Model):
 
 
 class Change(Model):
-    """One node that changes, and why."""
+    """The change of one node, supporting resource, or stray VM."""
 
     name: str
     action: Action
     kind: Literal["node", "resource", "stray"] = "node"
-    """A stray is a VM of this cluster that can't be one of its nodes; its name is its id."""
-    reason: str
+    """A stray is a VM of this cluster that is none of its nodes; its name is the VM's ID."""
+    reason: ChangeReason
+    facts: dict[str, int | str] = {}
+    """More facts for the text of the reason; see `ChangeReason`."""
     fields: tuple[FieldChange, ...] = ()
     before: str | None = None
-    """Digest of what it was made from, a key of `Plan.configs`."""
+    """Digest of the current configuration, a key of `Plan.configs`."""
     after: str | None = None
-    """Digest of what it shall be made from, a key of `Plan.configs`."""
+    """Digest of the desired configuration, a key of `Plan.configs`."""
     vm: str | None = None
-    """The VM that ends or is updated."""
+    """The VM that is terminated or updated."""
+
+    @model_validator(mode="after")
+    def _check_facts(self) -> Self:
+        fact = _REQUIRED_FACTS.get(self.reason)
+        if fact is not None and fact not in self.facts:
+            raise ValueError(
+                f"a change with the reason {self.reason.value} needs the fact {fact!r}"
+            )
+        return self
+
+
+_REQUIRED_FACTS = {
+    ChangeReason.COUNT_LOWERED: "after",
+    ChangeReason.MAX_LOWERED: "max",
+    ChangeReason.DUPLICATE_VM: "node",
+    ChangeReason.OTHER: "text",
+}
+
+
+class DriftKind(StrEnum):
+    """How what exists differs from the state."""
+
+    GONE = "gone"
+    """The VM does not exist."""
+    STOPPING = "stopping"
+    """The VM is shutting down, and not because of planapply."""
+    STOPPED = "stopped"
+    ADOPTED = "adopted"
+    """The VM is a node of the cluster, but was not in the state."""
+    STRAY = "stray"
+    """The VM has the cluster's tags, but is none of its nodes."""
+
+
+class DriftItem(Model):
+    """One difference between the state and what exists."""
+
+    name: str
+    """The node; for a stray VM, its ID."""
+    kind: DriftKind
+    vm: str
+
+    @property
+    def is_recordable(self) -> bool:
+        """Return whether a refresh-only apply removes this difference."""
+        return self.kind in (DriftKind.GONE, DriftKind.ADOPTED)
 
 
 class Cost(Model):
-    """USD an hour; None where a price is unknown, which is not free."""
+    """The cost of a cluster in USD per hour; None if a price is unknown, which does not mean free."""
 
     before: float | None = None
     after: float | None = None
     unknown: tuple[str, ...] = ()
-    """What has no price, such as sizes, and is not in `after`."""
+    """Items without a known price, such as sizes, which are not included in `after`."""
     unknown_before: tuple[str, ...] = ()
-    """What has no price, and is not in `before`."""
+    """Items without a known price, which are not included in `before`."""
     source: str = ""
-    """Whose prices, and of which day."""
+    """The origin and date of the prices."""
 
 
 class ElasticGroup(Model):
-    """An elastic group's bounds, and how many nodes it has once the plan is applied."""
+    """The bounds of an elastic group, and its number of nodes when the plan is applied."""
 
     nodes: int
     min: int
@@ -70,17 +175,18 @@ class ElasticGroup(Model):
 
 
 class Plan(Model):
-    """What `apply` will do, whole: a saved one needs no spec to be applied."""
+    """Everything that `apply` will do: a saved plan needs no spec to be applied."""
 
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
     cluster: str
     provider: str
+    mode: Mode = Mode.NORMAL
     lineage: str | None
-    """None: there is no state yet."""
+    """None if there is no state yet."""
     serial: int
-    """The state's serial that it was made from; another one makes it stale."""
+    """The serial of the state that the plan was made from; with any other serial, the plan is stale."""
     spec_digest: str | None
-    """Of the whole spec; None for a plan that needs none, such as destroy."""
+    """The digest of the whole spec; None for a plan that needs no spec."""
     cloud: dict[str, str] = {}
     settings: dict[str, Any] = {}
     security: Literal["tls", "none"] = "none"
@@ -88,23 +194,25 @@ class Plan(Model):
     """Seconds."""
     configs: dict[str, NodeConfig] = {}
     changes: tuple[Change, ...] = ()
+    drift: tuple[DriftItem, ...] = ()
+    """The drift that the refresh found; empty without a refresh."""
     tags: dict[str, str] = {}
-    """For supporting resources."""
+    """Tags for supporting resources."""
     overrides: tuple[str, ...] = ()
-    """What `--set` said when it was made."""
+    """The `--set` options that the plan was made with."""
     protect: bool = False
-    refresh_only: bool = False
-    """Only what the cloud has changed is recorded."""
     next_index: dict[str, int] = {}
     elastic: dict[str, ElasticGroup] = {}
-    """By group: `scale` and `adapt` move their size, not a plan, and the plan says so."""
+    """Elastic groups by name: `scale` and `adapt` change their size, plans do not."""
     pins: dict[str, Any] = {}
     cost: Cost | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
     def summary(self) -> dict[str, int]:
-        """How many are added, changed in place and destroyed; a replacement is an add and a destroy."""
+        """Return the numbers of additions, updates in place, and destructions; a replacement counts as
+        an addition and a destruction.
+        """
         actions = [change.action for change in self.changes]
         return {
             "add": sum(a in (Action.CREATE, Action.REPLACE) for a in actions),

@@ -1,7 +1,7 @@
-"""Durations and sizes as people write them: "30 min", "100 GiB".
+"""Durations and sizes in the form that people write: "30 min", "100 GiB".
 
-The units mean what they mean to Dask (`dask.utils.parse_timedelta`, `parse_bytes`), whose import
-`plan` can't afford; `min` is ours.
+The units have the same meaning as in Dask (`dask.utils.parse_timedelta`, `parse_bytes`), which would
+take `plan` too long to import; `min` is an addition.
 """
 
 import math
@@ -38,9 +38,9 @@ MAX_SIZE = 1 << 60
 
 
 def parse_duration(value: object) -> float:
-    """A duration in seconds, from "30 min", "1.5 h", "90 s" or a number of seconds.
+    """Return a duration in seconds, from "30 min", "1.5 h", "90 s", or a number of seconds.
 
-    Raises ValueError, whose second line says what is accepted.
+    Raises ValueError; the second line of its message says what is accepted.
     """
     hint = 'Write a number and a unit (s, min, h, d, w), such as "30 min".'
     number, unit = _split_unit(value, "a duration", hint)
@@ -48,15 +48,15 @@ def parse_duration(value: object) -> float:
         raise ValueError(f"`{unit}` is not a unit of time\n{hint}")
     result = number * _SECONDS[unit.lower() or "s"]
     if not 0 < result <= MAX_DURATION:
-        raise ValueError(f"a duration is more than 0 and at most 10 years\n{hint}")
+        raise ValueError(f"a duration must be greater than 0 and at most 10 years\n{hint}")
     return result
 
 
 def parse_size(value: object) -> int:
-    """A size in bytes, from "100 GiB", "1.5 TB" or a number of bytes.
+    """Return a size in bytes, from "100 GiB", "1.5 TB", or a number of bytes.
 
-    Less than 1 MiB is refused, since `disk = 100` means gigabytes to whoever writes it.
-    Raises ValueError, whose second line says what is accepted.
+    Sizes below 1 MiB are refused, because anyone who writes `disk = 100` means gigabytes.
+    Raises ValueError; the second line of its message says what is accepted.
     """
     hint = 'Write a number and a unit (MiB, GiB, TiB; MB, GB, TB), such as "100 GiB".'
     number, unit = _split_unit(value, "a size", hint)
@@ -64,7 +64,7 @@ def parse_size(value: object) -> int:
         raise ValueError(f"`{unit}` is not a unit of size\n{hint}")
     result = number * _BYTES[unit.lower()]
     if not MIN_SIZE <= result <= MAX_SIZE:
-        raise ValueError(f"a size is at least 1 MiB and at most 1024 PiB\n{hint}")
+        raise ValueError(f"a size must be between 1 MiB and 1024 PiB\n{hint}")
     return int(result)
 
 

@@ -1,4 +1,4 @@
-"""What planapply has launched, or may have launched."""
+"""The state: what planapply has launched for a cluster, or may have launched."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,47 +9,48 @@ from planapply.model.base import Record
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
 
-FORMAT_VERSION = 1
-CLOCK_SKEW = 300.0  # seconds that two well-kept clocks may differ
+FORMAT_VERSION = 2
+CLOCK_SKEW = 300.0  # seconds; two clocks that are set correctly differ by less
 
 
 Timestamp = Annotated[float, Field(ge=0, lt=2.5e11)]
-"""Seconds since the epoch, of a moment that a calendar has."""
+"""Seconds since the epoch, within the range of dates."""
 
 
 class TLS(Record):
-    """One self-signed pair, which is its own authority (what `Security.temporary()` makes)."""
+    """A self-signed certificate and its key, as created by `distributed.Security.temporary()`."""
 
     certificate: str
     key: SecretStr
 
     @field_serializer("key", when_used="json")
     def _serialize_key(self, key: SecretStr) -> str:
-        # The state's file is where the key lives; `render` hides it from people.
+        # The state's file is where the key is kept; `render` hides it from people.
         return key.get_secret_value()
 
 
 class Endpoint(Record):
-    """Where the scheduler answers, as Dask addresses."""
+    """The addresses of the scheduler, in Dask's form."""
 
     private: str
-    """What the nodes use."""
+    """The address for the nodes."""
     public: str | None = None
-    """What clients elsewhere use."""
+    """The address for clients outside the cloud's network."""
     dashboard: str | None = None
-    """An URL."""
+    """A URL."""
 
 
 class NodeRecord(Record):
-    """One VM that is known to exist, or to have existed; its key in the state is the node's name."""
+    """The VM of one node, which exists or has existed; its key in the state is the node's name."""
 
     vm: str
-    """The provider's id."""
+    """The provider's ID of the VM."""
     config: str
     """A key of `State.configs`."""
     batch: str
     status: Literal["launched", "joined", "terminating"] = "launched"
-    """`joined` once its Dask processes were seen at the scheduler; `terminating` before we ask for its end."""
+    """`joined`: the node's Dask processes have joined the scheduler; `terminating`: written before the request
+    to terminate the VM."""
     private_address: str | None = None
     public_address: str | None = None
     port: int | None = None
@@ -58,11 +59,13 @@ class NodeRecord(Record):
     spot: bool = False
     launched_at: Timestamp | None = None
     tags: dict[str, str] = {}
-    """The user's tags as last set; planapply's own follow from the rest."""
+    """The user's tags as last set; planapply's own follow from the other fields."""
 
     @classmethod
-    def from_vm(cls, vm: VM, config: str, tags: Mapping[str, str], asked_at: float) -> "NodeRecord":
-        """What the state keeps of a VM; `asked_at` stands in for a launch time that isn't told."""
+    def from_vm(
+        cls, vm: VM, config: str, tags: Mapping[str, str], requested_at: float
+    ) -> "NodeRecord":
+        """Return the record of a VM; `requested_at` replaces a launch time that the cloud does not report."""
         return cls(
             vm=vm.id,
             config=config,
@@ -73,20 +76,21 @@ class NodeRecord(Record):
             size=vm.size,
             zone=vm.zone,
             spot=vm.spot,
-            launched_at=asked_at if vm.launched_at is None else vm.launched_at,
+            launched_at=requested_at if vm.launched_at is None else vm.launched_at,
             tags=dict(tags),
         )
 
     def must_be_visible(self, now: float, consistency_delay: float) -> bool:
-        """Whether its VM, if it exists, is old enough to be shown; `consistency_delay` in seconds.
+        """Return whether the VM is so old that the cloud must show it if it exists.
 
-        A launch in the future means that a clock was wrong, and that its age is not known.
+        `now` is in seconds since the epoch, `consistency_delay` in seconds. A launch time in the future
+        means that a clock was wrong, and that the VM's age is unknown: then return True.
         """
         age = now - (self.launched_at or 0.0)
         return age > consistency_delay or age < -CLOCK_SKEW
 
     def with_addresses_of(self, vm: VM) -> "NodeRecord":
-        """Itself, or a copy with the addresses that the cloud has given the VM since."""
+        """Return a copy with the VM's current addresses, or the record itself if they are unchanged."""
         addresses = {
             "private_address": vm.private_address or self.private_address,
             "public_address": vm.public_address or self.public_address,
@@ -97,7 +101,7 @@ class NodeRecord(Record):
 
 
 class Choice(Record):
-    """Which of the alternatives in a config one attempt takes."""
+    """The alternative of a config (size, zone, spot) that one launch request uses."""
 
     size: str | None = None
     zone: str | None = None
@@ -105,50 +109,50 @@ class Choice(Record):
 
 
 class Intent(Record):
-    """VMs that may exist although no answer is recorded: written before the provider is asked.
+    """The VMs that a launch request may create; written before the request is sent.
 
-    Its key in the state is the token of the request and the batch tag of its VMs. User data is not
-    kept: `bootstrap` makes the same from config, names and scheduler.
+    Its key in the state is the token of the request, which is also the batch tag of its VMs. User data
+    is not kept: `bootstrap` creates the same from config, names, and scheduler address.
     """
 
     names: list[str]
-    """A VM's place in the batch picks its name."""
+    """The VM's index in the batch selects its name."""
     config: str
     choice: Choice
-    scheduler: str | None = None
-    """The address that workers were told; None for a scheduler."""
-    asked_at: Timestamp
-    """Seconds since the epoch, of the last time that the provider was asked."""
+    scheduler_address: str | None = None
+    """The scheduler's address in the workers' user data; None for a scheduler."""
+    requested_at: Timestamp
+    """When the request was last sent."""
 
 
 class Resource(Record):
-    """Something beside VMs that the provider made for the cluster, such as a security group."""
+    """A supporting resource, such as a security group."""
 
     kind: str
     id: str | None = None
-    """None until the provider's answer is recorded: it may exist."""
+    """None until the provider's response is recorded: the resource may exist."""
     detail: dict[str, Any] = {}
 
     def missing_details(self, desired: "Resource") -> list[str]:
-        """What is wanted of it, by the keys of `detail`, and was not asked of the provider yet."""
+        """Return the keys of `detail` whose desired value was not requested from the provider yet."""
         return [key for key, value in desired.detail.items() if self.detail.get(key) != value]
 
 
 class State(Record):
-    """The document; `store` alone reads and writes it."""
+    """The whole state of a cluster; only `store` reads and writes it."""
 
     format_version: int = FORMAT_VERSION
     planapply_version: str = ""
     lineage: str
-    """A uuid, for life."""
+    """A UUID that stays the same for the life of the cluster."""
     serial: Annotated[int, Field(ge=0)] = 0
-    """One more with each write."""
+    """Increased by one with each write."""
     cluster: str
     provider: str
     cloud: dict[str, str] = {}
-    """Whose cloud: the account, region, … that the provider's `identity` gave."""
+    """The account, region, and so on, as the provider's `identity` returned them."""
     settings: dict[str, Any] = {}
-    """The provider's settings, which hold no secrets; `destroy` needs no spec."""
+    """The provider's settings, without secrets, so that `destroy` needs no spec."""
     tls: TLS | None = None
     endpoint: Endpoint | None = None
     configs: dict[str, NodeConfig] = {}
@@ -156,18 +160,18 @@ class State(Record):
     intents: dict[str, Intent] = {}
     resources: dict[str, Resource] = {}
     pins: dict[str, Any] = {}
-    """What was chosen once and is kept: images, sizes, my own network."""
+    """Choices that were made once and are kept: images, sizes, this machine's network."""
     next_index: dict[str, int] = {}
-    """For each group the first index that was never given; an elastic group goes on from there."""
+    """The first index of each group that was never used; new nodes of an elastic group start there."""
     protect: bool = False
-    """As in the spec last applied: nothing is destroyed or replaced."""
+    """The value in the spec last applied: nothing may be destroyed or replaced."""
 
     @property
     def scheduler(self) -> NodeRecord | None:
-        """The scheduler's node, if it was launched."""
+        """Return the record of the scheduler, or None if there is none."""
         return self.nodes.get(SCHEDULER)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of this cluster exists, nor may exist."""
+        """Return whether nothing of this cluster exists or may exist."""
         return not (self.nodes or self.intents or self.resources)

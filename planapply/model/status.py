@@ -1,20 +1,23 @@
-"""What is known of a running cluster at one moment: state, cloud and scheduler asked together."""
+"""The status of a running cluster at one moment, from its state, the cloud, and the scheduler."""
 
 from typing import Literal
 
+from pydantic import computed_field
+
 from planapply.model.base import Model
+from planapply.model.plan import DriftItem, DriftKind
 
 
 class NodeStatus(Model):
-    """One node, or one that should be there."""
+    """One node that exists, or may exist."""
 
     name: str
     vm: str | None = None
     status: Literal["running", "pending", "stopping", "stopped", "gone", "requested"]
-    """As the cloud shows its VM: `gone` is in the state and shown no more, `requested` was asked
-    for without an answer that was recorded."""
+    """The status of the VM in the cloud. `gone`: the VM is in the state but no longer exists; `requested`: the
+    launch request has no recorded result."""
     joined: int | None = None
-    """How many of its Dask processes the scheduler knows; None where it could not be asked."""
+    """The number of the node's Dask processes that have joined; None if the scheduler did not answer."""
     processes: int = 1
     private_address: str | None = None
     public_address: str | None = None
@@ -26,32 +29,32 @@ class NodeStatus(Model):
 
 
 class Status(Model):
-    """What `planapply status` tells."""
+    """The result of `planapply status`."""
 
     cluster: str
     provider: str
     cloud: dict[str, str] = {}
     scheduler_address: str | None = None
-    """The one that answered, or else the one that clients use; None before there is a scheduler."""
+    """The address that answered, or else the one for clients; None if there is no scheduler."""
     scheduler_answers: bool = False
     dashboard_url: str | None = None
     nodes: tuple[NodeStatus, ...] = ()
+    drift: tuple[DriftItem, ...] = ()
     unknown_workers: tuple[str, ...] = ()
-    """Dask workers that have joined and are none of this state's nodes."""
-    unknown_vms: tuple[str, ...] = ()
-    """VMs with this cluster's tags that the state does not know; the next apply settles them."""
+    """Dask workers that have joined but are none of the state's nodes."""
     usd_per_hour: float | None = None
-    """Of the VMs that run, as far as prices are known; None where none is."""
+    """The cost of the running VMs whose price is known; None if no price is known."""
     usd_so_far: float | None = None
-    """What these VMs have cost since they were launched; those that have ended are not in it."""
+    """The cost of the running VMs since their launch; terminated VMs are not included."""
     price_source: str = ""
     unknown_prices: tuple[str, ...] = ()
-    """Sizes of VMs that run and have no known price: they are in neither sum."""
+    """Sizes of running VMs whose price is unknown; neither sum includes these VMs."""
     lock: str | None = None
-    """Who holds the state's lock now."""
+    """The current holder of the state's lock."""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def drift(self) -> tuple[str, ...]:
-        """Nodes that are not as the state says."""
-        drifted = ("gone", "stopping", "stopped")
-        return tuple(node.name for node in self.nodes if node.status in drifted)
+    def unknown_vms(self) -> tuple[str, ...]:
+        """Return the VMs with this cluster's tags that were not in the state."""
+        unknown = (DriftKind.ADOPTED, DriftKind.STRAY)
+        return tuple(sorted(item.vm for item in self.drift if item.kind in unknown))

@@ -1,1 +1,1 @@
-"""The use cases: each a short list of steps, top to bottom."""
+"""The use cases: each is a short list of steps, from top to bottom."""

@@ -1,16 +1,15 @@
-"""apply and destroy: lock -> plan -> confirm -> execute -> unlock."""
+"""apply and destroy: lock, plan, confirm, execute, unlock."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from planapply.diff import RefreshResult
 from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
-from planapply.model.plan import Plan
+from planapply.model.plan import Mode, Plan
 from planapply.model.state import State
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.workspace import Workspace
@@ -19,26 +18,26 @@ from planapply.store import LockInfo, tlsfiles
 
 @dataclass(frozen=True)
 class ApplyOptions:
-    """How to carry a plan out."""
+    """The options of an apply."""
 
     wait: bool = True
-    """Whether to wait until what was launched has joined."""
+    """Whether to wait until the launched nodes have joined."""
     parallel: int | None = None
-    """The most provider calls at one time; None: the provider's limit."""
+    """The maximum number of concurrent provider calls; None for the provider's limit."""
     lock_timeout: float = 0.0
-    """Seconds to wait for somebody else's lock."""
+    """Seconds to wait for a lock that another process holds."""
 
 
 @dataclass
 class Report:
-    """What came of it."""
+    """The result of an apply."""
 
     plan: Plan
     confirmed: bool
     failures: dict[str, PlanapplyError] = field(default_factory=dict)
-    """By node; the rest was done, and all of it is recorded."""
+    """Errors by node; everything else was done, and is recorded."""
     writes: int = 0
-    """How often the state was written."""
+    """The number of times that the state was written."""
 
 
 def apply(
@@ -50,23 +49,20 @@ def apply(
     saved_plan: Plan | None = None,
     on_event: Listener = lambda event: None,
 ) -> Report:
-    """Carry out what `plan` would print, or the `saved_plan` one, once `confirm` says so.
+    """Carry out the plan that `plan` would return, or `saved_plan`, if `confirm` returns True for it.
 
-    Raises PlanapplyError, and Stopped where the clock was stopped; what was done by then is
-    recorded.
+    Raises PlanapplyError, and Stopped if the clock was stopped; what was done before is recorded.
     """
-    with lock(
-        workspace, "destroy" if options.destroy else "apply", apply_options.lock_timeout, on_event
-    ):
+    if saved_plan is not None:
+        options = PlanOptions(mode=saved_plan.mode)
+    purpose = "destroy" if options.mode is Mode.DESTROY else "apply"
+    with lock(workspace, purpose, apply_options.lock_timeout, on_event):
         state = workspace.store.read()
-        if saved_plan is not None:
-            options = PlanOptions(
-                destroy=saved_plan.spec_digest is None, refresh_only=saved_plan.refresh_only
-            )
         planned = plan_from(workspace, state, options)
         if saved_plan is not None:
             check_saved(saved_plan, planned.plan)
-            planned.plan = saved_plan
+            # A refresh-only apply records the drift of now.
+            planned.plan = saved_plan.model_copy(update={"drift": planned.plan.drift})
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
         fleet = open_fleet(workspace, planned, on_event, apply_options.parallel)
@@ -80,7 +76,7 @@ def apply(
 def lock(
     workspace: Workspace, purpose: str, timeout: float, on_event: Listener
 ) -> Iterator[LockInfo]:
-    """Hold the state's lock, telling whom it waits for."""
+    """Hold the state's lock; report the holder that it waits for."""
 
     def on_wait(holder: LockInfo) -> None:
         on_event(Event(event="waiting", message=f"for the state's lock: {holder.describe()}"))
@@ -91,8 +87,7 @@ def lock(
             on_event(
                 Event(
                     event="note",
-                    message="took over the lock of a process that has died: "
-                    + held.taken_over.describe(),
+                    message="took over the lock of a dead process: " + held.taken_over.describe(),
                 )
             )
         yield held
@@ -101,7 +96,7 @@ def lock(
 def open_fleet(
     workspace: Workspace, planned: PlanResult, on_event: Listener, parallel: int | None
 ) -> Fleet:
-    """The fleet of a locked state; what the plan says of the cluster as a whole is durable then."""
+    """Return the fleet of a locked state, after recording the plan's values for the whole cluster."""
     state = planned.refreshed.state
     plan = planned.plan
     before = state.model_dump(include=CLUSTER_FIELDS)
@@ -112,7 +107,7 @@ def open_fleet(
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
-    if plan.spec_digest is not None:
+    if plan.mode is not Mode.DESTROY:
         state.protect = plan.protect
     state.endpoint = current_endpoint(state)
     journal = Journal(workspace.store, state)
@@ -138,16 +133,16 @@ CLUSTER_FIELDS = {
 def execute_plan(
     planned: PlanResult, fleet: Fleet, apply_options: ApplyOptions
 ) -> dict[str, PlanapplyError]:
-    """Execute the plan; gives what could not be done."""
+    """Execute the plan; return the errors by node."""
     plan = planned.plan
-    if plan.refresh_only:
+    if plan.mode is Mode.REFRESH_ONLY:
         fleet.drop(sorted(planned.refreshed.gone))
         return {}
     failures: dict[str, PlanapplyError] = {}
     strays = [change.vm for change in plan.changes if change.kind == "stray" and change.vm]
     if strays:
         fleet.terminate_strays(strays)
-    wait = apply_options.wait and plan.spec_digest is not None
+    wait = apply_options.wait and plan.mode is not Mode.DESTROY
     if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed
 
@@ -157,7 +152,7 @@ def execute_plan(
 
 
 def _has_nodes_to_join(state: State) -> bool:
-    """Whether an apply that was stopped, or that did not wait, left such nodes."""
+    """Return whether an earlier apply was stopped, or did not wait, before all nodes had joined."""
     return any(record.status == "launched" for record in state.nodes.values())
 
 
@@ -178,26 +173,20 @@ def _drop_key(state: State) -> None:
 
 
 def check_saved(saved_plan: Plan, current: Plan) -> None:
-    """A saved plan is good for one state and one spec; raises PlanapplyError otherwise."""
-    # Without a lineage it was made before there was a state, and is merely stale now.
+    """Raise PlanapplyError unless the saved plan was made from this state and spec."""
+    # A plan without a lineage was made before there was a state, and is only stale.
     if saved_plan.cluster != current.cluster or saved_plan.lineage not in (None, current.lineage):
         raise PlanapplyError(
-            f"the plan file is for cluster {saved_plan.cluster!r}, and not for the one of this state",
-            "Apply it with the spec and state that it was made from.",
+            f"the plan file was made for a different cluster ({saved_plan.cluster!r})",
+            "Apply the plan with the spec and state that it was made from.",
         )
     if saved_plan.serial != current.serial:
         raise PlanapplyError(
-            f"the plan file is stale: the state's serial was {saved_plan.serial} and is {current.serial}",
-            "Plan again: planapply plan --out FILE",
+            f"the plan file is stale: the serial of the state was {saved_plan.serial}, and is now {current.serial}",
+            "To plan again: planapply plan --out FILE",
         )
-    if (
-        None not in (saved_plan.spec_digest, current.spec_digest)
-        and saved_plan.spec_digest != current.spec_digest
-    ):
+    if saved_plan.spec_digest != current.spec_digest:
         raise PlanapplyError(
-            "the plan file is stale: the spec has changed since it was made",
-            "Plan again: planapply plan --out FILE",
+            "the plan file is stale: the spec has changed since the plan was made",
+            "To plan again: planapply plan --out FILE",
         )
-
-
-__all__ = ["ApplyOptions", "RefreshResult", "Report", "apply"]

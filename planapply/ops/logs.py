@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet import Listener
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.names import sort_key, to_ranges
+from planapply.model.names import format_names
 from planapply.model.state import NodeRecord, State
 from planapply.ops.workspace import Workspace
 
@@ -52,5 +52,5 @@ def find_node(state: State, name: str) -> NodeRecord:
             f"the result of the launch request for {name} is unknown",
             "Its VM may exist. The next `planapply apply` or `planapply destroy` will find out.",
         )
-    nodes = " ".join(to_ranges(sorted(state.nodes, key=sort_key))) or "none"
+    nodes = format_names(state.nodes) or "none"
     raise PlanapplyError(f"the state has no node {name!r}", f"Nodes: {nodes}.")

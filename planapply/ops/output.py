@@ -1,19 +1,19 @@
-"""output: what others need to know of a running cluster, flat."""
+"""output: the addresses and identity of a running cluster, as flat values."""
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 
 
 def outputs(state: State) -> dict[str, str | None]:
-    """Every output by its name; None where there is no such thing, such as a public address.
+    """Return every output by its name; None for one without a value, such as a missing public address.
 
-    Raises PlanapplyError where there is no scheduler.
+    Raises PlanapplyError if there is no scheduler.
     """
     endpoint = state.endpoint
     if endpoint is None:
         raise PlanapplyError(
             f"cluster {state.cluster!r} has no scheduler",
-            "`planapply apply` makes one; `planapply status` says what is there.",
+            "Run `planapply apply` to launch it, or `planapply status` to see what exists.",
         )
     return {
         **state.cloud,
@@ -29,7 +29,7 @@ def outputs(state: State) -> dict[str, str | None]:
 
 
 def output(state: State, name: str) -> str:
-    """One output; raises PlanapplyError for one that is unknown or has no value."""
+    """Return one output; raise PlanapplyError if it is unknown or has no value."""
     values = outputs(state)
     if name not in values:
         raise PlanapplyError(f"there is no output {name!r}", f"Outputs: {', '.join(values)}.")
@@ -38,8 +38,8 @@ def output(state: State, name: str) -> str:
         known = ", ".join(key for key, value in values.items() if value)
         raise PlanapplyError(
             f"the output {name!r} has no value",
-            "It is known once an apply has waited for the scheduler (without --no-wait)."
+            "It is known after an apply that waited for the scheduler (without --no-wait)."
             if name == "dashboard_url"
-            else f"With a value: {known}.",
+            else f"Outputs with a value: {known}.",
         )
     return value

@@ -1,4 +1,4 @@
-"""What can be known to fail is told before anything is launched."""
+"""Checks before an apply: errors that are known in advance are reported before anything is launched."""
 
 import base64
 import hashlib
@@ -14,11 +14,11 @@ from planapply.model.plan import Action, Plan
 from planapply.model.state import TLS
 from planapply.provider import Limits
 
-LARGE_INDEX = 99_999  # as long as an index gets
+LARGE_INDEX = 99_999  # the longest possible index
 
 
 def check_plan(plan: Plan, client: ProviderClient) -> None:
-    """Raise PlanapplyError with all that is wrong with the VMs that the plan would launch."""
+    """Raise PlanapplyError with every error in the VMs that the plan would launch."""
     new = {
         change.after: plan.configs[change.after]
         for change in plan.changes
@@ -39,7 +39,7 @@ def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | No
     if not limits.user_data:
         return None
     is_scheduler = config.group == SCHEDULER
-    # As large as it can get: a batch of nodes far apart, and a key like those that TLS takes.
+    # The largest possible user data: a full batch without ranges, and a key of the usual size.
     names = [node_name(config.group, LARGE_INDEX - 2 * i) for i in range(limits.batch)]
     size = len(
         bootstrap.build_user_data(
@@ -53,10 +53,10 @@ def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | No
     if size <= limits.user_data:
         return None
     return Diagnostic(
-        summary=f"what {config.group} is told at its boot is too large: "
-        f"{size:,} bytes compressed, of {limits.user_data:,} that the cloud takes",
-        detail="Shorten `requirements`, `packages`, `setup` or `options`; a container (`docker`) or "
-        "an `image` that has it all needs none of them.",
+        summary=f"user data for group {config.group} is too large: {size:,} bytes compressed; the "
+        f"cloud accepts {limits.user_data:,}",
+        detail="Shorten `requirements`, `packages`, `setup`, or `options`; or use a container "
+        "(`docker`) or an `image` that contains the packages.",
     )
 
 

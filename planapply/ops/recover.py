@@ -1,4 +1,4 @@
-"""recover: VMs' tags -> state, when the state is lost."""
+"""recover: rebuild a lost state from the tags of the VMs."""
 
 import re
 from collections.abc import Sequence
@@ -15,10 +15,9 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.endpoint import build_endpoint
 from planapply.model.names import (
     SCHEDULER,
+    format_names,
     from_ranges,
-    sort_key,
     split_name,
-    to_ranges,
 )
 from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
 from planapply.model.state import TLS, Resource, State
@@ -32,7 +31,7 @@ _KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n?",
 
 @dataclass(frozen=True)
 class Recovered:
-    """The state that was written, and what could not be rebuilt."""
+    """The state that was written, and warnings about what could not be rebuilt."""
 
     state: State
     diagnostics: tuple[Diagnostic, ...]
@@ -45,18 +44,18 @@ def recover(
     *,
     on_event: Listener = lambda event: None,
 ) -> Recovered:
-    """Rebuild the state of the spec's cluster from its VMs' tags, and write it where there is none.
+    """Rebuild the state of the spec's cluster from the tags of its VMs, and write it.
 
-    What the VMs were made from is known again where the spec has not changed since; a VM whose
-    digest no config has is replaced by the next apply. Raises PlanapplyError where a state is
-    there, where no VM is, and where `lineage` does not choose among clusters of that name.
+    A VM's configuration is known if the spec has not changed since its launch; the next apply replaces
+    VMs with any other digest. Raises PlanapplyError if a state exists, if there is no VM, and if several
+    clusters have this name and `lineage` does not select one.
     """
     with lock(workspace, "recover", lock_timeout, on_event):
         if (existing := workspace.store.read()) is not None and not existing.is_empty:
             raise PlanapplyError(
-                f"there is a state at {workspace.store.location}",
-                f"It is of cluster {existing.cluster!r}, and is never overwritten. `planapply plan` "
-                "compares it with what exists; --state names another place.",
+                f"cannot recover to {workspace.store.location}: there is a state",
+                f"It belongs to cluster {existing.cluster!r}, and is not overwritten. To compare it with "
+                "what exists, run `planapply plan`; to use another location, pass --state.",
             )
         assert workspace.spec is not None
         cluster = workspace.spec.cluster.name
@@ -65,7 +64,7 @@ def recover(
         now = workspace.clock.time()
         state = State(
             lineage=vms[0].tags[TAG_LINEAGE],
-            # Later than the lost one's, so that neither it nor its plans pass for newer.
+            # Greater than the lost state's, so that neither that state nor its plans count as newer.
             serial=max(int(now), existing.serial if existing else 0),
             cluster=cluster,
             provider=workspace.plugin(None).name,
@@ -87,25 +86,25 @@ def _find_vms(client: ProviderClient, cluster: str, lineage: str | None) -> list
     lineages = sorted({vm.tags.get(TAG_LINEAGE, "") for vm in vms} - {""})
     if not lineages:
         raise PlanapplyError(
-            f"no VM carries the tags of a cluster {cluster!r}",
-            "`planapply list` shows this account's clusters; look at the region or profile, too.",
+            f"cannot find any VM with the tags of cluster {cluster!r}",
+            "Run `planapply list` for the clusters of this account; check the region and profile, too.",
         )
     if lineage is None and len(lineages) > 1:
         raise PlanapplyError(
             f"there are {len(lineages)} clusters named {cluster!r}",
-            f"Choose one with --lineage: {', '.join(lineages)}.",
+            f"Select one with --lineage: {', '.join(lineages)}.",
         )
     chosen = lineage or lineages[0]
     if chosen not in lineages:
         raise PlanapplyError(
-            f"no cluster {cluster!r} has the lineage {chosen!r}",
-            f"There {'is' if len(lineages) == 1 else 'are'}: {', '.join(lineages)}.",
+            f"there is no cluster {cluster!r} with the lineage {chosen!r}",
+            f"Lineages: {', '.join(lineages)}.",
         )
     return [vm for vm in vms if vm.tags.get(TAG_LINEAGE) == chosen]
 
 
 def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:
-    """Past every index that these VMs' batches had, those whose VMs have ended too."""
+    """Return the index after all indexes of the VMs' batches, including those of terminated VMs."""
     indexes: dict[str, int] = {}
     for vm in vms:
         for name in from_ranges(vm.tags.get(TAG_NAMES, "").split()):
@@ -118,7 +117,7 @@ def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:
 def _recover_resources(
     state: State, client: ProviderClient, scheduler: NodeConfig
 ) -> dict[str, Resource]:
-    """Those that exist; what can't be seen of one is taken to be as the spec wants it."""
+    """Return the existing resources; details that the cloud does not show are assumed to be as desired."""
     found = client.find_resources(cluster_tags(state))
     desired_resources = client.required_resources(state.cluster, scheduler)
     resources = {}
@@ -134,7 +133,7 @@ def _recover_resources(
 
 
 def _is_same_value(observed: object, desired: object) -> bool:
-    """But for an order, which a cloud does not keep."""
+    """Return whether two values are equal, ignoring the order of lists, which clouds do not keep."""
     if isinstance(observed, list) and isinstance(desired, list):
         return sorted(observed) == sorted(desired)
     return observed == desired
@@ -143,9 +142,9 @@ def _is_same_value(observed: object, desired: object) -> bool:
 def _restore_configs(
     state: State, workspace: Workspace, client: ProviderClient, vms: Sequence[VM]
 ) -> NodeConfig:
-    """What the spec's nodes are made from, with what it leaves open closed as these VMs show.
+    """Record the configurations of the spec's nodes, with the images that these VMs use.
 
-    Gives the scheduler's.
+    Return the scheduler's configuration.
     """
     assert workspace.spec is not None
     plugin = workspace.plugin(None)
@@ -154,7 +153,7 @@ def _restore_configs(
     for config in configs_of(desired_state):
         chosen = pins.get("defaults", {}).get(",".join(config.size), {})
         if "image" in chosen and config.group in images:
-            chosen["image"] = images[config.group]  # that of today is another
+            chosen["image"] = images[config.group]  # the current default may be newer
     used = {record.config for record in state.nodes.values()}
     desired_state = build_desired_state(workspace.spec, plugin, pins)
     state.configs = {c.digest: c for c in configs_of(desired_state) if c.digest in used}
@@ -165,7 +164,7 @@ def _restore_configs(
 def _restore_scheduler(
     state: State, workspace: Workspace, client: ProviderClient
 ) -> list[Diagnostic]:
-    """Its address, and the key that its VM was given."""
+    """Record the scheduler's address and the TLS key; return warnings about what is missing."""
     record = state.scheduler
     if record is None:
         return [warning("there is no scheduler", "The next apply replaces every node.")]
@@ -188,7 +187,7 @@ def _restore_scheduler(
 
 
 def _restore_key(state: State, client: ProviderClient, vm: str) -> list[Diagnostic]:
-    reason = "The cloud does not show what its VM was told at its boot."
+    reason = "The cloud does not show the user data of a VM."
     if client.has_secrets:
         try:
             text = client.secrets(vm)
@@ -200,24 +199,21 @@ def _restore_key(state: State, client: ProviderClient, vm: str) -> list[Diagnost
             return []
     return [
         warning(
-            "the TLS key could not be recovered",
-            f"{reason} No client can connect: `planapply apply --replace scheduler` makes a cluster "
-            "with a new key, `planapply destroy` removes this one.",
+            "cannot recover the TLS key",
+            f"{reason} No client can connect. To create a cluster with a new key, run "
+            "`planapply apply --replace scheduler`; to remove this cluster, run `planapply destroy`.",
         )
     ]
 
 
 def _unknown_configs(state: State) -> list[Diagnostic]:
-    unknown = sorted(
-        (name for name, record in state.nodes.items() if record.config not in state.configs),
-        key=sort_key,
-    )
+    unknown = [name for name, r in state.nodes.items() if r.config not in state.configs]
     if not unknown:
         return []
     return [
         warning(
-            f"what these nodes were made from is not known: {' '.join(to_ranges(unknown))}",
-            "The spec is another one now, or none was given, and the next apply replaces them: put the "
-            "spec back before you apply. `planapply destroy` works all the same.",
+            f"the configuration of these nodes is unknown: {format_names(unknown)}",
+            "The spec has changed since these nodes were launched, or none was given, so the next apply "
+            "would replace them. Restore the spec before you apply; `planapply destroy` works without it.",
         )
     ]

@@ -1,4 +1,4 @@
-"""What the spec leaves to the provider is chosen once, and kept while the cluster exists."""
+"""The resolution of choices that the spec leaves to the provider; they are made once and kept."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from planapply.provider import Plugin
 def resolve_spec(
     plugin: Plugin, client: ProviderClient, spec: Spec, state: State
 ) -> tuple[DesiredState, dict[str, Any]]:
-    """What the spec wants with nothing left open, and the pins that say how it was closed.
+    """Return the desired state with every choice made, and the pins that record the choices.
 
-    Only what this spec needs and no earlier plan has chosen is asked of the provider: an unchanged
-    spec costs no call, and what is not needed any more is forgotten. Raises PlanapplyError.
+    The provider is called only for choices that this spec needs and that no earlier plan made, so an
+    unchanged spec causes no call. Choices that are no longer needed are dropped. Raises PlanapplyError.
     """
     known = {} if state.is_empty else state.pins
 
@@ -43,8 +43,11 @@ def resolve_spec(
 def _resolve_default(
     config: NodeConfig, earlier: dict[str, Any], client: ProviderClient
 ) -> dict[str, Any]:
-    """What was chosen for another list with some of these sizes, if it would be the same today:
-    nodes stay when a list of sizes is changed."""
+    """Return the provider's defaults for a config.
+
+    If they are what the provider would choose today for another list with some of the same sizes, return
+    what was chosen for that list: then nodes stay when a list of sizes changes.
+    """
     chosen = client.pins(config)
     for key, kept in earlier.items():
         sizes = tuple(key.split(","))
@@ -56,5 +59,5 @@ def _resolve_default(
 
 
 def configs_of(desired_state: DesiredState) -> list[NodeConfig]:
-    """The scheduler's, and each group's."""
+    """Return the configs of the scheduler and of each group."""
     return [desired_state.scheduler, *(group.config for group in desired_state.groups)]

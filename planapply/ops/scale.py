@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from planapply.diff import RefreshResult, is_current, refresh
+from planapply.diff import is_current
 from planapply.diff.desired_nodes import known_names
-from planapply.fleet import Fleet, Journal, Listener, ProviderClient
-from planapply.fleet.request import cluster_tags
+from planapply.fleet import Fleet, Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name, split_name
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, Plan
+from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
 from planapply.model.state import TLS, State
 from planapply.ops.apply import discard_key, lock, open_fleet
 from planapply.ops.cost import add_cost
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
+from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import resolve_spec
 from planapply.ops.workspace import Workspace
 
@@ -28,12 +28,6 @@ class LockedCluster:
     fleet: Fleet
     gone: frozenset[str] = frozenset()
     """Nodes whose VM no longer exists."""
-
-
-def read_refreshed(workspace: Workspace) -> RefreshResult:
-    """Read the state, without the lock, and refresh it. Raises PlanapplyError if there is none."""
-    state = workspace.read()
-    return _refresh(workspace, workspace.connect(state), state)
 
 
 @contextmanager
@@ -93,12 +87,13 @@ def reserve_names(
     plan = Plan(
         cluster=state.cluster,
         provider=state.provider,
+        mode=Mode.SCALE,
         lineage=state.lineage,
         serial=state.serial,
         spec_digest=None,
         configs={config.digest: config},
         changes=tuple(
-            Change(name=name, action=Action.CREATE, reason="scale", after=config.digest)
+            Change(name=name, action=Action.CREATE, reason=ChangeReason.SCALED, after=config.digest)
             for name in names
         ),
     )
@@ -119,14 +114,9 @@ def _next_names(state: State, group: str, count: int) -> list[str]:
     return [node_name(group, index) for index in range(first, first + count)]
 
 
-def _refresh(workspace: Workspace, client: ProviderClient, state: State) -> RefreshResult:
-    vms = client.find(cluster_tags(state))
-    return refresh(state, vms, workspace.clock.time(), client.limits.consistency_delay)
-
-
 def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedCluster:
     client = workspace.connect(state)
-    refreshed = _refresh(workspace, client, state)
+    refreshed = refresh_state(workspace, client, state)
     journal = Journal(workspace.store, refreshed.state)
     fleet = Fleet(client, journal, on_event=on_event)
     if refreshed.adopted:

@@ -1,4 +1,4 @@
-"""state list, show, rm, pull and push: the state itself, by hand."""
+"""state list, show, rm, pull, and push: manual changes to a state."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ def remove(
     *,
     on_event: Listener = lambda event: None,
 ) -> dict[str, NodeRecord]:
-    """Forget nodes (names, groups or ranges) without ending their VMs; gives what was forgotten.
+    """Remove nodes (names, groups, or ranges) from the state, and return their records.
 
-    As long as a VM carries the cluster's tags, the next plan finds it again. Raises PlanapplyError
-    for a node that is not in the state.
+    Their VMs keep running; the next plan finds them by their tags. Raises PlanapplyError for a node that
+    is not in the state.
     """
     with lock(workspace, "state rm", lock_timeout, on_event):
         state = workspace.read()
@@ -41,9 +41,9 @@ def remove(
 
 
 def pull(workspace: Workspace, file: str) -> State:
-    """Copy the state to a file of mode 0600, secrets included.
+    """Copy the state, including secrets, to a file of mode 0600, and return the state.
 
-    Raises PlanapplyError where `file` holds anything but an older version of the same state.
+    Raises PlanapplyError if `file` contains anything other than an older version of the same state.
     """
     target = _open_copy(file)
     state = workspace.read()
@@ -51,8 +51,8 @@ def pull(workspace: Workspace, file: str) -> State:
         existing = target.read()
     except StateInvalid as error:
         raise StateError(
-            f"{target.location} is there already, and is no state",
-            "Only an older copy of this state is replaced. Name another file.",
+            f"cannot write {target.location}: the file exists and is not a state",
+            "Choose another file. Only an older copy of the same state is overwritten.",
         ) from error
     if existing == state:
         return state
@@ -65,10 +65,10 @@ def pull(workspace: Workspace, file: str) -> State:
             else "a newer version of this state"
         )
         raise StateError(
-            f"{target.location} holds {which}",
-            f'It is of cluster "{existing.cluster}" (lineage {existing.lineage}, serial {existing.serial}), '
-            f'this one of cluster "{state.cluster}" (lineage {state.lineage}, serial '
-            f"{state.serial}). It was left as it is; name another file.",
+            f"cannot write {target.location}: the file contains {which}",
+            f'The file belongs to cluster "{existing.cluster}" (lineage {existing.lineage}, serial '
+            f'{existing.serial}), the state to cluster "{state.cluster}" (lineage {state.lineage}, '
+            f"serial {state.serial}). Choose another file.",
         )
     target.write(state)
     return state
@@ -81,21 +81,22 @@ def push(
     *,
     on_event: Listener = lambda event: None,
 ) -> State:
-    """Make the file's content the state.
+    """Replace the state by the content of a file, and return it.
 
-    Raises PlanapplyError for another lineage, an older serial, and a file that is no state.
+    Raises PlanapplyError for another lineage, for an older serial, and for a file that is not a state.
     """
     source = _open_copy(file)
     try:
         state = source.read()
     except StateInvalid as error:
         raise PlanapplyError(
-            f"{source.location} is no planapply state",
-            f"{error.reason}\nName a file that `planapply state pull` wrote.",
+            f"{source.location} is not a planapply state",
+            f"{error.reason}\nPass a file that `planapply state pull` wrote.",
         ) from error
     if state is None:
         raise PlanapplyError(
-            f"there is no file {source.location}", "Name one that `planapply state pull` wrote."
+            f"the file {source.location} does not exist",
+            "Pass a file that `planapply state pull` wrote.",
         )
     with lock(workspace, "state push", lock_timeout, on_event):
         existing = workspace.store.read()
@@ -106,7 +107,7 @@ def push(
 
 
 def _open_copy(file: str) -> Store:
-    """A copy of a state, which may have yet to be made; raises PlanapplyError for a folder."""
+    """Return the store for a copy of a state, which may not exist; raise PlanapplyError for a folder."""
     if Path(file).expanduser().is_dir():
-        raise PlanapplyError(f"{file} is a folder", "Name a file.")
+        raise PlanapplyError(f"{file} is a folder", "Pass the path of a file.")
     return open_store(file)

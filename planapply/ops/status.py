@@ -1,37 +1,33 @@
-"""status: what the state, the cloud and the scheduler say, side by side."""
+"""status: the state, the cloud, and the scheduler side by side."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from planapply.diff import RefreshResult, refresh
+from planapply.diff import RefreshResult
 from planapply.fleet import ProviderClient
-from planapply.fleet.request import cluster_tags
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import NodeRecord, State
 from planapply.model.status import NodeStatus, Status
-from planapply.ops.cost import price_sources, unpriced_sizes
+from planapply.ops.cost import Item, PriceList
+from planapply.ops.refresh import refresh_state
 from planapply.ops.workspace import Workspace
-from planapply.provider import Price
 
 if TYPE_CHECKING:
     from planapply.dask.scheduler import SchedulerInfo
 
 
 def status(workspace: Workspace) -> Status:
-    """Ask the cloud what exists and the scheduler who has joined; changes nothing.
+    """Return the status of a cluster; change nothing.
 
-    Raises PlanapplyError where there is no state, or the cloud can't be asked; a scheduler that
-    does not answer is part of the status.
+    Raises PlanapplyError if there is no state or the cloud does not answer. A scheduler that does not
+    answer is part of the status.
     """
     state = workspace.read()
     client = workspace.connect(state)
-    now = workspace.clock.time()
-    refreshed = refresh(
-        state, client.find(cluster_tags(state)), now, client.limits.consistency_delay
-    )
+    refreshed = refresh_state(workspace, client, state)
     info = _probe(state)
     workers = None if info is None else info.workers
-    nodes = list(_nodes(refreshed, workers, now))
+    nodes = list(_nodes(refreshed, workers, workspace.clock.time()))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
     holder = workspace.store.lock_info()
     if holder is not None and holder.is_this_process:
@@ -40,25 +36,18 @@ def status(workspace: Workspace) -> Status:
         cluster=state.cluster,
         provider=state.provider,
         cloud=state.cloud,
-        scheduler_address=info.address if info else _for_clients(state),
+        scheduler_address=info.address if info else _client_address(state),
         scheduler_answers=info is not None,
         dashboard_url=state.endpoint.dashboard if state.endpoint else None,
         nodes=tuple(nodes),
+        drift=refreshed.drift,
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
-        unknown_vms=tuple(
-            sorted(
-                {
-                    *(vm.id for vm in refreshed.strays),
-                    *(refreshed.state.nodes[name].vm for name in refreshed.adopted),
-                }
-            )
-        ),
         lock=None if holder is None else holder.describe(),
         **_cost(client, nodes),
     )
 
 
-def _for_clients(state: State) -> str | None:
+def _client_address(state: State) -> str | None:
     return (state.endpoint.public or state.endpoint.private) if state.endpoint else None
 
 
@@ -83,7 +72,7 @@ def _nodes(
         config = state.configs.get(record.config)
         processes = config.processes if config else 1
         present = None if workers is None else workers & {*worker_names(name, processes)}
-        # The scheduler is there, for it has answered.
+        # The scheduler has answered, so its own process counts as joined.
         joined = 1 if name == SCHEDULER and present is not None else None
         yield NodeStatus(
             name=name,
@@ -102,7 +91,7 @@ def _vm_status(
     if name in refreshed.gone:
         return "gone"
     vm = refreshed.observed.get(name)
-    # One that is too young to be seen is not gone.
+    # A VM that is too young to be visible may exist.
     return vm.status if vm else "pending"
 
 
@@ -112,19 +101,19 @@ def _facts(record: NodeRecord) -> dict[str, Any]:
 
 
 def _cost(client: ProviderClient, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
-    if not client.has_prices:
-        return {}
-    running = [node for node in nodes if node.status in ("running", "pending")]
-    prices: list[tuple[NodeStatus, Price]] = [
-        (node, client.price(node.size, node.zone, node.spot)) for node in running
+    prices = PriceList(client)
+    hours: list[tuple[Item, float]] = [
+        ((node.size, node.zone, node.spot), (node.age or 0.0) / 3600)
+        for node in nodes
+        if node.status in ("running", "pending")
     ]
-    known = [(node, p.usd_per_hour) for node, p in prices if p.usd_per_hour is not None]
-    unknown = unpriced_sizes((node.size, price) for node, price in prices)
-    if not known:
+    items = [item for item, _ in hours]
+    unknown = prices.unpriced_sizes(items)
+    if not items or prices.total(items) is None:
         return {"unknown_prices": unknown}
     return {
-        "usd_per_hour": round(sum(usd for _, usd in known), 6),
-        "usd_so_far": round(sum(usd * (node.age or 0.0) / 3600 for node, usd in known), 6),
-        "price_source": price_sources(price for _, price in prices),
+        "usd_per_hour": prices.total(items),
+        "usd_so_far": prices.total_for(hours),
+        "price_source": prices.source,
         "unknown_prices": unknown,
     }

@@ -1,1 +1,1 @@
-"""Plans, states, diagnostics and progress -> text and JSON; pure."""
+"""The text and JSON of plans, states, diagnostics, and progress. Pure: no I/O, no clock."""

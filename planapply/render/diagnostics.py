@@ -1,4 +1,4 @@
-"""Diagnostics as people read them: what, where with the line itself, and what to do."""
+"""Diagnostics as people read them: what, where (with the source line), and what to do."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ _TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[\w-]+|\S")
 
 
 def diagnostic_lines(diagnostics: Iterable[Diagnostic], width: int = 80) -> list[Line]:
-    """One paragraph each, with a blank line in between; `width` in columns."""
+    """Return one paragraph for each, with blank lines in between; `width` in columns."""
     lines: list[Line] = []
     for diagnostic in diagnostics:
         if lines:
@@ -33,7 +33,7 @@ def _diagnostic_lines(diagnostic: Diagnostic, width: int) -> Iterator[Line]:
 
 
 def _source_lines(source: Source, width: int) -> Iterator[Line]:
-    """The line itself, with a mark below what is meant; of a long line the part around it."""
+    """Yield the source line, shortened around the error if it is long, and a mark below the error."""
     margin = " " * len(str(source.line))
     yield line(f"{margin}--> ", f"{source.file}:{source.line}:{source.column}")
     if not source.text.strip():

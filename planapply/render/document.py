@@ -1,23 +1,26 @@
-"""What is printed as JSON: one place for each promised shape."""
+"""The documents that are printed as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.plan import Plan
+from planapply.render.reasons import reason_text
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """What `plan --json` prints."""
+    """Return the document of `plan --json`."""
     return {
         "format_version": plan.format_version,
         "cluster": plan.cluster,
+        "mode": plan.mode.value,
         "summary": plan.summary,
         "changes": [
             {
                 "name": change.name,
                 "action": change.action.value,
-                "reason": change.reason,
+                "reason_code": change.reason.value,
+                "reason": reason_text([change]),
                 "fields": [
                     {"path": field.path, "before": field.before, "after": field.after}
                     for field in change.fields
@@ -25,11 +28,12 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             }
             for change in plan.changes
         ],
+        "drift": [item.model_dump(mode="json") for item in plan.drift],
         "cost": None if plan.cost is None else plan.cost.model_dump(mode="json"),
         "diagnostics": diagnostics_document(plan.diagnostics),
     }
 
 
 def diagnostics_document(diagnostics: Sequence[Diagnostic]) -> list[dict[str, Any]]:
-    """Severity, summary, detail, and the source where one is known."""
+    """Return severity, summary, detail, and source of each diagnostic; the source may be None."""
     return [diagnostic.model_dump(mode="json") for diagnostic in diagnostics]

@@ -1,24 +1,24 @@
-"""What an apply could not do, with nodes that failed alike told of together."""
+"""The failures of an apply, one message for all nodes that failed in the same way."""
 
 from collections.abc import Mapping
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
-from planapply.model.names import sort_key, to_ranges
+from planapply.model.names import format_names, sort_key
 
 MAX_DETAILED = 5
-"""Failures that are told in full; of the others there are only the names."""
+"""The maximum number of kinds of failures; of more, only the names of the nodes are shown."""
 
 
 def failure_diagnostics(failures: Mapping[str, PlanapplyError]) -> list[Diagnostic]:
-    """An error for each kind of failure, in the order of the nodes."""
+    """Return an error for each kind of failure, in the order of the nodes."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in sorted(failures, key=sort_key):
         for diagnostic in failures[name].diagnostics:
-            # Summaries begin with the node's own name.
+            # Summaries begin with the name of the node.
             summary = diagnostic.summary.removeprefix(name)
             groups.setdefault((summary, diagnostic.detail), []).append(name)
     diagnostics = [
-        Diagnostic(summary=f"{' '.join(to_ranges(names))}{_with_separator(summary)}", detail=detail)
+        Diagnostic(summary=f"{format_names(names)}{_with_separator(summary)}", detail=detail)
         for (summary, detail), names in groups.items()
     ]
     if len(diagnostics) <= MAX_DETAILED:
@@ -27,8 +27,8 @@ def failure_diagnostics(failures: Mapping[str, PlanapplyError]) -> list[Diagnost
     return [
         *diagnostics[:MAX_DETAILED],
         Diagnostic(
-            summary=f"{len(remaining)} more nodes failed: {' '.join(to_ranges(remaining))}",
-            detail="`planapply status` shows them, `planapply logs NODE` what one has printed.",
+            summary=f"{len(remaining)} more nodes failed: {format_names(remaining)}",
+            detail="Run `planapply status` for their status, and `planapply logs NODE` for a node's output.",
         ),
     ]
 

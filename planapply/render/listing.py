@@ -1,4 +1,4 @@
-"""Every cluster of an account as people read it."""
+"""The clusters of an account as people read them."""
 
 from planapply.model.listing import ListedCluster, Listing
 from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, align_columns, line, wrap
@@ -6,7 +6,7 @@ from planapply.render.values import format_duration
 
 
 def listing_lines(listing: Listing, width: int | None = None) -> list[Line]:
-    """One line a cluster; `width` in columns is what must suffice, None: nothing is left out."""
+    """Return one line per cluster; `width` in columns limits it, None omits nothing."""
     location = ", ".join([listing.provider, *listing.cloud.values()])
     if not listing.clusters:
         return [line(f"No clusters ({location}).")]
@@ -19,9 +19,8 @@ def listing_lines(listing: Listing, width: int | None = None) -> list[Line]:
         lines += [BLANK_LINE, line(f"Prices: {listing.price_source}")]
     if any(cluster.state is None for cluster in listing.clusters):
         text = (
-            "What state is elsewhere and what state is lost can't be told apart from here. "
-            "One that is elsewhere is named with --state; a lost one is rebuilt with "
-            "`planapply recover`."
+            "planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, "
+            "pass its location with --state; if it is lost, rebuild it with `planapply recover`."
         )
         lines += [BLANK_LINE, *(line(part) for part in wrap(text, width or DEFAULT_WIDTH))]
     return lines
@@ -30,7 +29,7 @@ def listing_lines(listing: Listing, width: int | None = None) -> list[Line]:
 def _row(cluster: ListedCluster) -> list[str]:
     nodes = f"{cluster.nodes} node{'' if cluster.nodes == 1 else 's'}"
     if cluster.stopping:
-        nodes += f", {cluster.stopping} ending"
+        nodes += f", {cluster.stopping} shutting down"
     age = "" if cluster.age is None else format_duration(cluster.age)
     state = "state elsewhere or lost" if cluster.state is None else f"state in {cluster.state}"
     return [cluster.cluster, nodes, age, _cost(cluster), state, cluster.lineage]

@@ -1,11 +1,22 @@
-"""A plan as people read it: one line a run of equal nodes."""
+"""A plan as people read it: one line for each run of identical nodes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from planapply.model.names import SCHEDULER, split_name, to_ranges
+from planapply.model.names import SCHEDULER, step_between, to_hostlist
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, Cost, ElasticGroup, FieldChange, Plan
+from planapply.model.plan import (
+    Action,
+    Change,
+    ChangeReason,
+    Cost,
+    DriftItem,
+    ElasticGroup,
+    FieldChange,
+    Mode,
+    Plan,
+)
+from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import BLANK_LINE, Line, Span, align_columns, elide, line, wrap
 from planapply.render.values import (
     format_items,
@@ -22,35 +33,26 @@ STYLES = {
     Action.REPLACE: "yellow",
     Action.DESTROY: "red",
 }
-_IMPLIED_REASONS = frozenset({"not there yet", "destroy was asked for"})
-"""Reasons that the symbol tells already."""
+_IMPLIED_REASONS = frozenset({ChangeReason.NEW, ChangeReason.DESTROY_REQUESTED})
+"""Reasons that the symbol implies."""
 _INDENT = " " * 8
 _MAX_ITEMS = 5
-"""Lines of what one setting loses, and of what it wins."""
+"""Maximum number of lines for what one setting loses, and for what it gains."""
 
 
 @dataclass
 class ChangeRun:
-    """Changes that read alike, of nodes whose numbers follow each other."""
+    """Changes that read alike, for nodes with consecutive numbers."""
 
     changes: list[Change]
     step: int = 0
-    """1 where the numbers rise, -1 where they fall; 0 while there is one change."""
+    """1 if the numbers increase, -1 if they decrease; 0 for one change."""
 
     def try_append(self, change: Change) -> bool:
-        """Add the change if it continues the run."""
+        """Add the change and return True, if it continues the run."""
         last = self.changes[-1]
-        (group, previous_index), (other_group, index) = (
-            split_name(last.name),
-            split_name(change.name),
-        )
-        step = index - previous_index
-        if (
-            group != other_group
-            or abs(step) != 1
-            or self.step not in (0, step)
-            or not _is_similar(last, change)
-        ):
+        step = step_between(last.name, change.name)
+        if step == 0 or self.step not in (0, step) or not _is_similar(last, change):
             return False
         self.step = step
         self.changes.append(change)
@@ -58,38 +60,27 @@ class ChangeRun:
 
     @property
     def name(self) -> str:
-        """Such as `cpu-[0..19]`."""
+        """Return the names, such as `cpu-[0-19]`."""
         names = [change.name for change in self.changes]
-        return to_ranges(names if self.step >= 0 else reversed(names))[0]
+        return to_hostlist(names if self.step >= 0 else reversed(names))[0]
 
     @property
     def count(self) -> str:
-        """Such as `(20)`; empty for one node."""
+        """Return the number of nodes, such as `(20)`; empty for one node."""
         return f"({len(self.changes)})" if len(self.changes) > 1 else ""
 
     @property
     def reason(self) -> str:
-        """Why, where neither the symbol nor the fields tell; of several nodes without the VM."""
+        """Return the reason; empty if the symbol or the fields imply it."""
         first = self.changes[0]
-        if first.fields or first.reason in _IMPLIED_REASONS:
-            return ""
-        if len(self.changes) == 1:
-            return first.reason
-        return _shared_reason(first).replace("its VM is", "their VMs are")
+        is_implied = first.fields or first.reason in _IMPLIED_REASONS
+        return "" if is_implied else reason_text(self.changes)
 
 
-def plan_lines(plan: Plan, width: int = 80, *, drift: bool = True) -> list[Line]:
-    """The whole plan, without its diagnostics; `width` in columns.
-
-    `drift` says of a `--refresh-only` plan whether there is anything to record.
-    """
-    if plan.refresh_only and drift:
-        message = "What has changed in the cloud is recorded; no VM is launched or ended."
-        return [
-            *_wrapped_lines(
-                f"planapply will update the state of {_format_cluster(plan)}. {message}", width
-            )
-        ]
+def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
+    """Return the whole plan without its diagnostics; `width` in columns."""
+    if plan.mode is Mode.REFRESH_ONLY and plan.drift:
+        return _drift_lines(plan, width)
     if not plan.changes:
         return [
             line(("No changes.", "bold green"), f" {_no_changes_text(plan)}"),
@@ -102,7 +93,7 @@ def plan_lines(plan: Plan, width: int = 80, *, drift: bool = True) -> list[Line]
             for run in change_runs
         ]
     )
-    # A field's values stand below what describes its node, where its name leaves the room.
+    # The values of a field are below the description of its node, if its name leaves enough room.
     column = 6 + max((sum(map(len, row[:-1])) for row in rows), default=0)
     verb = "destroy" if _is_full_destroy(plan) else "change"
     lines = [line(f"planapply will {verb} {_format_cluster(plan)}:"), BLANK_LINE]
@@ -121,8 +112,49 @@ def plan_lines(plan: Plan, width: int = 80, *, drift: bool = True) -> list[Line]
     return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_footer_lines(plan, width)]
 
 
+def _drift_lines(plan: Plan, width: int) -> list[Line]:
+    """Return what a refresh-only plan records, and what else differs from the state."""
+    recorded = [item for item in plan.drift if item.is_recordable]
+    other = [item for item in plan.drift if not item.is_recordable]
+    lines: list[Line] = []
+    if recorded:
+        lines = [
+            line(f"planapply will update the state of {_format_cluster(plan)}:"),
+            BLANK_LINE,
+            *_drift_table(recorded),
+            BLANK_LINE,
+            *_wrapped_lines("No VM will be launched or terminated.", width),
+        ]
+    if other:
+        text = "A refresh does not change the following; run `planapply plan` to see what an apply would do:"
+        title = text if recorded else f"No changes to the state of {_format_cluster(plan)}. {text}"
+        lines += [*([BLANK_LINE] if recorded else []), *_wrapped_lines(title, width)]
+        lines += [BLANK_LINE, *_drift_table(other)]
+    return lines
+
+
+def _drift_table(items: Sequence[DriftItem]) -> Iterator[Line]:
+    runs: list[list[DriftItem]] = []
+    for item in items:
+        last = runs[-1][-1] if runs else item
+        if last.kind is item.kind and step_between(last.name, item.name) == 1:
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    rows = [
+        [
+            to_hostlist(item.name for item in run)[0],
+            f"({len(run)})" if len(run) > 1 else "",
+            drift_text(run),
+        ]
+        for run in runs
+    ]
+    for row in align_columns(rows):
+        yield line("  ", "".join(row))
+
+
 def group_changes(changes: Sequence[Change]) -> list[ChangeRun]:
-    """The changes in their order, with those that read alike together."""
+    """Return the changes in their order, in runs of those that read alike."""
     found: list[ChangeRun] = []
     for change in changes:
         if not (found and found[-1].try_append(change)):
@@ -131,14 +163,8 @@ def group_changes(changes: Sequence[Change]) -> list[ChangeRun]:
 
 
 def _is_similar(first: Change, second: Change) -> bool:
-    keys = ("action", "kind", "before", "after", "fields")
-    return _shared_reason(first) == _shared_reason(second) and all(
-        getattr(first, key) == getattr(second, key) for key in keys
-    )
-
-
-def _shared_reason(change: Change) -> str:
-    return change.reason.replace(f" {change.vm}", "") if change.vm else change.reason
+    keys = ("action", "kind", "before", "after", "reason", "facts", "fields")
+    return all(getattr(first, key) == getattr(second, key) for key in keys)
 
 
 def _format_cluster(plan: Plan) -> str:
@@ -147,19 +173,19 @@ def _format_cluster(plan: Plan) -> str:
 
 
 def _is_full_destroy(plan: Plan) -> bool:
-    return plan.spec_digest is None and any(change.name == SCHEDULER for change in plan.changes)
+    return plan.mode is Mode.DESTROY and any(change.name == SCHEDULER for change in plan.changes)
 
 
 def _no_changes_text(plan: Plan) -> str:
-    if plan.refresh_only:
-        return "The state agrees with what exists."
-    if plan.spec_digest is None:
+    if plan.mode is Mode.REFRESH_ONLY:
+        return "The state matches what exists."
+    if plan.mode is Mode.DESTROY:
         return "There is nothing to destroy."
-    return f'Cluster "{plan.cluster}" is as its spec says.'
+    return f'Cluster "{plan.cluster}" matches its spec.'
 
 
 def _describe_change(change: Change, plan: Plan) -> Iterator[str]:
-    """What the node is, or was: the little that tells groups apart."""
+    """Yield the few properties that distinguish groups."""
     if change.kind == "resource":
         yield "supporting resource"
         return
@@ -169,7 +195,7 @@ def _describe_change(change: Change, plan: Plan) -> Iterator[str]:
 
 
 def describe_config(config: NodeConfig) -> Iterator[str]:
-    """Size or requirements, spot, processes."""
+    """Yield size or requirements, spot, and processes."""
     if config.size:
         yield config.size[0]
     elif config.requirements is not None:
@@ -188,7 +214,7 @@ def describe_config(config: NodeConfig) -> Iterator[str]:
 
 
 def _field_lines(fields: Sequence[FieldChange], min_width: int, width: int) -> Iterator[Line]:
-    """Old and new value on the setting's line where they fit; `min_width` columns are for the path."""
+    """Yield each field, with the values on the same line if they fit; paths take `min_width` columns."""
     available = min(max(width, 60), 120) - len(_INDENT) - len("    ->    (forces replacement)")
     widths_left = {field.path: available - sum(map(len, _format_values(field))) for field in fields}
     column = max(
@@ -215,13 +241,13 @@ def _format_values(field: FieldChange) -> tuple[str, str]:
 
 
 def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
-    """What a long value has lost and won."""
+    """Yield the items that a long value loses and gains."""
     before, after = format_items(field.before), format_items(field.after)
     removed = [text for text in before if text not in set(after)]
     added = [text for text in after if text not in set(before)]
     indent = f"{_INDENT}  "
     if not removed and not added:
-        yield line(f"{indent}(the same in another order)")
+        yield line(f"{indent}(same items in another order)")
     for symbol, style, texts in (("- ", "red", removed), ("+ ", "green", added)):
         for text in texts[:_MAX_ITEMS]:
             yield line(indent, (symbol, style), elide(text, max(width, 40) - len(indent) - 2))
@@ -240,12 +266,12 @@ def _elastic_text(name: str, group: ElasticGroup) -> str:
     number = "no nodes" if not group.nodes else f"{group.nodes} node{'s' * (group.nodes > 1)}"
     return (
         f"Elastic: {name} has {number} (min {group.min}, max {group.max}); "
-        "its size moves only under `scale` and `adapt`."
+        "its size changes only through `scale` and `adapt`."
     )
 
 
 def format_cost(cost: Cost) -> str:
-    """USD an hour, before and after, and what is not known of it."""
+    """Return the cost per hour before and after, and the unknown prices."""
     before = format_usd(cost.before, cost.unknown_before)
     after = format_usd(cost.after, cost.unknown)
     notes = format_price_notes(cost.source, {*cost.unknown_before, *cost.unknown})

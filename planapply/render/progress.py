@@ -1,28 +1,28 @@
-"""What an apply has done so far, folded from its events: the live display and the summary of it."""
+"""The progress of an apply, computed from its events: the live display, and the counts of its summary."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from planapply.model.event import Event
-from planapply.model.names import sort_key, to_ranges
+from planapply.model.names import format_names, sort_key
 from planapply.model.plan import Action, Plan
 from planapply.render.text import Line, align_columns, elide, line
 from planapply.render.values import format_elapsed
 
 MAX_ROWS = 16
-"""With more nodes than this there are bars in place of a line a node."""
+"""With more nodes than this, the display has bars in place of one line per node."""
 _BAR_WIDTH = 24
 _MAX_NAMES_WIDTH = 60
-"""Columns for the names in one event's line."""
+"""Columns for the names in the line of an event."""
 
 _PHASES = {
     "launching": ("launching", "yellow"),
     "launched": ("booting", "yellow"),
     "joined": ("joined", "green"),
     "failed": ("failed", "red"),
-    "retiring": ("handing over its data", "yellow"),
-    "terminating": ("ending", "yellow"),
-    "terminated": ("ended", "green"),
+    "retiring": ("retiring", "yellow"),
+    "terminating": ("terminating", "yellow"),
+    "terminated": ("terminated", "green"),
     "updated": ("updated", "green"),
 }
 _VERBS = {
@@ -30,18 +30,18 @@ _VERBS = {
     "launched": "launched",
     "joined": "joined",
     "failed": "failed",
-    "retiring": "handing over data",
-    "terminating": "ending",
-    "terminated": "ended",
+    "retiring": "retiring",
+    "terminating": "terminating",
+    "terminated": "terminated",
     "updated": "tags updated",
-    "adopted": "taken into the state",
+    "adopted": "adopted",
 }
 _FINAL_PHASES = frozenset({"planned", "joined", "failed", "terminated", "updated"})
 
 
 def event_text(event: Event) -> str:
-    """One event on one line, as it is printed where there is no terminal."""
-    names = _format_names(event.names)
+    """Return an event on one line, as it is printed if the output is not a terminal."""
+    names = _shorten_names(event.names)
     if event.event in ("note", "resource", "finished", "waiting"):
         waiting = "waiting " if event.event == "waiting" else ""
         return f"{f'{names}: ' if names else ''}{waiting}{event.message}"
@@ -49,9 +49,9 @@ def event_text(event: Event) -> str:
     return f"{names}: {_VERBS[event.event]}{message}"
 
 
-def _format_names(names: Sequence[str], width: int = _MAX_NAMES_WIDTH) -> str:
-    """As ranges; of a long list the beginning and how many there are."""
-    text = " ".join(to_ranges(sorted(names, key=sort_key)))
+def _shorten_names(names: Sequence[str], width: int = _MAX_NAMES_WIDTH) -> str:
+    """Return the names as ranges; for a long list, the beginning and the number of nodes."""
+    text = format_names(names)
     return text if len(text) <= width else f"{elide(text, width)} ({len(names)} nodes)"
 
 
@@ -65,9 +65,10 @@ class _NodeProgress:
 
 @dataclass
 class Progress:
-    """Feed it each event with its time in seconds; ask it for lines at any time.
+    """The progress of one apply.
 
-    `wait` says whether nodes are expected to join.
+    Call `update` for each event, and `lines` for the display at any moment; times are in seconds.
+    `wait` is whether the apply waits for nodes to join.
     """
 
     wait: bool = True
@@ -85,7 +86,7 @@ class Progress:
     _to_terminate: set[str] = field(default_factory=set)
 
     def expect(self, plan: Plan, now: float) -> None:
-        """The plan's nodes, none of which has begun."""
+        """Add the nodes of the plan, as not started."""
         self.started_at = now
         for change in plan.changes:
             if change.kind == "node":
@@ -96,11 +97,11 @@ class Progress:
                     self._to_terminate.add(change.name)
 
     def update(self, event: Event, now: float) -> None:
-        """What an event changes."""
+        """Record an event."""
         self._waiting_message = event.message if event.event == "waiting" else ""
         if event.event == "resource":
-            self._resources_created += event.message.startswith("made")
-            self._resources_removed += event.message.startswith("removed")
+            self._resources_created += event.action is Action.CREATE
+            self._resources_removed += event.action is Action.DESTROY
         done = {
             "launched": self._launched,
             "joined": self._joined,
@@ -120,7 +121,7 @@ class Progress:
             node.until = now if is_done else None
 
     def counts(self, failed: Collection[str] = ()) -> tuple[int, int, int]:
-        """How many were added, changed in place and destroyed; those that `failed` were not added."""
+        """Return the numbers of additions, changes in place, and destructions; `failed` nodes were not added."""
         return (
             len(self._launched.difference(failed)) + self._resources_created,
             len(self._updated),
@@ -128,7 +129,7 @@ class Progress:
         )
 
     def lines(self, now: float, width: int, height: int) -> list[Line]:
-        """The display of this moment, at most `height` lines of `width` columns."""
+        """Return the current display, at most `height` lines of `width` columns."""
         if not self.nodes:
             return [self._footer(now, width)]
         table = self._rows(now, width) if self._fits_rows(height) else self._bars()
@@ -159,7 +160,7 @@ class Progress:
 
     def _bars(self) -> Iterator[Line]:
         bars = [
-            ("ended", self._terminated & self._to_terminate, self._to_terminate),
+            ("terminated", self._terminated & self._to_terminate, self._to_terminate),
             ("launched", self._launched & self._to_launch, self._to_launch),
             (
                 "joined",
@@ -172,11 +173,11 @@ class Progress:
                 full = _BAR_WIDTH * len(done) // len(expected)
                 rest = ("─" * (_BAR_WIDTH - full), "dim")
                 yield line(
-                    f"  {name:<8}  ", ("━" * full, "green"), rest, f"  {len(done)}/{len(expected)}"
+                    f"  {name:<10}  ", ("━" * full, "green"), rest, f"  {len(done)}/{len(expected)}"
                 )
         failed = [name for name, node in self.nodes.items() if node.phase == "failed"]
         if failed:
-            yield line("  ", (f"failed    {_format_names(failed)}", "red"))
+            yield line("  ", (f"failed      {_shorten_names(failed)}", "red"))
 
     def _footer(self, now: float, width: int) -> Line:
         time = format_elapsed(now - (now if self.started_at is None else self.started_at))
@@ -186,18 +187,18 @@ class Progress:
 
     def _current_activity(self) -> str:
         if self.stopping:
-            return "stopping: asking for nothing more; what was asked is being recorded"
+            return "stopping: sending no further requests, recording those that were sent"
         if self._waiting_message:
             return f"waiting {self._waiting_message}"
         for phase, text in (
-            ("terminating", "waiting for {} to end"),
-            ("retiring", "waiting for {} to hand over data"),
-            ("launching", "waiting for the answer about {}"),
+            ("terminating", "waiting for {} to terminate"),
+            ("retiring", "waiting for {} to move results to other workers"),
+            ("launching", "waiting for the cloud to launch {}"),
             ("launched", "waiting for {} to join"),
         ):
             names = [
                 n for n, node in self.nodes.items() if node.phase == phase and node.until is None
             ]
             if names:
-                return text.format(_format_names(names, 40))
+                return text.format(_shorten_names(names, 40))
         return ""

@@ -1,9 +1,9 @@
-"""A state as people read it; its secrets are not among what is shown."""
+"""A state as people read it, with secrets hidden."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from planapply.model.names import sort_key, to_ranges
+from planapply.model.names import format_names, sort_key
 from planapply.model.state import State
 from planapply.render.text import BLANK_LINE, Line, align_columns, line
 from planapply.render.values import format_time, format_value
@@ -12,9 +12,9 @@ HIDDEN = "(hidden)"
 
 
 def state_lines(state: State, width: int | None = None) -> list[Line]:
-    """What the state says exists, or may exist.
+    """Return what exists, or may exist, according to the state.
 
-    `width` in columns is what must suffice; None: nothing is left out.
+    `width` in columns limits the table; None omits nothing.
     """
     lines = [line((f'Cluster "{state.cluster}"', "bold"), f" ({', '.join(_cloud(state))})")]
     lines.append(line(f"Lineage {state.lineage}, serial {state.serial}"))
@@ -45,28 +45,28 @@ def _nodes(state: State, width: int | None) -> Iterator[Line]:
 
 def _facts(state: State) -> Iterator[tuple[str, str]]:
     for intent in state.intents.values():
-        names = " ".join(to_ranges(intent.names))
-        yield "Asked for, no answer recorded:", f"{names}   {format_time(intent.asked_at)}"
+        requested = f"{format_names(intent.names)}   {format_time(intent.requested_at)}"
+        yield "Requested, result unknown:", requested
     for name, resource in state.resources.items():
-        yield f"{name}:", f"{resource.kind} {resource.id or '(no answer recorded)'}"
+        yield f"{name}:", f"{resource.kind} {resource.id or '(result unknown)'}"
     if state.endpoint is not None:
-        yield "Scheduler, from the nodes:", state.endpoint.private
+        yield "Scheduler, for the nodes:", state.endpoint.private
         if state.endpoint.public:
-            yield "Scheduler, from elsewhere:", state.endpoint.public
+            yield "Scheduler, for clients:", state.endpoint.public
         if state.endpoint.dashboard:
             yield "Dashboard:", state.endpoint.dashboard
     if state.tls is not None:
-        yield "TLS:", f"one key pair for all nodes and clients, its key {HIDDEN}"
+        yield "TLS:", f"one key pair for all nodes and clients, key {HIDDEN}"
     for key, setting in state.settings.items():
         yield f"provider.{key}:", format_value(setting)
     for key, pin in state.pins.items():
-        yield f"Chosen once, {key}:", format_value(pin)
+        yield f"Pinned {key}:", format_value(pin)
     if state.protect:
-        yield "Protected:", "nothing is destroyed or replaced"
+        yield "Protected:", "no node can be destroyed or replaced"
 
 
 def state_document(state: State) -> dict[str, Any]:
-    """The state as JSON, with its TLS key hidden."""
+    """Return the state as JSON, with the TLS key hidden."""
     document = state.model_dump(mode="json")
     if state.tls is not None:
         document["tls"]["key"] = HIDDEN

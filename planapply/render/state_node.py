@@ -1,4 +1,4 @@
-"""What `planapply state …` prints of one node, and of a state that was moved."""
+"""The output of `planapply state`: one node, and a state that was copied."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from planapply.render.values import format_time, format_value
 
 
 def node_document(state: State, name: str) -> dict[str, Any]:
-    """All that the state says of a node that it knows; the config is None if that is not known."""
+    """Return everything that the state records about a node; an unknown configuration is None."""
     record = state.nodes[name]
     config = state.configs.get(record.config)
     return {
@@ -21,17 +21,17 @@ def node_document(state: State, name: str) -> dict[str, Any]:
 
 
 def node_lines(state: State, name: str) -> list[Line]:
-    """The same for people; what is empty or a default is left out."""
+    """Return the same for people, without empty and default values."""
     document = node_document(state, name)
     made_from = document.pop("made_from")
     lines = [line((document.pop("name"), "bold")), *_table(document)]
     if made_from is None:
-        return [*lines, BLANK_LINE, line("What it was made from is not known.")]
-    return [*lines, BLANK_LINE, line("Made from:"), *_table(made_from)]
+        return [*lines, BLANK_LINE, line("Its configuration is unknown.")]
+    return [*lines, BLANK_LINE, line("Configuration:"), *_table(made_from)]
 
 
 def _settings(config: NodeConfig) -> dict[str, Any]:
-    """By the spec's names."""
+    """Return the settings by the names in the spec."""
     document = config.model_dump(mode="json", exclude_defaults=True)
     return {"class" if key == "cls" else key: setting for key, setting in document.items()}
 
@@ -47,7 +47,7 @@ def _table(document: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def moved_state_document(state: State, location: str) -> dict[str, Any]:
-    """Which state is now at `location`."""
+    """Return which state is now at `location`."""
     return {
         "location": location,
         "cluster": state.cluster,
@@ -58,7 +58,7 @@ def moved_state_document(state: State, location: str) -> dict[str, Any]:
 
 
 def moved_state_line(state: State, location: str) -> Line:
-    """The same for people."""
+    """Return the same for people."""
     nodes = f"{len(state.nodes)} node{'' if len(state.nodes) == 1 else 's'}"
     cluster = f'cluster "{state.cluster}" ({nodes}, serial {state.serial})'
     return line(f"The state of {cluster} is now in {location}")

@@ -1,22 +1,23 @@
-"""A cluster's status as people read it."""
+"""The status of a cluster as people read it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from planapply.model.names import SCHEDULER, split_name, to_ranges
+from planapply.model.names import SCHEDULER, format_names, step_between, to_hostlist
+from planapply.model.plan import DriftKind
 from planapply.model.status import NodeStatus, Status
 from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, Span, align_columns, line, wrap
 from planapply.render.values import format_duration, format_location, format_price_notes, format_usd
 
 MAX_ROWS = 40
-"""With more nodes than this, those that are alike share a row."""
+"""With more nodes than this, consecutive nodes that are alike share a row."""
 _STYLES = {"running": "green", "gone": "red", "stopping": "red", "stopped": "red"}
 
 
 def status_lines(status: Status, width: int | None = None) -> list[Line]:
-    """Who is there, who has joined, what differs from the state.
+    """Return the nodes, whether they have joined, the drift, and the cost.
 
-    `width` in columns is what must suffice; None: nothing is left out.
+    `width` in columns limits the table; None omits nothing.
     """
     location = format_location(status.provider, status.cloud)
     lines = [line((f'Cluster "{status.cluster}"', "bold"), f" ({location}): {_headline(status)}")]
@@ -50,12 +51,11 @@ class _Row:
 
     def try_append(self, node: NodeStatus) -> bool:
         last = self.nodes[-1]
-        (group, previous_index), (other_group, index) = split_name(last.name), split_name(node.name)
         is_similar = (_format_state(last), _format_vm(last)) == (
             _format_state(node),
             _format_vm(node),
         )
-        if group == other_group and index == previous_index + 1 and is_similar:
+        if is_similar and step_between(last.name, node.name) == 1:
             self.nodes.append(node)
             return True
         return False
@@ -85,7 +85,7 @@ def _table(status: Status, width: int | None) -> Iterator[Line]:
 
 def _cells(row: _Row) -> list[str]:
     first = row.nodes[0]
-    name = to_ranges(node.name for node in row.nodes)[0]
+    name = to_hostlist(node.name for node in row.nodes)[0]
     if len(row.nodes) > 1:
         ages = [node.age for node in row.nodes if node.age is not None]
         age = f"up to {format_duration(max(ages))}" if ages else ""
@@ -135,15 +135,18 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
 
 
 def _warnings(status: Status) -> Iterator[str]:
-    if status.drift:
-        names = " ".join(to_ranges(status.drift))
-        yield f"Drift: {names} ended or failed outside of planapply; `planapply plan` says what follows."
+    lost = [d.name for d in status.drift if d.kind not in (DriftKind.ADOPTED, DriftKind.STRAY)]
+    if lost:
+        yield (
+            f"Drift: {format_names(lost)} terminated or failed outside of planapply. Run "
+            "`planapply plan` to see what an apply would do."
+        )
     if status.unknown_vms:
         yield (
-            f"VMs that the state does not know: {' '.join(status.unknown_vms)}. "
-            "The next `planapply apply` takes them in, or ends what is one too many."
+            f"Drift: VMs that are not in the state: {', '.join(status.unknown_vms)}. The next "
+            "`planapply apply` adopts them, and terminates duplicates."
         )
     if status.unknown_workers:
-        yield f"Workers that are no node of this state: {' '.join(status.unknown_workers)}"
+        yield f"Workers that are no node of this state: {', '.join(status.unknown_workers)}"
     if status.lock:
         yield f"The state is locked: {status.lock}"

@@ -1,6 +1,6 @@
-"""Lines of styled text: what is said stands here, how it gets to a terminal is the command line's.
+"""Lines of styled text; the command line prints them.
 
-Styles are rich's words (`green`, `bold red`, …), so that nothing here imports rich.
+Styles are rich's names (`green`, `bold red`, …), so that this module does not import rich.
 """
 
 import re
@@ -9,35 +9,35 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 Span = tuple[str, str]
-"""Text and its style; an empty style is none."""
+"""A text and its style, which may be empty."""
 Line = tuple[Span, ...]
 
 BLANK_LINE: Line = ()
 DEFAULT_WIDTH = 100
-"""Columns of prose where no terminal says how many it has."""
+"""Columns of prose if the output is not a terminal."""
 
 
 def line(*parts: str | Span) -> Line:
-    """One line; a part without a style is a plain string."""
+    """Return one line; a part without a style is a plain string."""
     return tuple((part, "") if isinstance(part, str) else part for part in parts)
 
 
 def to_plain_text(lines: Iterable[Line]) -> str:
-    """The lines without their styles, each with its line end; nothing in it drives a terminal."""
+    """Return the lines without styles and control characters, each with a line break."""
     return "".join(
         f"{''.join(make_printable(text) for text, _ in spans).rstrip()}\n" for spans in lines
     )
 
 
 def make_printable(text: str) -> str:
-    """Text with a replacement character for each one that would drive a terminal."""
+    """Return the text with each control character replaced, except tabs and line breaks."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
 
 
 def display_width(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """Return the number of a terminal's columns that the text takes."""
     if text.isascii():
         return len(text)
     return sum(
@@ -47,12 +47,12 @@ def display_width(text: str) -> int:
 
 
 def pad(text: str, width: int) -> str:
-    """The text and as many spaces as fill `width` columns."""
+    """Return the text, filled up with spaces to `width` columns."""
     return text + " " * (width - display_width(text))
 
 
 def elide(text: str, width: int) -> str:
-    """The text, or its beginning with `…`, in at most `width` columns."""
+    """Return the text, or its beginning and `…`, in at most `width` columns."""
     if display_width(text) <= width:
         return text
     kept = text[: max(0, width - 1)]
@@ -63,7 +63,7 @@ def elide(text: str, width: int) -> str:
 
 _CODE = re.compile("`[^`]+`")
 _NO_BREAK = "\ufffe"
-"""A character that no text has, in place of a blank where no line may end."""
+"""A character that no text contains, for spaces at which no line may end."""
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
@@ -92,10 +92,9 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
 def align_columns(
     rows: Sequence[Sequence[str]], gap: int = 3, width: int | None = None
 ) -> list[list[str]]:
-    """The rows with each cell but the last filled up to its column's width and the gap.
+    """Return the rows with every cell but the last filled up to its column's width plus the gap.
 
-    A column that is empty in all rows is left out, and those at the end that `width` has no room
-    for.
+    Omits columns that are empty in all rows, and columns at the end that do not fit into `width`.
     """
     kept = [i for i in range(max(map(len, rows), default=0)) if any(row[i] for row in rows)]
     widths = {i: max(display_width(row[i]) for row in rows) + gap for i in kept}

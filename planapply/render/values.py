@@ -1,4 +1,4 @@
-"""Values as people read them: as in a spec, on one line."""
+"""Values as people read them: in the form of the spec, on one line."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -12,8 +12,9 @@ _DURATION_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def format_value(value: Any, path: str = "") -> str:
-    """A setting's value as TOML has it, on one line; `path` is where it stands in the spec, which
-    tells the unit of some.
+    """Return a setting's value in the form of TOML, on one line.
+
+    `path` is the setting's path in the spec, which determines the unit of some settings.
     """
     unit = _UNITS.get(path)
     if unit is None or not isinstance(value, int | float) or not math.isfinite(value):
@@ -22,7 +23,7 @@ def format_value(value: Any, path: str = "") -> str:
 
 
 def format_items(value: Any) -> list[str]:
-    """What a value consists of: a list's elements, a table's pairs, a text's lines; else itself."""
+    """Return the parts of a value: the elements of a list, the pairs of a table, or the lines of a text."""
     if isinstance(value, Mapping):
         return [
             f"{toml.format_key(key)} = {toml.format_value(item)}" for key, item in value.items()
@@ -35,7 +36,7 @@ def format_items(value: Any) -> list[str]:
 
 
 def format_size(bytes_count: float) -> str:
-    """Bytes as "100 GiB"."""
+    """Return bytes in the form "100 GiB"."""
     for power, unit in ((5, "PiB"), (4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
         if bytes_count >= 1024**power:
             return f"{bytes_count / 1024**power:.4g} {unit}"
@@ -43,7 +44,7 @@ def format_size(bytes_count: float) -> str:
 
 
 def format_duration(total_seconds: float) -> str:
-    """Seconds as "2 d 3 h", "12 min", "5 s": the two largest units that it has."""
+    """Return seconds in the form "2 d 3 h", "12 min", or "5 s", with the two largest units."""
     remaining = max(0, round(total_seconds))
     parts = []
     for seconds, unit in _DURATION_UNITS:
@@ -54,7 +55,7 @@ def format_duration(total_seconds: float) -> str:
 
 
 def format_time(timestamp: float | None) -> str:
-    """Seconds since the epoch as a date and a time, UTC."""
+    """Return seconds since the epoch as date and time in UTC."""
     return (
         ""
         if timestamp is None
@@ -63,29 +64,29 @@ def format_time(timestamp: float | None) -> str:
 
 
 def format_elapsed(total_seconds: float) -> str:
-    """Seconds as on a stopwatch, "1:07"."""
+    """Return seconds in the form "1:07"."""
     minutes, seconds = divmod(int(total_seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def format_usd(amount: float | None, unknown: Collection[str], unit: str = "USD/h") -> str:
-    """A sum of prices; "at least" where some are `unknown`."""
+    """Return a sum of prices, with "at least" if some are `unknown`."""
     if amount is None:
         return "unknown"
     return f"{'at least ' if unknown else ''}{amount:.2f} {unit}"
 
 
 def format_price_notes(source: str, unknown: Collection[str]) -> str:
-    """Whose prices they are and which are missing, in parentheses."""
+    """Return the source of the prices and the unknown prices, in parentheses."""
     notes = [source] if source else []
     if unknown:
-        notes.append(f"no price is known of {', '.join(sorted(unknown))}")
+        notes.append(f"no price known for {', '.join(sorted(unknown))}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
 def format_location(provider: str, cloud: Mapping[str, object]) -> str:
-    """Where a cluster is, in a few words: `ec2, eu-west-1`."""
+    """Return the location of a cluster, such as `ec2, eu-west-1`."""
     return ", ".join(
         [provider, *(str(cloud[key]) for key in ("driver", "region") if cloud.get(key))]
     )

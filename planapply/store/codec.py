@@ -1,4 +1,4 @@
-"""State <-> bytes. Nothing that can't be read in full is ever read in part."""
+"""The encoding of states as JSON. A state that cannot be read completely is not read at all."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,36 +11,49 @@ from planapply.store.errors import StateInvalid, StateUnreadable
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
-# From the key's version to the next one, on the raw document. A field's default is part of the
-# format (defaults are not written), so changing one needs a migration as well.
-MIGRATIONS: Mapping[int, Migration] = {}
+
+def _rename_intent_fields(document: dict[str, Any]) -> dict[str, Any]:
+    names = {"scheduler": "scheduler_address", "asked_at": "requested_at"}
+    intents = document.get("intents")
+    if not isinstance(intents, dict) or not all(isinstance(i, dict) for i in intents.values()):
+        return document  # damaged, which the validation reports
+    renamed = {
+        token: {names.get(key, key): value for key, value in intent.items()}
+        for token, intent in intents.items()
+    }
+    return {**document, "intents": renamed}
+
+
+# Each migrates the raw document from the key's version to the next one. Defaults are not written, so
+# they are part of the format: changing a default needs a migration as well.
+MIGRATIONS: Mapping[int, Migration] = {1: _rename_intent_fields}
 
 _HEAD = ("format_version", "planapply_version", "lineage", "serial")
 _MAX_PROBLEMS = 5
 
 
 def encode(state: State) -> bytes:
-    """JSON that `decode` reads back to an equal state; only the head has its defaults written."""
+    """Return JSON that `decode` reads as an equal state; only the head contains default values."""
     head = to_json({name: getattr(state, name) for name in _HEAD}, indent=1)
     body = state.model_dump_json(indent=1, exclude_defaults=True, exclude=set(_HEAD)).encode()
-    # `cluster` has no default: the body is never empty.
+    # `cluster` has no default, so the body is never empty.
     return head.removesuffix(b"\n}") + b"," + body.removeprefix(b"{") + b"\n"
 
 
 def decode(data: bytes, location: str, migrations: Mapping[int, Migration] = MIGRATIONS) -> State:
-    """The state in `data`; an older format is migrated.
+    """Return the state in `data`; an older format is migrated, in memory only.
 
-    Raises StateUnreadable, which says what and where; `location` is for its message only.
+    Raises StateUnreadable, which says what is wrong and where; `location` is used in its message only.
     """
     try:
         state = State.model_validate_json(data)
         if state.format_version == FORMAT_VERSION and "format_version" in state.model_fields_set:
             return state
     except ValidationError:
-        pass  # The slow way says what is wrong.
+        pass  # The slow path below reports what is wrong.
     document = _migrate(_parse(data, location), location, migrations)
     try:
-        # Through JSON again, since strict models take a list for a tuple only there.
+        # Through JSON again, because strict models accept a list for a tuple only in JSON.
         return State.model_validate_json(to_json(document, inf_nan_mode="constants"))
     except ValidationError as error:
         raise _invalid_error(location, _problems(error)) from None
@@ -52,19 +65,21 @@ def _parse(data: bytes, location: str) -> dict[str, Any]:
     try:
         document = from_json(data)
     except ValueError as error:
-        what = "It breaks off" if str(error).startswith("EOF") else "It is damaged, or no JSON"
+        what = "It is truncated" if str(error).startswith("EOF") else "It is damaged, or not JSON"
         raise _invalid_error(location, f"{what} ({len(data)} bytes): {error}.") from None
     if isinstance(document, dict) and "changes" in document:
         raise StateInvalid(
             f"{location} is not a planapply state",
-            f"It is a plan file: planapply apply {location}",
+            f"It is a plan file. To apply it: planapply apply {location}",
         )
     if not isinstance(document, dict) or type(document.get("format_version")) is not int:
         is_terraform = isinstance(document, dict) and "terraform_version" in document
         raise StateInvalid(
             f"{location} is not a planapply state",
-            "It is Terraform's." if is_terraform else "It is JSON, but has no format_version.",
-            " Name another place for the state: `state` in the spec, or --state.",
+            "It is a Terraform state."
+            if is_terraform
+            else "It is JSON, but has no format_version.",
+            " Use another location for the state: `state` in the spec, or --state.",
         )
     return document
 
@@ -74,15 +89,17 @@ def _migrate(
 ) -> dict[str, Any]:
     version: int = document["format_version"]
     if version > FORMAT_VERSION:
-        writer = document.get("planapply_version") or "a newer one"
+        writer = document.get("planapply_version") or "unknown"
         raise StateUnreadable(
-            f"the state {location} was written by a newer planapply",
-            f"It has format {version} (planapply {writer}); this planapply reads up to format "
+            f"cannot read the state {location}: it was written by a newer planapply",
+            f"The state has format {version} (planapply {writer}); this planapply supports up to format "
             f"{FORMAT_VERSION}. Upgrade planapply:\n  pip install --upgrade planapply",
         )
     while version < FORMAT_VERSION:
         if version not in migrations:
-            raise _invalid_error(location, f"No planapply ever wrote format_version {version}.")
+            raise _invalid_error(
+                location, f"No version of planapply writes format_version {version}."
+            )
         document = migrations[version](document)
         version += 1
     return {**document, "format_version": version}
@@ -96,13 +113,13 @@ def _problems(error: ValidationError) -> str:
     ]
     more = len(problems) - _MAX_PROBLEMS
     shown = problems[:_MAX_PROBLEMS] + ([f"  … and {more} more"] if more > 0 else [])
-    return "\n".join(["It is JSON, but not as planapply writes it:", *shown])
+    return "\n".join(["It is JSON, but not a valid state:", *shown])
 
 
 def _invalid_error(location: str, problem: str) -> StateInvalid:
     return StateInvalid(
-        f"the state {location} can't be read",
+        f"cannot read the state {location}",
         problem,
-        "\nIt was left as it is. Put a good copy back in its place; or move it away and "
-        "rebuild it from the VMs' tags with `planapply recover`.",
+        "\nThe file is unchanged. Replace it with a good copy; or move it away, and rebuild the state "
+        "from the VMs' tags with `planapply recover`.",
     )

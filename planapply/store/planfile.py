@@ -1,26 +1,28 @@
-"""A saved plan: the model as JSON, and nothing that it can't be trusted to be."""
+"""Saved plans: the model as JSON, validated when it is read."""
 
 import errno
 import json
 import os
+import shlex
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.plan import Plan
+from planapply.model.plan import FORMAT_VERSION, Plan
 from planapply.store.errors import format_path
 from planapply.store.files import replace_file
+from planapply.store.planfile_migration import migrate_from_1
 
-FORMAT_VERSION: int = Plan.model_fields["format_version"].default
-_PLAN_AGAIN = "Plan again: planapply plan --out FILE"
+_PLAN_AGAIN = "To plan again: planapply plan --out FILE"
 
 
 def write_plan(path: str, plan: Plan) -> None:
-    """Save a plan, mode 0600, in place of an older one or of nothing.
+    """Save a plan to a file of mode 0600, which may replace an older plan.
 
-    Raises PlanapplyError, and then what was there is intact.
+    Raises PlanapplyError; then an existing file is unchanged.
     """
     check_destination(path)
     try:
@@ -30,11 +32,11 @@ def write_plan(path: str, plan: Plan) -> None:
 
 
 def check_destination(path: str) -> None:
-    """Raise PlanapplyError where no plan can be saved, as far as that is known before there is one."""
+    """Raise PlanapplyError if it is known in advance that no plan can be saved to this path."""
     if Path(path).exists() and not _is_plan(path):
         raise PlanapplyError(
-            f"{format_path(path)} is there already, and is no plan file",
-            "Only a plan is replaced by a plan. Name another file with --out.",
+            f"cannot save the plan to {format_path(path)}: the file exists and is not a plan file",
+            "Choose another file with --out.",
         )
     folder = os.path.dirname(os.path.realpath(path))
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -43,33 +45,34 @@ def check_destination(path: str) -> None:
 
 
 def read_plan(path: str) -> Plan:
-    """A plan that `write_plan` saved.
+    """Return a plan that `write_plan` saved; an older format is migrated, in memory only.
 
-    Raises PlanapplyError where there is none, and for one that is damaged, or of another version.
+    Raises PlanapplyError if there is no plan, if it is damaged, and if a newer planapply wrote it.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise PlanapplyError(
-            f"the plan file {format_path(path)} can't be read: {error.strerror or error}",
-            "`planapply plan --out FILE` makes one.",
+            f"cannot read the plan file {format_path(path)}: {error.strerror or error}",
+            "To create a plan file: planapply plan --out FILE",
         ) from error
-    _check_kind(path, data)
+    document = _migrate(path, _parse(path, data))
     try:
-        plan = Plan.model_validate_json(data)
+        # From JSON, because strict models accept a list for a tuple only in JSON.
+        plan = Plan.model_validate_json(to_json(document, inf_nan_mode="constants"))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise _damaged_error(path, f"{where}: {first['msg']}.") from None
     needed = {change.after for change in plan.changes if change.after is not None}
     if needed - plan.configs.keys() or any(c.digest != key for key, c in plan.configs.items()):
-        raise _damaged_error(path, "What its nodes are to be made from has been changed.")
+        raise _damaged_error(path, "The configurations in it were changed.")
     return plan
 
 
 def _is_plan(path: str) -> bool:
-    """Whether it can be replaced: a plan of any version, or an empty file."""
-    if not Path(path).is_file():  # a pipe would never end
+    """Return whether the file may be replaced: a plan of any version, or an empty file."""
+    if not Path(path).is_file():  # reading a pipe might never end
         return False
     try:
         data = Path(path).read_bytes()
@@ -79,30 +82,42 @@ def _is_plan(path: str) -> bool:
     return isinstance(document, dict) and "changes" in document
 
 
-def _check_kind(path: str, data: bytes) -> None:
-    """Raises PlanapplyError unless it is a plan of this version."""
+def _parse(path: str, data: bytes) -> dict[str, Any]:
     try:
         document = from_json(data)
     except ValueError as error:
-        raise _damaged_error(path, f"It is no JSON: {error}.") from None
+        raise _damaged_error(path, f"It is not JSON: {error}.") from None
     if not isinstance(document, dict) or "changes" not in document:
         is_state = isinstance(document, dict) and "serial" in document
         raise PlanapplyError(
             f"{format_path(path)} is not a plan file",
-            "It is a state: show it with --state." if is_state else _PLAN_AGAIN,
+            f"It is a state. To show it: planapply show --state {shlex.quote(path)}"
+            if is_state
+            else _PLAN_AGAIN,
         )
+    return document
+
+
+def _migrate(path: str, document: dict[str, Any]) -> dict[str, Any]:
     version = document.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise PlanapplyError(
-            f"the plan file {format_path(path)} was written by another version of planapply",
-            f"It has format {json.dumps(version)}, and this planapply reads format "
+            f"cannot read the plan file {format_path(path)}: it was written by another version of "
+            "planapply",
+            f"The file has format {json.dumps(version)}; this planapply supports up to format "
             f"{FORMAT_VERSION}. {_PLAN_AGAIN}",
         )
+    if version == 1:
+        try:
+            return migrate_from_1(document)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise _damaged_error(path, "It is JSON, but not a valid plan.") from None
+    return document
 
 
 def _save_error(path: str, reason: str) -> PlanapplyError:
     return PlanapplyError(
-        f"the plan can't be saved to {format_path(path)}: {reason}", "Name another file with --out."
+        f"cannot save the plan to {format_path(path)}: {reason}", "Choose another file with --out."
     )
 
 

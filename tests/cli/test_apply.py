@@ -35,8 +35,8 @@ def test_apply_then_destroy(run: Run, cloud: FakeCloud) -> None:
         snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  +   scheduler          small
-  +   cpu-[0..2]   (3)   large
+  +   scheduler         small
+  +   cpu-[0-2]   (3)   large
 
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
@@ -49,14 +49,14 @@ scheduler_address = tcp://127.0.0.1:1
     assert without_times(result.err) == snapshot("""\
 scheduler: launching (small)
 scheduler: launched
-cpu-[0..2]: launching (large)
-cpu-[0..2]: launched
+cpu-[0-2]: launching (large)
+cpu-[0-2]: launched
 """)
     assert len(cloud.live_vms()) == 4
     assert run("apply", "--no-wait") == (
         0,
         snapshot("""\
-No changes. Cluster "demo" is as its spec says.
+No changes. Cluster "demo" matches its spec.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 """),
         "",
@@ -68,8 +68,8 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
         snapshot("""\
 planapply will destroy cluster "demo" (fake, mars):
 
-  -   cpu-[0..2]   (3)   large
-  -   scheduler          small
+  -   cpu-[0-2]   (3)   large
+  -   scheduler         small
 
 Plan: 0 to add, 0 to change, 4 to destroy.
 Cost: 4.60 USD/h -> 0.00 USD/h (list prices of 2025-03-02)
@@ -78,10 +78,10 @@ Destroy complete: 4 destroyed.
 """),
     )
     assert without_times(result.err) == snapshot("""\
-cpu-[0..2]: ending
-cpu-[0..2]: ended
-scheduler: ending
-scheduler: ended
+cpu-[0-2]: terminating
+cpu-[0-2]: terminated
+scheduler: terminating
+scheduler: terminated
 """)
     assert not cloud.live_vms()
     assert state().is_empty
@@ -140,8 +140,8 @@ def test_json_ends_with_any_error(
     said |= {"state": last("apply"), "destroy": last("destroy")}
     assert said == snapshot(
         {
-            "options": "cannot combine --refresh-only with --destroy, --replace or --no-refresh",
-            "no plan": "the plan file plan can't be read: No such file or directory",
+            "options": "cannot combine --refresh-only with --destroy, --target, --replace or --no-refresh",
+            "no plan": "cannot read the plan file plan: No such file or directory",
             "no state": "there is no state at planapply.state.json",
             "spec": "`workers.cpu.count` must be at least 0, not -1",
             "lock": "the state planapply.state.json is locked",
@@ -205,14 +205,14 @@ def test_failures_are_reported_and_retried_by_the_next_apply(run: Run, cloud: Fa
         snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  +   scheduler          small
-  +   cpu-[0..2]   (3)   large
+  +   scheduler         small
+  +   cpu-[0-2]   (3)   large
 
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 2 added, 0 changed, 0 destroyed.
-Failed: cpu-[1..2]. Run apply again to retry.
+Failed: cpu-[1-2]. Run apply again to retry.
 
 scheduler_address = tcp://127.0.0.1:1
 """),
@@ -220,10 +220,10 @@ scheduler_address = tcp://127.0.0.1:1
     assert without_times(result.err) == snapshot("""\
 scheduler: launching (small)
 scheduler: launched
-cpu-[0..2]: launching (large)
+cpu-[0-2]: launching (large)
 cpu-0: launched
 
-Error: cpu-[1..2]: 2 VMs too many: large
+Error: cpu-[1-2]: 2 VMs too many: large
 """)
     assert sorted(state().nodes) == ["cpu-0", "scheduler"]
 
@@ -233,7 +233,7 @@ Error: cpu-[1..2]: 2 VMs too many: large
     assert events[-1]["data"]["outcome"] == "incomplete"
     assert events[-1]["data"]["added"] == 0
     assert [d["summary"] for d in events[-1]["data"]["diagnostics"]] == snapshot(
-        ["cpu-[1..2]: 2 VMs too many: large"]
+        ["cpu-[1-2]: 2 VMs too many: large"]
     )
 
     cloud.capacity["large"] = 10
@@ -246,9 +246,9 @@ def test_nodes_that_have_not_joined_are_reported(run: Run, cloud: FakeCloud) -> 
     assert result.code == 1
     assert result.out.partition("\n\nApply ")[2] == snapshot("""\
 incomplete: 0 added, 0 changed, 0 destroyed.
-Launched, but not joined: scheduler, cpu-[0..2]. Run `planapply status` to see which of these VMs
-are running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs;
-to replace another one, run `planapply apply --replace NODE`.
+Launched, but not joined: scheduler, cpu-[0-2]. Run `planapply status` to see which of these VMs are
+running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs; to
+replace another one, run `planapply apply --replace NODE`.
 
 scheduler_address = tcp://127.0.0.1:1
 """)
@@ -258,19 +258,19 @@ scheduler_address = tcp://127.0.0.1:1
     again = run("apply", "--set", 'cluster.join_timeout="0.1 s"')
     assert again.code == 1
     assert again.out == snapshot("""\
-No changes. Cluster "demo" is as its spec says.
+No changes. Cluster "demo" matches its spec.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 0 added, 0 changed, 0 destroyed.
-Launched, but not joined: scheduler, cpu-[0..2]. Run `planapply status` to see which of these VMs
-are running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs;
-to replace another one, run `planapply apply --replace NODE`.
+Launched, but not joined: scheduler, cpu-[0-2]. Run `planapply status` to see which of these VMs are
+running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs; to
+replace another one, run `planapply apply --replace NODE`.
 
 scheduler_address = tcp://127.0.0.1:1
 """)
     assert again.err.count("did not join within 0.1 s") == 4 + 4
     assert without_times(again.err).splitlines()[0] == snapshot(
-        "scheduler cpu-[0..2]: launched earlier; has not joined yet"
+        "scheduler, cpu-[0-2]: launched earlier; has not joined yet"
     )
     assert run("apply", "--no-wait", "--set", 'cluster.join_timeout="0.1 s"').err == ""
 
@@ -283,14 +283,14 @@ def test_refusal_of_the_cloud_is_printed_verbatim(run: Run, cloud: FakeCloud) ->
         snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  +   scheduler          small
-  +   cpu-[0..2]   (3)   large
+  +   scheduler         small
+  +   cpu-[0-2]   (3)   large
 
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 0 added, 0 changed, 0 destroyed.
-Failed: scheduler, cpu-[0..2]. Run apply again to retry.
+Failed: scheduler, cpu-[0-2]. Run apply again to retry.
 """),
     )
     assert without_times(result.err) == snapshot("""\
@@ -298,7 +298,7 @@ scheduler: launching (small)
 
 Error: scheduler: launch: unauthorized
 
-Error: cpu-[0..2] was not launched: the cluster has no scheduler
+Error: cpu-[0-2] was not launched: the cluster has no scheduler
 """)
     cloud.fail_next("find", ErrorKind.UNAUTHORIZED)
     assert run("plan") == (1, "", "Error: find: unauthorized\n")
@@ -312,9 +312,9 @@ def test_supporting_resources_are_created_first_and_deleted_last(
     assert result.out == snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  +   firewall           supporting resource
-  +   scheduler          small
-  +   cpu-[0..2]   (3)   large
+  +   firewall          supporting resource
+  +   scheduler         small
+  +   cpu-[0-2]   (3)   large
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
@@ -324,15 +324,15 @@ Apply complete: 5 added, 0 changed, 0 destroyed.
 scheduler_address = tcp://127.0.0.1:1
 """)
     assert without_times(result.err).splitlines()[0] == snapshot(
-        "firewall: made security_group r-0001"
+        "firewall: created security_group r-0001"
     )
     result = run("destroy", "--auto-approve", "--parallelism", "1")
     assert result.out == snapshot("""\
 planapply will destroy cluster "demo" (fake, mars):
 
-  -   cpu-[0..2]   (3)   large
-  -   scheduler          small
-  -   firewall           supporting resource
+  -   cpu-[0-2]   (3)   large
+  -   scheduler         small
+  -   firewall          supporting resource
 
 Plan: 0 to add, 0 to change, 5 to destroy.
 Cost: 4.60 USD/h -> 0.00 USD/h (list prices of 2025-03-02)
@@ -348,8 +348,8 @@ def test_protected_cluster_is_not_destroyed(run: Run, cloud: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: the cluster is protected, and this would end scheduler cpu-[0..2]
-  Set `protect = false` under [cluster] and apply that first, if you mean it.
+Error: cannot destroy or replace scheduler, cpu-[0-2]: the cluster is protected
+  To remove the protection, set `protect = false` under [cluster] and apply that first.
 """),
     )
     assert len(cloud.live_vms()) == 4
@@ -424,6 +424,6 @@ def test_max_cost_reports_unknown_prices(run: Run, cloud: FakeCloud) -> None:
     assert guarded.code == 0
     assert guarded.err == snapshot("""\
 
-Warning: `max_cost` does not count all: no price is known of odd
-  Only what is known is held to it.
+Warning: cannot enforce `max_cost`: no price known for odd
+  The limit applies to known prices only.
 """)

@@ -85,28 +85,28 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
 }
 SAID = {
     "empty": snapshot(
-        "Error: the state planapply.state.json can't be read It is empty. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is empty. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "truncated": snapshot(
-        "Error: the state planapply.state.json can't be read It breaks off (N bytes): EOF while parsing a value at line 17 column 12. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is truncated (N bytes): EOF while parsing a value at line 17 column 12. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "damaged": snapshot(
-        "Error: the state planapply.state.json can't be read It is damaged, or no JSON (N bytes): expected `:` at line 5 column 11. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is damaged, or not JSON (N bytes): expected `:` at line 5 column 11. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "no text": snapshot(
-        "Error: the state planapply.state.json can't be read It is damaged, or no JSON (N bytes): expected value at line 1 column 1. It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is damaged, or not JSON (N bytes): expected value at line 1 column 1. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "other JSON": snapshot(
-        "Error: planapply.state.json is not a planapply state It is JSON, but has no format_version. Name another place for the state: `state` in the spec, or --state."
+        "Error: planapply.state.json is not a planapply state It is JSON, but has no format_version. Use another location for the state: `state` in the spec, or --state."
     ),
     "Terraform's": snapshot(
-        "Error: planapply.state.json is not a planapply state It is Terraform's. Name another place for the state: `state` in the spec, or --state."
+        "Error: planapply.state.json is not a planapply state It is a Terraform state. Use another location for the state: `state` in the spec, or --state."
     ),
     "of the future": snapshot(
-        "Error: the state planapply.state.json was written by a newer planapply It has format 7 (planapply 9.1); this planapply reads up to format 1. Upgrade planapply: pip install --upgrade planapply"
+        "Error: cannot read the state planapply.state.json: it was written by a newer planapply The state has format 7 (planapply 9.1); this planapply supports up to format 2. Upgrade planapply: pip install --upgrade planapply"
     ),
     "of a wrong type": snapshot(
-        "Error: the state planapply.state.json can't be read It is JSON, but not as planapply writes it: nodes: Input should be an object It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is JSON, but not a valid state: nodes: Input should be an object The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "with an unknown key": snapshot(
         "Error: the state planapply.state.json can't be read It is JSON, but not as planapply writes it: future: Extra inputs are not permitted It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the VMs' tags with `planapply recover`."
@@ -471,10 +471,10 @@ def test_damaged_state_in_a_bucket_is_reported(run: Run, cloud: FakeCloud, bucke
             1,
             "",
             snapshot("""\
-Error: the state s3://states/x.json can't be read
-  It breaks off (11 bytes): EOF while parsing a string at line 1 column 11.
-  It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the
-  VMs' tags with `planapply recover`.
+Error: cannot read the state s3://states/x.json
+  It is truncated (11 bytes): EOF while parsing a string at line 1 column 11.
+  The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from
+  the VMs' tags with `planapply recover`.
 """),
         )
     assert len(cloud.live_vms()) == 4

@@ -195,15 +195,15 @@ Error: the spec . is a folder
 
 state pull .
 Error: . is a folder
-  Name a file.
+  Pass the path of a file.
 
 state push .
 Error: . is a folder
-  Name a file.
+  Pass the path of a file.
 
 show .
-Error: the plan file . can't be read: Is a directory
-  `planapply plan --out FILE` makes one.
+Error: cannot read the plan file .: Is a directory
+  To create a plan file: planapply plan --out FILE
 
 plan --state .
 Error: cannot read the state .: not a regular file
@@ -285,7 +285,8 @@ Error: `scheduler.class` cannot be "Scheduler": this is not a class in dotted fo
   |
 6 | class = "Scheduler"
   | ^^^^^
-  Did you mean `distributed.Scheduler`? Write its module and its name, such as "distributed.Nanny".
+  Did you mean `distributed.Scheduler`? Write the module and the name of the class, such as
+  "distributed.Nanny".
 
 Error: `workers.cpu.count` must be at least 0, not -1
  --> wrong.toml:8:1

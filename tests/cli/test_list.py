@@ -45,14 +45,14 @@ def test_lists_clusters_with_and_without_a_state(run: Run, three: FakeCloud) -> 
         snapshot("""\
 Clusters (fake, fake):
 
-  beside   2 nodes             3 h 20 min   1.60 USD/h   state in beside.state.json      LINEAGE
-  demo     3 nodes, 1 ending   3 h 20 min   3.10 USD/h   state in planapply.state.json   LINEAGE
-  lost     1 node              3 h 20 min   0.10 USD/h   state elsewhere or lost         LINEAGE
+  beside   2 nodes                    3 h 20 min   1.60 USD/h   state in beside.state.json      LINEAGE
+  demo     3 nodes, 1 shutting down   3 h 20 min   3.10 USD/h   state in planapply.state.json   LINEAGE
+  lost     1 node                     3 h 20 min   0.10 USD/h   state elsewhere or lost         LINEAGE
 
 Prices: list prices of 2025-03-02
 
-What state is elsewhere and what state is lost can't be told apart from here. One that is elsewhere
-is named with --state; a lost one is rebuilt with `planapply recover`.
+planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, pass its
+location with --state; if it is lost, rebuild it with `planapply recover`.
 """),
         "",
     )
@@ -141,10 +141,10 @@ def test_unreadable_state_hides_no_cluster(run: Run, three: FakeCloud) -> None:
     assert result.code == 0
     assert "beside   2 nodes" in result.out
     assert result.err == snapshot("""\
-Warning: the state beside.state.json can't be read
-  It is damaged, or no JSON (8 bytes): expected ident at line 1 column 2.
-  It was left as it is. Put a good copy back in its place; or move it away and rebuild it from the
-  VMs' tags with `planapply recover`.
+Warning: cannot read the state beside.state.json
+  It is damaged, or not JSON (8 bytes): expected ident at line 1 column 2.
+  The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from
+  the VMs' tags with `planapply recover`.
 """)
 
 
@@ -162,8 +162,8 @@ Clusters (fake, fake):
 
 Prices: list prices of 2025-03-02
 
-What state is elsewhere and what state is lost can't be told apart from here. One that is elsewhere
-is named with --state; a lost one is rebuilt with `planapply recover`.
+planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, pass its
+location with --state; if it is lost, rebuild it with `planapply recover`.
 """)
 
 

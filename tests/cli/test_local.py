@@ -70,7 +70,7 @@ def test_cluster_life_cycle_with_tls(local: dict[str, str]) -> None:
     assert "Apply complete: 3 added, 0 changed, 0 destroyed.\n\nscheduler_address = tls://" in (
         applied.stdout
     )
-    assert "cpu-[0..1]: joined" in applied.stderr or "cpu-1: joined" in applied.stderr
+    assert "cpu-[0-1]: joined" in applied.stderr or "cpu-1: joined" in applied.stderr
 
     plan = subprocess.run(
         [sys.executable, "-c", UNCHANGED], env=local, capture_output=True, text=True
@@ -110,14 +110,14 @@ def test_worker_that_crashes_at_its_start_is_reported(local: dict[str, str]) -> 
     ]
     applied = command(local, "apply", "--auto-approve", *bogus)
     assert applied.returncode == 1
-    assert "Error: bad-[0..1] terminated before it joined\n  " in applied.stderr
+    assert "Error: bad-[0-1] terminated before it joined\n  " in applied.stderr
     assert "Print all output with `planapply logs NODE`." in applied.stderr
     assert "Traceback" not in applied.stderr
     assert (
-        "Apply incomplete: 2 added, 0 changed, 0 destroyed.\nLaunched, but not joined: bad-[0..1]. "
+        "Apply incomplete: 2 added, 0 changed, 0 destroyed.\nLaunched, but not joined: bad-[0-1]. "
     ) in applied.stdout
     plan = command(local, "plan", *bogus)
-    assert "+   bad-[0..1]   (2)\n        (their VMs are gone)\n" in plan.stdout
+    assert "+   bad-[0-1]   (2)\n        (VMs are gone)\n" in plan.stdout
     assert command(local, "destroy", "--auto-approve").returncode == 0
 
 
@@ -127,7 +127,7 @@ def test_apply_waits_for_nodes_launched_by_an_earlier_apply(local: dict[str, str
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("No changes. ")
     assert "Apply complete: 0 added, 0 changed, 0 destroyed." in again.stdout
-    assert "scheduler cpu-[0..1]: launched earlier; has not joined yet" in again.stderr
+    assert "scheduler, cpu-[0-1]: launched earlier; has not joined yet" in again.stderr
     state = json.loads(Path("planapply.state.json").read_text())
     assert {node["status"] for node in state["nodes"].values()} == {"joined"}
     third = command(local, "apply")

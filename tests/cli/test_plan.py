@@ -20,8 +20,8 @@ def test_plan_changes_nothing(run: Run, cloud: FakeCloud, folder: Path) -> None:
         snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  +   scheduler          small
-  +   cpu-[0..2]   (3)   large
+  +   scheduler         small
+  +   cpu-[0-2]   (3)   large
 
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
@@ -38,7 +38,7 @@ def test_no_changes_and_a_changed_spec(run: Run, cloud: FakeCloud) -> None:
     assert run("plan", "--detailed-exitcode") == (
         0,
         snapshot("""\
-No changes. Cluster "demo" is as its spec says.
+No changes. Cluster "demo" matches its spec.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 """),
         "",
@@ -56,25 +56,25 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
         snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  -/+ scheduler          large
-        size             "small" -> "large"   (forces replacement)
-  -/+ cpu-0              large
+  -/+ scheduler         large
+        size            "small" -> "large"   (forces replacement)
+  -/+ cpu-0             large
         (the scheduler is replaced)
-  -   cpu-[1..2]   (2)   large
-        (not in the spec)
+  -   cpu-[1-2]   (2)   large
+        (count 3 -> 1)
 
 Plan: 2 to add, 0 to change, 4 to destroy.
 Cost: 4.60 USD/h -> 3.00 USD/h (list prices of 2025-03-02)
 """),
         "",
     )
-    assert run("plan", "--replace", "cpu-[0..1]") == (
+    assert run("plan", "--replace", "cpu-[0-1]") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  -/+ cpu-[0..1]   (2)   large
-        (asked for with --replace)
+  -/+ cpu-[0-1]   (2)   large
+        (requested with --replace)
 
 Plan: 2 to add, 0 to change, 2 to destroy.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
@@ -103,17 +103,20 @@ def test_json_matches_the_contract(run: Run, cloud: FakeCloud) -> None:
     assert (result.code, result.err) == (0, "")
     assert json.loads(result.out) == snapshot(
         {
-            "format_version": 1,
+            "format_version": 2,
             "cluster": "demo",
+            "mode": "normal",
             "summary": {"add": 1, "change": 0, "destroy": 1},
             "changes": [
                 {
                     "name": "cpu-0",
                     "action": "replace",
+                    "reason_code": "fields_changed",
                     "reason": "options.nthreads changed",
                     "fields": [{"path": "options.nthreads", "before": None, "after": 2}],
                 }
             ],
+            "drift": [],
             "cost": {
                 "before": 4.6,
                 "after": 4.6,
@@ -147,8 +150,8 @@ Saved the plan. To apply it, run `planapply apply 'the plan'`.
         1,
         "",
         snapshot("""\
-Error: the plan file is stale: the state's serial was 0 and is 6
-  Plan again: planapply plan --out FILE
+Error: the plan file is stale: the serial of the state was 0, and is now 6
+  To plan again: planapply plan --out FILE
 """),
     )
     assert sorted(os.listdir(folder)) == ["planapply.state.json", "planapply.toml", "the plan"]
@@ -159,7 +162,7 @@ def test_refresh_only_apply_records_drift(run: Run, cloud: FakeCloud) -> None:
     assert run("plan", "--refresh-only") == (
         0,
         snapshot("""\
-No changes. The state agrees with what exists.
+No changes. The state matches what exists.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 """),
         "",
@@ -168,13 +171,13 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
     assert run("plan", "--refresh-only", "--detailed-exitcode") == (
         2,
         snapshot("""\
-planapply will update the state of cluster "demo" (fake, mars). What has changed in the cloud is
-recorded; no VM is launched or ended.
-"""),
-        snapshot("""\
+planapply will update the state of cluster "demo" (fake, mars):
 
-Warning: cpu-1: its VM i-0002 is gone
+  cpu-1   VM i-0002 is gone
+
+No VM will be launched or terminated.
 """),
+        snapshot(""),
     )
     assert run("plan") == (
         0,
@@ -182,7 +185,7 @@ Warning: cpu-1: its VM i-0002 is gone
 planapply will change cluster "demo" (fake, mars):
 
   +   cpu-1   large
-        (its VM i-0002 is gone)
+        (VM i-0002 is gone)
 
 Plan: 1 to add, 0 to change, 0 to destroy.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
@@ -193,16 +196,15 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
     assert run("apply", "--refresh-only") == (
         0,
         snapshot("""\
-planapply will update the state of cluster "demo" (fake, mars). What has changed in the cloud is
-recorded; no VM is launched or ended.
+planapply will update the state of cluster "demo" (fake, mars):
+
+  cpu-1   VM i-0002 is gone
+
+No VM will be launched or terminated.
 
 Apply complete: the state is up to date.
 """),
-        snapshot("""\
-
-Warning: cpu-1: its VM i-0002 is gone
-   0:00  cpu-1: ended
-"""),
+        snapshot("   0:00  cpu-1: terminated\n"),
     )
     state = State.model_validate_json(Path("planapply.state.json").read_bytes())
     assert sorted(state.nodes) == ["cpu-0", "cpu-2", "scheduler"]
@@ -214,6 +216,7 @@ Warning: cpu-1: its VM i-0002 is gone
     [
         (["--refresh-only", "--destroy"], "cannot combine --refresh-only with"),
         (["--refresh-only", "--no-refresh"], "cannot combine --refresh-only with"),
+        (["--refresh-only", "--target", "cpu-0"], "cannot combine --refresh-only with"),
         (["--destroy", "--replace", "cpu-0"], "cannot combine --destroy with --replace"),
         (["--target", "gpu"], "there is no node 'gpu'"),
         (["--replace", "cpu-7"], "there is no node 'cpu-7'"),
@@ -221,8 +224,11 @@ Warning: cpu-1: its VM i-0002 is gone
         (["--set", 'cluster.name="a b"'], '`cluster.name` cannot be "a b"'),
         (["--file", "none.toml"], "the spec none.toml does not exist"),
         (["--state", "ftp://x/y"], "is not a valid location for a state"),
-        (["--out", "none/plan"], "the plan can't be saved to none/plan: No such file or directory"),
-        (["--out", "/dev/null"], "/dev/null is there already, and is no plan file"),
+        (["--out", "none/plan"], "cannot save the plan to none/plan: No such file or directory"),
+        (
+            ["--out", "/dev/null"],
+            "cannot save the plan to /dev/null: the file exists and is not a plan file",
+        ),
         (["--destroy"], "there is no state at planapply.state.json"),
     ],
 )
@@ -243,8 +249,8 @@ def test_replaced_nodes_must_be_targets(run: Run, cloud: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: --replace names scheduler cpu-0 cpu-2, and --target does not
-  Add --target scheduler --target cpu-0 --target cpu-2, or leave out one of the two options.
+Error: cannot replace scheduler, cpu-0, cpu-2: not selected by --target
+  Add --target scheduler --target cpu-0 --target cpu-2, or omit one of the two options.
 """),
     )
     arguments = ("--replace", "cpu-0", "--target", "cpu-1")
@@ -253,8 +259,8 @@ Error: --replace names scheduler cpu-0 cpu-2, and --target does not
         1,
         "",
         snapshot("""\
-Error: --replace names cpu-0, and --target does not
-  Add --target cpu-0, or leave out one of the two options.
+Error: cannot replace cpu-0: not selected by --target
+  Add --target cpu-0, or omit one of the two options.
 """),
     )
     assert run("apply", "--auto-approve", *arguments) == refused
@@ -264,7 +270,7 @@ Error: --replace names cpu-0, and --target does not
 planapply will change cluster "demo" (fake, mars):
 
   -/+ cpu-0   large
-        (asked for with --replace)
+        (requested with --replace)
 
 Plan: 1 to add, 0 to change, 1 to destroy.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
@@ -286,22 +292,22 @@ def test_plan_explains_why_elastic_nodes_are_destroyed(
             0: snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  -   elastic-[0..1]   (2)   small
-        (max of its group is 0)
+  -   elastic-[0-1]   (2)   small
+        (max is 0)
 
 Plan: 0 to add, 0 to change, 2 to destroy.
 Cost: 4.80 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
-Elastic: elastic has no nodes (min 0, max 0); its size moves only under `scale` and `adapt`.
+Elastic: elastic has no nodes (min 0, max 0); its size changes only through `scale` and `adapt`.
 """),
             1: snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
   -   elastic-1   small
-        (max of its group is 1)
+        (max is 1)
 
 Plan: 0 to add, 0 to change, 1 to destroy.
 Cost: 4.80 USD/h -> 4.70 USD/h (list prices of 2025-03-02)
-Elastic: elastic has 1 node (min 0, max 1); its size moves only under `scale` and `adapt`.
+Elastic: elastic has 1 node (min 0, max 1); its size changes only through `scale` and `adapt`.
 """),
         }[most],
         "",
@@ -353,8 +359,8 @@ def test_plan_above_max_cost_is_refused(run: Run, cloud: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: the cluster would cost 4.60 USD/h, and max_cost is 1.00
-  Make it smaller, or raise `max_cost` under [cluster].
+Error: the cluster would cost 4.60 USD/h, more than `max_cost` (1.00)
+  Make the cluster smaller, or raise `max_cost` under [cluster].
 """),
     )
 
@@ -367,8 +373,8 @@ def test_warnings_are_printed_below_the_plan_and_in_its_json(run: Run, cloud: Fa
     assert result.err == snapshot("""\
 
 Warning: there is no state, and 4 VMs already belong to a cluster named 'demo'
-  If it is this one and its state is lost, run `planapply recover` before you apply;
-  `planapply list` shows them.
+  If that is this cluster and its state is lost, run `planapply recover` before you apply.
+  `planapply list` shows the clusters.
 """)
     assert [d["severity"] for d in json.loads(run("plan", "--json").out)["diagnostics"]] == (
         ["warning"]

@@ -25,17 +25,23 @@ def changed_config() -> bytes:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (lambda: b"", "Error: the plan file bad is damaged\n  It is no JSON: EOF"),
-        (lambda: b"\x00\xff", "Error: the plan file bad is damaged\n  It is no JSON"),
+        (lambda: b"", "Error: the plan file bad is damaged\n  It is not JSON: EOF"),
+        (lambda: b"\x00\xff", "Error: the plan file bad is damaged\n  It is not JSON"),
         (lambda: Path("good").read_bytes()[:-20], "Error: the plan file bad is damaged"),
-        (lambda: b"[]", "Error: bad is not a plan file\n  Plan again"),
+        (lambda: b"[]", "Error: bad is not a plan file\n  To plan again"),
         (lambda: b'{"serial": 1}', "Error: bad is not a plan file\n  It is a state"),
-        (lambda: damage(format_version=2), "bad was written by another version of planapply"),
-        (lambda: damage(format_version="1"), "bad was written by another version of planapply"),
+        (
+            lambda: damage(format_version=3),
+            "cannot read the plan file bad: it was written by another version of planapply",
+        ),
+        (
+            lambda: damage(format_version="1"),
+            "cannot read the plan file bad: it was written by another version of planapply",
+        ),
         (lambda: damage(serial="x"), "Error: the plan file bad is damaged\n  serial: "),
         (lambda: damage(more=1), "Error: the plan file bad is damaged\n  more: "),
-        (lambda: damage(configs={}), "What its nodes are to be made from has been changed"),
-        (changed_config, "What its nodes are to be made from has been changed"),
+        (lambda: damage(configs={}), "The configurations in it were changed"),
+        (changed_config, "The configurations in it were changed"),
     ],
 )
 def test_invalid_plan_file_is_refused(run: Run, cloud: FakeCloud, content: Any, said: str) -> None:
@@ -50,8 +56,8 @@ def test_invalid_plan_file_is_refused(run: Run, cloud: FakeCloud, content: Any, 
 
 
 def test_missing_plan_file_is_reported(run: Run, cloud: FakeCloud) -> None:
-    assert "the plan file none can't be read: No such file" in run("apply", "none").err
-    assert "the plan file . can't be read: Is a directory" in run("show", ".").err
+    assert "cannot read the plan file none: No such file" in run("apply", "none").err
+    assert "cannot read the plan file .: Is a directory" in run("show", ".").err
 
 
 def test_saved_plan_takes_no_plan_options(run: Run, cloud: FakeCloud) -> None:
@@ -92,8 +98,8 @@ def test_plan_overwrites_only_a_plan(run: Run, cloud: FakeCloud, place: str) -> 
     result = run("plan", "--out", place)
     assert (result.code, Path(place).read_bytes()) == (1, before)
     assert result.err == (
-        f"Error: {place} is there already, and is no plan file\n"
-        "  Only a plan is replaced by a plan. Name another file with --out.\n"
+        f"Error: cannot save the plan to {place}: the file exists and is not a plan file\n"
+        "  Choose another file with --out.\n"
     )
 
 
@@ -108,14 +114,14 @@ def test_unwritable_plan_file_is_reported_before_planning(
 Error: invalid value for '--out': a file name cannot be empty
   Run `planapply plan --help`.
 
-Error: folder is there already, and is no plan file
-  Only a plan is replaced by a plan. Name another file with --out.
+Error: cannot save the plan to folder: the file exists and is not a plan file
+  Choose another file with --out.
 
-Error: pipe is there already, and is no plan file
-  Only a plan is replaced by a plan. Name another file with --out.
+Error: cannot save the plan to pipe: the file exists and is not a plan file
+  Choose another file with --out.
 
-Error: the plan can't be saved to none/plan: No such file or directory
-  Name another file with --out.
+Error: cannot save the plan to none/plan: No such file or directory
+  Choose another file with --out.
 """)
     assert sorted(os.listdir()) == ["folder", "pipe", "planapply.toml"]
 
@@ -132,16 +138,16 @@ def test_protect_in_the_spec_is_enough(run: Run, cloud: FakeCloud) -> None:
 
 
 def test_range_beyond_all_nodes_is_one_error(run: Run, cloud: FakeCloud) -> None:
-    result = run("plan", "--target", "cpu-[0..99999999999]")
+    result = run("plan", "--target", "cpu-[0-99999999999]")
     assert result.code == 1
-    assert result.err.startswith("Error: there is no node 'cpu-[0..99999999999]'\n")
+    assert result.err.startswith("Error: there is no node 'cpu-[0-99999999999]'\n")
 
 
 def test_swapped_files_are_reported(run: Run, cloud: FakeCloud) -> None:
     assert run("plan", "--out", "p").code == 0
     assert run("status", "--state", "p").err == snapshot("""\
 Error: p is not a planapply state
-  It is a plan file: planapply apply p
+  It is a plan file. To apply it: planapply apply p
 """)
     assert run("plan", "-f", "p").err == snapshot("""\
 Error: cannot read the spec p: it is JSON, not TOML

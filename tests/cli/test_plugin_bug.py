@@ -14,7 +14,7 @@ from planapply.provider import LaunchRequest, LaunchResult
 from planapply.store import open_store
 
 APPLY = ("apply", "--auto-approve", "--no-wait")
-NODES = from_ranges(["cpu-[0..2]", "scheduler"])
+NODES = from_ranges(["cpu-[0-2]", "scheduler"])
 
 
 def state() -> State:
@@ -44,7 +44,7 @@ def test_exception_after_a_launch_keeps_the_intent(
     assert (result.code, result.err.partition("\n\n")[2]) == (
         1,
         snapshot("""\
-Error: cpu-[0..2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package fake-planapply) failed
+Error: cpu-[0-2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package fake-planapply) failed
 in `launch`: RuntimeError: boom
   The request may have succeeded. It is recorded; the next apply or destroy will resolve it.
 """),
@@ -68,7 +68,7 @@ def test_exception_in_terminate_keeps_the_nodes(
     assert (result.code, result.err.partition("\n\n")[2]) == (
         1,
         snapshot("""\
-Error: scheduler cpu-[0..2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package
+Error: scheduler, cpu-[0-2]: the provider 'fake' (cli.fake_plugin:PLUGIN of the package
 fake-planapply) failed in `terminate`: RuntimeError: boom
   This is a bug in that package; please report it to its maintainers.
 """),

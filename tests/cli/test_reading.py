@@ -58,7 +58,8 @@ Cluster "demo" (fake): the scheduler does not answer
 
 Scheduler:  tcp://127.0.0.1:1
 Cost:       3.10 USD/h, 10.33 USD so far (list prices of 2025-03-02)
-Drift: cpu-2 ended or failed outside of planapply; `planapply plan` says what follows.
+Drift: cpu-2 terminated or failed outside of planapply. Run `planapply plan` to see what an apply
+would do.
 """),
     )
     found = json.loads(run("status", "--json").out)
@@ -70,7 +71,7 @@ Drift: cpu-2 ended or failed outside of planapply; `planapply plan` says what fo
             ("cpu-2", "gone", None),
         ]
     )
-    assert found["drift"] == ["cpu-2"]
+    assert found["drift"] == [{"name": "cpu-2", "kind": "gone", "vm": "i-0003"}]
     assert found["scheduler_answers"] is False
     assert found["usd_per_hour"] == 3.1
     assert found["usd_so_far"] == pytest.approx(3.1 * AGE / 3600, rel=0.01)
@@ -118,7 +119,7 @@ Error: there is no output 'dashbord'
     assert json.loads(run("output", "--json").out)["scheduler_address_public"] is None
     assert run("output", "dashboard_url").err == snapshot("""\
 Error: the output 'dashboard_url' has no value
-  It is known once an apply has waited for the scheduler (without --no-wait).
+  It is known after an apply that waited for the scheduler (without --no-wait).
 """)
 
 
@@ -221,7 +222,7 @@ def test_logs(run: Run, applied: FakeCloud) -> None:
         "",
         snapshot("""\
 Error: the state has no node 'cpu-9'
-  Nodes: scheduler cpu-[0..2].
+  Nodes: scheduler, cpu-[0-2].
 """),
     )
 

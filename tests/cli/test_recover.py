@@ -51,8 +51,8 @@ def test_recovered_state_has_no_changes_and_can_be_destroyed(
     assert run("plan").err == snapshot("""\
 
 Warning: there is no state, and 6 VMs already belong to a cluster named 'demo'
-  If it is this one and its state is lost, run `planapply recover` before you apply;
-  `planapply list` shows them.
+  If that is this cluster and its state is lost, run `planapply recover` before you apply.
+  `planapply list` shows the clusters.
 """)
     result = run("recover")
     found = read()
@@ -68,9 +68,9 @@ Warning: there is no state, and 6 VMs already belong to a cluster named 'demo'
     assert run("plan") == (
         0,
         snapshot("""\
-No changes. Cluster "demo" is as its spec says.
-Cost: at least 4.60 USD/h (list prices of 2025-03-02; no price is known of the default size)
-Elastic: elastic has 2 nodes (min 2, max 4); its size moves only under `scale` and `adapt`.
+No changes. Cluster "demo" matches its spec.
+Cost: at least 4.60 USD/h (list prices of 2025-03-02; no price known for the default size)
+Elastic: elastic has 2 nodes (min 2, max 4); its size changes only through `scale` and `adapt`.
 """),
         "",
     )
@@ -106,9 +106,9 @@ Error: the spec planapply.toml does not exist
     assert (result.code, result.err) == (
         0,
         snapshot("""\
-Warning: what these nodes were made from is not known: scheduler cpu-[0..2] elastic-[0..1]
-  The spec is another one now, or none was given, and the next apply replaces them: put the spec
-  back before you apply. `planapply destroy` works all the same.
+Warning: the configuration of these nodes is unknown: scheduler, cpu-[0-2], elastic-[0-1]
+  The spec has changed since these nodes were launched, or none was given, so the next apply would
+  replace them. Restore the spec before you apply; `planapply destroy` works without it.
 """),
     )
     assert read().settings == {"region": "mars"}
@@ -123,9 +123,9 @@ def test_changed_spec_is_reported(run: Run, lost: State) -> None:
     assert (result.code, result.err) == (
         0,
         snapshot("""\
-Warning: what these nodes were made from is not known: elastic-[0..1]
-  The spec is another one now, or none was given, and the next apply replaces them: put the spec
-  back before you apply. `planapply destroy` works all the same.
+Warning: the configuration of these nodes is unknown: elastic-[0-1]
+  The spec has changed since these nodes were launched, or none was given, so the next apply would
+  replace them. Restore the spec before you apply; `planapply destroy` works without it.
 """),
     )
 
@@ -137,13 +137,13 @@ def test_existing_state_is_never_overwritten(run: Run, cloud: FakeCloud, lost: S
         1,
         "",
         snapshot("""\
-Error: there is a state at planapply.state.json
-  It is of cluster 'demo', and is never overwritten. `planapply plan` compares it with what exists;
-  --state names another place.
+Error: cannot recover to planapply.state.json: there is a state
+  It belongs to cluster 'demo', and is not overwritten. To compare it with what exists, run
+  `planapply plan`; to use another location, pass --state.
 """),
     )
     Path(STATE).write_bytes(before[:-9])
-    assert run("recover").err.startswith(f"Error: the state {STATE} can't be read\n")
+    assert run("recover").err.startswith(f"Error: cannot read the state {STATE}\n")
     assert Path(STATE).read_bytes() == before[:-9]
 
 
@@ -155,12 +155,12 @@ def test_lineage_selects_one_of_two_clusters(run: Run, cloud: FakeCloud, lost: S
     both = ", ".join(sorted([lost.lineage, other]))
     assert (result.code, " ".join(result.err.split()).replace(both, "BOTH")) == (
         1,
-        snapshot("Error: there are 2 clusters named 'demo' Choose one with --lineage: BOTH."),
+        snapshot("Error: there are 2 clusters named 'demo' Select one with --lineage: BOTH."),
     )
     short = run("recover", "--lineage", other[:8])
     assert " ".join(short.err.split()).replace(both, "BOTH").replace(
         other[:8], "SHORT"
-    ) == snapshot("Error: no cluster 'demo' has the lineage 'SHORT' There are: BOTH.")
+    ) == snapshot("Error: there is no cluster 'demo' with the lineage 'SHORT' Lineages: BOTH.")
     assert not Path(STATE).exists()
     assert run("recover", "--lineage", other).code == 0
     assert read().lineage == other
@@ -171,8 +171,8 @@ def test_nothing_to_recover(run: Run, cloud: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: no VM carries the tags of a cluster 'demo'
-  `planapply list` shows this account's clusters; look at the region or profile, too.
+Error: cannot find any VM with the tags of cluster 'demo'
+  Run `planapply list` for the clusters of this account; check the region and profile, too.
 """),
     )
     assert run("recover", "other") == (
@@ -224,10 +224,10 @@ def test_unrecoverable_key_is_reported(run: Run, cloud: FakeCloud) -> None:
     assert (result.code, result.err) == (
         0,
         snapshot("""\
-Warning: the TLS key could not be recovered
-  The cloud does not show what its VM was told at its boot. No client can connect:
-  `planapply apply --replace scheduler` makes a cluster with a new key, `planapply destroy` removes
-  this one.
+Warning: cannot recover the TLS key
+  The cloud does not show the user data of a VM. No client can connect. To create a cluster with a
+  new key, run `planapply apply --replace scheduler`; to remove this cluster, run
+  `planapply destroy`.
 """),
     )
     assert read().tls is None

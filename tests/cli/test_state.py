@@ -72,7 +72,7 @@ cpu-1
   size            = "large"
   launched_at     = WHEN UTC
 
-Made from:
+Configuration:
   group = "cpu"
   class = "distributed.Nanny"
   size  = ["large"]
@@ -100,7 +100,7 @@ Made from:
     )
     change(configs={})
     assert run("state", "show", "cpu-1").out.splitlines()[-1] == snapshot(
-        "What it was made from is not known."
+        "Its configuration is unknown."
     )
 
 
@@ -110,11 +110,11 @@ def test_show_of_an_unknown_node_is_an_error(run: Run, applied: FakeCloud) -> No
         "",
         snapshot("""\
 Error: the state has no node 'cpu-9'
-  Nodes: scheduler cpu-[0..2].
+  Nodes: scheduler, cpu-[0-2].
 """),
     )
     config = read().nodes["cpu-0"].config
-    open_request = Intent(names=["cpu-9"], config=config, choice=Choice(), asked_at=0.0)
+    open_request = Intent(names=["cpu-9"], config=config, choice=Choice(), requested_at=0.0)
     change(intents={"t": open_request})
     assert run("state", "show", "cpu-9") == (
         1,
@@ -128,9 +128,9 @@ Error: the result of the launch request for cpu-9 is unknown
 
 def test_rm_drops_nodes_and_the_next_plan_adopts_them(run: Run, applied: FakeCloud) -> None:
     serial = read().serial
-    assert run("state", "rm", "cpu-[0..1]") == (
+    assert run("state", "rm", "cpu-[0-1]") == (
         0,
-        snapshot("Removed cpu-[0..1] from the state.\n"),
+        snapshot("Removed cpu-[0-1] from the state.\n"),
         snapshot("""\
 The VMs were left running: i-0001, i-0002. While they run, the next plan finds them by their tags
 and adopts them again; to prevent that, terminate them yourself.
@@ -142,13 +142,13 @@ and adopts them again; to prevent that, terminate them yourself.
     assert run("plan") == (
         0,
         snapshot("""\
-No changes. Cluster "demo" is as its spec says.
+No changes. Cluster "demo" matches its spec.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 """),
         snapshot("""\
 
-Warning: found VMs that the state did not know: cpu-[0..1]
-  They carry this cluster's tags and are taken into the state.
+Warning: found VMs that were not in the state: cpu-[0-1]
+  Their tags match this cluster; an apply adopts them into the state.
 """),
     )
     assert run("apply", "--no-wait").code == 0
@@ -176,7 +176,7 @@ def test_rm_of_an_unknown_node_drops_nothing(run: Run, applied: FakeCloud) -> No
         "",
         snapshot("""\
 Error: there is no node 'gpu'
-  Nodes: scheduler cpu-[0..2]. Name a node, a group, or a range such as cpu-[0..3].
+  Nodes: scheduler, cpu-[0-2]. Name a node, a group, or a range such as cpu-[0-3].
 """),
     )
     assert read() == before
@@ -237,31 +237,32 @@ Error: cannot replace the state: the file is older
         1,
         "",
         snapshot("""\
-Error: cannot replace the state: the file belongs to cluster "demo", the state to cluster "demo"
-  The file has lineage of-another, the state LINEAGE. Replacing the
-  state would lose track of its VMs. Push the file to another location with --state.
+Error: cannot replace the state: the file is the state of a different cluster
+  The file belongs to cluster "demo" (lineage of-another), the state to cluster "demo" (lineage
+  LINEAGE). Replacing the state would lose track of its VMs. Push the
+  file to another location with --state.
 """),
     )
     assert run("state", "push", "none") == (
         1,
         "",
         snapshot("""\
-Error: there is no file none
-  Name one that `planapply state pull` wrote.
+Error: the file none does not exist
+  Pass a file that `planapply state pull` wrote.
 """),
     )
     Path("damaged").write_bytes(before[:-30])
     assert run("state", "push", "damaged").err.startswith(
-        "Error: damaged is no planapply state\n  It breaks off ("
+        "Error: damaged is not a planapply state\n  It is truncated ("
     )
     Path("rubbish").write_text("dear diary")
     assert run("state", "push", "rubbish") == (
         1,
         "",
         snapshot("""\
-Error: rubbish is no planapply state
-  It is damaged, or no JSON (10 bytes): expected value at line 1 column 1.
-  Name a file that `planapply state pull` wrote.
+Error: rubbish is not a planapply state
+  It is damaged, or not JSON (10 bytes): expected value at line 1 column 1.
+  Pass a file that `planapply state pull` wrote.
 """),
     )
     assert Path(STATE).read_bytes() == before
@@ -284,18 +285,18 @@ def test_pull_overwrites_only_an_older_copy(run: Run, applied: FakeCloud) -> Non
     result = run("state", "pull", "newer")
     assert (result.code, result.out) == (1, "")
     assert result.err.replace(read().lineage, "LINEAGE") == snapshot("""\
-Error: newer holds a newer version of this state
-  It is of cluster "demo" (lineage LINEAGE, serial 99), this one of
-  cluster "demo" (lineage LINEAGE, serial 7). It was left as it is;
-  name another file.
+Error: cannot write newer: the file contains a newer version of this state
+  The file belongs to cluster "demo" (lineage LINEAGE, serial 99), the
+  state to cluster "demo" (lineage LINEAGE, serial 7). Choose another
+  file.
 """)
     Path("notes").write_text("dear diary")
     assert run("state", "pull", "notes") == (
         1,
         "",
         snapshot("""\
-Error: notes is there already, and is no state
-  Only an older copy of this state is replaced. Name another file.
+Error: cannot write notes: the file exists and is not a state
+  Choose another file. Only an older copy of the same state is overwritten.
 """),
     )
     assert Path("notes").read_text() == "dear diary"

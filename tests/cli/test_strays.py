@@ -13,7 +13,7 @@ def test_duplicate_vm_of_a_name_is_terminated(run: Run, cloud: FakeCloud) -> Non
         'planapply will change cluster "demo" (fake, mars):\n'
         "\n"
         "  -   i-twin\n"
-        "        (one VM too many: cpu-0 is another one)\n"
+        "        (duplicate VM for node cpu-0)\n"
         "\n"
         "Plan: 0 to add, 0 to change, 1 to destroy.\n"
         "Cost: 1.60 USD/h (list prices of 2025-03-02)\n"

@@ -68,8 +68,8 @@ def test_colors(terminal: dict[str, str]) -> None:
         snapshot("""\
 planapply will change cluster "demo" (fake, mars):
 
-  \x1b[32m+  \x1b[0m scheduler          small
-  \x1b[32m+  \x1b[0m cpu-[0..2]   (3)   large
+  \x1b[32m+  \x1b[0m scheduler         small
+  \x1b[32m+  \x1b[0m cpu-[0-2]   (3)   large
 
 \x1b[1mPlan:\x1b[0m 4 to add, 0 to change, 0 to destroy.
 \x1b[1mCost:\x1b[0m 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
@@ -126,7 +126,7 @@ def test_yes_starts_the_live_display(terminal: dict[str, str]) -> None:
     code, text = asked.finish()
     shown = ESCAPES.sub("", text.partition(QUESTION)[2])
     assert code == 0
-    assert "  firewall: made group r-0001\n" in shown
+    assert "  firewall: created group r-0001\n" in shown
     last = shown[shown.rindex("  scheduler ") :]
     assert re.sub(r"[0-9]:[0-9]{2}", "0:00", re.sub(r"[ \r]+\n", "\n", last)) == snapshot("""\
   scheduler   0:00   launched
@@ -146,7 +146,7 @@ def test_ctrl_c_twice_restores_the_terminal(terminal: dict[str, str], folder: Pa
     running = Terminal({**terminal, "FAKE_FOLDER": str(folder)}, "apply", "--auto-approve")
     running.until("launching (small)", anywhere=True)
     running.type("\x03")
-    running.until("stopping: asking for nothing more", anywhere=True)
+    running.until("stopping: sending no further requests", anywhere=True)
     running.type("\x03")
     code, text = running.finish()
     assert code == 130

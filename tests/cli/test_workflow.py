@@ -16,7 +16,7 @@ from planapply_local.provider import LocalProvider
 from planapply_local.supervisor import kill
 
 from planapply.fleet.request import launch_request
-from planapply.model.names import from_ranges, sort_key, to_ranges
+from planapply.model.names import format_names, from_ranges
 from planapply.model.node import VM
 from planapply.model.state import Choice, Intent, State
 from planapply.store import open_store
@@ -46,7 +46,7 @@ def read() -> State:
 def normalize(text: str) -> str:
     """Return the output without parts that vary."""
     text = re.sub(r"^ *\d+:\d\d  ", "", text, flags=re.MULTILINE)
-    text = re.sub(r"(?:^[\w.\[\] -]+: ended\n)+", merge_ended_lines, text, flags=re.MULTILINE)
+    text = re.sub(r"(?:^[\w,\[\] -]+: terminated\n)+", merge_ended_lines, text, flags=re.MULTILINE)
     text = re.sub(rf"\b{NAME}\b", "demo", text)
     text = re.sub(r"vm-[0-9a-f]{20}-\d+", "VM", text)
     return re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
@@ -54,9 +54,8 @@ def normalize(text: str) -> str:
 
 def merge_ended_lines(lines: re.Match[str]) -> str:
     """Return the output with one line for nodes that terminate at the same time, in any order."""
-    ranges = [line.removesuffix(": ended") for line in lines[0].splitlines()]
-    names = from_ranges(" ".join(ranges).split())
-    return f"{' '.join(to_ranges(sorted(names, key=sort_key)))}: ended\n"
+    ranges = [line.removesuffix(": terminated") for line in lines[0].splitlines()]
+    return f"{format_names(from_ranges(', '.join(ranges).split(', ')))}: terminated\n"
 
 
 class Project:
@@ -93,7 +92,11 @@ class Project:
         endpoint = state.endpoint
         assert endpoint
         asked = Intent(
-            names=[name], config=config, choice=Choice(), scheduler=endpoint.private, asked_at=0.0
+            names=[name],
+            config=config,
+            choice=Choice(),
+            scheduler_address=endpoint.private,
+            requested_at=0.0,
         )
         request = launch_request(state, os.urandom(10).hex(), asked, self.provider.limits)
         return self.provider.launch(request).vms[0]
@@ -126,7 +129,7 @@ def test_saved_plan_is_applied_once(new_project: Project) -> None:
 planapply will change cluster "demo" (local):
 
   +   scheduler
-  +   cpu-[0..1]   (2)
+  +   cpu-[0-1]   (2)
 
 Plan: 3 to add, 0 to change, 0 to destroy.
 """),
@@ -141,7 +144,7 @@ The plan is saved. To carry it out: planapply apply 'the plan'
 planapply will change cluster "demo" (local):
 
   +   scheduler
-  +   cpu-[0..1]   (2)
+  +   cpu-[0-1]   (2)
 
 Plan: 3 to add, 0 to change, 0 to destroy.
 """),
@@ -153,7 +156,7 @@ Plan: 3 to add, 0 to change, 0 to destroy.
 planapply will change cluster "demo" (local):
 
   +   scheduler
-  +   cpu-[0..1]   (2)
+  +   cpu-[0-1]   (2)
 
 Plan: 3 to add, 0 to change, 0 to destroy.
 
@@ -164,8 +167,8 @@ scheduler_address = tcp://ADDRESS
         snapshot("""\
 scheduler: launching
 scheduler: launched
-cpu-[0..1]: launching
-cpu-[0..1]: launched
+cpu-[0-1]: launching
+cpu-[0-1]: launched
 """),
     )
     assert new_project.names() == ["cpu-0", "cpu-1", "scheduler"]
@@ -173,8 +176,8 @@ cpu-[0..1]: launched
         1,
         "",
         snapshot("""\
-Error: the plan file is stale: the state's serial was 0 and is 6
-  Plan again: planapply plan --out FILE
+Error: the plan file is stale: the serial of the state was 0, and is now 6
+  To plan again: planapply plan --out FILE
 """),
     )
     assert new_project.names() == ["cpu-0", "cpu-1", "scheduler"]
@@ -187,8 +190,8 @@ def test_stale_or_foreign_saved_plan_is_refused(project: Project) -> None:
         1,
         "",
         snapshot("""\
-Error: the plan file is stale: the spec has changed since it was made
-  Plan again: planapply plan --out FILE
+Error: the plan file is stale: the spec has changed since the plan was made
+  To plan again: planapply plan --out FILE
 """),
     )
     edit("count = 3", "count = 2")
@@ -205,8 +208,8 @@ Error: a saved plan says itself what is to be done
         1,
         "",
         snapshot("""\
-Error: the plan file is for cluster 'demo', and not for the one of this state
-  Apply it with the spec and state that it was made from.
+Error: the plan file was made for a different cluster ('demo')
+  Apply the plan with the spec and state that it was made from.
 """),
     )
     edit('name = "other"', f'name = "{NAME}"')
@@ -222,7 +225,7 @@ def test_saved_destroy_plan_is_applied(project: Project) -> None:
         snapshot("""\
 planapply will destroy cluster "demo" (local):
 
-  -   cpu-[0..1]   (2)
+  -   cpu-[0-1]   (2)
   -   scheduler
 
 Plan: 0 to add, 0 to change, 3 to destroy.
@@ -230,10 +233,10 @@ Plan: 0 to add, 0 to change, 3 to destroy.
 Destroy complete: 3 destroyed.
 """),
         snapshot("""\
-cpu-[0..1]: ending
-cpu-[0..1]: ended
-scheduler: ending
-scheduler: ended
+cpu-[0-1]: terminating
+cpu-[0-1]: terminated
+scheduler: terminating
+scheduler: terminated
 """),
     )
     assert project.names() == []
@@ -247,7 +250,7 @@ def test_lost_vm_is_launched_again(project: Project) -> None:
 planapply will change cluster "demo" (local):
 
   +   cpu-1
-        (its VM VM is gone)
+        (VM VM is gone)
 
 Plan: 1 to add, 0 to change, 0 to destroy.
 """),
@@ -255,7 +258,7 @@ Plan: 1 to add, 0 to change, 0 to destroy.
     )
     assert project("plan", "--no-refresh") == (
         0,
-        snapshot('No changes. Cluster "demo" is as its spec says.\n'),
+        snapshot('No changes. Cluster "demo" matches its spec.\n'),
         "",
     )
     assert project.apply() == (
@@ -264,7 +267,7 @@ Plan: 1 to add, 0 to change, 0 to destroy.
 planapply will change cluster "demo" (local):
 
   +   cpu-1
-        (its VM VM is gone)
+        (VM VM is gone)
 
 Plan: 1 to add, 0 to change, 0 to destroy.
 
@@ -273,8 +276,8 @@ Apply complete: 1 added, 0 changed, 0 destroyed.
 scheduler_address = tcp://ADDRESS
 """),
         snapshot("""\
-cpu-1: ending
-cpu-1: ended
+cpu-1: terminating
+cpu-1: terminated
 cpu-1: launching
 cpu-1: launched
 """),
@@ -285,35 +288,34 @@ cpu-1: launched
 def test_refresh_only_records_lost_vms(project: Project) -> None:
     assert project("plan", "--refresh-only") == (
         0,
-        snapshot("No changes. The state agrees with what exists.\n"),
+        snapshot("No changes. The state matches what exists.\n"),
         "",
     )
     project.crash("cpu-1")
     assert project("plan", "--refresh-only", "--detailed-exitcode") == (
         2,
         snapshot("""\
-planapply will update the state of cluster "demo" (local). What has changed in the cloud is
-recorded; no VM is launched or ended.
-"""),
-        snapshot("""\
+planapply will update the state of cluster "demo" (local):
 
-Warning: cpu-1: its VM VM is gone
+  cpu-1   VM VM is gone
+
+No VM will be launched or terminated.
 """),
+        snapshot(""),
     )
     assert "cpu-1" in read().nodes
     assert project.apply("--refresh-only") == (
         0,
         snapshot("""\
-planapply will update the state of cluster "demo" (local). What has changed in the cloud is
-recorded; no VM is launched or ended.
+planapply will update the state of cluster "demo" (local):
+
+  cpu-1   VM VM is gone
+
+No VM will be launched or terminated.
 
 Apply complete: the state is up to date.
 """),
-        snapshot("""\
-
-Warning: cpu-1: its VM VM is gone
-cpu-1: ended
-"""),
+        snapshot("cpu-1: terminated\n"),
     )
     assert sorted(read().nodes) == ["cpu-0", "scheduler"]
     assert project("plan") == (
@@ -337,8 +339,8 @@ def test_lost_scheduler_replaces_its_workers(project: Project) -> None:
 planapply will change cluster "demo" (local):
 
   +   scheduler
-        (its VM VM is gone)
-  -/+ cpu-[0..1]   (2)
+        (VM VM is gone)
+  -/+ cpu-[0-1]   (2)
         (the scheduler is replaced)
 
 Plan: 3 to add, 0 to change, 2 to destroy.
@@ -355,23 +357,23 @@ def test_unknown_vm_is_adopted_if_its_name_is_free(project: Project) -> None:
 planapply will change cluster "demo" (local):
 
   -   cpu-2
-        (not in the spec)
+        (count 3 -> 2)
 
 Plan: 0 to add, 0 to change, 1 to destroy.
 """),
         snapshot("""\
 
-Warning: found VMs that the state did not know: cpu-2
-  They carry this cluster's tags and are taken into the state.
+Warning: found VMs that were not in the state: cpu-2
+  Their tags match this cluster; an apply adopts them into the state.
 """),
     )
     assert project.apply("--set", "workers.cpu.count=3") == (
         0,
-        snapshot('No changes. Cluster "demo" is as its spec says.\n'),
+        snapshot('No changes. Cluster "demo" matches its spec.\n'),
         snapshot("""\
 
-Warning: found VMs that the state did not know: cpu-2
-  They carry this cluster's tags and are taken into the state.
+Warning: found VMs that were not in the state: cpu-2
+  Their tags match this cluster; an apply adopts them into the state.
 """),
     )
     assert sorted(read().nodes) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
@@ -387,7 +389,7 @@ def test_unknown_vm_is_terminated_if_its_name_is_taken(project: Project) -> None
 planapply will change cluster "demo" (local):
 
   -   VM
-        (one VM too many: cpu-0 is another one)
+        (duplicate VM for node cpu-0)
 
 Plan: 0 to add, 0 to change, 1 to destroy.
 """),
@@ -399,7 +401,7 @@ Plan: 0 to add, 0 to change, 1 to destroy.
 planapply will change cluster "demo" (local):
 
   -   VM
-        (one VM too many: cpu-0 is another one)
+        (duplicate VM for node cpu-0)
 
 Plan: 0 to add, 0 to change, 1 to destroy.
 
@@ -421,7 +423,7 @@ planapply will change cluster "demo" (local):
 
   ~   scheduler
         tags.team   (unset) -> "bio"
-  ~   cpu-[0..1]   (2)
+  ~   cpu-[0-1]   (2)
         tags.team   (unset) -> "bio"
 
 Plan: 0 to add, 3 to change, 0 to destroy.
@@ -432,7 +434,7 @@ scheduler_address = tcp://ADDRESS
 """),
         snapshot("""\
 scheduler: tags updated
-cpu-[0..1]: tags updated
+cpu-[0-1]: tags updated
 """),
     )
     vm = read().nodes["cpu-0"].vm
@@ -489,7 +491,7 @@ Plan: 2 to add, 0 to change, 0 to destroy.
         "",
         snapshot("""\
 Error: there is no node 'gpu'
-  Nodes: scheduler cpu-[0..1]. Name a node, a group, or a range such as cpu-[0..3].
+  Nodes: scheduler, cpu-[0-1]. Name a node, a group, or a range such as cpu-[0-3].
 """),
     )
     assert new_project("destroy", "--auto-approve", "--target", "cpu") == (
@@ -506,8 +508,8 @@ Destroy complete: 1 destroyed.
 scheduler_address = tcp://ADDRESS
 """),
         snapshot("""\
-cpu-1: ending
-cpu-1: ended
+cpu-1: terminating
+cpu-1: terminated
 """),
     )
     assert new_project.names() == ["scheduler"]
@@ -515,13 +517,13 @@ cpu-1: ended
 
 def test_replace(project: Project) -> None:
     before = {name: record.vm for name, record in read().nodes.items()}
-    assert project.apply("--replace", "cpu-[0..1]") == (
+    assert project.apply("--replace", "cpu-[0-1]") == (
         0,
         snapshot("""\
 planapply will change cluster "demo" (local):
 
-  -/+ cpu-[0..1]   (2)
-        (asked for with --replace)
+  -/+ cpu-[0-1]   (2)
+        (requested with --replace)
 
 Plan: 2 to add, 0 to change, 2 to destroy.
 
@@ -530,10 +532,10 @@ Apply complete: 2 added, 0 changed, 2 destroyed.
 scheduler_address = tcp://ADDRESS
 """),
         snapshot("""\
-cpu-[0..1]: ending
-cpu-[0..1]: ended
-cpu-[0..1]: launching
-cpu-[0..1]: launched
+cpu-[0-1]: terminating
+cpu-[0-1]: terminated
+cpu-[0-1]: launching
+cpu-[0-1]: launched
 """),
     )
     after = {name: record.vm for name, record in read().nodes.items()}
@@ -544,8 +546,8 @@ cpu-[0..1]: launched
 planapply will change cluster "demo" (local):
 
   -/+ scheduler
-        (asked for with --replace)
-  -/+ cpu-[0..1]   (2)
+        (requested with --replace)
+  -/+ cpu-[0-1]   (2)
         (the scheduler is replaced)
 
 Plan: 3 to add, 0 to change, 3 to destroy.
@@ -560,8 +562,8 @@ def test_protect(project: Project) -> None:
         1,
         "",
         snapshot("""\
-Error: the cluster is protected, and this would end cpu-0
-  Set `protect = false` under [cluster] and apply that first, if you mean it.
+Error: cannot destroy or replace cpu-0: the cluster is protected
+  To remove the protection, set `protect = false` under [cluster] and apply that first.
 """),
     )
     assert project.apply("--set", "workers.cpu.count=3")[0] == 0
@@ -569,16 +571,16 @@ Error: the cluster is protected, and this would end cpu-0
         1,
         "",
         snapshot("""\
-Error: the cluster is protected, and this would end cpu-2
-  Set `protect = false` under [cluster] and apply that first, if you mean it.
+Error: cannot destroy or replace cpu-2: the cluster is protected
+  To remove the protection, set `protect = false` under [cluster] and apply that first.
 """),
     )
     assert project("destroy", "--auto-approve") == (
         1,
         "",
         snapshot("""\
-Error: the cluster is protected, and this would end scheduler cpu-[0..2]
-  Set `protect = false` under [cluster] and apply that first, if you mean it.
+Error: cannot destroy or replace scheduler, cpu-[0-2]: the cluster is protected
+  To remove the protection, set `protect = false` under [cluster] and apply that first.
 """),
     )
     os.unlink("planapply.toml")

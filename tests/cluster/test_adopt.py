@@ -315,7 +315,9 @@ def test_protect_allows_scale_but_not_a_plan(cloud: Cloud, applied: Open, worksp
         cluster.scale(2)
         apply_pending(cluster)
         assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
-    with pytest.raises(PlanapplyError, match="protected, and this would end cpu-1"):
+    with pytest.raises(
+        PlanapplyError, match="cannot destroy or replace cpu-1: the cluster is protected"
+    ):
         plan(workspace(PROTECTED.replace("max = 8", "max = 1")))
 
 

@@ -15,6 +15,7 @@ from cluster.helpers import apply_pending, wait_until
 import planapply
 from planapply import Cluster
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.plan import Mode
 from planapply.ops.apply import apply
 from planapply.ops.plan import PlanOptions, plan
 from planapply.ops.workspace import Workspace
@@ -51,7 +52,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def destroy(path: Path) -> None:
-    options = PlanOptions(destroy=True)
+    options = PlanOptions(mode=Mode.DESTROY)
     assert not apply(Workspace.from_spec(str(path)), lambda plan: True, options).failures
 
 

@@ -52,7 +52,7 @@ def test_scale_from_2_to_4_and_back_repeats_no_task(
         apply_pending(cluster)
         assert client.gather(futures) == [*range(20), *range(20)]
     assert read_runs(tmp_path / "log") == sorted([*range(20), *range(20)])
-    assert cloud.names() == nodes("cpu-[0..1]")
+    assert cloud.names() == nodes("cpu-[0-1]")
     assert no_changes(workspace())
 
 
@@ -126,7 +126,7 @@ def test_pending_scale_is_applied_before_leaving(cloud: Cloud, applied: Open) ->
 
     workspace = applied()
     asyncio.run(main())
-    assert cloud.names() == nodes("cpu-[0..1]")
+    assert cloud.names() == nodes("cpu-[0-1]")
     with Cluster.adopt(workspace) as cluster:
         cluster.scale(1)
     assert cloud.names() == nodes("cpu-0")
@@ -147,7 +147,7 @@ def test_changes_of_another_process_are_adopted(
         second.scale(3)
         apply_pending(second)
         assert sorted(second.workers) == ["cpu-0", "cpu-1", "cpu-4"]
-    assert cloud.names() == nodes("cpu-[0..1]", "cpu-4")
+    assert cloud.names() == nodes("cpu-[0-1]", "cpu-4")
     assert no_changes(workspace())
 
 
@@ -159,8 +159,8 @@ def test_two_clusters_scale_to_the_same_size_at_once(
         second.scale(4)
         apply_pending(first)
         apply_pending(second)
-        assert sorted(first.workers) == sorted(second.workers) == from_ranges(["cpu-[0..3]"])
-    assert cloud.names() == nodes("cpu-[0..3]")
+        assert sorted(first.workers) == sorted(second.workers) == from_ranges(["cpu-[0-3]"])
+    assert cloud.names() == nodes("cpu-[0-3]")
 
 
 def test_nodes_of_another_process_are_seen(applied: Open, workspace: Open) -> None:
@@ -311,7 +311,7 @@ def test_failed_termination_is_retried(cloud: Cloud, applied: Open, workspace: O
                 await cluster
             assert cluster.plan == {"cpu-0"}
             assert cluster.workers["cpu-1"].status == Status.failed
-            assert cloud.names() == nodes("cpu-[0..1]")
+            assert cloud.names() == nodes("cpu-[0-1]")
             cloud.refuse_terminate = False
             await cluster
             assert [*cluster.workers] == ["cpu-0"]
@@ -400,7 +400,7 @@ def test_scale_down_keeps_to_the_spec(cloud: Cloud, applied: Open) -> None:
         apply_pending(cluster)
         assert "io-0" in cluster.workers
         assert "io-0" in cluster.worker_spec
-    assert cloud.names() == nodes("cpu-[0..1]", "io-0")
+    assert cloud.names() == nodes("cpu-[0-1]", "io-0")
 
 
 def test_scale_down_with_pending_nodes(cloud: Cloud, applied: Open) -> None:
@@ -522,7 +522,7 @@ def test_intents_of_a_dead_process_are_resolved(
         # Its VM was launched, but the response was never recorded.
         del state.nodes["cpu-2"]
         state.intents[record.batch] = Intent(
-            names=["cpu-2"], config=record.config, choice=Choice(), asked_at=0.0
+            names=["cpu-2"], config=record.config, choice=Choice(), requested_at=0.0
         )
 
     change_state(workspace(), die)

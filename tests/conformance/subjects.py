@@ -79,7 +79,7 @@ class Account:
             config=config.digest,
             choice=self.provider.alternatives(config)[0],
             scheduler=scheduler,
-            asked_at=0.0,
+            requested_at=0.0,
         )
         return launch_request(self.state, token or uuid4().hex[:20], intent, self.provider.limits)
 

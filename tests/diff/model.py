@@ -1,4 +1,4 @@
-"""A state on which plans are carried out without any cloud."""
+"""A simulated apply that changes only a state, without any cloud."""
 
 from planapply.diff import RefreshResult
 from planapply.model.node import VM
@@ -11,7 +11,7 @@ def empty_state() -> State:
 
 
 def simulate_apply(plan: Plan, refreshed: RefreshResult) -> State:
-    """The state that an apply without failures leaves."""
+    """Return the state after an apply without failures."""
     state = refreshed.state.model_copy(deep=True)
     state.next_index = dict(plan.next_index)
     state.configs.update(plan.configs)
@@ -43,7 +43,7 @@ def simulate_apply(plan: Plan, refreshed: RefreshResult) -> State:
 
 
 def vms(state: State) -> list[VM]:
-    """What a cloud shows that has exactly what the state says."""
+    """Return the VMs in a cloud that matches the state exactly."""
     return [
         VM(
             id=record.vm,

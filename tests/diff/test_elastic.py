@@ -1,4 +1,4 @@
-"""What a plan says of elastic groups, whose size it leaves alone."""
+"""Elastic groups in a plan, which does not change their size."""
 
 from planapply.diff import create_plan, refresh
 from planapply.model.desired import DesiredState, Group

@@ -1,4 +1,4 @@
-"""What holds for every plan."""
+"""Properties of every plan."""
 
 from diff.model import empty_state, simulate_apply, vms
 from hypothesis import given
@@ -8,7 +8,7 @@ from planapply.diff import DiffOptions, create_destroy_plan, create_plan, is_cur
 from planapply.model.desired import DesiredState, Group
 from planapply.model.names import SCHEDULER
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action
+from planapply.model.plan import Action, DriftKind
 from planapply.model.state import State
 
 LATER = 1e6
@@ -86,7 +86,7 @@ def test_nodes_whose_size_is_on_the_changed_list_are_kept(
     sizes = tuple(order[:most])
 
     def with_sizes(config: NodeConfig) -> NodeConfig:
-        # Not a copy, which would have the digest of the first.
+        # Not a copy, which would keep the cached digest.
         own = config.model_dump() | {"size": sizes} | ({"processes": 2} if more else {})
         return NodeConfig.model_validate(own)
 
@@ -120,14 +120,20 @@ def test_lost_vms_are_relaunched_and_unknown_vms_are_found(
     left = [vm for vm in shown if vm.name not in lost]
     refreshed = refresh(state, left, LATER, 60.0)
     assert refreshed.gone == set(lost)
+    assert {(item.name, item.kind) for item in refreshed.drift} == {
+        (name, DriftKind.GONE) for name in lost
+    }
     assert (
         create_plan(spec, seen(simulate_apply(create_plan(spec, refreshed), refreshed))).changes
         == ()
     )
-    # The state was lost, the tags were not: everything is found again.
+    # With the tags, everything is found again even if the state is lost.
     forgotten = State(lineage="l", cluster="c", provider="p")
     found = refresh(forgotten, shown, LATER, 60.0)
     assert found.state.nodes.keys() == state.nodes.keys()
+    assert {(item.name, item.kind) for item in found.drift} == {
+        (name, DriftKind.ADOPTED) for name in state.nodes
+    }
 
 
 @given(desireds())

@@ -11,7 +11,7 @@ from planapply.fleet import SystemClock
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import sort_key
-from planapply.model.plan import Plan
+from planapply.model.plan import Mode, Plan
 from planapply.model.state import State
 from planapply.ops.apply import ApplyOptions, Report, apply
 from planapply.ops.plan import PlanOptions, plan
@@ -89,17 +89,17 @@ class Project:
     def plan(self, *overrides: str) -> Plan:
         return plan(self.workspace(*overrides)).plan
 
-    def apply(self, *overrides: str, destroy: bool = False) -> Report:
+    def apply(self, *overrides: str, mode: Mode = Mode.NORMAL) -> Report:
         return apply(
             self.workspace(*overrides),
             lambda plan: True,
-            PlanOptions(destroy=destroy),
+            PlanOptions(mode=mode),
             ApplyOptions(wait=False),
             on_event=self.events.append,
         )
 
     def destroy(self) -> Report:
-        return self.apply(destroy=True)
+        return self.apply(mode=Mode.DESTROY)
 
     def state(self) -> State:
         state = self.workspace().store.read()

@@ -289,8 +289,8 @@ def test_too_large_user_data_is_reported(project: Project) -> None:
     message = project.plan_error()
     assert [line.partition(":")[0] for line in message.splitlines()[::2]] == snapshot(
         [
-            "what scheduler is told at its boot is too large",
-            "what cpu is told at its boot is too large",
+            "user data for group scheduler is too large",
+            "user data for group cpu is too large",
         ]
     )
     assert message.splitlines()[1] == snapshot(

@@ -134,7 +134,8 @@ def test_changed_networks_update_the_rules_in_place(project: Project, aws: Cloud
     aws.clear()
     report = project.apply("provider.allow_from=['me', '198.51.100.0/24']")
     (change,) = report.plan.changes
-    assert (change.name, change.action, change.reason) == (GROUP, "update", "allow_from changed")
+    assert (change.name, change.action) == (GROUP, "update")
+    assert [field.path for field in change.fields] == ["allow_from"]
     assert rules() == snapshot(
         [
             ("-1", 0, "itself"),
@@ -431,7 +432,7 @@ def test_vpc_of_a_running_cluster_cannot_change(project: Project) -> None:
     project.apply()
     vpc, _ = company()
     assert project.plan_error(f"provider.vpc='{vpc}'").replace(vpc, "VPC") == snapshot("""\
-`vpc` under [provider] can't change while the cluster exists: null -> "VPC"
+cannot change `vpc` under [provider] while the cluster exists: null -> "VPC"
 Put it back, or destroy the cluster first.\
 """)
 

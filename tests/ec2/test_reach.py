@@ -199,8 +199,9 @@ def test_tags_of_the_group_change_in_place(project: Project, aws: Cloud) -> None
     assert (change.name, change.action, change.reason) == (
         "security-group",
         "update",
-        "tags changed",
+        "fields_changed",
     )
+    assert [field.path for field in change.fields] == ["tags"]
     assert tags() == {"team": "geo", "audit": "a user's own"}
     assert project.plan("cluster.tags={team='geo'}").changes == ()
 
@@ -266,7 +267,7 @@ Error: cannot log in: the VM has no key pair, and the `aws` command is not insta
             1,
             """\
 Error: the state has no node 'cpu-9'
-  Nodes: scheduler cpu-[0..2].
+  Nodes: scheduler, cpu-[0-2].
 """,
         )
     )

@@ -299,7 +299,7 @@ Error: scheduler: cannot name the VM of scheduler Genomics-scheduler-TOKEN-LINEA
   cluster and its groups use only lowercase letters, digits, and hyphens, and at most 30 characters
   in total.
 
-Error: cpu-[0..1] was not launched: the cluster has no scheduler
+Error: cpu-[0-1] was not launched: the cluster has no scheduler
 """)
     assert AcmeDriver.nodes == {}
 

@@ -159,44 +159,44 @@ def test_examples_can_be_planned(run: Run, cloud: StartStub) -> None:
     assert "\n".join(output) == snapshot("""\
 planapply will change cluster "gce-example" (libcloud, gce):
 
-  +   firewall           supporting resource
-  +   scheduler          e2-standard-2
-  +   cpu-[0..3]   (4)   c2-standard-4  spot
+  +   firewall          supporting resource
+  +   scheduler         e2-standard-2
+  +   cpu-[0-3]   (4)   c2-standard-4  spot
 
 Plan: 6 to add, 0 to change, 0 to destroy.
-Cost: 0.00 USD/h -> at least 0.03 USD/h (on demand, libcloud prices of 2025-03-02; no price is known of c2-standard-4)
+Cost: 0.00 USD/h -> at least 0.03 USD/h (on demand, libcloud prices of 2025-03-02; no price known for c2-standard-4)
 
-Warning: `max_cost` does not count all: no price is known of c2-standard-4
-  Only what is known is held to it.
+Warning: cannot enforce `max_cost`: no price known for c2-standard-4
+  The limit applies to known prices only.
 
 planapply will change cluster "digitalocean-example" (libcloud, digitalocean):
 
-  +   scheduler          s-2vcpu-4gb
-  +   cpu-[0..3]   (4)   c-4
+  +   scheduler         s-2vcpu-4gb
+  +   cpu-[0-3]   (4)   c-4
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.04 USD/h (on demand, DigitalOcean's prices)
 
 planapply will change cluster "azure-example" (libcloud, azure):
 
-  +   scheduler          Standard_D2s_v5
-  +   cpu-[0..3]   (4)   Standard_F4s_v2
+  +   scheduler         Standard_D2s_v5
+  +   cpu-[0-3]   (4)   Standard_F4s_v2
 
 Plan: 5 to add, 0 to change, 0 to destroy.
-Cost: 0.00 USD/h -> unknown (no price is known of Standard_D2s_v5, Standard_F4s_v2)
+Cost: 0.00 USD/h -> unknown (no price known for Standard_D2s_v5, Standard_F4s_v2)
 
 planapply will change cluster "linode-example" (libcloud, linode):
 
-  +   scheduler          g6-standard-2
-  +   cpu-[0..3]   (4)   g6-dedicated-4
+  +   scheduler         g6-standard-2
+  +   cpu-[0-3]   (4)   g6-dedicated-4
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.04 USD/h (on demand, Linode (Akamai)'s prices)
 
 planapply will change cluster "vultr-example" (libcloud, vultr):
 
-  +   scheduler          vc2-2c-4gb
-  +   cpu-[0..3]   (4)   vc2-4c-8gb
+  +   scheduler         vc2-2c-4gb
+  +   cpu-[0-3]   (4)   vc2-4c-8gb
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.03 USD/h (on demand, Vultr's prices)
@@ -222,10 +222,10 @@ def test_openstack_example_can_be_planned(nova: Cloud, run: Run) -> None:
     assert result.out == snapshot("""\
 planapply will change cluster "openstack-example" (libcloud, openstack):
 
-  +   firewall           supporting resource
-  +   scheduler          m1.medium
-  +   cpu-[0..3]   (4)   m1.xlarge
+  +   firewall          supporting resource
+  +   scheduler         m1.medium
+  +   cpu-[0-3]   (4)   m1.xlarge
 
 Plan: 6 to add, 0 to change, 0 to destroy.
-Cost: 0.00 USD/h -> unknown (no price is known of m1.medium, m1.xlarge)
+Cost: 0.00 USD/h -> unknown (no price known for m1.medium, m1.xlarge)
 """)

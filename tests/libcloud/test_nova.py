@@ -44,11 +44,11 @@ def test_cluster_life_cycle(nova: Cloud, run: Run) -> None:
     assert fixed(planned.out, nova) == snapshot("""\
 planapply will change cluster "genomics" (libcloud, openstack):
 
-  +   scheduler          m1.tiny
-  +   cpu-[0..2]   (3)   m1.tiny
+  +   scheduler         m1.tiny
+  +   cpu-[0-2]   (3)   m1.tiny
 
 Plan: 4 to add, 0 to change, 0 to destroy.
-Cost: 0.00 USD/h -> unknown (no price is known of m1.tiny)
+Cost: 0.00 USD/h -> unknown (no price known for m1.tiny)
 """)
     assert nova.servers() == []
 
@@ -139,7 +139,7 @@ def test_quota_stops_apply_and_the_next_apply_continues(nova: Cloud, run: Run) -
     assert result.code == 1
     assert len(nova.wait_until_idle()) == 10
     assert fixed(result.err[result.err.index("Error:") :], nova) == snapshot("""\
-Error: cpu-[9..11]: OpenStack: 403 Forbidden Quota exceeded for instances: Requested 1, but already
+Error: cpu-[9-11]: OpenStack: 403 Forbidden Quota exceeded for instances: Requested 1, but already
 used 10 of 10 instances
   Request a larger quota from the cloud, or choose another size or zone.
 """)
@@ -162,7 +162,10 @@ def test_server_in_error_state_is_replaced(nova: Cloud, run: Run) -> None:
     assert "quota" in run("logs", failed[0]).out.lower()
     status = run("status").out
     assert len(re.findall(r"^\s*cpu-\d .*stopped", status, re.MULTILINE)) == len(failed)
-    assert "ended or failed outside of planapply; `planapply plan` says what follows." in status
+    assert (
+        "terminated or failed outside of planapply. Run `planapply plan` to see what an apply would do."
+        in status
+    )
     nova.quota(-1)
     assert run(*APPLY).code == 0
     assert [server["status"] for server in nova.wait_until_idle()] == ["ACTIVE"] * 4
@@ -346,7 +349,7 @@ def test_lost_state_is_recovered(nova: Cloud, run: Run) -> None:
     assert "m1.tiny" in run("status").out
     spec(nova, 3)
     assert run("plan").out.splitlines()[-1] == snapshot(
-        "Cost: unknown (no price is known of m1.tiny)"
+        "Cost: unknown (no price known for m1.tiny)"
     )
     assert run("destroy", "--auto-approve").code == 0
     assert nova.wait_until_idle() == []

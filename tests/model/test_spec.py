@@ -1,4 +1,4 @@
-"""What a spec wants: defaults merged, provider settings and pins in their place."""
+"""The desired state of a spec: merged defaults, provider settings, and pins."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def wanted(
 
 
 def group(document: dict[str, Any], plugin: Plugin = CLOUD, **pins: Any) -> NodeConfig:
-    """The config of [workers.cpu]."""
+    """Return the config of [workers.cpu]."""
     document["workers"] = {"cpu": {"count": 1, **document.get("cpu", {})}}
     document.pop("cpu", None)
     return wanted(document, plugin, pins).groups[0].config

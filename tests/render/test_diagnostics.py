@@ -1,4 +1,4 @@
-"""What is wrong, as it is printed."""
+"""Errors and warnings as they are printed."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,8 +21,8 @@ def test_errors_and_warnings_show_source_lines() -> None:
     )
     inner = Diagnostic(
         severity=Severity.WARNING,
-        summary="the provider `local` makes no use of `workers.cpu.size`",
-        detail="It changes nothing; leave it out.",
+        summary="the provider `local` ignores `workers.cpu.size`",
+        detail="Remove the key.",
         source=Source(
             file="cluster.toml", line=9, column=10, text='\tcpu = { "größe 日" = 1, size = "x" }'
         ),
@@ -35,42 +35,42 @@ Error: `workers.cpu.count` must be a whole number, not "4"
    | ^^^^^
   Write count = 4, without quotes.
 
-Warning: the provider `local` makes no use of `workers.cpu.size`
+Warning: the provider `local` ignores `workers.cpu.size`
  --> cluster.toml:9:10
   |
 9 |  cpu = { "größe 日" = 1, size = "x" }
   |          ^^^^^^^^^^
-  It changes nothing; leave it out.
+  Remove the key.
 """)
 
 
 def test_long_summaries_and_details_are_wrapped_but_commands_are_not() -> None:
     locked = Diagnostic(
         summary="The state s3://a-bucket-with-a-rather-long-name/and/a/deep/folder/genomics.json "
-        "can't be written: no space left on the device",
-        detail="Wait for it (--lock-timeout), or, if that process is gone, break the lock, which "
-        "is one command:\n"
+        "cannot be written: no space left on the device",
+        detail="Wait for it (`--lock-timeout 30s`), or, if that process is dead, release the lock with "
+        "one command, which is:\n"
         "  planapply unlock 1234abcd --state s3://a-bucket-with-a-rather-long-name/and/a/deep/"
-        "folder/genomics.json\n\nThe last lines that it printed:\n\tTraceback\x1b[2J",
+        "folder/genomics.json\n\nThe last lines of its output:\n\tTraceback\x1b[2J",
     )
     assert text(locked) == snapshot("""\
 Error: The state
-s3://a-bucket-with-a-rather-long-name/and/a/deep/folder/genomics.json can't be
+s3://a-bucket-with-a-rather-long-name/and/a/deep/folder/genomics.json cannot be
 written: no space left on the device
-  Wait for it (--lock-timeout), or, if that process is gone, break the lock,
-  which is one command:
+  Wait for it (`--lock-timeout 30s`), or, if that process is dead, release the
+  lock with one command, which is:
     planapply unlock 1234abcd --state s3://a-bucket-with-a-rather-long-name/and/a/deep/folder/genomics.json
 
-  The last lines that it printed:
+  The last lines of its output:
       Traceback�[2J
 """)
     assert text(locked, width=120) == snapshot("""\
-Error: The state s3://a-bucket-with-a-rather-long-name/and/a/deep/folder/genomics.json can't be written: no space left
+Error: The state s3://a-bucket-with-a-rather-long-name/and/a/deep/folder/genomics.json cannot be written: no space left
 on the device
-  Wait for it (--lock-timeout), or, if that process is gone, break the lock, which is one command:
+  Wait for it (`--lock-timeout 30s`), or, if that process is dead, release the lock with one command, which is:
     planapply unlock 1234abcd --state s3://a-bucket-with-a-rather-long-name/and/a/deep/folder/genomics.json
 
-  The last lines that it printed:
+  The last lines of its output:
       Traceback�[2J
 """)
 

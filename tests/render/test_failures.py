@@ -1,4 +1,4 @@
-"""What an apply could not do, told once for all nodes that it is true of."""
+"""The failures of an apply: one error for all nodes that failed in the same way."""
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.render.failures import failure_diagnostics
@@ -14,7 +14,7 @@ def test_equal_failures_share_an_error() -> None:
     }
     assert failure_diagnostics(failures) == [
         Diagnostic(summary="scheduler terminated before it joined"),
-        Diagnostic(summary="cpu-[0..2]: no capacity for m7i.large", detail="Try another zone."),
+        Diagnostic(summary="cpu-[0-2]: no capacity for m7i.large", detail="Try another zone."),
         Diagnostic(summary="gpu-0: the quota is reached"),
     ]
     assert failure_diagnostics({}) == []
@@ -22,8 +22,8 @@ def test_equal_failures_share_an_error() -> None:
 
 def test_only_the_first_of_many_failures_are_printed_in_full() -> None:
     failures = {f"cpu-{i}": PlanapplyError(f"cpu-{i}: error {i}", "x") for i in range(100)}
-    told = failure_diagnostics(failures)
-    assert [d.summary for d in told] == [
+    diagnostics = failure_diagnostics(failures)
+    assert [d.summary for d in diagnostics] == [
         *(f"cpu-{i}: error {i}" for i in range(5)),
-        "95 more nodes failed: cpu-[5..99]",
+        "95 more nodes failed: cpu-[5-99]",
     ]

@@ -9,8 +9,20 @@ from inline_snapshot import snapshot
 
 from planapply.model.names import from_ranges
 from planapply.model.node import Environment, NodeConfig, Requirements
-from planapply.model.plan import Action, Change, Cost, ElasticGroup, FieldChange, Plan
+from planapply.model.plan import (
+    Action,
+    Change,
+    ChangeReason,
+    Cost,
+    DriftItem,
+    DriftKind,
+    ElasticGroup,
+    FieldChange,
+    Mode,
+    Plan,
+)
 from planapply.render.plan import format_cost, group_changes, plan_lines
+from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import to_plain_text
 
 SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler", size=("m7i.large",))
@@ -21,17 +33,28 @@ GPU = NodeConfig(group="gpu", cls="distributed.Nanny", size=("g5.xlarge",), opti
 GPU_8 = GPU.model_copy(update={"options": {"nthreads": 8}})
 
 
-def create(name: str, config: NodeConfig, reason: str = "not there yet", **more: Any) -> Change:
+def create(
+    name: str, config: NodeConfig, reason: ChangeReason = ChangeReason.NEW, **more: Any
+) -> Change:
     return Change(name=name, action=Action.CREATE, reason=reason, after=config.digest, **more)
 
 
-def destroy(name: str, config: NodeConfig, reason: str = "not in the spec") -> Change:
+def destroy(
+    name: str, config: NodeConfig, reason: ChangeReason = ChangeReason.GROUP_REMOVED, **facts: Any
+) -> Change:
     return Change(
-        name=name, action=Action.DESTROY, reason=reason, before=config.digest, vm=f"i-{name}"
+        name=name,
+        action=Action.DESTROY,
+        reason=reason,
+        facts=facts,
+        before=config.digest,
+        vm=f"i-{name}",
     )
 
 
-def replace(name: str, *fields: FieldChange, reason: str = "…") -> Change:
+def replace(
+    name: str, *fields: FieldChange, reason: ChangeReason = ChangeReason.FIELDS_CHANGED
+) -> Change:
     return Change(
         name=name,
         action=Action.REPLACE,
@@ -58,8 +81,8 @@ def plan(*changes: Change, **more: Any) -> Plan:
     return Plan(**(values | more))
 
 
-def text(plan: Plan, width: int = 80, **options: Any) -> str:
-    return to_plain_text(plan_lines(plan, width, **options))
+def text(plan: Plan, width: int = 80) -> str:
+    return to_plain_text(plan_lines(plan, width))
 
 
 def test_example_of_the_contract() -> None:
@@ -73,9 +96,9 @@ def test_example_of_the_contract() -> None:
     assert text(made) == snapshot("""\
 planapply will change cluster "genomics" (ec2, eu-west-1):
 
-  +   scheduler            m7i.large
-  +   cpu-[0..19]   (20)   m7i.2xlarge  spot
-  -/+ gpu-0                g5.xlarge
+  +   scheduler           m7i.large
+  +   cpu-[0-19]   (20)   m7i.2xlarge  spot
+  -/+ gpu-0               g5.xlarge
         options.nthreads   4 -> 8   (forces replacement)
 
 Plan: 22 to add, 0 to change, 1 to destroy.
@@ -86,22 +109,20 @@ Cost: 9.41 USD/h -> 12.80 USD/h (on demand, libcloud prices of 2025-03-02)
 def test_ranges_split_where_nodes_differ() -> None:
     made = plan(
         *(create(f"cpu-{i}", CPU) for i in (0, 1, 3)),
-        *(create(f"cpu-{i}", CPU, f"its VM i-{i} is gone", vm=f"i-{i}") for i in (4, 5)),
-        create("cpu-6", CPU, "its VM i-6 is gone", vm="i-6"),
-        create("cpu-8", CPU, "its VM i-8 is gone", vm="i-8"),
+        *(create(f"cpu-{i}", CPU, ChangeReason.VM_GONE, vm=f"i-{i}") for i in (4, 5, 6, 8)),
         *(destroy(f"gpu-{i}", GPU) for i in range(3)),
     )
     assert text(made) == snapshot("""\
 planapply will change cluster "genomics" (ec2, eu-west-1):
 
-  +   cpu-[0..1]   (2)   m7i.2xlarge  spot
-  +   cpu-3              m7i.2xlarge  spot
-  +   cpu-[4..6]   (3)   m7i.2xlarge  spot
-        (their VMs are gone)
-  +   cpu-8              m7i.2xlarge  spot
-        (its VM i-8 is gone)
-  -   gpu-[0..2]   (3)   g5.xlarge
-        (not in the spec)
+  +   cpu-[0-1]   (2)   m7i.2xlarge  spot
+  +   cpu-3             m7i.2xlarge  spot
+  +   cpu-[4-6]   (3)   m7i.2xlarge  spot
+        (VMs are gone)
+  +   cpu-8             m7i.2xlarge  spot
+        (VM i-8 is gone)
+  -   gpu-[0-2]   (3)   g5.xlarge
+        (group is not in the spec)
 
 Plan: 7 to add, 0 to change, 3 to destroy.
 """)
@@ -109,20 +130,20 @@ Plan: 7 to add, 0 to change, 3 to destroy.
 
 def test_destroy_runs_in_reverse_and_prints_in_order() -> None:
     made = plan(
-        *(destroy(f"cpu-{i}", CPU, "destroy was asked for") for i in reversed(range(12))),
-        destroy("scheduler", SCHEDULER, "destroy was asked for"),
+        *(destroy(f"cpu-{i}", CPU, ChangeReason.DESTROY_REQUESTED) for i in reversed(range(12))),
+        destroy("scheduler", SCHEDULER, ChangeReason.DESTROY_REQUESTED),
         Change(
             name="security-group",
             kind="resource",
             action=Action.DESTROY,
-            reason="destroy was asked for",
+            reason=ChangeReason.DESTROY_REQUESTED,
         ),
-        spec_digest=None,
+        mode=Mode.DESTROY,
     )
     assert text(made) == snapshot("""\
 planapply will destroy cluster "genomics" (ec2, eu-west-1):
 
-  -   cpu-[0..11]      (12)   m7i.2xlarge  spot
+  -   cpu-[0-11]       (12)   m7i.2xlarge  spot
   -   scheduler               m7i.large
   -   security-group          supporting resource
 
@@ -157,7 +178,7 @@ def test_values_of_every_kind() -> None:
         Change(
             name="gpu-1",
             action=Action.UPDATE,
-            reason="tags.team changed",
+            reason=ChangeReason.FIELDS_CHANGED,
             fields=(
                 FieldChange(
                     path="tags.team", before="bio", after="\x1b[31mrot", forces_replacement=False
@@ -187,7 +208,7 @@ planapply will change cluster "genomics" (ec2, eu-west-1):
           + "pandas==2.2"
           + "pyarrow"
         environment.setup   (forces replacement)
-          (the same in another order)
+          (same items in another order)
         environment.env.PATHS   (forces replacement)
           + "package-0==0.0:package-1==1.0:package-2==2.0:package-3==3.0:packag…
         environment.requirements   (forces replacement)
@@ -221,7 +242,7 @@ planapply will change cluster "genomics" (ec2, eu-west-1):
           + "pandas==2.2"
           + "pyarrow"
         environment.setup   (forces replacement)
-          (the same in another order)
+          (same items in another order)
         environment.env.PATHS   (forces replacement)
           + "package-0==0.0:package-1==1.0:package-2==2.0:package-3==3.0:package-4==4.0:package-5==5.0:package-6==6.0:p…
         environment.requirements   (forces replacement)
@@ -251,9 +272,9 @@ def test_reasons_and_groups_without_a_size() -> None:
     )
     made = plan(
         create("big-0", wanted),
-        replace("scheduler", reason="its end was already under way"),
-        replace("gpu-0", reason="the scheduler is replaced"),
-        replace("gpu-1", reason="the scheduler is replaced"),
+        replace("scheduler", reason=ChangeReason.TERMINATION_IN_PROGRESS),
+        replace("gpu-0", reason=ChangeReason.SCHEDULER_REPLACED),
+        replace("gpu-1", reason=ChangeReason.SCHEDULER_REPLACED),
         create("security-group", wanted, kind="resource"),
         configs={config.digest: config for config in (wanted, GPU, GPU_8)},
         provider="local",
@@ -268,46 +289,146 @@ planapply will change cluster "genomics" (local):
 
   +   big-0                  8 cpus, 32 GiB, 1 gpu, arm64  spot  4 processes
   -/+ scheduler              g5.xlarge
-        (its end was already under way)
-  -/+ gpu-[0..1]       (2)   g5.xlarge
+        (termination was already in progress)
+  -/+ gpu-[0-1]        (2)   g5.xlarge
         (the scheduler is replaced)
   +   security-group         supporting resource
 
 Plan: 5 to add, 0 to change, 3 to destroy.
-Elastic: big has 1 node (min 0, max 10); its size moves only under `scale` and
-`adapt`.
-Elastic: none has no nodes (min 0, max 100); its size moves only under `scale`
+Elastic: big has 1 node (min 0, max 10); its size changes only through `scale`
 and `adapt`.
+Elastic: none has no nodes (min 0, max 100); its size changes only through
+`scale` and `adapt`.
 """)
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({}, 'No changes. Cluster "genomics" is as its spec says.\n'),
-        ({"spec_digest": None}, "No changes. There is nothing to destroy.\n"),
-        ({"refresh_only": True}, "No changes. The state agrees with what exists.\n"),
+        ({}, 'No changes. Cluster "genomics" matches its spec.\n'),
+        ({"mode": Mode.DESTROY}, "No changes. There is nothing to destroy.\n"),
+        ({"mode": Mode.REFRESH_ONLY}, "No changes. The state matches what exists.\n"),
     ],
 )
 def test_no_changes(more: dict[str, Any], said: str) -> None:
-    assert text(plan(**more), drift=False) == said
+    assert text(plan(**more)) == said
 
 
 def test_no_changes_message_explains_how_to_scale_an_elastic_group() -> None:
     elastic = {"cpu": ElasticGroup(nodes=3, min=0, max=10)}
     assert text(plan(elastic=elastic, cost=Cost(before=1.0, after=1.0))) == snapshot("""\
-No changes. Cluster "genomics" is as its spec says.
+No changes. Cluster "genomics" matches its spec.
 Cost: 1.00 USD/h
-Elastic: cpu has 3 nodes (min 0, max 10); its size moves only under `scale` and
-`adapt`.
+Elastic: cpu has 3 nodes (min 0, max 10); its size changes only through `scale`
+and `adapt`.
 """)
+
+
+def drift(kind: DriftKind, *names: str) -> list[DriftItem]:
+    return [DriftItem(name=name, kind=kind, vm=f"i-{name}") for name in names]
 
 
 def test_a_refresh_only_plan_with_drift() -> None:
-    assert text(plan(refresh_only=True)) == snapshot("""\
-planapply will update the state of cluster "genomics" (ec2, eu-west-1). What has
-changed in the cloud is recorded; no VM is launched or ended.
+    recordable = [
+        *drift(DriftKind.GONE, "scheduler", "cpu-0", "cpu-1"),
+        *drift(DriftKind.ADOPTED, "cpu-2", "cpu-4"),
+    ]
+    other = [
+        *drift(DriftKind.STOPPED, "gpu-0", "gpu-1"),
+        *drift(DriftKind.STOPPING, "gpu-2"),
+        *drift(DriftKind.STRAY, "i-7"),
+    ]
+    assert text(plan(mode=Mode.REFRESH_ONLY, drift=(*recordable, *other))) == snapshot("""\
+planapply will update the state of cluster "genomics" (ec2, eu-west-1):
+
+  scheduler         VM i-scheduler is gone
+  cpu-[0-1]   (2)   VMs are gone
+  cpu-2             VM i-cpu-2 was not in the state
+  cpu-4             VM i-cpu-4 was not in the state
+
+No VM will be launched or terminated.
+
+A refresh does not change the following; run `planapply plan` to see what an
+apply would do:
+
+  gpu-[0-1]   (2)   VMs are stopped
+  gpu-2             VM i-gpu-2 is shutting down
+  i-7               VM is no node of the cluster
 """)
+    assert text(plan(mode=Mode.REFRESH_ONLY, drift=tuple(recordable))) == snapshot("""\
+planapply will update the state of cluster "genomics" (ec2, eu-west-1):
+
+  scheduler         VM i-scheduler is gone
+  cpu-[0-1]   (2)   VMs are gone
+  cpu-2             VM i-cpu-2 was not in the state
+  cpu-4             VM i-cpu-4 was not in the state
+
+No VM will be launched or terminated.
+""")
+    assert text(plan(mode=Mode.REFRESH_ONLY, drift=tuple(other))) == snapshot("""\
+No changes to the state of cluster "genomics" (ec2, eu-west-1). A refresh does
+not change the following; run `planapply plan` to see what an apply would do:
+
+  gpu-[0-1]   (2)   VMs are stopped
+  gpu-2             VM i-gpu-2 is shutting down
+  i-7               VM is no node of the cluster
+""")
+
+
+def test_every_reason_and_every_kind_of_drift_has_a_text() -> None:
+    facts: dict[str, int | str] = {
+        "before": 3,
+        "after": 2,
+        "max": 5,
+        "node": "cpu-3",
+        "text": "old",
+    }
+    fields = (FieldChange(path="size"), FieldChange(path="options.nthreads"))
+    changes = [
+        Change(
+            name="cpu-2", action=Action.REPLACE, reason=reason, facts=facts, fields=fields, vm="i-2"
+        )
+        for reason in ChangeReason
+    ]
+    assert {change.reason.value: reason_text([change]) for change in changes} == snapshot(
+        {
+            "new": "does not exist yet",
+            "vm_gone": "VM i-2 is gone",
+            "request_unresolved": "the result of an earlier launch request is unknown",
+            "replace_requested": "requested with --replace",
+            "destroy_requested": "destroy requested",
+            "scheduler_replaced": "the scheduler is replaced",
+            "termination_in_progress": "termination was already in progress",
+            "vm_stopping": "VM i-2 is shutting down",
+            "vm_stopped": "VM i-2 is stopped",
+            "config_changed": "launched with another configuration",
+            "fields_changed": "size, options.nthreads changed",
+            "count_lowered": "count 3 -> 2",
+            "max_lowered": "max is 5",
+            "group_removed": "group is not in the spec",
+            "resource_unneeded": "no longer needed",
+            "duplicate_vm": "duplicate VM for node cpu-3",
+            "unknown_node": "the VM's tags name no node",
+            "scaled": "scaled",
+            "other": "old",
+        }
+    )
+    assert {kind.value: drift_text(drift(kind, "cpu-2")) for kind in DriftKind} == snapshot(
+        {
+            "gone": "VM i-cpu-2 is gone",
+            "stopping": "VM i-cpu-2 is shutting down",
+            "stopped": "VM i-cpu-2 is stopped",
+            "adopted": "VM i-cpu-2 was not in the state",
+            "stray": "VM is no node of the cluster",
+        }
+    )
+
+
+def test_count_reason_without_a_known_previous_count() -> None:
+    change = destroy("cpu-7", CPU, ChangeReason.COUNT_LOWERED, after=2)
+    assert reason_text([change]) == "count is 2"
+    with pytest.raises(ValueError, match="needs the fact 'after'"):
+        destroy("cpu-7", CPU, ChangeReason.COUNT_LOWERED)
 
 
 @pytest.mark.parametrize(
@@ -318,15 +439,15 @@ changed in the cloud is recorded; no VM is launched or ended.
         (
             Cost(before=1.5, after=1.5, unknown=("g5.xlarge", "p5.48xlarge"), source="list prices"),
             "1.50 USD/h -> at least 1.50 USD/h "
-            "(list prices; no price is known of g5.xlarge, p5.48xlarge)",
+            "(list prices; no price known for g5.xlarge, p5.48xlarge)",
         ),
         (
             Cost(before=1.5, after=0.0, unknown_before=("g5.xlarge",)),
-            "at least 1.50 USD/h -> 0.00 USD/h (no price is known of g5.xlarge)",
+            "at least 1.50 USD/h -> 0.00 USD/h (no price known for g5.xlarge)",
         ),
         (
             Cost(before=1.5, after=1.5, unknown=("a",), unknown_before=("b",)),
-            "at least 1.50 USD/h (no price is known of a, b)",
+            "at least 1.50 USD/h (no price known for a, b)",
         ),
     ],
 )
@@ -364,7 +485,7 @@ CHANGES = st.builds(
     Change,
     name=st.sampled_from(["scheduler", *(f"cpu-{i}" for i in range(6)), "gpu-0", "gpu-1"]),
     action=st.sampled_from(Action),
-    reason=st.sampled_from(["not there yet", "its VM i-1 is gone"]),
+    reason=st.sampled_from([ChangeReason.NEW, ChangeReason.VM_GONE]),
     fields=st.lists(FIELDS, max_size=2).map(tuple),
     after=st.sampled_from([None, CPU.digest, GPU.digest]),
     vm=st.sampled_from([None, "i-1"]),

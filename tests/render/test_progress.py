@@ -1,9 +1,9 @@
-"""Progress: what each event prints, and the display that they fold into."""
+"""The line of each event, and the live display."""
 
 from inline_snapshot import snapshot
 
 from planapply.model.event import Event
-from planapply.model.plan import Action, Change, Plan
+from planapply.model.plan import Action, Change, ChangeReason, Plan
 from planapply.render.progress import Progress, event_text
 from planapply.render.text import to_plain_text
 
@@ -16,7 +16,7 @@ def plan(**actions: list[str]) -> Plan:
         serial=0,
         spec_digest="d",
         changes=tuple(
-            Change(name=name, action=Action(action), reason="")
+            Change(name=name, action=Action(action), reason=ChangeReason.NEW)
             for action, names in actions.items()
             for name in names
         ),
@@ -40,23 +40,23 @@ def test_events_as_lines() -> None:
         Event(event="adopted", names=("cpu-0",)),
         Event(event="waiting", message="for the state's lock: me@host"),
         Event(event="waiting", names=("cpu-0",), message="for the result of an earlier request"),
-        Event(event="resource", names=("security-group",), message="made security_group sg-1"),
-        Event(event="note", message="took over the lock of a process that has died"),
+        Event(event="resource", names=("security-group",), message="created security_group sg-1"),
+        Event(event="note", message="took over the lock of a dead process"),
     ]
     assert "".join(f"{event_text(event)}\n" for event in events) == snapshot("""\
 scheduler: launching (m7i.large, eu-west-1a)
-cpu-[0..2]: launched
-cpu-0 cpu-2: joined
+cpu-[0-2]: launched
+cpu-0, cpu-2: joined
 cpu-1: failed (terminated before it joined)
-cpu-0: handing over data
-cpu-0 cpu-2 cpu-4 cpu-6 cpu-8 cpu-10 cpu-12 cpu-14 cpu-16 c… (200 nodes): ending
-cpu-0: ended
+cpu-0: retiring
+cpu-0, cpu-2, cpu-4, cpu-6, cpu-8, cpu-10, cpu-12, cpu-14, … (200 nodes): terminating
+cpu-0: terminated
 cpu-0: tags updated
-cpu-0: taken into the state
+cpu-0: adopted
 waiting for the state's lock: me@host
 cpu-0: waiting for the result of an earlier request
-security-group: made security_group sg-1
-took over the lock of a process that has died
+security-group: created security_group sg-1
+took over the lock of a dead process
 """)
 
 
@@ -75,8 +75,8 @@ def test_one_line_per_node() -> None:
   scheduler
   cpu-0
   cpu-1
-  cpu-2       0:01   handing over its data
-  0:01  waiting for cpu-2 to hand over data
+  cpu-2       0:01   retiring
+  0:01  waiting for cpu-2 to move results to other workers
 """)
 
     progress.update(Event(event="terminating", names=("cpu-2",)), 12.0)
@@ -86,8 +86,8 @@ def test_one_line_per_node() -> None:
   scheduler   0:01   launching (m7i.large)
   cpu-0
   cpu-1
-  cpu-2       0:04   ended
-  0:05  waiting for the answer about scheduler
+  cpu-2       0:04   terminated
+  0:05  waiting for the cloud to launch scheduler
 """)
 
     progress.update(Event(event="launched", names=("scheduler",)), 15.0)
@@ -101,14 +101,14 @@ def test_one_line_per_node() -> None:
   scheduler   1:06   joined
   cpu-0       1:05   joined
   cpu-1       1:06   failed (terminated before it joined)
-  cpu-2       0:04   ended
+  cpu-2       0:04   terminated
   1:20
 """)
     assert shown(progress, 90.0, width=40) == snapshot("""\
   scheduler   1:06   joined
   cpu-0       1:05   joined
-  cpu-1       1:06   failed (ended befo…
-  cpu-2       0:04   ended
+  cpu-1       1:06   failed (terminated…
+  cpu-2       0:04   terminated
   1:20
 """)
     assert progress.counts() == (3, 0, 1)
@@ -124,15 +124,23 @@ def test_many_nodes_are_shown_as_bars() -> None:
     progress.update(Event(event="joined", names=tuple(cpu[:17])), 3.0)
     progress.update(Event(event="failed", names=("cpu-20",), message="no capacity"), 3.0)
     assert shown(progress, 62.0) == snapshot("""\
-  ended     ━━━━━━━━━━━━━━━━━━━━━━━━  11/11
-  launched  ━━━━━━━━━━━━━━━━━━━━━━━━  50/50
-  joined    ━━━━━━━━────────────────  17/50
-  failed    cpu-20
-  1:02  waiting for cpu-[17..19] cpu-[21..39] gpu-[0..9] to join
+  terminated  ━━━━━━━━━━━━━━━━━━━━━━━━  11/11
+  launched    ━━━━━━━━━━━━━━━━━━━━━━━━  50/50
+  joined      ━━━━━━━━────────────────  17/50
+  failed      cpu-20
+  1:02  waiting for cpu-[17-19], cpu-[21-39], gpu-[0-9] to join
 """)
     assert shown(progress, 3700.0).splitlines()[-1] == snapshot(
-        "  1:01:40  waiting for cpu-[17..19] cpu-[21..39] gpu-[0..9] to join"
+        "  1:01:40  waiting for cpu-[17-19], cpu-[21-39], gpu-[0-9] to join"
     )
+
+
+def test_supporting_resources_are_counted() -> None:
+    progress = Progress()
+    for action in (Action.CREATE, Action.UPDATE, Action.DESTROY, Action.DESTROY):
+        progress.update(Event(event="resource", names=("group",), action=action), 0.0)
+    progress.update(Event(event="note", names=("group",), message="created something"), 0.0)
+    assert progress.counts() == (1, 0, 2)
 
 
 def test_low_terminal_shows_bars() -> None:
@@ -160,5 +168,5 @@ def test_stopping_is_shown() -> None:
     progress.stopping = True
     assert shown(progress, 9.0) == snapshot("""\
   cpu-0   0:09   launching
-  0:09  stopping: asking for nothing more; what was asked is being recorded
+  0:09  stopping: sending no further requests, recording those that were sent
 """)

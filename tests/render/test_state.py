@@ -48,7 +48,7 @@ STATE = State(
             names=["cpu-3", "cpu-4"],
             config=CONFIG.digest,
             choice=Choice(),
-            asked_at=1_740_916_800.0,
+            requested_at=1_740_916_800.0,
         )
     },
     resources={"security-group": Resource(kind="security_group", id="sg-1")},
@@ -66,16 +66,16 @@ Lineage 5a1e1d38-0d0c-4d8e-9d0c-2f1f6f7f8f9f, serial 12
   cpu-2       joined     i-1   10.0.0.1             m7i.large  eu-west-1a  spot   2025-03-02 12:00:01 UTC
   cpu-10      launched   i-2   10.0.0.2             m7i.large  eu-west-1a  spot   2025-03-02 12:00:02 UTC
 
-Asked for, no answer recorded:   cpu-[3..4]   2025-03-02 12:00:00 UTC
-security-group:                  security_group sg-1
-Scheduler, from the nodes:       tls://10.0.0.0:8786
-Scheduler, from elsewhere:       tls://54.1.2.3:8786
-Dashboard:                       http://54.1.2.3:8787/status
-TLS:                             one key pair for all nodes and clients, its key (hidden)
-provider.region:                 "eu-west-1"
-provider.allow_from:             ["me"]
-Chosen once, image:              "ami-1"
-Protected:                       nothing is destroyed or replaced
+Requested, result unknown:   cpu-[3-4]   2025-03-02 12:00:00 UTC
+security-group:              security_group sg-1
+Scheduler, for the nodes:    tls://10.0.0.0:8786
+Scheduler, for clients:      tls://54.1.2.3:8786
+Dashboard:                   http://54.1.2.3:8787/status
+TLS:                         one key pair for all nodes and clients, key (hidden)
+provider.region:             "eu-west-1"
+provider.allow_from:         ["me"]
+Pinned image:                "ami-1"
+Protected:                   no node can be destroyed or replaced
 """)
 
 

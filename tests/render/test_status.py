@@ -1,9 +1,10 @@
-"""A cluster's status as it is printed."""
+"""The status of a cluster as it is printed."""
 
 from typing import Any
 
 from inline_snapshot import snapshot
 
+from planapply.model.plan import DriftItem, DriftKind
 from planapply.model.status import NodeStatus, Status
 from planapply.render.status import status_lines
 from planapply.render.text import to_plain_text
@@ -37,7 +38,10 @@ def test_complete_status() -> None:
         "usd_so_far": 4.6,
         "price_source": "on demand, libcloud prices of 2025-03-02",
         "unknown_workers": ("tcp://10.0.0.9:1234",),
-        "unknown_vms": ("i-stray",),
+        "drift": (
+            DriftItem(name="cpu-3", kind=DriftKind.GONE, vm="i-cpu-3"),
+            DriftItem(name="i-stray", kind=DriftKind.STRAY, vm="i-stray"),
+        ),
         "lock": "me@host, process 1, has held it since 2025-03-02 12:00:00 UTC for apply (lock 1a).",
     }
     assert text(**status) == snapshot("""\
@@ -53,9 +57,10 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
-Drift: cpu-3 ended or failed outside of planapply; `planapply plan` says what follows.
-VMs that the state does not know: i-stray. The next `planapply apply` takes them in, or ends what is
-one too many.
+Drift: cpu-3 terminated or failed outside of planapply. Run `planapply plan` to see what an apply
+would do.
+Drift: VMs that are not in the state: i-stray. The next `planapply apply` adopts them, and
+terminates duplicates.
 Workers that are no node of this state: tcp://10.0.0.9:1234
 The state is locked: me@host, process 1, has held it since 2025-03-02 12:00:00 UTC for apply (lock
 1a).
@@ -73,10 +78,10 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
-Drift: cpu-3 ended or failed outside of planapply; `planapply plan` says what
-follows.
-VMs that the state does not know: i-stray. The next `planapply apply` takes them
-in, or ends what is one too many.
+Drift: cpu-3 terminated or failed outside of planapply. Run `planapply plan` to
+see what an apply would do.
+Drift: VMs that are not in the state: i-stray. The next `planapply apply` adopts
+them, and terminates duplicates.
 Workers that are no node of this state: tcp://10.0.0.9:1234
 The state is locked: me@host, process 1, has held it since 2025-03-02 12:00:00
 UTC for apply (lock 1a).
@@ -104,9 +109,9 @@ def test_many_nodes_share_rows() -> None:
     assert text(scheduler_address="tcp://a:1", scheduler_answers=True, nodes=nodes) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): 50 of 51 worker nodes joined
 
-  scheduler            answers      1 h 2 min          i-scheduler
-  cpu-[0..49]   (50)   joined       up to 2 min 29 s
-  cpu-50               not joined   1 h 2 min          i-cpu-50
+  scheduler           answers      1 h 2 min          i-scheduler
+  cpu-[0-49]   (50)   joined       up to 2 min 29 s
+  cpu-50              not joined   1 h 2 min          i-cpu-50
 
 Scheduler:  tcp://a:1
 """)

@@ -18,12 +18,13 @@ from simulator.simulated import (
 from planapply.dask import scheduler as scheduler_client
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name
-from planapply.model.plan import Plan
+from planapply.model.plan import Mode, Plan
 from planapply.model.spec import Spec
 from planapply.model.state import Choice, Resource
 from planapply.ops.apply import ApplyOptions, apply
 from planapply.ops.plan import PlanOptions, plan
 from planapply.provider import Limits
+from planapply.render.reasons import reason_text
 
 # The scheduler's address refuses connections at once: waiting for it makes no sense.
 scheduler_client.CONNECT_TIMEOUT = scheduler_client.BUSY_TIMEOUT = 0.01
@@ -179,7 +180,7 @@ class Scenario:
 
     def steps(self) -> list[tuple[Spec, PlanOptions]]:
         """Change the spec a few times, and apply the last one completely."""
-        destroy = PlanOptions(destroy=True)
+        destroy = PlanOptions(mode=Mode.DESTROY)
         return [
             (self.spec(), destroy if self.random.random() < 0.25 else PlanOptions())
             for _ in range(self.random.randint(1, 3))
@@ -187,7 +188,9 @@ class Scenario:
 
 
 def _names(made: Plan) -> list[str]:
-    return [f"{change.action.symbol} {change.name} ({change.reason})" for change in made.changes]
+    return [
+        f"{change.action.symbol} {change.name} ({reason_text([change])})" for change in made.changes
+    ]
 
 
 def run_scenario(seed: int, die_at: int | None, statistics: Statistics) -> int:

@@ -75,8 +75,8 @@ _intents = st.builds(
     names=_names,
     config=_text,
     choice=st.builds(Choice, size=_maybe, zone=_maybe, spot=st.booleans()),
-    scheduler=_maybe,
-    asked_at=st.floats(0, 1e10),
+    scheduler_address=_maybe,
+    requested_at=st.floats(0, 1e10),
 )
 states = st.builds(
     State,

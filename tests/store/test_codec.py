@@ -1,4 +1,4 @@
-"""State <-> bytes."""
+"""The encoding of states."""
 
 import json
 from typing import Any
@@ -8,8 +8,8 @@ from hypothesis import given
 from inline_snapshot import snapshot
 from store.samples import format_error, state, states
 
-from planapply.model.state import State
-from planapply.store.codec import decode, encode
+from planapply.model.state import FORMAT_VERSION, State
+from planapply.store.codec import MIGRATIONS, decode, encode
 from planapply.store.errors import StateUnreadable
 
 
@@ -22,7 +22,7 @@ def refusal(data: bytes, **options: Any) -> str:
 @given(states)
 def test_state_round_trips(original: State) -> None:
     data = encode(original)
-    # NaN equals nothing, itself included: compare what is written.
+    # NaN does not equal itself, so compare the encoded states.
     assert encode(decode(data, "")) == data
     assert data.endswith(b"}\n")
     assert repr(decode(data, "")) == repr(original)
@@ -39,7 +39,7 @@ def test_truncated_file_is_never_read(original: State) -> None:
 def test_header_is_always_written_and_defaults_are_not() -> None:
     assert encode(state(0)).decode() == snapshot("""\
 {
- "format_version": 1,
+ "format_version": 2,
  "planapply_version": "",
  "lineage": "11111111-aaaa",
  "serial": 0,
@@ -54,22 +54,56 @@ def test_older_format_is_migrated_and_a_missing_step_is_an_error() -> None:
         return {"cluster": document.pop("name"), **document}
 
     older = b'{"format_version": 0, "lineage": "l", "name": "demo", "provider": "local"}'
-    migrated = decode(older, "", {0: rename})
-    assert (migrated.cluster, migrated.format_version) == ("demo", 1)
+    migrations = {0: rename, **MIGRATIONS}
+    migrated = decode(older, "", migrations)
+    assert (migrated.cluster, migrated.format_version) == ("demo", FORMAT_VERSION)
     oldest = older.replace(b": 0", b": -1")
-    assert refusal(oldest, migrations={0: rename}) == snapshot("""\
-the state demo.state.json can't be read
-No planapply ever wrote format_version -1.
-It was left as it is. Put a good copy back in its place; or move it away and rebuild it
+    assert refusal(oldest, migrations=migrations) == snapshot("""\
+cannot read the state demo.state.json
+No version of planapply writes format_version -1.
+The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state
 from the VMs' tags with `planapply recover`.\
 """)
 
 
+def test_intents_of_format_1_are_migrated() -> None:
+    intent = {"names": ["cpu-0"], "config": "c", "choice": {}, "scheduler": "a:1", "asked_at": 5.0}
+    older = {
+        "format_version": 1,
+        "lineage": "l",
+        "serial": 3,
+        "cluster": "demo",
+        "provider": "local",
+        "intents": {"t": intent, "u": {**intent, "scheduler": None}},
+    }
+    migrated = decode(json.dumps(older).encode(), "")
+    assert (migrated.format_version, migrated.serial) == (FORMAT_VERSION, 3)
+    found = [(i.scheduler_address, i.requested_at) for i in migrated.intents.values()]
+    assert found == [("a:1", 5.0), (None, 5.0)]
+    assert decode(encode(migrated), "") == migrated
+
+
+@pytest.mark.parametrize("intents", [[], {"t": 1}])
+def test_damaged_intents_of_format_1_are_reported(intents: Any) -> None:
+    older = {
+        "format_version": 1,
+        "lineage": "l",
+        "cluster": "d",
+        "provider": "p",
+        "intents": intents,
+    }
+    with pytest.raises(StateUnreadable, match="intents"):
+        decode(json.dumps(older).encode(), "x.json")
+
+
 def test_newer_format_is_refused() -> None:
-    newer = json.loads(encode(state(planapply_version="9.1"))) | {"format_version": 2}
+    newer = json.loads(encode(state(planapply_version="9.1"))) | {
+        "format_version": FORMAT_VERSION + 1
+    }
     assert refusal(json.dumps(newer).encode()) == snapshot("""\
-the state demo.state.json was written by a newer planapply
-It has format 2 (planapply 9.1); this planapply reads up to format 1. Upgrade planapply:
+cannot read the state demo.state.json: it was written by a newer planapply
+The state has format 3 (planapply 9.1); this planapply supports up to format 2. Upgrade
+planapply:
   pip install --upgrade planapply\
 """)
 
@@ -80,25 +114,25 @@ It has format 2 (planapply 9.1); this planapply reads up to format 1. Upgrade pl
         (b" \n", "It is empty."),
         (
             encode(state())[:60],
-            "It breaks off (60 bytes): EOF while parsing an object at line 4 column 10.",
+            "It is truncated (60 bytes): EOF while parsing an object at line 4 column 10.",
         ),
         (
             encode(state()).replace(b'"serial": 1,', b'"serial" 1,'),
-            "It is damaged, or no JSON (135 bytes): expected `:` at line 5 column 11.",
+            "It is damaged, or not JSON (135 bytes): expected `:` at line 5 column 11.",
         ),
         (
             b"\0" * 4096,
-            "It is damaged, or no JSON (4096 bytes): expected value at line 1 column 1.",
+            "It is damaged, or not JSON (4096 bytes): expected value at line 1 column 1.",
         ),
         (
             b"[" * 999,
-            "It is damaged, or no JSON (999 bytes): recursion limit exceeded at line 1 column 202.",
+            "It is damaged, or not JSON (999 bytes): recursion limit exceeded at line 1 column 202.",
         ),
     ],
     ids=["empty", "truncated", "damaged", "zeros", "deep"],
 )
 def test_damage_is_reported_with_its_position(data: bytes, problem: str) -> None:
-    assert refusal(data).splitlines()[:2] == ["the state demo.state.json can't be read", problem]
+    assert refusal(data).splitlines()[:2] == ["cannot read the state demo.state.json", problem]
 
 
 def test_invalid_values_are_named_and_never_printed() -> None:
@@ -108,12 +142,12 @@ def test_invalid_values_are_named_and_never_printed() -> None:
         "extra": "SECRET",
     }
     assert refusal(json.dumps(document).encode()) == snapshot("""\
-the state demo.state.json can't be read
-It is JSON, but not as planapply writes it:
+cannot read the state demo.state.json
+It is JSON, but not a valid state:
   serial: Input should be a valid integer, unable to parse string as an integer
   tls.key: Input should be a valid string
   extra: Extra inputs are not permitted
-It was left as it is. Put a good copy back in its place; or move it away and rebuild it
+The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state
 from the VMs' tags with `planapply recover`.\
 """)
 
@@ -124,7 +158,7 @@ from the VMs' tags with `planapply recover`.\
         b'{"format_version": "1"}',
         b'{"format_version": true}',
         b"[1, 2]",
-        encode(state()).replace(b'"format_version": 1,', b""),
+        encode(state()).replace(b'"format_version": 2,', b""),
     ],
 )
 def test_foreign_json_is_refused(data: bytes) -> None:
@@ -132,7 +166,7 @@ def test_foreign_json_is_refused(data: bytes) -> None:
         refusal(data)
         == """\
 demo.state.json is not a planapply state
-It is JSON, but has no format_version. Name another place for the state: `state` in the
+It is JSON, but has no format_version. Use another location for the state: `state` in the
 spec, or --state."""
     )
 
@@ -140,7 +174,8 @@ spec, or --state."""
 def test_terraform_state_is_recognized() -> None:
     assert refusal(b'{"version": 4, "terraform_version": "1.11.0"}') == snapshot("""\
 demo.state.json is not a planapply state
-It is Terraform's. Name another place for the state: `state` in the spec, or --state.\
+It is a Terraform state. Use another location for the state: `state` in the spec, or
+--state.\
 """)
 
 

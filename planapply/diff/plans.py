@@ -1,0 +1,228 @@
+"""Plans: the changes of all nodes and resources, limited by targets and protection."""
+
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from planapply.diff.changes import destroy, node_changes, resource_changes, stray_changes
+from planapply.diff.desired_nodes import desired_nodes, known_names, next_indexes
+from planapply.diff.refresh import RefreshResult
+from planapply.model.desired import DesiredState
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.names import (
+    SCHEDULER,
+    format_names,
+    from_ranges,
+    sort_key,
+    split_name,
+    to_hostlist,
+)
+from planapply.model.node import NodeConfig
+from planapply.model.plan import Action, Change, ChangeReason, ElasticGroup, Mode, Plan
+from planapply.model.state import Resource, State
+
+
+@dataclass(frozen=True)
+class DiffOptions:
+    """The options of one plan."""
+
+    targets: Collection[str] = ()
+    """Nodes, groups, or ranges such as `cpu-[0-3]`; empty for everything."""
+    replace: Collection[str] = ()
+    can_retag: bool = False
+    """Whether the provider can change tags in place; otherwise changed tags require another VM."""
+    resources: Mapping[str, Resource] | None = None
+    """The supporting resources that the provider needs; None if it needs none."""
+
+
+def create_plan(
+    desired: DesiredState, refreshed: RefreshResult, options: DiffOptions = DiffOptions()
+) -> Plan:
+    """Return the plan that leads from what exists to the desired state.
+
+    Raises PlanapplyError for a target that is neither desired nor exists, for a node to replace that is
+    not among the targets, and if `protect` forbids a change.
+    """
+    state = refreshed.state
+    node_configs = desired_nodes(desired, state, refreshed.gone)
+    to_replace = select(options.replace, {*node_configs, *state.nodes})
+    groups = {group.name: group for group in desired.groups}
+    changes = node_changes(node_configs, groups, refreshed, to_replace, options.can_retag)
+    if options.targets:
+        selected = select(options.targets, {*node_configs, *known_names(state)})
+        if any(c.name == SCHEDULER and c.action is Action.CREATE for c in changes):
+            selected.add(SCHEDULER)  # no worker can start without it
+        if any(c.name == SCHEDULER and c.name in selected for c in changes):
+            selected.update(c.name for c in changes if c.action is Action.REPLACE)
+        if outside := to_replace - selected:
+            _refuse_replacement(outside)
+        changes = [change for change in changes if change.name in selected]
+    resources = resource_changes(options.resources or {}, state)
+    changes = [
+        *(r for r in resources if r.action is not Action.DESTROY or not options.targets),
+        *changes,
+    ]
+    if desired.protect:
+        _refuse_destruction(changes)
+    changes += stray_changes(refreshed, options.targets)
+    kept = {*node_configs} if not options.targets else {c.name for c in changes if c.kind == "node"}
+    return _plan(
+        desired,
+        refreshed,
+        mode=Mode.NORMAL,
+        configs=_referenced_configs(changes, node_configs, state),
+        changes=tuple(changes),
+        next_index=next_indexes(kept, state),
+        elastic=_elastic_groups(desired, node_configs),
+        diagnostics=_adoption_warnings(refreshed),
+    )
+
+
+def create_refresh_plan(desired: DesiredState, refreshed: RefreshResult) -> Plan:
+    """Return the plan that records drift in the state, and changes nothing in the cloud."""
+    state = refreshed.state
+    return _plan(
+        desired,
+        refreshed,
+        mode=Mode.REFRESH_ONLY,
+        next_index=next_indexes((), state),
+        elastic=_elastic_groups(desired, known_names(state) - refreshed.gone),
+    )
+
+
+def _plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -> Plan:
+    state = refreshed.state
+    return Plan(
+        cluster=desired.cluster,
+        provider=desired.provider,
+        lineage=state.lineage or None,
+        serial=state.serial,
+        spec_digest=desired.spec_digest,
+        cloud={} if state.is_empty else state.cloud,
+        settings=desired.settings,
+        security=desired.security,
+        join_timeout=desired.join_timeout,
+        tags=desired.tags,
+        protect=desired.protect,
+        drift=refreshed.drift,
+        **values,
+    )
+
+
+def _elastic_groups(desired: DesiredState, names: Collection[str]) -> dict[str, ElasticGroup]:
+    return {
+        group.name: ElasticGroup(
+            nodes=sum(split_name(name)[0] == group.name for name in names),
+            min=group.min or 0,
+            max=group.max,
+        )
+        for group in desired.groups
+        if group.max is not None
+    }
+
+
+def create_destroy_plan(
+    refreshed: RefreshResult, targets: Collection[str] = (), *, protect: bool = False
+) -> Plan:
+    """Return the plan that destroys the cluster: workers, then the scheduler, then supporting resources.
+
+    `protect` is the value in the spec, if there is one. Raises PlanapplyError for an unknown target, and
+    if the state or the spec has `protect`.
+    """
+    state = refreshed.state
+    names = known_names(state)
+    selected = select(targets, names) if targets else names
+    if SCHEDULER in selected:
+        selected = names  # no worker can run without it
+    changes = [
+        destroy(name, state, ChangeReason.DESTROY_REQUESTED)
+        for name in sorted(selected, key=sort_key, reverse=True)
+    ]
+    if selected == names:
+        changes += [
+            Change(
+                name=name,
+                kind="resource",
+                action=Action.DESTROY,
+                reason=ChangeReason.DESTROY_REQUESTED,
+            )
+            for name in state.resources
+        ]
+    if state.protect or protect:
+        _refuse_destruction(changes)
+    changes += stray_changes(refreshed, targets)
+    return Plan(
+        cluster=state.cluster,
+        provider=state.provider,
+        mode=Mode.DESTROY,
+        lineage=state.lineage,
+        serial=state.serial,
+        spec_digest=None,
+        cloud=state.cloud,
+        settings=state.settings,
+        configs=_referenced_configs(changes, {}, state),
+        changes=tuple(changes),
+        drift=refreshed.drift,
+        next_index=state.next_index,
+        diagnostics=_adoption_warnings(refreshed),
+    )
+
+
+def select(targets: Collection[str], names: Collection[str]) -> set[str]:
+    """Return those of `names` that `targets` select: nodes, groups, or ranges such as `cpu-[0-3]`.
+
+    Raises PlanapplyError for a target that selects none.
+    """
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        groups.setdefault(split_name(name)[0], set()).add(name)
+    selected: set[str] = set()
+    for target in targets:
+        found = groups.get(target) or {n for n in from_ranges([target]) if n in names}
+        if not found:
+            raise PlanapplyError(
+                f"there is no node {target!r}",
+                f"Nodes: {format_names(names) or 'none'}. "
+                "Name a node, a group, or a range such as cpu-[0-3].",
+            )
+        selected |= found
+    return selected
+
+
+def _refuse_replacement(outside: Collection[str]) -> NoReturn:
+    names = to_hostlist(sorted(outside, key=sort_key))
+    targets = " ".join(f"--target {shlex.quote(name)}" for name in names)
+    raise PlanapplyError(
+        f"cannot replace {', '.join(names)}: not selected by --target",
+        f"Add {targets}, or omit one of the two options.",
+    )
+
+
+def _refuse_destruction(changes: Collection[Change]) -> None:
+    destructive = (Action.REPLACE, Action.DESTROY)
+    destroyed = [c.name for c in changes if c.action in destructive]
+    if destroyed:
+        raise PlanapplyError(
+            f"cannot destroy or replace {format_names(destroyed)}: the cluster is protected",
+            "To remove the protection, set `protect = false` under [cluster] and apply that first.",
+        )
+
+
+def _referenced_configs(
+    changes: Collection[Change], node_configs: Mapping[str, NodeConfig], state: State
+) -> dict[str, NodeConfig]:
+    used = {d for c in changes for d in (c.before, c.after) if d is not None}
+    known = {**state.configs, **{config.digest: config for config in node_configs.values()}}
+    return {digest: known[digest] for digest in sorted(used) if digest in known}
+
+
+def _adoption_warnings(refreshed: RefreshResult) -> tuple[Diagnostic, ...]:
+    if not refreshed.adopted:
+        return ()
+    return (
+        warning(
+            f"found VMs that were not in the state: {format_names(refreshed.adopted)}",
+            "Their tags match this cluster; an apply adopts them into the state.",
+        ),
+    )

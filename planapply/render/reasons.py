@@ -1,0 +1,69 @@
+"""The texts for the reasons of changes, and for drift."""
+
+from collections.abc import Callable, Sequence
+
+from planapply.model.plan import Change, ChangeReason, DriftItem, DriftKind
+
+_TEXTS = {
+    ChangeReason.NEW: "does not exist yet",
+    ChangeReason.REQUEST_UNRESOLVED: "the result of an earlier launch request is unknown",
+    ChangeReason.REPLACE_REQUESTED: "requested with --replace",
+    ChangeReason.DESTROY_REQUESTED: "destroy requested",
+    ChangeReason.SCHEDULER_REPLACED: "the scheduler is replaced",
+    ChangeReason.TERMINATION_IN_PROGRESS: "termination was already in progress",
+    ChangeReason.CONFIG_CHANGED: "launched with another configuration",
+    ChangeReason.GROUP_REMOVED: "group is not in the spec",
+    ChangeReason.RESOURCE_UNNEEDED: "no longer needed",
+    ChangeReason.UNKNOWN_NODE: "the VM's tags name no node",
+    ChangeReason.SCALED: "scaled",
+}
+_VM_TEXTS = {
+    ChangeReason.VM_GONE: ("is gone", "are gone"),
+    ChangeReason.VM_STOPPING: ("is shutting down", "are shutting down"),
+    ChangeReason.VM_STOPPED: ("is stopped", "are stopped"),
+}
+_FACT_TEXTS: dict[ChangeReason, Callable[[Change], str]] = {
+    ChangeReason.FIELDS_CHANGED: lambda change: (
+        f"{', '.join(field.path for field in change.fields)} changed"
+    ),
+    ChangeReason.COUNT_LOWERED: lambda change: (
+        f"count {change.facts['before']} -> {change.facts['after']}"
+        if "before" in change.facts
+        else f"count is {change.facts['after']}"
+    ),
+    ChangeReason.MAX_LOWERED: lambda change: f"max is {change.facts['max']}",
+    ChangeReason.DUPLICATE_VM: lambda change: f"duplicate VM for node {change.facts['node']}",
+    ChangeReason.OTHER: lambda change: str(change.facts["text"]),
+}
+_DRIFT_TEXTS = {
+    DriftKind.GONE: ("is gone", "are gone"),
+    DriftKind.STOPPING: ("is shutting down", "are shutting down"),
+    DriftKind.STOPPED: ("is stopped", "are stopped"),
+    DriftKind.ADOPTED: ("was not in the state", "were not in the state"),
+}
+
+
+def reason_text(changes: Sequence[Change]) -> str:
+    """Return the reason of changes whose reasons are alike, such as "VM i-1 is gone"."""
+    first = changes[0]
+    if first.reason in _VM_TEXTS:
+        return _vm_text([change.vm for change in changes], *_VM_TEXTS[first.reason])
+    if first.reason in _FACT_TEXTS:
+        return _FACT_TEXTS[first.reason](first)
+    return _TEXTS[first.reason]
+
+
+def drift_text(items: Sequence[DriftItem]) -> str:
+    """Return how existing VMs differ from the state, for items of one kind."""
+    kind = items[0].kind
+    if kind is DriftKind.STRAY:
+        return (
+            "VM is no node of the cluster" if len(items) == 1 else "VMs are no nodes of the cluster"
+        )
+    return _vm_text([item.vm for item in items], *_DRIFT_TEXTS[kind])
+
+
+def _vm_text(vms: Sequence[str | None], singular: str, plural: str) -> str:
+    if len(vms) > 1:
+        return f"VMs {plural}"
+    return f"VM {vms[0]} {singular}" if vms[0] else f"VM {singular}"

@@ -252,7 +252,9 @@ Choose another `size`, or other `zones`: eu-west-1b, eu-west-1c.\
 
 def test_groups_without_a_common_zone_are_reported(project: Project) -> None:
     """hpc7a is offered in one zone only, but the scheduler must run in another."""
-    message = project.plan_error("workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']")
+    message = project.plan_error(
+        "workers.cpu.size='hpc7a.12xlarge'", "scheduler.zones=['eu-west-1a']"
+    )
     assert message == snapshot("""\
 no zone offers a size for every group, but workers run in the scheduler's zone
 Zones with the sizes of each group: scheduler: eu-west-1a, eu-west-1b, eu-west-1c; cpu: eu-west-1b. Set `zones` for the groups that may run in another zone (traffic between zones costs money), or choose other sizes.\

@@ -287,7 +287,7 @@ the scheduler is a spot VM: if the cloud reclaims it, the cluster's work is lost
 
 warning
 line 13, column 1: class = "distributed.Nany"
-`distributed` may have no class `Nany`
+the class `distributed.Nany` is not a worker
   Did you mean `distributed.Nanny`?
 
 warning

@@ -9,7 +9,7 @@ import pytest
 from network_guard import GUARD, NetworkGuard
 
 ELSEWHERE = ("192.0.2.1", 9)
-"""An address for documentation: it belongs to nobody."""
+"""An address for documentation: no machine has it."""
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def _open(path: str, location: str, flags: int) -> int:
         folder = os.path.dirname(path)
         raise StateError(
             f"cannot lock the state {location}: its folder does not exist",
-            f"Create it, or choose another location with `state` in the spec or --state:\n"
+            "Choose another location with `state` in the spec or --state, or create the folder:\n"
             f"  mkdir -p {shlex.quote(format_path(folder))}",
         ) from error
     except OSError as error:

@@ -151,7 +151,7 @@ def test_temporarily_hanging_scheduler_still_retires_workers(
         try:
             with subprocess.Popen(smaller, env=local, stderr=subprocess.PIPE, text=True) as apply:
                 assert apply.stderr
-                assert any("handing over" in line for line in apply.stderr)
+                assert any("retiring" in line for line in apply.stderr)
                 time.sleep(4.0)  # the first attempt to connect has failed by now
                 for process, _ in members:
                     process.resume()

@@ -4,12 +4,15 @@ import json
 import os
 import re
 import shlex
-import socket
+import socketserver
 import stat
+import struct
 import subprocess
 import time
 from pathlib import Path
+from threading import Thread
 
+import msgpack
 import pytest
 from cli.commands import AGE, COMMAND, Run
 from fake_provider import FakeCloud
@@ -173,11 +176,26 @@ def test_env_is_safe_for_a_shell(run: Run, applied: FakeCloud) -> None:
     assert not Path("owned").exists()
 
 
+class _Scheduler(socketserver.BaseRequestHandler):
+    """Shakes hands as Dask does, and tells of a scheduler without workers."""
+
+    def handle(self) -> None:
+        for message in (
+            {"compression": None, "python": (3, 11, 0), "pickle-protocol": 5},
+            {"workers": {}, "services": {}},
+        ):
+            frame = msgpack.packb(message)
+            self.request.sendall(struct.pack("<QQQ", 16 + len(frame), 1, len(frame)) + frame)
+        self.request.recv(2**16)
+
+
 def test_env_uses_the_reachable_address(run: Run, applied: FakeCloud) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        private = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Scheduler) as server:
+        Thread(target=server.serve_forever, args=(0.01,)).start()
+        private = f"tcp://127.0.0.1:{server.server_address[1]}"
         change(endpoint=Endpoint(private=private, public="tcp://127.0.0.1:1"))
         assert run("env").out.splitlines()[0] == f"export DASK_SCHEDULER_ADDRESS={private}"
+        server.shutdown()
     assert run("env").out.splitlines()[0] == "export DASK_SCHEDULER_ADDRESS=tcp://127.0.0.1:1"
 
 

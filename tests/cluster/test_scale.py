@@ -474,7 +474,7 @@ def test_scale_with_an_unapplied_spec(cloud: Cloud, applied: Open, workspace: Op
     async def main() -> None:
         async with Cluster.adopt(changed, asynchronous=True) as cluster:
             cluster.scale(1)
-            with pytest.raises(PlanapplyError, match="run `planapply apply` first"):
+            with pytest.raises(PlanapplyError, match="Run `planapply apply` first"):
                 await cluster
             assert [*cluster.failures] == ["cpu"]
             assert not cluster.worker_spec
@@ -499,7 +499,7 @@ def test_scale_above_max_cost_is_refused(cloud: Cloud, applied: Open, workspace:
         async with Cluster.adopt(limited, asynchronous=True) as cluster:
             cluster.scale(2)
             with pytest.raises(
-                PlanapplyError, match=r"would cost 3\.00 USD/h, and max_cost is 2\.50"
+                PlanapplyError, match=r"would cost 3\.00 USD/h, more than `max_cost` \(2\.50\)"
             ):
                 await cluster
             cluster.scale(1)

@@ -108,7 +108,7 @@ def test_a_lock_in_a_bucket_is_broken_by_its_id(run: Run) -> None:
         site.nothing_is_left()
 
 
-def test_what_a_killed_write_has_left_is_no_state(run: Run) -> None:
+def test_remains_of_a_killed_write_are_not_a_state(run: Run) -> None:
     with revived("ec2-full", "workers-made", run) as site:
         Path(f"{STATE}.tmp").write_bytes(b"{")
         site.apply()

@@ -78,7 +78,7 @@ class Account:
             names=list(names),
             config=config.digest,
             choice=self.provider.alternatives(config)[0],
-            scheduler=scheduler,
+            scheduler_address=scheduler,
             requested_at=0.0,
         )
         return launch_request(self.state, token or uuid4().hex[:20], intent, self.provider.limits)
@@ -201,7 +201,7 @@ def local(tmp_path: Path) -> Iterator[Subject]:
         def port_in_use(account: Account) -> LaunchRequest:
             return account.request(
                 "scheduler",
-                scheduler=None,
+                scheduler_address=None,
                 group="scheduler",
                 cls="distributed.Scheduler",
                 options={"port": port},

@@ -213,8 +213,8 @@ def test_unknown_price_is_not_zero(project: Project) -> None:
 def test_max_cost_is_enforced(project: Project, aws: Cloud) -> None:
     project.add_lines("cluster", "max_cost = 0.4")
     assert project.plan_error() == snapshot("""\
-the cluster would cost 0.47 USD/h, and max_cost is 0.40
-Make it smaller, or raise `max_cost` under [cluster].\
+the cluster would cost 0.47 USD/h, more than `max_cost` (0.40)
+Make the cluster smaller, or raise `max_cost` under [cluster].\
 """)
     assert project.plan("workers.cpu.count=2").summary["add"] == 4
 

@@ -10,13 +10,14 @@ from inline_snapshot import snapshot
 from lab.honest import Cloud
 from planapply_ec2 import PLUGIN
 from planapply_ec2.errors import CODES_BY_KIND
-from planapply_ec2.launch import alternatives, launch, make_parameters
+from planapply_ec2.launch import launch, make_parameters
 from planapply_ec2.network import Network
 from planapply_ec2.settings import Settings
 
 from planapply.model.node import NodeConfig
 from planapply.model.state import Choice, Resource
 from planapply.provider import ErrorKind, LaunchRequest, ProviderError
+from planapply.providerkit import make_alternatives
 
 CONFIG = NodeConfig(group="cpu", cls="distributed.Nanny", size=("m6i.large",), image="ami-1")
 WHERE = Network("vpc-1", {"eu-west-1a": "subnet-a", "eu-west-1b": "subnet-b"})
@@ -166,12 +167,14 @@ def test_instance_profile_can_be_an_arn() -> None:
 
 def test_sizes_are_tried_in_the_order_of_the_spec() -> None:
     config = CONFIG.model_copy(update={"size": ("a", "b"), "spot": "prefer"})
-    tried = [(c.spot, c.size, c.zone) for c in alternatives(config, ["z1", "z2"])]
+    tried = [(c.spot, c.size, c.zone) for c in make_alternatives(config, zones=["z1", "z2"])]
     assert tried == [
         (spot, size, zone) for spot in (True, False) for size in "ab" for zone in ("z1", "z2")
     ]
     only_spot = config.model_copy(update={"spot": True, "zones": ("z2",), "size": ("a",)})
-    assert alternatives(only_spot, ["z1", "z2"]) == [Choice(size="a", zone="z2", spot=True)]
+    assert make_alternatives(only_spot, zones=["z1", "z2"]) == [
+        Choice(size="a", zone="z2", spot=True)
+    ]
 
 
 def test_cluster_is_launched_in_two_calls(project: Project, aws: Cloud) -> None:

@@ -11,6 +11,7 @@ from planapply_ec2 import PLUGIN
 from planapply_ec2.address import URL_VARIABLE
 from planapply_ec2.settings import Settings
 
+from planapply.fleet.provider_client import ProviderFailed
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.access import allow
 from planapply.provider import ErrorKind, ProviderError
@@ -173,7 +174,7 @@ def test_allowed_network_is_kept(project: Project, aws: Cloud) -> None:
             ("tcp", 8787, "203.0.113.7/32"),
         ]
     )
-    with pytest.raises(ProviderError) as raised:
+    with pytest.raises(ProviderFailed) as raised:
         provider.allow(resource, "the office")
     assert str(raised.value) == snapshot("""\
 `the office` is not a network
@@ -433,7 +434,7 @@ def test_vpc_of_a_running_cluster_cannot_change(project: Project) -> None:
     vpc, _ = company()
     assert project.plan_error(f"provider.vpc='{vpc}'").replace(vpc, "VPC") == snapshot("""\
 cannot change `vpc` under [provider] while the cluster exists: null -> "VPC"
-Put it back, or destroy the cluster first.\
+Restore the old value, or destroy the cluster first.\
 """)
 
 
@@ -455,6 +456,6 @@ def test_invalid_network_is_reported_at_its_position(project: Project) -> None:
     place, _, problem = str(raised.value).partition(": ")
     assert place.endswith("planapply.toml:6:1")
     assert problem == snapshot("""\
-`provider.allow_from` can't be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is not a network
+`provider.allow_from` cannot be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is not a network
 Write a network such as "203.0.113.0/24", or an address, or "me" for this machine.\
 """)

@@ -294,10 +294,10 @@ def test_name_that_cannot_hold_the_tags_is_refused(run: Run) -> None:
     assert result.code == 1
     output = re.sub(r"[0-9a-f]{20}-[0-9a-f]{8}", "TOKEN-LINEAGE", result.err)
     assert output[output.index("Error:") :] == snapshot("""\
-Error: scheduler: cannot name the VM of scheduler Genomics-scheduler-TOKEN-LINEAGE09
+Error: scheduler: cannot use Genomics-scheduler-TOKEN-LINEAGE09 as the name of a VM
   This driver does not support tags, so the VM's name has to identify it. In the names of the
-  cluster and its groups use only lowercase letters, digits, and hyphens, and at most 30 characters
-  in total.
+  cluster and its groups, use only lowercase letters, digits, and hyphens, at most 30 characters in
+  total.
 
 Error: cpu-[0-1] was not launched: the cluster has no scheduler
 """)

@@ -141,7 +141,7 @@ def test_missing_folder_is_reported(here: Path) -> None:
         store.write(state(1))
     assert format_error(raised.value, HERE=here) == snapshot("""\
 cannot lock the state no/demo.json: its folder does not exist
-Create it, or choose another location with `state` in the spec or --state:
+Choose another location with `state` in the spec or --state, or create the folder:
   mkdir -p HERE/no\
 """)
 

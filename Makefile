@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More workers than cores, since the slow tests wait for timeouts, boots, and other processes.
+# One worker per core: with more, the machines of the lab boot too slowly for the time limits of apply.
 WORKERS ?= auto
 PYTEST := -n $(WORKERS) --dist worksteal
 # The tests of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.

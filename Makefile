@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More workers than cores, since the slow tests wait for timeouts, boots, and other processes.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# One worker per core: with more, the machines of the lab boot too slowly for the time limits of apply.
+WORKERS ?= auto
 PYTEST := -n $(WORKERS) --dist worksteal
 # The tests of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
 OLDEST_TESTS ?= $(addprefix tests/cluster/test_,adaptive.py adopt.py cluster_spec.py lost.py scale.py spec_cluster.py)

@@ -104,6 +104,7 @@ def cleanup(client: Client, resource: Resource) -> None:
         if not members and not (driver.in_use_code and error.code == driver.in_use_code):
             raise
         _remove_vms(client, id)
+        members = _list_members(client, id)  # of others
         summary = f"{resource.kind} {id} is in use by {', '.join(members)}"
         raise ProviderError(
             ErrorKind.UNAVAILABLE,

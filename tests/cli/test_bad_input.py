@@ -159,7 +159,7 @@ def test_missing_folder_is_reported(run: Run, cloud: FakeCloud) -> None:
     result = run("apply", "--auto-approve", "--state", "none/x.json")
     assert (result.code, result.out) == (1, "")
     assert fixed(result.err) == snapshot(
-        'Error: cannot lock the state none/x.json: its folder does not exist Choose another location with `state` in the spec or --state, or create the folder: mkdir -p HERE/none'
+        "Error: cannot lock the state none/x.json: its folder does not exist Choose another location with `state` in the spec or --state, or create the folder: mkdir -p HERE/none"
     )
     assert not cloud.machines
 

@@ -135,7 +135,7 @@ Plan: 3 to add, 0 to change, 0 to destroy.
 """),
         snapshot("""\
 
-The plan is saved. To carry it out: planapply apply 'the plan'
+Saved the plan. To apply it, run `planapply apply 'the plan'`.
 """),
     )
     assert new_project("show", "the plan") == (
@@ -199,8 +199,8 @@ Error: the plan file is stale: the spec has changed since the plan was made
         1,
         "",
         snapshot("""\
-Error: a saved plan says itself what is to be done
-  Leave out the options of `plan`, or the plan file.
+Error: cannot combine a plan file with options of `plan`: the saved plan already has them
+  Remove the options, or the plan file.
 """),
     )
     edit(f'name = "{NAME}"', 'name = "other"')

@@ -43,17 +43,22 @@ HANDSHAKE = frame({"compression": None, "python": (3, 11, 0), "pickle-protocol":
 async def serve(*answers: bytes) -> AsyncIterator[str]:
     """Serve these bytes on loopback to each client, and then nothing more."""
 
+    writers: list[asyncio.StreamWriter] = []
+
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:
             writer.write(answer)
+        writers.append(writer)
         await reader.read()
-        writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     try:
         yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for writer in writers:
+            writer.close()
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("tls", [None, make_tls("safe")], ids=["plain", "tls"])

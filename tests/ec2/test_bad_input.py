@@ -296,7 +296,7 @@ def test_too_large_user_data_is_reported(project: Project) -> None:
         ]
     )
     assert message.splitlines()[1] == snapshot(
-        'Shorten `requirements`, `packages`, `setup`, or `options`; or use a container (`docker`) or an `image` that contains the packages.'
+        "Shorten `requirements`, `packages`, `setup`, or `options`; or use a container (`docker`) or an `image` that contains the packages."
     )
 
 

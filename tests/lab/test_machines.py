@@ -315,7 +315,7 @@ from pathlib import Path
 from lab.machines import Machines
 from lab import test_machines
 import os
-with Machines(Path(sys.argv[1])) as lab, lab.inside():
+with Machines(Path(sys.argv[1])) as lab, lab.on_network():
     os.environ |= lab.env
     vms = test_machines.Account().run("#!/bin/bash\\n", 2)
     for vm in vms:

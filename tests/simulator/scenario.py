@@ -159,7 +159,7 @@ class Scenario:
         duplicates = [name for name, number in names.items() if number > 1]
         if duplicates:
             raise Violation(f"there twice: {duplicates}")
-        if options.destroy:
+        if options.mode is Mode.DESTROY:
             if names or self.cloud.resources:
                 raise Violation(f"left behind: {names} {self.cloud.resources}")
             return

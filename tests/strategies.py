@@ -94,7 +94,7 @@ _ELASTIC = st.builds(
 
 
 def _run(*classes: str) -> st.SearchStrategy[dict[str, Any]]:
-    """The class and the options of a node, for one of these classes or another package's."""
+    """Return the class and the options of a node, for one of these classes or another package's."""
     return st.one_of(
         table(**{"class": st.sampled_from(classes), "options": table(**_DASK_OPTIONS)}),
         st.fixed_dictionaries(

@@ -82,8 +82,9 @@ cannot install "ufw": it is part of an operating system or of conda, and not on 
 """)
     index = 'env = { UV_EXTRA_INDEX_URL = "https://h/simple" }\n'
     assert format_problems(tmp_path, HEAD + packages + index) == ""
+    # The uv of an own image may have another index, but probably does not.
     image = '[defaults]\nimage = "mine"\n'
-    assert format_problems(tmp_path, HEAD + packages + image) == ""
+    assert format_problems(tmp_path, HEAD + packages + image).count("warning\n") == 2
     (tmp_path / "r.txt").write_text("--extra-index-url https://h/s\ndask\ntorch==2.5.1+cu121\n")
     assert format_problems(tmp_path, f'{HEAD}requirements = "r.txt"\n') == ""
 
@@ -115,7 +116,7 @@ def install(site: Path, name: str, version: str = "1.0", **files: object) -> Non
 
 
 def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], str]:
-    """The packages of a client that has only those of `folder`, and what is said about them."""
+    """Return the packages of a client that has only those of `folder`, and the problems reported."""
     with monkeypatch.context() as patch:
         patch.setattr("sys.path", [str(folder / "site")])
         patch.setattr("sys.prefix", str(folder / "prefix"))
@@ -136,13 +137,18 @@ def test_client_in_a_conda_environment(tmp_path: Path, monkeypatch: pytest.Monke
     install(site, "numpy", "2.0", INSTALLER="pip\n", direct_url=built)
     meta = tmp_path / "prefix" / "conda-meta"
     meta.mkdir(parents=True)
-    (meta / "numpy-2.0-py312h1.json").write_text("{}")
+    for name in ("numpy-2.0-py312h1", "typing_extensions-4.15.0-pyhd8_0", "history"):
+        (meta / f"{name}.json").write_text("{}")
+    install(site, "typing_extensions", "4.15.0", INSTALLER="pip\n", direct_url=built)
     install(site, "pandas", "3.0", INSTALLER="pip\n")
     mine = {"url": "file:///home/me/mine", "dir_info": {"editable": True}}
     install(site, "mine", INSTALLER="pip\n", direct_url=mine)
     install(site, "conda", "26.1", INSTALLER="conda\n", direct_url=built)
     packages, said = client(tmp_path, monkeypatch)
-    assert packages == ["dask==2026.8.0", "distributed==2026.8.0", "numpy==2.0", "pandas==3.0"]
+    assert packages == [
+        *("dask==2026.8.0", "distributed==2026.8.0", "numpy==2.0", "pandas==3.0"),
+        "typing-extensions==4.15.0",
+    ]
     assert said == snapshot("""\
 warning
 line 5, column 1: packages = "client"
@@ -193,6 +199,10 @@ line 5, column 1: packages = "client"
 cannot install Dask on the nodes: this Python has neither dask nor distributed from an index
   Install them from a package index, or list the packages: packages = ["dask", …].
 """)
+    install(tmp_path / "site", "torch", "2.5.1+cu121")
+    found = client(tmp_path, monkeypatch)[1]
+    assert "PyPI has no local versions" in found
+    assert "neither dask nor distributed" in found
 
 
 def test_variables(tmp_path: Path) -> None:
@@ -204,6 +214,9 @@ PYTHONPATH = "$HOME/lib:$PYTHONPATH"
 LD_LIBRARY_PATH = "/x:${LD_LIBRARY_PATH}"
 PASSWORD = "hunter2$HOME"
 CACHE_DIR = "${TMPDIR}/cache"
+DATA_DIR = "~/data"
+MANPATH = "/x${MANPATH:+:$MANPATH}"
+SPILL_DIR = "/x/$(hostname)/~"
 """
     found = format_problems(tmp_path, HEAD + env)
     assert found == snapshot("""\
@@ -215,17 +228,33 @@ line 7, column 1: PATH = "/x"
 warning
 line 8, column 1: PYTHONPATH = "$HOME/lib:$PYTHONPATH"
 `PYTHONPATH` of the nodes will contain $HOME literally
-  Only $PYTHONPATH itself is replaced, by the node's own value. Write the path.
+  Only $PYTHONPATH or ${PYTHONPATH} is replaced, by the node's own value. Write the path.
 
 warning
 line 11, column 1: CACHE_DIR = "${TMPDIR}/cache"
-`CACHE_DIR` of the nodes will contain $TMPDIR literally
-  Only $CACHE_DIR itself is replaced, by the node's own value. Write the path.
+`CACHE_DIR` of the nodes will contain ${TMPDIR} literally
+  Only $CACHE_DIR or ${CACHE_DIR} is replaced, by the node's own value. Write the path.
+
+warning
+line 12, column 1: DATA_DIR = "~/data"
+`DATA_DIR` of the nodes will contain ~ literally
+  Only $DATA_DIR or ${DATA_DIR} is replaced, by the node's own value. Write the path.
+
+warning
+line 13, column 1: MANPATH = "/x${MANPATH:+:$MANPATH}"
+`MANPATH` of the nodes will contain ${MANPATH…} literally
+  Only $MANPATH or ${MANPATH} is replaced, by the node's own value. Write the path.
+
+warning
+line 14, column 1: SPILL_DIR = "/x/$(hostname)/~"
+`SPILL_DIR` of the nodes will contain $( literally
+  Only $SPILL_DIR or ${SPILL_DIR} is replaced, by the node's own value. Write the path.
 """)
     env = 'packages = ["dask"]\nenv = { PATH = "/x:$PATH" }\n'
     assert format_problems(tmp_path, HEAD + env) == ""
-    env = 'packages = ["dask"]\nenv = { PATH = "/x:/usr/bin:/bin" }\n'
-    assert format_problems(tmp_path, HEAD + env) == ""
+    for folders in ("/x:/usr/bin:/bin", "/x:/bin", "${PATH}:/x"):
+        env = f'packages = ["dask"]\nenv = {{ PATH = "{folders}" }}\n'
+        assert format_problems(tmp_path, HEAD + env) == ""
 
 
 def test_path_of_a_container_is_not_extended(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The lines of a failed node's output that an error shows."""
 
+import pytest
 from inline_snapshot import snapshot
 
 from planapply.dask.failure_excerpt import extract_causes
@@ -71,6 +72,23 @@ def test_only_the_dask_process_counts_once_it_has_started() -> None:
     early = "Traceback (most recent call last):\n  File 'x'\nValueError: cloud-init's own\n"
     output = f"{early}planapply: start: Dask process\n{NANNY}"
     assert extract_causes(output) == extract_causes(NANNY)
+
+
+@pytest.mark.parametrize("time", ["", "[ 7079.234018] ", "[10506.775894] "])
+def test_console_of_a_vm(time: str) -> None:
+    # The journal writes a prefix before each line, leaves out empty lines, and so does the VM itself.
+    console = "".join(
+        f"{time}run[118]: {line}\r\n[\x1b[0;32m  OK  \x1b[0m] Stopped a service.\r\n"
+        for line in ("planapply: start: Dask process", *NANNY.splitlines())
+        if line
+    )
+    early = f"{time}cloud-init[66]: Traceback (most recent call last):\r\n{time}cloud-init[66]: OSError\r\n"
+    login = f"ip-172-31-0-4 login: {time}run[118]: a line\r\n{time}echo[9]: planapply: end: x\r\n"
+    assert extract_causes(early + console + login) == extract_causes(NANNY)
+    assert extract_causes(login) == "a line\nplanapply: end: x"
+    failed = "planapply: setup command 2 of 3 failed\nplanapply: end: this node cannot start"
+    lines = "".join(f"{time}cloud-init[66]: {line}\r\n" for line in failed.splitlines())
+    assert extract_causes(early + lines) == "OSError\nplanapply: setup command 2 of 3 failed"
 
 
 def test_reason_of_the_script_is_kept() -> None:

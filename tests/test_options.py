@@ -84,6 +84,9 @@ class = "distributed.LocalCluster"
 [workers.g]
 count = 1
 class = "distributed.nanny.Something"
+[workers.h]
+count = 1
+class = "distributed.scheduler.Worker"
 """
     assert format_problems(tmp_path, text) == snapshot("""\
 line 8, column 1: class = "distributed.Client"
@@ -111,7 +114,7 @@ the class `distributed.LocalCluster` is not a worker
   Write distributed.Nanny or distributed.Worker.
 """)
     unpinned = text.replace("dask==2026.8.0", "dask")
-    assert format_problems(tmp_path, unpinned).count("warning") == 7
+    assert format_problems(tmp_path, unpinned).count("warning") == 8
     old = text.replace("dask==2026.8.0", "dask==2024.1.0")
     assert format_problems(tmp_path, old) == format_problems(tmp_path, unpinned)
 
@@ -131,6 +134,9 @@ options.resources = {{ SSD = "1" }}
 options.dashboard = "false"
 options.preload = [1]
 options.port = "9000:x"
+[workers.c]
+count = 1
+options = {{ nthreads = -1, memory_limit = -1, lifetime = -1 }}
 [workers.b]
 count = 1
 options.memory_limit = 0.5
@@ -164,7 +170,7 @@ line 11, column 9: options.memory_limit = "lots"
   `Nanny` of distributed 2026.8.0 does not accept it.
 
 line 12, column 9: options.nthreads = "4"
-`workers.a.options.nthreads` must be a whole number, not "4"
+`workers.a.options.nthreads` must be a whole number of at least 0, not "4"
   `Nanny` of distributed 2026.8.0 does not accept it.
 
 line 13, column 9: options.death_timeout = "a while"
@@ -181,6 +187,18 @@ line 17, column 9: options.preload = [1]
 
 line 18, column 9: options.port = "9000:x"
 `workers.a.options.port` must be a port, or a range such as "9000:9100", not "9000:x"
+  `Nanny` of distributed 2026.8.0 does not accept it.
+
+line 21, column 13: options = { nthreads = -1, memory_limit = -1, lifetime = -1 }
+`workers.c.options.nthreads` must be a whole number of at least 0, not -1
+  `Nanny` of distributed 2026.8.0 does not accept it.
+
+line 21, column 28: options = { nthreads = -1, memory_limit = -1, lifetime = -1 }
+`workers.c.options.memory_limit` must be a size such as "4 GiB", a fraction of the memory such as 0.5, or "auto", not -1
+  `Nanny` of distributed 2026.8.0 does not accept it.
+
+line 21, column 47: options = { nthreads = -1, memory_limit = -1, lifetime = -1 }
+`workers.c.options.lifetime` must be a number of seconds, or a duration such as "10 minutes", not -1
   `Nanny` of distributed 2026.8.0 does not accept it.
 """)
 
@@ -264,6 +282,37 @@ line 8, column 9: options.preload = ["x.py", "/nowhere/gone.py"]
     assert "does not exist" not in problems("local")
     assert problems("cloud", '[environment]\nsetup = ["curl -O https://h/x.py"]\n') == ""
     assert problems("cloud", '[defaults]\nimage = "mine"\n') == ""
+
+
+def test_modules_in_pythonpath_are_found(tmp_path: Path) -> None:
+    (tmp_path / "preload_of_this_test.py").write_text("")
+    (tmp_path / "class_of_this_test.py").write_text("class Mine: pass\n")
+    path = tmp_path / "spec.toml"
+    text = """\
+[cluster]
+name = "x"
+[workers.a]
+count = 1
+class = "class_of_this_test.Mine"
+options.preload = "preload_of_this_test"
+"""
+    path.write_text(text)
+    with pytest.raises(PlanapplyError, match="class_of_this_test"):
+        load(path, find_plugin, import_classes=True)
+    before = list(sys.path)
+    path.write_text(f'{text}[environment.env]\nPYTHONPATH = "lib:{tmp_path}:$PYTHONPATH"\n')
+    assert load(path, find_plugin, import_classes=True)[1] == []
+    assert sys.path == before
+    del sys.modules["class_of_this_test"]
+
+
+@pytest.mark.parametrize("line", ["environment = 3", "environment.env = 3", "workers = 3"])
+def test_preloads_of_an_invalid_spec(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(f'{line}\n[cluster]\nname = "x"\n[scheduler]\noptions.preload = "json"\n')
+    with pytest.raises(PlanapplyError) as raised:
+        load(path, find_plugin, import_classes=True)
+    assert len(raised.value.diagnostics) == 1
 
 
 def test_validating_options_imports_no_distributed(tmp_path: Path) -> None:

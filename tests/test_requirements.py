@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def is_accepted_by_uv(text: str, options: tuple[str, ...], folder: Path) -> bool:
-    """Ask the uv of this venv; it sends nothing, and exits with 2 if it cannot parse a line."""
+    """Return whether the uv of this venv accepts `text`; it sends nothing, and exits with 2 if it cannot parse a line."""
     (folder / "requirements.txt").write_text(text, encoding="utf-8")
     done = subprocess.run(
         [
@@ -180,6 +180,14 @@ dask
     assert translate("pandas\n\ndask") == ("pandas\n\ndask", ())
 
 
+def test_long_lines_are_checked_in_linear_time() -> None:
+    blanks = " " * 500_000
+    assert len(errors(f"x{blanks}y")) == 1
+    assert len(errors(f"x[{blanks}] {blanks}>")) == 1
+    assert translate(f"-e{blanks}git+https://h/x{blanks}").text == "git+https://h/x"
+    assert pinned_dask(f"dask{blanks}== 1{blanks}x") is None
+
+
 @pytest.mark.parametrize("character", ["\0", "\x0b", "\x1b", "\x7f", "\x1c"])
 def test_control_characters_are_refused(character: str) -> None:
     # bash leaves out a zero byte, so that "EN\0D" would end the file in the script.
@@ -206,6 +214,8 @@ def test_dask_is_named(text: str, is_named: bool) -> None:
     [
         *(("dask==2026.8.0", "2026.8.0"), ("pandas\ndask[complete] == 2025.3.0", "2025.3.0")),
         *(("distributed==2026.8.0 --hash=sha256:00", "2026.8.0"), ("dask>=2026.8.0", None)),
+        ("dask==2026.1.2\ndistributed == 2026.1.1 ; python_version > '3'", "2026.1.1"),
+        ("dask==2025.3.0 ; python_version < '3.11'\ndask==2026.8.0", None),
         *(("dask==2026.8.*", None), ("dask-ml==2025.1.0", None), ("dask", None), ("", None)),
     ],
 )

@@ -12,7 +12,7 @@ _LINE_END = re.compile(r"\r?\n")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _EXTRAS = r"\[[^\]]*\]"
-_NAMED_URL = re.compile(rf"(?P<name>{_NAME})\s*(?:{_EXTRAS})?\s*@\s*(?P<url>\S.*)")
+_NAMED_URL = re.compile(rf"(?P<name>{_NAME})\s*(?:{_EXTRAS}\s*)?@\s*(?P<url>\S.*)")
 _EGG = re.compile(rf"egg=(?P<name>{_NAME})(?P<extras>{_EXTRAS})?")
 _OPTION = re.compile(r"(?P<name>--[A-Za-z0-9-]+|-[A-Za-z])(?P<separator>=|\s+)?(?P<rest>.*)")
 _CONFIG_SETTING = re.compile(

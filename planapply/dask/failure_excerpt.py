@@ -14,6 +14,10 @@ _FRAME = re.compile(r"\s|[\^~]+$")  # frames, and marks below code whose indenta
 _LINKS = ("The above exception was the direct cause", "During handling of the above exception")
 _TRACEBACK = "Traceback (most recent call last)"
 _OWN = "planapply: "
+_CONSOLE_PREFIX = re.compile(
+    r"(?:\S+ login: )?(?:\[ *[0-9.]+\] )?(?:cloud-init|run|spot|echo)\[[0-9]+\]: ?"
+)
+"""The time and the name of the process, which systemd's journal writes before each line."""
 
 
 def extract_causes(output: str) -> str:
@@ -23,7 +27,7 @@ def extract_causes(output: str) -> str:
     The exceptions to which the first one leads are kept, the cause of later ones if it is another, and
     the reason with which the node's script stopped.
     """
-    lines = output[max(0, output.rfind(START_MARKER)) :].splitlines()
+    lines = _node_lines(output)
     chains = list(_chains(lines))
     if not chains:
         return "\n".join([line for line in lines if line.strip()][-MAX_LINES:])
@@ -31,6 +35,18 @@ def extract_causes(output: str) -> str:
     if not set(chains[-1]) & set(chains[0]):
         kept += chains[-1][:1]
     return "\n".join(kept + _own_reason(lines))
+
+
+def _node_lines(output: str) -> list[str]:
+    """Return the lines of the Dask process if it has started, or else of the node's script.
+
+    On a VM's console, the other lines are those without the journal's prefix.
+    """
+    lines = output.splitlines()
+    found = [(_CONSOLE_PREFIX.match(line), line) for line in lines]
+    lines = [line[match.end() :] for match, line in found if match] or lines
+    starts = [i for i, line in enumerate(lines) if line.startswith(START_MARKER)]
+    return lines[starts[-1] :] if starts else lines
 
 
 def _chains(lines: Sequence[str]) -> Iterator[list[str]]:

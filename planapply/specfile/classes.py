@@ -1,7 +1,10 @@
 """Checks of the Dask classes that a spec names."""
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from planapply.model.toml import KeyPath
@@ -17,6 +20,23 @@ DASK_CLASSES = {
     "distributed.nanny": ("Nanny",),
 }
 _OTHER_CLASSES = ("dask_cuda.CUDAWorker",)
+
+
+@contextmanager
+def module_folders(document: Mapping[str, Any]) -> Iterator[None]:
+    """Add the folders of the nodes' own PYTHONPATH to Python's; accept a document with any errors."""
+    table = document
+    for key in ("environment", "env"):
+        found = table.get(key)
+        table = found if isinstance(found, Mapping) else {}
+    value = table.get("PYTHONPATH")
+    folders = value.split(":") if isinstance(value, str) else []
+    before = list(sys.path)
+    sys.path[:0] = [folder for folder in folders if Path(folder).is_absolute()]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:

@@ -35,12 +35,15 @@ def client_packages() -> ClientPackages:
     found: dict[str, str] = {}
     left_out: dict[str, set[str]] = {"folder": set(), "unpublished": set(), "system": set()}
     seen = set(_EXCLUDED)
+    conda = _conda_packages()
     for distribution in metadata.distributions():
         name = normalize(distribution.name or "")
         if not name or name in seen:
             continue
         seen.add(name)
-        origin = "" if _is_from_conda(distribution, name) else _origin(distribution)
+        version = distribution.version
+        is_from_conda = _is_from_conda(distribution) or (name, version) in conda
+        origin = "" if is_from_conda else _origin(distribution)
         if origin.startswith("file:"):
             left_out["folder"].add(name)
         elif is_for_another_system(name):
@@ -48,7 +51,7 @@ def client_packages() -> ClientPackages:
         elif is_unpublished(name):
             left_out["unpublished"].add(name)
         else:
-            found[name] = f"{name} @ {origin}" if origin else f"{name}=={distribution.version}"
+            found[name] = f"{name} @ {origin}" if origin else f"{name}=={version}"
     return ClientPackages(
         tuple(found[name] for name in sorted(found)),
         *(tuple(sorted(names)) for names in left_out.values()),
@@ -60,12 +63,21 @@ def client_python() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
-def _is_from_conda(distribution: metadata.Distribution, name: str) -> bool:
+def _is_from_conda(distribution: metadata.Distribution) -> bool:
     """Return whether conda installed it; its `direct_url.json` names the folder of conda's build."""
-    if (distribution.read_text("INSTALLER") or "").strip() == "conda":
-        return not _direct_url(distribution).get("dir_info", {}).get("editable")
-    records = Path(sys.prefix, "conda-meta").glob(f"{name}-{distribution.version}-*.json")
-    return any(records)
+    is_editable = _direct_url(distribution).get("dir_info", {}).get("editable")
+    return (distribution.read_text("INSTALLER") or "").strip() == "conda" and not is_editable
+
+
+def _conda_packages() -> set[tuple[str, str]]:
+    """Return the name and version of each package that conda installed here.
+
+    Some of conda's packages name pip as their installer.
+    """
+    records = (
+        path.stem.rsplit("-", 2) for path in Path(sys.prefix, "conda-meta").glob("*-*-*.json")
+    )
+    return {(normalize(name), version) for name, version, _ in records}
 
 
 def _direct_url(distribution: metadata.Distribution) -> Mapping[str, Any]:

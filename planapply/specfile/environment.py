@@ -79,25 +79,23 @@ def check_packages(
     `document` is the spec as written, with no errors but these; `folder` is the spec's.
     """
     table = document.get("environment", {})
-    # The user's own image may be configured with more package indexes than PyPI.
+    # uv of the user's own image may be configured with another package index.
     has_own_image = any("image" in node for _, node in iter_node_tables(document))
     is_client = table.get("packages") == "client"
     sources = _sources(settings, table, folder)
-    has_index = (
-        has_own_image
-        or not _INDEX_VARIABLES.isdisjoint(settings.env)
-        or any(_names_index(source.text) for source in sources)
-    )
-    faults = 0
+    doubt: Severity | None = Severity.WARNING if has_own_image else Severity.ERROR
+    if not _INDEX_VARIABLES.isdisjoint(settings.env) or any(_names_index(s.text) for s in sources):
+        doubt = None
+    has_errors = False
     for source in sources:
         for fault in (
             *check_requirements(source.text, settings.env),
-            *_check_availability(source.text, has_index),
+            *_check_availability(source.text, doubt),
         ):
-            faults += 1
+            has_errors = has_errors or fault.severity is Severity.ERROR
             yield _to_problem(source, fault)
-    if not sources or faults:
-        return
+    if not sources or (has_errors and not is_client):
+        return  # a line with an error may be that of Dask
     path = sources[0].path[:2]
     if not any(logical_lines(source.text) for source in sources):
         yield Problem(path, f"{sources[0].file} has no packages", "Add dask[distributed].")
@@ -131,7 +129,8 @@ def _sources(
 
 def _to_problem(source: _Source, fault: Fault) -> Problem:
     text = show_line(fault.line.text)
-    verb = "cannot install" if fault.severity is Severity.ERROR else "ignored"
+    is_ignored = fault.severity is Severity.WARNING and fault.line.text.startswith("-")
+    verb = "ignored" if is_ignored else "cannot install"
     where = f", line {fault.line.number} of {source.file}" if source.file else ""
     return Problem(
         source.path, f"{verb} {text}{where}: {fault.cause}", fault.advice, fault.severity
@@ -147,16 +146,19 @@ def _names_index(text: str) -> bool:
     )
 
 
-def _check_availability(text: str, has_index: bool) -> Iterator[Fault]:
-    """Yield packages that PyPI does not have, or not for Linux."""
+def _check_availability(text: str, doubt: Severity | None) -> Iterator[Fault]:
+    """Yield packages that PyPI does not have, or not for Linux.
+
+    `doubt` is the severity of the former; None if the nodes have another package index.
+    """
     for line in logical_lines(text):
         match = _PINNED.fullmatch(line.text)
         if match is None or match["rest"].startswith(("@", ";")):
             continue  # from an address, or only where its marker holds
-        yield from _check_package(line, normalize(match["name"]), match["version"] or "", has_index)
+        yield from _check_package(line, normalize(match["name"]), match["version"] or "", doubt)
 
 
-def _check_package(line: Line, name: str, version: str, has_index: bool) -> Iterator[Fault]:
+def _check_package(line: Line, name: str, version: str, doubt: Severity | None) -> Iterator[Fault]:
     if name == ARTIFACT:
         yield Fault(
             line, "there is no such package; Debian's pip lists it by mistake", "Remove it."
@@ -168,16 +170,18 @@ def _check_package(line: Line, name: str, version: str, has_index: bool) -> Iter
             "it does not exist for Linux",
             f"Remove it, or write {package} ; sys_platform != 'linux'.",
         )
-    elif is_unpublished(name) and not has_index:
+    elif is_unpublished(name) and doubt:
         yield Fault(
             line,
             "it is part of an operating system or of conda, and not on PyPI",
             "Remove it, or install it in environment.setup.",
+            doubt,
         )
-    elif "+" in version and not has_index:
+    elif "+" in version and doubt:
         yield Fault(
             line,
             "PyPI has no local versions",
             f"Write {name}=={version.partition('+')[0]}, or name its index: "
             'env = { UV_EXTRA_INDEX_URL = "https://…" }.',
+            doubt,
         )

@@ -14,7 +14,7 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
-from planapply.specfile.classes import check_imports
+from planapply.specfile.classes import check_imports, module_folders
 from planapply.specfile.constraints import check_constraints
 from planapply.specfile.environment import check_packages, describe_left_out
 from planapply.specfile.errors import explain
@@ -123,7 +123,8 @@ def _check(
     reported = {problem.path for problem in unsupported}
     if import_classes and _provider_name(document) == "local":
         ill_formed = {p.path for p in problems if p.severity is Severity.ERROR}
-        found = [*check_imports(document), *check_preloads(document, is_local=True)]
+        with module_folders(document):
+            found = [*check_imports(document), *check_preloads(document, is_local=True)]
         problems += [p for p in found if p.path not in ill_formed]
     return (None if unsupported else spec), unsupported + [
         p for p in problems if p.path not in reported

@@ -58,6 +58,13 @@ def check_options(document: Mapping[str, Any], version: str | None) -> Iterator[
                 severity if is_certain else Severity.WARNING,
             )
             continue
+        if role not in DASK_CLASSES[module]:
+            yield Problem(
+                (*path, "class"),
+                f"`{module}` may have no class `{role}`",
+                f"Write distributed.{role}.",
+                Severity.WARNING,
+            )
         for option, value in options.items():
             yield from _check_option((*path, "options", option), value, version, role, severity)
 
@@ -68,8 +75,9 @@ def check_preloads(document: Mapping[str, Any], is_local: bool) -> Iterator[Prob
     Nodes that run on this machine see its files; on another machine a file can only come from the
     image or from `setup`.
     """
-    has_files = not document.get("environment", {}).keys().isdisjoint(("setup", "docker")) or any(
-        "image" in table for _, table in iter_node_tables(document)
+    environment = document.get("environment")
+    has_files = any("image" in table for _, table in iter_node_tables(document)) or (
+        isinstance(environment, Mapping) and ("setup" in environment or "docker" in environment)
     )
     for path, table in iter_node_tables(document):
         options = table.get("options")

@@ -14,7 +14,7 @@ _NOT_PUBLISHED = {
     *("conda", "conda-libmamba-solver", "libmambapy", "menuinst"),
 }
 ARTIFACT = "pkg-resources"
-"""What `pip freeze` of Debian lists by mistake; there is no such package."""
+"""Name that `pip freeze` of Debian lists by mistake; there is no such package."""
 
 
 def normalize(name: str) -> str:

@@ -33,7 +33,9 @@ _ARCHIVE = re.compile(
 )
 _LOCAL_PATH = re.compile(r"[./~\\]|file:|\$|[A-Za-z]:[\\/]")
 _HASH = re.compile(r"\s--hash(?:=|\s+)\S+")
-_VERSION = re.compile(r"(?:dask(?:\[[^\]]*\])?|distributed)\s*==\s*(?P<version>[0-9.]+)\s*(?:;.*)?")
+_PINNED_DASK = re.compile(
+    r"(?P<name>dask|distributed)\s*(?:\[[^\]]*\]\s*)?==\s*(?P<version>[0-9.]+)\s*(?:;.*)?"
+)
 _NODE_VARIABLES = {"HOME", "PATH", "LANG", "DASK_TEMPORARY_DIRECTORY"}
 _BRINGS_DASK = re.compile(r"(?:^|[^A-Za-z0-9])(?:dask|distributed)(?![A-Za-z0-9])")
 
@@ -82,12 +84,16 @@ def names_dask(text: str) -> bool:
 
 
 def pinned_dask(text: str) -> str | None:
-    """Return the version of distributed that `==` pins, directly or through dask; None without one."""
+    """Return the version of distributed that `==` pins, directly or through dask.
+
+    None without one, and for several, of which markers select one.
+    """
+    pins: dict[str, set[str]] = {"distributed": set(), "dask": set()}
     for _, line in logical_lines(text):
-        match = _VERSION.fullmatch(_HASH.sub("", line))
-        if match:
-            return match["version"]
-    return None
+        if match := _PINNED_DASK.fullmatch(_HASH.sub("", line)):
+            pins[match["name"]].add(match["version"])
+    versions = pins["distributed"] or pins["dask"]
+    return versions.pop() if len(versions) == 1 else None
 
 
 def show_line(line: str) -> str:

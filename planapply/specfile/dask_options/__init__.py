@@ -72,7 +72,7 @@ def _is_port(value: object) -> bool:
 def _is_quantity(value: object, units: set[str]) -> bool:
     """Return whether Dask can read a quantity in one of these units; it may lack its number."""
     if not isinstance(value, str):
-        return _is_number(value)
+        return _is_number(value) and value >= 0  # type: ignore[operator]
     match = _QUANTITY.fullmatch(value.replace(" ", ""))
     return bool(match and match[0] and match["unit"].lower() in units)
 
@@ -87,6 +87,7 @@ def _is_table(value: object) -> bool:
 
 _KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "int": ("a whole number", _is_int),
+    "count": ("a whole number of at least 0", lambda v: _is_int(v) and v >= 0),  # type: ignore[operator]
     "float": ("a number", _is_number),
     "str": ("a string", _is_text),
     "bool": ("true or false", lambda value: value in (True, False)),

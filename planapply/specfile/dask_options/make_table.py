@@ -19,6 +19,7 @@ _ANNOTATIONS = {"int": "int", "float": "float", "str": "str", "bool": "bool", "d
 # distributed parses these itself, and accepts more than the annotation says, or less.
 _PARSED = {
     "memory_limit": "memory",
+    "nthreads": "count",
     **dict.fromkeys(("death_timeout", "heartbeat_interval", "idle_timeout"), "duration"),
     **dict.fromkeys(("lifetime", "lifetime_stagger", "profile_cycle_interval"), "duration"),
     **{"worker_ttl": "duration", "silence_logs": "any"},
@@ -97,10 +98,10 @@ def main(wheels: list[str]) -> None:
     table: dict[str, Any] = {"versions": {}, "options": []}
     if TABLE.exists():
         table = json.loads(TABLE.read_text(encoding="utf-8"))
-    for wheel in wheels:
+    for version, wheel in sorted((_key(Path(w).name.split("-")[1]), w) for w in wheels):
         with zipfile.ZipFile(wheel) as archive:
             options = read_options(lambda name: archive.read(f"distributed/{name}").decode())
-        add_version(table, Path(wheel).name.split("-")[1], options)
+        add_version(table, ".".join(map(str, version)), options)
     TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 

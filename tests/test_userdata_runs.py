@@ -445,7 +445,7 @@ def test_proxy_reaches_apt_and_the_daemon_of_docker(machine: Machine) -> None:
     apt = f'echo "apt: $http_proxy, $https_proxy, $no_proxy" >>{machine.log}'
     machine.command("apt-get", apt)
     machine.command("docker", f'echo "docker: $http_proxy" >>{machine.log}')
-    proxies = {"HTTP_PROXY": "http://p%20:8080", "https_proxy": "http://q", "NO_PROXY": "h"}
+    proxies = {"HTTP_PROXY": "http://p%20:8080", "https_proxy": "http://q", "NO_PROXY": 'h,"\\\n'}
     config = with_environment(
         WORKER,
         docker="x",
@@ -456,7 +456,7 @@ def test_proxy_reaches_apt_and_the_daemon_of_docker(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     lines = machine.logged()
     for line in (
-        "apt: http://p%20:8080, http://q, h",
+        'apt: http://p%20:8080, http://q, h,"\\',
         "docker: http://p%20:8080",
         "setup: http://p%20:8080, http://p%20:8080, http://q",
         "systemctl <try-restart> <docker>",
@@ -467,7 +467,7 @@ def test_proxy_reaches_apt_and_the_daemon_of_docker(machine: Machine) -> None:
 [Service]
 Environment="HTTP_PROXY=http://p%%20:8080"
 Environment="HTTPS_PROXY=http://q"
-Environment="NO_PROXY=h"
+Environment="NO_PROXY=h,\\"\\\\\\n"
 """)
     assert "http_proxy" not in environment_of_run(machine)
 

@@ -264,7 +264,7 @@ fi
 
 def _escape_unit(value: str) -> str:
     """Return a value as it is written in quotes in a systemd unit."""
-    for character, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%")):
+    for character, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("\n", "\\n")):
         value = value.replace(character, escaped)
     return value
 

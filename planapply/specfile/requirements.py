@@ -23,6 +23,11 @@ _LOCAL_FILE = (
     "The nodes cannot read your files: write the content of that file, or a URL.",
     Severity.ERROR,
 )
+_LOCAL_PACKAGE = (
+    "it names a local file",
+    "The nodes cannot read your files: write NAME==VERSION of a package index, or a URL.",
+    Severity.ERROR,
+)
 _FORMAT = 'Write it in pip\'s format, such as "pandas>=2" or "NAME @ https://HOST/NAME-1.0.tar.gz".'
 _EXAMPLE = "Write NAME @ git+https://HOST/OWNER/REPOSITORY@COMMIT."
 _CONTROL = re.compile(r"[^\t\r\n\x20-\x7e\x80-\U0010ffff]")
@@ -132,7 +137,7 @@ def _check_option(option: Option) -> Iterator[_Finding]:
     elif name == "--editable":
         plain = translate_editable(value)
         if plain is None:
-            yield _LOCAL_FILE
+            yield _LOCAL_PACKAGE
         else:
             yield from _check_requirement(plain)
     elif name in ("--requirement", "--constraint", "--find-links", "--index-url"):
@@ -167,7 +172,7 @@ def _check_requirement(line: str) -> Iterator[_Finding]:
         else:
             yield from _check_pep_508(f"{named[0] if named else 'x'} {marker}")
     elif named or _LOCAL_PATH.match(target) or _ARCHIVE.search(target) or "/" in target:
-        yield _LOCAL_FILE
+        yield _LOCAL_PACKAGE
     else:
         yield from _check_pep_508(line)
 
@@ -177,7 +182,7 @@ def _check_url(url: str) -> Iterator[_Finding]:
     kind, plus, transport = scheme.partition("+")
     if plus and kind == "git":
         if transport == "file":
-            yield _LOCAL_FILE
+            yield _LOCAL_PACKAGE
         elif transport not in ("https", "http", "ssh"):
             yield _error(f"uv does not support {scheme}:// URLs", _EXAMPLE)
         elif re.search(r"://[^/]*:(?![0-9]*/)[^/@]*/", url):

@@ -6,7 +6,7 @@ A plug-in is a `Plugin` object that an entry point of the group `planapply.provi
 it must not import a cloud SDK.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.node import VM, NodeConfig, Requirements
+from planapply.model.secrets import mask_urls, mask_values
 from planapply.model.state import Choice, NodeRecord, Resource
 
 
@@ -62,8 +63,15 @@ class ProviderError(Exception):
     """
 
     def __init__(self, kind: ErrorKind, summary: str, detail: str = "", *, code: str = "") -> None:
-        self.kind, self.summary, self.detail, self.code = kind, summary, detail, code
-        super().__init__(f"{summary}\n{detail}".rstrip("\n"))
+        self.kind, self.code = kind, code
+        self.summary, self.detail = mask_urls(summary), mask_urls(detail)
+        super().__init__(f"{self.summary}\n{self.detail}".rstrip("\n"))
+
+    def mask(self, secrets: Iterable[str]) -> "ProviderError":
+        """Return this error without these secrets, in whatever encoding its texts have them."""
+        secrets = list(secrets)
+        texts = [mask_values(text, secrets) for text in (self.summary, self.detail)]
+        return type(self)(self.kind, *texts, code=self.code)
 
 
 @dataclass(frozen=True)

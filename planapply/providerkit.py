@@ -15,6 +15,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
+from planapply.credentials import (
+    aws_region,
+    aws_session_variables,
+    describe_malformed,
+    find_malformed_variables,
+    has_control_character,
+    is_malformed_aws_credential,
+)
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.field_types import Text, TextList, spec_key
@@ -33,6 +41,8 @@ from planapply.model.node import (
     NodeConfig,
     Requirements,
 )
+from planapply.model.paths import expand_home
+from planapply.model.secrets import environment_secrets, mask_values
 from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.model.variables import expand_self_references
 from planapply.provider import ErrorKind, LaunchRequest, Price, ProviderError
@@ -57,7 +67,16 @@ __all__ = [  # the model's names that plug-ins import from here
     "Resource",
     "Text",
     "TextList",
+    "aws_region",
+    "aws_session_variables",
+    "describe_malformed",
+    "environment_secrets",
+    "expand_home",
     "expand_self_references",
+    "find_malformed_variables",
+    "has_control_character",
+    "is_malformed_aws_credential",
+    "mask_values",
     "spec_key",
     "split_name",
     "warning",
@@ -69,6 +88,8 @@ ME = "me"
 """The public address of the machine that runs planapply, in `allow_from`."""
 Rule = tuple[str, int, int, str]
 """Protocol, first and last port, and source: a network, or what the cloud calls a group."""
+
+_MAX_PAGE = 4096  # characters of a web page
 
 STARTER_ENVIRONMENT = """\
 [environment]                         # Python on the nodes; a change replaces them
@@ -234,6 +255,7 @@ def is_web_page(content_type: str) -> bool:
 
 def excerpt_web_page(page: str) -> str:
     """Return the title of a web page, or the beginning of its text, in one line."""
+    page = page[:_MAX_PAGE]  # the patterns take quadratic time
     title = re.search(r"<title[^>]*>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", title[1] if title else page).split())[:80]
 

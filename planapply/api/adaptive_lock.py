@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.store import LockInfo, StateLocked, open_store
+from planapply.store import AWSSettings, LockInfo, StateLocked, open_store
 from planapply.store.errors import unlock_command
 
 
@@ -14,14 +14,14 @@ class AdaptiveLock:
     immediately, one in a bucket is released with `planapply unlock`.
     """
 
-    def __init__(self, state: str) -> None:
-        self._location = f"{state}.adaptive"
+    def __init__(self, state: str, aws: AWSSettings = AWSSettings()) -> None:
+        self._location, self._aws = f"{state}.adaptive", aws
         self._exit_stack = ExitStack()
 
     def acquire(self) -> None:
         """Take the lock; raise PlanapplyError, which names the holder, if it is held."""
         try:
-            self._exit_stack.enter_context(open_store(self._location).lock("adapt"))
+            self._exit_stack.enter_context(open_store(self._location, self._aws).lock("adapt"))
         except StateLocked as error:
             raise self._held_error(error.holder) from error
 
@@ -35,11 +35,11 @@ class AdaptiveLock:
         if holder.is_dead() or not holder.is_local:
             advice += (
                 "\nIf that process no longer exists, release its lock:\n"
-                f"  {unlock_command(holder.id, self._location)}"
+                f"  {self._aws.command_prefix}{unlock_command(holder.id, self._location)}"
             )
-        who = f"{holder.who} (process {holder.pid})" if holder.who else "Another process"
-        since = holder.created.replace("T", " ").replace("+00:00", " UTC")
-        summary = f"{who} has been adapting this cluster{f' since {since}' if since else ''}"
+        who = holder.name if holder.who else "Another process"
+        since = f" since {holder.since}" if holder.since else ""
+        summary = f"{who} has been adapting this cluster{since}"
         return PlanapplyError(summary, advice)
 
     def release(self) -> None:

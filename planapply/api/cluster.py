@@ -23,6 +23,7 @@ from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
 from planapply.dask.speccluster import RobustSpecCluster, combine_errors
 from planapply.model.names import split_name
+from planapply.model.paths import expand_home
 from planapply.model.plan import Mode
 from planapply.model.spec import WorkerGroup
 from planapply.ops.apply import ApplyOptions, apply
@@ -86,6 +87,7 @@ class Cluster(RobustSpecCluster):
         spec file is accepted too, and is the same as `from_spec`. Raise PlanapplyError as `from_spec`
         does.
         """
+        name = name if "://" in name else expand_home(name)
         location = name if "://" in name else specfile.find_state_location(Path(name))
         if Path(location) != Path(name) and Path(name).exists():
             workspace = Workspace.from_spec(name)

@@ -36,7 +36,7 @@ class ClusterContext:
         self.workspace, self.timeout, self.lock_timeout = workspace, timeout, lock_timeout
         self.session = StateSession(lambda: open_for_change(workspace, lock_timeout, on_event))
         self.queue = RequestQueue(self.session.open_fleet)
-        self.adaptive_lock = AdaptiveLock(workspace.store.location)
+        self.adaptive_lock = AdaptiveLock(workspace.store.location, workspace.store.aws)
         self.targets = GroupTargets()
         self.gone_vms: set[str] = set()
         """VMs that no longer exist in the cloud, though the state may still have them."""
@@ -44,7 +44,7 @@ class ClusterContext:
 
     def _open_unlocked(self) -> Workspace:
         """Return the workspace with a store of its own, since a change may hold the lock."""
-        return replace(self.workspace, store=open_store(self.workspace.store.location))
+        return replace(self.workspace, store=open_store(self.workspace.store.location, self.workspace.store.aws))
 
     def refresh(self) -> RefreshResult:
         """Return the state compared with what exists in the cloud."""

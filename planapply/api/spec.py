@@ -51,7 +51,7 @@ class LoadedSpec(Spec):
         from planapply.ops.plan import plan
         from planapply.ops.scale import open_as_owner
 
-        store = open_store(self._workspace.store.location)
+        store = open_store(self._workspace.store.location, self._workspace.store.aws)
         workspace = replace(self._workspace, spec=self, store=store)
         planned = plan(workspace)
         if not planned.refreshed.state.is_empty:

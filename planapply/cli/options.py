@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from planapply.model.paths import expand_home
 from planapply.model.quantities import parse_duration
 
 DEFAULT_FILE = "planapply.toml"
@@ -19,20 +20,19 @@ def _duration(text: str | float) -> float:
 
 
 def check_file_name(text: str | None) -> str | None:
-    """Return a file name; raise BadParameter if it is empty, which would mean this folder."""
+    """Return a file name with its home folder; raise BadParameter if it is empty: this folder."""
     if text == "":
         raise typer.BadParameter("a file name cannot be empty")
-    return text
+    return text and expand_home(text)  # a shell leaves the `~` of `--file=~/x.toml`
 
 
 def check_spec_name(text: str) -> str:
-    """Return the name of a spec; raise BadParameter for a URL, which only a state can have."""
+    """Return the path of a spec; raise BadParameter for a URL, which only a state can have."""
     if "://" in text:
         raise typer.BadParameter(
             f"{text!r} is a URL, and a spec is a file; pass the location of a state with --state"
         )
-    check_file_name(text)
-    return text
+    return check_file_name(text) or text
 
 
 File = Annotated[

@@ -10,9 +10,11 @@ from typing import Any, TextIO
 
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.event import Event
+from planapply.model.secrets import environment_secrets, mask_urls, mask_values
 from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.text import DEFAULT_WIDTH, Line, line, make_printable, to_plain_text, wrap
 
+_MAX_DIAGNOSTICS = 100
 _output_errors: list[OSError] = []
 """Errors of writing to stdout, except that its reader has exited."""
 
@@ -25,13 +27,15 @@ def show(lines: Iterable[Line]) -> None:
 def print_message(*texts: str) -> None:
     """Print messages as prose."""
     columns = width(sys.stderr)
-    _write(sys.stderr, [line(part) for text in texts for part in wrap(text, columns)])
+    _write(sys.stderr, [line(part) for text in texts for part in wrap(mask_urls(text), columns)])
 
 
 def report(diagnostics: Sequence[Diagnostic]) -> None:
-    """Print errors and warnings, separated from earlier output."""
+    """Print errors and warnings, separated from earlier output; of a great many, the first 100."""
     if diagnostics:
-        lines = diagnostic_lines(diagnostics, width(sys.stderr))
+        lines = diagnostic_lines(diagnostics[:_MAX_DIAGNOSTICS], width(sys.stderr))
+        if (more := len(diagnostics) - _MAX_DIAGNOSTICS) > 0:
+            lines += [(), line(f"… and {more:,} more.")]
         _write(sys.stderr, [*lines, *([()] if sys.stderr.isatty() else [])])
 
 
@@ -94,6 +98,9 @@ def prepare_streams() -> None:
 def _write(stream: TextIO, lines: list[Line]) -> None:
     if not lines:
         return
+    if stream is sys.stderr:  # where an SDK's text may be quoted
+        secrets = environment_secrets(os.environ)
+        lines = [tuple((mask_values(t, secrets), style) for t, style in spans) for spans in lines]
     if not has_colors(stream):
         _write_text(stream, to_plain_text(lines))
         return
@@ -102,7 +109,8 @@ def _write(stream: TextIO, lines: list[Line]) -> None:
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
     text = [
-        Text.assemble(*((make_printable(part), style) for part, style in spans)) for spans in lines
+        Text.assemble(*((make_printable(part, is_line=True), style) for part, style in spans))
+        for spans in lines
     ]
     try:
         console.print(Text("\n").join(text))

@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 
+from pydantic import field_validator
+
 from planapply.model.base import Model
+from planapply.model.secrets import mask_urls
 
 
 class Severity(StrEnum):
@@ -30,6 +33,12 @@ class Diagnostic(Model):
     detail: str = ""
     """Full sentences that say why, and what to do next."""
     source: Source | None = None
+
+    @field_validator("summary", "detail")
+    @classmethod
+    def _mask(cls, text: str) -> str:
+        # Whichever part of the program wrote it, or quoted an SDK.
+        return mask_urls(text)
 
     def __str__(self) -> str:
         source = self.source

@@ -17,9 +17,9 @@ Effect = Literal["nothing", "update", "replacement", "refusal"]
 STATE_SCHEMES = ("s3", "gs", "az")
 MAX_NAME_LENGTH = 63
 _FILE_OPTION = re.compile(
-    r"\s*(?:-[rcef]|--(?:requirement|constraint|editable|find-links)[\s=])\s*(?P<target>\S*)"
+    r"(?:-[rcef]|--(?:requirement|constraint|editable|find-links)[\s=])\s*(?P<target>\S*)"
 )
-_LOCAL_PATH = re.compile(r"\s*(?:[./~]|file:|[^#]*@\s*file:)")
+_LOCAL_PATH = re.compile(r"[./~]|file:|[^#@]*@\s*file:")
 
 
 def spec_key(effect: Effect, *examples: object, **more: Any) -> Any:
@@ -119,6 +119,7 @@ def _check_spot(value: object) -> object:
 
 def is_local_requirement(requirement: str) -> bool:
     """Return whether a line of requirements names a file or folder of this machine."""
+    requirement = requirement.strip()  # patterns that begin with blanks take quadratic time
     option = _FILE_OPTION.match(requirement)
     if option:
         return "://" not in option["target"] or option["target"].startswith("file:")

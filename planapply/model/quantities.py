@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-_NUMBER = re.compile(r"\s*(?P<number>[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?)\s*(?P<unit>[A-Za-z]*)\s*")
+_NUMBER = re.compile(r"(?P<number>[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?)\s*(?P<unit>[A-Za-z]*)")
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONG_UNITS = {
@@ -74,7 +74,7 @@ def _split_unit(value: object, quantity: str, hint: str) -> tuple[float, str]:
             return float(value), ""
         except OverflowError:
             return math.inf, ""
-    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    match = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"this is not {quantity}\n{hint}")
     return float(match["number"]), match["unit"]

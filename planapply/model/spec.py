@@ -35,6 +35,7 @@ from planapply.model.field_types import (
     spec_key,
 )
 from planapply.model.names import MAX_NODES
+from planapply.model.paths import expand_home
 from planapply.model.quantities import Duration, Size
 
 REQUIREMENTS = ("cpus", "memory", "gpus", "arch")
@@ -241,16 +242,19 @@ class Spec(Model):
 def state_location(state: str | None, spec_path: str | Path) -> str:
     """Return the location of the state, from a spec's `state` (or None for the default) and its path.
 
-    Raises PlanapplyError for a URL with an unsupported scheme, and if the spec is a folder.
+    Raises PlanapplyError for a URL with an unsupported scheme, for a home folder that does not exist,
+    and if the spec is a folder.
     """
     spec_path = Path(spec_path)
     if state is None:
         if not spec_path.name:
             raise PlanapplyError(f"the spec {spec_path} is a folder", "Name a file.")
-        return str(spec_path.with_name(f"{spec_path.stem}.state.json"))
+        # `./~x` is a file, and `~x` a home folder.
+        default = str(spec_path.with_name(f"{spec_path.stem}.state.json"))
+        return f"./{default}" if default.startswith("~") else default
     try:
         check_state_location(state)
     except ValueError as error:
         problem, _, hint = str(error).partition("\n")
         raise PlanapplyError(f"state {json.dumps(state)}: {problem}", hint) from None
-    return state if "://" in state else str(spec_path.parent / Path(state).expanduser())
+    return state if "://" in state else str(spec_path.parent / expand_home(state))

@@ -7,7 +7,7 @@ from planapply.model.listing import ListedCluster, Listing
 from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
 from planapply.ops.cost import PriceList
 from planapply.ops.workspace import Workspace
-from planapply.store import open_store
+from planapply.store import AWSSettings, open_store
 
 
 def list_clusters(
@@ -26,7 +26,7 @@ def list_clusters(
             "Search for the tag `planapply:cluster` with the cloud's own tools.",
         )
     vms = client.list_vms()
-    states, warnings = _read_states([workspace.store.location, *locations])
+    states, warnings = _read_states([workspace.store.location, *locations], workspace.store.aws)
     clusters: dict[tuple[str, str], list[VM]] = {}
     for vm in vms:
         key = (vm.tags.get(TAG_CLUSTER, ""), vm.tags.get(TAG_LINEAGE, ""))
@@ -59,12 +59,14 @@ def list_clusters(
     ), warnings
 
 
-def _read_states(locations: Iterable[str]) -> tuple[dict[str, str], tuple[Diagnostic, ...]]:
+def _read_states(
+    locations: Iterable[str], aws: AWSSettings
+) -> tuple[dict[str, str], tuple[Diagnostic, ...]]:
     """Return the location of each readable state by lineage, and warnings about the others."""
     found: dict[str, str] = {}
     warnings = []
     for location in dict.fromkeys(locations):
-        store = open_store(location)
+        store = open_store(location, aws)
         try:
             state = store.read()
         except PlanapplyError as error:

@@ -1,12 +1,13 @@
 """state list, show, rm, pull, and push: manual changes to a state."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from planapply.diff import select
 from planapply.fleet import Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import SCHEDULER, sort_key
+from planapply.model.paths import expand_home
 from planapply.model.state import NodeRecord, State
 from planapply.ops.apply import lock
 from planapply.ops.workspace import Workspace
@@ -108,6 +109,7 @@ def push(
 
 def _open_copy(file: str) -> Store:
     """Return the store for a copy of a state, which may not exist; raise PlanapplyError for a folder."""
-    if Path(file).expanduser().is_dir():
+    path = expand_home(file)
+    if os.path.isdir(path):
         raise PlanapplyError(f"{file} is a folder", "Pass the path of a file.")
-    return open_store(file)
+    return open_store(path)

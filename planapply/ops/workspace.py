@@ -1,5 +1,6 @@
 """The objects of one command: a spec or a state, its store, and its provider."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 from planapply import catalog, specfile
 from planapply.fleet import ProviderClient, SystemClock, connect_provider
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.paths import expand_home
 from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.provider import Plugin
-from planapply.store import Store, open_store
+from planapply.store import AWSSettings, Store, open_store
 
 
 @dataclass
@@ -41,11 +43,13 @@ class Workspace:
         `import_classes` is as in `specfile.load`. Raises PlanapplyError with everything that is wrong
         with the spec.
         """
+        file = expand_home(file)
         spec, diagnostics = specfile.load(
             Path(file), catalog.load_plugin, overrides, import_classes=import_classes
         )
         location = spec.state_location(file) if state is None else state
-        return cls(open_store(location), spec, diagnostics, overrides=overrides)
+        aws = AWSSettings.of_provider(spec.cluster.provider, spec.provider)
+        return cls(open_store(location, aws), spec, diagnostics, overrides=overrides)
 
     @classmethod
     def from_options(
@@ -58,7 +62,8 @@ class Workspace:
     ) -> "Workspace":
         """Return a workspace with a spec made from command-line options; raises PlanapplyError."""
         spec, diagnostics = specfile.make_spec(cluster, provider, catalog.load_plugin, overrides)
-        return cls(open_store(state), spec, diagnostics, overrides=overrides)
+        aws = AWSSettings.of_provider(provider, spec.provider)
+        return cls(open_store(state, aws), spec, diagnostics, overrides=overrides)
 
     @classmethod
     def from_state(
@@ -71,8 +76,11 @@ class Workspace:
         """
         if state is not None:
             return cls(open_store(state))
+        file = expand_home(file)
         protect = specfile.is_protected(Path(file), overrides)
-        return cls(open_store(specfile.find_state_location(Path(file), overrides)), protect=protect)
+        location = specfile.find_state_location(Path(file), overrides)
+        aws = AWSSettings.of_provider(*specfile.find_provider(Path(file), overrides))
+        return cls(open_store(location, aws), protect=protect)
 
     def read(self) -> State:
         """Return the state; raises PlanapplyError if there is none."""
@@ -91,7 +99,8 @@ class Workspace:
         if state and not state.is_empty and state.provider != name:
             raise PlanapplyError(
                 f"cannot change the provider of a cluster from {state.provider!r} to {name!r}",
-                f"Destroy the cluster first: `planapply destroy --state {self.store.location}`",
+                "Destroy the cluster first: "
+                f"`planapply destroy --state {shlex.quote(self.store.location)}`",
             )
         return catalog.load_plugin(name)
 

@@ -22,7 +22,9 @@ def diagnostic_lines(diagnostics: Iterable[Diagnostic], width: int = 80) -> list
 
 def _diagnostic_lines(diagnostic: Diagnostic, width: int) -> Iterator[Line]:
     title = f"{diagnostic.severity.value.capitalize()}:"
-    summary = wrap(f"{title} {diagnostic.summary}", width)
+    # One line: a name in it must not make lines of output that look like planapply's own.
+    text = diagnostic.summary.replace("\n", "\ufffd")
+    summary = wrap(f"{title} {text}", width)
     yield line((title, _STYLES[diagnostic.severity]), (summary[0].removeprefix(title), "bold"))
     for text in summary[1:]:
         yield line((text, "bold"))

@@ -5,6 +5,7 @@ from typing import Any
 
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.plan import Plan
+from planapply.render.plan import redact_field
 from planapply.render.reasons import reason_text
 
 
@@ -23,7 +24,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
                 "reason": reason_text([change]),
                 "fields": [
                     {"path": field.path, "before": field.before, "after": field.after}
-                    for field in change.fields
+                    for field in map(redact_field, change.fields)
                 ],
             }
             for change in plan.changes

@@ -16,6 +16,7 @@ from planapply.model.plan import (
     Mode,
     Plan,
 )
+from planapply.model.secrets import redact
 from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import BLANK_LINE, Line, Span, align_columns, elide, line, wrap
 from planapply.render.values import (
@@ -215,6 +216,7 @@ def describe_config(config: NodeConfig) -> Iterator[str]:
 
 def _field_lines(fields: Sequence[FieldChange], min_width: int, width: int) -> Iterator[Line]:
     """Yield each field, with the values on the same line if they fit; paths take `min_width` columns."""
+    fields, hidden = _hide_secrets(fields)
     available = min(max(width, 60), 120) - len(_INDENT) - len("    ->    (forces replacement)")
     widths_left = {field.path: available - sum(map(len, _format_values(field))) for field in fields}
     column = max(
@@ -227,13 +229,29 @@ def _field_lines(fields: Sequence[FieldChange], min_width: int, width: int) -> I
         forces: tuple[str | Span, ...] = ()
         if field.forces_replacement:
             forces = ("   (", ("forces replacement", "red"), ")")
-        if len(field.path) < widths_left[field.path]:
+        if field.path in hidden:
+            path = field.path.ljust(min(column, available))
+            yield line(f"{_INDENT}{path}   ", ("(hidden value changed)", "yellow"), *forces)
+        elif len(field.path) < widths_left[field.path]:
             before, after = _format_values(field)
             path = field.path.ljust(min(column, widths_left[field.path]))
             yield line(f"{_INDENT}{path}   ", before, (" -> ", "yellow"), after, *forces)
         else:
             yield line(f"{_INDENT}{field.path}", *forces)
             yield from _value_diff_lines(field, width)
+
+
+def _hide_secrets(fields: Sequence[FieldChange]) -> tuple[list[FieldChange], set[str]]:
+    """Return the fields without secrets, and the paths of those that then do not show a difference."""
+    shown = [redact_field(field) for field in fields]
+    return shown, {field.path for field in shown if field.before == field.after}
+
+
+def redact_field(field: FieldChange) -> FieldChange:
+    """Return a changed field whose values may be shown."""
+    path = field.path.split(".")
+    before, after = redact(field.before, *path), redact(field.after, *path)
+    return field.model_copy(update={"before": before, "after": after})
 
 
 def _format_values(field: FieldChange) -> tuple[str, str]:

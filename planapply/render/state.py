@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from planapply.model.names import format_names, sort_key
+from planapply.model.secrets import HIDDEN, redact
 from planapply.model.state import State
 from planapply.render.text import BLANK_LINE, Line, align_columns, line
 from planapply.render.values import format_time, format_value
-
-HIDDEN = "(hidden)"
-
 
 def state_lines(state: State, width: int | None = None) -> list[Line]:
     """Return what exists, or may exist, according to the state.
@@ -58,7 +56,7 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
     if state.tls is not None:
         yield "TLS:", f"one key pair for all nodes and clients, key {HIDDEN}"
     for key, setting in state.settings.items():
-        yield f"provider.{key}:", format_value(setting)
+        yield f"provider.{key}:", format_value(redact(setting, key))
     for key, pin in state.pins.items():
         yield f"Pinned {key}:", format_value(pin)
     if state.protect:
@@ -66,8 +64,10 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
 
 
 def state_document(state: State) -> dict[str, Any]:
-    """Return the state as JSON, with the TLS key hidden."""
+    """Return the state as JSON, with the TLS key and what may be secret in the spec hidden."""
     document = state.model_dump(mode="json")
+    for key in ("settings", "configs"):
+        document[key] = redact(document[key])
     if state.tls is not None:
         document["tls"]["key"] = HIDDEN
     return document

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from planapply.model.node import NodeConfig
+from planapply.model.secrets import redact
 from planapply.model.state import State
 from planapply.render.text import BLANK_LINE, Line, align_columns, line
 from planapply.render.values import format_time, format_value
@@ -33,7 +34,7 @@ def node_lines(state: State, name: str) -> list[Line]:
 def _settings(config: NodeConfig) -> dict[str, Any]:
     """Return the settings by the names in the spec."""
     document = config.model_dump(mode="json", exclude_defaults=True)
-    return {"class" if key == "cls" else key: setting for key, setting in document.items()}
+    return {"class" if key == "cls" else key: redact(v, key) for key, v in document.items()}
 
 
 def _table(document: Mapping[str, Any]) -> Iterator[Line]:

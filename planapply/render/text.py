@@ -25,15 +25,20 @@ def line(*parts: str | Span) -> Line:
 def to_plain_text(lines: Iterable[Line]) -> str:
     """Return the lines without styles and control characters, each with a line break."""
     return "".join(
-        f"{''.join(make_printable(text) for text, _ in spans).rstrip()}\n" for spans in lines
+        f"{''.join(make_printable(text, is_line=True) for text, _ in spans).rstrip()}\n"
+        for spans in lines
     )
 
 
-def make_printable(text: str) -> str:
-    """Return the text with each control character replaced, except tabs and line breaks."""
+def make_printable(text: str, *, is_line: bool = False) -> str:
+    """Return the text with each control character replaced, except tabs and line breaks.
+
+    In one line of output, line breaks are replaced, too: a name must not make a line of its own.
+    """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
+    kept = "\t" if is_line else "\t\n"
+    return "".join(c if c.isprintable() or c in kept else "\ufffd" for c in text)
 
 
 def display_width(text: str) -> int:

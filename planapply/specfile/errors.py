@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from planapply.model.secrets import is_secret_path
 from planapply.model.spec import Spec
 from planapply.model.toml import KeyPath, format_key, format_key_path, format_value
 from planapply.specfile.classes import suggest_class
@@ -38,9 +39,9 @@ def explain(
     """Yield one problem for each place of `document` that `error` names, in the order of `error`.
 
     `document` was validated by `model`; `parent` is the path of `document` in the file. If a value
-    of `model` may be a credential, no message contains a value.
+    of `model` may be a credential, no message contains a value; nor does one about a secret.
     """
-    is_secret = _has_credentials(model)
+    has_credentials = _has_credentials(model)
     found: dict[KeyPath, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
         path = _path_in_document(item["loc"], document)
@@ -48,6 +49,7 @@ def explain(
             path = item["loc"]
         found.setdefault(path, []).append(item)
     for path, items in found.items():
+        is_secret = has_credentials or _is_secret((*parent, *path), items[0])
         summary, detail = _describe(items, model, path, parent, is_secret)
         where = path[:-1] if items[0]["type"] == "missing" else path
         yield Problem((*parent, *where), summary, detail, is_secret=is_secret)
@@ -56,6 +58,14 @@ def explain(
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """Return the fields of a table by their names in the file."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _is_secret(path: KeyPath, item: ErrorDetails) -> bool:
+    """Return whether the value at `path` must not be shown: it may be, or contain, a secret."""
+    if item["type"] in ("extra_forbidden", "missing"):
+        return False
+    has_user_part = path[-1:] == ("docker",) and "@" in str(item["input"])
+    return is_secret_path(path) or has_user_part
 
 
 def _has_credentials(model: type[BaseModel]) -> bool:

@@ -11,6 +11,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
+from planapply.model.secrets import is_secret_path, secret_values
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
@@ -27,7 +28,8 @@ from planapply.specfile.variables import check_variables
 
 _IF_MISSING = "Write one with `planapply init`, or select one with --file."
 _MAX_DEPTH = 50
-_CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)
+_CREDENTIAL = re.compile("key|secret|token|passw|credential|setup", re.IGNORECASE)
+_KEY = re.compile(r"[ \t]*([\w.\"'-]{1,200})[ \t]{0,100}=")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -90,8 +92,9 @@ def _parse(text: str, file: str) -> dict[str, Any]:
         if duplicate := find_duplicate(text, error.lineno):
             column, summary = 1, f"`{format_key_path(duplicate)}` is given twice"
             advice = "Remove one of them."
-        source = source_at(text.split("\n"), file, (error.lineno, column))
-        if _CREDENTIAL.search(source.text):  # the provider's keys for credentials are not known yet
+        lines = text.split("\n")
+        source = source_at(lines, file, (error.lineno, column))
+        if _may_have_secret(lines, error.lineno):
             source = hide_values(source)
     except RecursionError:
         summary, source = f"cannot read {file}: it is nested too deeply", None
@@ -108,6 +111,17 @@ def _parse(text: str, file: str) -> dict[str, Any]:
             ),
         )
     )
+
+
+def _may_have_secret(lines: Sequence[str], number: int) -> bool:
+    """Return whether a line (from 1) of a file that is not TOML may show a secret.
+
+    This is so if its key, or the key of the value that it is in, has such a name.
+    """
+    if _CREDENTIAL.search(lines[number - 1]):
+        return True
+    above = (match[1] for line in lines[number - 1 :: -1] if (match := _KEY.match(line)))
+    return is_secret_path([part.strip(" \t\"'") for part in next(above, "").split(".")])
 
 
 def _check(
@@ -301,14 +315,19 @@ def _to_diagnostics(
     secret = {
         o or position[0] for p, (o, position) in zip(problems, where, strict=True) if p.is_secret
     }
+    secret |= {position[0] for path, position in positions.items() if is_secret_path(path)}
+    values = secret_values(tomli.loads(text)) if problems else set()
     found = []
     for problem, (override, position) in zip(problems, where, strict=True):
         source, summary = None, problem.summary
         is_secret = (override or position[0]) in secret
         if override is None:
             source = source_at(lines, file, position)
-            source = hide_values(source) if is_secret else source
+            # The end of a text of several lines has no path of its own.
+            if is_secret or any(value in source.text for value in values):
+                source = hide_values(source)
         else:
+            is_secret = is_secret or is_secret_path(override.path)
             option = format_key_path(override.path) if is_secret else override.option
             summary = f"--set {option}: {summary}"
         found.append(
@@ -366,11 +385,22 @@ def find_state_location(path: str | Path, overrides: Sequence[str] = ()) -> str:
 
 def is_protected(path: str | Path, overrides: Sequence[str] = ()) -> bool:
     """Return whether the spec at `path` sets `protect`, even if the spec has errors."""
+    cluster = _parse_leniently(path, overrides).get("cluster")
+    return isinstance(cluster, Mapping) and cluster.get("protect") is True
+
+
+def find_provider(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Any, Any]:
+    """Return the provider's name and settings in the spec at `path`, even if it has errors."""
+    document = _parse_leniently(path, overrides)
+    return _provider_name(document), document.get("provider")
+
+
+def _parse_leniently(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the spec's document, empty if it cannot be parsed."""
     path = Path(path)
     try:
         document = _parse(read_text(path, "the spec", ""), format_path(path))
         apply_overrides(document, tuple(overrides))
     except PlanapplyError:
-        return False
-    cluster = document.get("cluster")
-    return isinstance(cluster, Mapping) and cluster.get("protect") is True
+        return {}
+    return document

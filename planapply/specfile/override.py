@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import tomli
 
 from planapply.model.diagnostics import Diagnostic
+from planapply.model.secrets import is_secret_path
 from planapply.model.toml import KeyPath, format_key_path, format_value
 from planapply.specfile.problem import summarize_value
 
@@ -32,7 +33,9 @@ def apply_overrides(
             _set_value(document, path, value)
         except ValueError as error:
             summary, _, detail = str(error).partition("\n")
-            errors.append(Diagnostic(summary=f"--set {option}: {summary}", detail=detail or _HELP))
+            key = option.partition("=")[0]
+            shown = f"{key}=…" if _is_secret(key) else option
+            errors.append(Diagnostic(summary=f"--set {shown}: {summary}", detail=detail or _HELP))
         else:
             applied.append(Override(option, path))
     return applied, errors
@@ -48,6 +51,10 @@ def _parse(option: str) -> tuple[tuple[str, ...], Any]:
         raise ValueError(f"{summarize_value(option[: splits[0]])} is not a key")
     text = option[next(i for i in splits if _parse_key(option[:i])) + 1 :].strip()
     return path, _parse_value(text, path)
+
+
+def _is_secret(key: str) -> bool:
+    return is_secret_path([part.strip(" \"'") for part in key.split(".")])
 
 
 def _parse_key(text: str) -> tuple[str, ...] | None:
@@ -72,6 +79,8 @@ def _parse_value(text: str, path: KeyPath) -> Any:
     if document.keys() != {"value"}:
         import shlex
 
+        if is_secret_path(path):
+            raise ValueError("its value is not a TOML value\nIf it is text, quote it.")
         quoted = shlex.quote(f"{format_key_path(path)}={format_value(text)}")
         raise ValueError(
             f"`{summarize_value(text)[1:-1]}` is not a TOML value\n"
@@ -85,8 +94,9 @@ def _set_value(document: dict[str, Any], path: tuple[str, ...], value: Any) -> N
     for depth, key in enumerate(path[:-1], start=1):
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
+            shown = "a value" if is_secret_path(path[:depth]) else summarize_value(table)
             raise ValueError(
-                f"`{format_key_path(path[:depth])}` is {summarize_value(table)}, not a table\n"
+                f"`{format_key_path(path[:depth])}` is {shown}, not a table\n"
                 f"Set `{format_key_path(path[:depth])}` as a whole."
             )
     table[path[-1]] = value

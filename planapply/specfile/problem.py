@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from planapply.model.diagnostics import Severity
+from planapply.model.secrets import redact
 from planapply.model.toml import KeyPath, format_value
 
 
@@ -32,7 +33,8 @@ def iter_node_tables(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Map
 
 def summarize_value(value: Any) -> str:
     """Return a value in at most 50 characters, for a message."""
-    text = format_value(value)
+    # Before it is cut: the end of a URL's user part shows that it is one.
+    text = format_value(redact(value))
     return text if len(text) <= 50 else f"{text[:47]}…"
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Source
+from planapply.model.secrets import mask_urls
+from planapply.openfile import read_file
 
 _MAX_BYTES = 8 << 20
 _HEADER = re.compile(r"\s*\[[\w\s.-]+\]")
@@ -23,8 +25,7 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
     """
     name = format_path(path)
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        content = read_file(path, _MAX_BYTES + 1, allow_pipe=True)
     except FileNotFoundError:
         raise PlanapplyError(f"{what} {name} does not exist", if_missing) from None
     except IsADirectoryError:
@@ -63,7 +64,10 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
 def source_at(lines: Sequence[str], file: str, position: tuple[int, int]) -> Source:
     """Return the source at a position (line and column, from 1) of `file`, which has these lines."""
     line, column = position
-    return Source(file=file, line=line, column=column, text=_printable(lines[line - 1]))
+    text = _printable(lines[line - 1])
+    source = Source(file=file, line=line, column=column, text=text)
+    # The mark under the line would be misplaced in a masked one.
+    return source if mask_urls(text) == text else hide_values(source)
 
 
 def hide_values(source: Source) -> Source:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from planapply.model.state import State
+from planapply.store.aws import AWSSettings
 from planapply.store.errors import (
     StateConflict,
     StateError,
@@ -18,6 +19,7 @@ from planapply.store.push import check_push
 from planapply.store.state_store import StateStore
 
 __all__ = [
+    "AWSSettings",
     "LockInfo",
     "StateConflict",
     "StateError",
@@ -37,6 +39,10 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """The location as the user wrote it, for messages."""
+
+    @property
+    def aws(self) -> AWSSettings:
+        """The settings with which this object was opened, for another one of the same state."""
 
     def read(self) -> State | None:
         """Return the state, or None if it does not exist; the next `write` replaces this version.
@@ -94,10 +100,10 @@ class Store(Protocol):
         """
 
 
-def open_store(location: str) -> Store:
+def open_store(location: str, aws: AWSSettings = AWSSettings()) -> Store:
     """Return the store for a path, `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
 
-    Reads nothing yet. Raises StateError for an invalid location.
+    `aws` has the spec's settings for S3. Reads nothing yet. Raises StateError for an invalid location.
     """
     scheme, separator, rest = location.partition("://")
     if not separator and location and "\0" not in location:
@@ -108,7 +114,7 @@ def open_store(location: str) -> Store:
     if scheme in ("s3", "gs", "az") and bucket and not {"", ".", ".."} & set(key.split("/")):
         from planapply.store.remote import RemoteBackend
 
-        return StateStore(RemoteBackend(location, scheme, bucket, key))
+        return StateStore(RemoteBackend(location, scheme, bucket, key, aws))
     raise StateError(
         f"{location!r} is not a valid location for a state",
         "Use a path, s3://bucket/key, gs://bucket/key or az://container/key.",

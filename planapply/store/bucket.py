@@ -12,6 +12,15 @@ from obstore.exceptions import InvalidPathError, PermissionDeniedError, Unauthen
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from planapply.background import BackgroundCall
+from planapply.credentials import (
+    aws_region,
+    aws_session_variables,
+    describe_malformed,
+    find_malformed_variables,
+    is_malformed_aws_credential,
+)
+from planapply.model.secrets import environment_secrets, mask_values
+from planapply.store.aws import AWSSettings
 from planapply.store.errors import StateError
 
 if TYPE_CHECKING:
@@ -98,27 +107,31 @@ class BucketProblem(NamedTuple):
     advice: str
 
 
-def open_bucket(scheme: str, bucket: str, location: str) -> Bucket:
+def open_bucket(scheme: str, bucket: str, location: str, aws: AWSSettings) -> Bucket:
     """Open a bucket (in Azure, a container) with the credentials that the cloud's own tools use.
 
-    Raises StateError if there are no credentials.
+    `aws` is for S3. Raises StateError if there are no credentials, or if they are malformed.
     """
+    if names := find_malformed_variables(*_VARIABLES[scheme]):
+        raise StateError(*describe_malformed(names))
     client: ClientConfig = {**_CLIENT, "allow_http": _endpoint(scheme).startswith("http://")}
     try:
         match scheme:
             case "s3":
-                return _open_s3(bucket, client)
+                return _open_s3(bucket, client, aws)
             case "gs":
                 return GCSStore(bucket, client_options=client, retry_config=_RETRY)
             case _:
                 return AzureStore(bucket, client_options=client, retry_config=_RETRY)
+    except StateError:
+        raise
     except (
         Exception
     ) as error:  # each cloud's library has its own exceptions for a bad configuration
         raise StateError(
             f"cannot reach the state {location}: no usable credentials",
             f"{_first_line(error)}{_CREDENTIALS[scheme]}",
-        ) from error
+        ) from None  # a traceback would print the text as it is
 
 
 def _endpoint(scheme: str) -> str:
@@ -136,11 +149,23 @@ def _endpoint(scheme: str) -> str:
     return ""
 
 
-def _open_s3(bucket: str, client: "ClientConfig") -> S3Store:
+def _open_s3(bucket: str, client: "ClientConfig", aws: AWSSettings) -> S3Store:
+    import boto3
+    import botocore.session
     from obstore.auth.boto3 import Boto3CredentialProvider
 
-    provider = Boto3CredentialProvider()
-    region = os.environ.get("AWS_REGION") or provider.config.get("region") or "us-east-1"
+    session = boto3.Session(
+        botocore_session=botocore.session.Session(session_vars=aws_session_variables()),
+        profile_name=aws.profile,
+        region_name=aws_region(None),
+    )
+    provider = Boto3CredentialProvider(session)
+    if is_malformed_aws_credential(provider.credentials):
+        raise StateError(
+            "cannot use the AWS credentials: a line end or control character is in a value",
+            f"Correct them in the source that is in use ({provider.credentials.method}).",
+        )
+    region = session.region_name or aws.region or "us-east-1"
     return S3Store(
         bucket,
         region=region,
@@ -174,7 +199,7 @@ def explain_error(error: Exception, location: str) -> BucketProblem:
     if "configured region" in text or code == "AuthorizationHeaderMalformed":
         return BucketProblem(
             f"the bucket is in another region{status_text}",
-            "Set AWS_REGION to the bucket's region.",
+            "Set AWS_REGION to the bucket's region; `region` under [provider] is for the VMs.",
         )
     if isinstance(error, InvalidPathError | ValueError):
         return BucketProblem("the key is not valid", "Choose another key.")
@@ -207,7 +232,7 @@ def had_no_effect(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    line = str(error).partition("\n")[0]
+    line = mask_values(str(error).partition("\n")[0], environment_secrets(os.environ))
     # If boto3 found no credentials, the error of obstore's provider is about its own code.
     return "" if "get_credentials" in line else f"{line}\n"
 
@@ -216,6 +241,13 @@ def _match_group(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     return match[1] if match else ""
 
+
+_VARIABLES = {
+    "s3": ("AWS_",),
+    "gs": ("GOOGLE_",),
+    "az": ("AZURE_", "MSI_", "IDENTITY_"),
+}
+"""Beginnings of the names of the variables that obstore and boto3 read."""
 
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),

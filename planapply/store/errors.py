@@ -73,7 +73,7 @@ def format_path(path: str) -> str:
 
 def unlock_command(lock_id: str, location: str) -> str:
     """Return the command that releases a stale lock."""
-    return f"planapply unlock {lock_id} --state {shlex.quote(location)}"
+    return f"planapply unlock {shlex.quote(lock_id)} --state {shlex.quote(location)}"
 
 
 def push_command(file: str, location: str) -> str:

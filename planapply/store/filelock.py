@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from planapply.openfile import open_regular
 from planapply.store.errors import (
     StateError,
     StateLocked,
@@ -53,6 +54,7 @@ class FileLock:
 
 def acquire(state: str, location: str, lock_id: str, purpose: str) -> FileLock:
     """Lock the file `state`; raise StateLocked if it is locked, StateError if locking fails."""
+    _check_single_name(state, location)
     path = state + ".lock"
     info = LockInfo.of_this_process(lock_id, purpose)
     while True:
@@ -80,10 +82,23 @@ def acquire(state: str, location: str, lock_id: str, purpose: str) -> FileLock:
         os.close(descriptor)
 
 
+def _check_single_name(state: str, location: str) -> None:
+    """Raise StateError if the file has a hard link, whose path would have a lock of its own."""
+    with suppress(OSError):
+        if os.stat(state).st_nlink > 1:
+            raise StateError(
+                f"cannot lock the state {location}: the file has another name (a hard link)",
+                "Through its other name, another process could change the cluster at the same time. "
+                "Replace the file by a copy:\n"
+                f"  cp -p {shlex.quote(format_path(state))} {shlex.quote(format_path(state))}.copy && "
+                f"mv {shlex.quote(format_path(state))}.copy {shlex.quote(format_path(state))}",
+            )
+
+
 def break_lock(state: str, location: str, lock_id: str) -> LockInfo:
     """Remove the lock with this ID, unless its holder is running on this machine."""
     path = state + ".lock"
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         raise not_locked_error(location)
     descriptor = _open(path, location, os.O_RDWR)
     try:
@@ -109,13 +124,12 @@ def find_holder(state: str, location: str) -> LockInfo | None:
     """Return the lock holder; a file left by a dead process does not count."""
     path = state + ".lock"
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StateError(
-            f"cannot read the lock of the state {location}",
-            f"{error.strerror}: {format_path(path)}",
+            f"cannot read the lock of the state {location}", _describe_error(path, error)
         ) from error
     try:
         info = LockInfo.parse(os.pread(descriptor, _MAX_BYTES, 0))
@@ -152,7 +166,7 @@ def _read_holder(path: str, descriptor: int) -> LockInfo | None:
 
 def _open(path: str, location: str, flags: int) -> int:
     try:
-        return os.open(path, flags, 0o600)
+        return open_regular(path, flags)
     except FileNotFoundError as error:
         folder = os.path.dirname(path)
         raise StateError(
@@ -165,7 +179,15 @@ def _open(path: str, location: str, flags: int) -> int:
 
 
 def _cannot_lock_error(location: str, path: str, error: OSError) -> StateError:
-    return StateError(f"cannot lock the state {location}", f"{error.strerror}: {format_path(path)}")
+    return StateError(f"cannot lock the state {location}", _describe_error(path, error))
+
+
+def _describe_error(path: str, error: OSError) -> str:
+    """Describe a file that cannot be a lock; planapply itself creates only regular files."""
+    text = f"{error.strerror}: {format_path(path)}"
+    if error.errno not in (errno.EINVAL, errno.EMLINK):
+        return text
+    return f"{text}\nplanapply did not create it. Check which process did, then remove it."
 
 
 def _flock(descriptor: int, location: str) -> bool:
@@ -192,7 +214,7 @@ def _flock(descriptor: int, location: str) -> bool:
 
 def _is_same_file(path: str, descriptor: int) -> bool:
     try:
-        path_stat, descriptor_stat = os.stat(path), os.fstat(descriptor)
+        path_stat, descriptor_stat = os.lstat(path), os.fstat(descriptor)
     except FileNotFoundError:
         return False
     return (path_stat.st_dev, path_stat.st_ino) == (descriptor_stat.st_dev, descriptor_stat.st_ino)

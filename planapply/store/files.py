@@ -56,7 +56,10 @@ def save_copy(data: bytes, name: str, folders: Iterable[str]) -> str | None:
     """
     from platformdirs import user_state_dir
 
-    for folder in (*folders, user_state_dir("planapply"), tempfile.gettempdir()):
+    user_folder = user_state_dir("planapply")
+    if not os.path.isabs(user_folder):  # `~` stays as it is if there is no home folder
+        user_folder = tempfile.gettempdir()
+    for folder in (*folders, user_folder, tempfile.gettempdir()):
         for suffix in (".json", f".{os.urandom(4).hex()}.json"):
             path = os.path.join(folder, name + suffix)
             try:

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-import stat
 from contextlib import suppress
-from pathlib import Path
 
+from planapply.model.paths import expand_home
+from planapply.openfile import read_file
 from planapply.store import filelock
+from planapply.store.aws import AWSSettings
 from planapply.store.errors import StateUnreadable, format_path
 from planapply.store.files import replace_file
 from planapply.store.lockinfo import LockInfo
@@ -17,11 +18,12 @@ class LocalBackend:
     """A JSON file with mode 0600, and its lock in `<file>.lock` in the same folder."""
 
     poll_interval = 0.1
+    aws = AWSSettings()
 
     def __init__(self, location: str) -> None:
         self.location = format_path(location)
         # The state is the target of a link: replacing the link would separate it from other names.
-        self._path = os.path.realpath(os.path.expanduser(location))
+        self._path = os.path.realpath(expand_home(location))
         self.folder, self.name = os.path.split(self._path)
         self._unconfirmed: set[bytes] = set()
         """Versions whose write failed, although the file may have been replaced by then."""
@@ -38,12 +40,12 @@ class LocalBackend:
         return None if data is None else (data, _digest(data))
 
     def _read(self) -> bytes | None:
-        with suppress(FileNotFoundError):
-            # Reading a pipe would never finish, and a device may contain anything.
-            if not stat.S_ISREG(os.stat(self._path).st_mode):
-                raise OSError(None, "not a regular file")
-            return Path(self._path).read_bytes()
-        return None
+        try:
+            return read_file(self._path)
+        except FileNotFoundError:
+            return None
+        except IsADirectoryError:
+            raise OSError(None, "not a regular file") from None
 
     def save(self, data: bytes, expected_version: object | None) -> object:
         """See `Backend.save`; the caller holds the lock."""

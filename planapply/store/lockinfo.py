@@ -5,10 +5,14 @@ import platform
 from datetime import UTC, datetime
 from typing import Self
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from planapply.model.base import Model
 from planapply.version import __version__
+
+
+_MAX_LENGTH = 200
+"""Characters to keep of a text in a lock; planapply's own are shorter."""
 
 
 class LockInfo(Model):
@@ -44,6 +48,32 @@ class LockInfo(Model):
             planapply_version=__version__,
         )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _sanitize(cls, value: object) -> object:
+        """Return a text on one line: whoever can write the lock must not write lines of output."""
+        if not isinstance(value, str):
+            return value
+        text = value[:_MAX_LENGTH]
+        return "".join(c if c.isprintable() else "?" for c in text)
+
+    @field_validator("pid", mode="before")
+    @classmethod
+    def _check_pid(cls, value: object) -> object:
+        """Return 0, an unknown process, for a number that no process has."""
+        return value if isinstance(value, int) and 0 < value < 1 << 31 else 0
+
+    @field_validator("created")
+    @classmethod
+    def _check_created(cls, value: str) -> str:
+        """Return an empty text for anything but a time in UTC."""
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            return ""
+        is_valid = time.tzinfo is not None and 1970 < time.year < 9999
+        return time.astimezone(UTC).isoformat(timespec="seconds") if is_valid else ""
+
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
         """Return the description in the first line of a lock; None if it is not readable."""
@@ -60,13 +90,21 @@ class LockInfo(Model):
         """Return a sentence: who holds the lock, since when, and for which command."""
         if not self.who:
             return "The lock holder is unknown."
-        since = self.created.replace("T", " ").replace("+00:00", " UTC")
-        return f"{self.name} has held lock {self.id} since {since}, for {self.purpose}."
+        since = f" since {self.since}" if self.since else ""
+        purpose = f", for {self.purpose}" if self.purpose else ""
+        return f"{self.name} has held lock {self.id}{since}{purpose}."
+
+    @property
+    def since(self) -> str:
+        """The time when the lock was taken, for people; empty if it is unknown."""
+        return self.created.replace("T", " ").replace("+00:00", " UTC")
 
     @property
     def name(self) -> str:
         """The holder's user, machine, and process ID."""
-        return f"{self.who} (process {self.pid})" if self.who else "an unknown process"
+        if not self.who:
+            return "an unknown process"
+        return f"{self.who} (process {self.pid})" if self.pid else self.who
 
     @property
     def is_local(self) -> bool:

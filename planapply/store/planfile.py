@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import FORMAT_VERSION, Plan
+from planapply.openfile import read_file
 from planapply.store.errors import format_path
 from planapply.store.files import replace_file
 from planapply.store.planfile_migration import migrate_from_1
@@ -50,7 +51,7 @@ def read_plan(path: str) -> Plan:
     Raises PlanapplyError if there is no plan, if it is damaged, and if a newer planapply wrote it.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path, allow_pipe=True)
     except OSError as error:
         raise PlanapplyError(
             f"cannot read the plan file {format_path(path)}: {error.strerror or error}",
@@ -72,10 +73,8 @@ def read_plan(path: str) -> Plan:
 
 def _is_plan(path: str) -> bool:
     """Return whether the file may be replaced: a plan of any version, or an empty file."""
-    if not Path(path).is_file():  # reading a pipe might never end
-        return False
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
         document = from_json(data) if data.strip() else {"changes": []}
     except (OSError, ValueError):
         return False

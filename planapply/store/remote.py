@@ -11,6 +11,7 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError
 
+from planapply.store.aws import AWSSettings
 from planapply.store.bucket import (
     Bucket,
     BucketProblem,
@@ -43,8 +44,10 @@ class RemoteBackend:
     folder = "."
     poll_interval = 1.0
 
-    def __init__(self, location: str, scheme: str, bucket: str, key: str) -> None:
-        self.location = location
+    def __init__(
+        self, location: str, scheme: str, bucket: str, key: str, aws: AWSSettings = AWSSettings()
+    ) -> None:
+        self.location, self.aws = location, aws
         self.name = key.rpartition("/")[2]
         self._scheme, self._bucket_name, self._key = scheme, bucket, key
         self._lock_key = f"{key}.lock"
@@ -54,7 +57,7 @@ class RemoteBackend:
 
     @cached_property
     def _bucket(self) -> Bucket:
-        return open_bucket(self._scheme, self._bucket_name, self.location)
+        return open_bucket(self._scheme, self._bucket_name, self.location, self.aws)
 
     def load(self) -> tuple[bytes, object] | None:
         """See `Backend.load`; the version is the one of conditional writes."""
@@ -148,7 +151,7 @@ class RemoteBackend:
 
     def lock_notice(self, lock_id: str) -> str:
         """See `Store.lock_notice`."""
-        command = unlock_command(lock_id, self.location)
+        command = self.unlock_command(lock_id)
         return (
             f"Lock {lock_id} on {self.location} may remain; before the next run, release it: "
             f"`{command}`"
@@ -205,6 +208,10 @@ class RemoteBackend:
 
         return self.caller.call(put, is_write=True)
 
+    def unlock_command(self, lock_id: str) -> str:
+        """Return the command that releases a stale lock."""
+        return self.aws.command_prefix + unlock_command(lock_id, self.location)
+
     def explain_error(self, error: Exception) -> BucketProblem:
         """Explain an error of obstore to the user."""
         return explain_error(error, self.location)
@@ -220,7 +227,7 @@ class RemoteBackend:
             else "Wait with --lock-timeout; or, if that process no longer exists, release the lock:"
         )
         return StateLocked(
-            self.location, holder, f"{advice}\n  {unlock_command(holder.id, self.location)}"
+            self.location, holder, f"{advice}\n  {self.unlock_command(holder.id)}"
         )
 
 
@@ -253,7 +260,7 @@ class RemoteLock:
             raise StateError(
                 f"the state {self.backend.location} {status} locked",
                 f"{problem.summary}\nFix the cause, then release the lock:\n"
-                f"  {unlock_command(self.info.id, self.backend.location)}",
+                f"  {self.backend.unlock_command(self.info.id)}",
             ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from planapply.model.state import State
 from planapply.store import codec
+from planapply.store.aws import AWSSettings
 from planapply.store.errors import (
     StateConflict,
     StateError,
@@ -52,6 +53,7 @@ class Backend(Protocol):
     """The storage of a document and its lock."""
 
     location: str
+    aws: AWSSettings
     name: str
     """The name of a local file for a version that could not be written."""
     folder: str
@@ -102,6 +104,11 @@ class StateStore:
     def location(self) -> str:
         """See `Store.location`."""
         return self._backend.location
+
+    @property
+    def aws(self) -> AWSSettings:
+        """See `Store.aws`."""
+        return self._backend.aws
 
     def read(self) -> State | None:
         """See `Store.read`."""
@@ -218,7 +225,7 @@ class StateStore:
         if saved and self._was_deleted():
             advice = (
                 f"The new version was saved to {saved}\nUnless the state was moved elsewhere, "
-                f"restore it:\n  {push_command(saved, self.location)}"
+                f"restore it:\n  {self._push_command(saved)}"
             )
         elif saved:
             advice += f"\nThe new version was saved to {saved}"
@@ -226,6 +233,9 @@ class StateStore:
             f"the state {self.location} was changed by another process",
             f"{reason} It was not overwritten, and no further cloud requests will be made.\n{advice}",
         )
+
+    def _push_command(self, saved: str) -> str:
+        return self.aws.command_prefix + push_command(saved, self.location)
 
     def _was_deleted(self) -> bool:
         try:
@@ -241,7 +251,7 @@ class StateStore:
             + "The previous version is unchanged. "
             + (
                 f"The new version was saved to {saved}\nFix the cause, then restore it:\n"
-                f"  {push_command(saved, self.location)}"
+                f"  {self._push_command(saved)}"
                 if saved
                 else "The new version could not be saved anywhere else. Fix the cause. "
                 + _PLAN_FINDS_VMS

@@ -15,6 +15,11 @@ def write(lineage: str, tls: TLS) -> tuple[str, str]:
     Raises PlanapplyError if the files cannot be written.
     """
     folder = _folder(lineage)
+    if not folder.is_absolute():  # `~` stays as it is if there is no home folder
+        raise PlanapplyError(
+            "cannot write the TLS key: your home folder is unknown",
+            "Set HOME, or set XDG_CACHE_HOME to a folder that belongs to you.",
+        )
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -33,7 +38,9 @@ def write(lineage: str, tls: TLS) -> tuple[str, str]:
 
 def remove(lineage: str) -> None:
     """Remove the files of `write`, when the cluster no longer exists."""
-    shutil.rmtree(_folder(lineage), ignore_errors=True)
+    folder = _folder(lineage)
+    if folder.is_absolute():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folder(lineage: str) -> Path:

@@ -1,6 +1,5 @@
 """Meaning of AWS's error codes for the fleet, and advice for the user."""
 
-import re
 from typing import Any
 
 from botocore import exceptions as aws
@@ -156,7 +155,7 @@ def from_client_error(error: ClientError, *, writes: bool) -> ProviderError:
     message = error.response.get("Error", {}).get("Message", "")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     # The encoded part is long, and not readable.
-    message = re.sub(r"\s*Encoded authorization failure message:.*", "", message, flags=re.DOTALL)
+    message = message.partition("Encoded authorization failure message:")[0].rstrip()
     message = f"{message.rstrip('.')} ({code})" if message else code or "unknown error"
     return ProviderError(
         classify(code, status, writes=writes),
@@ -246,10 +245,11 @@ def from_web_page(text: str, *, writes: bool, region: str) -> ProviderError:
 
 
 def _missing_profile_error(text: str) -> ProviderError:
-    import boto3
+    import botocore.session
 
-    # Not with the environment's AWS_PROFILE, which may be the missing one.
-    profiles = boto3.session.Session().available_profiles
+    # A session of its own, without the missing profile.
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    profiles = session.available_profiles
     return ProviderError(
         ErrorKind.UNAUTHORIZED,
         text[:1].lower() + text[1:],
@@ -277,8 +277,9 @@ def unknown_region_error(region: str) -> ProviderError:
 
 
 def _list_regions() -> list[str]:
-    import boto3
+    import botocore.session
 
-    session = boto3.Session()
+    # Without a profile: AWS_PROFILE may name one that does not exist.
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     partitions = session.get_available_partitions()
     return [r for p in partitions for r in session.get_available_regions("ec2", p)]

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from planapply.provider import ErrorKind, ProviderError
-from planapply.providerkit import LookupCache, rejection
+from planapply.providerkit import (
+    LookupCache,
+    describe_malformed,
+    expand_home,
+    has_control_character,
+    rejection,
+)
 from planapply_libcloud import errors
 from planapply_libcloud.drivers import find_driver
 from planapply_libcloud.exchanges import ExchangeRecorder
@@ -70,6 +76,9 @@ class Client:
             )
         if len(found) >= 4 and found not in self._secrets:
             self._secrets.append(found)
+        # A key may have several lines; the drivers send everything else in headers.
+        if has_control_character(found) and not found.lstrip().startswith(KEY_PREFIXES):
+            raise ProviderError(ErrorKind.UNAUTHORIZED, *describe_malformed([name]))
         return found
 
     def resolve_text(self, value: Any) -> str:
@@ -110,7 +119,8 @@ class Client:
             self._return_driver(lib, recorder)
             raise
         except Exception as error:
-            raise self._translate_error(error, lib, recorder, writes, is_new) from error
+            # Without its cause: a traceback would print the cause's text as it is.
+            raise self._translate_error(error, lib, recorder, writes, is_new) from None
         # A call without a request, such as for an identity, does not show that the cloud answers.
         if recorder.has_answer or not recorder.is_recording:
             self._has_answered = True
@@ -156,7 +166,7 @@ def _resolve_key_file(text: str, setting: str) -> str:
     """Return a key itself, or the path of its file; raise ProviderError if the file does not exist."""
     if text.lstrip().startswith(KEY_PREFIXES):
         return text
-    path = Path(text).expanduser()
+    path = Path(expand_home(text))
     if path.is_file():
         return str(path)
     raise ProviderError(

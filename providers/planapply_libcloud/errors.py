@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from planapply.provider import ErrorKind, ProviderError
-from planapply.providerkit import excerpt_web_page, rejection
+from planapply.providerkit import excerpt_web_page, mask_values, rejection
 from planapply_libcloud.exchanges import Exchange, ExchangeRecorder
 
 MAX_TEXT = 300
@@ -161,7 +161,7 @@ def _is_unsent(error: OSError) -> bool:
 
 def _find_reason(error: OSError, text: str) -> str:
     """Return the address and the reason, as far as urllib3's long sentence has them."""
-    address = re.search(r"host='([^']+)', port=(\d+)", str(error))
+    address = re.search(r"host='([^']{1,300})', port=(\d+)", str(error))
     reason = re.findall(r"\[Errno -?\d+\] ([\w ]+)|\((connect timeout=[\d.]+)", str(error))
     if not address or not reason:
         return f": {text}"
@@ -182,8 +182,7 @@ def _extract_text(error: Exception, last: Exchange | None, secrets: Iterable[str
         text = last.text or "<html>"
     if "<html" in text.lower() or "<!doctype" in text.lower():
         text = excerpt_web_page(text) or "a web page"
-    for secret in secrets:
-        text = text.replace(secret, "…")
+    text = mask_values(text, secrets)
     text = re.sub(r"^\w+\.__init__\(\) ", "its driver ", text)
     text = " ".join(text.split())
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"

@@ -26,7 +26,7 @@ class LocalSettings(Model):
     @classmethod
     def _check_absolute(cls, folder: str | None) -> str | None:
         # A relative path would be a different folder in each working directory.
-        if folder is not None and not os.path.isabs(os.path.expanduser(folder)):
+        if folder is not None and not os.path.isabs(folder) and not folder.startswith("~"):
             raise ValueError(
                 "the path is relative\nWrite an absolute path, or one that begins with ~."
             )

@@ -22,6 +22,7 @@ from planapply.providerkit import (
     VM,
     Choice,
     NodeConfig,
+    expand_home,
     is_own_tag,
     rejection,
     user_tags,
@@ -43,7 +44,12 @@ class LocalProvider:
 
             self.folder = platformdirs.user_state_path("planapply") / "local"
         else:
-            self.folder = Path(folder).expanduser()
+            self.folder = Path(expand_home(folder))
+        if not self.folder.is_absolute():  # `~` stays as it is if there is no home folder
+            raise rejection(
+                "cannot choose a folder for the nodes' logs: your home folder is unknown",
+                "Set HOME or XDG_STATE_HOME, or `folder` under [provider] to an absolute path.",
+            )
         self._lock_path = self.folder / "lock"
 
     def identity(self) -> dict[str, str]:

@@ -1,0 +1,27 @@
+"""Paths that begin with the home folder of a user."""
+
+import os
+
+from planapply.model.diagnostics import PlanapplyError
+
+
+def expand_home(path: str | os.PathLike[str]) -> str:
+    """Return `path` with `~` or `~user` at its beginning replaced by that home folder.
+
+    Raises PlanapplyError if there is no such folder, as in a container whose user has no name.
+    """
+    text = os.fspath(path)
+    if not text.startswith("~"):
+        return text
+    expanded = os.path.expanduser(text)
+    user = text.partition("/")[0].removeprefix("~")
+    is_unknown = not user and os.environ.get("HOME") == ""
+    if expanded == text or is_unknown or not os.path.isabs(expanded):
+        reason = f"there is no user {user!r}" if user else "your home folder is unknown"
+        raise PlanapplyError(
+            f"cannot find the path {text!r}: {reason}",
+            "Write the folder's absolute path; for a file whose name begins with `~`, write `./~`."
+            if user
+            else "Set HOME, or write the folder's absolute path.",
+        )
+    return expanded

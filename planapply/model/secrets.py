@@ -1,0 +1,129 @@
+"""Secrets in what planapply shows: which values may be secret, and their text in other encodings."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+HIDDEN = "(hidden)"
+MASK = "…"
+
+_SECRET_NAME = re.compile(
+    r"password|passwd|passphrase|pass(?![a-z])|(?<![a-z])pwd|secret|token(?!iz)|credential"
+    r"|(?:api|access|consumer|private|account|encryption|signing|auth)[_-]?key"
+    r"|(?<![a-z])auth(?![a-z])|[_-]key$"
+)
+_PUBLIC_NAME = re.compile(r"_(?:file|path|dir|url|uri|scope|id|ids|name|type|version|sock|ttl)$")
+_PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS"})  # a path
+_HIDDEN_KEYS = frozenset({"setup"})
+"""Settings that are shell code, which may log in somewhere."""
+_USER_PART = re.compile(r"(?<=://)[^\s/?#\"'<>]{1,4096}@")
+_QUERY_SECRET = re.compile(
+    r"([?&;][\w.-]{0,40}(?:token|secret|sig|signature|key|passw\w{0,10}|pwd|auth)=)[^&\s\"'#]+", re.I
+)
+_MIN_LENGTH = 4
+"""Shorter values are too likely to occur in a text by chance."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a setting or variable of this name may be a secret."""
+    lower = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return bool(_SECRET_NAME.search(lower)) and not _PUBLIC_NAME.search(lower)
+
+
+def is_secret_path(path: Iterable[object]) -> bool:
+    """Return whether the value at a path in the spec must not be shown."""
+    names = [part for part in path if isinstance(part, str)]
+    if "tags" in names:  # everybody who may see the VMs sees their tags
+        return False
+    return any(name in _HIDDEN_KEYS or is_secret_name(name) for name in names)
+
+
+def mask_urls(text: str) -> str:
+    """Return the text without the user parts of URLs and without secrets in their queries."""
+    if "://" not in text:
+        return text
+    return _QUERY_SECRET.sub(rf"\1{MASK}", _USER_PART.sub(_mask_user, text))
+
+
+def _mask_user(match: re.Match[str]) -> str:
+    # `ssh://git@host` names a user only, and the key is elsewhere.
+    before = match.string[max(0, match.start() - 6) : match.start()]
+    return match[0] if before.endswith("ssh://") and ":" not in match[0] else f"{MASK}@"
+
+
+def redact(value: Any, *path: object) -> Any:
+    """Return a setting's value at `path` without what may be secret.
+
+    References such as `env:NAME` stay.
+    """
+    is_reference = isinstance(value, str) and value.startswith("env:")
+    if value is None or isinstance(value, bool) or is_reference:
+        return value
+    if is_secret_path(path[-1:]) and value not in ((), [], {}):
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return {
+            key: item if key == "tags" else redact(item, *path, key) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(item, *path) for item in value]
+    return mask_urls(value) if isinstance(value, str) else value
+
+
+def secret_values(value: Any, *path: object) -> set[str]:
+    """Return the texts in a document that `redact` hides, one for each line."""
+    if isinstance(value, Mapping):
+        return {s for key, item in value.items() for s in secret_values(item, *path, key)}
+    if isinstance(value, list | tuple):
+        return {s for item in value for s in secret_values(item, *path)}
+    if value is None or isinstance(value, bool) or not is_secret_path(path):
+        return set()
+    return {line.strip() for line in str(value).splitlines() if len(line.strip()) >= _MIN_LENGTH}
+
+
+def mask_values(text: str, secrets: Iterable[str]) -> str:
+    """Return the text without these secrets, in whatever form an SDK prints them."""
+    for secret in sorted(set(secrets), key=len, reverse=True):
+        if len(secret) >= _MIN_LENGTH:
+            for form in _forms(secret):
+                text = text.replace(form, MASK)
+    return text
+
+
+def _forms(secret: str) -> list[str]:
+    """Return the secret itself, and as Python, JSON, URLs, and base64 write it, the longest first."""
+    stripped = secret.strip()
+    forms = {secret, stripped, *(line for line in stripped.splitlines() if len(line) > 15)}
+    for text in (secret, stripped):
+        forms |= {
+            repr(text)[1:-1],
+            repr(text.encode())[2:-1],
+            json.dumps(text)[1:-1],
+            quote(text),
+            quote(text, safe=""),
+            quote_plus(text),
+            quote(text, safe="").replace("%", "%25"),
+        }
+        # Of "user:secret" in base64, the middle depends on the position of the secret in it.
+        for offset in range(3):
+            encoded = base64.b64encode(b"\0" * offset + text.encode()).decode().rstrip("=")
+            first, last = (0, 2, 3)[offset], len(encoded) - (1 if len(encoded) % 4 else 0)
+            if last - first >= 8:
+                forms |= {encoded[first:last], _urlsafe(encoded[first:last])}
+    return sorted((form for form in forms if len(form) >= _MIN_LENGTH), key=len, reverse=True)
+
+
+def _urlsafe(text: str) -> str:
+    return text.replace("+", "-").replace("/", "_")
+
+
+def environment_secrets(environment: Mapping[str, str]) -> set[str]:
+    """Return the values of environment variables with a secret's name."""
+    return {
+        value
+        for name, value in environment.items()
+        if len(value) >= 8 and is_secret_name(name) and name not in _PUBLIC_VARIABLES
+    }

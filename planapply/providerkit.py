@@ -41,7 +41,7 @@ from planapply.model.node import (
     NodeConfig,
     Requirements,
 )
-from planapply.model.paths import expand_home
+from planapply.model.paths import expand_home, find_user_folder
 from planapply.model.secrets import environment_secrets, mask_values
 from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.model.variables import expand_self_references
@@ -74,6 +74,7 @@ __all__ = [  # the model's names that plug-ins import from here
     "expand_home",
     "expand_self_references",
     "find_malformed_variables",
+    "find_user_folder",
     "has_control_character",
     "is_malformed_aws_credential",
     "mask_values",

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.store import AWSSettings, LockInfo, StateLocked, open_store
+from planapply.store import NO_SETTINGS, AWSSettings, LockInfo, StateLocked, open_store
 from planapply.store.errors import unlock_command
 
 
@@ -14,7 +14,7 @@ class AdaptiveLock:
     immediately, one in a bucket is released with `planapply unlock`.
     """
 
-    def __init__(self, state: str, aws: AWSSettings = AWSSettings()) -> None:
+    def __init__(self, state: str, aws: AWSSettings = NO_SETTINGS) -> None:
         self._location, self._aws = f"{state}.adaptive", aws
         self._exit_stack = ExitStack()
 

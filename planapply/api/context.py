@@ -44,7 +44,10 @@ class ClusterContext:
 
     def _open_unlocked(self) -> Workspace:
         """Return the workspace with a store of its own, since a change may hold the lock."""
-        return replace(self.workspace, store=open_store(self.workspace.store.location, self.workspace.store.aws))
+        return replace(
+            self.workspace,
+            store=open_store(self.workspace.store.location, self.workspace.store.aws),
+        )
 
     def refresh(self) -> RefreshResult:
         """Return the state compared with what exists in the cloud."""

@@ -1,6 +1,8 @@
 """Paths that begin with the home folder of a user."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 from planapply.model.diagnostics import PlanapplyError
 
@@ -25,3 +27,12 @@ def expand_home(path: str | os.PathLike[str]) -> str:
             else "Set HOME, or write the folder's absolute path.",
         )
     return expanded
+
+
+def find_user_folder(find: Callable[[str], Path]) -> Path | None:
+    """Return planapply's folder by a function of platformdirs; None for a user without a home folder."""
+    try:
+        folder = find("planapply")
+    except RuntimeError:  # of recent versions; earlier ones return a path that begins with `~`
+        return None
+    return folder if folder.is_absolute() else None

@@ -21,7 +21,8 @@ _HIDDEN_KEYS = frozenset({"setup"})
 """Settings that are shell code, which may log in somewhere."""
 _USER_PART = re.compile(r"(?<=://)[^\s/?#\"'<>]{1,4096}@")
 _QUERY_SECRET = re.compile(
-    r"([?&;][\w.-]{0,40}(?:token|secret|sig|signature|key|passw\w{0,10}|pwd|auth)=)[^&\s\"'#]+", re.I
+    r"([?&;][\w.-]{0,40}(?:token|secret|sig|signature|key|passw\w{0,10}|pwd|auth)=)[^&\s\"'#]+",
+    re.I,
 )
 _MIN_LENGTH = 4
 """Shorter values are too likely to occur in a text by chance."""
@@ -60,7 +61,7 @@ def redact(value: Any, *path: object) -> Any:
     References such as `env:NAME` stay.
     """
     is_reference = isinstance(value, str) and value.startswith("env:")
-    if value is None or isinstance(value, bool) or is_reference:
+    if value is None or isinstance(value, bool) or is_reference or "tags" in path:
         return value
     if is_secret_path(path[-1:]) and value not in ((), [], {}):
         return HIDDEN

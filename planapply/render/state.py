@@ -9,6 +9,7 @@ from planapply.model.state import State
 from planapply.render.text import BLANK_LINE, Line, align_columns, line
 from planapply.render.values import format_time, format_value
 
+
 def state_lines(state: State, width: int | None = None) -> list[Line]:
     """Return what exists, or may exist, according to the state.
 

@@ -1,6 +1,12 @@
 """The spec file: reading, validation, JSON Schema, and starter specs."""
 
-from planapply.specfile.loading import find_provider, find_state_location, is_protected, load, make_spec
+from planapply.specfile.loading import (
+    find_provider,
+    find_state_location,
+    is_protected,
+    load,
+    make_spec,
+)
 from planapply.specfile.schema import json_schema
 from planapply.specfile.template import render_starter
 

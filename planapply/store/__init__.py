@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from planapply.model.state import State
-from planapply.store.aws import AWSSettings
+from planapply.store.aws import NO_SETTINGS, AWSSettings
 from planapply.store.errors import (
     StateConflict,
     StateError,
@@ -19,6 +19,7 @@ from planapply.store.push import check_push
 from planapply.store.state_store import StateStore
 
 __all__ = [
+    "NO_SETTINGS",
     "AWSSettings",
     "LockInfo",
     "StateConflict",
@@ -100,7 +101,7 @@ class Store(Protocol):
         """
 
 
-def open_store(location: str, aws: AWSSettings = AWSSettings()) -> Store:
+def open_store(location: str, aws: AWSSettings = NO_SETTINGS) -> Store:
     """Return the store for a path, `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
 
     `aws` has the spec's settings for S3. Reads nothing yet. Raises StateError for an invalid location.

@@ -28,3 +28,7 @@ class AWSSettings(NamedTuple):
         import shlex
 
         return f"AWS_PROFILE={shlex.quote(self.profile)} " if self.profile else ""
+
+
+NO_SETTINGS = AWSSettings()
+"""For a state that is opened without a spec."""

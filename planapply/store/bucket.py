@@ -20,7 +20,7 @@ from planapply.credentials import (
     is_malformed_aws_credential,
 )
 from planapply.model.secrets import environment_secrets, mask_values
-from planapply.store.aws import AWSSettings
+from planapply.store.aws import NO_SETTINGS, AWSSettings
 from planapply.store.errors import StateError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class BucketProblem(NamedTuple):
     advice: str
 
 
-def open_bucket(scheme: str, bucket: str, location: str, aws: AWSSettings) -> Bucket:
+def open_bucket(scheme: str, bucket: str, location: str, aws: AWSSettings = NO_SETTINGS) -> Bucket:
     """Open a bucket (in Azure, a container) with the credentials that the cloud's own tools use.
 
     `aws` is for S3. Raises StateError if there are no credentials, or if they are malformed.
@@ -199,7 +199,7 @@ def explain_error(error: Exception, location: str) -> BucketProblem:
     if "configured region" in text or code == "AuthorizationHeaderMalformed":
         return BucketProblem(
             f"the bucket is in another region{status_text}",
-            "Set AWS_REGION to the bucket's region; `region` under [provider] is for the VMs.",
+            "Set AWS_REGION to the bucket's region.",
         )
     if isinstance(error, InvalidPathError | ValueError):
         return BucketProblem("the key is not valid", "Choose another key.")

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from planapply.model.paths import find_user_folder
+
 
 def create_file(path: str | Path, data: bytes, mode: int = 0o600) -> None:
     """Create a file with `data`, which is on the disk when this returns.
@@ -54,12 +56,11 @@ def save_copy(data: bytes, name: str, folders: Iterable[str]) -> str | None:
     `name` is the name of the file without its suffix. After `folders`, the user's state folder and
     the platform's folder for temporary files are tried. Returns None if no folder is writable.
     """
-    from platformdirs import user_state_dir
+    from platformdirs import user_state_path
 
-    user_folder = user_state_dir("planapply")
-    if not os.path.isabs(user_folder):  # `~` stays as it is if there is no home folder
-        user_folder = tempfile.gettempdir()
-    for folder in (*folders, user_folder, tempfile.gettempdir()):
+    user_folder = find_user_folder(user_state_path)
+    user_folders = [] if user_folder is None else [str(user_folder)]
+    for folder in (*folders, *user_folders, tempfile.gettempdir()):
         for suffix in (".json", f".{os.urandom(4).hex()}.json"):
             path = os.path.join(folder, name + suffix)
             try:

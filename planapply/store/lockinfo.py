@@ -10,7 +10,6 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from planapply.model.base import Model
 from planapply.version import __version__
 
-
 _MAX_LENGTH = 200
 """Characters to keep of a text in a lock; planapply's own are shorter."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError
 
-from planapply.store.aws import AWSSettings
+from planapply.store.aws import NO_SETTINGS, AWSSettings
 from planapply.store.bucket import (
     Bucket,
     BucketProblem,
@@ -45,7 +45,7 @@ class RemoteBackend:
     poll_interval = 1.0
 
     def __init__(
-        self, location: str, scheme: str, bucket: str, key: str, aws: AWSSettings = AWSSettings()
+        self, location: str, scheme: str, bucket: str, key: str, aws: AWSSettings = NO_SETTINGS
     ) -> None:
         self.location, self.aws = location, aws
         self.name = key.rpartition("/")[2]
@@ -226,9 +226,7 @@ class RemoteBackend:
             if holder.is_dead()
             else "Wait with --lock-timeout; or, if that process no longer exists, release the lock:"
         )
-        return StateLocked(
-            self.location, holder, f"{advice}\n  {self.unlock_command(holder.id)}"
-        )
+        return StateLocked(self.location, holder, f"{advice}\n  {self.unlock_command(holder.id)}")
 
 
 @dataclass

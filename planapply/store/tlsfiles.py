@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.paths import find_user_folder
 from planapply.model.state import TLS
 from planapply.store.files import replace_file
 
@@ -15,7 +16,7 @@ def write(lineage: str, tls: TLS) -> tuple[str, str]:
     Raises PlanapplyError if the files cannot be written.
     """
     folder = _folder(lineage)
-    if not folder.is_absolute():  # `~` stays as it is if there is no home folder
+    if folder is None:
         raise PlanapplyError(
             "cannot write the TLS key: your home folder is unknown",
             "Set HOME, or set XDG_CACHE_HOME to a folder that belongs to you.",
@@ -39,13 +40,14 @@ def write(lineage: str, tls: TLS) -> tuple[str, str]:
 def remove(lineage: str) -> None:
     """Remove the files of `write`, when the cluster no longer exists."""
     folder = _folder(lineage)
-    if folder.is_absolute():
+    if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _folder(lineage: str) -> Path:
+def _folder(lineage: str) -> Path | None:
     from platformdirs import user_cache_path
 
     # A lineage is read from a file: it must not lead to another folder.
     name = "".join(c for c in lineage if c.isalnum() or c == "-")
-    return user_cache_path("planapply") / "tls" / (name or "unnamed")
+    cache = find_user_folder(user_cache_path)
+    return None if cache is None else cache / "tls" / (name or "unnamed")

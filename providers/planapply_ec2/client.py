@@ -87,12 +87,14 @@ class Client:
             try:
                 credentials = self._session.get_credentials()
                 client = make_client(service, config=CONFIG)
+            except BotoCoreError:
+                raise
             except (OSError, ValueError) as error:  # such as a relative AWS_ENDPOINT_URL
                 raise rejection(
                     f"cannot use the AWS configuration: {error}",
                     "Correct AWS_ENDPOINT_URL and your AWS configuration files.",
                 ) from error
-        if is_malformed_aws_credential(credentials):
+        if credentials is not None and is_malformed_aws_credential(credentials):
             raise ProviderError(
                 ErrorKind.UNAUTHORIZED,
                 "cannot use the AWS credentials: a line end or control character is in a value",
@@ -135,7 +137,7 @@ class Client:
         secrets = environment_secrets(os.environ)
         # Only those already found: looking for them may send a request.
         session = getattr(self, "_session", None)
-        found = getattr(getattr(session, "_session", None), "_credentials", None)
+        found: Any = getattr(getattr(session, "_session", None), "_credentials", None)
         if type(found).__name__ == "Credentials":
             secrets |= {value for value in (found.secret_key, found.token) if value}
         return error.mask(secrets)

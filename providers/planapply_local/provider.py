@@ -23,6 +23,7 @@ from planapply.providerkit import (
     Choice,
     NodeConfig,
     expand_home,
+    find_user_folder,
     is_own_tag,
     rejection,
     user_tags,
@@ -42,14 +43,15 @@ class LocalProvider:
         if folder is None:
             import platformdirs
 
-            self.folder = platformdirs.user_state_path("planapply") / "local"
+            user_folder = find_user_folder(platformdirs.user_state_path)
+            if user_folder is None:
+                raise rejection(
+                    "cannot choose a folder for the nodes' logs: your home folder is unknown",
+                    "Set HOME or XDG_STATE_HOME, or `folder` under [provider] to an absolute path.",
+                )
+            self.folder = user_folder / "local"
         else:
             self.folder = Path(expand_home(folder))
-        if not self.folder.is_absolute():  # `~` stays as it is if there is no home folder
-            raise rejection(
-                "cannot choose a folder for the nodes' logs: your home folder is unknown",
-                "Set HOME or XDG_STATE_HOME, or `folder` under [provider] to an absolute path.",
-            )
         self._lock_path = self.folder / "lock"
 
     def identity(self) -> dict[str, str]:

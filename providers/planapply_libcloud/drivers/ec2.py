@@ -10,6 +10,11 @@ from planapply.provider import ErrorKind
 from planapply.providerkit import TAG_PREFIX, Rule
 from planapply_libcloud.drivers.full import INTERNAL_RULE, SELF, FullDriver, Group
 
+_METADATA_OPTIONS = {
+    "MetadataOptions.HttpTokens": "required",
+    "MetadataOptions.HttpPutResponseHopLimit": "1",
+}
+
 STARTER = """\
 [provider]
 driver = "ec2"                        # the provider `ec2` can do more: planapply init --provider ec2
@@ -35,6 +40,19 @@ class EC2(FullDriver):
 
     def is_spot(self, node: Any) -> bool:
         return bool(node.extra.get("instance_lifecycle") == "spot")
+
+    def patch_driver(self, lib: Any) -> None:
+        # The user data has the cluster's TLS key. Version 1 of the metadata service gives it to
+        # whoever can make a process of the VM fetch a URL; the driver has no argument for this.
+        send = lib.connection.request
+
+        def request(path: str, *args: Any, **kwargs: Any) -> Any:
+            params = kwargs.get("params") or {}
+            if params.get("Action") == "RunInstances":
+                kwargs["params"] = {**_METADATA_OPTIONS, **params}
+            return send(path, *args, **kwargs)
+
+        lib.connection.request = request
 
     def find_account(self, lib: Any) -> dict[str, str]:
         groups = lib.ex_get_security_groups(group_names=["default"])

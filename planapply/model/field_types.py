@@ -130,7 +130,7 @@ def _check_packages(value: object) -> object:
     if isinstance(value, str) and value != "client":
         raise ValueError(
             'this is neither a list nor "client"\n'
-            f"Write `packages = [{json.dumps(value)}]`, "
+            f"Write `packages = [{json.dumps(value) if len(value) < 200 else '…'}]`, "
             'or `packages = "client"` for the packages of the Python that runs planapply.'
         )
     if not isinstance(value, list | tuple):

@@ -25,6 +25,8 @@ _KINDS = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+_MAX_SUGGESTION = 200
+"""Characters of a value that a suggestion repeats."""
 _BOUNDS = {
     "greater_than": "more than",
     "greater_than_equal": "at least",
@@ -146,6 +148,8 @@ def _suggest_value(
 ) -> str:
     """Suggest what to write in place of a value of the wrong type."""
     last = path[-1] if path else ""
+    if len(format_value(value)) > _MAX_SUGGESTION:
+        value = None  # then the advice is an example
     if not isinstance(last, str):
         return (
             f"Write `{format_value(str(value))}`."

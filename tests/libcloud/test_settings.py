@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from cli.commands import Run
 from inline_snapshot import snapshot
+from planapply_libcloud.client import Client
+from planapply_libcloud.settings import Settings
+
+from planapply.provider import ErrorKind, ProviderError
 
 GCE = """\
 [cluster]
@@ -251,3 +255,15 @@ def test_credentials_are_read_from_the_environment(run: Run) -> None:
     text = text.replace(", born = 1979-05-27", "").replace('zone = "eu"\n', "")
     Path("planapply.toml").write_text(text)
     assert run("validate") == (0, "Success! The spec planapply.toml is valid.\n", "")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\nX-Header: 1"])
+def test_malformed_credential_is_reported_before_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setenv("DO_TOKEN", f"s3cret-token{end}")
+    with pytest.raises(ProviderError) as raised:
+        Client(Settings(driver="digitalocean", key="env:DO_TOKEN"))
+    assert raised.value.kind is ErrorKind.UNAUTHORIZED
+    assert "environment variable DO_TOKEN: a line end" in str(raised.value)
+    assert "s3cret" not in str(raised.value)

@@ -87,7 +87,9 @@ def test_two_names_of_one_state_are_not_locked_at_once() -> None:
 
 def test_temporary_file_is_not_followed() -> None:
     os.symlink("victim", "s.json.tmp")
-    open_store("s.json").write(state(2))
+    store = open_store("s.json")
+    store.read()
+    store.write(state(2))
     assert Path("victim").read_text() == "precious"
     assert not Path("s.json.tmp").exists()
 

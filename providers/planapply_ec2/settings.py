@@ -16,10 +16,11 @@ class Settings(Model):
     environment, profile, SSO, role."""
 
     region: Annotated[Text | None, spec_key("refusal", "eu-west-1")] = None
-    """AWS region. Default: the region of the profile or of `AWS_REGION`. It cannot change while the
-    cluster exists."""
+    """AWS region. Default: `AWS_REGION`, else `AWS_DEFAULT_REGION`, else the profile's region. It cannot
+    change while the cluster exists."""
     profile: Annotated[Text | None, spec_key("nothing", "research")] = None
-    """Profile in your AWS configuration. Default: `AWS_PROFILE`, or the default profile."""
+    """Profile in your AWS configuration, also for a state in S3. Default: `AWS_PROFILE`, or the default
+    profile."""
     vpc: Annotated[Text | None, spec_key("refusal", "vpc-0123456789abcdef0")] = None
     """VPC of the VMs. Default: the VPC of `subnets`, or the region's default VPC. It cannot change while
     the cluster exists."""

@@ -68,3 +68,12 @@ Detach what planapply did not create from it, then retry.\
 """)
         ec2.terminate_instances(InstanceIds=[box["InstanceId"]])
         account.terminate_all()
+
+
+def test_vms_require_version_2_of_the_metadata_service(tmp_path: Path) -> None:
+    with libcloud_ec2(tmp_path) as subject:
+        account = Account(subject)
+        [vm] = account.launch("cpu-0").vms
+        [group] = boto3.client("ec2").describe_instances(InstanceIds=[vm.id])["Reservations"]
+        options = group["Instances"][0]["MetadataOptions"]
+        assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)

@@ -291,7 +291,7 @@ the class `distributed.Nany` is not a worker
   Did you mean `distributed.Nanny`?
 
 warning
-line 14, column 1: create.ex_key = "me"
+line 14, column 1: create.ex_key = …
 provider `cloud` ignores `workers.cpu.create`
   Remove the key: it has no effect.
 """)

@@ -50,7 +50,7 @@ class LockInfo(Model):
     @field_validator("*", mode="before")
     @classmethod
     def _sanitize(cls, value: object) -> object:
-        """Return a text on one line: whoever can write the lock must not write lines of output."""
+        """Return a text on one line: anyone who can write the lock must not write lines of output."""
         if not isinstance(value, str):
             return value
         text = value[:_MAX_LENGTH]

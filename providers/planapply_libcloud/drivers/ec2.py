@@ -43,7 +43,7 @@ class EC2(FullDriver):
 
     def patch_driver(self, lib: Any) -> None:
         # The user data has the cluster's TLS key. Version 1 of the metadata service gives it to
-        # whoever can make a process of the VM fetch a URL; the driver has no argument for this.
+        # anyone who can make a process of the VM fetch a URL; the driver has no argument for this.
         send = lib.connection.request
 
         def request(path: str, *args: Any, **kwargs: Any) -> Any:

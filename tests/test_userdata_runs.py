@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def python(machine: Machine, index: int = 2) -> None:
     """Add a Python that stores its `dask spec` arguments."""
     env, spec = machine.root / "env", machine.root / "spec"
     keep = f"env -0 >{env}; printf '%s' \"${{!#}}\" >{spec}"
-    does = f'case "$*" in *ami-launch-index*) echo {index};; *dask_spec*) {keep};; esac'
+    own = "*getsockname*) echo 10.0.0.7"
+    does = f'case "$*" in *ami-launch-index*) echo {index};; {own};; *dask_spec*) {keep};; esac'
     machine.command("python3", does)
 
 
@@ -116,6 +118,7 @@ def test_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
                 "nthreads": 3,
                 "name_": "@NODE@",
                 "name": f"cpu-2-{i}",
+                "host": "10.0.0.7",
             },
         }
         for i in range(2)
@@ -146,6 +149,33 @@ def test_threads_are_divided_among_processes(machine: Machine) -> None:
     machine.node()
     spec = json.loads((machine.root / "spec").read_text())
     assert [worker["opts"]["nthreads"] for worker in spec.values()] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("options", [{"host": "10.0.0.9"}, {"interface": "eth1"}])
+def test_own_address_of_the_spec_is_kept(machine: Machine, options: dict[str, Any]) -> None:
+    python(machine)
+    config = WORKER.model_copy(update={"options": options})
+    assert machine.run(build_script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    machine.node()
+    spec = json.loads((machine.root / "spec").read_text())
+    listening = {key: spec["cpu-2"]["opts"].get(key) for key in ("host", "interface")}
+    assert listening == {"host": None, "interface": None} | options
+
+
+def test_address_is_the_one_that_leads_to_the_scheduler(machine: Machine) -> None:
+    (machine.commands / "python3").symlink_to(sys.executable)
+    config = with_environment(WORKER)
+    script = build_script(config, ["cpu-0"], "tcp://127.0.0.9:8786", None, cluster="c")
+    assert machine.run(script).returncode == 0
+    spec = json.loads((machine.root / "etc/planapply/spec.json").read_text())
+    assert spec["cpu-0"]["opts"]["host"] == "127.0.0.1"
+
+
+def test_vm_without_a_route_to_the_scheduler_powers_off(machine: Machine) -> None:
+    machine.command("python3", "case $* in *getsockname*) exit 1;; esac")
+    done = machine.run(build_script(WORKER, ["cpu-0"], ADDRESS, None, cluster="c"))
+    assert done.stdout == snapshot()
+    assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
 
 
 def test_failed_start_reports_why_and_powers_off(machine: Machine) -> None:

@@ -102,6 +102,7 @@ def test_several_workers_share_a_machine() -> None:
                 "cls": "distributed.Nanny",
                 "opts": {
                     "death_timeout": 600,
+                    "host": "{host}",
                     "memory_limit": 0.5,
                     "nthreads": 4,
                     "resources": {"SSD": 1},
@@ -112,6 +113,7 @@ def test_several_workers_share_a_machine() -> None:
                 "cls": "distributed.Nanny",
                 "opts": {
                     "death_timeout": 600,
+                    "host": "{host}",
                     "memory_limit": 0.5,
                     "nthreads": 4,
                     "resources": {"SSD": 1},

@@ -135,7 +135,7 @@ def test_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
         [
             "systemctl <daemon-reload>",
             "systemctl <enable> <--now> <--no-block> <planapply.service>",
-            'python3 <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-2-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-0"}}, "cpu-2-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-1"}}}>',
+            'python3 <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-2-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "10.0.0.7", "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-0"}}, "cpu-2-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "10.0.0.7", "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-1"}}}>',
         ]
     )
 
@@ -163,7 +163,7 @@ def test_own_address_of_the_spec_is_kept(machine: Machine, options: dict[str, An
 
 
 def test_address_is_the_one_that_leads_to_the_scheduler(machine: Machine) -> None:
-    (machine.commands / "python3").symlink_to(sys.executable)
+    machine.command("python3", f'exec {sys.executable} "$@"')
     config = with_environment(WORKER)
     script = build_script(config, ["cpu-0"], "tcp://127.0.0.9:8786", None, cluster="c")
     assert machine.run(script).returncode == 0
@@ -179,7 +179,8 @@ def test_vm_without_a_route_to_the_scheduler_powers_off(machine: Machine) -> Non
 
 
 def test_failed_start_reports_why_and_powers_off(machine: Machine) -> None:
-    machine.command("python3", "case $* in *ami*) echo 1;; *) exit 1;; esac")
+    own = "*getsockname*) echo 10.0.0.7"
+    machine.command("python3", f"case $* in *ami*) echo 1;; {own};; *) exit 1;; esac")
     done = machine.run(build_script(WORKER, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode != 0
     assert done.stdout == snapshot("""\
@@ -199,7 +200,7 @@ planapply: end: this node cannot start; the reason is above. Shutting down the V
             "the packages of [environment] do not include Dask",
         ),
         ({"docker": "alpine"}, "find_spec", "the container image alpine has no Dask"),
-        ({"setup": ("true", "false", "true")}, "-", "setup command 2 of 3 failed"),
+        ({"setup": ("true", "false", "true")}, "nothing", "setup command 2 of 3 failed"),
     ],
 )
 def test_reasons_for_a_failed_start(
@@ -243,6 +244,7 @@ def test_uv_is_installed_if_the_image_has_none(machine: Machine) -> None:
     assert machine.logged() == snapshot(
         [
             "python3 </etc/planapply/metadata.py> <ami-launch-index> <1>",
+            "python3 <-c> <import socket as s, sys; c = s.socket(s.AF_INET, s.SOCK_DGRAM); c.connect((sys.argv[1], 9)); print(c.getsockname()[0])> <10.0.0.5>",
             "python3 <-m> <venv> </opt/planapply/uv>",
             "apt-get <update>",
             "apt-get <install> <-y> <python3-venv>",
@@ -259,7 +261,7 @@ def test_uv_is_installed_if_the_image_has_none(machine: Machine) -> None:
 
 
 def test_container_gets_gpus_and_environment(machine: Machine) -> None:
-    machine.command("python3", "echo 3")
+    machine.command("python3", "case $* in *ami*) echo 3;; *) echo 10.0.0.7;; esac")
     machine.command("docker", "exit 0")
     machine.command("nvidia-smi", "exit 0")
     config = with_environment(WORKER, docker="r/i:1", env={"A": "b c\nd"}).model_copy(
@@ -269,7 +271,7 @@ def test_container_gets_gpus_and_environment(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     assert machine.node().returncode == 0
     assert machine.logged()[-1] == snapshot(
-        'docker <run> <--rm> <--name> <planapply> <--init> <--network> <host> <--user> <0> <--volume> </etc/planapply:/etc/planapply:ro> <--volume> </var/lib/planapply:/var/lib/planapply> <--env> <DASK_TEMPORARY_DIRECTORY> <--env> <A> <--env> <PLANAPPLY_CLUSTER> <--env> <PLANAPPLY_NODE> <--gpus> <all> <r/i:1> <python> <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-3": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "name": "cpu-3"}}}>'
+        'docker <run> <--rm> <--name> <planapply> <--init> <--network> <host> <--user> <0> <--volume> </etc/planapply:/etc/planapply:ro> <--volume> </var/lib/planapply:/var/lib/planapply> <--env> <DASK_TEMPORARY_DIRECTORY> <--env> <A> <--env> <PLANAPPLY_CLUSTER> <--env> <PLANAPPLY_NODE> <--gpus> <all> <r/i:1> <python> <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-3": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "10.0.0.7", "name": "cpu-3"}}}>'
     )
 
 
@@ -371,7 +373,7 @@ def test_bash_quoting_round_trips(
     assert spec == {
         name: {
             "cls": "distributed.Nanny",
-            "opts": {"death_timeout": 600, **options, "name": name},
+            "opts": {"death_timeout": 600, "host": "10.0.0.7", **options, "name": name},
         }
     }
 

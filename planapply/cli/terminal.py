@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+from planapply.cli.followup import add_options
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.event import Event
 from planapply.render.diagnostics import diagnostic_lines
@@ -25,13 +26,14 @@ def show(lines: Iterable[Line]) -> None:
 def print_message(*texts: str) -> None:
     """Print messages as prose."""
     columns = width(sys.stderr)
-    _write(sys.stderr, [line(part) for text in texts for part in wrap(text, columns)])
+    _write(sys.stderr, [line(part) for text in texts for part in wrap(add_options(text), columns)])
 
 
 def report(diagnostics: Sequence[Diagnostic]) -> None:
     """Print errors and warnings, separated from earlier output."""
     if diagnostics:
-        lines = diagnostic_lines(diagnostics, width(sys.stderr))
+        complete = [d.model_copy(update={"detail": add_options(d.detail)}) for d in diagnostics]
+        lines = diagnostic_lines(complete, width(sys.stderr))
         _write(sys.stderr, [*lines, *([()] if sys.stderr.isatty() else [])])
 
 

@@ -3,9 +3,7 @@
 import re
 import shlex
 
-_COMMAND = re.compile(
-    r"(?P<start>`|: )planapply (?P<name>state [a-z]+|[a-z]+)(?P<rest>[^`\n]*)(?=`|\n|\Z)"
-)
+_COMMAND = re.compile(r"`planapply (?P<name>state [a-z]+|[a-z]+)(?P<rest>[^`\n]*)`")
 _OWN_OPTIONS = re.compile(r" (-f|--file|--state)\b")
 _WITHOUT_STATE = frozenset({"init", "validate"})
 _WITHOUT_SPEC = frozenset({"providers", "schema"})
@@ -42,4 +40,4 @@ def _with_options(match: re.Match[str]) -> str:
         for option, value in _selected.items()
         if option == "-f" or name not in _WITHOUT_STATE
     )
-    return f"{match['start']}planapply {name}{options}{rest}"
+    return f"`planapply {name}{options}{rest}`"

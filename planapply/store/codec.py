@@ -61,9 +61,11 @@ def decode(data: bytes, location: str, migrations: Mapping[int, Migration] = MIG
     except ValidationError as error:
         writer = document.get("planapply_version")
         if is_newer(writer):
-            raise _newer_error(location, f"It was written by planapply {writer}") from None
+            raise _newer_error(location, f"It was written by planapply {writer}.") from None
+        unknown = [".".join(map(str, p["loc"])) for p in error.errors(include_input=False)]
         if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
-            raise _newer_error(location, _problems(error)) from None
+            shown = ", ".join(unknown[:_MAX_PROBLEMS]) + ", …" * (len(unknown) > _MAX_PROBLEMS)
+            raise _newer_error(location, f"It has unknown keys: {shown}.") from None
         raise _invalid_error(location, _problems(error)) from None
 
 
@@ -81,7 +83,7 @@ def is_newer(writer: object) -> bool:
 def _newer_error(location: str, why: str) -> StateUnreadable:
     return StateUnreadable(
         f"cannot read the state {location}: it was written by a newer planapply",
-        f"{why}; this is planapply {__version__}. {UPGRADE}",
+        f"{why} This is planapply {__version__}. {UPGRADE}",
     )
 
 

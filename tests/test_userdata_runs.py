@@ -174,7 +174,10 @@ def test_address_is_the_one_that_leads_to_the_scheduler(machine: Machine) -> Non
 def test_vm_without_a_route_to_the_scheduler_powers_off(machine: Machine) -> None:
     machine.command("python3", "case $* in *getsockname*) exit 1;; esac")
     done = machine.run(build_script(WORKER, ["cpu-0"], ADDRESS, None, cluster="c"))
-    assert done.stdout == snapshot()
+    assert done.stdout == snapshot("""\
+planapply: this VM has no route to the scheduler
+planapply: end: this node cannot start; the reason is above. Shutting down the VM.
+""")
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
 
 
@@ -411,7 +414,7 @@ def test_docker_is_installed_before_setup(machine: Machine) -> None:
     config = with_environment(WORKER, docker="r.io/x", setup=("docker login r.io",))
     done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode == 0, done.stderr
-    assert machine.logged()[1:5] == snapshot(
+    assert machine.logged()[2:6] == snapshot(
         [
             "apt-get <update>",
             "apt-get <install> <-y> <docker.io>",

@@ -8,7 +8,7 @@ PYTEST := -n $(WORKERS) --dist worksteal
 # The tests of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
 OLDEST_TESTS ?= $(addprefix tests/cluster/test_,adaptive.py adopt.py cluster_spec.py lost.py scale.py spec_cluster.py)
 
-.PHONY: venv demo story crash soak lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest lint types layers constraints clean
+.PHONY: venv demo story crash soak test-python lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest lint types layers constraints clean
 .DELETE_ON_ERROR:
 # Without bytecode files, each of a thousand commands and nodes would compile its imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,9 +40,17 @@ test-fast: venv
 coverage: venv nova
 	$(BIN)/pytest $(PYTEST) --cov --cov-report=term
 
-# The randomized tests of `make test` with more seeds and larger numbers; takes half an hour.
+# The randomized tests of `make test` with more seeds and larger numbers, which takes half an hour; and
+# the fast tests on newer Pythons.
 soak: venv nova
 	$(BIN)/pytest $(PYTEST) -m soak -rfE
+	$(MAKE) test-python SUITE=trixie
+	$(MAKE) test-python SUITE=sid
+
+# The demo and the fast tests on the Python of a Debian suite (trixie: 3.13, sid: 3.14), as root on Debian.
+SUITE ?= trixie
+test-python:
+	tests/python_suite.sh $(SUITE)
 
 # Tests on the oldest allowed version of every dependency, distributed in particular.
 test-oldest: .venv-oldest/.stamp

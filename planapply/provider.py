@@ -81,8 +81,8 @@ class Boot:
     argv: tuple[str, ...]
     """Arguments of the Python interpreter: `-m distributed.cli.dask_spec …`.
 
-    The provider replaces `{host}` and `{port}` (where the scheduler listens) and `{nthreads}` (the
-    machine's CPUs divided by the node's processes).
+    The provider replaces `{host}` (the address on which the process listens), `{port}` (that of the
+    scheduler), and `{nthreads}` (the machine's CPUs divided by the node's processes).
     """
     env: Mapping[str, str]
     """Environment variables. The provider replaces a variable's reference to itself (`$NAME`) by its

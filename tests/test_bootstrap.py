@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
@@ -61,6 +62,36 @@ def test_user_options_win() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"host": "{host}"}),
+        ({"dashboard_address": ":9001"}, {"host": "{host}", "dashboard_address": "{host}:9001"}),
+        ({"dashboard_address": 9001}, {"host": "{host}", "dashboard_address": "{host}:9001"}),
+        (
+            {"dashboard_address": [":0", "0.0.0.0:1"]},
+            {"host": "{host}", "dashboard_address": ["{host}:0", "0.0.0.0:1"]},
+        ),
+        ({"host": "0.0.0.0"}, {"host": "0.0.0.0"}),
+        (
+            {"interface": "eth0", "dashboard_address": ":1"},
+            {"interface": "eth0", "dashboard_address": ":1"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("config", [SCHEDULER, WORKER])
+def test_started_processes_listen_on_the_address_of_their_vm(
+    config: NodeConfig, options: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    config = config.model_copy(update={"options": options})
+    scheduler = None if config is SCHEDULER else "tcp://127.0.0.1:8786"
+    (boot,) = build_processes(config, [config.group], scheduler, None, cluster="c")
+    document = filled(boot.argv)
+    process = document if "opts" in document else document[config.group]
+    keys = ("host", "interface", "dashboard_address")
+    assert {key: process["opts"][key] for key in keys if key in process["opts"]} == expected
+
+
 def test_several_workers_share_a_machine() -> None:
     config = WORKER.model_copy(update={"processes": 2, "options": {"resources": {"SSD": 1}}})
     (boot,) = build_processes(config, ["cpu-3"], "tcp://10.0.0.5:8786", None, cluster="c")
@@ -71,6 +102,7 @@ def test_several_workers_share_a_machine() -> None:
                 "cls": "distributed.Nanny",
                 "opts": {
                     "death_timeout": 600,
+                    "host": "{host}",
                     "memory_limit": 0.5,
                     "nthreads": 4,
                     "resources": {"SSD": 1},
@@ -81,6 +113,7 @@ def test_several_workers_share_a_machine() -> None:
                 "cls": "distributed.Nanny",
                 "opts": {
                     "death_timeout": 600,
+                    "host": "{host}",
                     "memory_limit": 0.5,
                     "nthreads": 4,
                     "resources": {"SSD": 1},

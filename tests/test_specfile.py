@@ -635,3 +635,15 @@ print(heavy & sys.modules.keys())
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
+
+
+def test_ignored_key_has_one_warning(tmp_path: Path) -> None:
+    from planapply_local import PLUGIN
+
+    path = tmp_path / "planapply.toml"
+    path.write_text(GOOD + '[scheduler]\nspot = true\n[environment]\npackages = ["dask"]\n')
+    _, diagnostics = load(path, lambda name: PLUGIN)
+    assert [d.summary for d in diagnostics] == [
+        "provider `local` ignores `scheduler.spot`",
+        "provider `local` ignores `environment.packages`",
+    ]

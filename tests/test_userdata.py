@@ -179,10 +179,14 @@ as_node() { env "${environment[@]}" "$@"; }
 
 # The Dask workers and their options.
 workers=("$name"-{0..1})
-spec='{"@NODE@-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-0"}}, "@NODE@-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-1"}}}'
+spec='{"@NODE@-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "@HOST@", "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-0"}}, "@NODE@-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "@HOST@", "memory_limit": 0.5, "nthreads": @THREADS@, "resources": {"SSD": 1}, "name": "@NODE@-1"}}}'
 spec=${spec//@NODE@/$name}
 threads=$(($(nproc) / 2))
 spec=${spec//@THREADS@/$((threads > 0 ? threads : 1))}
+# The workers listen only on the address from which this VM reaches the scheduler: the private one.
+address='import socket as s, sys; c = s.socket(s.AF_INET, s.SOCK_DGRAM); c.connect((sys.argv[1], 9)); print(c.getsockname()[0])'
+host=$(python3 -c "$address" 10.0.0.5) || fail "this VM has no route to the scheduler"
+spec=${spec//@HOST@/$host}
 printf '%s\\n' "$spec" >/etc/planapply/spec.json
 
 apt_lists() {

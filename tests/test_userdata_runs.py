@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def python(machine: Machine, index: int = 2) -> None:
     """Add a Python that stores its `dask spec` arguments."""
     env, spec = machine.root / "env", machine.root / "spec"
     keep = f"env -0 >{env}; printf '%s' \"${{!#}}\" >{spec}"
-    does = f'case "$*" in *ami-launch-index*) echo {index};; *dask_spec*) {keep};; esac'
+    own = "*getsockname*) echo 10.0.0.7"
+    does = f'case "$*" in *ami-launch-index*) echo {index};; {own};; *dask_spec*) {keep};; esac'
     machine.command("python3", does)
 
 
@@ -116,6 +118,7 @@ def test_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
                 "nthreads": 3,
                 "name_": "@NODE@",
                 "name": f"cpu-2-{i}",
+                "host": "10.0.0.7",
             },
         }
         for i in range(2)
@@ -132,7 +135,7 @@ def test_vm_finds_its_name_and_runs_its_workers(machine: Machine) -> None:
         [
             "systemctl <daemon-reload>",
             "systemctl <enable> <--now> <--no-block> <planapply.service>",
-            'python3 <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-2-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-0"}}, "cpu-2-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-1"}}}>',
+            'python3 <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-2-0": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "10.0.0.7", "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-0"}}, "cpu-2-1": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "10.0.0.7", "memory_limit": 0.5, "nthreads": 3, "name_": "@NODE@", "name": "cpu-2-1"}}}>',
         ]
     )
 
@@ -148,8 +151,39 @@ def test_threads_are_divided_among_processes(machine: Machine) -> None:
     assert [worker["opts"]["nthreads"] for worker in spec.values()] == [5, 5, 5]
 
 
+@pytest.mark.parametrize("options", [{"host": "10.0.0.9"}, {"interface": "eth1"}])
+def test_own_address_of_the_spec_is_kept(machine: Machine, options: dict[str, Any]) -> None:
+    python(machine)
+    config = WORKER.model_copy(update={"options": options})
+    assert machine.run(build_script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    machine.node()
+    spec = json.loads((machine.root / "spec").read_text())
+    listening = {key: spec["cpu-2"]["opts"].get(key) for key in ("host", "interface")}
+    assert listening == {"host": None, "interface": None} | options
+
+
+def test_address_is_the_one_that_leads_to_the_scheduler(machine: Machine) -> None:
+    machine.command("python3", f'exec {sys.executable} "$@"')
+    config = with_environment(WORKER)
+    script = build_script(config, ["cpu-0"], "tcp://127.0.0.9:8786", None, cluster="c")
+    assert machine.run(script).returncode == 0
+    spec = json.loads((machine.root / "etc/planapply/spec.json").read_text())
+    assert spec["cpu-0"]["opts"]["host"] == "127.0.0.1"
+
+
+def test_vm_without_a_route_to_the_scheduler_powers_off(machine: Machine) -> None:
+    machine.command("python3", "case $* in *getsockname*) exit 1;; esac")
+    done = machine.run(build_script(WORKER, ["cpu-0"], ADDRESS, None, cluster="c"))
+    assert done.stdout == snapshot("""\
+planapply: this VM has no route to the scheduler
+planapply: end: this node cannot start; the reason is above. Shutting down the VM.
+""")
+    assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
+
+
 def test_failed_start_reports_why_and_powers_off(machine: Machine) -> None:
-    machine.command("python3", "case $* in *ami*) echo 1;; *) exit 1;; esac")
+    own = "*getsockname*) echo 10.0.0.7"
+    machine.command("python3", f"case $* in *ami*) echo 1;; {own};; *) exit 1;; esac")
     done = machine.run(build_script(WORKER, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode != 0
     assert done.stdout == snapshot("""\
@@ -169,7 +203,7 @@ planapply: end: this node cannot start; the reason is above. Shutting down the V
             "the packages of [environment] do not include Dask",
         ),
         ({"docker": "alpine"}, "find_spec", "the container image alpine has no Dask"),
-        ({"setup": ("true", "false", "true")}, "-", "setup command 2 of 3 failed"),
+        ({"setup": ("true", "false", "true")}, "nothing", "setup command 2 of 3 failed"),
     ],
 )
 def test_reasons_for_a_failed_start(
@@ -213,6 +247,7 @@ def test_uv_is_installed_if_the_image_has_none(machine: Machine) -> None:
     assert machine.logged() == snapshot(
         [
             "python3 </etc/planapply/metadata.py> <ami-launch-index> <1>",
+            "python3 <-c> <import socket as s, sys; c = s.socket(s.AF_INET, s.SOCK_DGRAM); c.connect((sys.argv[1], 9)); print(c.getsockname()[0])> <10.0.0.5>",
             "python3 <-m> <venv> </opt/planapply/uv>",
             "apt-get <update>",
             "apt-get <install> <-y> <python3-venv>",
@@ -229,7 +264,7 @@ def test_uv_is_installed_if_the_image_has_none(machine: Machine) -> None:
 
 
 def test_container_gets_gpus_and_environment(machine: Machine) -> None:
-    machine.command("python3", "echo 3")
+    machine.command("python3", "case $* in *ami*) echo 3;; *) echo 10.0.0.7;; esac")
     machine.command("docker", "exit 0")
     machine.command("nvidia-smi", "exit 0")
     config = with_environment(WORKER, docker="r/i:1", env={"A": "b c\nd"}).model_copy(
@@ -239,7 +274,7 @@ def test_container_gets_gpus_and_environment(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     assert machine.node().returncode == 0
     assert machine.logged()[-1] == snapshot(
-        'docker <run> <--rm> <--name> <planapply> <--init> <--network> <host> <--user> <0> <--volume> </etc/planapply:/etc/planapply:ro> <--volume> </var/lib/planapply:/var/lib/planapply> <--env> <DASK_TEMPORARY_DIRECTORY> <--env> <A> <--env> <PLANAPPLY_CLUSTER> <--env> <PLANAPPLY_NODE> <--gpus> <all> <r/i:1> <python> <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-3": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "name": "cpu-3"}}}>'
+        'docker <run> <--rm> <--name> <planapply> <--init> <--network> <host> <--user> <0> <--volume> </etc/planapply:/etc/planapply:ro> <--volume> </var/lib/planapply:/var/lib/planapply> <--env> <DASK_TEMPORARY_DIRECTORY> <--env> <A> <--env> <PLANAPPLY_CLUSTER> <--env> <PLANAPPLY_NODE> <--gpus> <all> <r/i:1> <python> <-m> <distributed.cli.dask_spec> <tls://10.0.0.5:8786> <--spec> <{"cpu-3": {"cls": "distributed.Nanny", "opts": {"death_timeout": 600, "host": "10.0.0.7", "name": "cpu-3"}}}>'
     )
 
 
@@ -341,7 +376,7 @@ def test_bash_quoting_round_trips(
     assert spec == {
         name: {
             "cls": "distributed.Nanny",
-            "opts": {"death_timeout": 600, **options, "name": name},
+            "opts": {"death_timeout": 600, "host": "10.0.0.7", **options, "name": name},
         }
     }
 
@@ -379,7 +414,7 @@ def test_docker_is_installed_before_setup(machine: Machine) -> None:
     config = with_environment(WORKER, docker="r.io/x", setup=("docker login r.io",))
     done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
     assert done.returncode == 0, done.stderr
-    assert machine.logged()[1:5] == snapshot(
+    assert machine.logged()[2:6] == snapshot(
         [
             "apt-get <update>",
             "apt-get <install> <-y> <docker.io>",

@@ -1,6 +1,7 @@
 """Dask clusters in Python: as SpecCluster, or backed by the state of a cluster that was applied."""
 
 import asyncio
+import json
 import math
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -17,6 +18,7 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
+from planapply.api.durations import Duration
 from planapply.api.group_targets import nodes_in_group
 from planapply.api.state_cluster import AttachedSpecCluster
 from planapply.api.state_session import LOCK_TIMEOUT
@@ -57,15 +59,15 @@ class Cluster(RobustSpecCluster):
         *,
         overrides: Sequence[str] = (),
         state: str | None = None,
-        timeout: float = REACHABLE_TIMEOUT,
-        lock_timeout: float = LOCK_TIMEOUT,
+        timeout: Duration = REACHABLE_TIMEOUT,
+        lock_timeout: Duration = LOCK_TIMEOUT,
         **options: Unpack[AttachOptions],
     ) -> "StateBackedCluster":
         """Open the running cluster of a spec; launch nothing.
 
         `overrides` are `KEY=VALUE` as in `--set`. `state` is the path or URL of the state; the default
-        is that of the spec. The scheduler must respond within `timeout` seconds. A change waits up to
-        `lock_timeout` seconds for the state's lock. The other options are those of SpecCluster; with
+        is that of the spec. The scheduler must respond within `timeout`, and a change waits up to
+        `lock_timeout` for the state's lock: seconds, or durations such as "10s". The other options are those of SpecCluster; with
         `asynchronous=True`, await the result. Raise PlanapplyError, with all problems of the spec, or
         if no scheduler exists or responds.
         """
@@ -77,8 +79,8 @@ class Cluster(RobustSpecCluster):
         cls,
         name: str,
         *,
-        timeout: float = REACHABLE_TIMEOUT,
-        lock_timeout: float = LOCK_TIMEOUT,
+        timeout: Duration = REACHABLE_TIMEOUT,
+        lock_timeout: Duration = LOCK_TIMEOUT,
         **options: Unpack[AttachOptions],
     ) -> "StateBackedCluster":
         """Open the running cluster of a state, given its path or URL (`s3://bucket/genomics.json`).
@@ -99,8 +101,8 @@ class Cluster(RobustSpecCluster):
     def adopt(
         cls,
         workspace: Workspace,
-        timeout: float = REACHABLE_TIMEOUT,
-        lock_timeout: float = LOCK_TIMEOUT,
+        timeout: Duration = REACHABLE_TIMEOUT,
+        lock_timeout: Duration = LOCK_TIMEOUT,
         **options: Unpack[AttachOptions],
     ) -> "StateBackedCluster":
         """Open the running cluster of a workspace (see `from_spec`)."""
@@ -193,8 +195,8 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
     def __init__(
         self,
         workspace: Workspace,
-        timeout: float = REACHABLE_TIMEOUT,
-        lock_timeout: float = LOCK_TIMEOUT,
+        timeout: Duration = REACHABLE_TIMEOUT,
+        lock_timeout: Duration = LOCK_TIMEOUT,
         **options: Unpack[AttachOptions],
     ) -> None:
         super().__init__(workspace, timeout, lock_timeout, **options)
@@ -368,8 +370,14 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         value = settings.options.get(option)
         if option == "memory_limit" and isinstance(value, str) and value != "auto":
             value = parse_bytes(value)
+        if value == 0 and option == "memory_limit" and not isinstance(value, bool):
+            raise ValueError(
+                f"cannot convert memory to nodes of {group!r}: its workers have no memory limit "
+                f"(`memory_limit = {json.dumps(settings.options[option])}` in [workers.{group}])"
+            )
         # A memory limit of 1 or less is a fraction of the machine's memory.
-        if isinstance(value, int | float) and (option == "nthreads" or value > 1):
+        # No threads mean those of the machine.
+        if isinstance(value, int | float) and (value > 1 or (option == "nthreads" and value)):
             return float(value) * settings.processes
         for worker in self.scheduler_info["workers"].values():
             node = self._nodes.get(str(worker["name"]), "")

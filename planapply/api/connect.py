@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 from distributed import Client
 
+from planapply.api.durations import Duration, to_seconds
 from planapply.dask.scheduler import REACHABLE_TIMEOUT, build_security, wait_until_reachable
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
@@ -19,7 +20,7 @@ from planapply.store import open_store
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = REACHABLE_TIMEOUT,
+    timeout: Duration = REACHABLE_TIMEOUT,
     asynchronous: Literal[False] = False,
     **options: Any,
 ) -> Client: ...
@@ -27,14 +28,14 @@ def connect(
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = REACHABLE_TIMEOUT,
+    timeout: Duration = REACHABLE_TIMEOUT,
     asynchronous: Literal[True],
     **options: Any,
 ) -> "PendingClient": ...
 def connect(
     where: str | Path | None = None,
     *,
-    timeout: float = REACHABLE_TIMEOUT,
+    timeout: Duration = REACHABLE_TIMEOUT,
     asynchronous: bool = False,
     **options: Any,
 ) -> "Client | PendingClient":
@@ -42,8 +43,9 @@ def connect(
 
     `where` is a spec file, or the path or URL of a state (`s3://bucket/genomics.json`); the default is
     `planapply.toml` in the current folder. The client gets the cluster's TLS key from the state, and
-    uses the first of the scheduler's addresses that responds within `timeout` seconds. `options` are
-    those of the client. With `asynchronous=True`, await the result, or use it in `async with`. Raise
+    uses the first of the scheduler's addresses that responds within `timeout`: seconds, or a duration
+    such as "10s". `options` are those of the client, which warns if its versions of Python and of Dask
+    are not those of the nodes. With `asynchronous=True`, await the result, or use it in `async with`. Raise
     PlanapplyError if there is no state or no scheduler, or if no address responds.
     """
     pending = PendingClient(where or "planapply.toml", timeout, options)
@@ -58,10 +60,11 @@ def connect(
 class PendingClient:
     """The result of `connect(asynchronous=True)`: await it, or use it in `async with`."""
 
-    def __init__(self, where: str | Path, timeout: float, options: dict[str, Any]) -> None:
+    def __init__(self, where: str | Path, timeout: Duration, options: dict[str, Any]) -> None:
         if "security" in options:
             raise TypeError("cannot pass `security`: connect() reads the TLS key from the state")
-        self._where, self._timeout, self._options = str(where), timeout, options
+        self._where, self._options = str(where), options
+        self._timeout = to_seconds(timeout, "timeout")
         self._client: Client | None = None
 
     def __await__(self) -> Generator[Any, Any, Client]:

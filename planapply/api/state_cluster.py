@@ -11,6 +11,7 @@ from distributed.deploy.cluster import Cluster as DaskCluster
 from tornado.ioloop import IOLoop
 
 from planapply.api.context import ClusterContext, format_event
+from planapply.api.durations import Duration, to_seconds
 from planapply.api.group_targets import GroupView, nodes_in_group
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.handles import VMProcess, VMScheduler
@@ -34,8 +35,8 @@ class AttachedSpecCluster(RobustSpecCluster):
     def __init__(
         self,
         workspace: Workspace,
-        timeout: float = REACHABLE_TIMEOUT,
-        lock_timeout: float = LOCK_TIMEOUT,
+        timeout: Duration = REACHABLE_TIMEOUT,
+        lock_timeout: Duration = LOCK_TIMEOUT,
         *,
         asynchronous: bool = False,
         loop: IOLoop | None = None,
@@ -44,7 +45,12 @@ class AttachedSpecCluster(RobustSpecCluster):
         scheduler_sync_interval: Any = 1,
     ) -> None:
         # First, since a synchronous constructor starts the cluster.
-        self._context = ClusterContext(workspace, timeout, lock_timeout, self._on_event)
+        self._context = ClusterContext(
+            workspace,
+            to_seconds(timeout, "timeout"),
+            to_seconds(lock_timeout, "lock_timeout"),
+            self._on_event,
+        )
         super().__init__(
             asynchronous=asynchronous,
             loop=loop,

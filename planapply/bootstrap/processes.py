@@ -1,6 +1,7 @@
 """The Dask processes of a node: command line, environment, and files."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def build_processes(
     """Return the `dask spec` command of each of `names`, for a provider that starts processes.
 
     `scheduler` is the Dask address for workers; None for the scheduler itself. The key of `tls` is in
-    `files`, since every user of the machine can read the arguments of a process.
+    `files`, since every user of the machine can read the arguments of a process. The processes listen
+    on the address of their VM only, unless the options say otherwise.
     """
     env = dict(config.environment.env)
     files: dict[str, str] = {}
@@ -54,7 +56,7 @@ def build_processes(
                 "distributed.cli.dask_spec",
                 *([] if scheduler is None else [scheduler]),
                 "--spec",
-                _dump_json(dask_spec(config, name)),
+                _dump_json(_bind_dashboards(dask_spec(config, name), config)),
             ),
             env=env | {"PLANAPPLY_NODE": name},
             files=files,
@@ -74,6 +76,32 @@ def dask_spec(config: NodeConfig, name: str) -> dict[str, Any]:
     }
 
 
+def _bind_dashboards(document: dict[str, Any], config: NodeConfig) -> dict[str, Any]:
+    """Return the document with dashboards that have only a port on the address of the VM.
+
+    Dask would serve them on every address of the machine, also if the process has a `host`.
+    """
+    if "dashboard_address" not in config.options or has_address(config):
+        return document
+    bound = _bind(config.options["dashboard_address"])
+    processes = [document] if config.group == SCHEDULER else document.values()
+    for process in processes:
+        process["opts"]["dashboard_address"] = bound
+    return document
+
+
+def _bind(address: Any) -> Any:
+    if isinstance(address, list):
+        return [_bind(part) for part in address]
+    port = re.fullmatch(":?([0-9]+)", str(address))
+    return Placeholder(f"{HOST}:{port[1]}") if port else address
+
+
+def has_address(config: NodeConfig) -> bool:
+    """Return whether the options say on which addresses the node's processes listen."""
+    return not config.options.keys().isdisjoint(("host", "interface"))
+
+
 def _scheduler_options(config: NodeConfig) -> dict[str, Any]:
     options: dict[str, Any] = {"protocol": "tls" if config.security == "tls" else "tcp"}
     if config.options.keys().isdisjoint(("dashboard", "dashboard_address")):
@@ -88,6 +116,9 @@ def _scheduler_options(config: NodeConfig) -> dict[str, Any]:
 
 def _worker_options(config: NodeConfig) -> dict[str, Any]:
     options: dict[str, Any] = {"death_timeout": DEATH_TIMEOUT}
+    if not has_address(config):
+        # Otherwise a worker, but not its nanny, would listen on every address of the machine.
+        options["host"] = HOST
     if config.processes > 1:
         # Otherwise each worker would use the whole machine. distributed reads a memory limit of at
         # most 1 as a fraction of the memory; there is nothing similar for threads.

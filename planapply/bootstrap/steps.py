@@ -86,6 +86,14 @@ while True:
 END
 """
 
+ADDRESS_STEP = """\
+# The workers listen only on the address from which this VM reaches the scheduler: the private one.
+address='import socket as s, sys; c = s.socket(s.AF_INET, s.SOCK_DGRAM); c.connect((sys.argv[1], 9)); \
+print(c.getsockname()[0])'
+host=$(python3 -c "$address" {scheduler}) || fail "this VM has no route to the scheduler"
+spec=${{spec//{host}/$host}}
+"""
+
 DASK_CHECK = """\
 has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)'
 """

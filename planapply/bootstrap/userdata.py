@@ -12,14 +12,17 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from planapply.bootstrap.processes import (
     CERTIFICATE,
     KEY,
     dask_spec,
+    has_address,
     tls_environment,
 )
 from planapply.bootstrap.steps import (
+    ADDRESS_STEP,
     DASK_SERVICE,
     ENABLE_UNITS,
     METADATA_CLIENT,
@@ -80,7 +83,7 @@ def build_script(
         _name_step(names),
         _tls_step(tls),
         _environment_step(config, tls, cluster),
-        _spec_step(config),
+        _spec_step(config, scheduler),
         "" if environment == Environment(env=environment.env) else define_apt(proxies),
         install_docker(proxies) if environment.docker else "",
         run_setup(environment.setup),
@@ -167,13 +170,13 @@ def _assignment(key: str, value: str) -> str:
     )
 
 
-def _spec_step(config: NodeConfig) -> str:
+def _spec_step(config: NodeConfig, scheduler: str | None) -> str:
     """Return the step that writes the document for `dask spec`.
 
-    The VM inserts its name, and the number of threads per worker.
+    The VM inserts its name, its address, and the number of threads per worker.
     """
     options_json = json.dumps(config.options)
-    node, threads = _placeholder("NODE", options_json), _placeholder("THREADS", options_json)
+    node, threads, host = (_placeholder(word, options_json) for word in ("NODE", "THREADS", "HOST"))
     document = dask_spec(config, node)
     if config.group == SCHEDULER:
         options = document["opts"]
@@ -189,18 +192,27 @@ printf '%s\\n' {shlex.quote(json.dumps(document))} >/etc/planapply/spec.json
     for worker in document.values():
         if "nthreads" not in config.options and "nthreads" in worker["opts"]:
             worker["opts"]["nthreads"] = threads
+        if not has_address(config):
+            worker["opts"]["host"] = host
     text = json.dumps(document).replace(json.dumps(threads), threads)
     workers = '"$name"' if config.processes == 1 else f'"$name"-{{0..{config.processes - 1}}}'
     thread_share = f"""\
 threads=$(($(nproc) / {config.processes}))
 spec=${{spec//{threads}/$((threads > 0 ? threads : 1))}}
 """
+    own_address = (
+        ""
+        if has_address(config)
+        else ADDRESS_STEP.format(
+            host=host, scheduler=shlex.quote(urlsplit(scheduler or "").hostname or "")
+        )
+    )
     return f"""\
 # The Dask workers and their options.
 workers=({workers})
 spec={shlex.quote(text)}
 spec=${{spec//{node}/$name}}
-{thread_share if threads in text else ""}\
+{thread_share if threads in text else ""}{own_address}\
 printf '%s\\n' "$spec" >/etc/planapply/spec.json
 """
 

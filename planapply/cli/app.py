@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from planapply.cli import terminal
+from planapply.cli import followup, terminal
 from planapply.cli.errors import diagnostics_of, expected_diagnostics
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.version import __version__
@@ -90,6 +90,7 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command; report every error that a user can cause as diagnostics, with exit code 1."""
     terminal.prepare_streams()
+    followup.reset()
     try:
         code = typer.main.get_command(_app).main(
             args=list(arguments), prog_name="planapply", standalone_mode=False

@@ -13,6 +13,7 @@ from planapply.cli.options import (
     JsonEvents,
     LockTimeout,
     NoRefresh,
+    NoRetire,
     Overrides,
     Parallelism,
     PlanFile,
@@ -34,6 +35,7 @@ def command(
         bool, typer.Option("--no-wait", help="Do not wait for the launched nodes to join.")
     ] = False,
     parallelism: Parallelism = None,
+    no_retire: NoRetire = False,
     json: JsonEvents = False,
     destroy: Destroy = False,
     no_refresh: NoRefresh = False,
@@ -62,7 +64,12 @@ def command(
     from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions
 
-    apply_options = ApplyOptions(wait=not no_wait, parallel=parallelism, lock_timeout=lock_timeout)
+    apply_options = ApplyOptions(
+        wait=not no_wait,
+        retire=not no_retire,
+        parallel=parallelism,
+        lock_timeout=lock_timeout,
+    )
     return ApplyRun(workspace, options, apply_options, auto_approve, json, saved_plan).run()
 
 

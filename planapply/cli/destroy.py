@@ -7,6 +7,7 @@ from planapply.cli.options import (
     File,
     JsonEvents,
     LockTimeout,
+    NoRetire,
     Overrides,
     Parallelism,
     State,
@@ -21,6 +22,7 @@ def command(
     auto_approve: AutoApprove = False,
     target: Targets = None,
     parallelism: Parallelism = None,
+    no_retire: NoRetire = False,
     json: JsonEvents = False,
     overrides: Overrides = None,
     state: State = None,
@@ -36,5 +38,7 @@ def command(
     from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions
 
-    apply_options = ApplyOptions(parallel=parallelism, lock_timeout=lock_timeout)
+    apply_options = ApplyOptions(
+        retire=not no_retire, parallel=parallelism, lock_timeout=lock_timeout
+    )
     return ApplyRun(workspace, options, apply_options, auto_approve, json).run()

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from planapply.cli import followup
 from planapply.model.paths import expand_home
 from planapply.model.quantities import parse_duration
 
@@ -32,7 +33,16 @@ def check_spec_name(text: str) -> str:
         raise typer.BadParameter(
             f"{text!r} is a URL, and a spec is a file; pass the location of a state with --state"
         )
-    return check_file_name(text) or text
+    text = check_file_name(text) or text
+    if text != DEFAULT_FILE:
+        followup.select("-f", text)
+    return text
+
+
+def _select_state(text: str | None) -> str | None:
+    if text is not None:
+        followup.select("--state", text)
+    return text
 
 
 File = Annotated[
@@ -57,6 +67,7 @@ State = Annotated[
         "--state",
         metavar="PATH_OR_URL",
         help="Location of the state, overriding the spec: a path, s3://, gs:// or az://.",
+        callback=_select_state,
     ),
 ]
 ProviderName = Annotated[
@@ -114,6 +125,13 @@ NoRefresh = Annotated[
 RefreshOnly = Annotated[
     bool,
     typer.Option("--refresh-only", help="Only update the state to match what exists."),
+]
+NoRetire = Annotated[
+    bool,
+    typer.Option(
+        "--no-retire",
+        help="Terminate leaving workers without moving their results to the others.",
+    ),
 ]
 AutoApprove = Annotated[bool, typer.Option("--auto-approve", help="Do not ask for approval.")]
 Parallelism = Annotated[

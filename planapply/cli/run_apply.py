@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planapply.cli import terminal
+from planapply.cli.followup import add_options
 from planapply.cli.open_workspace import finished_event, non_terminal
 from planapply.cli.plan import show_plan
 from planapply.cli.progress import Display
@@ -89,10 +90,11 @@ class ApplyRun:
                 raise PlanapplyError(
                     "cannot ask for approval: "
                     + ("--json is given" if self.json else f"{non_terminal()} is not a terminal"),
-                    "Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review "
-                    "it, and run `planapply apply FILE`.",
+                    "Pass --auto-approve; or save a plan with "
+                    f"`planapply plan{' --destroy' if self._verb == 'Destroy' else ''} --out FILE`, "
+                    "review it, and run `planapply apply FILE`.",
                 )
-            if not _read_approval():
+            if not _read_approval(self._verb):
                 return False
         if plan.changes:
             self._display.start(plan)
@@ -158,7 +160,7 @@ class ApplyRun:
             return
         yield line((f"{verb} incomplete:", "bold red"), f" {_format_counts(verb, numbers)}.")
         for text in _describe_missing(verb, failed, launched):
-            yield from (line(part) for part in wrap(text, terminal.width(sys.stdout)))
+            yield from (line(part) for part in wrap(add_options(text), terminal.width(sys.stdout)))
 
     def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
         """Return how many changes were made; with failures, that is less than the plan."""
@@ -209,12 +211,12 @@ def _output_lines(values: Mapping[str, str | None]) -> list[Line]:
     return [BLANK_LINE, *(line("".join(row)) for row in align_columns(rows, gap=1))] if rows else []
 
 
-def _read_approval() -> bool:
+def _read_approval(verb: str) -> bool:
     terminal.print_message("")
     sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
     sys.stderr.flush()
     try:
         return sys.stdin.readline().strip() == "yes"
-    except KeyboardInterrupt:
-        terminal.print_message("")  # the next message starts on a new line
+    except (KeyboardInterrupt, Interrupted):
+        terminal.print_message("", f"{verb} canceled; nothing was changed.")
         raise

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+from planapply.cli.followup import add_options
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.event import Event
 from planapply.model.secrets import environment_secrets, mask_urls, mask_values
@@ -27,13 +28,20 @@ def show(lines: Iterable[Line]) -> None:
 def print_message(*texts: str) -> None:
     """Print messages as prose."""
     columns = width(sys.stderr)
-    _write(sys.stderr, [line(part) for text in texts for part in wrap(mask_urls(text), columns)])
+    _write(
+        sys.stderr,
+        [line(part) for text in texts for part in wrap(mask_urls(add_options(text)), columns)],
+    )
 
 
 def report(diagnostics: Sequence[Diagnostic]) -> None:
     """Print errors and warnings, separated from earlier output; of a great many, the first 100."""
     if diagnostics:
-        lines = diagnostic_lines(diagnostics[:_MAX_DIAGNOSTICS], width(sys.stderr))
+        shown = [
+            d.model_copy(update={"detail": add_options(d.detail)})
+            for d in diagnostics[:_MAX_DIAGNOSTICS]
+        ]
+        lines = diagnostic_lines(shown, width(sys.stderr))
         if (more := len(diagnostics) - _MAX_DIAGNOSTICS) > 0:
             lines += [(), line(f"… and {more:,} more.")]
         _write(sys.stderr, [*lines, *([()] if sys.stderr.isatty() else [])])

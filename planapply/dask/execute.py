@@ -1,39 +1,46 @@
 """The executor: turns a plan into handles, and awaits them."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 from planapply.dask.batching import NodeFailed, RequestQueue
 from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
-from planapply.dask.scheduler import connect
+from planapply.dask.scheduler import NO_RECIPIENT, RETIRE_TIMEOUT, connect
 from planapply.dask.wait_for_join import wait_for_joins
 from planapply.fleet import Fleet, ProviderFailed
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, Plan
-from planapply.model.state import NodeRecord, Resource, State
+from planapply.model.plan import Action, Change, DriftKind, Plan
+from planapply.model.state import TLS, Endpoint, NodeRecord, Resource, State
 from planapply.store import StateError
-
-RETIRE_TIMEOUT = 300.0  # seconds in which leaving workers must move their data
 
 
 async def execute(
-    plan: Plan, fleet: Fleet, *, resources: Mapping[str, Resource], wait: bool = True
+    plan: Plan,
+    fleet: Fleet,
+    *,
+    resources: Mapping[str, Resource],
+    wait: bool = True,
+    retire: bool = True,
 ) -> dict[str, PlanapplyError]:
     """Execute a plan; return the errors by node. All other changes are made and recorded.
 
     `resources` are the supporting resources that the provider needs. With `wait`, wait until all
     launched nodes have joined, including those of earlier runs; use it only for plans that leave
-    nodes. Without, do not connect to the launched scheduler. Raises Stopped if stopped, and
+    nodes. Without, do not connect to the launched scheduler. With `retire`, a leaving node whose workers
+    cannot be retired stays, with an error, if other workers stay. Raises Stopped if stopped, and
     PlanapplyError if the rest of the plan cannot be executed.
     """
     run = _Execution(plan, fleet)
     await run.resolve_intents()
+    if retire:
+        await run.retire()
     await run.terminate_leaving()
     if run.to_launch or run.has_resource_changes:
         await run.prepare(resources)
@@ -95,9 +102,36 @@ class _Execution:
         if SCHEDULER in self.launched:
             await asyncio.to_thread(self.fleet.record_endpoint)
 
+    async def retire(self) -> None:
+        """Retire the leaving workers; nodes whose workers the scheduler does not retire stay."""
+        endpoint, tls, records = self.fleet.journal.read(
+            lambda state: (current_endpoint(state), state.tls, dict(state.nodes))
+        )
+        staying = records.keys() - self.to_terminate.keys() - {SCHEDULER}
+        gone = {change.name for change in self.nodes if change.action is Action.CREATE}
+        gone |= {item.name for item in self.plan.drift if item.kind is DriftKind.GONE}
+        retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
+        has_scheduler = SCHEDULER not in self.to_terminate and SCHEDULER not in gone
+        if endpoint is None or not has_scheduler or not staying - gone or not retiring:
+            return  # no worker stays that could take the data
+        workers = {
+            name: worker_names(name, self._config(records[name].config, name).processes)
+            for name in retiring
+        }
+        self.fleet.on_event(Event(event="retiring", names=tuple(retiring)))
+        names = [worker for node in workers.values() for worker in node]
+        remaining, reason = await _retire(endpoint, tls, names)
+        for name in retiring:
+            if not remaining.isdisjoint(workers[name]):
+                del self.to_terminate[name]
+                self.failures[name] = NotRetired(name, reason)
+        if self.failures:
+            failed = tuple(self.failures)
+            message = f"cannot retire the workers: {reason}"
+            self.fleet.on_event(Event(event="failed", names=failed, message=message))
+
     async def terminate_leaving(self) -> None:
-        """Retire and terminate the leaving workers, then the scheduler."""
-        await self._retire()
+        """Terminate the leaving workers, then the scheduler."""
         workers = [name for name in self.to_terminate if name != SCHEDULER]
         await self._close(workers)
         if SCHEDULER in self.to_terminate:
@@ -105,32 +139,6 @@ class _Execution:
             await asyncio.to_thread(self.fleet.journal.update, _drop_endpoint)
         for name in self.failures:
             self.to_launch.pop(name, None)  # its old VM may still exist
-
-    async def _retire(self) -> None:
-        location, tls, records = self.fleet.journal.read(
-            lambda state: (state.endpoint, state.tls, dict(state.nodes))
-        )
-        staying = records.keys() - self.to_terminate.keys() - {SCHEDULER}
-        gone = {change.name for change in self.nodes if change.action is Action.CREATE}
-        retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
-        if location is None or SCHEDULER in self.to_terminate or not staying or not retiring:
-            return  # no worker stays that could take the data
-        names = [
-            worker
-            for name in retiring
-            for worker in worker_names(name, self._config(records[name].config, name).processes)
-        ]
-        self.fleet.on_event(Event(event="retiring", names=tuple(retiring)))
-        try:
-            async with (
-                asyncio.timeout(RETIRE_TIMEOUT),
-                connect(location, tls, retry_slow=True) as scheduler,
-            ):
-                await scheduler.retire_workers(names)
-        except (OSError, TimeoutError) as error:
-            reason = str(error) or "timed out"
-            message = f"could not retire the workers ({reason}); terminating them anyway"
-            self.fleet.on_event(Event(event="note", names=tuple(retiring), message=message))
 
     async def _close(self, names: Iterable[str]) -> None:
         handles = [self._create_handle(name, self.to_terminate[name]) for name in names]
@@ -219,6 +227,33 @@ class _Execution:
                 self.failures[name] = result
             elif isinstance(result, BaseException):
                 raise result
+
+
+class NotRetired(PlanapplyError):
+    """A leaving node that stays, since its workers could not be retired."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"{name}: cannot retire the workers: {reason}",
+            "These VMs keep running, so that no results are lost. Run the command again to retry, or "
+            "pass --no-retire to terminate them without moving their results.",
+        )
+
+
+async def _retire(
+    endpoint: Endpoint, tls: TLS | None, names: Collection[str]
+) -> tuple[frozenset[str], str]:
+    """Retire these Dask workers; return those that remain, and the reason."""
+    try:
+        async with (
+            asyncio.timeout(RETIRE_TIMEOUT),
+            connect(endpoint, tls, retry_slow=True) as scheduler,
+        ):
+            return await scheduler.retire_workers(names), NO_RECIPIENT
+    except TimeoutError:
+        return frozenset(names), f"timed out after {RETIRE_TIMEOUT:g} s"
+    except OSError as error:
+        return frozenset(names), f"the scheduler does not answer ({error})"
 
 
 async def _start(handle: VMProcess) -> None:

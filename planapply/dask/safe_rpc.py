@@ -26,6 +26,8 @@ from planapply.model.state import TLS
 
 MAX_ANSWER = 64 * 2**20
 """Bytes. The identity of 10,000 workers takes 20 MB."""
+MAX_CONTAINERS = 2_000_000
+"""Maps and lists in one answer, of which an empty map takes one byte, and 64 bytes of memory."""
 MAX_HANDSHAKE = 2**16
 """Bytes."""
 _HANDSHAKE = {"compression": None, "python": sys.version_info[:3], "pickle-protocol": 4}
@@ -79,11 +81,30 @@ class SchedulerConnection:
         except asyncio.IncompleteReadError as error:
             raise ConnectionResetError("the scheduler closed the connection") from error
         try:
-            return msgpack.unpackb(frame, object_hook=_plain, use_list=False, strict_map_key=False)
+            return _decode(frame)
         except UndecodableAnswer:
             raise
         except Exception as error:  # msgpack raises what a malformed frame makes it raise
             raise UndecodableAnswer(f"the answer cannot be decoded: {error}") from error
+
+
+def _decode(frame: bytes) -> Any:
+    containers = 0
+
+    def count(value: Any) -> Any:
+        nonlocal containers
+        containers += 1
+        if containers > MAX_CONTAINERS:
+            raise UndecodableAnswer(f"the answer has more than {MAX_CONTAINERS:,} parts")
+        return value
+
+    return msgpack.unpackb(
+        frame,
+        object_hook=lambda value: count(_plain(value)),
+        list_hook=count,
+        use_list=False,
+        strict_map_key=False,
+    )
 
 
 def _plain(value: dict[Any, Any]) -> Any:

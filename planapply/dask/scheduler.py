@@ -25,6 +25,9 @@ REACHABLE_TIMEOUT = 10.0
 """Seconds that a client waits by default until the scheduler can be reached."""
 RETRY_INTERVAL = 0.5
 """Seconds between two attempts while waiting."""
+RETIRE_TIMEOUT = 300.0
+"""Seconds in which leaving workers must move their data."""
+NO_RECIPIENT = "no other worker can take over their results"
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,32 @@ class Scheduler:
         except (AttributeError, KeyError, TypeError) as error:
             raise UndecodableAnswer("unexpected response to 'identity'") from error
 
-    async def retire_workers(self, names: Iterable[str]) -> None:
-        """Move the data of these Dask workers to the others, then close them."""
-        await self._connection.call(
-            "retire_workers", names=list(names), remove=True, close_workers=True
+    async def retire_workers(self, names: Iterable[str]) -> frozenset[str]:
+        """Move the data of these Dask workers to the others, then close them.
+
+        Return the workers that the scheduler did not retire and still has: no other worker can take
+        over their data. A worker that the scheduler does not know has no data.
+        """
+        requested = (await self.info()).workers.intersection(names)
+        if not requested:
+            return frozenset()
+        answer = await self._connection.call(
+            "retire_workers", names=sorted(requested), remove=True, close_workers=True
         )
+        try:
+            retired = {str(worker["name"]) for worker in answer.values()}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UndecodableAnswer("unexpected response to 'retire_workers'") from error
+        remaining = requested - retired
+        return remaining & (await self.info()).workers if remaining else frozenset()
+
+    async def results_size(self) -> int:
+        """Return the size in bytes of all results that its workers hold."""
+        sizes = await self._connection.call("nbytes")
+        try:
+            return sum(int(size) for size in sizes.values())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UndecodableAnswer("unexpected response to 'nbytes'") from error
 
     async def set_cluster_name(self, cluster: str) -> None:
         """Set the cluster's name, which a client that adopts the cluster reads there."""
@@ -135,6 +159,19 @@ def probe(endpoint: Endpoint, tls: TLS | None) -> SchedulerInfo | None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT), connect(endpoint, tls) as scheduler:
                 return await scheduler.info()
+        except OSError:  # including TimeoutError
+            return None
+
+    return asyncio.run(run())
+
+
+def results_size(endpoint: Endpoint, tls: TLS | None) -> int | None:
+    """Return the size in bytes of the results that the workers hold; None if nothing answers in time."""
+
+    async def run() -> int | None:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT), connect(endpoint, tls) as scheduler:
+                return await scheduler.results_size()
         except OSError:  # including TimeoutError
             return None
 

@@ -22,8 +22,8 @@ from distributed.security import Security
 from distributed.utils import import_term
 from tornado.ioloop import IOLoop
 
-from planapply.dask.execute import RETIRE_TIMEOUT
 from planapply.dask.handles import VMProcess
+from planapply.dask.scheduler import NO_RECIPIENT, RETIRE_TIMEOUT
 from planapply.model.diagnostics import PlanapplyError
 
 logger = logging.getLogger("planapply")
@@ -121,13 +121,17 @@ class RobustSpecCluster(SpecCluster):
     async def _close_workers(self, names: Collection[Any]) -> dict[Any, BaseException]:
         """Close nodes; those that fail stay in `workers`, and the next change tries them again."""
         closing_all = self.status == Status.closing and not self.worker_spec
+        failures: dict[Any, BaseException] = {}
         if names and self.scheduler.status == Status.running and not closing_all:
-            await self._retire_workers(names)
+            failures = await self._retire_workers(names)
         # A lost node may have been dropped in the meantime.
-        handles = {name: self.workers[name] for name in names if name in self.workers}
+        handles = {
+            name: self.workers[name]
+            for name in names
+            if name in self.workers and name not in failures
+        }
         closing = (handle.close() for handle in handles.values())
         results = await asyncio.gather(*closing, return_exceptions=True)
-        failures: dict[Any, BaseException] = {}
         for (name, handle), result in zip(handles.items(), results, strict=True):
             if isinstance(result, BaseException):
                 failures[name] = result
@@ -137,21 +141,44 @@ class RobustSpecCluster(SpecCluster):
                 self._drop(name)
         return failures
 
-    async def _retire_workers(self, names: Iterable[Any]) -> None:
+    async def _retire_workers(self, names: Iterable[Any]) -> dict[Any, BaseException]:
+        """Retire the workers of these nodes; return the errors of the nodes that must stay."""
         # By name: SpecCluster passes names as addresses, which retires no worker, and the results of
         # the leaving workers are computed again.
-        dask_names = [dask_name for name in names for dask_name in self._dask_names_of(name)]
+        dask_names = {name: [str(n) for n in self._dask_names_of(name)] for name in names}
+        requested = {dask_name for node in dask_names.values() for dask_name in node}
+        remaining, reason = requested, NO_RECIPIENT
         try:
             async with asyncio.timeout(RETIRE_TIMEOUT):
-                await self.scheduler_comm.retire_workers(
-                    names=dask_names, remove=True, close_workers=True
+                retired = await self.scheduler_comm.retire_workers(
+                    names=sorted(requested), remove=True, close_workers=True
                 )
-        except (OSError, TimeoutError) as error:
+                remaining = requested - {str(worker["name"]) for worker in retired.values()}
+                if remaining:  # unless the scheduler has not known them, or has lost them
+                    known = (await self.scheduler_comm.identity())["workers"].values()
+                    remaining &= {str(worker["name"]) for worker in known}
+        except TimeoutError:
+            reason = f"timed out after {RETIRE_TIMEOUT:g} s"
+        except OSError as error:
+            reason = f"the scheduler does not answer ({error})"
+        failed = [name for name, node in dask_names.items() if not remaining.isdisjoint(node)]
+        if not failed:
+            return {}
+        if not any(name in self.worker_spec and self._is_joined(name) for name in self.workers):
             logger.warning(
-                "could not retire the workers %s (%s); terminating them anyway",
-                ", ".join(map(str, dask_names)),
-                error if str(error) else "timed out",
+                "results of %s are lost: no worker stays to take them over",
+                ", ".join(map(str, failed)),
             )
+            return {}
+        return {
+            name: PlanapplyError(
+                f"{name}: cannot retire the workers: {reason}",
+                "They keep running, so that no results are lost; the next change tries again. To "
+                "terminate a node of a spec without moving its results, run "
+                "`planapply destroy --target NODE --no-retire`.",
+            )
+            for name in failed
+        }
 
     async def _open_workers(self, names: Collection[Any]) -> dict[Any, BaseException]:
         """Start nodes; those that start are kept even if others fail."""

@@ -202,11 +202,18 @@ def _refuse_replacement(outside: Collection[str]) -> NoReturn:
 def _refuse_destruction(changes: Collection[Change]) -> None:
     destructive = (Action.REPLACE, Action.DESTROY)
     destroyed = [c.name for c in changes if c.action in destructive]
-    if destroyed:
-        raise PlanapplyError(
-            f"cannot destroy or replace {format_names(destroyed)}: the cluster is protected",
-            "To remove the protection, set `protect = false` under [cluster] and apply that first.",
+    if not destroyed:
+        return
+    is_lost = any(c.name == SCHEDULER and c.reason is ChangeReason.VM_GONE for c in changes)
+    raise PlanapplyError(
+        f"cannot destroy or replace {format_names(destroyed)}: the cluster is protected",
+        (
+            "The scheduler's VM no longer exists, so every worker must be replaced along with it. "
+            if is_lost
+            else ""
         )
+        + "To remove the protection, set `protect = false` under [cluster] and apply that first.",
+    )
 
 
 def _referenced_configs(

@@ -80,6 +80,14 @@ def _split_unit(value: object, quantity: str, hint: str) -> tuple[float, str]:
     return float(match["number"]), match["unit"]
 
 
+def format_bytes(size: int) -> str:
+    """Return a size as people write it, such as `1.2 GiB`."""
+    for unit, scale in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"
+
+
 _SCHEMA = {"type": ["string", "number"]}
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_SCHEMA)]
 """Seconds; "30 min" in a spec."""

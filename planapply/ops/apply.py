@@ -22,6 +22,8 @@ class ApplyOptions:
 
     wait: bool = True
     """Whether to wait until the launched nodes have joined."""
+    retire: bool = True
+    """Whether leaving workers must move their results to the others before they are terminated."""
     parallel: int | None = None
     """The maximum number of concurrent provider calls; None for the provider's limit."""
     lock_timeout: float = 0.0
@@ -146,7 +148,15 @@ def execute_plan(
     if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed
 
-        failures = asyncio.run(execute(plan, fleet, resources=planned.resources, wait=wait))
+        failures = asyncio.run(
+            execute(
+                plan,
+                fleet,
+                resources=planned.resources,
+                wait=wait,
+                retire=apply_options.retire,
+            )
+        )
     discard_key(fleet.journal)
     return failures
 

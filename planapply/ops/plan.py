@@ -19,6 +19,7 @@ from planapply.model.node import TAG_CLUSTER
 from planapply.model.plan import Mode, Plan
 from planapply.model.state import Resource, State
 from planapply.ops.cost import add_cost
+from planapply.ops.data_loss import data_loss_warnings
 from planapply.ops.preflight import check_plan
 from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import configs_of, resolve_spec
@@ -64,6 +65,8 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     if options.mode is Mode.DESTROY:
         protect = workspace.spec.cluster.protect if workspace.spec else workspace.protect
         made = create_destroy_plan(refreshed, options.targets, protect=protect)
+        losses = data_loss_warnings(made, refreshed, ask=options.refresh)
+        made = made.model_copy(update={"diagnostics": (*made.diagnostics, *losses)})
         return PlanResult(add_cost(made, refreshed.state, client, None), refreshed, client, {})
     assert workspace.spec is not None
     plugin = workspace.plugin(state)
@@ -83,6 +86,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         *(_lost_state_warnings(workspace, client) if state is None and options.refresh else ()),
         *client.notes(configs_of(desired_state)),
         *made.diagnostics,
+        *data_loss_warnings(made, refreshed, ask=options.refresh),
     )
     return PlanResult(
         made.model_copy(

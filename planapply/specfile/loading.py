@@ -190,6 +190,7 @@ def _validate(
     problems += found
     if plugin is None:
         return None, problems
+    problems = [problem for problem in problems if not _is_warning_about_ignored(problem, plugin)]
     settings, found = _validate_model(plugin.settings, document.get("provider", {}), ("provider",))
     problems += found
     problems += _check_node_settings(document, plugin, {problem.path for problem in problems})
@@ -251,6 +252,14 @@ def _check_node_settings(
             yield from (
                 p for p in found if p.path[: len(prefix)] == prefix and p.path not in reported
             )
+
+
+def _is_warning_about_ignored(problem: Problem, plugin: Plugin) -> bool:
+    """Return whether a warning is about a key that the provider ignores, which another one says."""
+    if problem.severity is not Severity.WARNING or not problem.path:
+        return False
+    names = {str(problem.path[-1]), ".".join(map(str, problem.path))}
+    return not names.isdisjoint(plugin.ignored_settings)
 
 
 def _warn_of_ignored_keys(document: Mapping[str, Any], plugin: Plugin) -> Iterator[Problem]:

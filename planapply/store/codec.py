@@ -1,5 +1,6 @@
 """The encoding of states as JSON. A state that cannot be read completely is not read at all."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from pydantic_core import from_json, to_json
 
 from planapply.model.state import FORMAT_VERSION, State
 from planapply.store.errors import StateInvalid, StateUnreadable
+from planapply.version import __version__
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -30,6 +32,7 @@ MIGRATIONS: Mapping[int, Migration] = {1: _rename_intent_fields}
 
 _HEAD = ("format_version", "planapply_version", "lineage", "serial")
 _MAX_PROBLEMS = 5
+UPGRADE = "Upgrade planapply:\n  pip install --upgrade planapply"
 
 
 def encode(state: State) -> bytes:
@@ -56,7 +59,32 @@ def decode(data: bytes, location: str, migrations: Mapping[int, Migration] = MIG
         # Through JSON again, because strict models accept a list for a tuple only in JSON.
         return State.model_validate_json(to_json(document, inf_nan_mode="constants"))
     except ValidationError as error:
+        writer = document.get("planapply_version")
+        if is_newer(writer):
+            raise _newer_error(location, f"It was written by planapply {writer}.") from None
+        unknown = [".".join(map(str, p["loc"])) for p in error.errors(include_input=False)]
+        if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
+            shown = ", ".join(unknown[:_MAX_PROBLEMS]) + ", …" * (len(unknown) > _MAX_PROBLEMS)
+            raise _newer_error(location, f"It has unknown keys: {shown}.") from None
         raise _invalid_error(location, _problems(error)) from None
+
+
+def is_newer(writer: object) -> bool:
+    """Return whether a version of planapply, as a file names it, is newer than this one."""
+    match = (
+        re.match(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", writer) if isinstance(writer, str) else None
+    )
+    if match is None:
+        return False
+    own = tuple(int(part) for part in re.findall("[0-9]+", __version__)[:3])
+    return tuple(int(part or 0) for part in match.groups()) > own
+
+
+def _newer_error(location: str, why: str) -> StateUnreadable:
+    return StateUnreadable(
+        f"cannot read the state {location}: it was written by a newer planapply",
+        f"{why} This is planapply {__version__}. {UPGRADE}",
+    )
 
 
 def _parse(data: bytes, location: str) -> dict[str, Any]:
@@ -93,7 +121,7 @@ def _migrate(
         raise StateUnreadable(
             f"cannot read the state {location}: it was written by a newer planapply",
             f"The state has format {version} (planapply {writer}); this planapply supports up to format "
-            f"{FORMAT_VERSION}. Upgrade planapply:\n  pip install --upgrade planapply",
+            f"{FORMAT_VERSION}. {UPGRADE}",
         )
     while version < FORMAT_VERSION:
         if version not in migrations:

@@ -104,7 +104,7 @@ def _migrate(path: str, document: dict[str, Any]) -> dict[str, Any]:
             f"cannot read the plan file {format_path(path)}: it was written by another version of "
             "planapply",
             f"The file has format {json.dumps(version)}; this planapply supports up to format "
-            f"{FORMAT_VERSION}. {_PLAN_AGAIN}",
+            f"{FORMAT_VERSION}. Upgrade planapply, or plan again: planapply plan --out FILE",
         )
     if version == 1:
         try:

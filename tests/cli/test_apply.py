@@ -342,6 +342,17 @@ Destroy complete: 5 destroyed.
     assert not cloud.resources
 
 
+def test_protect_does_not_hide_a_lost_scheduler(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait", "--set", "cluster.protect=true").code == 0
+    [scheduler] = [vm.id for vm in cloud.live_vms() if vm.name == "scheduler"]
+    cloud.end_vm(scheduler)
+    assert run("plan", "--set", "cluster.protect=true").err == snapshot("""\
+Error: cannot destroy or replace cpu-[0-2]: the cluster is protected
+  The scheduler's VM no longer exists, so every worker must be replaced along with it. To remove the
+  protection, set `protect = false` under [cluster] and apply that first.
+""")
+
+
 def test_protected_cluster_is_not_destroyed(run: Run, cloud: FakeCloud) -> None:
     assert run("apply", "--auto-approve", "--no-wait", "--set", "cluster.protect=true").code == 0
     assert run("destroy", "--auto-approve") == (

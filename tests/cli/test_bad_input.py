@@ -109,7 +109,7 @@ SAID = {
         "Error: cannot read the state planapply.state.json It is JSON, but not a valid state: nodes: Input should be an object The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "with an unknown key": snapshot(
-        "Error: cannot read the state planapply.state.json It is JSON, but not a valid state: future: Extra inputs are not permitted The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json: it was written by a newer planapply It has unknown keys: future. This is planapply 0.1.0. Upgrade planapply: pip install --upgrade planapply"
     ),
 }
 
@@ -473,7 +473,7 @@ def test_damaged_state_in_a_bucket_is_reported(run: Run, cloud: FakeCloud, bucke
 Error: cannot read the state s3://states/x.json
   It is truncated (11 bytes): EOF while parsing a string at line 1 column 11.
   The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from
-  the VMs' tags with `planapply recover`.
+  the VMs' tags with `planapply recover --state s3://states/x.json`.
 """),
         )
     assert len(cloud.live_vms()) == 4

@@ -220,7 +220,7 @@ def test_init_writes_a_valid_spec_and_never_overwrites(run: Run, cloud: FakeClou
     assert run("init", "-f", "new.toml") == (
         0,
         "",
-        snapshot("Wrote new.toml. Review it, then run `planapply plan`.\n"),
+        snapshot("Wrote new.toml. Review it, then run `planapply plan -f new.toml`.\n"),
     )
     assert run("validate", "-f", "new.toml") == (0, "Success! The spec new.toml is valid.\n", "")
     written = Path("new.toml").read_bytes()

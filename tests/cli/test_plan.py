@@ -66,7 +66,12 @@ planapply will change cluster "demo" (fake, mars):
 Plan: 2 to add, 0 to change, 4 to destroy.
 Cost: 4.60 USD/h -> 3.00 USD/h (list prices of 2025-03-02)
 """),
-        "",
+        snapshot("""\
+
+Warning: this plan terminates every worker: the results in their memory will be lost
+  planapply cannot tell whether there are any: the scheduler does not answer. To keep them, save
+  them first; or change the cluster in several steps in which some workers stay, with --target.
+"""),
     )
     assert run("plan", "--replace", "cpu-[0-1]") == (
         0,

@@ -115,7 +115,8 @@ def test_ctrl_c_at_the_prompt(terminal: dict[str, str]) -> None:
     asked.until(QUESTION)
     asked.type("\x03")
     code, text = asked.finish()
-    assert (code, text.partition(QUESTION)[2]) == (130, "^C")
+    canceled = "^C\nApply canceled; nothing was changed.\n"
+    assert (code, text.partition(QUESTION)[2]) == (130, canceled)
     assert not Path("planapply.state.json.lock").exists()
 
 

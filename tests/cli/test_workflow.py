@@ -214,7 +214,7 @@ Error: the plan file was made for a different cluster ('demo')
     )
     edit('name = "other"', f'name = "{NAME}"')
     before = read().nodes["cpu-0"].vm
-    assert project("apply", "--no-wait", "p")[0] == 0
+    assert project("apply", "--no-wait", "--no-retire", "p")[0] == 0
     assert read().nodes["cpu-0"].vm != before
 
 
@@ -508,6 +508,10 @@ Destroy complete: 1 destroyed.
 scheduler_address = tcp://ADDRESS
 """),
         snapshot("""\
+
+Warning: this plan terminates every worker: the results in their memory will be lost
+  planapply cannot tell whether there are any: the scheduler does not answer. To keep them, save
+  them first; or change the cluster in several steps in which some workers stay, with --target.
 cpu-1: terminating
 cpu-1: terminated
 """),
@@ -532,6 +536,10 @@ Apply complete: 2 added, 0 changed, 2 destroyed.
 scheduler_address = tcp://ADDRESS
 """),
         snapshot("""\
+
+Warning: this plan terminates every worker: the results in their memory will be lost
+  planapply cannot tell whether there are any: the scheduler does not answer. To keep them, save
+  them first; or change the cluster in several steps in which some workers stay, with --target.
 cpu-[0-1]: terminating
 cpu-[0-1]: terminated
 cpu-[0-1]: launching

@@ -4,13 +4,16 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster.conftest import Open
 from cluster.helpers import change_state, wait_for_other_tasks
 from cluster.inprocess import Cloud
-from distributed import Client, Scheduler
+from distributed import Client, Scheduler, versions
+from distributed.versions import VersionMismatchWarning
 
 import planapply
 from planapply.dask import scheduler as scheduler_client
@@ -156,3 +159,44 @@ def test_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
         where = Endpoint(private=f"tcp://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(OSError, match="no response"):
             asyncio.run(main(where))
+
+
+@pytest.mark.parametrize("timeout", ["20s", "1 min", "20000 ms", timedelta(seconds=20), 20])
+def test_durations_as_in_dask(applied: Open, workspace: Open, tmp_path: Path, timeout: Any) -> None:
+    applied()
+    with planapply.connect(tmp_path / "zoo.toml", timeout=timeout) as client:
+        assert client.submit(sum, []).status == "pending"
+    with planapply.Cluster.adopt(workspace(), timeout, timeout) as cluster:
+        assert cluster.name == "zoo"
+
+
+@pytest.mark.parametrize("timeout", ["soon", "10 parsecs", -1, True])
+def test_invalid_duration_names_the_argument(
+    applied: Open, workspace: Open, tmp_path: Path, timeout: Any
+) -> None:
+    applied()
+    with pytest.raises(ValueError, match=f"invalid timeout {timeout!r}: "):
+        planapply.connect(tmp_path / "zoo.toml", timeout=timeout)
+    with pytest.raises(ValueError, match=f"invalid lock_timeout {timeout!r}: "):
+        planapply.Cluster.adopt(workspace(), lock_timeout=timeout)
+
+
+@pytest.mark.parametrize("package", ["python", "dask", "distributed"])
+def test_connect_warns_of_other_versions(
+    cloud: Cloud, applied: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    applied()
+    real = versions.get_versions
+
+    def get_versions(packages: Any = None) -> dict[str, Any]:
+        found = real(packages)
+        if threading.current_thread() is cloud.thread:  # the scheduler's side
+            found["packages"] = {**found["packages"], package: "1.2.3"}
+        return found
+
+    monkeypatch.setattr(versions, "get_versions", get_versions)
+    with (
+        pytest.warns(VersionMismatchWarning, match=package),
+        planapply.connect(tmp_path / "zoo.toml"),
+    ):
+        pass

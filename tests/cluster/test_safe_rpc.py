@@ -1,7 +1,9 @@
 """A scheduler's answer is data: it is never unpickled, and it cannot fill the memory."""
 
 import asyncio
+import inspect
 import os
+import re
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,13 +12,15 @@ from typing import Any
 
 import msgpack
 import pytest
-from distributed import Scheduler, Worker
+from distributed import Client, Scheduler, Worker
+from distributed.protocol.serialize import ToPickle
 
 from planapply.dask import safe_rpc
 from planapply.dask.safe_rpc import UndecodableAnswer, open_connection
-from planapply.dask.scheduler import build_security
+from planapply.dask.scheduler import Scheduler as SchedulerClient
+from planapply.dask.scheduler import build_security, connect, probe, results_size
 from planapply.fleet.tls import make_tls
-from planapply.model.state import TLS
+from planapply.model.state import TLS, Endpoint
 
 Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -126,6 +130,118 @@ def test_a_bad_answer_is_an_error(answer: bytes, error: str) -> None:
         ):
             with pytest.raises(OSError, match=error):
                 await connection.call("identity")
+
+    asyncio.run(main())
+
+
+CALLS: dict[str, Callable[[SchedulerClient], Awaitable[Any]]] = {
+    "identity": lambda scheduler: scheduler.info(),
+    "retire_workers": lambda scheduler: scheduler.retire_workers(["cpu-0"]),
+    "set_metadata": lambda scheduler: scheduler.set_cluster_name("zoo"),
+    "nbytes": lambda scheduler: scheduler.results_size(),
+}
+"""Every call of a scheduler that planapply makes."""
+IDENTITY = frame({"services": {}, "workers": {"tcp://127.0.0.1:1": {"name": "cpu-0"}}})
+BAD_ANSWERS = {
+    "pickle": frame({"__Pickled__": 1}),
+    "garbage": os.urandom(64),
+    "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "gigabyte": struct.pack("<QQQ", 16 + 2**30, 1, 2**30) + bytes(2**16),
+    "list": frame([1, 2]),
+    "number": frame(1),
+    "other keys": frame({"workers": {"a": 1}, "services": []}),
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        (operation, answer)
+        for operation in CALLS
+        for answer in BAD_ANSWERS
+        # The answer of `set_metadata` is not used.
+        if operation != "set_metadata" or answer not in ("list", "number", "other keys")
+    ],
+)
+def test_every_call_refuses_a_bad_answer(operation: str, answer: str) -> None:
+    before = [IDENTITY] if operation == "retire_workers" else []
+
+    async def main() -> None:
+        async with (
+            serve(HANDSHAKE, *before, BAD_ANSWERS[answer]) as address,
+            connect(Endpoint(private=address), None) as scheduler,
+        ):
+            with pytest.raises(OSError):  # noqa: PT011 - the texts are tested below
+                await CALLS[operation](scheduler)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_no_call_outlives_its_time_limit(operation: str) -> None:
+    async def main() -> None:
+        async with (
+            serve(HANDSHAKE) as address,
+            connect(Endpoint(private=address), None) as scheduler,
+        ):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await CALLS[operation](scheduler)
+
+    asyncio.run(main())
+
+
+def test_table_has_every_call() -> None:
+    source = inspect.getsource(SchedulerClient)
+    assert set(re.findall(r"\.call\(\s*\"(\w+)\"", source)) == set(CALLS)
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS)
+@pytest.mark.parametrize("place", ["handshake", "answer"])
+def test_bad_answer_counts_as_no_answer(answer: str, place: str) -> None:
+    """As in `status`, `env`, `recover`, and plans, which call these from any thread."""
+    sent = [BAD_ANSWERS[answer]] if place == "handshake" else [HANDSHAKE, BAD_ANSWERS[answer]]
+
+    async def main() -> None:
+        async with serve(*sent) as address:
+            endpoint = Endpoint(private=address)
+            assert await asyncio.to_thread(probe, endpoint, None) is None
+            assert await asyncio.to_thread(results_size, endpoint, None) is None
+
+    asyncio.run(main())
+
+
+def test_it_holds_beside_a_working_client(tmp_path: Path) -> None:
+    """No setting of the process changes: the client goes on unpickling what its scheduler sends."""
+
+    async def main() -> None:
+        async with (
+            Scheduler(host="tcp://127.0.0.1:0", dashboard_address="127.0.0.1:0") as scheduler,
+            Worker(scheduler.address, name="cpu-0", host="127.0.0.1"),
+            Client(scheduler.address, asynchronous=True) as client,
+        ):
+            assert await client.submit(Path, "/a") == Path("/a")
+            scheduler.handlers["identity"] = lambda **_: ToPickle(Bomb(tmp_path / "ran"))
+            endpoint = Endpoint(private=scheduler.address)
+            assert await asyncio.to_thread(probe, endpoint, None) is None
+            assert await client.submit(Path, "/b") == Path("/b")
+
+    asyncio.run(main())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_small_answer_cannot_fill_the_memory() -> None:
+    async def main() -> None:
+        for item in (b"\x80", b"\x91\xc0"):  # an empty map; a list of one
+            count = safe_rpc.MAX_CONTAINERS + 1
+            packed = b"\xdd" + struct.pack(">I", count) + item * count
+            answer = struct.pack("<QQQ", 16 + len(packed), 1, len(packed)) + packed
+            async with (
+                serve(HANDSHAKE, answer) as address,
+                open_connection(address, None, 30) as connection,
+            ):
+                with pytest.raises(UndecodableAnswer, match="more than 2,000,000 parts"):
+                    await connection.call("identity")
 
     asyncio.run(main())
 

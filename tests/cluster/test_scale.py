@@ -532,3 +532,21 @@ def test_intents_of_a_dead_process_are_resolved(
         assert sorted(cluster.workers) == ["cpu-0", "cpu-2"]
     assert cloud.names() == nodes("cpu-0", "cpu-2")
     assert no_changes(workspace())
+
+
+@pytest.mark.parametrize("limit", ["0", '"0"', '"0 GiB"', "0.0"])
+def test_memory_without_a_limit_is_an_error(applied: Open, limit: str) -> None:
+    text = SPEC.replace("nthreads = 1", f"nthreads = 1, memory_limit = {limit}")
+    with Cluster.adopt(applied(text)) as cluster:
+        with pytest.raises(ValueError, match="its workers have no memory limit"):
+            cluster.scale(memory="1 GiB")
+        with pytest.raises(ValueError, match="its workers have no memory limit"):
+            cluster.adapt(maximum_memory="1 GiB")
+
+
+def test_no_threads_are_those_of_the_machine(applied: Open) -> None:
+    with (
+        Cluster.adopt(applied(SPEC.replace("nthreads = 1", "nthreads = 0"))) as cluster,
+        pytest.raises(ValueError, match="the `nthreads` of a node is unknown until one has joined"),
+    ):
+        cluster.scale(cores=1)

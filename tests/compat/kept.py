@@ -38,7 +38,9 @@ class Site:
         return result
 
     def apply(self, *arguments: str, code: int = 0) -> Result:
-        return self.run("apply", "--auto-approve", "--no-wait", *arguments, code=code)
+        return self.run(
+            "apply", "--auto-approve", "--no-wait", "--no-retire", *arguments, code=code
+        )
 
     def destroy(self) -> Result:
         return self.run("destroy", "--auto-approve")

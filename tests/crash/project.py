@@ -56,7 +56,7 @@ class Project:
         return out
 
     def apply(self, *arguments: str) -> str:
-        return self.run("apply", "--auto-approve", "--no-wait", *arguments)
+        return self.run("apply", "--auto-approve", "--no-wait", "--no-retire", *arguments)
 
     def wait_until_hanging(self, process: "subprocess.Popen[str]") -> None:
         """Wait until a call of the cloud hangs."""

@@ -83,7 +83,7 @@ class Scenario:
         """Return the command of a step, as a user would type it."""
         if step.destroys:
             return ["destroy", "--auto-approve"]
-        return ["apply", "--auto-approve", "--no-wait", *step.arguments]
+        return ["apply", "--auto-approve", "--no-wait", "--no-retire", *step.arguments]
 
     def write_spec(self, step: Step) -> None:
         text = f"""\

@@ -94,7 +94,7 @@ class Project:
             self.workspace(*overrides),
             lambda plan: True,
             PlanOptions(mode=mode),
-            ApplyOptions(wait=False),
+            ApplyOptions(wait=False, retire=False),
             on_event=self.events.append,
         )
 

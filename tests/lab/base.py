@@ -61,7 +61,10 @@ def unsupported_reason() -> str:
     if os.geteuid() != 0:
         return "the lab needs root"
     if sys.version_info[:2] != PYTHON:
-        return f"the lab's machines run Python {PYTHON[0]}.{PYTHON[1]}: run the tests with it"
+        return (
+            f"the lab's machines run Python {PYTHON[0]}.{PYTHON[1]}, and this is Python "
+            f"{sys.version_info[0]}.{sys.version_info[1]}: run the tests with the machines' version"
+        )
     probe = ["unshare", "--mount", "--net", "--pid", "--fork", "true"]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         return (

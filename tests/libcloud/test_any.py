@@ -12,7 +12,7 @@ from inline_snapshot import snapshot
 from planapply.model.node import NodeConfig
 from planapply.provider import ErrorKind, ProviderError
 
-APPLY = ("apply", "--auto-approve", "--no-wait")
+APPLY = ("apply", "--auto-approve", "--no-wait", "--no-retire")
 SPEC = """\
 [cluster]
 name = "genomics"

@@ -15,7 +15,7 @@ from planapply.store import open_store
 
 pytestmark = pytest.mark.slow
 
-APPLY = ("apply", "--auto-approve", "--no-wait")
+APPLY = ("apply", "--auto-approve", "--no-wait", "--no-retire")
 
 
 @pytest.mark.parametrize("creates", few([2, 1, 4], 1))

@@ -18,7 +18,7 @@ from planapply.provider import ErrorKind, ProviderError
 
 pytestmark = pytest.mark.slow
 
-APPLY = ("apply", "--auto-approve", "--no-wait")
+APPLY = ("apply", "--auto-approve", "--no-wait", "--no-retire")
 
 
 def spec(cloud: Cloud, workers: int, more: str = "", **provider: str) -> None:

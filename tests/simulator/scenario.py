@@ -29,7 +29,7 @@ from planapply.render.reasons import reason_text
 # The scheduler's address refuses connections at once: waiting for it makes no sense.
 scheduler_client.CONNECT_TIMEOUT = scheduler_client.BUSY_TIMEOUT = 0.01
 LAG, CONSISTENCY_DELAY = 20.0, 30.0
-APPLY_OPTIONS = ApplyOptions(wait=False, parallel=0)
+APPLY_OPTIONS = ApplyOptions(wait=False, parallel=0, retire=False)
 
 
 class Violation(AssertionError):

@@ -11,6 +11,7 @@ from store.samples import format_error, state, states
 from planapply.model.state import FORMAT_VERSION, State
 from planapply.store.codec import MIGRATIONS, decode, encode
 from planapply.store.errors import StateUnreadable
+from planapply.version import __version__
 
 
 def refusal(data: bytes, **options: Any) -> str:
@@ -108,6 +109,26 @@ planapply:
 """)
 
 
+@pytest.mark.parametrize("writer", ["0.1.1", "0.2", "1.0.0rc1", "12.3.4"])
+def test_newer_version_of_the_same_format_is_no_damage(writer: str) -> None:
+    newer = json.loads(encode(state(planapply_version=writer))) | {"nodes": {"a": {"later": 1}}}
+    assert refusal(json.dumps(newer).encode()).splitlines()[:3] == [
+        "cannot read the state demo.state.json: it was written by a newer planapply",
+        f"It was written by planapply {writer}. This is planapply {__version__}. Upgrade planapply:",
+        "  pip install --upgrade planapply",
+    ]
+
+
+@pytest.mark.parametrize("writer", ["0.1.0", "0.0.9", "", "unknown", "x.y"])
+def test_unknown_keys_are_no_damage(writer: str) -> None:
+    newer = json.loads(encode(state(planapply_version=writer))) | {"later": 1, "also": {}}
+    assert "It has unknown keys: also, later." in refusal(json.dumps(newer).encode()).replace(
+        "later, also", "also, later"
+    )
+    damaged = newer | {"nodes": 1}
+    assert "It is JSON, but not a valid state:" in refusal(json.dumps(damaged).encode())
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
@@ -180,15 +201,15 @@ It is a Terraform state. Use another location for the state: `state` in the spec
 
 
 def test_many_problems_are_counted() -> None:
-    document = json.loads(encode(state())) | {f"x{i}": 1 for i in range(8)}
+    document = json.loads(encode(state())) | {"nodes": 1} | {f"x{i}": 1 for i in range(8)}
     assert refusal(json.dumps(document).encode()).splitlines()[2:8] == snapshot(
         [
+            "  nodes: Input should be an object",
             "  x0: Extra inputs are not permitted",
             "  x1: Extra inputs are not permitted",
             "  x2: Extra inputs are not permitted",
             "  x3: Extra inputs are not permitted",
-            "  x4: Extra inputs are not permitted",
-            "  … and 3 more",
+            "  … and 4 more",
         ]
     )
 

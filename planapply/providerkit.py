@@ -29,10 +29,13 @@ from planapply.model.node import (
     TAG_LINEAGE,
     TAG_NAMES,
     TAG_PREFIX,
+    TAG_STATE,
     VM,
     NodeConfig,
     Requirements,
+    is_own_tag,
 )
+from planapply.model.plan import FieldChange, ResourceDrift
 from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.model.variables import expand_self_references
 from planapply.provider import ErrorKind, LaunchRequest, Price, ProviderError
@@ -46,18 +49,22 @@ __all__ = [  # the model's names that plug-ins import from here
     "TAG_LINEAGE",
     "TAG_NAMES",
     "TAG_PREFIX",
+    "TAG_STATE",
     "VM",
     "Choice",
     "Diagnostic",
+    "FieldChange",
     "Model",
     "NodeConfig",
     "NodeRecord",
     "PlanapplyError",
     "Requirements",
     "Resource",
+    "ResourceDrift",
     "Text",
     "TextList",
     "expand_self_references",
+    "is_own_tag",
     "spec_key",
     "split_name",
     "warning",
@@ -199,11 +206,6 @@ def client_rules(detail: Mapping[str, Any]) -> set[Rule]:
         if network
         for port in detail.get("ports", ())
     }
-
-
-def is_own_tag(key: str) -> bool:
-    """Return whether planapply itself sets this tag."""
-    return key == "Name" or key.startswith(TAG_PREFIX)
 
 
 def user_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -125,6 +125,9 @@ class CrashingProvider(FakeProvider):
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         return self.crash_points.run_effect(lambda: FakeProvider.find(self, tags))
 
+    def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
+        return self.crash_points.run_effect(lambda: FakeProvider.lookup(self, ids))
+
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         return self.crash_points.run_effect(lambda: FakeProvider.terminate(self, ids))
 

@@ -36,6 +36,9 @@ class EC2(FullDriver):
     def is_spot(self, node: Any) -> bool:
         return bool(node.extra.get("instance_lifecycle") == "spot")
 
+    def token_of(self, node: Any) -> str | None:
+        return str(node.extra.get("client_token") or "")
+
     def find_account(self, lib: Any) -> dict[str, str]:
         groups = lib.ex_get_security_groups(group_names=["default"])
         return {"account": str(groups[0].extra["owner_id"])} if groups else {}

@@ -22,21 +22,24 @@ def find_existing(
 
     VMs of the state's own lineage are no other cluster, and neither are VMs that are shutting down.
     """
+    assert workspace.spec is not None
+    name = workspace.spec.cluster.name
     vms = [
         vm
-        for vm in client.find({TAG_CLUSTER: state.cluster})
+        for vm in client.find({TAG_CLUSTER: name})
         if vm.status != "stopping" and vm.tags.get(TAG_LINEAGE) != (state.lineage or None)
     ]
     if not vms:
         return None
-    number = "a VM" if len(vms) == 1 else f"{len(vms)} VMs"
-    command = "planapply recover"
+    verb = "a VM of a cluster with this name exists"
+    if len(vms) > 1:
+        verb = f"{len(vms)} VMs of a cluster with this name exist"
     return PlanapplyError(
-        f"cannot create cluster {state.cluster!r}: {number} of a cluster with this name already "
-        f"exist{'s' * (len(vms) == 1)}, but {workspace.store.location} has no state of it",
-        f"{_describe(vms)} To change that cluster, pass its state with --state, or set `state` under "
-        "[cluster]. To create another cluster, choose another `name`, or pass --new-cluster. Only if the state "
-        f"of that cluster is lost, rebuild it: `{command}`",
+        f"cannot create cluster {name!r}: {verb}",
+        f"There is no state of it at {workspace.store.location}.{_describe(vms)} To change that cluster, pass "
+        "its state with --state, or set `state` under [cluster]. To create another cluster, choose another "
+        "`name`, or pass --new-cluster to `planapply apply`. If the state of that cluster is lost, rebuild it "
+        "with `planapply recover`.",
     )
 
 
@@ -48,13 +51,13 @@ def _describe(vms: Sequence[VM]) -> str:
     )
     origins = sorted({_printable(vm.tags[TAG_STATE]) for vm in vms if vm.tags.get(TAG_STATE)})
     if not origins:
-        return f"It was launched{when}; its tags do not name its state." if when else ""
+        return f" It was launched{when}; its tags do not name its state." if when else ""
     found = []
     for origin in origins[:3]:
         who, _, location = origin.partition(" ")
         found.append(f"by {who} with the state {location}")
     more = f", and {len(origins) - 3} more" if len(origins) > 3 else ""
-    return f"By its tags, it was launched{when} {', '.join(found)}{more}."
+    return f" By its tags, it was launched{when} {', '.join(found)}{more}."
 
 
 def describe_origin(location: str) -> str:
@@ -64,8 +67,8 @@ def describe_origin(location: str) -> str:
     """
     scheme, separator, rest = location.partition("://")
     if separator:
-        host, slash, path = rest.partition("/")
-        place = f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+        # After the last @, because a password may contain slashes.
+        place = f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
     else:
         place = os.path.realpath(os.path.expanduser(location))
     return _printable(f"{LockInfo.of_this_process('', '').who} {place}")

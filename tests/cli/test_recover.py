@@ -63,7 +63,9 @@ Warning: there is no state, and 6 VMs already belong to a cluster named 'demo'
         ),
         "",
     )
-    assert found == lost.model_copy(update={"serial": found.serial})
+    display = {"issued": found.issued, "origin": ""}
+    assert found == lost.model_copy(update={"serial": found.serial, **display})
+    assert found.batches == lost.batches
     assert found.serial > lost.serial + 1_000_000
     assert run("plan") == (
         0,
@@ -148,7 +150,7 @@ Error: cannot recover to planapply.state.json: there is a state
 
 
 def test_lineage_selects_one_of_two_clusters(run: Run, cloud: FakeCloud, lost: State) -> None:
-    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    assert run("apply", "--auto-approve", "--no-wait", "--new-cluster").code == 0
     other = read().lineage
     os.unlink(STATE)
     result = run("recover")
@@ -211,7 +213,8 @@ def test_chosen_values_are_recovered(run: Run, cloud: FakeCloud, site: Path) -> 
     }
     os.unlink(STATE)
     assert run("recover").err == ""
-    assert read() == lost.model_copy(update={"serial": read().serial})
+    display = {"issued": read().issued, "origin": ""}
+    assert read() == lost.model_copy(update={"serial": read().serial, **display})
     assert run("plan").out.startswith("No changes.")
 
 

@@ -87,6 +87,8 @@ class FakeCloud:
     """Name, resource, and tags by id."""
     foreign_rules: list[str] = field(default_factory=list)
     """Rules that somebody has added to a resource."""
+    spoofed: set[str] = field(default_factory=set)
+    """IDs of the VMs of somebody else."""
     calls: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
     """Number of injected faults by kind."""
@@ -117,6 +119,7 @@ class FakeCloud:
             token="" if self.keeps_token else None,
         )
         self.machines[vm.id] = Machine(vm, now)
+        self.spoofed.add(vm.id)
         return vm
 
     def end_vm(self, id: str, after: float = 0.0) -> None:
@@ -320,7 +323,8 @@ class FakeProvider:
     def cleanup(self, resource: Resource) -> None:
         def effect() -> bool:
             _, _, tags = self.cloud.resources.get(str(resource.id), ("", resource, None))
-            if tags and any(tags.items() <= vm.tags.items() for vm in self.cloud.live_vms()):
+            own = [vm for vm in self.cloud.live_vms() if vm.id not in self.cloud.spoofed]
+            if tags and any(tags.items() <= vm.tags.items() for vm in own):
                 raise ProviderError(ErrorKind.UNAVAILABLE, f"{resource.id} is in use")
             self.cloud.resources.pop(str(resource.id), None)
             return True

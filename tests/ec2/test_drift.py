@@ -99,17 +99,9 @@ def test_group_that_only_has_our_tags_is_not_ours(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "key",
-    [
-        "team",
-        "Name",
-        "planapply:cluster",
-        "planapply:lineage",
-        "planapply:names",
-        "planapply:batch",
-    ],
+    ("key", "removed"),
+    [("team", False), ("Name", True), ("planapply:lineage", True), ("planapply:names", False)],
 )
-@pytest.mark.parametrize("removed", [True, False])
 def test_changed_and_removed_tags_are_restored(project: Project, key: str, removed: bool) -> None:
     project.add_lines("cluster", 'tags = { team = "bio" }')
     project.apply()

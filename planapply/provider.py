@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.node import VM, NodeConfig, Requirements
+from planapply.model.plan import ResourceDrift
 from planapply.model.secrets import mask_urls, mask_values
 from planapply.model.state import Choice, NodeRecord, Resource
 
@@ -175,7 +176,10 @@ class Provider(Protocol):
         """Launch VMs, idempotently by `request.token`; raises ProviderError if it launches none."""
 
     def find(self, tags: Mapping[str, str]) -> list[VM]:
-        """Return every VM that has all of `tags` and is not terminated."""
+        """Return every VM that has all of `tags` and is not terminated.
+
+        Set `VM.token` if the cloud keeps the token of a launch where no tag can change it.
+        """
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         """Request the termination of VMs, without waiting for it.
@@ -191,6 +195,17 @@ class SupportsRetag(Protocol):
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:
         """Set `tags` on these VMs and remove the keys in `removed`."""
+
+
+@runtime_checkable
+class SupportsLookup(Protocol):
+    """A provider that can find VMs by their IDs: also without tags, and for a while after their end."""
+
+    def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
+        """Return the VMs with these IDs; None for a VM that the cloud reports as terminated.
+
+        Omit an ID that the cloud does not know: the VM may be too new to be visible.
+        """
 
 
 @runtime_checkable
@@ -212,6 +227,17 @@ class SupportsResources(Protocol):
 
     def cleanup(self, resource: Resource) -> None:
         """Remove a resource; one that does not exist is a success, one in use is UNAVAILABLE."""
+
+
+@runtime_checkable
+class SupportsInspect(Protocol):
+    """A provider that can compare supporting resources with what it created."""
+
+    def inspect(self, resource: Resource, tags: Mapping[str, str]) -> ResourceDrift | None:
+        """Return how an existing resource differs from what `prepare` would make of it; None if it does not.
+
+        `tags` are planapply's own. Ignore what others may add without an effect on the cluster, such as tags.
+        """
 
 
 @dataclass(frozen=True)
@@ -258,6 +284,14 @@ class SupportsCheck(Protocol):
 
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
         """Return all problems with VMs of these configurations; empty if none is known."""
+
+
+@runtime_checkable
+class SupportsCheckSettings(Protocol):
+    """A provider that can check its settings if nothing is to be launched."""
+
+    def check_settings(self) -> Sequence[ProviderError]:
+        """Return errors in the settings that the next launch would meet, such as a deleted subnet."""
 
 
 @runtime_checkable

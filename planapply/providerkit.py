@@ -37,11 +37,14 @@ from planapply.model.node import (
     TAG_LINEAGE,
     TAG_NAMES,
     TAG_PREFIX,
+    TAG_STATE,
     VM,
     NodeConfig,
     Requirements,
+    is_own_tag,
 )
 from planapply.model.paths import expand_home, find_user_folder
+from planapply.model.plan import FieldChange, ResourceDrift
 from planapply.model.secrets import environment_secrets, mask_values
 from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.model.variables import expand_self_references
@@ -56,15 +59,18 @@ __all__ = [  # the model's names that plug-ins import from here
     "TAG_LINEAGE",
     "TAG_NAMES",
     "TAG_PREFIX",
+    "TAG_STATE",
     "VM",
     "Choice",
     "Diagnostic",
+    "FieldChange",
     "Model",
     "NodeConfig",
     "NodeRecord",
     "PlanapplyError",
     "Requirements",
     "Resource",
+    "ResourceDrift",
     "Text",
     "TextList",
     "aws_region",
@@ -77,6 +83,7 @@ __all__ = [  # the model's names that plug-ins import from here
     "find_user_folder",
     "has_control_character",
     "is_malformed_aws_credential",
+    "is_own_tag",
     "mask_values",
     "spec_key",
     "split_name",
@@ -221,11 +228,6 @@ def client_rules(detail: Mapping[str, Any]) -> set[Rule]:
         if network
         for port in detail.get("ports", ())
     }
-
-
-def is_own_tag(key: str) -> bool:
-    """Return whether planapply itself sets this tag."""
-    return key == "Name" or key.startswith(TAG_PREFIX)
 
 
 def user_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from math import inf
 from typing import Protocol, TypeVar
 
 from planapply.model.node import TAG_PREFIX, VM, NodeConfig
+from planapply.model.plan import FieldChange, ResourceDrift
 from planapply.model.state import Choice, Resource
 from planapply.provider import (
     ErrorKind,
@@ -76,12 +77,18 @@ class FakeCloud:
     faults: Faults = field(default_factory=Faults)
     limits: Limits = field(default_factory=lambda: Limits(batch=10, consistency_delay=30.0))
     choices: list[Choice] = field(default_factory=lambda: [Choice()])
+    keeps_token: bool = True
+    """Whether the cloud reports the token of a VM's launch, which no tag can change."""
     capacity: dict[str | None, int] = field(default_factory=dict)
     """Remaining VMs by size."""
     required_resources: dict[str, Resource] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
     resources: dict[str, tuple[str, Resource, dict[str, str]]] = field(default_factory=dict)
     """Name, resource, and tags by id."""
+    foreign_rules: list[str] = field(default_factory=list)
+    """Rules that somebody has added to a resource."""
+    spoofed: set[str] = field(default_factory=set)
+    """IDs of the VMs of somebody else."""
     calls: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
     """Number of injected faults by kind."""
@@ -100,6 +107,20 @@ class FakeCloud:
         """Return the VMs that really exist now, and cost money."""
         now = self.clock.time()
         return [machine.vm_at(now) for machine in self.machines.values() if machine.exists(now)]
+
+    def spoof(self, **tags: str) -> VM:
+        """Add a VM of somebody else, whose `tags` (with `_` for `:`) claim that planapply launched it."""
+        number, now = len(self.machines), self.clock.time()
+        vm = VM(
+            id=f"i-{number:04}",
+            tags={key.replace("_", ":"): value for key, value in tags.items()},
+            private_address="192.0.2.66",
+            launched_at=now,
+            token="" if self.keeps_token else None,
+        )
+        self.machines[vm.id] = Machine(vm, now)
+        self.spoofed.add(vm.id)
+        return vm
 
     def end_vm(self, id: str, after: float = 0.0) -> None:
         """Terminate a VM."""
@@ -188,6 +209,7 @@ class FakeCloud:
             image=request.config.image,
             spot=request.choice.spot,
             launched_at=now,
+            token=request.token if self.keeps_token else None,
         )
         self.machines[vm.id] = Machine(vm, now)
         return vm.id
@@ -225,6 +247,14 @@ class FakeProvider:
             ],
         )
 
+    def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
+        def effect() -> dict[str, VM | None]:
+            at = self.cloud.clock.time() - self.cloud.random.uniform(0.0, self.cloud.faults.lag)
+            known = [m for m in self.cloud.machines.values() if m.launched_at <= at]
+            return {m.vm.id: m.vm_at(at) if m.exists(at) else None for m in known if m.vm.id in ids}
+
+        return self.cloud.run_call("lookup", effect)
+
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         def effect() -> list[str]:
             known = {machine.vm.id for machine in self.cloud.visible_machines()}
@@ -254,6 +284,7 @@ class FakeProvider:
 
     def prepare(self, name: str, resource: Resource, tags: Mapping[str, str]) -> Resource:
         def effect() -> Resource:
+            self.cloud.foreign_rules.clear()
             own_tags = {key: tags[key] for key in tags if key.startswith(TAG_PREFIX)}
             for known, made, resource_tags in self.cloud.resources.values():
                 if known == name and own_tags.items() <= resource_tags.items():
@@ -274,10 +305,26 @@ class FakeProvider:
             },
         )
 
+    def inspect(self, resource: Resource, tags: Mapping[str, str]) -> ResourceDrift | None:
+        def effect() -> list[ResourceDrift]:
+            known = self.cloud.resources.get(str(resource.id))
+            if known is None:
+                return [ResourceDrift(exists=False)]
+            fields = [
+                FieldChange(
+                    path=f"rules.{rule}", before="open", after="closed", forces_replacement=False
+                )
+                for rule in self.cloud.foreign_rules
+            ]
+            return [ResourceDrift(fields=tuple(fields))] if fields else []
+
+        return next(iter(self.cloud.run_call("inspect", effect)), None)
+
     def cleanup(self, resource: Resource) -> None:
         def effect() -> bool:
             _, _, tags = self.cloud.resources.get(str(resource.id), ("", resource, None))
-            if tags and any(tags.items() <= vm.tags.items() for vm in self.cloud.live_vms()):
+            own = [vm for vm in self.cloud.live_vms() if vm.id not in self.cloud.spoofed]
+            if tags and any(tags.items() <= vm.tags.items() for vm in own):
                 raise ProviderError(ErrorKind.UNAVAILABLE, f"{resource.id} is in use")
             self.cloud.resources.pop(str(resource.id), None)
             return True

@@ -28,7 +28,7 @@ from planapply.model.names import split_name
 from planapply.model.paths import expand_home
 from planapply.model.plan import Mode
 from planapply.model.spec import WorkerGroup
-from planapply.ops.apply import ApplyOptions, apply
+from planapply.ops.apply import ApplyOptions, apply, unknown_error
 from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
@@ -395,3 +395,5 @@ def _destroy(workspace: Workspace, lock_timeout: float) -> None:
     report = apply(workspace, lambda plan: True, PlanOptions(mode=Mode.DESTROY), options)
     if report.failures:
         raise combine_errors(report.failures)
+    if left := unknown_error(report.unknown, report.plan.cluster):
+        raise left

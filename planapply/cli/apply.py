@@ -12,6 +12,7 @@ from planapply.cli.options import (
     File,
     JsonEvents,
     LockTimeout,
+    NewCluster,
     NoRefresh,
     NoRetire,
     Overrides,
@@ -21,6 +22,7 @@ from planapply.cli.options import (
     Replace,
     State,
     Targets,
+    TerminateUnknown,
 )
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
@@ -42,6 +44,8 @@ def command(
     refresh_only: RefreshOnly = False,
     target: Targets = None,
     replace: Replace = None,
+    new_cluster: NewCluster = False,
+    terminate_unknown: TerminateUnknown = False,
     overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
@@ -54,7 +58,9 @@ def command(
     """
     saved_plan = None
     with report_early_failure(json):
-        options = plan_options(destroy, no_refresh, refresh_only, target, replace)
+        options = plan_options(
+            destroy, no_refresh, refresh_only, target, replace, terminate_unknown
+        )
         if planfile is not None:
             saved_plan = _read_plan(planfile, options)
             overrides = overrides or list(saved_plan.overrides)
@@ -69,6 +75,7 @@ def command(
         retire=not no_retire,
         parallel=parallelism,
         lock_timeout=lock_timeout,
+        new_cluster=new_cluster,
     )
     return ApplyRun(workspace, options, apply_options, auto_approve, json, saved_plan).run()
 

@@ -1,6 +1,6 @@
 """planapply destroy"""
 
-from planapply.cli.open_workspace import open_for_plan, report_early_failure
+from planapply.cli.open_workspace import open_for_plan, plan_options, report_early_failure
 from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
@@ -12,15 +12,15 @@ from planapply.cli.options import (
     Parallelism,
     State,
     Targets,
+    TerminateUnknown,
 )
-from planapply.model.plan import Mode
-from planapply.ops.plan import PlanOptions
 
 
 def command(
     file: File = DEFAULT_FILE,
     auto_approve: AutoApprove = False,
     target: Targets = None,
+    terminate_unknown: TerminateUnknown = False,
     parallelism: Parallelism = None,
     no_retire: NoRetire = False,
     json: JsonEvents = False,
@@ -30,10 +30,11 @@ def command(
 ) -> int:
     """Terminate the cluster, and remove everything that planapply created for it.
 
-    Needs only the state, not the spec.
+    Needs only the state, not the spec. VMs with the cluster's tags that planapply did not launch are
+    listed, and then the exit code is 1.
     """
-    options = PlanOptions(mode=Mode.DESTROY, targets=tuple(target or ()))
     with report_early_failure(json):
+        options = plan_options(True, False, False, target, None, terminate_unknown)
         workspace = open_for_plan(file, overrides, state, options)
     from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions

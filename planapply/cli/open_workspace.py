@@ -96,6 +96,7 @@ def plan_options(
     refresh_only: bool,
     targets: list[str] | None,
     replace: list[str] | None,
+    terminate_unknown: bool = False,
 ) -> PlanOptions:
     """Return the options; raise PlanapplyError if they contradict each other."""
     if refresh_only and (destroy or targets or replace or no_refresh):
@@ -108,12 +109,18 @@ def plan_options(
             "cannot combine --destroy with --replace: destroy launches nothing",
             "Remove one of them.",
         )
+    if terminate_unknown and (targets or no_refresh or refresh_only):
+        raise PlanapplyError(
+            "cannot combine --terminate-unknown with --target, --no-refresh or --refresh-only",
+            "It terminates VMs that the cloud shows and that are no nodes. Remove it, or the other options.",
+        )
     mode = Mode.DESTROY if destroy else Mode.REFRESH_ONLY if refresh_only else Mode.NORMAL
     return PlanOptions(
         mode=mode,
         refresh=not no_refresh,
         targets=tuple(targets or ()),
         replace=tuple(replace or ()),
+        terminate_unknown=terminate_unknown,
     )
 
 

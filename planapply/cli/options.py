@@ -134,6 +134,20 @@ NoRetire = Annotated[
     ),
 ]
 AutoApprove = Annotated[bool, typer.Option("--auto-approve", help="Do not ask for approval.")]
+NewCluster = Annotated[
+    bool,
+    typer.Option(
+        "--new-cluster",
+        help="Create the cluster although VMs of another one with this name exist.",
+    ),
+]
+TerminateUnknown = Annotated[
+    bool,
+    typer.Option(
+        "--terminate-unknown",
+        help="Terminate VMs with this cluster's tags that planapply did not launch.",
+    ),
+]
 Parallelism = Annotated[
     int | None,
     typer.Option(

@@ -74,7 +74,8 @@ def command(
         terminal.print_message(
             "", f"Saved the plan. To apply it, run `planapply apply {shlex.quote(out)}`."
         )
-    changes = planned.plan.drift if refresh_only else planned.plan.changes
+    made = planned.plan
+    changes = made.drift if refresh_only else (*made.changes, *made.unrecorded)
     return 2 if detailed_exitcode and changes else 0
 
 

@@ -18,7 +18,7 @@ from planapply.model.event import Event
 from planapply.model.names import format_names
 from planapply.model.plan import Mode, Plan
 from planapply.model.state import State
-from planapply.ops.apply import ApplyOptions, Report, apply
+from planapply.ops.apply import ApplyOptions, Report, apply, unknown_error
 from planapply.ops.output import outputs
 from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
@@ -125,8 +125,10 @@ class ApplyRun:
     def _report_result(self, report: Report) -> int:
         state = self.workspace.store.read()
         values = outputs(state) if state is not None and state.endpoint is not None else {}
-        if report.failures:
+        left = unknown_error(report.unknown, report.plan.cluster)
+        if report.failures or left:
             failures = failure_diagnostics(report.failures)
+            failures = [*failures, *(left.diagnostics if left else ())]
             numbers = self._counts(report.failures)
             self._emit_finished("incomplete", **numbers, diagnostics=diagnostics_document(failures))
             terminal.print_message("")
@@ -149,7 +151,9 @@ class ApplyRun:
                     *_output_lines(values),
                 ]
             )
-        return 1 if report.failures else 0
+        elif report.plan.unrecorded and not self.json:
+            terminal.show([BLANK_LINE, line("The state is up to date."), *_output_lines(values)])
+        return 1 if report.failures or left else 0
 
     def _summary_lines(
         self, report: Report, numbers: Mapping[str, int], launched: Collection[str]

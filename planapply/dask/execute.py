@@ -9,6 +9,8 @@ from planapply.dask.batching import NodeFailed, RequestQueue
 from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
 from planapply.dask.scheduler import NO_RECIPIENT, RETIRE_TIMEOUT, connect
 from planapply.dask.wait_for_join import wait_for_joins
+from planapply.diff import RefreshResult
+from planapply.diff.tags import TAG_PATH, own_fields
 from planapply.fleet import Fleet, ProviderFailed
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
@@ -26,25 +28,28 @@ async def execute(
     fleet: Fleet,
     *,
     resources: Mapping[str, Resource],
+    refreshed: RefreshResult,
     wait: bool = True,
     retire: bool = True,
 ) -> dict[str, PlanapplyError]:
     """Execute a plan; return the errors by node. All other changes are made and recorded.
 
-    `resources` are the supporting resources that the provider needs. With `wait`, wait until all
+    `resources` are the supporting resources that the provider needs; `refreshed` says what has drifted. With `wait`, wait until all
     launched nodes have joined, including those of earlier runs; use it only for plans that leave
     nodes. Without, do not connect to the launched scheduler. With `retire`, a leaving node whose workers
     cannot be retired stays, with an error, if other workers stay. Raises Stopped if stopped, and
     PlanapplyError if the rest of the plan cannot be executed.
     """
-    run = _Execution(plan, fleet)
+    run = _Execution(plan, fleet, refreshed)
+    if run.has_resource_changes:
+        # First: an open request needs its resources, and what they allow is closed as soon as possible.
+        await run.prepare(resources)
     await run.resolve_intents()
     if retire:
         await run.retire()
     await run.terminate_leaving()
-    if run.to_launch or run.has_resource_changes:
-        await run.prepare(resources)
     if run.to_launch:
+        await run.prepare(resources)
         await run.open()
     await run.update_tags()
     await run.cleanup()
@@ -54,8 +59,9 @@ async def execute(
 
 
 class _Execution:
-    def __init__(self, plan: Plan, fleet: Fleet) -> None:
-        self.plan, self.fleet = plan, fleet
+    def __init__(self, plan: Plan, fleet: Fleet, refreshed: RefreshResult) -> None:
+        self.plan, self.fleet, self.refreshed = plan, fleet, refreshed
+        self.resource_drift = dict(refreshed.resources)
         self.queue = RequestQueue(lambda: nullcontext(fleet))
         self.failures: dict[str, PlanapplyError] = {}
         self.configs = {**fleet.journal.read(lambda state: dict(state.configs)), **plan.configs}
@@ -162,7 +168,8 @@ class _Execution:
             if self.plan.security == "tls" and not has_key:
                 tls = make_tls(self.plan.cluster)
                 self.fleet.journal.update(lambda state: setattr(state, "tls", tls))
-            self.fleet.prepare(resources, self.plan.tags)
+            self.fleet.prepare(resources, self.plan.tags, self.resource_drift)
+            self.resource_drift = {}
 
         await asyncio.to_thread(run)
 
@@ -189,10 +196,19 @@ class _Execution:
         self.launched += [name for name in self.to_launch if name not in self.failures]
 
     async def update_tags(self) -> None:
-        """Change tags in place, for all nodes of a group at once."""
+        """Change tags in place, for all nodes of a group at once; then restore planapply's own."""
         for digest, names in self.to_retag.items():
             tags = self.plan.configs[digest].tags
             await self._gather({names[0]: asyncio.to_thread(self.fleet.retag, names, tags)})
+        updated = {change.name for change in self.nodes if change.action is Action.UPDATE}
+        own_tags = {
+            name: {f.path.removeprefix(TAG_PATH): f.after for f in own_fields(fields)}
+            for name, fields in self.refreshed.tags.items()
+            if name in updated and own_fields(fields)
+        }
+        if own_tags:
+            name = next(iter(own_tags))
+            await self._gather({name: asyncio.to_thread(self.fleet.restore_tags, own_tags)})
 
     async def cleanup(self) -> None:
         """Remove the supporting resources, when nothing uses them any more."""

@@ -8,10 +8,11 @@ from planapply.diff.plans import (
     create_refresh_plan,
     select,
 )
-from planapply.diff.refresh import RefreshResult, refresh
+from planapply.diff.refresh import Observation, RefreshResult, refresh
 
 __all__ = [
     "DiffOptions",
+    "Observation",
     "RefreshResult",
     "create_destroy_plan",
     "create_plan",

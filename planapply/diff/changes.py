@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from planapply.diff.desired_nodes import known_names
-from planapply.diff.fields import can_keep_vm, changed_fields, changed_tags
+from planapply.diff.fields import can_keep_vm, changed_fields
 from planapply.diff.refresh import RefreshResult
+from planapply.diff.tags import changed_tags, own_fields
 from planapply.model.desired import Group
 from planapply.model.names import SCHEDULER, sort_key, split_name
-from planapply.model.node import NodeConfig
+from planapply.model.node import VM, NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, FieldChange
 from planapply.model.state import NodeRecord, Resource, State
 
@@ -140,7 +141,7 @@ def _compare(
     current = record.tags
     if vm is not None:
         current = {k: v for k, v in vm.tags.items() if k in config.tags or k in record.tags}
-    fields = changed_tags(current, config.tags)
+    fields = (*changed_tags(current, config.tags), *own_fields(refreshed.tags.get(name, ())))
     if not fields:
         return None
     if not can_retag:
@@ -174,13 +175,21 @@ def destroy(
     )
 
 
-def resource_changes(desired: Mapping[str, Resource], state: State) -> Iterator[Change]:
+def resource_changes(desired: Mapping[str, Resource], refreshed: RefreshResult) -> Iterator[Change]:
     """Yield the changes of supporting resources."""
+    state = refreshed.state
     for name, resource in desired.items():
         recorded = state.resources.get(name)
-        if recorded is None or recorded.id is None:
-            yield Change(name=name, kind="resource", action=Action.CREATE, reason=ChangeReason.NEW)
-        elif keys := recorded.missing_details(resource):
+        drift = refreshed.resources.get(name)
+        if recorded is None or recorded.id is None or (drift and not drift.exists):
+            is_new = recorded is None or recorded.id is None
+            yield Change(
+                name=name,
+                kind="resource",
+                action=Action.CREATE,
+                reason=ChangeReason.NEW if is_new else ChangeReason.RESOURCE_GONE,
+            )
+        elif (keys := recorded.missing_details(resource)) or drift:
             fields = tuple(
                 FieldChange(
                     path=key,
@@ -195,7 +204,7 @@ def resource_changes(desired: Mapping[str, Resource], state: State) -> Iterator[
                 kind="resource",
                 action=Action.UPDATE,
                 reason=ChangeReason.FIELDS_CHANGED,
-                fields=fields,
+                fields=(*fields, *(drift.fields if drift else ())),
             )
     for name in () if desired else state.resources:
         yield Change(
@@ -206,18 +215,37 @@ def resource_changes(desired: Mapping[str, Resource], state: State) -> Iterator[
         )
 
 
-def stray_changes(refreshed: RefreshResult, targets: Collection[str]) -> list[Change]:
-    """Return the changes that terminate stray VMs; none if the plan has targets."""
+def stray_changes(
+    refreshed: RefreshResult, targets: Collection[str], terminate_unknown: bool
+) -> list[Change]:
+    """Return the changes that terminate stray VMs; none if the plan has targets.
+
+    VMs that planapply did not launch are included only with `terminate_unknown`.
+    """
     if targets:
         return []
+    unknown = refreshed.unknown if terminate_unknown else ()
     return [
-        Change(
-            name=vm.id,
-            kind="stray",
-            action=Action.DESTROY,
-            vm=vm.id,
-            reason=ChangeReason.DUPLICATE_VM if vm.name else ChangeReason.UNKNOWN_NODE,
-            facts={"node": vm.name} if vm.name else {},
-        )
-        for vm in sorted(refreshed.strays, key=lambda vm: vm.id)
+        *(_stray_change(vm) for vm in sorted(refreshed.strays, key=lambda vm: vm.id)),
+        *(
+            Change(
+                name=vm.id,
+                kind="stray",
+                action=Action.DESTROY,
+                vm=vm.id,
+                reason=ChangeReason.UNKNOWN_VM,
+            )
+            for vm in sorted(unknown, key=lambda vm: vm.id)
+        ),
     ]
+
+
+def _stray_change(vm: VM) -> Change:
+    return Change(
+        name=vm.id,
+        kind="stray",
+        action=Action.DESTROY,
+        vm=vm.id,
+        reason=ChangeReason.DUPLICATE_VM if vm.name else ChangeReason.UNKNOWN_NODE,
+        facts={"node": vm.name} if vm.name else {},
+    )

@@ -58,17 +58,3 @@ def _spec_path(path: str) -> str:
     # The spec has `cpus` for `requirements.cpus`.
     head, _, rest = path.partition(".")
     return rest if head == "requirements" and rest else SPEC_NAMES.get(path, path)
-
-
-def changed_tags(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
-    """Return the tags set by planapply that differ or are missing."""
-    return tuple(
-        FieldChange(
-            path=f"tags.{key}",
-            before=before.get(key),
-            after=after.get(key),
-            forces_replacement=False,
-        )
-        for key in sorted({**before, **after})
-        if before.get(key) != after.get(key)
-    )

@@ -34,6 +34,8 @@ class DiffOptions:
     """Whether the provider can change tags in place; otherwise changed tags require another VM."""
     resources: Mapping[str, Resource] | None = None
     """The supporting resources that the provider needs; None if it needs none."""
+    terminate_unknown: bool = False
+    """Whether to terminate VMs with this cluster's tags that planapply did not launch."""
 
 
 def create_plan(
@@ -58,14 +60,14 @@ def create_plan(
         if outside := to_replace - selected:
             _refuse_replacement(outside)
         changes = [change for change in changes if change.name in selected]
-    resources = resource_changes(options.resources or {}, state)
+    resources = resource_changes(options.resources or {}, refreshed)
     changes = [
         *(r for r in resources if r.action is not Action.DESTROY or not options.targets),
         *changes,
     ]
     if desired.protect:
         _refuse_destruction(changes)
-    changes += stray_changes(refreshed, options.targets)
+    changes += stray_changes(refreshed, options.targets, options.terminate_unknown)
     kept = {*node_configs} if not options.targets else {c.name for c in changes if c.kind == "node"}
     return _plan(
         desired,
@@ -75,7 +77,7 @@ def create_plan(
         changes=tuple(changes),
         next_index=next_indexes(kept, state),
         elastic=_elastic_groups(desired, node_configs),
-        diagnostics=_adoption_warnings(refreshed),
+        diagnostics=_vm_warnings(refreshed, options.terminate_unknown),
     )
 
 
@@ -88,6 +90,7 @@ def create_refresh_plan(desired: DesiredState, refreshed: RefreshResult) -> Plan
         mode=Mode.REFRESH_ONLY,
         next_index=next_indexes((), state),
         elastic=_elastic_groups(desired, known_names(state) - refreshed.gone),
+        diagnostics=unknown_warnings(refreshed),
     )
 
 
@@ -123,7 +126,11 @@ def _elastic_groups(desired: DesiredState, names: Collection[str]) -> dict[str, 
 
 
 def create_destroy_plan(
-    refreshed: RefreshResult, targets: Collection[str] = (), *, protect: bool = False
+    refreshed: RefreshResult,
+    targets: Collection[str] = (),
+    *,
+    protect: bool = False,
+    terminate_unknown: bool = False,
 ) -> Plan:
     """Return the plan that destroys the cluster: workers, then the scheduler, then supporting resources.
 
@@ -151,7 +158,7 @@ def create_destroy_plan(
         ]
     if state.protect or protect:
         _refuse_destruction(changes)
-    changes += stray_changes(refreshed, targets)
+    changes += stray_changes(refreshed, targets, terminate_unknown)
     return Plan(
         cluster=state.cluster,
         provider=state.provider,
@@ -165,7 +172,7 @@ def create_destroy_plan(
         changes=tuple(changes),
         drift=refreshed.drift,
         next_index=state.next_index,
-        diagnostics=_adoption_warnings(refreshed),
+        diagnostics=_vm_warnings(refreshed, terminate_unknown),
     )
 
 
@@ -224,12 +231,28 @@ def _referenced_configs(
     return {digest: known[digest] for digest in sorted(used) if digest in known}
 
 
-def _adoption_warnings(refreshed: RefreshResult) -> tuple[Diagnostic, ...]:
-    if not refreshed.adopted:
+def _vm_warnings(refreshed: RefreshResult, terminate_unknown: bool) -> tuple[Diagnostic, ...]:
+    adopted = (
+        warning(
+            f"found VMs that were not in the state: {format_names(refreshed.adopted)}",
+            "planapply launched them for this cluster; an apply adopts them into the state.",
+        ),
+    )
+    return (
+        *(adopted if refreshed.adopted else ()),
+        *(() if terminate_unknown else unknown_warnings(refreshed)),
+    )
+
+
+def unknown_warnings(refreshed: RefreshResult) -> tuple[Diagnostic, ...]:
+    """Return a warning with the IDs of VMs that have the cluster's tags, but were not launched by planapply."""
+    if not refreshed.unknown:
         return ()
     return (
         warning(
-            f"found VMs that were not in the state: {format_names(refreshed.adopted)}",
-            "Their tags match this cluster; an apply adopts them into the state.",
+            f"VMs with this cluster's tags that planapply did not launch: "
+            f"{', '.join(vm.id for vm in refreshed.unknown)}",
+            "Somebody else has set their tags, or the state has lost them. They are not adopted. To terminate "
+            "them, pass --terminate-unknown to `planapply apply` or `planapply destroy`.",
         ),
     )

@@ -4,10 +4,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from planapply.diff.tags import changed_tags, expected_tags
 from planapply.model.names import sort_key
-from planapply.model.node import TAG_CONFIG, TAG_PREFIX, VM
-from planapply.model.plan import DriftItem, DriftKind
+from planapply.model.node import TAG_CONFIG, VM, is_own_tag
+from planapply.model.plan import DriftItem, DriftKind, FieldChange, ResourceDrift
 from planapply.model.state import NodeRecord, State
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the provider says exists, besides the VMs that it found by the cluster's tags."""
+
+    vms_by_id: Mapping[str, VM | None] = field(default_factory=dict)
+    """Recorded VMs that were not found by their tags; None for a terminated VM."""
+    resources: Mapping[str, ResourceDrift] = field(default_factory=dict)
+    """Supporting resources that differ, by name."""
+    can_retag: bool = False
+    """Whether planapply's own tags can be restored; otherwise they are not compared."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +33,19 @@ class RefreshResult:
     gone: frozenset[str] = frozenset()
     """Nodes whose VM no longer exists, although it is old enough to be visible."""
     adopted: tuple[str, ...] = ()
-    """Nodes that were not in the state, but whose VMs have this cluster's tags."""
+    """Nodes that were not in the state, but whose VMs planapply has launched."""
     strays: tuple[VM, ...] = ()
-    """VMs with this cluster's tags that are none of its nodes, such as a duplicate."""
+    """VMs that planapply has launched, but that are none of its nodes, such as a duplicate."""
+    unknown: tuple[VM, ...] = ()
+    """VMs with this cluster's tags that planapply did not launch."""
     observed: Mapping[str, VM] = field(default_factory=dict)
     """Existing VMs by node; empty without a refresh."""
+    addresses: Mapping[str, tuple[FieldChange, ...]] = field(default_factory=dict)
+    """Changed addresses by node."""
+    tags: Mapping[str, tuple[FieldChange, ...]] = field(default_factory=dict)
+    """Tags that planapply set and that were changed or removed, by node."""
+    resources: Mapping[str, ResourceDrift] = field(default_factory=dict)
+    """Supporting resources that differ from what planapply created, by name."""
 
     @cached_property
     def drift(self) -> tuple[DriftItem, ...]:
@@ -32,12 +53,22 @@ class RefreshResult:
         return tuple(self._drift())
 
     def _drift(self) -> Iterator[DriftItem]:
+        for name, resource in sorted(self.resources.items()):
+            kind = DriftKind.CHANGED if resource.exists else DriftKind.DELETED
+            yield DriftItem(name=name, kind=kind, fields=resource.fields)
         for name in sorted(self.state.nodes, key=sort_key):
-            kind = self._drift_kind(name)
-            if kind is not None:
-                yield DriftItem(name=name, kind=kind, vm=self.state.nodes[name].vm)
-        for vm in self.strays:
-            yield DriftItem(name=vm.id, kind=DriftKind.STRAY, vm=vm.id)
+            vm = self.state.nodes[name].vm
+            lost = self._drift_kind(name)
+            if lost is not None:
+                yield DriftItem(name=name, kind=lost, vm=vm)
+            elif fields := self.addresses.get(name):
+                yield DriftItem(name=name, kind=DriftKind.ADDRESS, vm=vm, fields=fields)
+            if lost is None and (fields := self.tags.get(name)):
+                yield DriftItem(name=name, kind=DriftKind.CHANGED, vm=vm, fields=fields)
+        for other in self.strays:
+            yield DriftItem(name=other.id, kind=DriftKind.STRAY, vm=other.id)
+        for other in self.unknown:
+            yield DriftItem(name=other.id, kind=DriftKind.UNKNOWN, vm=other.id)
 
     def _drift_kind(self, name: str) -> DriftKind | None:
         if name in self.adopted:
@@ -57,15 +88,15 @@ class RefreshResult:
 
 def user_tags(vm: VM) -> dict[str, str]:
     """Return the VM's tags other than planapply's own."""
-    return {
-        key: value
-        for key, value in vm.tags.items()
-        if key != "Name" and not key.startswith(TAG_PREFIX)
-    }
+    return {key: value for key, value in vm.tags.items() if not is_own_tag(key)}
 
 
 def refresh(
-    state: State, vms: Sequence[VM] | None, now: float, consistency_delay: float
+    state: State,
+    vms: Sequence[VM] | None,
+    now: float,
+    consistency_delay: float,
+    observation: Observation = Observation(),
 ) -> RefreshResult:
     """Compare the state with what exists.
 
@@ -75,7 +106,7 @@ def refresh(
     """
     if vms is None:
         return RefreshResult(state)
-    by_id = {vm.id: vm for vm in vms}
+    by_id = {id: vm for id, vm in observation.vms_by_id.items() if vm} | {vm.id: vm for vm in vms}
     nodes = dict(state.nodes)
     observed = {node: by_id[r.vm] for node, r in nodes.items() if r.vm in by_id}
     for node, vm in observed.items():
@@ -84,33 +115,74 @@ def refresh(
     gone = {
         node
         for node, record in nodes.items()
-        if node not in observed and record.must_be_visible(now, consistency_delay)
+        if node not in observed
+        and (record.vm in observation.vms_by_id or record.must_be_visible(now, consistency_delay))
     }
-    adopted, strays = [], []
+    addresses = _changed_addresses(state.nodes, nodes)
+    tags = {
+        node: fields
+        for node, vm in observed.items()
+        if nodes[node].status != "terminating"
+        and (fields := _changed_tags(state, node, vm, observation.can_retag))
+    }
+    batches = state.batches
+    adopted, strays, unknown = [], [], []
     for vm in sorted(vms, key=lambda vm: (vm.launched_at or 0.0, vm.id)):
         name = vm.name
         if vm.id in recorded or vm.status == "stopping":
             continue
-        if name is None or name in nodes:
+        if vm.batch not in batches or not vm.has_token(vm.batch):
+            unknown.append(vm)
+            continue
+        intent = state.intents.get(vm.batch)
+        if name is None or name in nodes or (intent and name not in intent.names):
             # Also if the recorded VM seems to be gone: if it is not, its record is needed to terminate it.
             strays.append(vm)
             continue
-        intent = state.intents.get(vm.batch)
-        tags = state.configs[intent.config].tags if intent else user_tags(vm)
+        user = state.configs[intent.config].tags if intent else user_tags(vm)
         config = intent.config if intent else vm.tags.get(TAG_CONFIG, "")
-        nodes[name] = NodeRecord.from_vm(vm, config, tags, intent.requested_at if intent else now)
+        nodes[name] = NodeRecord.from_vm(vm, config, user, intent.requested_at if intent else now)
         observed[name] = vm
         adopted.append(name)
-    batches = {node: record.batch for node, record in nodes.items()}
+    node_batches = {node: record.batch for node, record in nodes.items()}
     intents = {
         token: intent
         for token, intent in state.intents.items()
-        if any(batches.get(node) != token for node in intent.names)
+        if any(node_batches.get(node) != token for node in intent.names)
     }
     return RefreshResult(
         state.model_copy(update={"nodes": nodes, "intents": intents}),
         frozenset(gone),
         tuple(adopted),
         tuple(strays),
+        tuple(unknown),
         observed,
+        addresses,
+        tags,
+        observation.resources,
     )
+
+
+def _changed_addresses(
+    before: Mapping[str, NodeRecord], after: Mapping[str, NodeRecord]
+) -> dict[str, tuple[FieldChange, ...]]:
+    """Return the addresses that were known and are now others; a first address is none."""
+    found = {}
+    for name, old in before.items():
+        fields = tuple(
+            FieldChange(path=key, before=value, after=new, forces_replacement=False)
+            for key in ("private_address", "public_address")
+            if (value := getattr(old, key)) is not None
+            and (new := getattr(after[name], key)) != value
+        )
+        if fields:
+            found[name] = fields
+    return found
+
+
+def _changed_tags(state: State, name: str, vm: VM, can_retag: bool) -> tuple[FieldChange, ...]:
+    """Return the tags of a node's VM that planapply has set and that are now others; tags of others are none."""
+    expected = dict(state.nodes[name].tags)
+    if can_retag:
+        expected |= expected_tags(state, name, vm)
+    return changed_tags({key: value for key, value in vm.tags.items() if key in expected}, expected)

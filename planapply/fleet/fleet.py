@@ -19,6 +19,7 @@ from planapply.fleet.terminate import Terminator
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig
+from planapply.model.plan import ResourceDrift
 from planapply.model.state import Intent, NodeRecord, Resource, State
 from planapply.provider import ErrorKind, ProviderError
 
@@ -167,8 +168,8 @@ class Fleet:
     def resolve_intents(self, desired: Mapping[str, str]) -> None:
         """Find out the result of every intent that an earlier process left open, and close it.
 
-        A request is repeated only if all of its names are still `desired` (name -> config digest);
-        otherwise wait until its VMs must be visible. Raises ProviderFailed if the result is still
+        A request is repeated only if all of its names are still `desired` (name -> config digest), and
+        no supporting resource is missing, without which the request would be another one. Otherwise wait until its VMs must be visible. Raises ProviderFailed if the result is still
         unknown, and what `launch` raises.
         """
         intents = self.journal.read(lambda state: dict(state.intents))
@@ -182,7 +183,11 @@ class Fleet:
         vms = self._launcher.poll_batch(token, intent, 0.0)
         if {vm.name for vm in vms} >= set(intent.names):
             self._launcher.adopt(token, intent, vms)
-        elif limits.tokens and all(desired.get(name) == intent.config for name in intent.names):
+        elif (
+            limits.tokens
+            and all(desired.get(name) == intent.config for name in intent.names)
+            and self.journal.read(lambda state: all(r.id for r in state.resources.values()))
+        ):
             renewed = intent.model_copy(update={"requested_at": self.clock.time()})
             self.journal.update(lambda state: state.intents.update({token: renewed}))
             _, error = self._launcher.request_and_record(token, renewed)
@@ -246,10 +251,24 @@ class Fleet:
         self.journal.update(record_tags)
         self.on_event(Event(event="updated", names=tuple(names)))
 
-    def prepare(self, desired_resources: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
-        """Create or change the supporting resources that differ from `desired_resources`."""
+    def restore_tags(self, tags: Mapping[str, Mapping[str, str]]) -> None:
+        """Set planapply's own tags, by node, that somebody has changed or removed."""
+        groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for name, restored in tags.items():
+            groups.setdefault(tuple(sorted(restored.items())), []).append(name)
+        for items, names in groups.items():
+            ids = self.journal.read(lambda state, names=names: [state.nodes[n].vm for n in names])  # type: ignore[misc]
+            self.client.retag(ids, dict(items), ())
+
+    def prepare(
+        self,
+        desired_resources: Mapping[str, Resource],
+        tags: Mapping[str, str],
+        drift: Mapping[str, ResourceDrift] = {},
+    ) -> None:
+        """Create or change the supporting resources that differ from `desired_resources`, or that drifted."""
         if desired_resources:
-            self._resource_manager().prepare(desired_resources, tags)
+            self._resource_manager().prepare(desired_resources, tags, drift)
 
     def cleanup(self) -> None:
         """Remove all supporting resources."""

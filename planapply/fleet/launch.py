@@ -47,6 +47,7 @@ class Launcher:
         tokens = [f"{clock.random.getrandbits(80):020x}" for _ in batches]
 
         def write_ahead(state: State) -> None:
+            state.issue(tokens, clock.time())
             for token, batch in zip(tokens, batches, strict=True):
                 state.configs[batch.config.digest] = batch.config
                 state.intents[token] = Intent(
@@ -149,12 +150,14 @@ class Launcher:
     def poll_batch(self, token: str, intent: Intent, seconds: float) -> tuple[VM, ...]:
         """Return the batch's VMs: all of them, or those that are visible after `seconds`.
 
+        A VM of another request is none of them, even if somebody has given it the batch's tag.
         Raises ProviderFailed, with an error of kind UNKNOWN, if the cloud cannot say.
         """
         found: dict[str, VM] = {}
 
         def complete() -> bool:
-            found.update({vm.id: vm for vm in self.client.find({TAG_BATCH: token})})
+            vms = self.client.find({TAG_BATCH: token})
+            found.update({vm.id: vm for vm in vms if vm.has_token(token)})
             return {vm.name for vm in found.values()} >= set(intent.names)
 
         interval = self.client.limits.poll

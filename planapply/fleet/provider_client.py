@@ -10,6 +10,7 @@ from planapply.fleet.clock import Clock
 from planapply.fleet.retry import Retrier
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.node import VM, NodeConfig, Requirements
+from planapply.model.plan import ResourceDrift
 from planapply.model.state import Choice, NodeRecord, Resource
 from planapply.provider import (
     ErrorKind,
@@ -22,9 +23,12 @@ from planapply.provider import (
     ProviderError,
     SupportsAllow,
     SupportsCheck,
+    SupportsCheckSettings,
     SupportsChoose,
     SupportsConsole,
+    SupportsInspect,
     SupportsList,
+    SupportsLookup,
     SupportsNotes,
     SupportsPins,
     SupportsPrices,
@@ -46,9 +50,12 @@ class _FullProvider(
     Provider,
     SupportsAllow,
     SupportsCheck,
+    SupportsCheckSettings,
     SupportsChoose,
     SupportsConsole,
+    SupportsInspect,
     SupportsList,
+    SupportsLookup,
     SupportsNotes,
     SupportsPins,
     SupportsPrices,
@@ -173,6 +180,11 @@ class ProviderClient:
         """Return every VM that carries all of `tags` and is not terminated."""
         return self._call("find", lambda: self._provider.find(tags))
 
+    def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
+        """Return VMs by ID, None for a terminated one; nothing without the capability."""
+        supported = ids and isinstance(self._provider, SupportsLookup)
+        return self._call("lookup", lambda: self._provider.lookup(ids)) if supported else {}
+
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         """Terminate VMs; return the ids that the cloud does not know. Returns when accepted."""
         return self._call("terminate", lambda: self._provider.terminate(ids))
@@ -203,6 +215,15 @@ class ProviderClient:
             else {}
         )
 
+    def inspect(self, resource: Resource, tags: Mapping[str, str]) -> ResourceDrift | None:
+        """Return how a resource differs from what was created; None without the capability."""
+        supported = isinstance(self._provider, SupportsInspect)
+        return (
+            self._call("inspect", lambda: self._provider.inspect(resource, tags))
+            if supported
+            else None
+        )
+
     def cleanup(
         self,
         resource: Resource,
@@ -231,6 +252,11 @@ class ProviderClient:
         """Return everything that is wrong with VMs of these configs, as far as it is known."""
         supported = isinstance(self._provider, SupportsCheck)
         return self._call("check", lambda: self._provider.check(configs)) if supported else ()
+
+    def check_settings(self) -> Sequence[ProviderError]:
+        """Return errors in the settings that the next launch would meet."""
+        supported = isinstance(self._provider, SupportsCheckSettings)
+        return self._call("check_settings", self._provider.check_settings) if supported else ()
 
     def notes(self, configs: Sequence[NodeConfig]) -> Sequence[Diagnostic]:
         """Return warnings about VMs of these configs."""

@@ -11,6 +11,7 @@ from planapply.model.node import (
     TAG_GROUP,
     TAG_LINEAGE,
     TAG_NAMES,
+    TAG_STATE,
     NodeConfig,
 )
 from planapply.model.state import Choice, Intent, State
@@ -45,6 +46,7 @@ def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str
         TAG_BATCH: token,
         TAG_NAMES: " ".join(to_ranges(names)),
         TAG_CONFIG: config.digest,
+        **({TAG_STATE: state.origin} if state.origin else {}),
     }
 
 

@@ -8,7 +8,7 @@ from planapply.fleet.launch import Listener
 from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.request import cluster_tags
 from planapply.model.event import Event
-from planapply.model.plan import Action
+from planapply.model.plan import Action, ResourceDrift
 from planapply.model.state import Resource, State
 from planapply.provider import ErrorKind, ProviderError
 
@@ -24,10 +24,16 @@ class ResourceManager:
     journal: Journal
     on_event: Listener
 
-    def prepare(self, desired_resources: Mapping[str, Resource], tags: Mapping[str, str]) -> None:
+    def prepare(
+        self,
+        desired_resources: Mapping[str, Resource],
+        tags: Mapping[str, str],
+        drift: Mapping[str, ResourceDrift],
+    ) -> None:
         """Create the resources that do not exist, and change in place those that differ.
 
-        The provider finds by its tags a resource that an earlier attempt created.
+        The provider finds by its tags a resource that an earlier attempt created. `drift` says, by name, how
+        what exists differs from what is recorded.
         """
         for name, desired in desired_resources.items():
             recorded = self.journal.read(lambda state, name=name: state.resources.get(name))  # type: ignore[misc]
@@ -35,12 +41,15 @@ class ResourceManager:
                 recorded is not None
                 and recorded.id is not None
                 and not recorded.missing_details(desired)
+                and name not in drift
             ):
                 continue
             resource = desired
             if recorded is not None:  # keep its other details, even if it is created again
                 detail = {**recorded.detail, **desired.detail}
-                resource = recorded.model_copy(update={"detail": detail})
+                is_deleted = name in drift and not drift[name].exists
+                id = None if is_deleted else recorded.id
+                resource = recorded.model_copy(update={"detail": detail, "id": id})
             if resource.id is None:
                 self._record(name, resource)
             all_tags = {**tags, **self.journal.read(cluster_tags)}

@@ -96,8 +96,9 @@ class Terminator:
         """Remove nodes from the state whose VMs are known to be gone."""
 
         def drop(state: State) -> None:
-            for name in names:
-                del state.nodes[name]
+            dropped = {state.nodes.pop(name).batch for name in names}
+            # A state of an older version has no other record of them, and a duplicate VM may remain.
+            state.issue(sorted(dropped - state.issued.keys()), self.client.clock.time())
             used = {record.config for record in state.nodes.values()}
             used.update(intent.config for intent in state.intents.values())
             for digest in state.configs.keys() - used:

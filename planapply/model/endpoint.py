@@ -1,5 +1,7 @@
 """The addresses of a scheduler, from the record of its VM."""
 
+import re
+
 from planapply.model.node import DEFAULT_PORT, NodeConfig
 from planapply.model.state import Endpoint, NodeRecord, State
 
@@ -26,7 +28,8 @@ def build_endpoint(
 def current_endpoint(state: State) -> Endpoint | None:
     """Return the endpoint by the VM's record, which is newer if an apply was killed between the two writes.
 
-    While the addresses are the same, return the recorded endpoint, which has the dashboard's port.
+    While the addresses are the same, return the recorded endpoint, which has the dashboard's port; another
+    address of the VM keeps the port.
     """
     record, recorded = state.scheduler, state.endpoint
     if record is None:
@@ -38,4 +41,7 @@ def current_endpoint(state: State) -> Endpoint | None:
         current.private,
         current.public,
     )
-    return recorded if is_unchanged else current
+    if is_unchanged or recorded is None or recorded.private != current.private:
+        return recorded if is_unchanged else current
+    port = re.fullmatch(r"http://.*:([0-9]+)/status", recorded.dashboard or "")
+    return build_endpoint(record, state.configs[record.config], int(port[1])) if port else current

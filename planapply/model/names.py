@@ -13,13 +13,24 @@ GROUP_NAME = re.compile(r"(?!scheduler$)(?!.*-[0-9]+$)[A-Za-z][A-Za-z0-9-]*", re
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
 MAX_NODES = 100_000
 """Maximum number of nodes in a group."""
-_NODE = re.compile(r"(?P<group>.+)-(?P<index>0|[1-9][0-9]*)")
-_RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]+)(?:\.\.|-)(?P<last>[0-9]+)\]")
+_MAX_INDEX = 10**9
+"""Larger than any index, since an index is never used twice in an elastic group."""
+# Limits on the number of digits, because Python refuses to convert thousands of them.
+_NODE = re.compile(r"(?P<group>.+)-(?P<index>0|[1-9][0-9]{0,99})")
+_RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]{1,99})(?:\.\.|-)(?P<last>[0-9]{1,99})\]")
 
 
 def node_name(group: str, index: int) -> str:
     """Return the name of the node with this index (from 0) in a worker group."""
     return f"{group}-{index}"
+
+
+def is_node_name(name: str) -> bool:
+    """Return whether a node can have this name, which may come from a tag that anybody has set."""
+    group, index = split_name(name)
+    return name == SCHEDULER or (
+        name != group and GROUP_NAME.fullmatch(group) is not None and index <= _MAX_INDEX
+    )
 
 
 def split_name(name: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from planapply.model.base import Model
-from planapply.model.names import name_at
+from planapply.model.names import is_node_name, name_at
 
 TAG_CLUSTER = "planapply:cluster"
 TAG_LINEAGE = "planapply:lineage"
@@ -14,10 +14,17 @@ TAG_GROUP = "planapply:group"
 TAG_BATCH = "planapply:batch"
 TAG_NAMES = "planapply:names"
 TAG_CONFIG = "planapply:config"
+TAG_STATE = "planapply:state"
+"""Who launched the VM, and where the state is: for display only, and never compared."""
 TAG_PREFIX = "planapply:"
 
 DEFAULT_PORT = 8786
 DEFAULT_DASHBOARD_PORT = 8787
+
+
+def is_own_tag(key: str) -> bool:
+    """Return whether planapply itself sets this tag."""
+    return key == "Name" or key.startswith(TAG_PREFIX)
 
 
 class Environment(Model):
@@ -91,6 +98,9 @@ class VM(Model):
     tags: dict[str, str]
     index: int = 0
     """The VM's index in the batch that it was launched in."""
+    token: str | None = None
+    """The token of the request that launched the VM, as the cloud recorded it: unlike tags, it never changes.
+    Empty if the request had none; None if the cloud does not report it."""
     private_address: str | None = None
     public_address: str | None = None
     port: int | None = None
@@ -115,4 +125,12 @@ class VM(Model):
     @property
     def name(self) -> str | None:
         """Return the VM's node, from its batch and index; None if its tags name no node."""
-        return name_at(self.tags.get(TAG_NAMES, "").split(), self.index)
+        name = name_at(self.tags.get(TAG_NAMES, "").split(), self.index)
+        return name if name is not None and is_node_name(name) else None
+
+    def has_token(self, token: str) -> bool:
+        """Return whether the request with this token launched the VM, as far as the cloud can say.
+
+        Whoever may change tags can give any VM the batch tag, but not the cloud's own record of the token.
+        """
+        return bool(token) and self.batch == token and self.token in (None, token)

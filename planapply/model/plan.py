@@ -71,10 +71,14 @@ class ChangeReason(StrEnum):
     GROUP_REMOVED = "group_removed"
     """The spec no longer has the group."""
     RESOURCE_UNNEEDED = "resource_unneeded"
+    RESOURCE_GONE = "resource_gone"
+    """The supporting resource was deleted."""
     DUPLICATE_VM = "duplicate_vm"
     """`node`: the node that has another VM already."""
     UNKNOWN_NODE = "unknown_node"
     """The VM's tags name no node."""
+    UNKNOWN_VM = "unknown_vm"
+    """The VM has the cluster's tags, but planapply did not launch it; `--terminate-unknown` was given."""
     SCALED = "scaled"
     OTHER = "other"
     """`text`: the reason in a plan file of an older version, if no code corresponds to it."""
@@ -125,6 +129,14 @@ _REQUIRED_FACTS = {
 }
 
 
+class ResourceDrift(Model):
+    """How a supporting resource differs from what planapply created."""
+
+    exists: bool = True
+    fields: tuple[FieldChange, ...] = ()
+    """`before` is what exists, `after` what planapply has set."""
+
+
 class DriftKind(StrEnum):
     """How what exists differs from the state."""
 
@@ -137,20 +149,32 @@ class DriftKind(StrEnum):
     """The VM is a node of the cluster, but was not in the state."""
     STRAY = "stray"
     """The VM has the cluster's tags, but is none of its nodes."""
+    UNKNOWN = "unknown"
+    """The VM has the cluster's tags, but planapply did not launch it."""
+    ADDRESS = "address"
+    """The VM has another address."""
+    CHANGED = "changed"
+    """Tags that planapply set on the VM, or settings of a supporting resource, were changed or removed."""
+    DELETED = "deleted"
+    """The supporting resource does not exist."""
 
 
 class DriftItem(Model):
     """One difference between the state and what exists."""
 
     name: str
-    """The node; for a stray VM, its ID."""
+    """The node or supporting resource; for a stray or unknown VM, its ID."""
     kind: DriftKind
-    vm: str
+    vm: str | None = None
+    """None for a supporting resource."""
+    fields: tuple[FieldChange, ...] = ()
+    """What differs: `before` is what exists, `after` what planapply has set, except for an address, whose new
+    value is `after`."""
 
     @property
     def is_recordable(self) -> bool:
         """Return whether a refresh-only apply removes this difference."""
-        return self.kind in (DriftKind.GONE, DriftKind.ADOPTED)
+        return self.kind in (DriftKind.GONE, DriftKind.ADOPTED, DriftKind.ADDRESS)
 
 
 class Cost(Model):
@@ -207,6 +231,11 @@ class Plan(Model):
     pins: dict[str, Any] = {}
     cost: Cost | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def unrecorded(self) -> tuple[DriftItem, ...]:
+        """Return the drift that no change shows: an apply only records it."""
+        return tuple(item for item in self.drift if item.kind is DriftKind.ADDRESS)
 
     @property
     def summary(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The state: what planapply has launched for a cluster, or may have launched."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_serializer
@@ -10,6 +10,8 @@ from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
 
 FORMAT_VERSION = 2
+MAX_ISSUED = 1000
+"""Maximum number of tokens in `State.issued`."""
 CLOCK_SKEW = 300.0  # seconds; two clocks that are set correctly differ by less
 
 
@@ -90,10 +92,16 @@ class NodeRecord(Record):
         return age > consistency_delay or age < -CLOCK_SKEW
 
     def with_addresses_of(self, vm: VM) -> "NodeRecord":
-        """Return a copy with the VM's current addresses, or the record itself if they are unchanged."""
+        """Return a copy with the VM's current addresses, or the record itself if they are unchanged.
+
+        A VM that is not running keeps the addresses that were recorded.
+        """
+        is_known = vm.status == "running" and vm.private_address is not None
         addresses = {
             "private_address": vm.private_address or self.private_address,
-            "public_address": vm.public_address or self.public_address,
+            "public_address": vm.public_address
+            if is_known
+            else vm.public_address or self.public_address,
         }
         if all(getattr(self, key) == value for key, value in addresses.items()):
             return self
@@ -161,6 +169,11 @@ class State(Record):
     resources: dict[str, Resource] = {}
     pins: dict[str, Any] = {}
     """Choices that were made once and are kept: images, sizes, this machine's network."""
+    issued: dict[str, Timestamp] = {}
+    """The batch tokens that were issued last, oldest first, and when; those of nodes and intents are known
+    anyway. A VM with any other batch was not launched by planapply, whatever its tags say."""
+    origin: str = ""
+    """The value of the tag `planapply:state` of new VMs: who applied, and the location of the state."""
     next_index: dict[str, int] = {}
     """The first index of each group that was never used; new nodes of an elastic group start there."""
     protect: bool = False
@@ -170,6 +183,23 @@ class State(Record):
     def scheduler(self) -> NodeRecord | None:
         """Return the record of the scheduler, or None if there is none."""
         return self.nodes.get(SCHEDULER)
+
+    @property
+    def batches(self) -> set[str]:
+        """Return every batch whose VMs may be adopted or terminated.
+
+        A state of an older version has no `issued`: its tokens are those of its nodes and intents.
+        """
+        recorded = {record.batch for record in self.nodes.values()}
+        return ({*self.issued} | recorded | self.intents.keys()) - {""}
+
+    def issue(self, tokens: Iterable[str], now: float) -> None:
+        """Record tokens that are about to be used, or whose nodes are about to be removed; drop the oldest."""
+        for token in tokens:
+            self.issued.pop(token, None)
+            self.issued[token] = now
+        for token in list(self.issued)[:-MAX_ISSUED]:
+            del self.issued[token]
 
     @property
     def is_empty(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import computed_field
 
 from planapply.model.base import Model
+from planapply.model.diagnostics import Diagnostic
 from planapply.model.plan import DriftItem, DriftKind
 
 
@@ -40,6 +41,8 @@ class Status(Model):
     dashboard_url: str | None = None
     nodes: tuple[NodeStatus, ...] = ()
     drift: tuple[DriftItem, ...] = ()
+    problems: tuple[Diagnostic, ...] = ()
+    """Errors in the provider's settings that the next launch would meet, such as a deleted subnet."""
     unknown_workers: tuple[str, ...] = ()
     """Dask workers that have joined but are none of the state's nodes."""
     usd_per_hour: float | None = None
@@ -56,5 +59,5 @@ class Status(Model):
     @property
     def unknown_vms(self) -> tuple[str, ...]:
         """Return the VMs with this cluster's tags that were not in the state."""
-        unknown = (DriftKind.ADOPTED, DriftKind.STRAY)
-        return tuple(sorted(item.vm for item in self.drift if item.kind in unknown))
+        unknown = (DriftKind.ADOPTED, DriftKind.STRAY, DriftKind.UNKNOWN)
+        return tuple(sorted(item.vm for item in self.drift if item.vm and item.kind in unknown))

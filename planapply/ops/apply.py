@@ -1,7 +1,7 @@
 """apply and destroy: lock, plan, confirm, execute, unlock."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan
 from planapply.model.state import State
+from planapply.ops.existing import describe_origin
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.workspace import Workspace
 from planapply.store import LockInfo, tlsfiles
@@ -28,6 +29,8 @@ class ApplyOptions:
     """The maximum number of concurrent provider calls; None for the provider's limit."""
     lock_timeout: float = 0.0
     """Seconds to wait for a lock that another process holds."""
+    new_cluster: bool = False
+    """Whether to create a cluster although VMs of another one with this name exist."""
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Report:
     """Errors by node; everything else was done, and is recorded."""
     writes: int = 0
     """The number of times that the state was written."""
+    unknown: tuple[str, ...] = ()
+    """The IDs of VMs with this cluster's tags that were left, because planapply did not launch them."""
 
 
 def apply(
@@ -61,6 +66,8 @@ def apply(
     with lock(workspace, purpose, apply_options.lock_timeout, on_event):
         state = workspace.store.read()
         planned = plan_from(workspace, state, options)
+        if planned.existing is not None and not apply_options.new_cluster:
+            raise planned.existing
         if saved_plan is not None:
             check_saved(saved_plan, planned.plan)
             # A refresh-only apply records the drift of now.
@@ -71,7 +78,12 @@ def apply(
         failures = run_interruptibly(
             lambda: execute_plan(planned, fleet, apply_options), workspace.clock, fleet.journal
         )
-        return Report(planned.plan, True, failures, fleet.journal.writes)
+        is_full_destroy = planned.plan.mode is Mode.DESTROY and not options.targets
+        left = planned.refreshed.unknown if is_full_destroy else ()
+        left = () if options.terminate_unknown else left
+        return Report(
+            planned.plan, True, failures, fleet.journal.writes, tuple(sorted(vm.id for vm in left))
+        )
 
 
 @contextmanager
@@ -112,9 +124,12 @@ def open_fleet(
     if plan.mode is not Mode.DESTROY:
         state.protect = plan.protect
     state.endpoint = current_endpoint(state)
+    if not state.intents:  # an open request must be repeated with the same tags
+        state.origin = describe_origin(workspace.store.location)
     journal = Journal(workspace.store, state)
     changed = before != state.model_dump(include=CLUSTER_FIELDS)
-    if changed or plan.changes or planned.refreshed.adopted:
+    has_drift = planned.refreshed.adopted or planned.refreshed.addresses
+    if changed or plan.changes or has_drift:
         journal.update(lambda _: None)
     return Fleet(planned.client, journal, on_event=on_event, parallel=parallel)
 
@@ -141,7 +156,8 @@ def execute_plan(
         fleet.drop(sorted(planned.refreshed.gone))
         return {}
     failures: dict[str, PlanapplyError] = {}
-    strays = [change.vm for change in plan.changes if change.kind == "stray" and change.vm]
+    known = {vm.id for vm in (*planned.refreshed.strays, *planned.refreshed.unknown)}
+    strays = [c.vm for c in plan.changes if c.kind == "stray" and c.vm in known]
     if strays:
         fleet.terminate_strays(strays)
     wait = apply_options.wait and plan.mode is not Mode.DESTROY
@@ -153,6 +169,7 @@ def execute_plan(
                 plan,
                 fleet,
                 resources=planned.resources,
+                refreshed=planned.refreshed,
                 wait=wait,
                 retire=apply_options.retire,
             )
@@ -180,6 +197,17 @@ def discard_key(journal: Journal) -> None:
 
 def _drop_key(state: State) -> None:
     state.tls = None
+
+
+def unknown_error(ids: Sequence[str], cluster: str) -> PlanapplyError | None:
+    """Return the error about VMs that a destroy has left; None if there are none."""
+    if not ids:
+        return None
+    return PlanapplyError(
+        f"left VMs with the tags of cluster {cluster!r} that planapply did not launch: {', '.join(ids)}",
+        "Find out who launched them, and remove their tags or terminate them; or run "
+        "`planapply destroy --terminate-unknown`.",
+    )
 
 
 def check_saved(saved_plan: Plan, current: Plan) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from planapply.diff import (
@@ -15,12 +16,12 @@ from planapply.diff import (
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
-from planapply.model.node import TAG_CLUSTER
 from planapply.model.plan import Mode, Plan
 from planapply.model.state import Resource, State
 from planapply.ops.cost import add_cost
 from planapply.ops.data_loss import data_loss_warnings
-from planapply.ops.preflight import check_plan
+from planapply.ops.existing import find_existing
+from planapply.ops.preflight import check_plan, check_settings
 from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import configs_of, resolve_spec
 from planapply.ops.workspace import Workspace
@@ -36,6 +37,8 @@ class PlanOptions:
     """Whether to find out what exists."""
     targets: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
+    terminate_unknown: bool = False
+    """Whether to terminate VMs with this cluster's tags that planapply did not launch."""
 
 
 @dataclass
@@ -47,6 +50,8 @@ class PlanResult:
     client: ProviderClient
     resources: dict[str, Resource]
     """The supporting resources that the provider needs."""
+    existing: PlanapplyError | None = None
+    """The error for an apply that would create a second cluster of this name."""
 
 
 def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> PlanResult:
@@ -64,7 +69,12 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     refreshed = _refresh(workspace, client, known, options)
     if options.mode is Mode.DESTROY:
         protect = workspace.spec.cluster.protect if workspace.spec else workspace.protect
-        made = create_destroy_plan(refreshed, options.targets, protect=protect)
+        made = create_destroy_plan(
+            refreshed,
+            options.targets,
+            protect=protect,
+            terminate_unknown=options.terminate_unknown,
+        )
         losses = data_loss_warnings(made, refreshed, ask=options.refresh)
         made = made.model_copy(update={"diagnostics": (*made.diagnostics, *losses)})
         return PlanResult(add_cost(made, refreshed.state, client, None), refreshed, client, {})
@@ -73,17 +83,27 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     desired_state, pins = resolve_spec(plugin, client, workspace.spec, known)
     check_same_cluster(desired_state, state, plugin)
     resources = client.required_resources(desired_state.cluster, desired_state.scheduler)
+    existing = None
     if options.mode is Mode.REFRESH_ONLY:
         made = create_refresh_plan(desired_state, refreshed)
     else:
-        diff_options = DiffOptions(options.targets, options.replace, client.can_retag, resources)
+        diff_options = DiffOptions(
+            options.targets,
+            options.replace,
+            client.can_retag,
+            resources,
+            options.terminate_unknown,
+        )
         made = create_plan(desired_state, refreshed, diff_options)
         if options.refresh:
             check_plan(made, client)
+        if known.is_empty and made.changes:
+            existing = find_existing(workspace, client, known)
     made = add_cost(made, refreshed.state, client, desired_state.max_cost)
     notes = (
         *workspace.diagnostics,
-        *(_lost_state_warnings(workspace, client) if state is None and options.refresh else ()),
+        *(_as_warnings(existing) if existing else ()),
+        *(check_settings(made, client) if options.refresh else ()),
         *client.notes(configs_of(desired_state)),
         *made.diagnostics,
         *data_loss_warnings(made, refreshed, ask=options.refresh),
@@ -95,6 +115,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         refreshed,
         client,
         dict(resources),
+        existing,
     )
 
 
@@ -140,21 +161,8 @@ def _refresh(
 ) -> RefreshResult:
     if not options.refresh or not state.lineage:
         return refresh(state, None, 0.0, 0.0)
-    return refresh_state(workspace, client, state)
+    return refresh_state(workspace, client, state, resources=True)
 
 
-def _lost_state_warnings(workspace: Workspace, client: ProviderClient) -> tuple[Diagnostic, ...]:
-    """Return a warning if VMs have this cluster's name although there is no state."""
-    assert workspace.spec is not None
-    name = workspace.spec.cluster.name
-    vms = client.find({TAG_CLUSTER: name})
-    if not vms:
-        return ()
-    subject = "a VM already belongs" if len(vms) == 1 else f"{len(vms)} VMs already belong"
-    return (
-        warning(
-            f"there is no state, and {subject} to a cluster named {name!r}",
-            "If that is this cluster and its state is lost, run `planapply recover` before you apply. "
-            "`planapply list` shows the clusters.",
-        ),
-    )
+def _as_warnings(error: PlanapplyError) -> Iterator[Diagnostic]:
+    return (warning(found.summary, found.detail) for found in error.diagnostics)

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from planapply import bootstrap
 from planapply.fleet import ProviderClient
-from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.names import SCHEDULER, node_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Plan
@@ -33,6 +33,16 @@ def check_plan(plan: Plan, client: ProviderClient) -> None:
     problems += [Diagnostic(summary=e.summary, detail=e.detail) for e in client.check(configs)]
     if problems:
         raise PlanapplyError(diagnostics=tuple(problems))
+
+
+def check_settings(plan: Plan, client: ProviderClient) -> list[Diagnostic]:
+    """Return warnings about settings that the next launch would not accept, if the plan launches nothing.
+
+    Otherwise `check_plan` has checked them.
+    """
+    if any(change.action in (Action.CREATE, Action.REPLACE) for change in plan.changes):
+        return []
+    return [warning(error.summary, error.detail) for error in client.check_settings()]
 
 
 def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | None:

@@ -47,8 +47,10 @@ def recover(
     """Rebuild the state of the spec's cluster from the tags of its VMs, and write it.
 
     A VM's configuration is known if the spec has not changed since its launch; the next apply replaces
-    VMs with any other digest. Raises PlanapplyError if a state exists, if there is no VM, and if several
-    clusters have this name and `lineage` does not select one.
+    VMs with any other digest. Tags can be set by others, so a VM is a node only if its tags agree with each
+    other and with the cloud's own record of its launch. Raises PlanapplyError if a state exists, if there is
+    no VM, if two VMs claim to be the same node, if two nodes have different keys, and if several clusters
+    have this name and `lineage` does not select one.
     """
     with lock(workspace, "recover", lock_timeout, on_event):
         if (existing := workspace.store.read()) is not None and not existing.is_empty:
@@ -60,10 +62,17 @@ def recover(
         assert workspace.spec is not None
         cluster = workspace.spec.cluster.name
         client = workspace.connect(None)
-        vms = _find_vms(client, cluster, lineage)
+        found = _find_vms(client, cluster, lineage)
+        vms = [vm for vm in found if vm.name is not None and vm.has_token(vm.batch)]
+        if not vms:
+            raise PlanapplyError(
+                f"cannot recover cluster {cluster!r}: planapply launched none of the VMs with its tags",
+                "; ".join(d.summary + ". " + d.detail for d in _unknown_vms(found, vms)),
+            )
+        _check_claims(vms, cluster)
         now = workspace.clock.time()
         state = State(
-            lineage=vms[0].tags[TAG_LINEAGE],
+            lineage=found[0].tags[TAG_LINEAGE],
             # Greater than the lost state's, so that neither that state nor its plans count as newer.
             serial=max(int(now), existing.serial if existing else 0),
             cluster=cluster,
@@ -73,10 +82,15 @@ def recover(
             protect=workspace.spec.cluster.protect,
             next_index=_next_indexes(vms),
         )
+        state.issue(sorted({vm.batch for vm in vms}), now)
         state = refresh(state, vms, now, 0.0).state
         scheduler = _restore_configs(state, workspace, client, vms)
         state.resources = _recover_resources(state, client, scheduler)
-        notes = [*_restore_scheduler(state, workspace, client), *_unknown_configs(state)]
+        notes = [
+            *_restore_scheduler(state, workspace, client),
+            *_unknown_configs(state),
+            *_unknown_vms(found, vms),
+        ]
         Journal(workspace.store, state).update(lambda _: None)
         return Recovered(state, tuple(notes))
 
@@ -101,6 +115,35 @@ def _find_vms(client: ProviderClient, cluster: str, lineage: str | None) -> list
             f"Lineages: {', '.join(lineages)}.",
         )
     return [vm for vm in vms if vm.tags.get(TAG_LINEAGE) == chosen]
+
+
+def _check_claims(vms: Sequence[VM], cluster: str) -> None:
+    """Raise PlanapplyError if two VMs claim to be the same node: no tag says which of them is."""
+    claims: dict[str | None, list[str]] = {}
+    for vm in vms:
+        if vm.status != "stopping":
+            claims.setdefault(vm.name, []).append(vm.id)
+    doubtful = {str(name): ids for name, ids in claims.items() if len(ids) > 1}
+    if doubtful:
+        listed = "; ".join(f"{name}: {', '.join(sorted(ids))}" for name, ids in doubtful.items())
+        raise PlanapplyError(
+            f"cannot recover cluster {cluster!r}: several VMs claim to be the same node",
+            f"{listed}. Find out which of them planapply launched, and terminate the others or remove their "
+            "tags. Then run `planapply recover` again.",
+        )
+
+
+def _unknown_vms(found: Sequence[VM], accepted: Sequence[VM]) -> list[Diagnostic]:
+    ids = sorted({vm.id for vm in found if vm.status != "stopping"} - {vm.id for vm in accepted})
+    if not ids:
+        return []
+    return [
+        warning(
+            f"VMs with this cluster's tags that planapply did not launch: {', '.join(ids)}",
+            "Their tags name no node, or are not those of the request that launched them, so they were not "
+            "recovered.",
+        )
+    ]
 
 
 def _next_indexes(vms: Sequence[VM]) -> dict[str, int]:
@@ -171,6 +214,8 @@ def _restore_scheduler(
     assert workspace.spec is not None
     security = workspace.spec.cluster.security or workspace.plugin(None).security
     notes = _restore_key(state, client, record.vm) if security == "tls" else []
+    if state.tls is not None:
+        notes += _compare_keys(state, client)
     config = state.configs.get(record.config) or NodeConfig(
         group=SCHEDULER, cls="unknown", security=security
     )
@@ -186,7 +231,8 @@ def _restore_scheduler(
     return notes
 
 
-def _restore_key(state: State, client: ProviderClient, vm: str) -> list[Diagnostic]:
+def _read_key(client: ProviderClient, vm: str) -> tuple[TLS | None, str]:
+    """Return the key pair in a VM's user data; or None, and the reason."""
     reason = "The cloud does not show the user data of a VM."
     if client.has_secrets:
         try:
@@ -195,8 +241,43 @@ def _restore_key(state: State, client: ProviderClient, vm: str) -> list[Diagnost
             text, reason = "", f"{failed.error.summary}. {failed.error.detail}".rstrip()
         certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
         if certificate and key:
-            state.tls = TLS(certificate=certificate[0], key=SecretStr(key[0]))
-            return []
+            return TLS(certificate=certificate[0], key=SecretStr(key[0])), ""
+    return None, reason
+
+
+def _compare_keys(state: State, client: ProviderClient) -> list[Diagnostic]:
+    """Compare the scheduler's key pair with that of a worker; raise PlanapplyError if they differ.
+
+    A VM that somebody else has launched and tagged as the scheduler has a key of its own.
+    """
+    workers = sorted(state.nodes.keys() - {SCHEDULER})
+    scheduler = state.scheduler
+    if not workers or scheduler is None:
+        return []
+    worker = state.nodes[workers[0]]
+    pair, reason = _read_key(client, worker.vm)
+    if pair is None:
+        return [
+            warning(
+                f"cannot compare the TLS key of the scheduler with that of {workers[0]}",
+                f"{reason} Check that planapply launched VM {scheduler.vm}, from which the key was read.",
+            )
+        ]
+    if pair != state.tls:
+        raise PlanapplyError(
+            f"cannot recover cluster {state.cluster!r}: its nodes have different TLS keys",
+            f"The scheduler (VM {scheduler.vm}) and {workers[0]} (VM {worker.vm}) were given different keys, so "
+            "planapply did not launch both for this cluster. Find out which of them it launched, and terminate "
+            "the other or remove its tags. Then run `planapply recover` again.",
+        )
+    return []
+
+
+def _restore_key(state: State, client: ProviderClient, vm: str) -> list[Diagnostic]:
+    pair, reason = _read_key(client, vm)
+    if pair is not None:
+        state.tls = pair
+        return []
     return [
         warning(
             "cannot recover the TLS key",

@@ -130,6 +130,8 @@ def _create_cluster(
     workspace: Workspace, state: State | None, tls: TLS | None, on_event: Listener
 ) -> LockedCluster:
     planned = plan_from(workspace, state, PlanOptions())
+    if planned.existing is not None:
+        raise planned.existing
     fleet = open_fleet(workspace, planned, on_event, None)
     if tls is not None:
         fleet.journal.update(lambda state: setattr(state, "tls", tls))

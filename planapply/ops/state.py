@@ -34,9 +34,12 @@ def remove(
         def drop(state: State) -> None:
             for name in dropped:
                 del state.nodes[name]
+            # Their VMs are still planapply's: the next plan adopts them by these tokens.
+            state.issue({record.batch: None for record in dropped.values()}, time)
             if SCHEDULER in dropped:
                 state.endpoint = None
 
+        time = workspace.clock.time()
         Journal(workspace.store, state).update(drop)
         return dropped
 

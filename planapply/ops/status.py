@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from planapply.diff import RefreshResult
 from planapply.fleet import ProviderClient
+from planapply.model.diagnostics import warning
+from planapply.model.endpoint import current_endpoint
 from planapply.model.names import SCHEDULER, sort_key, worker_names
-from planapply.model.state import NodeRecord, State
+from planapply.model.state import Endpoint, NodeRecord, State
 from planapply.model.status import NodeStatus, Status
 from planapply.ops.cost import Item, PriceList
 from planapply.ops.refresh import refresh_state
@@ -24,8 +26,10 @@ def status(workspace: Workspace) -> Status:
     """
     state = workspace.read()
     client = workspace.connect(state)
-    refreshed = refresh_state(workspace, client, state)
-    info = _probe(state)
+    refreshed = refresh_state(workspace, client, state, resources=True)
+    # The scheduler may have another address than the recorded one.
+    endpoint = current_endpoint(refreshed.state)
+    info = _probe(endpoint, state)
     workers = None if info is None else info.workers
     nodes = list(_nodes(refreshed, workers, workspace.clock.time()))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
@@ -36,27 +40,28 @@ def status(workspace: Workspace) -> Status:
         cluster=state.cluster,
         provider=state.provider,
         cloud=state.cloud,
-        scheduler_address=info.address if info else _client_address(state),
+        scheduler_address=info.address if info else _client_address(endpoint),
         scheduler_answers=info is not None,
-        dashboard_url=state.endpoint.dashboard if state.endpoint else None,
+        dashboard_url=endpoint.dashboard if endpoint else None,
         nodes=tuple(nodes),
         drift=refreshed.drift,
+        problems=tuple(warning(e.summary, e.detail) for e in client.check_settings()),
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         lock=None if holder is None else holder.describe(),
         **_cost(client, nodes),
     )
 
 
-def _client_address(state: State) -> str | None:
-    return (state.endpoint.public or state.endpoint.private) if state.endpoint else None
+def _client_address(endpoint: Endpoint | None) -> str | None:
+    return (endpoint.public or endpoint.private) if endpoint else None
 
 
-def _probe(state: State) -> "SchedulerInfo | None":
-    if state.endpoint is None:
+def _probe(endpoint: Endpoint | None, state: State) -> "SchedulerInfo | None":
+    if endpoint is None:
         return None
     from planapply.dask.scheduler import probe  # imports asyncio
 
-    return probe(state.endpoint, state.tls)
+    return probe(endpoint, state.tls)
 
 
 def _nodes(

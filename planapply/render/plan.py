@@ -83,6 +83,8 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     if plan.mode is Mode.REFRESH_ONLY and plan.drift:
         return _drift_lines(plan, width)
     if not plan.changes:
+        if plan.unrecorded:
+            return [*_unrecorded_lines(plan), BLANK_LINE, *_footer_lines(plan, width)]
         return [
             line(("No changes.", "bold green"), f" {_no_changes_text(plan)}"),
             *_footer_lines(plan, width),
@@ -110,7 +112,18 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     summary = (
         f" {counts['add']} to add, {counts['change']} to change, {counts['destroy']} to destroy."
     )
+    if plan.unrecorded:
+        lines += [BLANK_LINE, *_unrecorded_lines(plan)]
     return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_footer_lines(plan, width)]
+
+
+def _unrecorded_lines(plan: Plan) -> list[Line]:
+    """Return the drift that an apply records, and that is no change of a node."""
+    return [
+        line(f"planapply will update the state of {_format_cluster(plan)}:"),
+        BLANK_LINE,
+        *_drift_table(plan.unrecorded),
+    ]
 
 
 def _drift_lines(plan: Plan, width: int) -> list[Line]:
@@ -138,7 +151,8 @@ def _drift_table(items: Sequence[DriftItem]) -> Iterator[Line]:
     runs: list[list[DriftItem]] = []
     for item in items:
         last = runs[-1][-1] if runs else item
-        if last.kind is item.kind and step_between(last.name, item.name) == 1:
+        is_alike = (last.kind, last.fields) == (item.kind, item.fields)
+        if is_alike and step_between(last.name, item.name) == 1:
             runs[-1].append(item)
         else:
             runs.append([item])

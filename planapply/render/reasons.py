@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from planapply.model.plan import Change, ChangeReason, DriftItem, DriftKind
+from planapply.model.plan import Change, ChangeReason, DriftItem, DriftKind, FieldChange
+from planapply.render.values import format_value
 
 _TEXTS = {
     ChangeReason.NEW: "does not exist yet",
@@ -14,7 +15,9 @@ _TEXTS = {
     ChangeReason.CONFIG_CHANGED: "launched with another configuration",
     ChangeReason.GROUP_REMOVED: "group is not in the spec",
     ChangeReason.RESOURCE_UNNEEDED: "no longer needed",
+    ChangeReason.RESOURCE_GONE: "it was deleted",
     ChangeReason.UNKNOWN_NODE: "the VM's tags name no node",
+    ChangeReason.UNKNOWN_VM: "has the cluster's tags, but planapply did not launch it",
     ChangeReason.SCALED: "scaled",
 }
 _VM_TEXTS = {
@@ -56,11 +59,26 @@ def reason_text(changes: Sequence[Change]) -> str:
 def drift_text(items: Sequence[DriftItem]) -> str:
     """Return how existing VMs differ from the state, for items of one kind."""
     kind = items[0].kind
+    if kind is DriftKind.DELETED:
+        return "was deleted"
+    if kind is DriftKind.CHANGED:
+        return "; ".join(_changed_text(field) for field in items[0].fields)
+    if kind is DriftKind.ADDRESS:
+        return "has another address: " + ", ".join(
+            f"{field.before} -> {field.after or 'none'}" for field in items[0].fields
+        )
+    if kind is DriftKind.UNKNOWN:
+        return "was not launched by planapply, but has the cluster's tags"
     if kind is DriftKind.STRAY:
         return (
             "VM is no node of the cluster" if len(items) == 1 else "VMs are no nodes of the cluster"
         )
     return _vm_text([item.vm for item in items], *_DRIFT_TEXTS[kind])
+
+
+def _changed_text(field: FieldChange) -> str:
+    before, after = format_value(field.before), format_value(field.after)
+    return f"{field.path} is {before}, not {after}"
 
 
 def _vm_text(vms: Sequence[str | None], singular: str, plural: str) -> str:

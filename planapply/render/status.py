@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from planapply.model.names import SCHEDULER, format_names, step_between, to_hostlist
 from planapply.model.plan import DriftKind
 from planapply.model.status import NodeStatus, Status
+from planapply.render.reasons import drift_text
 from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, Span, align_columns, line, wrap
 from planapply.render.values import format_duration, format_location, format_price_notes, format_usd
 
@@ -135,17 +136,32 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
 
 
 def _warnings(status: Status) -> Iterator[str]:
-    lost = [d.name for d in status.drift if d.kind not in (DriftKind.ADOPTED, DriftKind.STRAY)]
+    lost_kinds = (DriftKind.GONE, DriftKind.STOPPED, DriftKind.STOPPING)
+    lost = [item.name for item in status.drift if item.kind in lost_kinds]
     if lost:
         yield (
             f"Drift: {format_names(lost)} terminated or failed outside of planapply. Run "
             "`planapply plan` to see what an apply would do."
         )
-    if status.unknown_vms:
+    changed_kinds = (DriftKind.ADDRESS, DriftKind.CHANGED, DriftKind.DELETED)
+    for item in status.drift:
+        if item.kind in changed_kinds:
+            yield f"Drift: {item.name} {drift_text([item])}. The next `planapply apply` fixes this."
+    strays = [item.name for item in status.drift if item.kind is DriftKind.STRAY]
+    adopted = [item.vm for item in status.drift if item.kind is DriftKind.ADOPTED and item.vm]
+    if adopted or strays:
         yield (
-            f"Drift: VMs that are not in the state: {', '.join(status.unknown_vms)}. The next "
+            f"Drift: VMs that are not in the state: {', '.join(sorted([*adopted, *strays]))}. The next "
             "`planapply apply` adopts them, and terminates duplicates."
         )
+    unknown = [item.name for item in status.drift if item.kind is DriftKind.UNKNOWN]
+    if unknown:
+        yield (
+            f"Drift: VMs with this cluster's tags that planapply did not launch: {', '.join(unknown)}. "
+            "They are not adopted; `planapply apply --terminate-unknown` terminates them."
+        )
+    for problem in status.problems:
+        yield f"{problem.summary}. {problem.detail}"
     if status.unknown_workers:
         yield f"Workers that are no node of this state: {', '.join(status.unknown_workers)}"
     if status.lock:

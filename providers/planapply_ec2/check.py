@@ -41,6 +41,23 @@ def check(client: Client, settings: Settings, configs: Sequence[NodeConfig]) -> 
     return collect_rejections(checks)
 
 
+def check_settings(client: Client, settings: Settings) -> list[ProviderError]:
+    """Return the errors in what the settings name: a call for each kind, and none without names."""
+    checks: list[Callable[[], Iterator[ProviderError]]] = []
+    if settings.vpc or settings.subnets:
+        checks.append(lambda: _check_network(client, settings))
+    if settings.key_name:
+        checks.append(lambda: _check_key_names(client, [str(settings.key_name)]))
+    if settings.security_groups:
+        checks.append(lambda: _check_group_ids(client, settings, settings.security_groups))
+    return collect_rejections(checks)
+
+
+def _check_network(client: Client, settings: Settings) -> Iterator[ProviderError]:
+    find_network(client, settings)
+    yield from ()
+
+
 def _check_zones(
     client: Client, settings: Settings, configs: Sequence[NodeConfig]
 ) -> Iterator[ProviderError]:
@@ -129,7 +146,12 @@ def _check_image(client: Client, config: NodeConfig) -> Iterator[ProviderError]:
 
 
 def _check_key_pairs(client: Client, configs: Sequence[NodeConfig]) -> Iterator[ProviderError]:
-    for name in sorted({k for c in configs if (k := c.provider.get("key_name"))}):
+    names = sorted({k for c in configs if (k := c.provider.get("key_name"))})
+    yield from _check_key_names(client, names)
+
+
+def _check_key_names(client: Client, names: Sequence[str]) -> Iterator[ProviderError]:
+    for name in names:
         with client.translate_errors():
             keys = sorted(pair["KeyName"] for pair in client.ec2.describe_key_pairs()["KeyPairs"])
         if name not in keys:
@@ -150,11 +172,16 @@ def _check_security_groups(
     group_ids = list(
         dict.fromkeys(g for c in configs for g in c.provider.get("security_groups", ()))
     )
-    if not group_ids:
-        return
+    if group_ids:
+        yield from _check_group_ids(client, settings, group_ids)
+
+
+def _check_group_ids(
+    client: Client, settings: Settings, group_ids: Sequence[str]
+) -> Iterator[ProviderError]:
     with client.translate_errors():
         found = client.ec2.describe_security_groups(
-            Filters=[{"Name": "group-id", "Values": group_ids}]
+            Filters=[{"Name": "group-id", "Values": list(group_ids)}]
         )["SecurityGroups"]
     vpcs = {group["GroupId"]: group.get("VpcId") for group in found}
     vpc = find_network(client, settings).vpc

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, InstanceTypeDef, TagTypeDef
 
 PAGE = 1000
+MAX_FILTER_VALUES = 200
 _STATUS: dict[str, Literal["pending", "running", "stopping"]] = {
     "pending": "pending",
     "running": "running",
@@ -25,19 +26,35 @@ def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
     return _find(client, make_tag_filters(tags))
 
 
+def lookup(client: Client, ids: Sequence[str]) -> dict[str, VM | None]:
+    """Return the VMs with these IDs; None for a terminated one, which EC2 shows for about an hour."""
+    found: dict[str, VM | None] = {}
+    for start in range(0, len(ids), MAX_FILTER_VALUES):
+        values = list(ids[start : start + MAX_FILTER_VALUES])
+        # A filter, because one unknown ID would fail a call by ID.
+        for instance in _describe(client, [{"Name": "instance-id", "Values": values}]):
+            is_terminated = instance["State"]["Name"] == "terminated"
+            found[instance["InstanceId"]] = None if is_terminated else parse_vm(instance)
+    return found
+
+
 def list_vms(client: Client) -> list[VM]:
     """Return every VM of planapply in this account and region."""
     return _find(client, [{"Name": "tag-key", "Values": [TAG_CLUSTER]}])
 
 
 def _find(client: Client, filters: "Sequence[FilterTypeDef]") -> list[VM]:
+    states: FilterTypeDef = {"Name": "instance-state-name", "Values": list(_STATUS)}
+    return [parse_vm(instance) for instance in _describe(client, [states, *filters])]
+
+
+def _describe(client: Client, filters: "Sequence[FilterTypeDef]") -> "list[InstanceTypeDef]":
     with client.translate_errors():
         pages = client.ec2.get_paginator("describe_instances").paginate(
-            Filters=[{"Name": "instance-state-name", "Values": list(_STATUS)}, *filters],
-            PaginationConfig={"PageSize": PAGE},
+            Filters=filters, PaginationConfig={"PageSize": PAGE}
         )
         return [
-            parse_vm(instance)
+            instance
             for page in pages
             for reservation in page["Reservations"]
             for instance in reservation["Instances"]
@@ -66,6 +83,7 @@ def parse_vm(instance: "InstanceTypeDef") -> VM:
         size=instance["InstanceType"],
         zone=instance["Placement"]["AvailabilityZone"],
         image=instance["ImageId"],
+        token=instance.get("ClientToken", ""),
         spot=instance.get("InstanceLifecycle") == "spot",
         launched_at=instance["LaunchTime"].timestamp(),
     )

@@ -13,8 +13,10 @@ from planapply.providerkit import (
     TAG_CLUSTER,
     TAG_LINEAGE,
     TAG_PREFIX,
+    FieldChange,
     NodeConfig,
     Resource,
+    ResourceDrift,
     Rule,
     allow_network,
     client_rules,
@@ -54,20 +56,70 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
         detail["me"] = detect_own_network()
     detail["vpc"] = vpc
     own_tags = {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)}
-    found = _find_groups(client, own_tags)
-    if found:
-        group, rules = found[0]["GroupId"], _parse_rules(found[0])
-        current_tags = parse_tags(found[0].get("Tags", []))
+    desired_tags = _group_tags(detail, own_tags)
+    # By its ID first: somebody may have removed its tags.
+    existing = _find_by_id(client, resource.id) if resource.id else None
+    existing = existing or next(iter(_find_groups(client, own_tags)), None)
+    if existing:
+        group, rules = existing["GroupId"], _parse_rules(existing)
+        current_tags = parse_tags(existing.get("Tags", []))
     else:
-        current_tags = {**detail["tags"], **own_tags}
-        group, rules = _create(client, vpc, current_tags), set()
+        current_tags = desired_tags
+        group, rules = _create(client, vpc, desired_tags), set()
     desired_rules = _make_rules(group, detail)
     _change_rules(client, group, desired_rules - rules, rules - desired_rules)
-    added_tags = {k: v for k, v in detail["tags"].items() if current_tags.get(k) != v}
+    added_tags = {k: v for k, v in desired_tags.items() if current_tags.get(k) != v}
     removed_tags = sorted({*detail.get("tagged", ())} & current_tags.keys() - detail["tags"].keys())
     retag(client, [group], added_tags, removed_tags)
     detail["tagged"] = sorted(detail["tags"])
     return Resource(kind=RESOURCE_KIND, id=group, detail=detail)
+
+
+def inspect(client: Client, resource: Resource, tags: Mapping[str, str]) -> ResourceDrift | None:
+    """Return the rules and tags that differ from those that `prepare` makes; None if none does."""
+    group = _find_by_id(client, str(resource.id))
+    if group is None:
+        return ResourceDrift(exists=False)
+    rules, desired = _parse_rules(group), _make_rules(str(resource.id), resource.detail)
+    current, expected = parse_tags(group.get("Tags", [])), _group_tags(resource.detail, tags)
+    fields = [
+        *(
+            _make_field(f"rules.{_format_rule(r)}", "open", "closed")
+            for r in sorted(rules - desired)
+        ),
+        *(
+            _make_field(f"rules.{_format_rule(r)}", "closed", "open")
+            for r in sorted(desired - rules)
+        ),
+        *(
+            _make_field(f"tags.{key}", current.get(key), value)
+            for key, value in sorted(expected.items())
+            if current.get(key) != value
+        ),
+    ]
+    return ResourceDrift(fields=tuple(fields)) if fields else None
+
+
+def _make_field(path: str, before: str | None, after: str | None) -> FieldChange:
+    return FieldChange(path=path, before=before, after=after, forces_replacement=False)
+
+
+def _format_rule(rule: Rule) -> str:
+    """Return a rule as people read it: `tcp 22 from 0.0.0.0/0`."""
+    protocol, first, last, source = rule
+    if protocol == "-1":
+        return f"all traffic from {source}"
+    if protocol in ("tcp", "udp"):
+        return f"{protocol} {first if first == last else f'{first}-{last}'} from {source}"
+    return f"protocol {protocol} ({first}, {last}) from {source}"
+
+
+def _group_tags(detail: Mapping[str, Any], own_tags: Mapping[str, str]) -> dict[str, str]:
+    return {"Name": _group_name(own_tags), **detail.get("tags", {}), **own_tags}
+
+
+def _group_name(tags: Mapping[str, str]) -> str:
+    return f"planapply {tags[TAG_CLUSTER]} {tags[TAG_LINEAGE]}"
 
 
 def allow(client: Client, resource: Resource, network: str | None) -> Resource:
@@ -114,7 +166,7 @@ def _infer_detail(rules: Iterable[Rule], allow_from: Collection[str]) -> dict[st
     """
     by_network: dict[str, set[int]] = {}
     for protocol, first, last, source in rules:
-        if protocol == "tcp" and first == last and not source.startswith("sg-"):
+        if protocol == "tcp" and first == last and not source.startswith(("sg-", "pl-")):
             by_network.setdefault(source, set()).add(first)
     if not by_network:
         return {"allow_from": []}
@@ -150,13 +202,31 @@ def cleanup(client: Client, resource: Resource) -> None:
 
 
 def _find_groups(client: Client, tags: Mapping[str, str]) -> "list[SecurityGroupTypeDef]":
+    """Return the groups with these tags that planapply has created.
+
+    Anybody may set tags, but nobody can change the name of a group.
+    """
     with client.translate_errors():
-        return client.ec2.describe_security_groups(Filters=make_tag_filters(tags))["SecurityGroups"]
+        found = client.ec2.describe_security_groups(Filters=make_tag_filters(tags))
+    return [
+        group
+        for group in found["SecurityGroups"]
+        if {TAG_CLUSTER, TAG_LINEAGE} <= (own := parse_tags(group.get("Tags", []))).keys()
+        and group.get("GroupName") == _group_name(own)
+    ]
+
+
+def _find_by_id(client: Client, id: str) -> "SecurityGroupTypeDef | None":
+    with client.translate_errors():
+        found = client.ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": [id]}])[
+            "SecurityGroups"
+        ]
+    return found[0] if found else None
 
 
 def _create(client: Client, vpc: str, tags: Mapping[str, str]) -> str:
-    lineage, name = tags[TAG_LINEAGE], f"planapply {tags[TAG_CLUSTER]} {tags[TAG_LINEAGE]}"
-    pairs: list[TagTypeDef] = [{"Key": k, "Value": v} for k, v in {"Name": name, **tags}.items()]
+    lineage, name = tags[TAG_LINEAGE], _group_name(tags)
+    pairs: list[TagTypeDef] = [{"Key": k, "Value": v} for k, v in tags.items()]
     with client.translate_errors(writes=True):
         try:
             answer = client.ec2.create_security_group(
@@ -196,6 +266,7 @@ def _parse_rules(group: "SecurityGroupTypeDef") -> set[Rule]:
         sources = [r["CidrIp"] for r in rule.get("IpRanges", [])]
         sources += [r["CidrIpv6"] for r in rule.get("Ipv6Ranges", [])]
         sources += [pair["GroupId"] for pair in rule.get("UserIdGroupPairs", [])]
+        sources += [prefix["PrefixListId"] for prefix in rule.get("PrefixListIds", [])]
         ports = rule.get("FromPort", -1), rule.get("ToPort", -1)
         rules |= {(rule["IpProtocol"], *ports, source) for source in sources}
     return rules
@@ -232,6 +303,8 @@ def _make_permission(rule: Rule) -> "IpPermissionTypeDef":
         permission |= {"FromPort": first, "ToPort": last}
     if source.startswith("sg-"):
         permission["UserIdGroupPairs"] = [{"GroupId": source}]
+    elif source.startswith("pl-"):
+        permission["PrefixListIds"] = [{"PrefixListId": source}]
     elif ":" in source:
         permission["Ipv6Ranges"] = [{"CidrIpv6": source, "Description": "planapply"}]
     else:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, ProviderError
-from planapply.providerkit import GIB, VM, Choice, check_user_data, rejection
+from planapply.providerkit import GIB, TAG_STATE, VM, Choice, check_user_data, rejection
 from planapply_ec2 import image
+from planapply_ec2.check import MAX_TAGS
 from planapply_ec2.client import Client
 from planapply_ec2.errors import ADVICE_CAPACITY
 from planapply_ec2.find import parse_vm
@@ -58,7 +59,10 @@ def make_parameters(
     )
     resources = ["instance", "volume", "network-interface"]
     resources += ["spot-instances-request"] if choice.spot else []
-    tags = [{"Key": key, "Value": value} for key, value in request.tags.items()]
+    all_tags = dict(request.tags)
+    if len(all_tags) > MAX_TAGS:
+        del all_tags[TAG_STATE]  # for display only
+    tags = [{"Key": key, "Value": value} for key, value in all_tags.items()]
     parameters: dict[str, Any] = {
         "ClientToken": request.token,
         "MinCount": 1,

@@ -11,6 +11,7 @@ from planapply.providerkit import (
     NodeRecord,
     Requirements,
     Resource,
+    ResourceDrift,
     make_alternatives,
 )
 from planapply_ec2 import check, choose, console, find, group, image, launch, price, shell, sizes
@@ -68,6 +69,10 @@ class EC2:
         """Return the VMs with these tags; one DescribeInstances call per 1,000 VMs."""
         return find.find(self.client, tags)
 
+    def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
+        """Return the VMs with these IDs, whatever their tags; None for a terminated one."""
+        return find.lookup(self.client, ids)
+
     def list_vms(self) -> list[VM]:
         """Return the VMs of all clusters in this account and region."""
         return find.list_vms(self.client)
@@ -93,6 +98,10 @@ class EC2:
         """Return the cluster's own security group."""
         return group.find_resources(self.client, tags, self.settings.allow_from)
 
+    def inspect(self, resource: Resource, tags: Mapping[str, str]) -> ResourceDrift | None:
+        """Compare the group's rules and tags with those that planapply has set."""
+        return group.inspect(self.client, resource, tags)
+
     def cleanup(self, resource: Resource) -> None:
         """Delete the group."""
         group.cleanup(self.client, resource)
@@ -107,6 +116,10 @@ class EC2:
         if not problems:
             self._offered_zones = check.find_offers(self.client, configs)
         return problems
+
+    def check_settings(self) -> Sequence[ProviderError]:
+        """Return errors in the network, the key pair, and the security groups of the settings."""
+        return check.check_settings(self.client, self.settings)
 
     def choose(self, requirements: Requirements) -> list[str]:
         """Return the cheapest sizes, by Libcloud's price list."""

@@ -90,6 +90,7 @@ def make_vm(client: Client, node: Any, tags: Mapping[str, str] | None = None) ->
         public_address=_pick_address(node.public_ips),
         size=driver.size_of(node),
         zone=driver.zone_of(node),
+        token=driver.token_of(node),
         spot=driver.is_spot(node),
         launched_at=created.timestamp() if isinstance(created, datetime) else None,
     )

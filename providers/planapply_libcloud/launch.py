@@ -1,9 +1,10 @@
 """Launch of one VM by one create_node call, which is never sent twice for an existing VM."""
 
+from dataclasses import replace
 from typing import Any
 
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, ProviderError
-from planapply.providerkit import TAG_BATCH, VM, NodeConfig
+from planapply.providerkit import TAG_BATCH, TAG_STATE, VM, NodeConfig
 from planapply_libcloud.catalog import Catalog
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.base import Lookups
@@ -21,10 +22,8 @@ def launch(client: Client, catalog: Catalog, request: LaunchRequest) -> LaunchRe
     driver = client.driver
     name = driver.node_name(request)
     requested_names = client.cache.get("requested names", set[str])
-    if name in requested_names:
-        existing = find(client, {TAG_BATCH: request.token})
-        if existing:
-            return LaunchResult(tuple(existing))
+    if name in requested_names and (existing := _find_batch(client, request)):
+        return LaunchResult(existing)
     arguments = make_arguments(client, catalog, request)
     requested_names.add(name)
     try:
@@ -39,16 +38,25 @@ def launch(client: Client, catalog: Catalog, request: LaunchRequest) -> LaunchRe
         raise
     if not node or node.id is None:
         # Some drivers do not return a complete node.
-        existing = find(client, {TAG_BATCH: request.token})
-        if existing:
-            return LaunchResult(tuple(existing))
+        if existing := _find_batch(client, request):
+            return LaunchResult(existing)
         raise ProviderError(ErrorKind.UNKNOWN, f"{client.cloud} did not return the VM it created")
     return LaunchResult((_make_launched_vm(client, node, request),))
+
+
+def _find_batch(client: Client, request: LaunchRequest) -> tuple[VM, ...]:
+    return tuple(
+        vm for vm in find(client, {TAG_BATCH: request.token}) if vm.token in (None, request.token)
+    )
 
 
 def make_arguments(client: Client, catalog: Catalog, request: LaunchRequest) -> dict[str, Any]:
     """Return all arguments of `create_node`."""
     driver, create = client.driver, merge_create(client, request.config)
+    if driver.has_tags and driver.check_tags(request.tags):
+        # Clouds differ in the length and the number of tags, and this one is for display only.
+        tags = {key: value for key, value in request.tags.items() if key != TAG_STATE}
+        request = replace(request, tags=tags)
     own_group = request.resources.get(GROUP)
     if own_group is not None and own_group.id and isinstance(driver, FullDriver):
         create = merge(create, driver.group_arguments(own_group.id, create))

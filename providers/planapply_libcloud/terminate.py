@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from planapply.provider import ErrorKind, ProviderError
-from planapply.providerkit import TAG_PREFIX, rejection
+from planapply.providerkit import rejection
 from planapply_libcloud.client import Client
 from planapply_libcloud.drivers.full import FullDriver
 from planapply_libcloud.errors import NotFound
@@ -74,7 +74,7 @@ def retag(
 
     def change_tags(node: Any, old: Mapping[str, str]) -> None:
         kept = {key: value for key, value in old.items() if key not in removed}
-        new = {**kept, **{k: v for k, v in tags.items() if not k.startswith(TAG_PREFIX)}}
+        new = {**kept, **tags}
         if new != old:
             with client.borrow_driver(writes=True) as lib:
                 driver.retag(lib, node, new, [key for key in removed if key in old])

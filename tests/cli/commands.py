@@ -42,3 +42,10 @@ Run = Callable[..., Result]
 def without_installed(err: str) -> str:
     """Return a message without the list of installed providers, which varies."""
     return re.sub(r"(?<=Installed: ).*", "…", err)
+
+
+def without_origin(err: str) -> str:
+    """Return the message about an existing cluster on one line, without what varies."""
+    text = re.sub(r"\d+ VMs", "N VMs", " ".join(err.split()))
+    text = re.sub(r"on \d{4}-\d\d-\d\d \d\d:\d\d UTC", "on DATE", text)
+    return re.sub(r"by \S+ with the state \S+\.json", "by WHO with the state STATE", text)

@@ -148,7 +148,7 @@ Cost: 4.60 USD/h (list prices of 2025-03-02)
         snapshot("""\
 
 Warning: found VMs that were not in the state: cpu-[0-1]
-  Their tags match this cluster; an apply adopts them into the state.
+  planapply launched them for this cluster; an apply adopts them into the state.
 """),
     )
     assert run("apply", "--no-wait").code == 0

@@ -85,9 +85,16 @@ class Project:
         while not record.must_be_visible(time.time(), self.provider.limits.consistency_delay):
             time.sleep(0.05)
 
-    def launch(self, name: str) -> VM:
-        """Start a VM of this cluster that is in no state."""
+    def launch(self, name: str, *, is_known: bool = True) -> VM:
+        """Start a VM of this cluster that is no node of the state, which knows its token if `is_known`."""
         state = read()
+        token = os.urandom(10).hex()
+        if is_known:
+            state.issue([token], 0.0)
+            state.serial += 1
+            store = open_store(STATE)
+            store.read()
+            store.write(state)
         config = state.nodes["cpu-0"].config
         endpoint = state.endpoint
         assert endpoint
@@ -98,7 +105,7 @@ class Project:
             scheduler_address=endpoint.private,
             requested_at=0.0,
         )
-        request = launch_request(state, os.urandom(10).hex(), asked, self.provider.limits)
+        request = launch_request(state, token, asked, self.provider.limits)
         return self.provider.launch(request).vms[0]
 
 
@@ -364,7 +371,7 @@ Plan: 0 to add, 0 to change, 1 to destroy.
         snapshot("""\
 
 Warning: found VMs that were not in the state: cpu-2
-  Their tags match this cluster; an apply adopts them into the state.
+  planapply launched them for this cluster; an apply adopts them into the state.
 """),
     )
     assert project.apply("--set", "workers.cpu.count=3") == (
@@ -373,7 +380,7 @@ Warning: found VMs that were not in the state: cpu-2
         snapshot("""\
 
 Warning: found VMs that were not in the state: cpu-2
-  Their tags match this cluster; an apply adopts them into the state.
+  planapply launched them for this cluster; an apply adopts them into the state.
 """),
     )
     assert sorted(read().nodes) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
@@ -412,6 +419,18 @@ scheduler_address = tcp://ADDRESS
         snapshot(""),
     )
     assert project.names() == ["cpu-0", "cpu-1", "scheduler"]
+
+
+def test_vm_with_an_unknown_token_is_left_alone_unless_asked(project: Project) -> None:
+    project.launch("cpu-2", is_known=False)
+    assert project("plan", "--detailed-exitcode")[0] == 0
+    assert project.apply("--set", "workers.cpu.count=3")[0] == 0
+    assert project.names() == ["cpu-0", "cpu-1", "cpu-2", "cpu-2", "scheduler"]
+    code, _, err = project("destroy", "--auto-approve")
+    assert code == 1
+    assert "that planapply did not launch" in " ".join(err.split())
+    assert project.names() == ["cpu-2"]
+    assert project("destroy", "--auto-approve", "--terminate-unknown")[0] == 0
 
 
 def test_changed_tags_are_fixed_in_place(project: Project) -> None:

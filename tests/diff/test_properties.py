@@ -127,8 +127,11 @@ def test_lost_vms_are_relaunched_and_unknown_vms_are_found(
         create_plan(spec, seen(simulate_apply(create_plan(spec, refreshed), refreshed))).changes
         == ()
     )
-    # With the tags, everything is found again even if the state is lost.
+    # A VM whose batch is not known is never adopted, whatever its tags say.
     forgotten = State(lineage="l", cluster="c", provider="p")
+    assert refresh(forgotten, shown, LATER, 60.0).state.nodes == {}
+    assert len(refresh(forgotten, shown, LATER, 60.0).unknown) == len(shown)
+    forgotten.issue(["b"], 0.0)
     found = refresh(forgotten, shown, LATER, 60.0)
     assert found.state.nodes.keys() == state.nodes.keys()
     assert {(item.name, item.kind) for item in found.drift} == {

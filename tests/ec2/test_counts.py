@@ -40,6 +40,7 @@ def test_call_counts_of_a_thousand_workers(project: Project, aws: Cloud) -> None
     assert set(unchanged["actions"]) == {
         "sts:GetCallerIdentity",
         "DescribeInstances",
+        "DescribeSecurityGroups",
         "DescribeSpotPriceHistory",
     }
     aws.clear()

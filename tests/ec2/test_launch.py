@@ -198,7 +198,9 @@ def test_cluster_is_launched_in_two_calls(project: Project, aws: Cloud) -> None:
         "planapply:group": "cpu",
         "planapply:lineage": state.lineage,
         "planapply:names": "cpu-[0..2]",
+        "planapply:state": state.origin,
     }
+    assert state.origin.endswith(f" {project.spec.parent}/planapply.state.json")
     assert "CreateTags" not in aws.counts()["actions"]
     text = gzip.decompress(b64decode(launched["cpu-1"]["user_data"])).decode()
     assert "names=(cpu-{0..2})" in text

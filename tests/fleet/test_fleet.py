@@ -241,3 +241,60 @@ def test_names_too_long_for_one_tag_are_split_into_batches() -> None:
     assert bench.cloud.calls["launch"] > 1
     assert {vm.name for vm in bench.cloud.live_vms()} == set(names)
     assert max(len(vm.tags["planapply:names"]) for vm in bench.cloud.live_vms()) <= 255
+
+
+def open_intent(bench: Bench) -> None:
+    """Leave an intent whose VMs exist, as a process that died after the call did."""
+    bench.cloud.fail_next("launch", *[ErrorKind.UNKNOWN] * 50, done=True)
+    bench.cloud.fail_next("find", *[ErrorKind.UNKNOWN] * 50)
+    bench.launch()
+    bench.cloud._script.clear()
+
+
+def test_spent_token_is_no_proof_that_nothing_was_launched() -> None:
+    """After an upgrade the same intent makes another request, which the cloud refuses."""
+    bench = Bench(limits=Limits(batch=10, consistency_delay=30.0))
+    open_intent(bench)
+    visible, start = bench.cloud.visible_machines, bench.clock.time()
+    bench.cloud.visible_machines = lambda: (  # type: ignore[method-assign]
+        visible() if bench.clock.time() - start > 20.0 else []
+    )
+    bench.cloud.fail_next("launch", ErrorKind.TOKEN_SPENT)
+    bench.restart().resolve_intents(dict.fromkeys(ALL, CONFIG.digest))
+    assert bench.state.nodes.keys() == set(ALL)
+    assert len(bench.cloud.machines) == 5
+
+
+def test_vm_that_only_carries_the_batch_tag_is_neither_adopted_nor_terminated() -> None:
+    bench = Bench()
+    bench.cloud.fail_next("launch", *[ErrorKind.UNKNOWN] * 50)
+    bench.cloud.fail_next("find", *[ErrorKind.UNKNOWN] * 50)
+    bench.launch()
+    bench.cloud._script.clear()
+    (token,) = bench.state.intents
+    spoofed = bench.cloud.spoof(planapply_batch=token, planapply_names="cpu-0")
+    bench.restart().resolve_intents({})
+    assert bench.state.nodes == {}
+    assert [vm.id for vm in bench.cloud.live_vms()] == [spoofed.id]
+
+
+def test_request_is_not_repeated_while_a_resource_is_missing() -> None:
+    """Without the security group, the VMs would get another one."""
+    bench = Bench()
+    open_intent(bench)
+    bench.fleet.journal._state.resources["group"] = Resource(kind="security group")
+    calls = bench.cloud.calls["launch"]
+    bench.fleet.resolve_intents(dict.fromkeys(ALL, CONFIG.digest))
+    assert bench.cloud.calls["launch"] == calls
+    assert bench.state.nodes.keys() == set(ALL)
+
+
+def test_token_is_recorded_before_the_request() -> None:
+    bench = Bench()
+    issued: list[bool] = []
+    launch = bench.cloud.launch
+    bench.cloud.launch = lambda request: (  # type: ignore[method-assign]
+        issued.append(request.token in bench.state.issued) or launch(request)
+    )
+    bench.launch()
+    assert issued == [True]

@@ -407,19 +407,30 @@ def test_every_reason_and_every_kind_of_drift_has_a_text() -> None:
             "max_lowered": "max is 5",
             "group_removed": "group is not in the spec",
             "resource_unneeded": "no longer needed",
+            "resource_gone": "it was deleted",
             "duplicate_vm": "duplicate VM for node cpu-3",
             "unknown_node": "the VM's tags name no node",
+            "unknown_vm": "has the cluster's tags, but planapply did not launch it",
             "scaled": "scaled",
             "other": "old",
         }
     )
-    assert {kind.value: drift_text(drift(kind, "cpu-2")) for kind in DriftKind} == snapshot(
+    fields = (FieldChange(path="tags.team", before="geo", after="bio"),)
+    items = {
+        kind: [item.model_copy(update={"fields": fields}) for item in drift(kind, "cpu-2")]
+        for kind in DriftKind
+    }
+    assert {kind.value: drift_text(items[kind]) for kind in DriftKind} == snapshot(
         {
             "gone": "VM i-cpu-2 is gone",
             "stopping": "VM i-cpu-2 is shutting down",
             "stopped": "VM i-cpu-2 is stopped",
             "adopted": "VM i-cpu-2 was not in the state",
             "stray": "VM is no node of the cluster",
+            "unknown": "was not launched by planapply, but has the cluster's tags",
+            "address": "has another address: geo -> bio",
+            "changed": 'tags.team is "geo", not "bio"',
+            "deleted": "was deleted",
         }
     )
 

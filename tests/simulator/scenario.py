@@ -18,6 +18,7 @@ from simulator.simulated import (
 from planapply.dask import scheduler as scheduler_client
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name
+from planapply.model.node import VM
 from planapply.model.plan import Mode, Plan
 from planapply.model.spec import Spec
 from planapply.model.state import Choice, Resource
@@ -98,6 +99,8 @@ class Scenario:
         self.crash_points.points_left, self.crash_points.is_dead = die_at, False
         usual_faults = self.cloud.faults
         if self.random.random() < 0.1:
+            self.spoof_vm()
+        if self.random.random() < 0.1:
             self.clock.clock_skew = self.random.uniform(-90_000.0, 90_000.0)
         if usual_faults != Faults() and self.random.random() < 0.2:
             self.cloud.faults = replace(
@@ -119,15 +122,38 @@ class Scenario:
         self.check_no_vm_lost()
         return done
 
+    def spoof_vm(self) -> None:
+        """Let somebody tag a VM of theirs like one of a request that the state knows."""
+        state = self.store.read()
+        batches = sorted(state.batches) if state else []
+        if state is None or not batches:
+            return
+        self.cloud.spoof(
+            planapply_cluster=state.cluster,
+            planapply_lineage=state.lineage,
+            planapply_batch=self.random.choice(batches),
+            planapply_names=self.random.choice(["scheduler", "cpu-0", "cpu-99"]),
+        )
+
+    def own_vms(self) -> list[VM]:
+        """Return the VMs that planapply launched and that are not terminating."""
+        return [
+            vm
+            for vm in self.cloud.live_vms()
+            if vm.status != "stopping" and vm.id not in self.cloud.spoofed
+        ]
+
     def check_no_vm_lost(self) -> None:
         """Check that every VM is in the state, in an intent, or terminating; and none is a duplicate."""
         state = self.store.read()
-        alive = [vm for vm in self.cloud.live_vms() if vm.status != "stopping"]
+        alive = self.own_vms()
         if state is None:
             if alive:
                 raise Violation(f"no state, and {[vm.id for vm in alive]} exist")
             return
         recorded = {record.vm for record in state.nodes.values()}
+        if recorded & self.cloud.spoofed:
+            raise Violation(f"a VM of somebody else was adopted: {recorded & self.cloud.spoofed}")
         lost = [vm.id for vm in alive if vm.id not in recorded and vm.batch not in state.intents]
         # A cloud without tokens may create a duplicate; it is found by its tags, if it is visible.
         if lost and not self.found_by_tags(state.lineage, lost):
@@ -155,7 +181,7 @@ class Scenario:
         self.check_matches_spec(spec, options)
 
     def check_matches_spec(self, spec: Spec, options: PlanOptions) -> None:
-        names = Counter(vm.name for vm in self.cloud.live_vms() if vm.status != "stopping")
+        names = Counter(vm.name for vm in self.own_vms())
         duplicates = [name for name, number in names.items() if number > 1]
         if duplicates:
             raise Violation(f"there twice: {duplicates}")
@@ -171,9 +197,7 @@ class Scenario:
         if not low <= len(elastic) <= high:
             raise Violation(f"an elastic group out of its bounds: {sorted(elastic)}")
         state = self.store.read()
-        [scheduler] = [
-            vm for vm in self.cloud.live_vms() if vm.name == "scheduler" and vm.is_active
-        ]
+        [scheduler] = [vm for vm in self.own_vms() if vm.name == "scheduler" and vm.is_active]
         endpoint = state.endpoint.private if state and state.endpoint else None
         if f"//{scheduler.private_address}:" not in str(endpoint):
             raise Violation(f"the scheduler is at {scheduler.private_address}, and not {endpoint}")

@@ -125,7 +125,11 @@ class CrashingProvider(FakeProvider):
     def find(self, tags: Mapping[str, str]) -> list[VM]:
         return self.crash_points.run_effect(lambda: FakeProvider.find(self, tags))
 
+    def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
+        return self.crash_points.run_effect(lambda: FakeProvider.lookup(self, ids))
+
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
+        assert not self.cloud.spoofed.intersection(ids), "a VM of somebody else is terminated"
         return self.crash_points.run_effect(lambda: FakeProvider.terminate(self, ids))
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:

@@ -166,6 +166,10 @@ class Driver:
             return "does not support tags" if user_tags(tags) else ""
         return self.tag_format.find_error(tags)
 
+    def token_of(self, node: Any) -> str | None:
+        """Return the token of the request that launched a node; None if the cloud does not report it."""
+        return None
+
     def tags_of(self, node: Any) -> Tags:
         """Return planapply's tags of a node; empty for a node that is not planapply's."""
         if self.has_tags:

@@ -41,6 +41,9 @@ class EC2(FullDriver):
     def is_spot(self, node: Any) -> bool:
         return bool(node.extra.get("instance_lifecycle") == "spot")
 
+    def token_of(self, node: Any) -> str | None:
+        return str(node.extra.get("client_token") or "")
+
     def patch_driver(self, lib: Any) -> None:
         # The user data has the cluster's TLS key. Version 1 of the metadata service gives it to
         # anyone who can make a process of the VM fetch a URL; the driver has no argument for this.

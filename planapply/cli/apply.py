@@ -21,6 +21,7 @@ from planapply.cli.options import (
     State,
     Targets,
 )
+from planapply.cli.saved_overrides import saved_overrides
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
 from planapply.ops.plan import PlanOptions
@@ -55,7 +56,7 @@ def command(
         options = plan_options(destroy, no_refresh, refresh_only, target, replace)
         if planfile is not None:
             saved_plan = _read_plan(planfile, options)
-            overrides = overrides or list(saved_plan.overrides)
+            overrides = overrides or saved_overrides(planfile, saved_plan)
             options = PlanOptions(mode=saved_plan.mode)
         workspace = open_for_plan(file, overrides, state, options)
     # Imported after the checks, since these import asyncio.

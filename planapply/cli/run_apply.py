@@ -21,7 +21,7 @@ from planapply.ops.apply import ApplyOptions, Report, apply
 from planapply.ops.output import outputs
 from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
-from planapply.render.document import diagnostics_document
+from planapply.render.document import diagnostics_document, failed_document
 from planapply.render.failures import failure_diagnostics
 from planapply.render.text import BLANK_LINE, Line, align_columns, line, wrap
 
@@ -44,6 +44,7 @@ class ApplyRun:
         """Run the apply, and return the exit code."""
         clock = self.workspace.clock
         self._display = Display(json=self.json, wait=self.apply_options.wait, now=clock.monotonic)
+        self.workspace.on_event = self._display.on_event
         try:
             with self._signals, self._display:
                 report = apply(
@@ -54,9 +55,12 @@ class ApplyRun:
                     saved_plan=self.saved_plan,
                     on_event=self._display.on_event,
                 )
-            return self._report_result(report) if report.confirmed else self._report_cancelled()
+            code = self._report_result(report) if report.confirmed else self._report_cancelled()
+            self._report_throttling()
+            return code
         except Stopped as stopped:
             code = self._report_stopped(stopped.diagnostics)
+            self._report_throttling()
             if isinstance(stopped, Abandoned):
                 exit_immediately(code)  # a normal exit would wait for the calls that hang
             return code
@@ -72,6 +76,7 @@ class ApplyRun:
                     "",
                     f"{self._verb} failed. Until then: {_format_counts(self._verb, self._counts())}.",
                 )
+            self._report_throttling()
             raise
 
     @property
@@ -91,6 +96,7 @@ class ApplyRun:
                     + ("--json is given" if self.json else f"{non_terminal()} is not a terminal"),
                     "Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review "
                     "it, and run `planapply apply FILE`.",
+                    code="approval_required",
                 )
             if not _read_approval():
                 return False
@@ -125,21 +131,27 @@ class ApplyRun:
         values = outputs(state) if state is not None and state.endpoint is not None else {}
         if report.failures:
             failures = failure_diagnostics(report.failures)
-            numbers = self._counts(report.failures)
-            self._emit_finished("incomplete", **numbers, diagnostics=diagnostics_document(failures))
+            launched = [] if state is None else _launched_failures(state, report.failures)
+            numbers = self._counts()
+            self._emit_finished(
+                "incomplete",
+                **numbers,
+                failed=failed_document(report.failures, launched),
+                diagnostics=diagnostics_document(failures),
+            )
             terminal.print_message("")
             terminal.report(failures)
         else:
             counts = report.plan.summary
             keys = {"added": "add", "changed": "change", "destroyed": "destroy"}
             numbers = {key: counts[of] for key, of in keys.items()}
+            launched = []
             self._emit_finished("complete", **numbers, outputs=values)
         if report.plan.mode is Mode.REFRESH_ONLY and not self.json:
             terminal.show(
                 [BLANK_LINE, line(("Apply complete:", "bold green"), " the state is up to date.")]
             )
         elif (report.plan.changes or self._display.progress.nodes) and not self.json:
-            launched = [] if state is None else _launched_failures(state, report.failures)
             terminal.show(
                 [
                     BLANK_LINE,
@@ -156,17 +168,31 @@ class ApplyRun:
         if not failed:
             yield line((f"{verb} complete:", "bold green"), f" {_format_counts(verb, numbers)}.")
             return
-        yield line((f"{verb} incomplete:", "bold red"), f" {_format_counts(verb, numbers)}.")
+        counts = f"{_format_counts(verb, numbers)}, {len(failed)} failed"
+        yield line((f"{verb} incomplete:", "bold red"), f" {counts}.")
         for text in _describe_missing(verb, failed, launched):
             yield from (line(part) for part in wrap(text, terminal.width(sys.stdout)))
 
-    def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
-        """Return how many changes were made; with failures, that is less than the plan."""
-        added, changed, destroyed = self._display.progress.counts(failed)
+    def _counts(self) -> dict[str, int]:
+        """Return how many changes were made; with failures, that may be less than the plan."""
+        added, changed, destroyed = self._display.progress.counts()
         return {"added": added, "changed": changed, "destroyed": destroyed}
 
     def _emit_finished(self, outcome: str, **data: Any) -> None:
-        self._emit_last_event(Event(event="finished", data={"outcome": outcome, **data}))
+        throttled = self._display.progress.throttled
+        details = {"throttled": throttled} if throttled else {}
+        self._emit_last_event(Event(event="finished", data={"outcome": outcome, **data, **details}))
+
+    def _report_throttling(self) -> None:
+        """Say what to do if the cloud has throttled requests for long."""
+        throttled = self._display.progress.throttled
+        if throttled:
+            terminal.print_message(
+                "",
+                f"The cloud throttled {throttled['requests']} requests in {throttled['seconds']:.0f} s. "
+                "To avoid this, send fewer requests at once with --parallelism, look for other programs that "
+                "send requests to this account, or ask the cloud for a higher limit.",
+            )
 
     def _emit_last_event(self, event: Event) -> None:
         if self.json and not self._has_finished:

@@ -92,6 +92,7 @@ def _create(name: str, config: NodeConfig, record: NodeRecord | None, requested:
         after=config.digest,
         before=record.config if record else None,
         vm=record.vm if record else None,
+        current=record.choice if record else None,
     )
 
 
@@ -110,6 +111,7 @@ def _replace(
         before=record.config,
         after=config.digest,
         vm=record.vm,
+        current=record.choice,
     )
 
 
@@ -154,6 +156,7 @@ def _compare(
         before=record.config,
         after=config.digest,
         vm=record.vm,
+        current=record.choice,
     )
 
 
@@ -171,6 +174,7 @@ def destroy(
         facts=dict(facts),
         before=record.config,
         vm=record.vm,
+        current=record.choice,
     )
 
 

@@ -185,6 +185,7 @@ def select(targets: Collection[str], names: Collection[str]) -> set[str]:
                 f"there is no node {target!r}",
                 f"Nodes: {format_names(names) or 'none'}. "
                 "Name a node, a group, or a range such as cpu-[0-3].",
+                code="node_unknown",
             )
         selected |= found
     return selected
@@ -206,6 +207,7 @@ def _refuse_destruction(changes: Collection[Change]) -> None:
         raise PlanapplyError(
             f"cannot destroy or replace {format_names(destroyed)}: the cluster is protected",
             "To remove the protection, set `protect = false` under [cluster] and apply that first.",
+            code="protected",
         )
 
 

@@ -11,7 +11,15 @@ from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan
 from planapply.model.state import State
+from planapply.ops.cost import make_budget
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
+from planapply.ops.saved import (
+    changed_error,
+    check_origin,
+    compare_plans,
+    other_cluster_error,
+    saved_options,
+)
 from planapply.ops.workspace import Workspace
 from planapply.store import LockInfo, tlsfiles
 
@@ -53,16 +61,14 @@ def apply(
 
     Raises PlanapplyError, and Stopped if the clock was stopped; what was done before is recorded.
     """
-    if saved_plan is not None:
-        options = PlanOptions(mode=saved_plan.mode)
-    purpose = "destroy" if options.mode is Mode.DESTROY else "apply"
+    mode = options.mode if saved_plan is None else saved_plan.mode
+    purpose = "destroy" if mode is Mode.DESTROY else "apply"
     with lock(workspace, purpose, apply_options.lock_timeout, on_event):
         state = workspace.store.read()
-        planned = plan_from(workspace, state, options)
-        if saved_plan is not None:
-            check_saved(saved_plan, planned.plan)
-            # A refresh-only apply records the drift of now.
-            planned.plan = saved_plan.model_copy(update={"drift": planned.plan.drift})
+        if saved_plan is None:
+            planned = plan_from(workspace, state, options)
+        else:
+            planned = _plan_again(workspace, state, saved_plan)
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
         fleet = open_fleet(workspace, planned, on_event, apply_options.parallel)
@@ -70,6 +76,22 @@ def apply(
             lambda: execute_plan(planned, fleet, apply_options), workspace.clock, fleet.journal
         )
         return Report(planned.plan, True, failures, fleet.journal.writes)
+
+
+def _plan_again(workspace: Workspace, state: State | None, saved_plan: Plan) -> PlanResult:
+    """Make a saved plan again; raise PlanapplyError if the result is another plan."""
+    spec = None if saved_plan.mode is Mode.DESTROY else workspace.spec
+    check_origin(saved_plan, state, spec.digest if spec else None)
+    if spec is not None and saved_plan.cluster != spec.cluster.name:
+        raise other_cluster_error(saved_plan)
+    differences: list[str] = []
+    for options in saved_options(saved_plan):
+        planned = plan_from(workspace, state, options)
+        found = compare_plans(saved_plan, planned.plan)
+        if not found:
+            return planned
+        differences = differences or found
+    raise changed_error(differences)
 
 
 @contextmanager
@@ -114,7 +136,8 @@ def open_fleet(
     changed = before != state.model_dump(include=CLUSTER_FIELDS)
     if changed or plan.changes or planned.refreshed.adopted:
         journal.update(lambda _: None)
-    return Fleet(planned.client, journal, on_event=on_event, parallel=parallel)
+    budget = make_budget(planned.client, planned.refreshed, planned.max_cost)
+    return Fleet(planned.client, journal, on_event=on_event, parallel=parallel, budget=budget)
 
 
 CLUSTER_FIELDS = {
@@ -170,23 +193,3 @@ def discard_key(journal: Journal) -> None:
 
 def _drop_key(state: State) -> None:
     state.tls = None
-
-
-def check_saved(saved_plan: Plan, current: Plan) -> None:
-    """Raise PlanapplyError unless the saved plan was made from this state and spec."""
-    # A plan without a lineage was made before there was a state, and is only stale.
-    if saved_plan.cluster != current.cluster or saved_plan.lineage not in (None, current.lineage):
-        raise PlanapplyError(
-            f"the plan file was made for a different cluster ({saved_plan.cluster!r})",
-            "Apply the plan with the spec and state that it was made from.",
-        )
-    if saved_plan.serial != current.serial:
-        raise PlanapplyError(
-            f"the plan file is stale: the serial of the state was {saved_plan.serial}, and is now {current.serial}",
-            "To plan again: planapply plan --out FILE",
-        )
-    if saved_plan.spec_digest != current.spec_digest:
-        raise PlanapplyError(
-            "the plan file is stale: the spec has changed since the plan was made",
-            "To plan again: planapply plan --out FILE",
-        )

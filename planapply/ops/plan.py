@@ -2,7 +2,9 @@
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from planapply.diff import (
     DiffOptions,
@@ -14,16 +16,17 @@ from planapply.diff import (
 )
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState
-from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, note, warning
 from planapply.model.node import TAG_CLUSTER
-from planapply.model.plan import Mode, Plan
+from planapply.model.plan import Action, Mode, Plan, PlanRequest
 from planapply.model.state import Resource, State
 from planapply.ops.cost import add_cost
-from planapply.ops.preflight import check_plan
+from planapply.ops.preflight import access_warnings, check_plan
 from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import configs_of, resolve_spec
 from planapply.ops.workspace import Workspace
 from planapply.provider import Plugin
+from planapply.providerkit import ME
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class PlanOptions:
     """Whether to find out what exists."""
     targets: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
+    pins: Mapping[str, Any] | None = None
+    """The choices in a saved plan, to make that plan again."""
 
 
 @dataclass
@@ -46,6 +51,8 @@ class PlanResult:
     client: ProviderClient
     resources: dict[str, Resource]
     """The supporting resources that the provider needs."""
+    max_cost: float | None = None
+    """USD per hour."""
 
 
 def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> PlanResult:
@@ -64,10 +71,12 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     if options.mode is Mode.DESTROY:
         protect = workspace.spec.cluster.protect if workspace.spec else workspace.protect
         made = create_destroy_plan(refreshed, options.targets, protect=protect)
-        return PlanResult(add_cost(made, refreshed.state, client, None), refreshed, client, {})
+        made = add_cost(made, refreshed, client, None)
+        made = made.model_copy(update={"request": _request(options)})
+        return PlanResult(made, refreshed, client, {})
     assert workspace.spec is not None
     plugin = workspace.plugin(state)
-    desired_state, pins = resolve_spec(plugin, client, workspace.spec, known)
+    desired_state, pins = resolve_spec(plugin, client, workspace.spec, known, options.pins)
     check_same_cluster(desired_state, state, plugin)
     resources = client.required_resources(desired_state.cluster, desired_state.scheduler)
     if options.mode is Mode.REFRESH_ONLY:
@@ -75,22 +84,81 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     else:
         diff_options = DiffOptions(options.targets, options.replace, client.can_retag, resources)
         made = create_plan(desired_state, refreshed, diff_options)
-        if options.refresh:
-            check_plan(made, client)
-    made = add_cost(made, refreshed.state, client, desired_state.max_cost)
+    planned_resources = _planned_resources(resources, refreshed.state, client, options)
+    made = made.model_copy(update={"resources": planned_resources})
+    if options.mode is Mode.NORMAL and options.refresh:
+        check_plan(made, client)
+    made = add_cost(made, refreshed, client, desired_state.max_cost)
     notes = (
         *workspace.diagnostics,
         *(_lost_state_warnings(workspace, client) if state is None and options.refresh else ()),
         *client.notes(configs_of(desired_state)),
         *made.diagnostics,
+        *access_warnings(made),
+        *_lifetime_notes(made, desired_state, client),
     )
     return PlanResult(
         made.model_copy(
-            update={"diagnostics": notes, "pins": pins, "overrides": tuple(workspace.overrides)}
+            update={
+                "diagnostics": notes,
+                "pins": pins,
+                "overrides": tuple(workspace.overrides),
+                "request": _request(options),
+            }
         ),
         refreshed,
         client,
         dict(resources),
+        desired_state.max_cost,
+    )
+
+
+def _request(options: PlanOptions) -> PlanRequest:
+    return PlanRequest(refresh=options.refresh, targets=options.targets, replace=options.replace)
+
+
+def _planned_resources(
+    required: Mapping[str, Resource], state: State, client: ProviderClient, options: PlanOptions
+) -> dict[str, Resource]:
+    """Return the supporting resources as `prepare` will make them.
+
+    The address of this machine is detected, and shown in the plan, if `prepare` would detect it.
+    """
+    planned = {}
+    for name, resource in required.items():
+        recorded = state.resources.get(name)
+        known = {} if recorded is None else recorded.detail
+        detail = {**known, **resource.detail}
+        is_new = recorded is None or recorded.id is None
+        if (
+            ME in detail.get("allow_from", ())
+            and (is_new or "me" not in detail)
+            and options.mode is Mode.NORMAL
+            and options.refresh
+        ):
+            detail["me"] = client.own_network()
+        planned[name] = Resource(
+            kind=resource.kind, id=None if recorded is None else recorded.id, detail=detail
+        )
+    return planned
+
+
+def _lifetime_notes(
+    made: Plan, desired_state: DesiredState, client: ProviderClient
+) -> tuple[Diagnostic, ...]:
+    """Return a note if the plan launches VMs that nothing but `destroy` terminates."""
+    scheduler = desired_state.scheduler
+    launches = any(
+        change.kind == "node" and change.action in (Action.CREATE, Action.REPLACE)
+        for change in made.changes
+    )
+    if not client.costs_money or not launches or scheduler.idle_timeout or scheduler.ttl:
+        return ()
+    return (
+        note(
+            "nothing terminates this cluster but `planapply destroy`",
+            "To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].",
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """The spec file: reading, validation, JSON Schema, and starter specs."""
 
 from planapply.specfile.loading import find_state_location, is_protected, load, make_spec
+from planapply.specfile.override import parse_override_key
 from planapply.specfile.schema import json_schema
 from planapply.specfile.template import render_starter
 
@@ -10,5 +11,6 @@ __all__ = [
     "json_schema",
     "load",
     "make_spec",
+    "parse_override_key",
     "render_starter",
 ]

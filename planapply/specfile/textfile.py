@@ -26,7 +26,9 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise PlanapplyError(f"{what} {name} does not exist", if_missing) from None
+        raise PlanapplyError(
+            f"{what} {name} does not exist", if_missing, code="file_missing"
+        ) from None
     except IsADirectoryError:
         raise PlanapplyError(f"{what} {name} is a folder", "Choose a file.") from None
     except (OSError, ValueError) as error:

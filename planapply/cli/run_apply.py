@@ -168,8 +168,9 @@ class ApplyRun:
         if not failed:
             yield line((f"{verb} complete:", "bold green"), f" {_format_counts(verb, numbers)}.")
             return
-        counts = f"{_format_counts(verb, numbers)}, {len(failed)} failed"
-        yield line((f"{verb} incomplete:", "bold red"), f" {counts}.")
+        other = {"failed": len(failed) - len(launched), "not joined": len(launched)}
+        counts = [_format_counts(verb, numbers), *(f"{n} {what}" for what, n in other.items() if n)]
+        yield line((f"{verb} incomplete:", "bold red"), f" {', '.join(counts)}.")
         for text in _describe_missing(verb, failed, launched):
             yield from (line(part) for part in wrap(text, terminal.width(sys.stdout)))
 

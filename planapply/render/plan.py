@@ -228,7 +228,7 @@ def describe_config(config: NodeConfig) -> Iterator[str]:
         )
         yield ", ".join(part for part in parts if part)
     if config.spot:
-        yield "spot if available" if config.spot == "prefer" else "spot"
+        yield "spot"
     if config.processes > 1:
         yield f"{config.processes} processes"
 

@@ -1,9 +1,11 @@
 """Helpers for tests of commands."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 SPEC = """\
 [cluster]
@@ -42,3 +44,12 @@ Run = Callable[..., Result]
 def without_installed(err: str) -> str:
     """Return a message without the list of installed providers, which varies."""
     return re.sub(r"(?<=Installed: ).*", "…", err)
+
+
+def events(out: str) -> list[dict[str, Any]]:
+    """Return the events that a command printed, without their times, which are checked."""
+    found: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    times = [datetime.fromisoformat(event.pop("time")) for event in found]
+    assert times == sorted(times)
+    assert all(event.pop("format_version") == 2 for event in found)
+    return found

@@ -30,8 +30,7 @@ def command(
 ) -> None:
     """Allow another network to reach the scheduler, until the cluster is destroyed."""
     workspace = open_state(file, overrides, state)
-    changed, warnings = allow(workspace, network, lock_timeout, remove=remove, on_event=print_event)
+    changed = allow(workspace, network, lock_timeout, remove=remove, on_event=print_event)
     for name, resource in changed.items():
         for access in format_access({name: resource}):
             terminal.show([line(f"The {resource.kind} {resource.id} allows {access}.")])
-    terminal.report(warnings)

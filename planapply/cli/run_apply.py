@@ -24,6 +24,7 @@ from planapply.ops.workspace import Workspace
 from planapply.render.document import diagnostics_document, failed_document
 from planapply.render.failures import failure_diagnostics
 from planapply.render.text import BLANK_LINE, Line, align_columns, line, wrap
+from planapply.render.values import format_duration
 
 
 @dataclass
@@ -190,7 +191,8 @@ class ApplyRun:
         if throttled:
             terminal.print_message(
                 "",
-                f"The cloud throttled {throttled['requests']} requests in {throttled['seconds']:.0f} s. "
+                f"The cloud throttled requests for {format_duration(throttled['seconds'])}, and refused "
+                f"{throttled['requests']} of them. "
                 "To avoid this, send fewer requests at once with --parallelism, look for other programs that "
                 "send requests to this account, or ask the cloud for a higher limit.",
             )

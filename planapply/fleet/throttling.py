@@ -44,7 +44,8 @@ class ThrottlingReport:
                 return
             self._next_report[kind] = now + REPORT_INTERVAL
             seconds, count = now - self._since[kind], self._counts[kind]
-        message = f"{text}: {error.summary} ({count} times in {seconds:.0f} s)"
+        requests = "1 request" if count == 1 else f"{count} requests"
+        message = f"{text}: {error.summary} ({requests} refused in {seconds:.0f} s)"
         self._on_event(
             Event(
                 event="throttled" if kind is ErrorKind.THROTTLED else "waiting",

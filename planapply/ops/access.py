@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from planapply.fleet import Journal, Listener
-from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.diagnostics import PlanapplyError
+from planapply.model.event import Event
 from planapply.model.node import NodeConfig
 from planapply.model.state import Resource, State
 from planapply.ops.apply import lock
@@ -20,11 +21,10 @@ def allow(
     *,
     remove: bool = False,
     on_event: Listener = lambda event: None,
-) -> tuple[dict[str, Resource], tuple[Diagnostic, ...]]:
+) -> dict[str, Resource]:
     """Allow one more network (None: this machine) to reach the scheduler while the cluster exists.
 
-    `remove` removes a network that was added before. Return the resources that were changed, and
-    warnings. Raises PlanapplyError if the cluster has none, or if anyone could then run code on the nodes;
+    `remove` removes a network that was added before. Return the resources that were changed. Raises PlanapplyError if the cluster has none, or if anyone could then run code on the nodes;
     and if one no longer exists, after the change is recorded, so that the next apply creates it.
     """
     with lock(workspace, "allow", lock_timeout, on_event):
@@ -43,7 +43,8 @@ def allow(
                     "exist",
                     "Create it with `planapply apply`, then run this command again.",
                 )
-        warnings = () if remove or network is None else _check_network(network, state)
+        if not remove and network is not None:
+            _check_network(network, state, on_event)
         change = client.disallow if remove else client.allow
         # First the cloud, then the state: a network in the state is never sent to the cloud again.
         changed = {name: change(resource, network) for name, resource in resources.items()}
@@ -60,18 +61,20 @@ def allow(
                     "Run `planapply apply`: it creates another one "
                     + ("without this network." if remove else "that allows this network, too."),
                 )
-        return changed, warnings
+        return changed
 
 
-def _check_network(network: str, state: State) -> tuple[Diagnostic, ...]:
-    """Return a warning about a network that is a large part of the internet; refuse it without TLS."""
+def _check_network(network: str, state: State, on_event: Listener) -> None:
+    """Report a network that is a large part of the internet; without TLS, raise PlanapplyError."""
     try:
-        wide = wide_networks([parse_network(network, allows_me=True)] if network != ME else ())
+        wide = wide_networks([parse_network(network)] if network != ME else ())
     except ValueError:
-        return ()  # the provider reports it
+        return  # the provider reports it
     if wide and state.tls is None:
         raise PlanapplyError(diagnostics=(unsafe_access_error(wide),))
-    return (open_access_warning(wide),) if wide else ()
+    if wide:
+        problem = open_access_warning(wide)
+        on_event(Event(event="note", message=f"{problem.summary}. {problem.detail}"))
 
 
 def shell(workspace: Workspace, name: str, user: str | None) -> Sequence[str]:

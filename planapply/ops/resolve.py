@@ -91,8 +91,8 @@ def _checked_default(
 def _changed_error(reason: str) -> PlanapplyError:
     return PlanapplyError(
         f"cannot apply the plan file: {reason or 'its pins are damaged'}",
-        "The file was changed after it was saved, or is too old. To plan again: "
-        "planapply plan --out FILE",
+        "The file was changed after it was saved, or is too old.\n"
+        "To plan again: planapply plan --out FILE",
         code="plan_invalid",
     )
 

@@ -73,7 +73,7 @@ def changed_error(differences: list[str]) -> PlanapplyError:
     """Return the error for a saved plan that is not the one that would be made now."""
     return PlanapplyError(
         f"the plan file is not the plan that would be made now: {'; '.join(differences)}",
-        f"What exists has changed since the plan was made, or the file was edited. {_PLAN_AGAIN}",
+        f"What exists has changed since the plan was made, or the file was edited.\n{_PLAN_AGAIN}",
         code="plan_differs",
     )
 

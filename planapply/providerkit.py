@@ -187,7 +187,7 @@ def _is_private(text: str) -> bool:
 def disallow_network(resource: Resource, network: str) -> Resource:
     """Return the resource without `network` in `detail["allowed"]`.
 
-    Raise a rejected ProviderError if it is not there.
+    Raise a rejected ProviderError if `allow` did not add it.
     """
     try:
         removed = parse_network(network)
@@ -284,7 +284,7 @@ def excerpt_web_page(page: str) -> str:
 
 
 def given_price(prices: Mapping[str, float], size: str | None) -> Price | None:
-    """Return the price of a size in the spec's `[provider] price`; None if it is not there."""
+    """Return the price of a size in the spec's `[provider] price`; None if it has none."""
     usd = prices.get(size or "")
     return None if usd is None else Price(usd, "prices in the spec")
 

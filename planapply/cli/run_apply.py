@@ -186,7 +186,7 @@ class ApplyRun:
         self._emit_last_event(Event(event="finished", data={"outcome": outcome, **data, **details}))
 
     def _report_throttling(self) -> None:
-        """Say what to do if the cloud has throttled requests for long."""
+        """Print advice if the cloud has throttled requests for long."""
         throttled = self._display.progress.throttled
         if throttled:
             terminal.print_message(

@@ -32,7 +32,7 @@ class Diagnostic(Model):
     """Full sentences that say why, and what to do next."""
     source: Source | None = None
     code: str = ""
-    """What happened, for programs, such as `state_locked`; empty for a warning that needs no code."""
+    """The problem for programs, such as `state_locked`; empty for a warning that needs no code."""
 
     def __str__(self) -> str:
         source = self.source

@@ -1,6 +1,6 @@
 """Saved plans: a saved plan is made again from the spec and the state, and must be the same.
 
-The file is not trusted: whoever may write it could otherwise run code on the nodes. Only the fresh plan
+The file is not trusted: anyone who can write it could otherwise run code on the nodes. Only the fresh plan
 is carried out. The file contributes its options, and its pins if the provider could have chosen them.
 """
 

@@ -41,7 +41,7 @@ def image(plan: dict[str, Any]) -> None:
 
 
 def config_tags(plan: dict[str, Any]) -> None:
-    edit_configs(plan, lambda config: config.update(tags={"owner": "nobody"}))
+    edit_configs(plan, lambda config: config.update(tags={"owner": "other"}))
 
 
 def security(plan: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ def test_changed_options_change_the_spec(run: Run, cloud: FakeCloud) -> None:
     assert "the plan file is stale: the spec has changed" in run("apply", "p").err
 
 
-def test_pins_that_nobody_can_check_must_be_those_of_today(
+def test_pins_that_cannot_be_checked_must_be_those_of_today(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A provider without `check_pins`: a plan is stale when the provider would choose otherwise."""

@@ -279,6 +279,22 @@ class SupportsPins(Protocol):
 
 
 @runtime_checkable
+class SupportsPinChecks(Protocol):
+    """A provider that can check choices in a saved plan, which another person may have edited.
+
+    Without this capability, a saved plan is stale as soon as the provider would choose otherwise.
+    """
+
+    def check_choice(
+        self, requirements: Requirements, sizes: Sequence[str]
+    ) -> Sequence[ProviderError]:
+        """Return why `choose` could never have returned these sizes; empty if it could."""
+
+    def check_pins(self, config: NodeConfig, values: Mapping[str, Any]) -> Sequence[ProviderError]:
+        """Return why `pins` could never have returned these values, such as the image of a stranger."""
+
+
+@runtime_checkable
 class SupportsCheck(Protocol):
     """A provider that can check configurations before anything is launched."""
 
@@ -311,6 +327,20 @@ class SupportsAllow(Protocol):
 
         Return a resource that no longer exists without its id: `prepare` creates it again.
         """
+
+    def disallow(self, resource: Resource, network: str | None) -> Resource:
+        """Remove a network that `allow` added; return the changed resource, as `allow` does.
+
+        Raises ProviderError of kind REJECTED if `allow` did not add it.
+        """
+
+
+@runtime_checkable
+class SupportsOwnNetwork(Protocol):
+    """A provider that can detect the address from which the cloud sees this machine."""
+
+    def own_network(self) -> str:
+        """Return the address as a network, such as `203.0.113.7/32`; detect it only once."""
 
 
 @runtime_checkable
@@ -374,6 +404,8 @@ class Plugin:
     starter: str | Callable[[Mapping[str, Any]], str] = ""
     """The provider's part of the spec that `init` writes, as TOML with comments; or a function that
     returns it for the settings given with --set."""
+    costs_money: bool = True
+    """Whether VMs run in a cloud that bills for them; otherwise `max_cost` is ignored."""
     origin: str = ""
     """Set by planapply for a plug-in that is not its own: the entry point and package, for a bug
     report."""

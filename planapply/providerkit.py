@@ -94,6 +94,8 @@ T = TypeVar("T")
 GIB = 1 << 30
 ME = "me"
 """The public address of the machine that runs planapply, in `allow_from`."""
+WIDE_NETWORK_SIZE = 1 << 24
+"""Number of addresses from which on a network is a large part of the internet."""
 Rule = tuple[str, int, int, str]
 """Protocol, first and last port, and source: a network, or what the cloud calls a group."""
 
@@ -196,6 +198,45 @@ def parse_network(text: str, *, allows_me: bool = False) -> str:
         ) from None
 
 
+def wide_networks(networks: Iterable[str]) -> list[str]:
+    """Return those of the networks that are a large part of the internet."""
+    return [n for n in networks if _count_addresses(n) >= WIDE_NETWORK_SIZE and not _is_private(n)]
+
+
+def _count_addresses(text: str) -> int:
+    network = ip_network(text)
+    # An IPv6 site has a /48 or smaller, so each /48 counts as one address.
+    return network.num_addresses if network.version == 4 else 1 << max(0, 48 - network.prefixlen)
+
+
+def _is_private(text: str) -> bool:
+    return ip_network(text).is_private and text not in ("0.0.0.0/0", "::/0")
+
+
+def disallow_network(resource: Resource, network: str) -> Resource:
+    """Return the resource without `network` in `detail["allowed"]`.
+
+    Raise a rejected ProviderError if `allow` did not add it.
+    """
+    try:
+        removed = parse_network(network)
+    except ValueError as error:
+        raise rejection(*str(error).split("\n")) from error
+    allowed = [*resource.detail.get("allowed", ())]
+    if removed not in allowed:
+        if removed in open_networks(resource.detail):
+            raise rejection(
+                f"cannot remove {removed}: `allow_from` in the spec allows it",
+                "Remove it from `allow_from` under [provider], then run `planapply apply`.",
+            )
+        raise rejection(
+            f"{removed} is not allowed",
+            f"Networks added by `planapply allow`: {', '.join(allowed) or 'none'}.",
+        )
+    allowed.remove(removed)
+    return resource.model_copy(update={"detail": {**resource.detail, "allowed": allowed}})
+
+
 def allow_network(resource: Resource, network: str) -> Resource:
     """Return the resource with `network` among those in `detail["allowed"]`.
 
@@ -219,13 +260,17 @@ def scheduler_ports(options: Mapping[str, Any]) -> list[int]:
     return [port for port in ports if port]
 
 
+def open_networks(detail: Mapping[str, Any]) -> list[str]:
+    """Return the networks that a resource lets in, from `allow_from`, `allowed`, and `me`, each once."""
+    networks = [detail.get("me") if n == ME else n for n in detail.get("allow_from", ())]
+    return [n for n in dict.fromkeys([*networks, *detail.get("allowed", ())]) if n]
+
+
 def client_rules(detail: Mapping[str, Any]) -> set[Rule]:
     """Return the firewall rules for a resource with `allow_from`, `allowed`, `me`, and `ports`."""
-    networks = [detail.get("me") if n == ME else n for n in detail.get("allow_from", ())]
     return {
         ("tcp", port, port, network)
-        for network in (*networks, *detail.get("allowed", ()))
-        if network
+        for network in open_networks(detail)
         for port in detail.get("ports", ())
     }
 
@@ -261,6 +306,12 @@ def excerpt_web_page(page: str) -> str:
     page = page[:_MAX_PAGE]  # the patterns take quadratic time
     title = re.search(r"<title[^>]*>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", title[1] if title else page).split())[:80]
+
+
+def given_price(prices: Mapping[str, float], size: str | None) -> Price | None:
+    """Return the price of a size in the spec's `[provider] price`; None if it has none."""
+    usd = prices.get(size or "")
+    return None if usd is None else Price(usd, "prices in the spec")
 
 
 def listed_price(usd_per_hour: float | None, date: str) -> Price:

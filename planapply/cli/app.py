@@ -8,8 +8,9 @@ import typer
 from typer.core import TyperGroup
 
 from planapply.cli import followup, terminal
-from planapply.cli.errors import diagnostics_of, expected_diagnostics
+from planapply.cli.errors import diagnostics_of, expected_diagnostics, failed_event
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.render.document import error_document
 from planapply.version import __version__
 
 # The module of a command has its name, and contains the function `command`, or `app` for a group of
@@ -96,18 +97,20 @@ def run(arguments: Sequence[str]) -> int:
             args=list(arguments), prog_name="planapply", standalone_mode=False
         )
     except typer.TyperException as error:
-        code = _report_usage_error(error)
+        code = _report_usage_error(error, arguments)
     except typer.Abort:
         code = 1
     except Exception as error:
-        code = _report_error(error)
+        code = _report_error(error, arguments)
     if (failure := terminal.output_error()) is not None:
         reason = failure.strerror or str(failure)
-        return _report_error(PlanapplyError(f"cannot write the output: {reason}"))
+        return _report_error(
+            PlanapplyError(f"cannot write the output: {reason}", code="system_error"), ()
+        )
     return code or 0
 
 
-def _report_usage_error(error: typer.TyperException) -> int:
+def _report_usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
     """Report what is wrong with the arguments, and how to get help."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "planapply"
@@ -116,14 +119,28 @@ def _report_usage_error(error: typer.TyperException) -> int:
     else:
         message = error.format_message().removesuffix(".")
         summary, advice = f"{message[:1].lower()}{message[1:]}", f"Run `{path} --help`."
-        terminal.report([Diagnostic(summary=summary, detail=advice)])
+        problem = Diagnostic(summary=summary, detail=advice, code="usage")
+        terminal.report([problem])
+        _show_error_document(arguments, [problem])
     return 1
 
 
-def _report_error(error: Exception) -> int:
+def _show_error_document(arguments: Sequence[str], problems: Sequence[Diagnostic]) -> None:
+    """Print the errors for programs, if the command has `--json` and has not printed its own."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" not in options or terminal.has_shown_result():
+        return
+    if options[0] in ("apply", "destroy"):
+        terminal.show_event(failed_event(problems))
+    else:
+        terminal.show_json(error_document(problems))
+
+
+def _report_error(error: Exception, arguments: Sequence[str]) -> int:
     if not expected_diagnostics(error):
         import traceback
 
         terminal.print_message("".join(traceback.format_exception(error)).rstrip())
     terminal.report(diagnostics_of(error))
+    _show_error_document(arguments, diagnostics_of(error))
     return 1

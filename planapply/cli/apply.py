@@ -24,6 +24,7 @@ from planapply.cli.options import (
     Targets,
     TerminateUnknown,
 )
+from planapply.cli.saved_overrides import saved_overrides
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
 from planapply.ops.plan import PlanOptions
@@ -63,7 +64,7 @@ def command(
         )
         if planfile is not None:
             saved_plan = _read_plan(planfile, options)
-            overrides = overrides or list(saved_plan.overrides)
+            overrides = overrides or saved_overrides(planfile, saved_plan)
             options = PlanOptions(mode=saved_plan.mode)
         workspace = open_for_plan(file, overrides, state, options)
     # Imported after the checks, since these import asyncio.

@@ -1,6 +1,10 @@
 """Diagnostics for every kind of exception."""
 
+from collections.abc import Sequence
+
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.event import Event
+from planapply.render.document import diagnostics_document
 from planapply.version import __version__
 
 
@@ -14,7 +18,7 @@ def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
             return error.diagnostics
         case OSError():
             file = f"{error.filename}: " if error.filename else ""
-            return (Diagnostic(summary=f"{file}{error.strerror or error}"),)
+            return (Diagnostic(summary=f"{file}{error.strerror or error}", code="system_error"),)
         case UnicodeError():
             summary = f"cannot decode or encode a text: {error}"
         case RecursionError():
@@ -23,7 +27,14 @@ def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
             summary = "not enough memory"
         case _:
             return ()
-    return (Diagnostic(summary=summary),)
+    return (Diagnostic(summary=summary, code="input_error"),)
+
+
+def failed_event(problems: Sequence[Diagnostic]) -> Event:
+    """Return the last event of an apply that failed before it changed anything."""
+    counts = {"added": 0, "changed": 0, "destroyed": 0}
+    details = {"diagnostics": diagnostics_document(problems)}
+    return Event(event="finished", data={"outcome": "failed", **counts, **details})
 
 
 def diagnostics_of(error: Exception) -> tuple[Diagnostic, ...]:
@@ -33,5 +44,6 @@ def diagnostics_of(error: Exception) -> tuple[Diagnostic, ...]:
             summary=f"this is a bug in planapply {__version__}: {error!r}",
             detail="Everything that was launched is recorded in the state. Please report this bug, "
             "with the traceback above.",
+            code="bug",
         ),
     )

@@ -71,6 +71,7 @@ def open_cloud(
 
 def _with_exit_notice(workspace: Workspace) -> Workspace:
     set_exit_notice(lambda: make_printable(workspace.store.lock_notice()))
+    workspace.on_event = print_event
     return workspace
 
 

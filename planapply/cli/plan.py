@@ -22,6 +22,7 @@ from planapply.cli.options import (
     Targets,
     check_file_name,
 )
+from planapply.cli.saved_overrides import unsafe_overrides
 from planapply.model.plan import Plan
 from planapply.ops.logs import lock_for_read
 from planapply.ops.plan import plan
@@ -72,11 +73,17 @@ def command(
     if out is not None:
         write_plan(out, planned.plan)
         terminal.print_message(
-            "", f"Saved the plan. To apply it, run `planapply apply {shlex.quote(out)}`."
+            "", f"Saved the plan. To apply it, run `{_apply_command(out, planned.plan)}`."
         )
     made = planned.plan
     changes = made.drift if refresh_only else (*made.changes, *made.unrecorded)
     return 2 if detailed_exitcode and changes else 0
+
+
+def _apply_command(planfile: str, plan: Plan) -> str:
+    is_complete = not unsafe_overrides(plan)
+    options = [] if is_complete else [w for option in plan.overrides for w in ("--set", option)]
+    return shlex.join(["planapply", "apply", planfile, *options])
 
 
 def show_plan(plan: Plan) -> None:

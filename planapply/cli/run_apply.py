@@ -22,9 +22,10 @@ from planapply.ops.apply import ApplyOptions, Report, apply, unknown_error
 from planapply.ops.output import outputs
 from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
-from planapply.render.document import diagnostics_document
+from planapply.render.document import diagnostics_document, failed_document
 from planapply.render.failures import failure_diagnostics
 from planapply.render.text import BLANK_LINE, Line, align_columns, line, wrap
+from planapply.render.values import format_duration
 
 
 @dataclass
@@ -45,6 +46,7 @@ class ApplyRun:
         """Run the apply, and return the exit code."""
         clock = self.workspace.clock
         self._display = Display(json=self.json, wait=self.apply_options.wait, now=clock.monotonic)
+        self.workspace.on_event = self._display.on_event
         try:
             with self._signals, self._display:
                 report = apply(
@@ -55,9 +57,12 @@ class ApplyRun:
                     saved_plan=self.saved_plan,
                     on_event=self._display.on_event,
                 )
-            return self._report_result(report) if report.confirmed else self._report_cancelled()
+            code = self._report_result(report) if report.confirmed else self._report_cancelled()
+            self._report_throttling()
+            return code
         except Stopped as stopped:
             code = self._report_stopped(stopped.diagnostics)
+            self._report_throttling()
             if isinstance(stopped, Abandoned):
                 exit_immediately(code)  # a normal exit would wait for the calls that hang
             return code
@@ -73,6 +78,7 @@ class ApplyRun:
                     "",
                     f"{self._verb} failed. Until then: {_format_counts(self._verb, self._counts())}.",
                 )
+            self._report_throttling()
             raise
 
     @property
@@ -93,6 +99,7 @@ class ApplyRun:
                     "Pass --auto-approve; or save a plan with "
                     f"`planapply plan{' --destroy' if self._verb == 'Destroy' else ''} --out FILE`, "
                     "review it, and run `planapply apply FILE`.",
+                    code="approval_required",
                 )
             if not _read_approval(self._verb):
                 return False
@@ -129,21 +136,27 @@ class ApplyRun:
         if report.failures or left:
             failures = failure_diagnostics(report.failures)
             failures = [*failures, *(left.diagnostics if left else ())]
-            numbers = self._counts(report.failures)
-            self._emit_finished("incomplete", **numbers, diagnostics=diagnostics_document(failures))
+            launched = [] if state is None else _launched_failures(state, report.failures)
+            numbers = self._counts()
+            self._emit_finished(
+                "incomplete",
+                **numbers,
+                failed=failed_document(report.failures, launched),
+                diagnostics=diagnostics_document(failures),
+            )
             terminal.print_message("")
             terminal.report(failures)
         else:
             counts = report.plan.summary
             keys = {"added": "add", "changed": "change", "destroyed": "destroy"}
             numbers = {key: counts[of] for key, of in keys.items()}
+            launched = []
             self._emit_finished("complete", **numbers, outputs=values)
         if report.plan.mode is Mode.REFRESH_ONLY and not self.json:
             terminal.show(
                 [BLANK_LINE, line(("Apply complete:", "bold green"), " the state is up to date.")]
             )
         elif (report.plan.changes or self._display.progress.nodes) and not self.json:
-            launched = [] if state is None else _launched_failures(state, report.failures)
             terminal.show(
                 [
                     BLANK_LINE,
@@ -162,17 +175,33 @@ class ApplyRun:
         if not failed:
             yield line((f"{verb} complete:", "bold green"), f" {_format_counts(verb, numbers)}.")
             return
-        yield line((f"{verb} incomplete:", "bold red"), f" {_format_counts(verb, numbers)}.")
+        other = {"failed": len(failed) - len(launched), "not joined": len(launched)}
+        counts = [_format_counts(verb, numbers), *(f"{n} {what}" for what, n in other.items() if n)]
+        yield line((f"{verb} incomplete:", "bold red"), f" {', '.join(counts)}.")
         for text in _describe_missing(verb, failed, launched):
             yield from (line(part) for part in wrap(add_options(text), terminal.width(sys.stdout)))
 
-    def _counts(self, failed: Collection[str] = ()) -> dict[str, int]:
-        """Return how many changes were made; with failures, that is less than the plan."""
-        added, changed, destroyed = self._display.progress.counts(failed)
+    def _counts(self) -> dict[str, int]:
+        """Return how many changes were made; with failures, that may be less than the plan."""
+        added, changed, destroyed = self._display.progress.counts()
         return {"added": added, "changed": changed, "destroyed": destroyed}
 
     def _emit_finished(self, outcome: str, **data: Any) -> None:
-        self._emit_last_event(Event(event="finished", data={"outcome": outcome, **data}))
+        throttled = self._display.progress.throttled
+        details = {"throttled": throttled} if throttled else {}
+        self._emit_last_event(Event(event="finished", data={"outcome": outcome, **data, **details}))
+
+    def _report_throttling(self) -> None:
+        """Print advice if the cloud has throttled requests for long."""
+        throttled = self._display.progress.throttled
+        if throttled:
+            terminal.print_message(
+                "",
+                f"The cloud throttled requests for {format_duration(throttled['seconds'])}, and refused "
+                f"{throttled['requests']} of them. "
+                "To avoid this, send fewer requests at once with --parallelism, look for other programs that "
+                "send requests to this account, or ask the cloud for a higher limit.",
+            )
 
     def _emit_last_event(self, event: Event) -> None:
         if self.json and not self._has_finished:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -13,11 +14,13 @@ from planapply.model.diagnostics import Diagnostic
 from planapply.model.event import Event
 from planapply.model.secrets import environment_secrets, mask_urls, mask_values
 from planapply.render.diagnostics import diagnostic_lines
+from planapply.render.document import event_document
 from planapply.render.text import DEFAULT_WIDTH, Line, line, make_printable, to_plain_text, wrap
 
 _MAX_DIAGNOSTICS = 100
 _output_errors: list[OSError] = []
 """Errors of writing to stdout, except that its reader has exited."""
+_shown_results: list[bool] = []
 
 
 def show(lines: Iterable[Line]) -> None:
@@ -47,14 +50,22 @@ def report(diagnostics: Sequence[Diagnostic]) -> None:
         _write(sys.stderr, [*lines, *([()] if sys.stderr.isatty() else [])])
 
 
-def show_json(document: Any, *, indent: int | None = 2) -> None:
+def show_json(document: Any) -> None:
     """Print a command's result for programs; in ASCII, which every locale can encode."""
-    _write_text(sys.stdout, json.dumps(document, indent=indent) + "\n")
+    _shown_results.append(True)
+    _write_text(sys.stdout, json.dumps(document, indent=2) + "\n")
 
 
 def show_event(event: Event) -> None:
     """Print an event as one line of a result."""
-    show_json(event.model_dump(mode="json", exclude_defaults=True), indent=None)
+    if event.event == "finished":
+        _shown_results.append(True)
+    _write_text(sys.stdout, json.dumps(event_document(event, time.time())) + "\n")
+
+
+def has_shown_result() -> bool:
+    """Return whether the command has printed its document for programs, or its last event."""
+    return bool(_shown_results)
 
 
 def show_raw(text: str) -> None:
@@ -94,6 +105,7 @@ def output_error() -> OSError | None:
 def prepare_streams() -> None:
     """Replace closed streams, and characters that the locale cannot encode."""
     _output_errors.clear()
+    _shown_results.clear()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the exit

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from planapply.fleet import Fleet, LaunchSpec
+from planapply.fleet import Fleet, LaunchSpec, error_code
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import NodeRecord
 from planapply.provider import ErrorKind, ProviderError
@@ -142,4 +142,4 @@ class NodeFailed(PlanapplyError):
 
     def __init__(self, name: str, error: ProviderError) -> None:
         self.name, self.kind = name, error.kind
-        super().__init__(f"{name}: {error.summary}", error.detail)
+        super().__init__(f"{name}: {error.summary}", error.detail, code=error_code(error))

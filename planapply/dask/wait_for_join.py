@@ -21,6 +21,8 @@ VM_POLL = 10.0  # maximum seconds between two checks whether a VM has terminated
 class NotJoined(PlanapplyError):
     """A node that was launched but has not joined."""
 
+    code = "not_joined"
+
 
 class _Wait:
     """State of one wait."""

@@ -93,6 +93,7 @@ def _create(name: str, config: NodeConfig, record: NodeRecord | None, requested:
         after=config.digest,
         before=record.config if record else None,
         vm=record.vm if record else None,
+        current=record.choice if record else None,
     )
 
 
@@ -111,6 +112,7 @@ def _replace(
         before=record.config,
         after=config.digest,
         vm=record.vm,
+        current=record.choice,
     )
 
 
@@ -155,6 +157,7 @@ def _compare(
         before=record.config,
         after=config.digest,
         vm=record.vm,
+        current=record.choice,
     )
 
 
@@ -172,6 +175,7 @@ def destroy(
         facts=dict(facts),
         before=record.config,
         vm=record.vm,
+        current=record.choice,
     )
 
 

@@ -192,6 +192,7 @@ def select(targets: Collection[str], names: Collection[str]) -> set[str]:
                 f"there is no node {target!r}",
                 f"Nodes: {format_names(names) or 'none'}. "
                 "Name a node, a group, or a range such as cpu-[0-3].",
+                code="node_unknown",
             )
         selected |= found
     return selected
@@ -220,6 +221,7 @@ def _refuse_destruction(changes: Collection[Change]) -> None:
             else ""
         )
         + "To remove the protection, set `protect = false` under [cluster] and apply that first.",
+        code="protected",
     )
 
 

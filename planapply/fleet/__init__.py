@@ -5,20 +5,29 @@ from planapply.fleet.fleet import Fleet, LaunchSpec
 from planapply.fleet.interruptible import Abandoned, run_interruptibly
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener, Outcome
-from planapply.fleet.provider_client import ProviderClient, ProviderFailed, connect_provider
+from planapply.fleet.prices import Budget, PriceList
+from planapply.fleet.provider_client import (
+    ProviderClient,
+    ProviderFailed,
+    connect_provider,
+    error_code,
+)
 
 __all__ = [
     "Abandoned",
+    "Budget",
     "Clock",
     "Fleet",
     "Journal",
     "LaunchSpec",
     "Listener",
     "Outcome",
+    "PriceList",
     "ProviderClient",
     "ProviderFailed",
     "Stopped",
     "SystemClock",
     "connect_provider",
+    "error_code",
     "run_interruptibly",
 ]

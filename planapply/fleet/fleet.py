@@ -11,6 +11,7 @@ from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
+from planapply.fleet.prices import Budget
 from planapply.fleet.provider_client import ProviderClient, ProviderFailed
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import cluster_tags, in_scheduler_zone, split_batches
@@ -42,7 +43,7 @@ class Fleet:
     """The VMs of one cluster, while its state is locked.
 
     `parallel` is the maximum number of concurrent provider calls (default: the provider's limit); 0
-    makes them one after the other in the calling thread.
+    makes them one after the other in the calling thread. `budget` limits what is launched.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Fleet:
         *,
         on_event: Listener = lambda event: None,
         parallel: int | None = None,
+        budget: Budget | None = None,
     ) -> None:
         limits, clock = client.limits, client.clock
         self.client, self.journal, self.clock, self.on_event = client, journal, clock, on_event
@@ -62,6 +64,7 @@ class Fleet:
             TokenBucket(clock, limits.launch_rate),
             TokenBucket(clock, limits.launch_vm_rate),
             on_event,
+            budget,
         )
         self._terminator = Terminator(
             client,
@@ -94,9 +97,12 @@ class Fleet:
                 for part in split_batches(names, self.client.limits.batch)
             ]
         if batches:
-            started = zip(batches, self._launcher.write_intents(batches), strict=True)
             try:
-                for part in self._map_parallel(lambda b: self._launcher.launch(*b), started):
+                started = self._launcher.write_intents(batches)
+            except ProviderFailed as failure:  # a price cannot be requested
+                return {**outcomes, **dict.fromkeys((s.name for s in specs), failure.error)}
+            try:
+                for part in self._map_parallel(self._launcher.launch, started):
                     outcomes.update(part)
             finally:
                 self.journal.flush()

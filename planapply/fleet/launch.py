@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
-from planapply.fleet.provider_client import ProviderClient, ProviderFailed
+from planapply.fleet.prices import Budget
+from planapply.fleet.provider_client import MAX_COST_CODE, ProviderClient, ProviderFailed
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import launch_request
 from planapply.model.event import Event
@@ -28,6 +29,10 @@ class Batch:
     scheduler: str | None
     choices: Sequence[Choice]
     """Choices that have not been tried yet."""
+    token: str = ""
+    """The token of the intent for the first choice; empty if the budget allows no choice."""
+    refusals: tuple[str, ...] = ()
+    """The choices that the budget does not allow, each with the reason."""
 
 
 @dataclass
@@ -39,37 +44,67 @@ class Launcher:
     request_bucket: TokenBucket
     vm_bucket: TokenBucket
     on_event: Listener
+    budget: Budget | None = None
 
-    def write_intents(self, batches: Sequence[Batch]) -> list[str]:
-        """Record an intent for each batch's next choice, in one write; return their tokens."""
+    def write_intents(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Record an intent for each batch's next choice, in one write; return them with their tokens.
+
+        A choice that exceeds the budget is skipped and reported. Raises ProviderFailed if a price
+        cannot be requested.
+        """
         clock = self.client.clock
         clock.check()
+        if self.budget is not None:
+            choices = [choice for batch in batches for choice in batch.choices]
+            self.budget.load(self.journal.read(self.budget.items), choices)
         tokens = [f"{clock.random.getrandbits(80):020x}" for _ in batches]
+        recorded: list[Batch] = []
 
         def write_ahead(state: State) -> None:
             state.issue(tokens, clock.time())
             for token, batch in zip(tokens, batches, strict=True):
+                # Here, because the intents of all batches together must be within the budget.
+                recorded.append(affordable := self._skip_expensive(batch, token, state))
+                if not affordable.token:
+                    continue
                 state.configs[batch.config.digest] = batch.config
                 state.intents[token] = Intent(
                     names=batch.names,
                     config=batch.config.digest,
-                    choice=batch.choices[0],
+                    choice=affordable.choices[0],
                     scheduler_address=batch.scheduler,
                     requested_at=clock.time(),
                 )
 
         self.journal.update(write_ahead)
-        return tokens
+        for before, batch in zip(batches, recorded, strict=True):
+            for refusal in batch.refusals[len(before.refusals) :]:
+                message = f"not trying {refusal}"
+                self.on_event(Event(event="note", names=tuple(batch.names), message=message))
+        return recorded
 
-    def launch(self, batch: Batch, token: str) -> dict[str, Outcome]:
+    def _skip_expensive(self, batch: Batch, token: str, state: State) -> Batch:
+        """Return the batch without the choices before the first one that the budget allows."""
+        refusals = list(batch.refusals)
+        for index, choice in enumerate(batch.choices):
+            reason = self.budget.refusal(state, len(batch.names), choice) if self.budget else ""
+            if not reason:
+                return replace(
+                    batch, token=token, choices=batch.choices[index:], refusals=tuple(refusals)
+                )
+            refusals.append(f"{_format_choice(choice, on_demand=True)}: {reason}")
+        return replace(batch, token="", choices=(), refusals=tuple(refusals))
+
+    def launch(self, batch: Batch) -> dict[str, Outcome]:
         """Launch one batch whose intent is written, trying its choices in order.
 
         Return an outcome for each name. Flush the journal afterwards. Raises Stopped and the store's
         errors; then the intent stays open.
         """
         outcomes: dict[str, Outcome] = {}
-        new_tokens = 0
-        while True:
+        new_tokens, remaining = 0, batch.names
+        error: ProviderError | None = None
+        while batch.token:
             self.on_event(
                 Event(
                     event="launching",
@@ -77,6 +112,7 @@ class Launcher:
                     message=_format_choice(batch.choices[0]),
                 )
             )
+            token = batch.token
             intent = self.journal.read(lambda state, token=token: state.intents[token])  # type: ignore[misc]
             records, error = self.request_and_record(token, intent)
             outcomes.update(records)
@@ -91,8 +127,15 @@ class Launcher:
                 new_tokens = 0
                 batch = replace(batch, names=remaining, choices=batch.choices[1:])
             else:
-                return outcomes
-            (token,) = self.write_intents([batch])
+                break
+            try:
+                (batch,) = self.write_intents([batch])
+            except ProviderFailed as failed:  # a price cannot be requested
+                return {**outcomes, **dict.fromkeys(remaining, failed.error)}
+        if batch.refusals and (error is None or error.kind in NEXT_CHOICE_KINDS):
+            refused = _budget_error(batch.refusals, error)
+            outcomes.update(dict.fromkeys(remaining, refused))
+        return outcomes
 
     def request_and_record(
         self, token: str, intent: Intent
@@ -194,6 +237,25 @@ class Launcher:
         return records
 
 
-def _format_choice(choice: Choice) -> str:
-    parts = (choice.size, choice.zone, "spot" if choice.spot else None)
-    return ", ".join(part for part in parts if part)
+def _format_choice(choice: Choice, *, on_demand: bool = False) -> str:
+    market = "spot" if choice.spot else "on-demand" if on_demand else None
+    return ", ".join(part for part in (choice.size, choice.zone, market) if part)
+
+
+def _budget_error(refusals: Sequence[str], error: ProviderError | None) -> ProviderError:
+    """Return the error of nodes that were not launched because of the budget.
+
+    `error` is that of the last choice that was tried, if any.
+    """
+    advice = "Raise `max_cost` under [cluster], make the cluster smaller, or try again later."
+    not_tried = f"`max_cost` does not allow {'; '.join(refusals)}."
+    if error is None:
+        summary = f"not launched because of `max_cost`: {refusals[0]}"
+        detail = f"{not_tried} {advice}" if len(refusals) > 1 else advice
+        return ProviderError(ErrorKind.REJECTED, summary, detail, code=MAX_COST_CODE)
+    return ProviderError(
+        error.kind,
+        error.summary,
+        " ".join(filter(None, (error.detail, not_tried, advice))),
+        code=error.code,
+    )

@@ -8,7 +8,9 @@ from pydantic import ValidationError
 
 from planapply.fleet.clock import Clock
 from planapply.fleet.retry import Retrier
+from planapply.fleet.throttling import ThrottlingReport
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig, Requirements
 from planapply.model.plan import ResourceDrift
 from planapply.model.state import Choice, NodeRecord, Resource
@@ -30,6 +32,8 @@ from planapply.provider import (
     SupportsList,
     SupportsLookup,
     SupportsNotes,
+    SupportsOwnNetwork,
+    SupportsPinChecks,
     SupportsPins,
     SupportsPrices,
     SupportsResources,
@@ -44,6 +48,13 @@ REPEATABLE = frozenset({ErrorKind.UNKNOWN})
 """Kinds after which a call is repeated that has the same effect once and twice."""
 NOT_REPEATABLE = frozenset[ErrorKind]()
 NO_RETRIES = 0.0
+MAX_COST_CODE = "max_cost_exceeded"
+"""Code of a ProviderError for nodes that were not launched because of `max_cost`."""
+
+
+_OTHER_CHOICE = ProviderError(
+    ErrorKind.REJECTED, "the provider would choose another size or image now"
+)
 
 
 class _FullProvider(
@@ -57,6 +68,8 @@ class _FullProvider(
     SupportsList,
     SupportsLookup,
     SupportsNotes,
+    SupportsOwnNetwork,
+    SupportsPinChecks,
     SupportsPins,
     SupportsPrices,
     SupportsResources,
@@ -77,7 +90,14 @@ class ProviderFailed(PlanapplyError):
 
     def __init__(self, error: ProviderError, is_response_lost: bool = False) -> None:
         self.error, self.is_response_lost = error, is_response_lost
-        super().__init__(error.summary, error.detail)
+        super().__init__(error.summary, error.detail, code=error_code(error))
+
+
+def error_code(error: ProviderError) -> str:
+    """Return the code of a provider's error for programs, such as `cloud_capacity`."""
+    if error.code == MAX_COST_CODE:
+        return error.code
+    return f"cloud_{error.kind.value.replace('-', '_')}"
 
 
 class ProviderClient:
@@ -87,16 +107,25 @@ class ProviderClient:
     A call is repeated while the provider is throttled or unavailable, for at most `retry_limit`
     seconds; a call that has the same effect once and twice is also repeated after a lost answer.
     `origin` names a plug-in that is not planapply's own: any other exception that it raises is
-    reported as a bug of that plug-in.
+    reported as a bug of that plug-in. `costs_money` is whether its VMs do. `on_event` gets an event
+    from time to time while the provider is throttled or unavailable.
     """
 
     def __init__(
-        self, provider: Provider, clock: Clock, *, origin: str = "", retry_limit: float = 120.0
+        self,
+        provider: Provider,
+        clock: Clock,
+        *,
+        origin: str = "",
+        retry_limit: float = 120.0,
+        costs_money: bool = True,
+        on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._provider = cast(_FullProvider, provider)
         self._origin = origin
+        self._throttling = ThrottlingReport(clock, on_event)
         self._retrier = Retrier(clock, retry_limit)
-        self.clock = clock
+        self.clock, self.costs_money = clock, costs_money
 
     @property
     def limits(self) -> Limits:
@@ -248,6 +277,20 @@ class ProviderClient:
         """Return values for the node settings that `config` leaves open, such as `image`."""
         return self._call("pins", lambda: self._provider.pins(config))
 
+    def check_choice(
+        self, requirements: Requirements, sizes: Sequence[str]
+    ) -> Sequence[ProviderError]:
+        """Return why these sizes cannot be the provider's choice for the requirements."""
+        if not isinstance(self._provider, SupportsPinChecks):
+            return () if self.choose(requirements) == [*sizes] else (_OTHER_CHOICE,)
+        return self._call("check_choice", lambda: self._provider.check_choice(requirements, sizes))
+
+    def check_pins(self, config: NodeConfig, values: Mapping[str, Any]) -> Sequence[ProviderError]:
+        """Return why these values cannot be the provider's defaults for `config`."""
+        if not isinstance(self._provider, SupportsPinChecks):
+            return () if self.pins(config) == dict(values) else (_OTHER_CHOICE,)
+        return self._call("check_pins", lambda: self._provider.check_pins(config, values))
+
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
         """Return everything that is wrong with VMs of these configs, as far as it is known."""
         supported = isinstance(self._provider, SupportsCheck)
@@ -266,6 +309,15 @@ class ProviderClient:
     def allow(self, resource: Resource, network: str | None) -> Resource:
         """Allow a network (None: this machine) to reach the scheduler; return the new resource."""
         return self._call("allow", lambda: self._provider.allow(resource, network))
+
+    def disallow(self, resource: Resource, network: str | None) -> Resource:
+        """Remove a network that `allow` added (None: this machine); return the new resource."""
+        return self._call("disallow", lambda: self._provider.disallow(resource, network))
+
+    def own_network(self) -> str | None:
+        """Return the address of this machine as a network; None if the provider cannot detect it."""
+        supported = isinstance(self._provider, SupportsOwnNetwork)
+        return self._call("own_network", self._provider.own_network) if supported else None
 
     def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
         """Return the command that logs in to a node."""
@@ -295,8 +347,9 @@ class ProviderClient:
         repeat_after: frozenset[ErrorKind] = REPEATABLE,
         limit: float | None = None,
         before_attempt: Callable[[], None] = lambda: None,
-        on_error: Callable[[ProviderError], None] = lambda error: None,
+        on_error: Callable[[ProviderError], None] | None = None,
     ) -> T:
+        """Return the result of a call; `on_error` replaces the report that the cloud is not available."""
         is_response_lost = False
 
         def attempt() -> T:
@@ -306,7 +359,7 @@ class ProviderClient:
                 return _report_bugs(self._origin, method, call)
             except ProviderError as error:
                 is_response_lost = is_response_lost or error.kind is ErrorKind.UNKNOWN
-                on_error(error)
+                (self._throttling.record if on_error is None else on_error)(error)
                 raise
 
         try:
@@ -315,7 +368,12 @@ class ProviderClient:
             raise ProviderFailed(error, is_response_lost) from error
 
 
-def connect_provider(plugin: Plugin, values: Mapping[str, Any], clock: Clock) -> ProviderClient:
+def connect_provider(
+    plugin: Plugin,
+    values: Mapping[str, Any],
+    clock: Clock,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> ProviderClient:
     """Return a client of the provider with these settings, which may come from a state.
 
     Raises PlanapplyError if the settings are invalid or the provider refuses them.
@@ -332,7 +390,13 @@ def connect_provider(plugin: Plugin, values: Mapping[str, Any], clock: Clock) ->
             "Install that version, or destroy the cluster with it.",
         ) from error
     provider = call_plugin(plugin, "connect", lambda: plugin.connect(settings))
-    return ProviderClient(provider, clock, origin=plugin.origin)
+    return ProviderClient(
+        provider,
+        clock,
+        origin=plugin.origin,
+        costs_money=plugin.costs_money,
+        on_event=on_event,
+    )
 
 
 def call_plugin(plugin: Plugin, name: str, call: Callable[[], T]) -> T:

@@ -9,10 +9,11 @@ from planapply.model.secrets import mask_urls
 
 
 class Severity(StrEnum):
-    """The severity of a diagnostic: an error stops the command, a warning does not."""
+    """The severity of a diagnostic: an error stops the command, the others do not."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 class Source(Model):
@@ -33,6 +34,8 @@ class Diagnostic(Model):
     detail: str = ""
     """Full sentences that say why, and what to do next."""
     source: Source | None = None
+    code: str = ""
+    """The problem for programs, such as `state_locked`; empty for a warning that needs no code."""
 
     @field_validator("summary", "detail")
     @classmethod
@@ -50,15 +53,32 @@ class PlanapplyError(Exception):
     """An error that a user can cause; the command line prints its diagnostics and exits with 1.
 
     Raise it with one summary and detail, or with `diagnostics` if several things are wrong at once.
+    `code` is for programs; by default, it is that of the class.
     """
 
+    code = "error"
+
     def __init__(
-        self, summary: str = "", detail: str = "", *, diagnostics: tuple[Diagnostic, ...] = ()
+        self,
+        summary: str = "",
+        detail: str = "",
+        *,
+        diagnostics: tuple[Diagnostic, ...] = (),
+        code: str = "",
     ) -> None:
-        self.diagnostics = diagnostics or (Diagnostic(summary=summary, detail=detail),)
+        self.code = code or self.code
+        self.diagnostics = tuple(
+            d if d.code else d.model_copy(update={"code": self.code})
+            for d in diagnostics or (Diagnostic(summary=summary, detail=detail),)
+        )
         super().__init__("\n".join(str(diagnostic) for diagnostic in self.diagnostics))
 
 
 def warning(summary: str, detail: str = "", source: Source | None = None) -> Diagnostic:
     """Return a diagnostic that does not stop the command."""
     return Diagnostic(severity=Severity.WARNING, summary=summary, detail=detail, source=source)
+
+
+def note(summary: str, detail: str = "") -> Diagnostic:
+    """Return a diagnostic about something that is as intended, but worth knowing."""
+    return Diagnostic(severity=Severity.NOTE, summary=summary, detail=detail)

@@ -16,6 +16,7 @@ EventKind = Literal[
     "updated",
     "adopted",
     "waiting",
+    "throttled",  # the cloud has refused requests for some time; they are repeated
     "resource",
     "note",
     "finished",

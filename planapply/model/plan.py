@@ -8,6 +8,7 @@ from pydantic import model_validator
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.node import NodeConfig
+from planapply.model.state import Choice, Resource
 
 FORMAT_VERSION = 2
 
@@ -110,6 +111,8 @@ class Change(Model):
     """Digest of the desired configuration, a key of `Plan.configs`."""
     vm: str | None = None
     """The VM that is terminated or updated."""
+    current: Choice | None = None
+    """Size, zone, and market of that VM, which may be an alternative of its configuration."""
 
     @model_validator(mode="after")
     def _check_facts(self) -> Self:
@@ -181,13 +184,22 @@ class Cost(Model):
     """The cost of a cluster in USD per hour; None if a price is unknown, which does not mean free."""
 
     before: float | None = None
+    """The cost of the VMs that exist."""
     after: float | None = None
+    """The expected cost: each new VM is the first of its alternatives."""
+    highest: float | None = None
+    """The cost if each new VM is its most expensive alternative that `max_cost` allows; None if it is
+    `after`."""
+    limit: float | None = None
+    """`max_cost` in the spec."""
     unknown: tuple[str, ...] = ()
     """Items without a known price, such as sizes, which are not included in `after`."""
     unknown_before: tuple[str, ...] = ()
     """Items without a known price, which are not included in `before`."""
     source: str = ""
     """The origin and date of the prices."""
+    not_counted: tuple[str, ...] = ()
+    """Kinds of costs that are not included."""
 
 
 class ElasticGroup(Model):
@@ -196,6 +208,15 @@ class ElasticGroup(Model):
     nodes: int
     min: int
     max: int
+
+
+class PlanRequest(Model):
+    """The options that a plan was made with; with the same options, the same plan can be made again."""
+
+    refresh: bool = True
+    targets: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    terminate_unknown: bool = False
 
 
 class Plan(Model):
@@ -222,6 +243,10 @@ class Plan(Model):
     """The drift that the refresh found; empty without a refresh."""
     tags: dict[str, str] = {}
     """Tags for supporting resources."""
+    resources: dict[str, Resource] | None = None
+    """The supporting resources after the plan; None in a plan to destroy, or of an older version."""
+    request: PlanRequest | None = None
+    """None in a plan of an older version."""
     overrides: tuple[str, ...] = ()
     """The `--set` options that the plan was made with."""
     protect: bool = False

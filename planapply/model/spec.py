@@ -68,9 +68,12 @@ class ClusterSettings(Model):
     """Age at which VMs terminate themselves, whatever happens. Default: never. A change replaces every
     node."""
     max_cost: Annotated[float | None, spec_key("nothing", 40.0, gt=0)] = None
-    """USD an hour; a plan for a cluster that costs more is an error. Default: no limit.
+    """USD an hour. A plan that would raise the expected cost above it is an error, and an alternative (a
+    size, a zone, or an on-demand VM in place of a spot VM) that would exceed it is not launched. A change
+    that does not raise the cost is always allowed. Default: no limit.
 
-    If a price is unknown, the plan warns and counts the other prices.
+    Disks, addresses, and traffic are not counted. Each size needs a known price; set others with `price`
+    under `[provider]`. `local` ignores this key, because its VMs cost nothing.
     """
     join_timeout: Annotated[Duration, spec_key("nothing", "10 min")] = 600.0
     """Time that `apply` waits for a launched node to join the scheduler. Default: 10 minutes."""

@@ -42,6 +42,14 @@ class Endpoint(Record):
     """A URL."""
 
 
+class Choice(Record):
+    """The alternative of a config (size, zone, spot) that one launch request uses."""
+
+    size: str | None = None
+    zone: str | None = None
+    spot: bool = False
+
+
 class NodeRecord(Record):
     """The VM of one node, which exists or has existed; its key in the state is the node's name."""
 
@@ -82,6 +90,11 @@ class NodeRecord(Record):
             tags=dict(tags),
         )
 
+    @property
+    def choice(self) -> Choice:
+        """Return the size, zone, and market of the VM."""
+        return Choice(size=self.size, zone=self.zone, spot=self.spot)
+
     def must_be_visible(self, now: float, consistency_delay: float) -> bool:
         """Return whether the VM is so old that the cloud must show it if it exists.
 
@@ -106,14 +119,6 @@ class NodeRecord(Record):
         if all(getattr(self, key) == value for key, value in addresses.items()):
             return self
         return self.model_copy(update=addresses)
-
-
-class Choice(Record):
-    """The alternative of a config (size, zone, spot) that one launch request uses."""
-
-    size: str | None = None
-    zone: str | None = None
-    spot: bool = False
 
 
 class Intent(Record):

@@ -7,6 +7,7 @@ from pydantic import computed_field
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.plan import DriftItem, DriftKind
+from planapply.model.state import Resource
 
 
 class NodeStatus(Model):
@@ -52,6 +53,10 @@ class Status(Model):
     price_source: str = ""
     unknown_prices: tuple[str, ...] = ()
     """Sizes of running VMs whose price is unknown; neither sum includes these VMs."""
+    not_counted: tuple[str, ...] = ()
+    """Kinds of costs that neither sum includes."""
+    resources: dict[str, Resource] = {}
+    """Supporting resources, whose `detail` has the ports that they open, and the networks."""
     lock: str | None = None
     """The current holder of the state's lock."""
 

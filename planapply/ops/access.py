@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 from planapply.fleet import Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.event import Event
 from planapply.model.node import NodeConfig
 from planapply.model.state import Resource, State
 from planapply.ops.apply import lock
 from planapply.ops.logs import find_node
+from planapply.ops.preflight import open_access_warning, unsafe_access_error
 from planapply.ops.workspace import Workspace
+from planapply.providerkit import ME, parse_network, wide_networks
 
 
 def allow(
@@ -16,12 +19,13 @@ def allow(
     network: str | None,
     lock_timeout: float = 0.0,
     *,
+    remove: bool = False,
     on_event: Listener = lambda event: None,
 ) -> dict[str, Resource]:
     """Allow one more network (None: this machine) to reach the scheduler while the cluster exists.
 
-    Return the resources that were changed. Raises PlanapplyError if the cluster has none; and if one
-    no longer exists, after the network is recorded, so that the next apply creates it with that network.
+    `remove` removes a network that was added before. Return the resources that were changed. Raises PlanapplyError if the cluster has none, or if anyone could then run code on the nodes;
+    and if one no longer exists, after the change is recorded, so that the next apply creates it.
     """
     with lock(workspace, "allow", lock_timeout, on_event):
         state = workspace.read()
@@ -39,8 +43,11 @@ def allow(
                     "exist",
                     "Create it with `planapply apply`, then run this command again.",
                 )
+        if not remove and network is not None:
+            _check_network(network, state, on_event)
+        change = client.disallow if remove else client.allow
         # First the cloud, then the state: a network in the state is never sent to the cloud again.
-        changed = {name: client.allow(resource, network) for name, resource in resources.items()}
+        changed = {name: change(resource, network) for name, resource in resources.items()}
 
         def record(state: State) -> None:
             state.resources.update(changed)
@@ -51,9 +58,23 @@ def allow(
             if resource.id is None:
                 raise PlanapplyError(
                     f"{resource.kind} {resources[name].id} no longer exists",
-                    "Run `planapply apply`: it creates another one that allows this network, too.",
+                    "Run `planapply apply`: it creates another one "
+                    + ("without this network." if remove else "that allows this network, too."),
                 )
         return changed
+
+
+def _check_network(network: str, state: State, on_event: Listener) -> None:
+    """Report a network that is a large part of the internet; without TLS, raise PlanapplyError."""
+    try:
+        wide = wide_networks([parse_network(network)] if network != ME else ())
+    except ValueError:
+        return  # the provider reports it
+    if wide and state.tls is None:
+        raise PlanapplyError(diagnostics=(unsafe_access_error(wide),))
+    if wide:
+        problem = open_access_warning(wide)
+        on_event(Event(event="note", message=f"{problem.summary}. {problem.detail}"))
 
 
 def shell(workspace: Workspace, name: str, user: str | None) -> Sequence[str]:

@@ -9,10 +9,18 @@ from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
-from planapply.model.plan import Mode, Plan
+from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.model.state import State
+from planapply.ops.cost import make_budget
 from planapply.ops.existing import describe_origin
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
+from planapply.ops.saved import (
+    changed_error,
+    check_origin,
+    compare_plans,
+    other_cluster_error,
+    saved_options,
+)
 from planapply.ops.workspace import Workspace
 from planapply.store import LockInfo, tlsfiles
 
@@ -60,30 +68,45 @@ def apply(
 
     Raises PlanapplyError, and Stopped if the clock was stopped; what was done before is recorded.
     """
-    if saved_plan is not None:
-        options = PlanOptions(mode=saved_plan.mode)
-    purpose = "destroy" if options.mode is Mode.DESTROY else "apply"
+    mode = options.mode if saved_plan is None else saved_plan.mode
+    purpose = "destroy" if mode is Mode.DESTROY else "apply"
     with lock(workspace, purpose, apply_options.lock_timeout, on_event):
         state = workspace.store.read()
-        planned = plan_from(workspace, state, options)
+        if saved_plan is None:
+            planned = plan_from(workspace, state, options)
+        else:
+            planned = _plan_again(workspace, state, saved_plan)
         if planned.existing is not None and not apply_options.new_cluster:
             raise planned.existing
-        if saved_plan is not None:
-            check_saved(saved_plan, planned.plan)
-            # A refresh-only apply records the drift of now.
-            planned.plan = saved_plan.model_copy(update={"drift": planned.plan.drift})
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
         fleet = open_fleet(workspace, planned, on_event, apply_options.parallel)
         failures = run_interruptibly(
             lambda: execute_plan(planned, fleet, apply_options), workspace.clock, fleet.journal
         )
-        is_full_destroy = planned.plan.mode is Mode.DESTROY and not options.targets
+        request = planned.plan.request or PlanRequest()
+        is_full_destroy = mode is Mode.DESTROY and not request.targets
         left = planned.refreshed.unknown if is_full_destroy else ()
-        left = () if options.terminate_unknown else left
+        left = () if request.terminate_unknown else left
         return Report(
             planned.plan, True, failures, fleet.journal.writes, tuple(sorted(vm.id for vm in left))
         )
+
+
+def _plan_again(workspace: Workspace, state: State | None, saved_plan: Plan) -> PlanResult:
+    """Make a saved plan again; raise PlanapplyError if the result is another plan."""
+    spec = None if saved_plan.mode is Mode.DESTROY else workspace.spec
+    check_origin(saved_plan, state, spec.digest if spec else None)
+    if spec is not None and saved_plan.cluster != spec.cluster.name:
+        raise other_cluster_error(saved_plan)
+    differences: list[str] = []
+    for options in saved_options(saved_plan):
+        planned = plan_from(workspace, state, options)
+        found = compare_plans(saved_plan, planned.plan)
+        if not found:
+            return planned
+        differences = differences or found
+    raise changed_error(differences)
 
 
 @contextmanager
@@ -131,7 +154,8 @@ def open_fleet(
     has_drift = planned.refreshed.adopted or planned.refreshed.addresses
     if changed or plan.changes or has_drift:
         journal.update(lambda _: None)
-    return Fleet(planned.client, journal, on_event=on_event, parallel=parallel)
+    budget = make_budget(planned.client, planned.refreshed, planned.max_cost)
+    return Fleet(planned.client, journal, on_event=on_event, parallel=parallel, budget=budget)
 
 
 CLUSTER_FIELDS = {
@@ -207,24 +231,5 @@ def unknown_error(ids: Sequence[str], cluster: str) -> PlanapplyError | None:
         f"left VMs with the tags of cluster {cluster!r} that planapply did not launch: {', '.join(ids)}",
         "Find out who launched them, and remove their tags or terminate them; or run "
         "`planapply destroy --terminate-unknown`.",
+        code="unknown_vms",
     )
-
-
-def check_saved(saved_plan: Plan, current: Plan) -> None:
-    """Raise PlanapplyError unless the saved plan was made from this state and spec."""
-    # A plan without a lineage was made before there was a state, and is only stale.
-    if saved_plan.cluster != current.cluster or saved_plan.lineage not in (None, current.lineage):
-        raise PlanapplyError(
-            f"the plan file was made for a different cluster ({saved_plan.cluster!r})",
-            "Apply the plan with the spec and state that it was made from.",
-        )
-    if saved_plan.serial != current.serial:
-        raise PlanapplyError(
-            f"the plan file is stale: the serial of the state was {saved_plan.serial}, and is now {current.serial}",
-            "To plan again: planapply plan --out FILE",
-        )
-    if saved_plan.spec_digest != current.spec_digest:
-        raise PlanapplyError(
-            "the plan file is stale: the spec has changed since the plan was made",
-            "To plan again: planapply plan --out FILE",
-        )

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from planapply.fleet import PriceList
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.listing import ListedCluster, Listing
 from planapply.model.node import TAG_CLUSTER, TAG_LINEAGE, VM
-from planapply.ops.cost import PriceList
 from planapply.ops.workspace import Workspace
 from planapply.store import AWSSettings, open_store
 

@@ -2,8 +2,9 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from planapply.diff import (
     DiffOptions,
@@ -15,17 +16,18 @@ from planapply.diff import (
 )
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState
-from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
-from planapply.model.plan import Mode, Plan
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, note, warning
+from planapply.model.plan import Action, Mode, Plan, PlanRequest
 from planapply.model.state import Resource, State
 from planapply.ops.cost import add_cost
 from planapply.ops.data_loss import data_loss_warnings
 from planapply.ops.existing import find_existing
-from planapply.ops.preflight import check_plan, check_settings
+from planapply.ops.preflight import access_warnings, check_plan, check_settings
 from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import configs_of, resolve_spec
 from planapply.ops.workspace import Workspace
 from planapply.provider import Plugin
+from planapply.providerkit import ME
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class PlanOptions:
     replace: tuple[str, ...] = ()
     terminate_unknown: bool = False
     """Whether to terminate VMs with this cluster's tags that planapply did not launch."""
+    pins: Mapping[str, Any] | None = None
+    """The choices in a saved plan, to make that plan again."""
 
 
 @dataclass
@@ -52,6 +56,8 @@ class PlanResult:
     """The supporting resources that the provider needs."""
     existing: PlanapplyError | None = None
     """The error for an apply that would create a second cluster of this name."""
+    max_cost: float | None = None
+    """USD per hour."""
 
 
 def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> PlanResult:
@@ -75,12 +81,13 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
             protect=protect,
             terminate_unknown=options.terminate_unknown,
         )
+        made = add_cost(made, refreshed, client, None)
         losses = data_loss_warnings(made, refreshed, ask=options.refresh)
-        made = made.model_copy(update={"diagnostics": (*made.diagnostics, *losses)})
-        return PlanResult(add_cost(made, refreshed.state, client, None), refreshed, client, {})
+        update = {"diagnostics": (*made.diagnostics, *losses), "request": _request(options)}
+        return PlanResult(made.model_copy(update=update), refreshed, client, {})
     assert workspace.spec is not None
     plugin = workspace.plugin(state)
-    desired_state, pins = resolve_spec(plugin, client, workspace.spec, known)
+    desired_state, pins = resolve_spec(plugin, client, workspace.spec, known, options.pins)
     check_same_cluster(desired_state, state, plugin)
     resources = client.required_resources(desired_state.cluster, desired_state.scheduler)
     existing = None
@@ -95,11 +102,13 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
             options.terminate_unknown,
         )
         made = create_plan(desired_state, refreshed, diff_options)
-        if options.refresh:
-            check_plan(made, client)
         if known.is_empty and made.changes:
             existing = find_existing(workspace, client, known)
-    made = add_cost(made, refreshed.state, client, desired_state.max_cost)
+    planned_resources = _planned_resources(resources, refreshed.state, client, options)
+    made = made.model_copy(update={"resources": planned_resources})
+    if options.mode is Mode.NORMAL and options.refresh:
+        check_plan(made, client)
+    made = add_cost(made, refreshed, client, desired_state.max_cost)
     notes = (
         *workspace.diagnostics,
         *(_as_warnings(existing) if existing else ()),
@@ -107,15 +116,77 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         *client.notes(configs_of(desired_state)),
         *made.diagnostics,
         *data_loss_warnings(made, refreshed, ask=options.refresh),
+        *access_warnings(made),
+        *_lifetime_notes(made, desired_state, client),
     )
     return PlanResult(
         made.model_copy(
-            update={"diagnostics": notes, "pins": pins, "overrides": tuple(workspace.overrides)}
+            update={
+                "diagnostics": notes,
+                "pins": pins,
+                "overrides": tuple(workspace.overrides),
+                "request": _request(options),
+            }
         ),
         refreshed,
         client,
         dict(resources),
         existing,
+        desired_state.max_cost,
+    )
+
+
+def _request(options: PlanOptions) -> PlanRequest:
+    return PlanRequest(
+        refresh=options.refresh,
+        targets=options.targets,
+        replace=options.replace,
+        terminate_unknown=options.terminate_unknown,
+    )
+
+
+def _planned_resources(
+    required: Mapping[str, Resource], state: State, client: ProviderClient, options: PlanOptions
+) -> dict[str, Resource]:
+    """Return the supporting resources as `prepare` will make them.
+
+    The address of this machine is detected, and shown in the plan, if `prepare` would detect it.
+    """
+    planned = {}
+    for name, resource in required.items():
+        recorded = state.resources.get(name)
+        known = {} if recorded is None else recorded.detail
+        detail = {**known, **resource.detail}
+        is_new = recorded is None or recorded.id is None
+        if (
+            ME in detail.get("allow_from", ())
+            and (is_new or "me" not in detail)
+            and options.mode is Mode.NORMAL
+            and options.refresh
+        ):
+            detail["me"] = client.own_network()
+        planned[name] = Resource(
+            kind=resource.kind, id=None if recorded is None else recorded.id, detail=detail
+        )
+    return planned
+
+
+def _lifetime_notes(
+    made: Plan, desired_state: DesiredState, client: ProviderClient
+) -> tuple[Diagnostic, ...]:
+    """Return a note if the plan launches VMs that nothing but `destroy` terminates."""
+    scheduler = desired_state.scheduler
+    launches = any(
+        change.kind == "node" and change.action in (Action.CREATE, Action.REPLACE)
+        for change in made.changes
+    )
+    if not client.costs_money or not launches or scheduler.idle_timeout or scheduler.ttl:
+        return ()
+    return (
+        note(
+            "nothing terminates this cluster but `planapply destroy`",
+            "To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].",
+        ),
     )
 
 

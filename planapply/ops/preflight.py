@@ -2,35 +2,46 @@
 
 import base64
 import hashlib
+from collections.abc import Iterator, Sequence
 
 from pydantic import SecretStr
 
 from planapply import bootstrap
-from planapply.fleet import ProviderClient
-from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.fleet import ProviderClient, error_code
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity, warning
 from planapply.model.names import SCHEDULER, node_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Plan
 from planapply.model.state import TLS
 from planapply.provider import Limits
+from planapply.providerkit import open_networks, wide_networks
 
 LARGE_INDEX = 99_999  # the longest possible index
 
 
 def check_plan(plan: Plan, client: ProviderClient) -> None:
-    """Raise PlanapplyError with every error in the VMs that the plan would launch."""
+    """Raise PlanapplyError with every error in the VMs and resources that the plan would make."""
     new = {
         change.after: plan.configs[change.after]
         for change in plan.changes
         if change.after is not None and change.action in (Action.CREATE, Action.REPLACE)
     }
-    if not new:
-        return
+    problems = []
+    if new or any(change.kind == "resource" for change in plan.changes):
+        problems += [
+            unsafe_access_error(networks)
+            for networks in _wide_access(plan)
+            if plan.security == "none"
+        ]
     configs = list(new.values())
-    problems = [
+    problems += [
         found for config in configs if (found := _check_user_data_size(config, client.limits))
     ]
-    problems += [Diagnostic(summary=e.summary, detail=e.detail) for e in client.check(configs)]
+    if configs:
+        problems += [
+            Diagnostic(summary=e.summary, detail=e.detail, code=error_code(e))
+            for e in client.check(configs)
+        ]
     if problems:
         raise PlanapplyError(diagnostics=tuple(problems))
 
@@ -43,6 +54,41 @@ def check_settings(plan: Plan, client: ProviderClient) -> list[Diagnostic]:
     if any(change.action in (Action.CREATE, Action.REPLACE) for change in plan.changes):
         return []
     return [warning(error.summary, error.detail) for error in client.check_settings()]
+
+
+def access_warnings(plan: Plan) -> list[Diagnostic]:
+    """Return a warning if a large part of the internet can reach the scheduler."""
+    return [
+        open_access_warning(networks)
+        if plan.security == "tls"
+        else unsafe_access_error(networks).model_copy(update={"severity": Severity.WARNING})
+        for networks in _wide_access(plan)
+    ]
+
+
+def open_access_warning(networks: Sequence[str]) -> Diagnostic:
+    """Return the warning about networks from which anyone can reach the scheduler of a TLS cluster."""
+    return warning(
+        f"anyone on the internet can reach the scheduler: {', '.join(networks)} is allowed",
+        "TLS protects the scheduler, but the dashboard has no login: it shows code and data to everyone "
+        "who can reach it. Allow smaller networks.",
+    )
+
+
+def unsafe_access_error(networks: Sequence[str]) -> Diagnostic:
+    """Return the error about wide networks that can reach a scheduler without TLS."""
+    return Diagnostic(
+        summary=f'cannot allow {", ".join(networks)}: with security = "none" anyone who reaches '
+        "the scheduler can run code on every node",
+        detail='Write security = "tls" under [cluster], or allow smaller networks.',
+        code="unsafe_access",
+    )
+
+
+def _wide_access(plan: Plan) -> Iterator[list[str]]:
+    for resource in (plan.resources or {}).values():
+        if wide := wide_networks(open_networks(resource.detail)):
+            yield wide
 
 
 def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | None:

@@ -1,9 +1,11 @@
 """The resolution of choices that the spec leaves to the provider; they are made once and kept."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState, build_desired_state, requirements_key
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.node import NodeConfig, Requirements
 from planapply.model.spec import Spec
 from planapply.model.state import State
@@ -11,14 +13,21 @@ from planapply.provider import Plugin
 
 
 def resolve_spec(
-    plugin: Plugin, client: ProviderClient, spec: Spec, state: State
+    plugin: Plugin,
+    client: ProviderClient,
+    spec: Spec,
+    state: State,
+    saved: Mapping[str, Any] | None = None,
 ) -> tuple[DesiredState, dict[str, Any]]:
     """Return the desired state with every choice made, and the pins that record the choices.
 
     The provider is called only for choices that this spec needs and that no earlier plan made, so an
-    unchanged spec causes no call. Choices that are no longer needed are dropped. Raises PlanapplyError.
+    unchanged spec causes no call. Choices that are no longer needed are dropped. `saved` are the pins
+    of a saved plan: they are used for choices that are not in the state, if the provider could have made
+    them. Raises PlanapplyError.
     """
     known = {} if state.is_empty else state.pins
+    proposed = {} if saved is None else saved
 
     sizes: dict[str, list[str]] = {}
     if client.can_choose:
@@ -27,7 +36,10 @@ def resolve_spec(
                 needed = config.requirements or Requirements()
                 key = requirements_key(needed)
                 sizes[key] = (
-                    sizes.get(key) or known.get("sizes", {}).get(key) or client.choose(needed)
+                    sizes.get(key)
+                    or known.get("sizes", {}).get(key)
+                    or _checked_choice(proposed.get("sizes", {}).get(key), needed, client)
+                    or client.choose(needed)
                 )
     defaults: dict[str, dict[str, Any]] = {}
     if client.has_pins:
@@ -35,9 +47,54 @@ def resolve_spec(
             key = ",".join(config.size)
             if config.image is None and key not in defaults:
                 earlier = known.get("defaults", {})
-                defaults[key] = earlier.get(key) or _resolve_default(config, earlier, client)
+                defaults[key] = (
+                    earlier.get(key)
+                    or _checked_default(
+                        proposed.get("defaults", {}).get(key), config, earlier, client
+                    )
+                    or _resolve_default(config, earlier, client)
+                )
     pins = {key: value for key, value in (("sizes", sizes), ("defaults", defaults)) if value}
     return build_desired_state(spec, plugin, pins), pins
+
+
+def _checked_choice(
+    sizes: Any, requirements: Requirements, client: ProviderClient
+) -> list[str] | None:
+    """Return sizes of a saved plan; None without any. Raises PlanapplyError if they were changed."""
+    if sizes is None:
+        return None
+    if not isinstance(sizes, list) or not all(isinstance(size, str) for size in sizes):
+        raise _changed_error("")
+    problems = client.check_choice(requirements, sizes)
+    if problems:
+        raise _changed_error(problems[0].summary)
+    return sizes
+
+
+def _checked_default(
+    values: Any, config: NodeConfig, earlier: Mapping[str, Any], client: ProviderClient
+) -> dict[str, Any] | None:
+    """Return defaults of a saved plan; None without any. Raises PlanapplyError if they were changed."""
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        raise _changed_error("")
+    if values in earlier.values():  # of another list of sizes, from the state
+        return values
+    problems = client.check_pins(config, values)
+    if problems:
+        raise _changed_error(problems[0].summary)
+    return values
+
+
+def _changed_error(reason: str) -> PlanapplyError:
+    return PlanapplyError(
+        f"cannot apply the plan file: {reason or 'its pins are damaged'}",
+        "The file was changed after it was saved, or is too old.\n"
+        "To plan again: planapply plan --out FILE",
+        code="plan_invalid",
+    )
 
 
 def _resolve_default(

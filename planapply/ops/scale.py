@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from planapply.diff import is_current
+from planapply.diff import RefreshResult, is_current
 from planapply.diff.desired_nodes import known_names
 from planapply.fleet import Fleet, Journal, Listener
 from planapply.model.diagnostics import PlanapplyError
@@ -13,7 +13,7 @@ from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
 from planapply.model.state import TLS, State
 from planapply.ops.apply import discard_key, lock, open_fleet
-from planapply.ops.cost import add_cost
+from planapply.ops.cost import add_cost, make_budget
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
 from planapply.ops.refresh import refresh_state
@@ -98,7 +98,7 @@ def reserve_names(
         ),
     )
     check_plan(plan, fleet.client)
-    add_cost(plan, state, fleet.client, desired_state.max_cost)
+    add_cost(plan, RefreshResult(state, locked.gone), fleet.client, desired_state.max_cost)
 
     def reserve(state: State) -> None:
         state.next_index[group] = split_name(names[-1])[1] + 1
@@ -118,7 +118,9 @@ def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedClust
     client = workspace.connect(state)
     refreshed = refresh_state(workspace, client, state)
     journal = Journal(workspace.store, refreshed.state)
-    fleet = Fleet(client, journal, on_event=on_event)
+    max_cost = workspace.spec.cluster.max_cost if workspace.spec else None
+    budget = make_budget(client, refreshed, max_cost)
+    fleet = Fleet(client, journal, on_event=on_event, budget=budget)
     if refreshed.adopted:
         journal.update(lambda _: None)
     if refreshed.state.intents:  # after a crash or a lost response

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from planapply.diff import RefreshResult
-from planapply.fleet import ProviderClient
+from planapply.fleet import PriceList, ProviderClient
+from planapply.fleet.prices import Item
 from planapply.model.diagnostics import warning
 from planapply.model.endpoint import current_endpoint
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import Endpoint, NodeRecord, State
 from planapply.model.status import NodeStatus, Status
-from planapply.ops.cost import Item, PriceList
+from planapply.ops.cost import NOT_COUNTED
 from planapply.ops.refresh import refresh_state
 from planapply.ops.workspace import Workspace
 
@@ -47,6 +48,7 @@ def status(workspace: Workspace) -> Status:
         drift=refreshed.drift,
         problems=tuple(warning(e.summary, e.detail) for e in client.check_settings()),
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
+        resources=state.resources,
         lock=None if holder is None else holder.describe(),
         **_cost(client, nodes),
     )
@@ -120,5 +122,6 @@ def _cost(client: ProviderClient, nodes: Sequence[NodeStatus]) -> dict[str, Any]
         "usd_per_hour": prices.total(items),
         "usd_so_far": prices.total_for(hours),
         "price_source": prices.source,
+        "not_counted": NOT_COUNTED if client.costs_money else (),
         "unknown_prices": unknown,
     }

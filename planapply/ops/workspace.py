@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from planapply import catalog, specfile
-from planapply.fleet import ProviderClient, SystemClock, connect_provider
+from planapply.fleet import Listener, ProviderClient, SystemClock, connect_provider
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.paths import expand_home
 from planapply.model.spec import Spec
@@ -26,6 +26,8 @@ class Workspace:
     clock: SystemClock = field(default_factory=SystemClock)
     overrides: Sequence[str] = ()
     """Values of `--set`."""
+    on_event: Listener = lambda event: None
+    """Gets an event while the provider is throttled or unavailable."""
     protect: bool = False
     """Value of `protect` in the spec, if nothing else of the spec is read."""
 
@@ -90,6 +92,7 @@ class Workspace:
                 f"there is no state at {self.store.location}",
                 "Nothing has been applied with this state. Pass the spec with --file, or the state with "
                 "--state. `planapply list` shows clusters whose state is elsewhere or lost.",
+                code="state_missing",
             )
         return state
 
@@ -111,7 +114,7 @@ class Workspace:
         """
         plugin = self.plugin(state)
         values = self.spec.provider if self.spec else state.settings if state else {}
-        client = connect_provider(plugin, values, self.clock)
+        client = connect_provider(plugin, values, self.clock, lambda event: self.on_event(event))
         if state is not None and not state.is_empty:
             check_cloud(state, client.identity())
         return client

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from planapply.model.diagnostics import Diagnostic, Severity, Source
 from planapply.render.text import BLANK_LINE, Line, display_width, line, wrap
 
-_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
 _TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[\w-]+|\S")
 
 

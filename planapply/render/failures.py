@@ -11,15 +11,17 @@ MAX_DETAILED = 5
 
 def failure_diagnostics(failures: Mapping[str, PlanapplyError]) -> list[Diagnostic]:
     """Return an error for each kind of failure, in the order of the nodes."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for name in sorted(failures, key=sort_key):
         for diagnostic in failures[name].diagnostics:
             # Summaries begin with the name of the node.
             summary = diagnostic.summary.removeprefix(name)
-            groups.setdefault((summary, diagnostic.detail), []).append(name)
+            groups.setdefault((summary, diagnostic.detail, diagnostic.code), []).append(name)
     diagnostics = [
-        Diagnostic(summary=f"{format_names(names)}{_with_separator(summary)}", detail=detail)
-        for (summary, detail), names in groups.items()
+        Diagnostic(
+            summary=f"{format_names(names)}{_with_separator(summary)}", detail=detail, code=code
+        )
+        for (summary, detail, code), names in groups.items()
     ]
     if len(diagnostics) <= MAX_DETAILED:
         return diagnostics
@@ -28,6 +30,7 @@ def failure_diagnostics(failures: Mapping[str, PlanapplyError]) -> list[Diagnost
         *diagnostics[:MAX_DETAILED],
         Diagnostic(
             summary=f"{len(remaining)} more nodes failed: {format_names(remaining)}",
+            code="more_failures",
             detail="Run `planapply status` for their status, and `planapply logs NODE` for a node's output.",
         ),
     ]

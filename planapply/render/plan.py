@@ -17,6 +17,7 @@ from planapply.model.plan import (
     Plan,
 )
 from planapply.model.secrets import redact
+from planapply.render.access import format_access
 from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import BLANK_LINE, Line, Span, align_columns, elide, line, wrap
 from planapply.render.values import (
@@ -179,7 +180,16 @@ def group_changes(changes: Sequence[Change]) -> list[ChangeRun]:
 
 def _is_similar(first: Change, second: Change) -> bool:
     keys = ("action", "kind", "before", "after", "reason", "facts", "fields")
-    return all(getattr(first, key) == getattr(second, key) for key in keys)
+    return all(getattr(first, key) == getattr(second, key) for key in keys) and (
+        _shown_vm(first) == _shown_vm(second)
+    )
+
+
+def _shown_vm(change: Change) -> tuple[str | None, bool] | None:
+    """Return size and market of the VM that a change is about; None if it launches another one."""
+    if change.current is None or change.action not in (Action.UPDATE, Action.DESTROY):
+        return None
+    return change.current.size, change.current.spot
 
 
 def _format_cluster(plan: Plan) -> str:
@@ -205,8 +215,18 @@ def _describe_change(change: Change, plan: Plan) -> Iterator[str]:
         yield "supporting resource"
         return
     config = plan.configs.get(change.after or change.before or "")
-    if config is not None:
-        yield from describe_config(config)
+    vm = _shown_vm(change)
+    if vm is None:
+        if config is not None:
+            yield from describe_config(config)
+        return
+    size, is_spot = vm
+    if size:
+        yield size
+    if is_spot:
+        yield "spot"
+    if config is not None and config.processes > 1:
+        yield f"{config.processes} processes"
 
 
 def describe_config(config: NodeConfig) -> Iterator[str]:
@@ -290,6 +310,10 @@ def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
 def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
     if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
         yield line(("Cost:", "bold"), f" {format_cost(plan.cost)}")
+        if plan.cost.not_counted:
+            yield line(f"Not counted: {', '.join(plan.cost.not_counted)}.")
+    for access in format_access(plan.resources or {}):
+        yield from _wrapped_lines(f"Access: {access}", width)
     for name, group in plan.elastic.items():
         yield from _wrapped_lines(_elastic_text(name, group), width)
 
@@ -307,7 +331,8 @@ def format_cost(cost: Cost) -> str:
     before = format_usd(cost.before, cost.unknown_before)
     after = format_usd(cost.after, cost.unknown)
     notes = format_price_notes(cost.source, {*cost.unknown_before, *cost.unknown})
-    return (after if before == after else f"{before} -> {after}") + notes
+    highest = "" if cost.highest is None else f", at most {cost.highest:.2f} USD/h"
+    return (after if before == after else f"{before} -> {after}") + highest + notes
 
 
 def _wrapped_lines(text: str, width: int) -> Iterator[Line]:

@@ -1,7 +1,8 @@
 """The progress of an apply, computed from its events: the live display, and the counts of its summary."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from planapply.model.event import Event
 from planapply.model.names import format_names, sort_key
@@ -36,14 +37,15 @@ _VERBS = {
     "updated": "tags updated",
     "adopted": "adopted",
 }
+_WAITS = ("waiting", "throttled")
 _FINAL_PHASES = frozenset({"planned", "joined", "failed", "terminated", "updated"})
 
 
 def event_text(event: Event) -> str:
     """Return an event on one line, as it is printed if the output is not a terminal."""
     names = _shorten_names(event.names)
-    if event.event in ("note", "resource", "finished", "waiting"):
-        waiting = "waiting " if event.event == "waiting" else ""
+    if event.event in ("note", "resource", "finished", *_WAITS):
+        waiting = "waiting " if event.event in _WAITS else ""
         return f"{f'{names}: ' if names else ''}{waiting}{event.message}"
     message = f" ({event.message})" if event.message else ""
     return f"{names}: {_VERBS[event.event]}{message}"
@@ -75,6 +77,8 @@ class Progress:
     stopping: bool = False
     nodes: dict[str, _NodeProgress] = field(default_factory=dict)
     started_at: float | None = None
+    throttled: dict[str, Any] = field(default_factory=dict)
+    """The most `requests` that the cloud refused in one period, and its `seconds`; empty without any."""
     _waiting_message: str = ""
     _launched: set[str] = field(default_factory=set)
     _joined: set[str] = field(default_factory=set)
@@ -98,7 +102,13 @@ class Progress:
 
     def update(self, event: Event, now: float) -> None:
         """Record an event."""
-        self._waiting_message = event.message if event.event == "waiting" else ""
+        self._waiting_message = event.message if event.event in _WAITS else ""
+        if event.event == "throttled":
+            seconds = max(event.data["seconds"], self.throttled.get("seconds", 0.0))
+            self.throttled = {
+                "requests": max(event.data["requests"], self.throttled.get("requests", 0)),
+                "seconds": seconds,
+            }
         if event.event == "resource":
             self._resources_created += event.action is Action.CREATE
             self._resources_removed += event.action is Action.DESTROY
@@ -120,12 +130,16 @@ class Progress:
             is_done = node.phase in _FINAL_PHASES or (node.phase == "launched" and not self.wait)
             node.until = now if is_done else None
 
-    def counts(self, failed: Collection[str] = ()) -> tuple[int, int, int]:
-        """Return the numbers of additions, changes in place, and destructions; `failed` nodes were not added."""
+    def counts(self) -> tuple[int, int, int]:
+        """Return the numbers of additions, changes in place, and destructions, as the plan counts them.
+
+        A launched node counts as added although it has not joined, because it costs money. A node whose
+        VM was gone before the apply is not destroyed by it.
+        """
         return (
-            len(self._launched.difference(failed)) + self._resources_created,
+            len(self._launched) + self._resources_created,
             len(self._updated),
-            len(self._terminated) + self._resources_removed,
+            len(self._terminated & self._to_terminate) + self._resources_removed,
         )
 
     def lines(self, now: float, width: int, height: int) -> list[Line]:

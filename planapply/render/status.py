@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from planapply.model.names import SCHEDULER, format_names, step_between, to_hostlist
 from planapply.model.plan import DriftKind
 from planapply.model.status import NodeStatus, Status
+from planapply.render.access import format_access
 from planapply.render.reasons import drift_text
 from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, Span, align_columns, line, wrap
 from planapply.render.values import format_duration, format_location, format_price_notes, format_usd
@@ -130,6 +131,11 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
         if status.usd_so_far is not None:
             cost += f", {format_usd(status.usd_so_far, unknown, 'USD so far')}"
         yield line(f"Cost:       {cost}{format_price_notes(status.price_source, unknown)}")
+        if status.not_counted:
+            yield line(f"            not counted: {', '.join(status.not_counted)}")
+    for access in format_access(status.resources):
+        for number, part in enumerate(wrap(access, max(width - 12, 40))):
+            yield line(f"{'' if number else 'Access:':<12}{part}")
     for text in _warnings(status):
         for part in wrap(text, width):
             yield line((part, "yellow"))

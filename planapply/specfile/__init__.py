@@ -7,6 +7,7 @@ from planapply.specfile.loading import (
     load,
     make_spec,
 )
+from planapply.specfile.override import parse_override_key
 from planapply.specfile.schema import json_schema
 from planapply.specfile.template import render_starter
 
@@ -17,5 +18,6 @@ __all__ = [
     "json_schema",
     "load",
     "make_spec",
+    "parse_override_key",
     "render_starter",
 ]

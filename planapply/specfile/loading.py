@@ -55,7 +55,7 @@ def load(
     found = override_errors + _to_diagnostics(problems, text, format_path(path), applied)
     errors = tuple(d for d in found if d.severity is Severity.ERROR)
     if errors or spec is None:
-        raise PlanapplyError(diagnostics=errors)
+        raise PlanapplyError(diagnostics=errors, code="spec_invalid")
     return spec, found
 
 
@@ -71,18 +71,21 @@ def make_spec(
     ]
     errors = tuple(d for d in override_errors + placed if d.severity is Severity.ERROR)
     if errors or spec is None:
-        raise PlanapplyError(diagnostics=errors)
+        raise PlanapplyError(diagnostics=errors, code="spec_invalid")
     return spec, placed
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:
     if not text.strip():
-        raise PlanapplyError(f"the spec {file} is empty", "Write one with `planapply init`.")
+        raise PlanapplyError(
+            f"the spec {file} is empty", "Write one with `planapply init`.", code="spec_invalid"
+        )
     if text.lstrip().startswith("{"):
         raise PlanapplyError(
             f"cannot read the spec {file}: it is JSON, not TOML",
             "If it is a state, pass it with --state instead of --file; in Python, use "
             "`planapply.Cluster.from_name` or `planapply.connect`.",
+            code="spec_invalid",
         )
     advice = "Text needs quotes, and a table needs its [name]."
     try:
@@ -109,7 +112,8 @@ def _parse(text: str, file: str) -> dict[str, Any]:
                 detail=f"{advice} The rest of the file was not read.",
                 source=source,
             ),
-        )
+        ),
+        code="spec_invalid",
     )
 
 

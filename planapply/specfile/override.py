@@ -41,6 +41,14 @@ def apply_overrides(
     return applied, errors
 
 
+def parse_override_key(option: str) -> KeyPath:
+    """Return the key of a KEY=VALUE option; empty if it has no valid key."""
+    try:
+        return _parse(option)[0]
+    except ValueError:
+        return ()
+
+
 def _parse(option: str) -> tuple[tuple[str, ...], Any]:
     if "=" not in option:
         raise ValueError("it has no `=`")

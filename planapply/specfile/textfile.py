@@ -27,7 +27,9 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
     try:
         content = read_file(path, _MAX_BYTES + 1, allow_pipe=True)
     except FileNotFoundError:
-        raise PlanapplyError(f"{what} {name} does not exist", if_missing) from None
+        raise PlanapplyError(
+            f"{what} {name} does not exist", if_missing, code="file_missing"
+        ) from None
     except IsADirectoryError:
         raise PlanapplyError(f"{what} {name} is a folder", "Choose a file.") from None
     except (OSError, ValueError) as error:

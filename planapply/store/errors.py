@@ -24,9 +24,13 @@ def prepend_diagnostics(error: BaseException, problem: PlanapplyError) -> None:
 class StateError(PlanapplyError):
     """A state that cannot be reached, locked, unlocked, or pushed; the base class of the others."""
 
+    code = "state_error"
+
 
 class StateLocked(StateError):
     """A lock that another process holds; `holder` describes that process."""
+
+    code = "state_locked"
 
     def __init__(self, location: str, holder: LockInfo, advice: str) -> None:
         self.holder = holder
@@ -36,13 +40,19 @@ class StateLocked(StateError):
 class StateConflict(StateError):
     """A state that another process wrote or unlocked; the caller must send no further requests."""
 
+    code = "state_conflict"
+
 
 class StateUnreadable(StateError):
     """A state that exists but cannot be read; it is never overwritten."""
 
+    code = "state_unreadable"
+
 
 class StateInvalid(StateUnreadable):
     """A file that is not a state, or a damaged state; `reason` says why."""
+
+    code = "state_invalid"
 
     def __init__(self, summary: str, reason: str, advice: str = "") -> None:
         self.reason = reason
@@ -51,6 +61,8 @@ class StateInvalid(StateUnreadable):
 
 class StateWriteError(StateError):
     """A failed write: the previous version is unchanged, and the new one is saved elsewhere."""
+
+    code = "state_not_written"
 
 
 def not_locked_error(location: str) -> StateError:

@@ -122,5 +122,7 @@ def _save_error(path: str, reason: str) -> PlanapplyError:
 
 def _damaged_error(path: str, reason: str) -> PlanapplyError:
     return PlanapplyError(
-        f"the plan file {format_path(path)} is damaged", f"{reason} {_PLAN_AGAIN}"
+        f"the plan file {format_path(path)} is damaged",
+        f"{reason} {_PLAN_AGAIN}",
+        code="plan_invalid",
     )

@@ -1,13 +1,11 @@
 """Checks for errors that can be found before anything is launched; all are reported at once."""
 
-import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from planapply.provider import ProviderError
 from planapply.providerkit import (
     GIB,
-    ME,
     SCHEDULER,
     NodeConfig,
     collect_rejections,
@@ -24,8 +22,6 @@ OWN_TAGS = 8
 """The number of tags that planapply itself sets on a VM."""
 MAX_DISK = 64 << 40
 """Largest EBS volume in bytes, from AWS's page "volume constraints"."""
-WIDE_NETWORK_SIZE = 1 << 24
-"""Number of addresses from which on a network is a large part of the internet."""
 
 
 def check(client: Client, settings: Settings, configs: Sequence[NodeConfig]) -> list[ProviderError]:
@@ -35,7 +31,6 @@ def check(client: Client, settings: Settings, configs: Sequence[NodeConfig]) -> 
         lambda: _check_key_pairs(client, configs),
         lambda: _check_security_groups(client, settings, configs),
         lambda: _check_tags(configs),
-        lambda: _check_open_networks(settings, configs),
         *(partial(_check_image, client, config) for config in configs),
     ]
     return collect_rejections(checks)
@@ -210,29 +205,3 @@ def _check_tags(configs: Sequence[NodeConfig]) -> Iterator[ProviderError]:
         for key in config.tags:
             if key.lower().startswith("aws:"):
                 yield rejection(f"tag {key!r} is reserved by AWS", "Use another key.")
-
-
-def _check_open_networks(
-    settings: Settings, configs: Sequence[NodeConfig]
-) -> Iterator[ProviderError]:
-    wide_networks = [
-        text
-        for text in settings.allow_from
-        if text != ME and _count_addresses(text) >= WIDE_NETWORK_SIZE and not _is_private(text)
-    ]
-    if wide_networks and any(config.security == "none" for config in configs):
-        yield rejection(
-            f'allow_from allows {", ".join(wide_networks)}, and with security = "none" anyone who '
-            "reaches the scheduler can run code on every node",
-            'Write security = "tls" under [cluster], or allow smaller networks.',
-        )
-
-
-def _count_addresses(text: str) -> int:
-    network = ipaddress.ip_network(text)
-    # An IPv6 site has a /48 or smaller, so each /48 counts as one address.
-    return network.num_addresses if network.version == 4 else 1 << max(0, 48 - network.prefixlen)
-
-
-def _is_private(text: str) -> bool:
-    return ipaddress.ip_network(text).is_private and text not in ("0.0.0.0/0", "::/0")

@@ -1,8 +1,10 @@
 """Choice of the cheapest sizes that meet a spec's requirements."""
 
+from collections.abc import Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
+from planapply.provider import ProviderError
 from planapply.providerkit import GIB, Requirements, rejection
 from planapply_ec2 import sizes
 from planapply_ec2.client import Client
@@ -47,6 +49,23 @@ def choose(client: Client, requirements: Requirements) -> list[str]:
     # An alternative to the first size has a known price that is not much higher.
     max_price = MAX_PRICE_RATIO * (prices[best[0]] or 0.0)
     return [best[0], *(name for name in best[1:] if (prices[name] or inf) < max_price)]
+
+
+def check_choice(
+    client: Client, requirements: Requirements, names: Sequence[str]
+) -> Iterator[ProviderError]:
+    """Yield why these sizes cannot be a choice for the requirements; their prices may have changed."""
+    if requirements == Requirements():
+        if len(names) != 1 or names[0] not in sizes.DEFAULT_SIZES:
+            yield rejection(f"{', '.join(names)} is not a default size")
+        return
+    if not 0 < len(names) <= MAX_CHOICES:
+        yield rejection(f"{len(names)} sizes were chosen, not 1 to {MAX_CHOICES}")
+        return
+    arch = requirements.arch or "x86_64"
+    for size in sizes.describe(client, names).values():
+        if size.arch != arch or not _fits(size, requirements):
+            yield rejection(f"size {size.name} does not have {_describe(requirements)}")
 
 
 def _filters(requirements: Requirements) -> "list[FilterTypeDef]":

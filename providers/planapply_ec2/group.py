@@ -20,6 +20,7 @@ from planapply.providerkit import (
     Rule,
     allow_network,
     client_rules,
+    disallow_network,
     scheduler_ports,
     user_tags,
 )
@@ -53,7 +54,7 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
     """
     detail = dict(resource.detail)
     if ME in detail["allow_from"] and ("me" not in detail or resource.id is None):
-        detail["me"] = detect_own_network()
+        detail["me"] = own_network(client)
     detail["vpc"] = vpc
     own_tags = {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)}
     desired_tags = _group_tags(detail, own_tags)
@@ -128,7 +129,7 @@ def allow(client: Client, resource: Resource, network: str | None) -> Resource:
     A group that does not exist any more is returned without its ID: `prepare` creates it again.
     """
     allowed = allow_network(
-        resource, detect_own_network() if network is None or network == ME else network
+        resource, own_network(client) if network is None or network == ME else network
     )
     group = str(resource.id)
     try:
@@ -139,6 +140,30 @@ def allow(client: Client, resource: Resource, network: str | None) -> Resource:
             raise
         return Resource(kind=RESOURCE_KIND, detail=allowed.detail)
     return allowed
+
+
+def disallow(client: Client, resource: Resource, network: str | None) -> Resource:
+    """Remove a network that `allow` has added, by default this machine.
+
+    A group that does not exist any more is returned without its ID: `prepare` creates it again.
+    """
+    reduced = disallow_network(
+        resource, own_network(client) if network is None or network == ME else network
+    )
+    group = str(resource.id)
+    try:
+        rules = _make_rules(group, resource.detail) - _make_rules(group, reduced.detail)
+        _change_rules(client, group, (), rules)
+    except ProviderError as error:
+        if error.code != GROUP_NOT_FOUND:
+            raise
+        return Resource(kind=RESOURCE_KIND, detail=reduced.detail)
+    return reduced
+
+
+def own_network(client: Client) -> str:
+    """Return this machine's public address as a network, detected once."""
+    return client.cache.get("own network", detect_own_network)
 
 
 def find_resources(

@@ -1,5 +1,6 @@
 """Default image of VMs: the current one of its publisher, chosen once."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from planapply_ec2 import sizes
 from planapply_ec2.client import Client
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import ImageTypeDef
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef
 
 DEBIAN = "136693071363"
 """AWS account of Debian, from its wiki, Cloud/AmazonEC2Image."""
@@ -27,6 +28,11 @@ class Publisher:
 
 
 def _publisher_of(arch: str, gpus: bool) -> Publisher:
+    if arch not in ("x86_64", "arm64"):
+        raise rejection(
+            f"there is no default image for architecture {arch}",
+            "Set `image`, or choose another `size`.",
+        )
     if gpus:
         # It has drivers, Docker, and NVIDIA's toolkit, which Debian cannot ship. From AWS's "Deep
         # Learning AMIs" guide.
@@ -61,20 +67,35 @@ class Image:
 
 def pins(client: Client, config: NodeConfig) -> dict[str, Any]:
     """Return the image for a config without one."""
-    names = config.size or sizes.DEFAULT_SIZES[:1]
-    arch = sizes.find_arch(client, names)
-    gpus = any(size.gpus for size in sizes.describe(client, names).values())
+    arch, gpus = _kind_of(client, config)
     return {
         "image": client.cache.get(f"image {arch} {gpus}", lambda: _find_current(client, arch, gpus))
     }
 
 
-def _find_current(client: Client, arch: str, gpus: bool) -> str:
-    if arch not in ("x86_64", "arm64"):
-        raise rejection(
-            f"there is no default image for architecture {arch}",
-            "Set `image`, or choose another `size`.",
+def check_pins(
+    client: Client, config: NodeConfig, values: Mapping[str, Any]
+) -> Iterator[ProviderError]:
+    """Yield why these values cannot be the default image of some day for a config."""
+    if values.keys() != {"image"}:
+        yield rejection("only the image has a default that planapply keeps")
+        return
+    arch, gpus = _kind_of(client, config)
+    publisher = _publisher_of(arch, gpus)
+    if not _find_images(client, publisher, arch, id=str(values["image"])):
+        yield rejection(
+            f"image {values['image']} is not one of the publisher's images {publisher.name!r}"
         )
+
+
+def _kind_of(client: Client, config: NodeConfig) -> tuple[str, bool]:
+    """Return the architecture of a config's sizes, and whether they have GPUs."""
+    names = config.size or sizes.DEFAULT_SIZES[:1]
+    arch = sizes.find_arch(client, names)
+    return arch, any(size.gpus for size in sizes.describe(client, names).values())
+
+
+def _find_current(client: Client, arch: str, gpus: bool) -> str:
     publisher = _publisher_of(arch, gpus)
     try:
         with client.translate_errors():
@@ -83,21 +104,28 @@ def _find_current(client: Client, arch: str, gpus: bool) -> str:
         # An account may forbid SSM, and not every region has these parameters.
         if error.kind not in (ErrorKind.UNAUTHORIZED, ErrorKind.REJECTED):
             raise
-    with client.translate_errors():
-        images = client.ec2.describe_images(
-            Owners=[publisher.owner],
-            Filters=[
-                {"Name": "name", "Values": [publisher.name]},
-                {"Name": "architecture", "Values": [arch]},
-                {"Name": "state", "Values": ["available"]},
-            ],
-        )["Images"]
+    images = _find_images(client, publisher, arch)
     if not images:
         raise rejection(
             f"there is no image {publisher.name!r} in {client.region}",
             "Set `image` under [defaults].",
         )
     return max(images, key=lambda image: image["CreationDate"])["ImageId"]
+
+
+def _find_images(
+    client: Client, publisher: Publisher, arch: str, *, id: str = ""
+) -> "list[ImageTypeDef]":
+    """Return the publisher's images, or only the one with this ID."""
+    filters: list[FilterTypeDef] = [
+        {"Name": "name", "Values": [publisher.name]},
+        {"Name": "architecture", "Values": [arch]},
+        {"Name": "state", "Values": ["available"]},
+    ]
+    if id:
+        filters.append({"Name": "image-id", "Values": [id]})
+    with client.translate_errors():
+        return client.ec2.describe_images(Owners=[publisher.owner], Filters=filters)["Images"]
 
 
 def describe(client: Client, id: str) -> Image:

@@ -12,6 +12,7 @@ from planapply.providerkit import (
     Requirements,
     Resource,
     ResourceDrift,
+    collect_rejections,
     make_alternatives,
 )
 from planapply_ec2 import check, choose, console, find, group, image, launch, price, shell, sizes
@@ -110,6 +111,14 @@ class EC2:
         """Allow one more network in the cluster's own group."""
         return group.allow(self.client, resource, network)
 
+    def disallow(self, resource: Resource, network: str | None) -> Resource:
+        """Remove a network that `allow` has added."""
+        return group.disallow(self.client, resource, network)
+
+    def own_network(self) -> str:
+        """Return this machine's public address, from AWS's own service."""
+        return group.own_network(self.client)
+
     def check(self, configs: Sequence[NodeConfig]) -> Sequence[ProviderError]:
         """Return all errors; `alternatives` then uses the zones that were found."""
         problems = check.check(self.client, self.settings, configs)
@@ -129,9 +138,21 @@ class EC2:
         """Return the default image."""
         return image.pins(self.client, config)
 
+    def check_choice(
+        self, requirements: Requirements, sizes: Sequence[str]
+    ) -> Sequence[ProviderError]:
+        """Return an error for each size that does not meet the requirements."""
+        return collect_rejections([lambda: choose.check_choice(self.client, requirements, sizes)])
+
+    def check_pins(self, config: NodeConfig, values: Mapping[str, Any]) -> Sequence[ProviderError]:
+        """Return an error unless the image is one of its publisher's."""
+        return collect_rejections([lambda: image.check_pins(self.client, config, values)])
+
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
         """Return Libcloud's on-demand price, or EC2's spot price."""
-        return price.price(self.client, size or sizes.DEFAULT_SIZES[0], zone, spot)
+        return price.price(
+            self.client, self.settings.price, size or sizes.DEFAULT_SIZES[0], zone, spot
+        )
 
     def shell(self, record: NodeRecord, config: NodeConfig, user: str | None) -> Sequence[str]:
         """Return the login command: with a key pair, or EC2 Instance Connect."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from planapply.providerkit import ME, Model, Text, TextList, parse_network, spec_key
 
@@ -45,3 +45,9 @@ class Settings(Model):
     reach port 22. Default: none."""
     instance_profile: Annotated[Text | None, spec_key("replacement", "dask-nodes")] = None
     """Name or ARN of the instance profile whose role the nodes assume. Default: none."""
+    price: Annotated[
+        dict[Text, Annotated[float, Field(gt=0, lt=1e6)]], spec_key("nothing", {"x9.huge": 1.25})
+    ] = {}
+    """Prices of sizes in USD/h, for `max_cost` and for the cost in plans. Use it for a size whose price
+    planapply does not know, or to replace the public on-demand price. It is also the price of spot VMs
+    if the cloud reports none. Default: the public prices, as far as they are known."""

@@ -1,8 +1,9 @@
 """Choice of sizes that meet a spec's requirements."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from planapply.provider import ProviderError
 from planapply.providerkit import Requirements, rejection
 from planapply_libcloud.catalog import Catalog, list_names
 from planapply_libcloud.nested import get_path
@@ -47,6 +48,18 @@ def choose(catalog: Catalog, requirements: Requirements) -> list[str]:
     return list(dict.fromkeys(list_names(size)[-1] for size in sorted(fitting, key=_sort_key)))[
         :MAX_SIZES
     ]
+
+
+def check_choice(
+    catalog: Catalog, requirements: Requirements, names: Sequence[str]
+) -> Iterator[ProviderError]:
+    """Yield why these sizes cannot be a choice for the requirements; their prices may have changed."""
+    if not 0 < len(names) <= MAX_SIZES:
+        yield rejection(f"{len(names)} sizes were chosen, not 1 to {MAX_SIZES}")
+        return
+    for name in names:
+        if not _fits(catalog.size(name), requirements):
+            yield rejection(f"size {name} does not meet `cpus` and `memory`")
 
 
 def count_cpus(size: Any) -> int | None:

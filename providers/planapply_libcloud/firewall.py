@@ -15,6 +15,7 @@ from planapply.providerkit import (
     Rule,
     allow_network,
     client_rules,
+    disallow_network,
     rejection,
     scheduler_ports,
 )
@@ -57,18 +58,37 @@ def allow(client: Client, resource: Resource, network: str | None) -> Resource:
 
     A group that does not exist any more is returned without its ID: `prepare` creates it again.
     """
-    if network is None:
-        raise rejection(
-            "cannot detect which of this machine's addresses the cloud sees",
-            "Name the network: `planapply allow 203.0.113.7`",
-        )
-    allowed = allow_network(resource, network)
+    allowed = allow_network(resource, _require_name(network))
     with client.borrow_driver() as lib:
         found = _find_group(client, lib, str(resource.id))
     if found is None:
         return Resource(kind=resource.kind, detail=allowed.detail)
     _change_rules(client, found, found.rules | _make_rules(allowed.detail))
     return allowed
+
+
+def disallow(client: Client, resource: Resource, network: str | None) -> Resource:
+    """Remove a network that `allow` has added.
+
+    A group that does not exist any more is returned without its ID: `prepare` creates it again.
+    """
+    reduced = disallow_network(resource, _require_name(network))
+    with client.borrow_driver() as lib:
+        found = _find_group(client, lib, str(resource.id))
+    if found is None:
+        return Resource(kind=resource.kind, detail=reduced.detail)
+    removed = _make_rules(resource.detail) - _make_rules(reduced.detail)
+    _change_rules(client, found, found.rules - removed)
+    return reduced
+
+
+def _require_name(network: str | None) -> str:
+    if network is None:
+        raise rejection(
+            "cannot detect which of this machine's addresses the cloud sees",
+            "Name the network, such as 203.0.113.7.",
+        )
+    return network
 
 
 def find_resources(client: Client, tags: Mapping[str, str]) -> dict[str, Resource]:

@@ -1,6 +1,7 @@
 """The provider `libcloud`: each method calls the module of its name."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, ProviderError
 from planapply.providerkit import (
@@ -10,7 +11,9 @@ from planapply.providerkit import (
     NodeConfig,
     Requirements,
     Resource,
+    collect_rejections,
     make_alternatives,
+    rejection,
 )
 from planapply_libcloud import check, choose, console, find, firewall, labels, launch, notes, price
 from planapply_libcloud import terminate as termination
@@ -83,6 +86,16 @@ class Libcloud:
         """Return the cheapest or smallest sizes that fit."""
         return choose.choose(self.catalog, requirements)
 
+    def check_choice(
+        self, requirements: Requirements, sizes: Sequence[str]
+    ) -> Sequence[ProviderError]:
+        """Return an error for each size that does not meet the requirements."""
+        return collect_rejections([lambda: choose.check_choice(self.catalog, requirements, sizes)])
+
+    def check_pins(self, config: NodeConfig, values: Mapping[str, Any]) -> Sequence[ProviderError]:
+        """Return an error: no defaults are kept."""
+        return [rejection("the provider keeps no defaults")]
+
     def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
         """Return the price in the list of sizes."""
         return price.price(self.catalog, size, zone, spot)
@@ -127,6 +140,10 @@ class FullLibcloud(Libcloud):
     def allow(self, resource: Resource, network: str | None) -> Resource:
         """Allow one more network in the cluster's own group."""
         return firewall.allow(self.client, resource, network)
+
+    def disallow(self, resource: Resource, network: str | None) -> Resource:
+        """Remove a network that `allow` has added."""
+        return firewall.disallow(self.client, resource, network)
 
 
 def connect(settings: Settings) -> Libcloud:

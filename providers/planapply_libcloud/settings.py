@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from planapply.providerkit import Model, Text, TextList, parse_network, spec_key
@@ -115,6 +115,13 @@ class Settings(Model):
     """Networks that may reach the scheduler and its dashboard, on OpenStack, EC2, and GCE. planapply
     creates a security group or firewall rules for the cluster, and removes them with the cluster.
     Default: none are created, and the rules of the account apply."""
+
+    price: Annotated[
+        dict[Text, Annotated[float, Field(gt=0, lt=1e6)]], spec_key("nothing", {"x9.huge": 1.25})
+    ] = {}
+    """Prices of sizes in USD/h, for `max_cost` and for the cost in plans. Use it for a size whose price
+    planapply does not know, or to replace the public on-demand price. It is also the price of spot VMs
+    if the cloud reports none. Default: the public prices, as far as they are known."""
 
     @field_validator("key", "secret")
     @classmethod

@@ -49,6 +49,7 @@ PLUGIN = Plugin(
     settings=LocalSettings,
     connect=_connect,
     security="none",
+    costs_money=False,
     ignored_settings=frozenset(
         {
             *("size", "cpus", "memory", "gpus", "arch", "image", "zones", "spot", "disk", "create"),

@@ -1,9 +1,11 @@
 """Helpers for tests of commands."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 SPEC = """\
 [cluster]
@@ -49,3 +51,12 @@ def without_origin(err: str) -> str:
     text = re.sub(r"\d+ VMs", "N VMs", " ".join(err.split()))
     text = re.sub(r"on \d{4}-\d\d-\d\d \d\d:\d\d UTC", "on DATE", text)
     return re.sub(r"by \S+ with the state \S+\.json", "by WHO with the state STATE", text)
+
+
+def events(out: str) -> list[dict[str, Any]]:
+    """Return the events that a command printed, without their times, which are checked."""
+    found: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    times = [datetime.fromisoformat(event.pop("time")) for event in found]
+    assert times == sorted(times)
+    assert all(event.pop("format_version") == 2 for event in found)
+    return found

@@ -62,5 +62,10 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 PLUGIN = Plugin(
-    "fake", "a cloud in memory", Settings, lambda settings: Provider(CLOUD[0]), security="none"
+    "fake",
+    "a cloud in memory",
+    Settings,
+    lambda settings: Provider(CLOUD[0]),
+    security="none",
+    costs_money=False,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cli import fake_plugin
-from cli.commands import SPEC, Run
+from cli.commands import SPEC, Run, events
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
@@ -97,11 +97,23 @@ Error: cannot ask for approval: stdin is not a terminal
   Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review it, and run
   `planapply apply FILE`.
 """)
-    assert run("apply", "--json").out == (
-        '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, '
-        '"destroyed": 0, "diagnostics": [{"severity": "error", "summary": "cannot ask for approval: '
-        '--json is given", "detail": "Pass --auto-approve; or save a plan with `planapply plan --out '
-        'FILE`, review it, and run `planapply apply FILE`.", "source": null}]}}\n'
+    [event] = events(run("apply", "--json").out)
+    assert event["data"] == snapshot(
+        {
+            "outcome": "failed",
+            "added": 0,
+            "changed": 0,
+            "destroyed": 0,
+            "diagnostics": [
+                {
+                    "severity": "error",
+                    "summary": "cannot ask for approval: --json is given",
+                    "detail": "Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review it, and run `planapply apply FILE`.",
+                    "source": None,
+                    "code": "approval_required",
+                }
+            ],
+        }
     )
     assert not cloud.machines
     assert not Path("planapply.state.json").exists()
@@ -113,7 +125,7 @@ def test_json_ends_with_any_error(
     def last(*arguments: str) -> str:
         result = run(*arguments, "--json", "--auto-approve")
         assert result.code == 1
-        [event] = [json.loads(line) for line in result.out.splitlines()]
+        [event] = events(result.out)
         [diagnostic] = event["data"].pop("diagnostics")
         nothing = {"outcome": "failed", "added": 0, "changed": 0, "destroyed": 0}
         assert event == {"event": "finished", "data": nothing}
@@ -155,17 +167,26 @@ def test_json_ends_with_any_error(
 
 def test_json_contains_the_position_of_an_error(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").write_text(SPEC.replace("count = 3", "count = -1"))
-    assert run("apply", "--json").out == snapshot(
-        '{"event": "finished", "data": {"outcome": "failed", "added": 0, "changed": 0, "destroyed": 0, "diagnostics": [{"severity": "error", "summary": "`workers.cpu.count` must be at least 0, not -1", "detail": "Example: `count = 20`.", "source": {"file": "planapply.toml", "line": 12, "column": 1, "text": "count = -1"}}]}}\n'
+    [event] = events(run("apply", "--json").out)
+    assert event["data"]["diagnostics"] == snapshot(
+        [
+            {
+                "severity": "error",
+                "summary": "`workers.cpu.count` must be at least 0, not -1",
+                "detail": "Example: `count = 20`.",
+                "source": {"file": "planapply.toml", "line": 12, "column": 1, "text": "count = -1"},
+                "code": "spec_invalid",
+            }
+        ]
     )
 
 
 def test_json_prints_one_event_per_line(run: Run, cloud: FakeCloud) -> None:
     result = run("apply", "--json", "--auto-approve", "--no-wait", "--parallelism", "1")
     assert (result.code, result.err) == (0, "")
-    events = [json.loads(line) for line in result.out.splitlines()]
-    events[-1]["data"]["outputs"]["lineage"] = "…"
-    assert events == snapshot(
+    found = events(result.out)
+    found[-1]["data"]["outputs"]["lineage"] = "…"
+    assert found == snapshot(
         [
             {"event": "launching", "names": ["scheduler"], "message": "small"},
             {"event": "launched", "names": ["scheduler"]},
@@ -211,7 +232,7 @@ planapply will change cluster "demo" (fake, mars):
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
-Apply incomplete: 2 added, 0 changed, 0 destroyed.
+Apply incomplete: 2 added, 0 changed, 0 destroyed, 2 failed.
 Failed: cpu-[1-2]. Run apply again to retry.
 
 scheduler_address = tcp://127.0.0.1:1
@@ -245,7 +266,7 @@ def test_nodes_that_have_not_joined_are_reported(run: Run, cloud: FakeCloud) -> 
     result = run("apply", "--auto-approve", "--set", 'cluster.join_timeout="0.1 s"')
     assert result.code == 1
     assert result.out.partition("\n\nApply ")[2] == snapshot("""\
-incomplete: 0 added, 0 changed, 0 destroyed.
+incomplete: 4 added, 0 changed, 0 destroyed, 4 not joined.
 Launched, but not joined: scheduler, cpu-[0-2]. Run `planapply status` to see which of these VMs are
 running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs; to
 replace another one, run `planapply apply --replace NODE`.
@@ -261,7 +282,7 @@ scheduler_address = tcp://127.0.0.1:1
 No changes. Cluster "demo" matches its spec.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 
-Apply incomplete: 0 added, 0 changed, 0 destroyed.
+Apply incomplete: 0 added, 0 changed, 0 destroyed, 4 not joined.
 Launched, but not joined: scheduler, cpu-[0-2]. Run `planapply status` to see which of these VMs are
 running, and `planapply logs NODE` for the log of one. The next apply replaces terminated VMs; to
 replace another one, run `planapply apply --replace NODE`.
@@ -289,7 +310,7 @@ planapply will change cluster "demo" (fake, mars):
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
-Apply incomplete: 0 added, 0 changed, 0 destroyed.
+Apply incomplete: 0 added, 0 changed, 0 destroyed, 4 failed.
 Failed: scheduler, cpu-[0-2]. Run apply again to retry.
 """),
     )
@@ -430,11 +451,11 @@ def test_account_can_change_after_destroy(
     assert not cloud.live_vms()
 
 
-def test_max_cost_reports_unknown_prices(run: Run, cloud: FakeCloud) -> None:
+def test_max_cost_needs_all_prices(run: Run, cloud: FakeCloud) -> None:
     guarded = run("plan", "--set", "cluster.max_cost=10", "--set", 'workers.cpu.size="odd"')
-    assert guarded.code == 0
+    assert guarded.code == 1
     assert guarded.err == snapshot("""\
-
-Warning: cannot enforce `max_cost`: no price known for odd
-  The limit applies to known prices only.
+Error: cannot enforce `max_cost`: no price known for odd
+  Set the price of each size in USD/h with `price` under [provider], such as
+  `price = { "odd" = 1.25 }`; or remove `max_cost` under [cluster].
 """)

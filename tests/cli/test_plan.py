@@ -119,15 +119,25 @@ def test_json_matches_the_contract(run: Run, cloud: FakeCloud) -> None:
                     "reason_code": "fields_changed",
                     "reason": "options.nthreads changed",
                     "fields": [{"path": "options.nthreads", "before": None, "after": 2}],
+                    "size": ["large"],
+                    "spot": False,
+                    "zone": [],
+                    "image": None,
+                    "ports": [],
+                    "networks": [],
+                    "tags": {},
                 }
             ],
             "drift": [],
             "cost": {
                 "before": 4.6,
                 "after": 4.6,
+                "highest": None,
+                "limit": None,
                 "unknown": [],
                 "unknown_before": [],
                 "source": "list prices of 2025-03-02",
+                "not_counted": [],
             },
             "diagnostics": [],
         }
@@ -193,7 +203,7 @@ planapply will change cluster "demo" (fake, mars):
         (VM i-0002 is gone)
 
 Plan: 1 to add, 0 to change, 0 to destroy.
-Cost: 4.60 USD/h (list prices of 2025-03-02)
+Cost: 3.10 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 """),
         "",
     )

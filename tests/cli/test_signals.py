@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli.commands import COMMAND, SPEC
+from cli.commands import COMMAND, SPEC, events
 from crash.forkserver import shared_server
 from inline_snapshot import snapshot
 
@@ -128,10 +128,10 @@ def test_json_ends_with_the_counts(environment: dict[str, str], folder: Path) ->
         Path("answer").touch()
         out, _ = process.communicate()
         assert process.returncode == 130
-    assert out.splitlines()[-1] == (
-        '{"event": "finished", "data": {"outcome": "stopped", "added": 1, "changed": 0, '
-        '"destroyed": 0}}'
-    )
+    assert events(out)[-1] == {
+        "event": "finished",
+        "data": {"outcome": "stopped", "added": 1, "changed": 0, "destroyed": 0},
+    }
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -148,11 +148,12 @@ def test_signal_outside_of_launching_exits(
         assert told is not None
         assert "for the state's lock: " in told.readline()
         process.send_signal(signal.Signals[name])
-        last = (
-            '{"event": "finished", "data": {"outcome": "stopped", "added": 0, "changed": 0, '
-            '"destroyed": 0}}\n'
-        )
-        assert process.communicate() == (last if is_json else "", "")
+        last = {
+            "event": "finished",
+            "data": {"outcome": "stopped", "added": 0, "changed": 0, "destroyed": 0},
+        }
+        out, err = process.communicate()
+        assert (events(out), err) == ([last] if is_json else [], "")
         assert process.returncode == CODES[name]
 
 

@@ -438,7 +438,7 @@ Restore the old value, or destroy the cluster first.\
 def test_open_access_needs_tls(project: Project) -> None:
     project.add_lines("cluster", 'security = "none"')
     assert project.plan_error("provider.allow_from=['0.0.0.0/0']") == snapshot("""\
-allow_from allows 0.0.0.0/0, and with security = "none" anyone who reaches the scheduler can run code on every node
+cannot allow 0.0.0.0/0: with security = "none" anyone who reaches the scheduler can run code on every node
 Write security = "tls" under [cluster], or allow smaller networks.\
 """)
     project.plan("provider.allow_from=['10.0.0.0/8', '203.0.113.0/24']")

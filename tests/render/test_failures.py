@@ -7,15 +7,17 @@ from planapply.render.failures import failure_diagnostics
 def test_equal_failures_share_an_error() -> None:
     failures = {
         "cpu-2": PlanapplyError("cpu-2: no capacity for m7i.large", "Try another zone."),
-        "scheduler": PlanapplyError("scheduler terminated before it joined"),
+        "scheduler": PlanapplyError("scheduler terminated before it joined", code="error"),
         "cpu-0": PlanapplyError("cpu-0: no capacity for m7i.large", "Try another zone."),
         "cpu-1": PlanapplyError("cpu-1: no capacity for m7i.large", "Try another zone."),
         "gpu-0": PlanapplyError("the quota is reached"),
     }
     assert failure_diagnostics(failures) == [
-        Diagnostic(summary="scheduler terminated before it joined"),
-        Diagnostic(summary="cpu-[0-2]: no capacity for m7i.large", detail="Try another zone."),
-        Diagnostic(summary="gpu-0: the quota is reached"),
+        Diagnostic(summary="scheduler terminated before it joined", code="error"),
+        Diagnostic(
+            summary="cpu-[0-2]: no capacity for m7i.large", detail="Try another zone.", code="error"
+        ),
+        Diagnostic(summary="gpu-0: the quota is reached", code="error"),
     ]
     assert failure_diagnostics({}) == []
 

@@ -164,10 +164,12 @@ planapply will change cluster "gce-example" (libcloud, gce):
   +   cpu-[0-3]   (4)   c2-standard-4  spot
 
 Plan: 6 to add, 0 to change, 0 to destroy.
-Cost: 0.00 USD/h -> at least 0.03 USD/h (on demand, libcloud prices of 2025-03-02; no price known for c2-standard-4)
+Cost: 0.00 USD/h -> 0.95 USD/h (on demand, libcloud prices of 2025-03-02; prices in the spec)
+Not counted: disks, addresses, traffic.
+Access: ports 8786, 8787 from 203.0.113.0/24
 
-Warning: cannot enforce `max_cost`: no price known for c2-standard-4
-  The limit applies to known prices only.
+Note: nothing terminates this cluster but `planapply destroy`
+  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
 
 planapply will change cluster "digitalocean-example" (libcloud, digitalocean):
 
@@ -176,6 +178,10 @@ planapply will change cluster "digitalocean-example" (libcloud, digitalocean):
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.04 USD/h (on demand, DigitalOcean's prices)
+Not counted: disks, addresses, traffic.
+
+Note: nothing terminates this cluster but `planapply destroy`
+  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
 
 planapply will change cluster "azure-example" (libcloud, azure):
 
@@ -184,6 +190,10 @@ planapply will change cluster "azure-example" (libcloud, azure):
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> unknown (no price known for Standard_D2s_v5, Standard_F4s_v2)
+Not counted: disks, addresses, traffic.
+
+Note: nothing terminates this cluster but `planapply destroy`
+  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
 
 planapply will change cluster "linode-example" (libcloud, linode):
 
@@ -192,6 +202,10 @@ planapply will change cluster "linode-example" (libcloud, linode):
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.04 USD/h (on demand, Linode (Akamai)'s prices)
+Not counted: disks, addresses, traffic.
+
+Note: nothing terminates this cluster but `planapply destroy`
+  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
 
 planapply will change cluster "vultr-example" (libcloud, vultr):
 
@@ -200,9 +214,13 @@ planapply will change cluster "vultr-example" (libcloud, vultr):
 
 Plan: 5 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 0.03 USD/h (on demand, Vultr's prices)
+Not counted: disks, addresses, traffic.
 
 Warning: the Vultr driver does not support tags
   planapply finds VMs by their names: do not rename them.
+
+Note: nothing terminates this cluster but `planapply destroy`
+  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
 """)
 
 
@@ -218,7 +236,8 @@ def test_openstack_example_can_be_planned(nova: Cloud, run: Run) -> None:
         text = text.replace(old, new)
     Path("planapply.toml").write_text(text)
     result = run("plan")
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert result.err.startswith("\nNote: nothing terminates this cluster")
     assert result.out == snapshot("""\
 planapply will change cluster "openstack-example" (libcloud, openstack):
 
@@ -228,4 +247,6 @@ planapply will change cluster "openstack-example" (libcloud, openstack):
 
 Plan: 6 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> unknown (no price known for m1.medium, m1.xlarge)
+Not counted: disks, addresses, traffic.
+Access: ports 8786, 8787 from 203.0.113.0/24
 """)

@@ -265,10 +265,15 @@ POST https://www.googleapis.com/compute/v1/projects/project_name/global/firewall
     assert provider.client.driver.group_arguments(made.id, {}) == snapshot(
         {"ex_tags": ["planapply-genomics-d9ac3711"]}
     )
-    provider.allow(made, "198.51.100.7")
+    allowed = provider.allow(made, "198.51.100.7")
     assert google.firewalls[f"{made.id}-clients"]["sourceRanges"] == snapshot(
         ["198.51.100.7/32", "203.0.113.0/24"]
     )
+    assert provider.disallow(allowed, "198.51.100.7").detail["allowed"] == []
+    assert google.firewalls[f"{made.id}-clients"]["sourceRanges"] == ["203.0.113.0/24"]
+    for network in (None, "198.51.100.7", "203.0.113.0/24"):
+        with pytest.raises(ProviderError):
+            provider.disallow(made, network)
     provider.cleanup(made)
     provider.cleanup(made)
     assert google.firewalls == {}

@@ -197,8 +197,7 @@ class ApplyRun:
         if throttled:
             terminal.print_message(
                 "",
-                f"The cloud throttled requests for {format_duration(throttled['seconds'])}, and refused "
-                f"{throttled['requests']} of them. "
+                f"The cloud throttled requests for at least {format_duration(throttled['seconds'])}. "
                 "To avoid this, send fewer requests at once with --parallelism, look for other programs that "
                 "send requests to this account, or ask the cloud for a higher limit.",
             )

@@ -78,7 +78,7 @@ class Progress:
     nodes: dict[str, _NodeProgress] = field(default_factory=dict)
     started_at: float | None = None
     throttled: dict[str, Any] = field(default_factory=dict)
-    """The most `requests` that the cloud refused in one period, and its `seconds`; empty without any."""
+    """The longest period of throttling at its last report: `requests` refused, and `seconds`; empty without any."""
     _waiting_message: str = ""
     _launched: set[str] = field(default_factory=set)
     _joined: set[str] = field(default_factory=set)

@@ -160,7 +160,7 @@ def test_throttling_is_reported_while_it_lasts(
     assert lines == [
         "waiting for the cloud, which throttles requests: launch: throttled (1 request refused in 0 s)"
     ]
-    assert "throttled requests for 0 s, and refused 2 of them." in " ".join(result.err.split())
+    assert "The cloud throttled requests for at least 0 s." in " ".join(result.err.split())
 
 
 def test_throttling_is_reported_by_other_commands_and_events(

@@ -193,8 +193,8 @@ planapply will change cluster "genomics" (ec2, eu-west-1):
   -/+ gpu-0   g5.xlarge
         size   (forces replacement)
           + "g5.2xlarge"
-        disk   100 GiB -> (unset)   (forces replacement)
-        ttl    (unset) -> 1 h 30 min   (forces replacement)
+        disk                100 GiB -> (unset)   (forces replacement)
+        ttl                 (unset) -> 1 h 30 min   (forces replacement)
         options.resources   (forces replacement)
           - GPU = 1
           + GPU = 2
@@ -202,13 +202,12 @@ planapply will change cluster "genomics" (ec2, eu-west-1):
         options.preload   (forces replacement)
           - "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
           + true
-        spot   false -> "prefer"   (forces replacement)
+        spot                false -> "prefer"   (forces replacement)
         environment.packages   (forces replacement)
           - "pandas==2.1"
           + "pandas==2.2"
           + "pyarrow"
-        environment.setup   (forces replacement)
-          (same items in another order)
+        environment.setup   (hidden value changed)   (forces replacement)
         environment.env.PATHS   (forces replacement)
           + "package-0==0.0:package-1==1.0:package-2==2.0:package-3==3.0:packag…
         environment.requirements   (forces replacement)
@@ -241,8 +240,7 @@ planapply will change cluster "genomics" (ec2, eu-west-1):
           - "pandas==2.1"
           + "pandas==2.2"
           + "pyarrow"
-        environment.setup   (forces replacement)
-          (same items in another order)
+        environment.setup   (hidden value changed)   (forces replacement)
         environment.env.PATHS   (forces replacement)
           + "package-0==0.0:package-1==1.0:package-2==2.0:package-3==3.0:package-4==4.0:package-5==5.0:package-6==6.0:p…
         environment.requirements   (forces replacement)

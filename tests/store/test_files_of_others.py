@@ -71,7 +71,11 @@ def test_reason_is_reported() -> None:
     _link()
     with pytest.raises(StateError) as raised:
         open_store("s.json").lock_info()
-    assert str(raised.value).replace(os.getcwd(), "HERE") == snapshot()
+    assert str(raised.value).replace(os.getcwd(), "HERE") == snapshot("""\
+cannot read the lock of the state s.json
+a symbolic link: HERE/s.json.lock
+planapply did not create it. Check which process did, then remove it.\
+""")
 
 
 def test_two_names_of_one_state_are_not_locked_at_once() -> None:

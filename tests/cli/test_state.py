@@ -218,7 +218,12 @@ def test_pull_and_push_transfer_a_state(run: Run, applied: FakeCloud, tmp_path: 
 def test_push_that_would_lose_vms_is_refused(run: Run, applied: FakeCloud) -> None:
     assert run("state", "pull", "old").code == 0
     lineage = read().lineage
-    assert run("apply", "--auto-approve", "--no-wait", "--set", "workers.cpu.count=1").code == 0
+    assert (
+        run(
+            "apply", "--auto-approve", "--no-wait", "--no-retire", "--set", "workers.cpu.count=1"
+        ).code
+        == 0
+    )
     before = Path(STATE).read_bytes()
     result = run("state", "push", "old")
     assert (result.code, result.out, result.err) == (

@@ -8,6 +8,7 @@ import dask
 import pytest
 from cluster.inprocess import Cloud, CloudWorkspace, plugin
 
+from planapply.dask import scheduler as scheduler_client
 from planapply.ops.apply import apply
 from planapply.specfile import load
 from planapply.store import open_store
@@ -31,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings(ignored))
+
+
+@pytest.fixture(autouse=True)
+def patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let schedulers of a busy machine answer late, although the simulator does not wait for them."""
+    monkeypatch.setattr(scheduler_client, "CONNECT_TIMEOUT", 20.0)
+    monkeypatch.setattr(scheduler_client, "BUSY_TIMEOUT", 20.0)
+    monkeypatch.setattr(scheduler_client, "PROBE_TIMEOUT", 20.0)
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ def test_without_the_clouds_record_an_unknown_batch_is_not_ours(run: Run, cloud:
     vm = claim(cloud, "cpu-3")
     assert run(*APPLY, "--set", "workers.cpu.count=4").code == 0
     assert read().nodes["cpu-3"].vm != vm.id
-    assert run(*APPLY, "--terminate-unknown").code == 0
+    assert run(*APPLY, "--set", "workers.cpu.count=4", "--terminate-unknown").code == 0
     assert vm.id not in {left.id for left in cloud.live_vms()}
 
 

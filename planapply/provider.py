@@ -199,7 +199,7 @@ class SupportsRetag(Protocol):
 
 @runtime_checkable
 class SupportsLookup(Protocol):
-    """A provider that can find VMs by their IDs: also without tags, and for a while after their end."""
+    """A provider that can find VMs by their IDs: also without tags, and for a while after their termination."""
 
     def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
         """Return the VMs with these IDs; None for a VM that the cloud reports as terminated.

@@ -86,9 +86,9 @@ class FakeCloud:
     resources: dict[str, tuple[str, Resource, dict[str, str]]] = field(default_factory=dict)
     """Name, resource, and tags by id."""
     foreign_rules: list[str] = field(default_factory=list)
-    """Rules that somebody has added to a resource."""
+    """Rules that another user has added to a resource."""
     spoofed: set[str] = field(default_factory=set)
-    """IDs of the VMs of somebody else."""
+    """IDs of the VMs of another user."""
     calls: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
     """Number of injected faults by kind."""
@@ -109,7 +109,7 @@ class FakeCloud:
         return [machine.vm_at(now) for machine in self.machines.values() if machine.exists(now)]
 
     def spoof(self, **tags: str) -> VM:
-        """Add a VM of somebody else, whose `tags` (with `_` for `:`) claim that planapply launched it."""
+        """Add a VM of another user, whose `tags` (with `_` for `:`) claim that planapply launched it."""
         number, now = len(self.machines), self.clock.time()
         vm = VM(
             id=f"i-{number:04}",

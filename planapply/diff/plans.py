@@ -254,7 +254,7 @@ def unknown_warnings(refreshed: RefreshResult) -> tuple[Diagnostic, ...]:
         warning(
             f"VMs with this cluster's tags that planapply did not launch: "
             f"{', '.join(vm.id for vm in refreshed.unknown)}",
-            "Somebody else has set their tags, or the state has lost them. They are not adopted. To terminate "
+            "Another user has set their tags, or the state has lost them. They are not adopted. To terminate "
             "them, pass --terminate-unknown to `planapply apply` or `planapply destroy`.",
         ),
     )

@@ -13,7 +13,7 @@ from planapply.model.state import NodeRecord, State
 
 @dataclass(frozen=True)
 class Observation:
-    """What the provider says exists, besides the VMs that it found by the cluster's tags."""
+    """Facts about what exists, besides the VMs that were found by the cluster's tags."""
 
     vms_by_id: Mapping[str, VM | None] = field(default_factory=dict)
     """Recorded VMs that were not found by their tags; None for a terminated VM."""

@@ -258,7 +258,7 @@ class Fleet:
         self.on_event(Event(event="updated", names=tuple(names)))
 
     def restore_tags(self, tags: Mapping[str, Mapping[str, str]]) -> None:
-        """Set planapply's own tags, by node, that somebody has changed or removed."""
+        """Set planapply's own tags, by node, that another user has changed or removed."""
         groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for name, restored in tags.items():
             groups.setdefault(tuple(sorted(restored.items())), []).append(name)

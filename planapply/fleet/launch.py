@@ -193,7 +193,7 @@ class Launcher:
     def poll_batch(self, token: str, intent: Intent, seconds: float) -> tuple[VM, ...]:
         """Return the batch's VMs: all of them, or those that are visible after `seconds`.
 
-        A VM of another request is none of them, even if somebody has given it the batch's tag.
+        A VM of another request is none of them, even if another user has given it the batch's tag.
         Raises ProviderFailed, with an error of kind UNKNOWN, if the cloud cannot say.
         """
         found: dict[str, VM] = {}

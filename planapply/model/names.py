@@ -26,7 +26,7 @@ def node_name(group: str, index: int) -> str:
 
 
 def is_node_name(name: str) -> bool:
-    """Return whether a node can have this name, which may come from a tag that anybody has set."""
+    """Return whether a node can have this name, which may come from a tag of another user."""
     group, index = split_name(name)
     return name == SCHEDULER or (
         name != group and GROUP_NAME.fullmatch(group) is not None and index <= _MAX_INDEX

@@ -15,7 +15,7 @@ TAG_BATCH = "planapply:batch"
 TAG_NAMES = "planapply:names"
 TAG_CONFIG = "planapply:config"
 TAG_STATE = "planapply:state"
-"""Who launched the VM, and where the state is: for display only, and never compared."""
+"""The user who launched the VM, and the location of the state: for display only, and never compared."""
 TAG_PREFIX = "planapply:"
 
 DEFAULT_PORT = 8786
@@ -131,6 +131,6 @@ class VM(Model):
     def has_token(self, token: str) -> bool:
         """Return whether the request with this token launched the VM, as far as the cloud can say.
 
-        Whoever may change tags can give any VM the batch tag, but not the cloud's own record of the token.
+        Anyone who may change tags can give any VM the batch tag, but not the cloud's own record of the token.
         """
         return bool(token) and self.batch == token and self.token in (None, token)

@@ -171,7 +171,7 @@ class DriftItem(Model):
     vm: str | None = None
     """None for a supporting resource."""
     fields: tuple[FieldChange, ...] = ()
-    """What differs: `before` is what exists, `after` what planapply has set, except for an address, whose new
+    """The differences: `before` is what exists, `after` what planapply has set, except for an address, whose new
     value is `after`."""
 
     @property

@@ -248,7 +248,7 @@ def _read_key(client: ProviderClient, vm: str) -> tuple[TLS | None, str]:
 def _compare_keys(state: State, client: ProviderClient) -> list[Diagnostic]:
     """Compare the scheduler's key pair with that of a worker; raise PlanapplyError if they differ.
 
-    A VM that somebody else has launched and tagged as the scheduler has a key of its own.
+    A VM that another user has launched and tagged as the scheduler has a key of its own.
     """
     workers = sorted(state.nodes.keys() - {SCHEDULER})
     scheduler = state.scheduler

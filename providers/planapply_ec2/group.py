@@ -58,7 +58,7 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
     detail["vpc"] = vpc
     own_tags = {k: v for k, v in tags.items() if k.startswith(TAG_PREFIX)}
     desired_tags = _group_tags(detail, own_tags)
-    # By its ID first: somebody may have removed its tags.
+    # By its ID first: another user may have removed its tags.
     existing = _find_by_id(client, resource.id) if resource.id else None
     existing = existing or next(iter(_find_groups(client, own_tags)), None)
     if existing:
@@ -229,7 +229,7 @@ def cleanup(client: Client, resource: Resource) -> None:
 def _find_groups(client: Client, tags: Mapping[str, str]) -> "list[SecurityGroupTypeDef]":
     """Return the groups with these tags that planapply has created.
 
-    Anybody may set tags, but nobody can change the name of a group.
+    Anyone may set tags, but no one can change the name of a group.
     """
     with client.translate_errors():
         found = client.ec2.describe_security_groups(Filters=make_tag_filters(tags))

@@ -123,7 +123,7 @@ class Scenario:
         return done
 
     def spoof_vm(self) -> None:
-        """Let somebody tag a VM of theirs like one of a request that the state knows."""
+        """Tag a VM of another user like one of a request that the state knows."""
         state = self.store.read()
         batches = sorted(state.batches) if state else []
         if state is None or not batches:
@@ -153,7 +153,7 @@ class Scenario:
             return
         recorded = {record.vm for record in state.nodes.values()}
         if recorded & self.cloud.spoofed:
-            raise Violation(f"a VM of somebody else was adopted: {recorded & self.cloud.spoofed}")
+            raise Violation(f"a VM of another user was adopted: {recorded & self.cloud.spoofed}")
         lost = [vm.id for vm in alive if vm.id not in recorded and vm.batch not in state.intents]
         # A cloud without tokens may create a duplicate; it is found by its tags, if it is visible.
         if lost and not self.found_by_tags(state.lineage, lost):

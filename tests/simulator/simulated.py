@@ -129,7 +129,7 @@ class CrashingProvider(FakeProvider):
         return self.crash_points.run_effect(lambda: FakeProvider.lookup(self, ids))
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
-        assert not self.cloud.spoofed.intersection(ids), "a VM of somebody else is terminated"
+        assert not self.cloud.spoofed.intersection(ids), "a VM of another user is terminated"
         return self.crash_points.run_effect(lambda: FakeProvider.terminate(self, ids))
 
     def retag(self, ids: Sequence[str], tags: Mapping[str, str], removed: Sequence[str]) -> None:

@@ -188,6 +188,9 @@ def _check_no_group(group: str | None) -> None:
 class StateBackedCluster(AttachedSpecCluster, Cluster):
     """The Cluster that `Cluster.from_spec` and `Cluster.from_name` open."""
 
+    destroys_on_close = False
+    """Whether closing this object destroys the cluster; see `planapply.open_cluster`."""
+
     def __init__(
         self,
         workspace: Workspace,
@@ -206,22 +209,30 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         html: str = super()._repr_html_(cluster_status)
         return html.replace(f">{type(self).__name__}<", f">{self._shown_class_name()}<", 1)
 
+    async def _close(self) -> None:
+        await super()._close()
+        if self.destroys_on_close:
+            self.destroys_on_close = False
+            context = self._context
+            await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
+
     def destroy(self) -> Awaitable[None] | None:
         context = self._context
+        self.destroys_on_close = False
         if self.asynchronous:
             return self._destroy()
         context.check_destroy()
         self.close()
         # In a thread, since a notebook has a running event loop in this one.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(_destroy, context.workspace, context.lock_timeout).result()
+            pool.submit(destroy_workspace, context.workspace, context.lock_timeout).result()
         return None
 
     async def _destroy(self) -> None:
         context = self._context
         await asyncio.to_thread(context.check_destroy)
         await self._close()
-        await asyncio.to_thread(_destroy, context.workspace, context.lock_timeout)
+        await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
 
     def scale(
         self,
@@ -380,7 +391,8 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         )
 
 
-def _destroy(workspace: Workspace, lock_timeout: float) -> None:
+def destroy_workspace(workspace: Workspace, lock_timeout: float) -> None:
+    """Destroy the cluster of a workspace; raises what could not be removed."""
     options = ApplyOptions(lock_timeout=lock_timeout)
     report = apply(workspace, lambda plan: True, PlanOptions(mode=Mode.DESTROY), options)
     if report.failures:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.errors import diagnostics_of, expected_diagnostics
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.version import __version__

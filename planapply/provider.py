@@ -77,11 +77,14 @@ class Boot:
     machine's CPUs divided by the node's processes).
     """
     env: Mapping[str, str]
-    """Environment variables. The provider replaces `{folder}` by the folder of `files`."""
+    """Environment variables. The provider replaces a variable's reference to itself (`$NAME`) by its
+    current value."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Relative name -> content, to be written with mode 0600 in the folder of the process; may contain
     secrets.
     """
+    file_env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variable -> name in `files`; the variable's value is that file's path."""
 
 
 @dataclass(frozen=True)

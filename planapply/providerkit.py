@@ -34,6 +34,7 @@ from planapply.model.node import (
     Requirements,
 )
 from planapply.model.state import Choice, NodeRecord, Resource
+from planapply.model.variables import expand_self_references
 from planapply.provider import ErrorKind, LaunchRequest, Price, ProviderError
 
 __all__ = [  # the model's names that plug-ins import from here
@@ -56,6 +57,7 @@ __all__ = [  # the model's names that plug-ins import from here
     "Resource",
     "Text",
     "TextList",
+    "expand_self_references",
     "spec_key",
     "split_name",
     "warning",

@@ -26,7 +26,6 @@ DURATIONS = st.one_of(
 )
 SIZES = st.builds("{} {}".format, st.integers(2, 500), st.sampled_from(["GiB", "GB", "MiB", "TiB"]))
 TAGS = st.dictionaries(WORDS.filter(lambda k: k != "Name" and ":" not in k), WORDS, max_size=3)
-CLASSES = st.sampled_from(["distributed.Nanny", "distributed.Worker", "mine.workers.Special"])
 JSON = st.recursive(
     st.none().map(lambda _: True)
     | st.integers(-(2**53), 2**53)
@@ -40,6 +39,14 @@ OWN_OPTIONS = {
     *("scheduler", "scheduler_ip", "scheduler_port", "scheduler_file"),
 }
 OPTIONS = st.dictionaries(WORDS.filter(lambda k: k not in OWN_OPTIONS), JSON, max_size=3)
+# distributed's own classes take only options that they have.
+_DASK_OPTIONS = {
+    "port": st.integers(0, 65535),
+    "host": WORDS,
+    "preload_argv": st.lists(WORDS, max_size=2),
+    "plugins": JSON,
+    "validate": st.booleans(),
+}
 
 
 def table(**optional: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -84,7 +91,18 @@ _ELASTIC = st.builds(
     st.integers(0, 10),
     st.integers(0, 10),
 )
-_RUN = st.fixed_dictionaries({}, optional={"class": CLASSES, "options": OPTIONS})
+
+
+def _run(*classes: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Return the class and the options of a node, for one of these classes or another package's."""
+    return st.one_of(
+        table(**{"class": st.sampled_from(classes), "options": table(**_DASK_OPTIONS)}),
+        st.fixed_dictionaries(
+            {"class": st.just("mine.workers.Special")}, optional={"options": OPTIONS}
+        ),
+    )
+
+
 _COMMANDS = st.lists(WORDS, max_size=3)
 
 
@@ -93,7 +111,12 @@ def _merged(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
 
 
 NODES = _merged(st.one_of(_SIZED, _REQUIRED), _PLACED)
-GROUPS = _merged(NODES, _RUN, st.one_of(_COUNTED, _ELASTIC), table(processes=st.integers(1, 8)))
+GROUPS = _merged(
+    NODES,
+    _run("distributed.Nanny", "distributed.Worker"),
+    st.one_of(_COUNTED, _ELASTIC),
+    table(processes=st.integers(1, 8)),
+)
 ENVIRONMENTS = _merged(
     st.one_of(
         st.fixed_dictionaries(
@@ -110,7 +133,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "provider": table(folder=WORDS.map(lambda word: f"/tmp/{word}")),
         "defaults": NODES,
         "environment": ENVIRONMENTS,
-        "scheduler": _merged(NODES, _RUN),
+        "scheduler": _merged(NODES, _run("distributed.Scheduler")),
         "workers": st.dictionaries(NAMES, GROUPS, max_size=4),
     },
 )

@@ -15,8 +15,7 @@ from planapply.model.state import TLS
 SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler")
 WORKER = NodeConfig(group="cpu", cls="distributed.Nanny")
 PAIR = TLS(certificate="CERTIFICATE", key="KEY")  # type: ignore[arg-type]
-# Placeholders are replaced everywhere, including in the user's own text.
-texts = st.text(st.characters(codec="utf-8", exclude_characters="{}"))
+texts = st.text(st.characters(codec="utf-8")) | st.sampled_from(["{port}", "{nthreads}", "{host}"])
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
 options = st.dictionaries(texts, values | st.lists(values) | st.dictionaries(texts, values))
 
@@ -101,19 +100,40 @@ def test_tls_is_passed_in_the_environment() -> None:
         {
             "OMP_NUM_THREADS": "1",
             "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
-            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "{folder}/tls-certificate.pem",
-            "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": "{folder}/tls-certificate.pem",
-            "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": "{folder}/tls-key.pem",
-            "DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT": "{folder}/tls-certificate.pem",
-            "DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY": "{folder}/tls-key.pem",
-            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": "{folder}/tls-certificate.pem",
-            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": "{folder}/tls-key.pem",
             "PLANAPPLY_CLUSTER": "c",
             "PLANAPPLY_NODE": "cpu-0",
         }
     )
+    assert boot.file_env == snapshot(
+        {
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": "tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": "tls-key.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT": "tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY": "tls-key.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": "tls-certificate.pem",
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": "tls-key.pem",
+        }
+    )
     assert boot.files == {"tls-certificate.pem": "CERTIFICATE", "tls-key.pem": "KEY"}
     assert "KEY" not in " ".join(boot.argv).replace("tls-key.pem", "")
+
+
+def test_braces_of_the_user_are_no_placeholders() -> None:
+    config = SCHEDULER.model_copy(
+        update={
+            "environment": Environment(env={"LINK": "http://{host}:{port}/{folder}"}),
+            "options": {"http_prefix": "/{host}/{port}", "services": {"{nthreads}": ["{port}"]}},
+        }
+    )
+    (boot,) = build_processes(config, ["scheduler"], None, None, cluster="c")
+    assert boot.env["LINK"] == "http://{host}:{port}/{folder}"
+    assert boot.argv[-1] == snapshot(
+        '{"cls":"distributed.Scheduler","opts":{"protocol":"tcp","dashboard":true,"host":"{host}","http_prefix":"/\\u007bhost}/\\u007bport}","services":{"\\u007bnthreads}":["\\u007bport}"]},"port":{port}}}'
+    )
+    assert (
+        json.loads(boot.argv[-1].replace("{port}", "1"))["opts"].items() >= config.options.items()
+    )
 
 
 @given(options, st.integers(1, 9), st.integers(0, 99))

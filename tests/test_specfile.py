@@ -287,7 +287,7 @@ the scheduler is a spot VM: if the cloud reclaims it, the cluster's work is lost
 
 warning
 line 13, column 1: class = "distributed.Nany"
-`distributed` may have no class `Nany`
+the class `distributed.Nany` is not a worker
   Did you mean `distributed.Nanny`?
 
 warning
@@ -558,15 +558,15 @@ cannot install "-r base.txt", line 2 of wanted.txt: it names a local file
 
 line 7, column 1: requirements = "wanted.txt"
 cannot install "-e .", line 3 of wanted.txt: it names a local file
-  The nodes cannot read your files: write the content of that file, or a URL.
+  The nodes cannot read your files: write NAME==VERSION of a package index, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
 cannot install "./mine", line 5 of wanted.txt: it names a local file
-  The nodes cannot read your files: write the content of that file, or a URL.
+  The nodes cannot read your files: write NAME==VERSION of a package index, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
 cannot install "mine @ file:///x", line 7 of wanted.txt: it names a local file
-  The nodes cannot read your files: write the content of that file, or a URL.
+  The nodes cannot read your files: write NAME==VERSION of a package index, or a URL.
 
 line 7, column 1: requirements = "wanted.txt"
 cannot install "--constraint=c.txt", line 10 of wanted.txt: it names a local file

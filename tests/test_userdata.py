@@ -37,6 +37,21 @@ KINDS = {
         MANY,
         ADDRESS,
     ),
+    "everything": (
+        with_environment(
+            WORKER.model_copy(update={"processes": 2}),
+            requirements="-e git+https://h/a/b#egg=b\n--pre\ndask  # it's\n",
+            env={"PATH": "/o'x:$PATH", "HTTPS_PROXY": "http://p%20:8080", "no_proxy": "h, i"},
+            setup=("curl x | bash",),
+        ),
+        MANY,
+        ADDRESS,
+    ),
+    "docker behind a proxy": (
+        with_environment(WORKER, docker="x@sha256:" + "0" * 64, env={"HTTP_PROXY": 'http://"%'}),
+        MANY,
+        ADDRESS,
+    ),
     "docker": (
         with_environment(WORKER, docker="daskdev/dask:latest", env={"A": "b c"}),
         MANY,
@@ -177,11 +192,16 @@ apt_lists() {
     [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
   fi
 }
+apt_install() {
+  command -v apt-get >/dev/null || fail "the image has no $1, and no apt-get to install it"
+  apt_lists
+  apt-get install -y "$1" || fail "cannot install $1 with apt-get"
+}
 
 # setup
 umask 022
 apt_lists
-as_node bash -c 'apt-get install -y graphviz' || fail "setup command 1 of 1 failed"
+as_node bash -eo pipefail -c 'apt-get install -y graphviz' || fail "setup command 1 of 1 failed"
 
 # The Python environment, with the image's uv, or else the one from PyPI.
 cat >/etc/planapply/requirements.txt <<'END'
@@ -191,11 +211,11 @@ END
 umask 022
 if ! uv=$(command -v uv); then
   if ! python3 -m venv /opt/planapply/uv; then
-    apt_lists
-    apt-get install -y python3-venv
+    apt_install python3-venv
     python3 -m venv --clear /opt/planapply/uv
   fi
-  as_node /opt/planapply/uv/bin/pip install --quiet uv
+  as_node /opt/planapply/uv/bin/pip install --quiet uv==0.13.9 ||
+    fail "cannot install uv 0.13.9"
   uv=/opt/planapply/uv/bin/uv
 fi
 python=/opt/planapply/env/bin/python
@@ -330,15 +350,22 @@ apt_lists() {
     [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
   fi
 }
+apt_install() {
+  command -v apt-get >/dev/null || fail "the image has no $1, and no apt-get to install it"
+  apt_lists
+  apt-get install -y "$1" || fail "cannot install $1 with apt-get"
+}
+
+# Docker. An image without apt-get must have it, or setup must install it.
+umask 022
+if ! command -v docker >/dev/null && command -v apt-get >/dev/null; then
+  apt_install docker.io
+fi
 
 # The container.
 umask 022
 image=daskdev/dask:latest
-if ! docker=$(command -v docker); then
-  apt_lists
-  apt-get install -y docker.io
-  docker=$(command -v docker)
-fi
+docker=$(command -v docker) || fail "the image has no docker, and no apt-get to install it"
 as_node "$docker" pull --quiet "$image"
 has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)'
 "$docker" run --rm --entrypoint python "$image" -c "$has_dask" ||

@@ -14,6 +14,7 @@ from inline_snapshot import snapshot
 
 from planapply.bootstrap import extract_node_lines
 from planapply.bootstrap.userdata import build_script
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.node import Environment, NodeConfig
 from planapply.model.state import TLS
 
@@ -216,7 +217,7 @@ def test_uv_is_installed_if_the_image_has_none(machine: Machine) -> None:
             "apt-get <update>",
             "apt-get <install> <-y> <python3-venv>",
             "python3 <-m> <venv> <--clear> </opt/planapply/uv>",
-            "pip <install> <--quiet> <uv>",
+            "pip <install> <--quiet> <uv==0.13.9>",
             "uv <venv> <--python> <3.12> </opt/planapply/env>",
             "uv <pip> <install> <--python> </opt/planapply/env/bin/python> <--requirement> </etc/planapply/requirements.txt>",
             'python3 <-c> <import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)>',
@@ -343,3 +344,155 @@ def test_bash_quoting_round_trips(
             "opts": {"death_timeout": 600, **options, "name": name},
         }
     }
+
+
+@pytest.mark.parametrize("command", ["false\ntrue", "false | cat", "set -u; : ; false; true"])
+def test_setup_stops_at_the_first_error_in_a_command(machine: Machine, command: str) -> None:
+    python(machine)
+    config = with_environment(WORKER, setup=(command, f"touch {machine.root}/later"))
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 1
+    assert "planapply: setup command 1 of 2 failed\n" in done.stdout
+    assert not (machine.root / "later").exists()
+
+
+def test_each_setup_command_has_its_own_shell(machine: Machine) -> None:
+    python(machine)
+    (machine.commands / "pwd").symlink_to(str(shutil.which("pwd")))
+    config = with_environment(WORKER, setup=("cd /; X=1", f"echo $PWD ${{X:-}} >{machine.log}"))
+    assert machine.run(build_script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
+    assert "/ 1" not in machine.log.read_text()
+
+
+def without(machine: Machine, name: str, does: str = "exit 0") -> None:
+    """Let apt-get install a command that the machine does not have."""
+    (machine.commands / "mv").symlink_to(str(shutil.which("mv")))
+    machine.command(name, does)
+    (machine.commands / name).rename(machine.commands / f"{name}-")
+    apt = f'case "$*" in *install*) mv {machine.commands}/{name}- {machine.commands}/{name};; esac'
+    machine.command("apt-get", apt)
+
+
+def test_docker_is_installed_before_setup(machine: Machine) -> None:
+    python(machine)
+    without(machine, "docker")
+    config = with_environment(WORKER, docker="r.io/x", setup=("docker login r.io",))
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    assert machine.logged()[1:5] == snapshot(
+        [
+            "apt-get <update>",
+            "apt-get <install> <-y> <docker.io>",
+            "apt-get <update>",
+            "docker <login> <r.io>",
+        ]
+    )
+
+
+def test_image_without_apt_gets_docker_from_setup(machine: Machine) -> None:
+    python(machine)
+    machine.command("docker", "exit 0")
+    docker = machine.commands / "docker"
+    docker.rename(machine.commands / "docker-")
+    (machine.commands / "mv").symlink_to(str(shutil.which("mv")))
+    config = with_environment(WORKER, docker="r.io/x", setup=(f"mv {docker}- {docker}",))
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    config = with_environment(WORKER, docker="r.io/x")
+    docker.unlink()
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert "planapply: the image has no docker, and no apt-get to install it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("requirements", "is_installed"),
+    [("git+https://h/a/b", True), ("-e git+https://h/a/b#egg=b", True), ("dask # git+x", False)],
+)
+def test_git_is_installed_if_a_requirement_needs_it(
+    machine: Machine, requirements: str, is_installed: bool
+) -> None:
+    python(machine)
+    without(machine, "git")
+    machine.command("uv", "exit 0")
+    inside = machine.root / "opt/planapply/env/bin"
+    inside.mkdir(parents=True)
+    (inside / "python").symlink_to(machine.commands / "python3")
+    config = with_environment(WORKER, requirements=requirements)
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    assert ("apt-get <install> <-y> <git>" in machine.logged()) == is_installed
+    assert "-e" not in (machine.root / "etc/planapply/requirements.txt").read_text()
+
+
+def test_options_of_requirements_reach_uv(machine: Machine) -> None:
+    python(machine)
+    machine.command("uv", "exit 0")
+    inside = machine.root / "opt/planapply/env/bin"
+    inside.mkdir(parents=True)
+    (inside / "python").symlink_to(machine.commands / "python3")
+    text = "--pre\n--trusted-host h\ndask --config-settings='a=$(reboot) b'\n"
+    config = with_environment(WORKER, requirements=text)
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    assert machine.logged()[-4] == snapshot(
+        "uv <pip> <install> <--prerelease=allow> <--allow-insecure-host=h> <--config-settings-package=dask:a=$(reboot) b> <--python> </opt/planapply/env/bin/python> <--requirement> </etc/planapply/requirements.txt>"
+    )
+    assert (machine.root / "etc/planapply/requirements.txt").read_text() == "\n\ndask\n"
+
+
+def test_proxy_reaches_apt_and_the_daemon_of_docker(machine: Machine) -> None:
+    python(machine)
+    apt = f'echo "apt: $http_proxy, $https_proxy, $no_proxy" >>{machine.log}'
+    machine.command("apt-get", apt)
+    machine.command("docker", f'echo "docker: $http_proxy" >>{machine.log}')
+    proxies = {"HTTP_PROXY": "http://p%20:8080", "https_proxy": "http://q", "NO_PROXY": 'h,"\\\n'}
+    config = with_environment(
+        WORKER,
+        docker="x",
+        env=proxies,
+        setup=(f'echo "setup: $http_proxy, $HTTP_PROXY, $https_proxy" >>{machine.log}',),
+    )
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    lines = machine.logged()
+    for line in (
+        'apt: http://p%20:8080, http://q, h,"\\',
+        "docker: http://p%20:8080",
+        "setup: http://p%20:8080, http://p%20:8080, http://q",
+        "systemctl <try-restart> <docker>",
+    ):
+        assert line in lines
+    unit = machine.root / "etc/systemd/system/docker.service.d/90-planapply.conf"
+    assert unit.read_text() == snapshot("""\
+[Service]
+Environment="HTTP_PROXY=http://p%%20:8080"
+Environment="HTTPS_PROXY=http://q"
+Environment="NO_PROXY=h,\\"\\\\\\n"
+""")
+    assert "http_proxy" not in environment_of_run(machine)
+
+
+def environment_of_run(machine: Machine) -> str:
+    return (machine.root / "etc/planapply/node").read_text()
+
+
+@pytest.mark.parametrize("value", ["/o x:$PATH", "/o x:${PATH}:/z", "$PATH", "/o:$PATHS:$PATH"])
+def test_path_is_extended(machine: Machine, value: str) -> None:
+    python(machine)
+    env = {"PATH": value, "LD_LIBRARY_PATH": "/l:$LD_LIBRARY_PATH", "SECRET": "$PATH$(reboot)"}
+    config = with_environment(WORKER, env=env, setup=("true",))
+    done = machine.run(build_script(config, MANY, ADDRESS, None, cluster="c"))
+    assert done.returncode == 0, done.stderr
+    assert machine.node().returncode == 0
+    found = environment_of(machine)
+    expected = value.replace("${PATH}", "$PATH").replace("$PATHS", "?")
+    expected = expected.replace("$PATH", str(machine.commands)).replace("?", "$PATHS")
+    assert found["PATH"] == expected
+    assert found["LD_LIBRARY_PATH"] == "/l:"
+    assert found["SECRET"] == "$PATH$(reboot)"
+
+
+def test_zero_byte_does_not_reach_the_script() -> None:
+    config = with_environment(WORKER, requirements="dask\nEN\0D\nreboot\n")
+    with pytest.raises(PlanapplyError, match="zero byte"):
+        build_script(config, MANY, ADDRESS, None, cluster="c")

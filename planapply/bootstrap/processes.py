@@ -1,7 +1,7 @@
 """The Dask processes of a node: command line, environment, and files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planapply.model.names import SCHEDULER, worker_names
@@ -18,6 +18,14 @@ for. A worker that has joined stops when its scheduler does (distributed's worke
 CERTIFICATE, KEY = "tls-certificate.pem", "tls-key.pem"
 
 
+class Placeholder(str):
+    """A value that the provider inserts; braces in the user's own text are not placeholders."""
+
+
+HOST, PORT, THREADS = Placeholder("{host}"), Placeholder("{port}"), Placeholder("{nthreads}")
+_NUMBERS = (PORT, THREADS)
+
+
 def build_processes(
     config: NodeConfig,
     names: Sequence[str],
@@ -31,11 +39,13 @@ def build_processes(
     `scheduler` is the Dask address for workers; None for the scheduler itself. The key of `tls` is in
     `files`, since every user of the machine can read the arguments of a process.
     """
-    files: dict[str, str] = {}
     env = dict(config.environment.env)
+    files: dict[str, str] = {}
+    file_env: dict[str, str] = {}
     if tls is not None:
         files = {CERTIFICATE: tls.certificate, KEY: tls.key.get_secret_value()}
-        env |= tls_environment("{folder}/" + CERTIFICATE, "{folder}/" + KEY)
+        for key, value in tls_environment(CERTIFICATE, KEY).items():
+            (file_env if value in files else env)[key] = value
     env["PLANAPPLY_CLUSTER"] = cluster
     return tuple(
         Boot(
@@ -48,6 +58,7 @@ def build_processes(
             ),
             env=env | {"PLANAPPLY_NODE": name},
             files=files,
+            file_env=file_env,
         )
         for name in names
     )
@@ -68,10 +79,10 @@ def _scheduler_options(config: NodeConfig) -> dict[str, Any]:
     if config.options.keys().isdisjoint(("dashboard", "dashboard_address")):
         options["dashboard"] = True  # the default of `dask scheduler`, but not of `Scheduler`
     if "interface" not in config.options:
-        options["host"] = "{host}"
+        options["host"] = HOST
     if config.idle_timeout is not None:
         options["idle_timeout"] = config.idle_timeout
-    port = config.options.get("port") or "{port}"
+    port = config.options.get("port") or PORT
     return {**options, **config.options, "port": port}
 
 
@@ -81,14 +92,22 @@ def _worker_options(config: NodeConfig) -> dict[str, Any]:
         # Otherwise each worker would use the whole machine. distributed reads a memory limit of at
         # most 1 as a fraction of the memory; there is nothing similar for threads.
         options["memory_limit"] = 1 / config.processes
-        options["nthreads"] = "{nthreads}"
+        options["nthreads"] = THREADS
     return {**options, **config.options}
 
 
-def _dump_json(document: dict[str, Any]) -> str:
-    text = json.dumps(document, separators=(",", ":"))
-    # These placeholders become numbers when the provider replaces them.
-    return text.replace('"{port}"', "{port}").replace('"{nthreads}"', "{nthreads}")
+def _dump_json(value: Any) -> str:
+    """Return JSON in which only placeholders have braces in their text."""
+    if isinstance(value, Placeholder):
+        return str(value) if value in _NUMBERS else json.dumps(value)
+    if isinstance(value, str):
+        return json.dumps(value).replace("{", "\\u007b")
+    if isinstance(value, Mapping):
+        pairs = (f"{_dump_json(str(key))}:{_dump_json(item)}" for key, item in value.items())
+        return f"{{{','.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_dump_json, value))}]"
+    return json.dumps(value)
 
 
 def tls_environment(certificate: str, key: str) -> dict[str, str]:

@@ -1,7 +1,13 @@
 """The steps of the user data, as shell code."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from planapply.bootstrap.requirements import translate, uses_git
+from planapply.model.diagnostics import PlanapplyError
+
+UV_VERSION = "0.13.9"
+"""The uv that a node installs if its image has none; the tests of requirements lines run it."""
 
 START_MARKER, END_MARKER = "planapply: start", "planapply: end"
 """The beginnings of the lines that a node prints when it starts and stops.
@@ -84,16 +90,6 @@ DASK_CHECK = """\
 has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") is None)'
 """
 
-APT_FUNCTION = """\
-apt_lists() {
-  if command -v apt-get >/dev/null; then
-    # Other jobs of a first boot hold apt's lock for a while; most images have no package lists.
-    echo 'DPkg::Lock::Timeout "300";' >/etc/apt/apt.conf.d/90planapply
-    [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || apt-get update || true
-  fi
-}
-"""
-
 DASK_SERVICE = """\
 # The Dask process. When it stops, the VM powers off: after idle_timeout, when it was retired, when its
 # scheduler no longer exists, or after a crash.
@@ -164,21 +160,46 @@ systemctl enable --now --no-block @UNITS@
 
 
 def write_file(path: str, text: str) -> str:
-    """Return the step that writes a file that only root can read, with a final line end."""
+    """Return the step that writes a file that only root can read, with a final line end.
+
+    Raises PlanapplyError for a zero byte, which bash leaves out: what is no delimiter could become one.
+    """
+    if "\0" in text:
+        raise PlanapplyError(f"cannot write {path} on a node: it has a zero byte", "Remove it.")
     delimiter = "END"
     while delimiter in text.splitlines():
         delimiter += "_"
     return f"cat >{path} <<'{delimiter}'\n{text.removesuffix(chr(10))}\n{delimiter}\n"
 
 
+def define_apt(proxies: Mapping[str, str]) -> str:
+    """Return the functions that install Debian packages, through these proxies (lowercase names)."""
+    apt = "".join(f"{shlex.quote(f'{name}={value}')} " for name, value in proxies.items())
+    apt_get = f"env {apt}apt-get" if apt else "apt-get"
+    return f"""\
+apt_lists() {{
+  if command -v apt-get >/dev/null; then
+    # Other jobs of a first boot hold apt's lock for a while; most images have no package lists.
+    echo 'DPkg::Lock::Timeout "300";' >/etc/apt/apt.conf.d/90planapply
+    [ -n "$(find /var/lib/apt/lists -name '*_Packages*')" ] || {apt_get} update || true
+  fi
+}}
+apt_install() {{
+  command -v apt-get >/dev/null || fail "the image has no $1, and no apt-get to install it"
+  apt_lists
+  {apt_get} install -y "$1" || fail "cannot install $1 with apt-get"
+}}
+"""
+
+
 def run_setup(commands: Sequence[str]) -> str:
-    """Return the step that runs the user's commands, each in its own shell."""
+    """Return the step that runs the user's commands, each in its own shell, which stops at an error."""
     if not commands:
         return ""
     total = len(commands)
     # The commands are not printed: they may contain a password, and others can read the console.
     lines = "\n".join(
-        f'as_node bash -c {shlex.quote(command)} || fail "setup command {i} of {total} failed"'
+        f'as_node bash -eo pipefail -c {shlex.quote(command)} || fail "setup command {i} of {total} failed"'
         for i, command in enumerate(commands, 1)
     )
     return f"# setup\numask 022\napt_lists\n{lines}\n"
@@ -187,26 +208,65 @@ def run_setup(commands: Sequence[str]) -> str:
 def install_packages(requirements: str, python: str | None) -> str:
     """Return the step that installs the spec's `packages` or `requirements` with uv."""
     python_option = f" --python {shlex.quote(python)}" if python else ""
+    text, options = translate(requirements)
+    more_options = "".join(f" {shlex.quote(option)}" for option in options)
+    git = "command -v git >/dev/null || apt_install git\n" if uses_git(text) else ""
     return f"""\
 # The Python environment, with the image's uv, or else the one from PyPI.
-{write_file("/etc/planapply/requirements.txt", requirements)}\
+{write_file("/etc/planapply/requirements.txt", text)}\
 umask 022
+{git}\
 if ! uv=$(command -v uv); then
   if ! python3 -m venv /opt/planapply/uv; then
-    apt_lists
-    apt-get install -y python3-venv
+    apt_install python3-venv
     python3 -m venv --clear /opt/planapply/uv
   fi
-  as_node /opt/planapply/uv/bin/pip install --quiet uv
+  as_node /opt/planapply/uv/bin/pip install --quiet uv=={UV_VERSION} ||
+    fail "cannot install uv {UV_VERSION}"
   uv=/opt/planapply/uv/bin/uv
 fi
 python=/opt/planapply/env/bin/python
 as_node "$uv" venv{python_option} /opt/planapply/env
-as_node "$uv" pip install --python "$python" --requirement /etc/planapply/requirements.txt
+as_node "$uv" pip install{more_options} --python "$python" --requirement /etc/planapply/requirements.txt
 {DASK_CHECK}\
 as_node "$python" -c "$has_dask" || fail "the packages of [environment] do not include Dask"
 dask=("$python") inside=("$python")
 """
+
+
+def install_docker(proxies: Mapping[str, str]) -> str:
+    """Return the step that installs Docker, before `setup`, which may log in to a registry.
+
+    The proxies, by their lowercase names, are for Docker's daemon, which does not see the variables of
+    the command that calls it.
+    """
+    configure = ""
+    if proxies:
+        lines = "".join(
+            f'Environment="{name.upper()}={_escape_unit(value)}"\n'
+            for name, value in proxies.items()
+        )
+        folder = "/etc/systemd/system/docker.service.d"
+        configure = (
+            f"mkdir -p {folder}\n"
+            + write_file(f"{folder}/90-planapply.conf", f"[Service]\n{lines}")
+            + "systemctl daemon-reload\nsystemctl try-restart docker\n"
+        )
+    return f"""\
+# Docker. An image without apt-get must have it, or setup must install it.
+{configure}\
+umask 022
+if ! command -v docker >/dev/null && command -v apt-get >/dev/null; then
+  apt_install docker.io
+fi
+"""
+
+
+def _escape_unit(value: str) -> str:
+    """Return a value as it is written in quotes in a systemd unit."""
+    for character, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("\n", "\\n")):
+        value = value.replace(character, escaped)
+    return value
 
 
 def pull_container(image: str) -> str:
@@ -215,11 +275,7 @@ def pull_container(image: str) -> str:
 # The container.
 umask 022
 image={shlex.quote(image)}
-if ! docker=$(command -v docker); then
-  apt_lists
-  apt-get install -y docker.io
-  docker=$(command -v docker)
-fi
+docker=$(command -v docker) || fail "the image has no docker, and no apt-get to install it"
 as_node "$docker" pull --quiet "$image"
 {DASK_CHECK}\
 "$docker" run --rm --entrypoint python "$image" -c "$has_dask" ||

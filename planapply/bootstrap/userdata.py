@@ -20,14 +20,15 @@ from planapply.bootstrap.processes import (
     tls_environment,
 )
 from planapply.bootstrap.steps import (
-    APT_FUNCTION,
     DASK_SERVICE,
     ENABLE_UNITS,
     METADATA_CLIENT,
     SCRIPT_HEADER,
     SPOT_SERVICE,
     TTL_TIMER,
+    define_apt,
     find_image_python,
+    install_docker,
     install_packages,
     pull_container,
     run_setup,
@@ -36,6 +37,7 @@ from planapply.bootstrap.steps import (
 from planapply.model.names import SCHEDULER, to_ranges
 from planapply.model.node import DEFAULT_PORT, Environment, NodeConfig
 from planapply.model.state import TLS
+from planapply.model.variables import lowercase_proxies, split_self_references
 
 FOLDER, SCRATCH_FOLDER = "/etc/planapply", "/var/lib/planapply"
 _RANGE = re.compile(r"(?P<group>[A-Za-z0-9-]+-)\[(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)\]", re.ASCII)
@@ -68,6 +70,7 @@ def build_script(
 ) -> str:
     """Return the script of `build_user_data` in readable form."""
     environment = config.environment
+    proxies = lowercase_proxies(environment.env)
     parts = [
         SCRIPT_HEADER.format(
             cluster=_sanitize_comment(cluster), group=_sanitize_comment(config.group)
@@ -78,7 +81,8 @@ def build_script(
         _tls_step(tls),
         _environment_step(config, tls, cluster),
         _spec_step(config),
-        "" if environment == Environment(env=environment.env) else APT_FUNCTION,
+        "" if environment == Environment(env=environment.env) else define_apt(proxies),
+        install_docker(proxies) if environment.docker else "",
         run_setup(environment.setup),
     ]
     if environment.docker:
@@ -138,15 +142,29 @@ def _environment_step(config: NodeConfig, tls: TLS | None, cluster: str) -> str:
     if tls is not None:
         variables |= tls_environment(f"{FOLDER}/{CERTIFICATE}", f"{FOLDER}/{KEY}")
     variables["PLANAPPLY_CLUSTER"] = cluster
-    lines = "\n".join(f"  {shlex.quote(f'{key}={value}')}" for key, value in variables.items())
+    lines = "\n".join(f"  {_assignment(key, value)}" for key, value in variables.items())
+    # apt-get and curl read only the lowercase names.
+    proxies = "".join(
+        f"{shlex.quote(f'{key}={value}')} "
+        for key, value in lowercase_proxies(config.environment.env).items()
+        if key not in variables
+    )
     return f"""\
 # The environment variables of the Dask processes, and of the installation of their packages.
 environment=(
 {lines}
   "PLANAPPLY_NODE=$name"
 )
-as_node() {{ env "${{environment[@]}}" "$@"; }}
+as_node() {{ env {proxies}"${{environment[@]}}" "$@"; }}
 """
+
+
+def _assignment(key: str, value: str) -> str:
+    """Return `KEY=VALUE` as shell, where a reference of the variable to itself is expanded."""
+    first, *others = split_self_references(key, value)
+    return f'"${{{key}:-}}"'.join(
+        [shlex.quote(f"{key}={first}"), *(shlex.quote(part) if part else "" for part in others)]
+    )
 
 
 def _spec_step(config: NodeConfig) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
+from planapply.dask.failure_excerpt import SEARCHED_LINES, extract_causes
 from planapply.dask.scheduler import SchedulerInfo, connect
 from planapply.fleet import Fleet
 from planapply.model.diagnostics import PlanapplyError
@@ -14,7 +15,6 @@ from planapply.model.state import State
 FIRST_POLL = 0.25  # seconds between the first two calls of the scheduler
 LONGEST_POLL = 2.0
 ANSWER_TIMEOUT = 30.0  # seconds for one response of a scheduler, which may hang
-MAX_OUTPUT_LINES = 6  # lines of the output of a failed node
 VM_POLL = 10.0  # maximum seconds between two checks whether a VM has terminated
 
 
@@ -111,24 +111,10 @@ class _Wait:
 
     def _fail(self, name: str, reason: str, *, console: bool = True) -> None:
         del self.waiting[name]
-        output = extract_causes(self.fleet.console(name)) if console else ""
+        output = extract_causes(self.fleet.console(name, SEARCHED_LINES)) if console else ""
         detail = f"{output}\nPrint all output with `planapply logs NODE`." if output else ""
         self.failures[name] = NotJoined(f"{name} {reason}", detail)
         self.fleet.on_event(Event(event="failed", names=(name,), message=reason))
-
-
-def extract_causes(output: str) -> str:
-    """Return the last lines of a node's output, without the frames of tracebacks."""
-    kept: list[str] = []
-    in_traceback = False
-    for line in output.splitlines():
-        if line.startswith("Traceback (most recent call last)"):
-            in_traceback = True
-        elif not in_traceback or not line.startswith((" ", "\t")):
-            in_traceback = False
-            if line.strip() and not line.startswith(("The above exception", "During handling")):
-                kept.append(line)
-    return "\n".join(kept[-MAX_OUTPUT_LINES:])
 
 
 async def wait_for_joins(

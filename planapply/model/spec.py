@@ -134,16 +134,35 @@ class EnvironmentSettings(Model):
         spec_key("replacement", ["dask[distributed]==2026.8.0", "pandas"], "client"),
     ] = None
     """Packages to install, in pip's format; or `"client"` for the packages of the Python that runs
-    planapply, in the same versions."""
+    planapply, in the same versions. `"client"` leaves out packages that nodes cannot install, such as
+    those from a local folder; the plan names them."""
     requirements: Annotated[Text | None, spec_key("replacement", "requirements.txt")] = None
     """Path of a requirements file in pip's format, relative to the spec's folder. A change of the file's
-    content counts as a change of this key."""
+    content counts as a change of this key.
+
+    uv installs it on the nodes: the image's uv, or a fixed version from PyPI. planapply translates what
+    uv does not support (`-e git+…`, `--pre`, `--trusted-host`, `--config-settings`), and the plan reports
+    lines that uv cannot install.
+    """
     docker: Annotated[ContainerImage | None, spec_key("replacement", "daskdev/dask:latest")] = None
-    """Container image in which the Dask processes run, as `docker pull` accepts it."""
+    """Container image in which the Dask processes run, as `docker pull` accepts it.
+
+    A tag can move: nodes launched later may get another image. A digest cannot:
+    `daskdev/dask@sha256:…`. Docker is installed before `setup` runs, so `setup` can log in to a registry.
+    """
     env: Annotated[Variables, spec_key("replacement", {"OMP_NUM_THREADS": "1"})] = {}
-    """Environment variables for the Dask processes."""
+    """Environment variables for the Dask processes, for `setup`, and for the installation of packages.
+
+    A variable's reference to itself is replaced by the node's own value: `PATH = "/opt/x/bin:$PATH"`.
+    Every other `$` stays as it is. `http_proxy`, `https_proxy`, and `no_proxy`, in either case, also
+    apply to apt and Docker.
+    """
     setup: Annotated[Commands, spec_key("replacement", ["apt-get install -y graphviz"])] = ()
     """Shell commands to run as root on the VM before Dask starts. If one fails, Dask does not start.
+
+    Each command has its own bash: a `cd` or a variable does not last until the next command. The bash runs
+    with `-eo pipefail`, so a command fails at its first failing line, and if any part of a pipe fails.
+    In `yes | COMMAND`, `yes` always fails when the pipe closes; write `COMMAND < <(yes)`.
     """
 
 
@@ -155,7 +174,8 @@ class SchedulerSettings(NodeSettings):
     )
     """Class to run, in dotted form. Default: `distributed.Scheduler`."""
     options: Annotated[dict[str, Any], spec_key("replacement", {"dashboard": False})] = {}
-    """Arguments of the class."""
+    """Arguments of the class. For distributed's own classes, a plan checks their names and types against
+    the version that `packages` or `requirements` pin; without a pinned version it only warns."""
 
 
 class WorkerGroup(NodeSettings):
@@ -181,7 +201,8 @@ class WorkerGroup(NodeSettings):
     options: Annotated[
         dict[str, Any], spec_key("replacement", {"nthreads": 8, "resources": {"SSD": 1}})
     ] = {}
-    """Arguments of the class."""
+    """Arguments of the class. For distributed's own classes, a plan checks their names and types against
+    the version that `packages` or `requirements` pin; without a pinned version it only warns."""
     processes: Annotated[int, spec_key("replacement", 4, ge=1, le=1024)] = 1
     """Number of Dask workers per node, named `cpu-0-0`, `cpu-0-1`, … They share the node's processors and
     memory evenly, unless `options` says otherwise. Default: 1."""

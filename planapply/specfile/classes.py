@@ -1,16 +1,18 @@
 """Checks of the Dask classes that a spec names."""
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from planapply.model.diagnostics import Severity
 from planapply.model.toml import KeyPath
 from planapply.specfile.problem import Problem, iter_node_tables, suggest
 
 # The classes of distributed itself, which takes longer to import than a whole plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")
-_DASK_CLASSES = {
+DASK_CLASSES = {
     "distributed": _ROLES,
     "dask.distributed": _ROLES,
     "distributed.scheduler": ("Scheduler",),
@@ -18,6 +20,23 @@ _DASK_CLASSES = {
     "distributed.nanny": ("Nanny",),
 }
 _OTHER_CLASSES = ("dask_cuda.CUDAWorker",)
+
+
+@contextmanager
+def module_folders(document: Mapping[str, Any]) -> Iterator[None]:
+    """Add the folders of the nodes' own PYTHONPATH to Python's; accept a document with any errors."""
+    table = document
+    for key in ("environment", "env"):
+        found = table.get(key)
+        table = found if isinstance(found, Mapping) else {}
+    value = table.get("PYTHONPATH")
+    folders = value.split(":") if isinstance(value, str) else []
+    before = list(sys.path)
+    sys.path[:0] = [folder for folder in folders if Path(folder).is_absolute()]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
@@ -31,20 +50,9 @@ def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(path, *problem)
 
 
-def check_spelling(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a warning for each class that is almost one of distributed's own; import nothing."""
-    for path, name in _classes(document):
-        module, _, cls = name.rpartition(".")
-        names = _DASK_CLASSES.get(module, ())
-        if cls not in names and suggest(cls, names):
-            yield Problem(
-                path, f"`{module}` may have no class `{cls}`", suggest_class(name), Severity.WARNING
-            )
-
-
 def suggest_class(name: str) -> str:
     """Return "Did you mean …?" with the well-known class that is similar to `name`, if any."""
-    known = [f"{module}.{cls}" for module, names in _DASK_CLASSES.items() for cls in names]
+    known = [f"{module}.{cls}" for module, names in DASK_CLASSES.items() for cls in names]
     hint = suggest(name, [*known, *_OTHER_CLASSES])
     if not hint and "." not in name and (tail := suggest(name, _ROLES)):
         hint = tail.replace("`", "`distributed.", 1)
@@ -60,7 +68,7 @@ def _classes(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
 
 def _check_import(name: str) -> tuple[str, str] | None:
     module_name, _, class_name = name.rpartition(".")
-    if class_name in _DASK_CLASSES.get(module_name, ()):
+    if class_name in DASK_CLASSES.get(module_name, ()):
         return None
     did_you_mean = suggest_class(name)
     try:

@@ -11,22 +11,23 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
-from planapply.model.field_types import is_local_requirement
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
-from planapply.specfile.classes import check_imports, check_spelling
+from planapply.specfile.classes import check_imports, module_folders
 from planapply.specfile.constraints import check_constraints
+from planapply.specfile.environment import check_packages, describe_left_out
 from planapply.specfile.errors import explain
 from planapply.specfile.locate import Position, find_duplicate, find_nearest, locate
+from planapply.specfile.options import check_options, check_preloads, nodes_version
 from planapply.specfile.override import Override, apply_overrides
-from planapply.specfile.problem import Problem, iter_node_tables, summarize_value
+from planapply.specfile.problem import Problem, iter_node_tables
 from planapply.specfile.textfile import format_path, hide_values, read_text, source_at
+from planapply.specfile.variables import check_variables
 
 _IF_MISSING = "Write one with `planapply init`, or select one with --file."
 _MAX_DEPTH = 50
 _CREDENTIAL = re.compile("key|secret|token|passw", re.IGNORECASE)
-_NO_FILES = "The nodes cannot read your files: write the content of that file, or a URL."
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -122,7 +123,9 @@ def _check(
     reported = {problem.path for problem in unsupported}
     if import_classes and _provider_name(document) == "local":
         ill_formed = {p.path for p in problems if p.severity is Severity.ERROR}
-        problems += [p for p in check_imports(document) if p.path not in ill_formed]
+        with module_folders(document):
+            found = [*check_imports(document), *check_preloads(document, is_local=True)]
+        problems += [p for p in found if p.path not in ill_formed]
     return (None if unsupported else spec), unsupported + [
         p for p in problems if p.path not in reported
     ]
@@ -179,7 +182,15 @@ def _validate(
     if spec is None or settings is None or environment is None:
         return None, problems
     problems += _warn_of_ignored_keys(document, plugin)
-    problems += check_spelling(document)
+    is_local = _provider_name(document) == "local"
+    problems += check_options(document, nodes_version(environment, is_local))
+    if not is_local:
+        problems += check_preloads(document, is_local=False)
+    problems += check_variables(
+        environment.env, has_container=environment.docker is not None, is_local=is_local
+    )
+    if not plugin.ignored_settings.intersection(("environment", "environment.packages")):
+        problems += check_packages(environment, document, folder)
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return spec.model_copy(update={"provider": values, "environment": environment}), problems
 
@@ -266,30 +277,14 @@ def _resolve_environment(
             )
         except PlanapplyError as error:
             return None, [Problem(where, d.summary, d.detail) for d in error.diagnostics]
-        file_problems = [
-            Problem(
-                where,
-                f"cannot install {summarize_value(line.strip())}, line {number} of "
-                f"{format_path(path)}: it names a local file",
-                _NO_FILES,
-            )
-            for number, line in enumerate(text.splitlines(), start=1)
-            if is_local_requirement(line)
-        ]
-        return settings.model_copy(update={"requirements": text}), file_problems
+        return settings.model_copy(update={"requirements": text}), []
     if settings.packages != "client":
         return settings, []
     from planapply.specfile.client_packages import client_packages, client_python
 
-    packages, local = client_packages()
-    update = {"packages": packages, "python": settings.python or client_python()}
-    warning = Problem(
-        ("environment", "packages"),
-        f"cannot install {', '.join(local)} on the nodes: installed here from a local folder",
-        "The nodes will not have it. Publish the package, or install it in `setup`.",
-        Severity.WARNING,
-    )
-    return settings.model_copy(update=update), [warning] if local else []
+    client = client_packages()
+    update = {"packages": client.requirements, "python": settings.python or client_python()}
+    return settings.model_copy(update=update), list(describe_left_out(client))
 
 
 def _to_diagnostics(

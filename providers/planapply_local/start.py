@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from planapply.provider import ErrorKind, LaunchRequest, ProviderError
-from planapply.providerkit import SCHEDULER, VM, rejection
+from planapply.providerkit import SCHEDULER, VM, expand_self_references, rejection
 from planapply_local import supervisor
 
 LOOPBACK = "127.0.0.1"
@@ -46,7 +46,6 @@ def start(
     )
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     values = {
-        "{folder}": str(folder),
         "{host}": address,
         "{port}": str(port),
         "{nthreads}": str(max(1, cpus // config.processes)),
@@ -63,7 +62,8 @@ def start(
         "DASK_TEMPORARY_DIRECTORY": str(folder),
         "PYTHONUNBUFFERED": "1",  # so that what tasks print is in the log immediately
         "SPT_NOENV": "1",  # otherwise setproctitle, if it is installed, overwrites the environment
-        **{key: _substitute(value, values) for key, value in boot.env.items()},
+        **expand_self_references(boot.env, inherited_env),
+        **{key: str(folder / name) for key, name in boot.file_env.items()},
     }
     instructions = {
         "folder": str(folder),
@@ -119,9 +119,9 @@ def _start_supervisor(instructions: dict[str, Any], env: dict[str, str], name: s
 
 
 def _substitute(text: str, values: Mapping[str, str]) -> str:
-    for placeholder, value in values.items():
-        text = text.replace(placeholder, value)
-    return text
+    """Replace placeholders in one pass, so that no value is searched for placeholders."""
+    pattern = "|".join(map(re.escape, values))
+    return re.sub(pattern, lambda match: values[match[0]], text)
 
 
 def _pick_address(options: Mapping[str, Any]) -> str:

@@ -102,15 +102,19 @@ def test_cluster_life_cycle_with_tls(local: dict[str, str]) -> None:
 
 
 def test_worker_that_crashes_at_its_start_is_reported(local: dict[str, str]) -> None:
+    preload = Path("fails.py").absolute()
+    preload.write_text("raise RuntimeError('this is the cause')\n")
     bogus = [
         "--set",
-        "workers.bad={ count = 2, options = { bogus = 1 } }",
+        f"workers.bad={{ count = 2, options = {{ preload = '{preload}' }} }}",
         "--set",
         "workers.cpu.count=1",
     ]
     applied = command(local, "apply", "--auto-approve", *bogus)
     assert applied.returncode == 1
-    assert "Error: bad-[0-1] terminated before it joined\n  " in applied.stderr
+    assert (
+        "Error: bad-[0-1] terminated before it joined\n  RuntimeError: this is the cause\n"
+    ) in applied.stderr
     assert "Print all output with `planapply logs NODE`." in applied.stderr
     assert "Traceback" not in applied.stderr
     assert (

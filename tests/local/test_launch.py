@@ -103,6 +103,43 @@ def test_concurrent_launches_with_one_token(
     account.wait_until(lambda: set(_count_supervisors(request).values()) == {1})
 
 
+def test_environment_is_passed_on_literally(
+    account: Account,
+    folder: Path,
+    script_request: Callable[..., LaunchRequest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", f"/mine:{os.environ['PATH']}")
+    code = (
+        "import json, os, time; "
+        "json.dump(dict(os.environ), open('e', 'w')); os.rename('e', 'env'); time.sleep(1000)"
+    )
+    request = script_request(code)
+    env = {
+        "LINK": "http://{host}:{port}/{folder}/{nthreads}",
+        "PATH": "/x:$PATH",
+        "NEW": "a:${NEW}",
+        "SECRET": "$PATH{host}",
+    }
+    boot = Boot(
+        argv=request.boots[0].argv,
+        env=env,
+        files={"key.pem": "KEY"},
+        file_env={"KEY_FILE": "key.pem"},
+    )
+    account.provider.launch(replace(request, boots=(boot,)))
+    [home] = folder.glob("vm-*")
+    account.wait_until((home / "env").exists)
+    found = json.loads((home / "env").read_text())
+    assert {name: found[name] for name in env} == {
+        **env,
+        "PATH": f"/x:{os.environ['PATH']}",
+        "NEW": "a:",
+    }
+    assert Path(found["KEY_FILE"]) == home / "key.pem"
+    assert Path(found["KEY_FILE"]).read_text() == "KEY"
+
+
 def test_terminated_vm_is_not_started_again(
     account: Account, folder: Path, script_request: Callable[..., LaunchRequest]
 ) -> None:

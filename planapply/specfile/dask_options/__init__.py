@@ -1,0 +1,117 @@
+"""The options of distributed's own classes, from a table: a plan imports no distributed.
+
+`make_table.py` generates the table from distributed's source, for each supported version.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+_QUANTITY = re.compile(r"(?P<number>[0-9]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)(?P<unit>[A-Za-z]*)")
+_SIZES = {"", "b", *(f"{letter}{rest}" for letter in "kmgtp" for rest in ("", "b", "i", "ib"))}
+_LONG = ("second", "minute", "hour", "day", "week", "millisecond", "microsecond", "nanosecond")
+_TIMES = {"", "s", "ms", "us", "ns", "m", "h", "d", "w", *_LONG, *(f"{unit}s" for unit in _LONG)}
+
+Signature = Mapping[str, str]
+"""The kind of each option."""
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("table.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+def signatures(version: str | None, role: str) -> Sequence[Signature]:
+    """Return the options of a class (`Scheduler`, `Worker`, `Nanny`) in one version of distributed.
+
+    For a version that is None, or not in the table, returns those of every version in it.
+    """
+    table = _table()
+    index = table["versions"].get(version)
+    found = table["options"] if index is None else [table["options"][index]]
+    return [options[role] for options in found]
+
+
+def is_in_table(version: str | None) -> bool:
+    """Return whether the options of this version of distributed are known."""
+    return version in _table()["versions"]
+
+
+def find_fault(kind: str, value: object) -> str | None:
+    """Return what a value of this kind must be; None if it is, or if that cannot be said."""
+    expected, is_valid = _KINDS.get(kind, ("", lambda _: True))
+    return None if is_valid(value) else expected
+
+
+def _is_int(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_int(value) or isinstance(value, float)
+
+
+def _are(check: Callable[[object], bool], values: object) -> bool:
+    return isinstance(values, list) and all(check(value) for value in values)
+
+
+def _is_port(value: object) -> bool:
+    if isinstance(value, str):
+        parts = value.split(":")
+        return len(parts) <= 2 and all(p.isdecimal() and int(p) < 1 << 16 for p in parts)
+    return _is_int(value) and isinstance(value, int) and 0 <= value < 1 << 16
+
+
+def _is_quantity(value: object, units: set[str]) -> bool:
+    """Return whether Dask can read a quantity in one of these units; it may lack its number."""
+    if not isinstance(value, str):
+        return _is_number(value) and value >= 0  # type: ignore[operator]
+    match = _QUANTITY.fullmatch(value.replace(" ", ""))
+    return bool(match and match[0] and match["unit"].lower() in units)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "int": ("a whole number", _is_int),
+    "count": ("a whole number of at least 0", lambda v: _is_int(v) and v >= 0),  # type: ignore[operator]
+    "float": ("a number", _is_number),
+    "str": ("a string", _is_text),
+    "bool": ("true or false", lambda value: value in (True, False)),
+    "table": ("a table", _is_table),
+    "numbers": (
+        "a table of numbers",
+        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    ),
+    "texts": ("a string or a list of strings", lambda v: _is_text(v) or _are(_is_text, v)),
+    "addresses": (
+        'a port, or an address such as ":8787"',
+        lambda v: _is_text(v) or _is_port(v) or _are(lambda x: _is_text(x) or _is_port(x), v),
+    ),
+    "port": ("a port", lambda value: _is_port(value) and ":" not in str(value)),
+    "ports": (
+        'a port, or a range such as "9000:9100"',
+        lambda value: _is_port(value) or _are(_is_port, value),
+    ),
+    "memory": (
+        'a size such as "4 GiB", a fraction of the memory such as 0.5, or "auto"',
+        lambda value: value == "auto" or _is_quantity(value, _SIZES),
+    ),
+    "duration": (
+        'a number of seconds, or a duration such as "10 minutes"',
+        lambda value: _is_quantity(value, _TIMES),
+    ),
+}

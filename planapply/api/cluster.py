@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -48,6 +49,15 @@ class Cluster(RobustSpecCluster):
     as by SpecCluster. `from_spec` opens a cluster that `planapply apply` created: closing that one
     leaves it running, and its changes are recorded in its state.
     """
+
+    def __init__(self, workers: Any = None, *args: Any, **kwargs: Any) -> None:
+        if isinstance(workers, str | PathLike):
+            raise TypeError(
+                f"cannot create a cluster from {str(workers)!r}: Cluster() takes the arguments of SpecCluster. "
+                "Use planapply.Cluster.from_spec to open a running cluster, or planapply.open_cluster to "
+                "launch one."
+            )
+        super().__init__(workers, *args, **kwargs)
 
     @classmethod
     def from_spec(
@@ -141,6 +151,7 @@ class Cluster(RobustSpecCluster):
         ValueError outside the group's `min` and `max`, and for a group with a `count`.
         """
         _check_no_group(group)
+        _check_number("n", n)
         return super().scale(n, memory, cores)
 
     def scale_up(self, *args: Any, **kwargs: Any) -> Any:
@@ -176,6 +187,11 @@ class Cluster(RobustSpecCluster):
             maximum_memory=maximum_memory,
             **kwargs,
         )
+
+
+def _check_number(argument: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument} must be a number of nodes, not {value!r}")
 
 
 def _check_no_group(group: str | None) -> None:
@@ -242,6 +258,7 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         group: str | None = None,
     ) -> Any:
         self._check_running("scale")
+        _check_number("n", n)
         name, settings = self._context.find_group(group)
         n = max([n, *self._convert_to_nodes(name, settings, math.ceil, None, cores, memory)])
         self._context.check_bounds(name, n)

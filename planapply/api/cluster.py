@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -51,6 +52,15 @@ class Cluster(RobustSpecCluster):
     as by SpecCluster. `from_spec` opens a cluster that `planapply apply` created: closing that one
     leaves it running, and its changes are recorded in its state.
     """
+
+    def __init__(self, workers: Any = None, *args: Any, **kwargs: Any) -> None:
+        if isinstance(workers, str | PathLike):
+            raise TypeError(
+                f"cannot create a cluster from {str(workers)!r}: Cluster() takes the arguments of SpecCluster. "
+                "Use planapply.Cluster.from_spec to open a running cluster, or planapply.open_cluster to "
+                "launch one."
+            )
+        super().__init__(workers, *args, **kwargs)
 
     @classmethod
     def from_spec(
@@ -145,6 +155,7 @@ class Cluster(RobustSpecCluster):
         ValueError outside the group's `min` and `max`, and for a group with a `count`.
         """
         _check_no_group(group)
+        _check_number("n", n)
         return super().scale(n, memory, cores)
 
     def scale_up(self, *args: Any, **kwargs: Any) -> Any:
@@ -182,6 +193,11 @@ class Cluster(RobustSpecCluster):
         )
 
 
+def _check_number(argument: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument} must be a number of nodes, not {value!r}")
+
+
 def _check_no_group(group: str | None) -> None:
     if group is not None:
         raise ValueError(
@@ -191,6 +207,9 @@ def _check_no_group(group: str | None) -> None:
 
 class StateBackedCluster(AttachedSpecCluster, Cluster):
     """The Cluster that `Cluster.from_spec` and `Cluster.from_name` open."""
+
+    destroys_on_close = False
+    """Whether closing this object destroys the cluster; see `planapply.open_cluster`."""
 
     def __init__(
         self,
@@ -210,22 +229,30 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         html: str = super()._repr_html_(cluster_status)
         return html.replace(f">{type(self).__name__}<", f">{self._shown_class_name()}<", 1)
 
+    async def _close(self) -> None:
+        await super()._close()
+        if self.destroys_on_close:
+            self.destroys_on_close = False
+            context = self._context
+            await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
+
     def destroy(self) -> Awaitable[None] | None:
         context = self._context
+        self.destroys_on_close = False
         if self.asynchronous:
             return self._destroy()
         context.check_destroy()
         self.close()
         # In a thread, since a notebook has a running event loop in this one.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(_destroy, context.workspace, context.lock_timeout).result()
+            pool.submit(destroy_workspace, context.workspace, context.lock_timeout).result()
         return None
 
     async def _destroy(self) -> None:
         context = self._context
         await asyncio.to_thread(context.check_destroy)
         await self._close()
-        await asyncio.to_thread(_destroy, context.workspace, context.lock_timeout)
+        await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
 
     def scale(
         self,
@@ -235,6 +262,7 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         group: str | None = None,
     ) -> Any:
         self._check_running("scale")
+        _check_number("n", n)
         name, settings = self._context.find_group(group)
         n = max([n, *self._convert_to_nodes(name, settings, math.ceil, None, cores, memory)])
         self._context.check_bounds(name, n)
@@ -390,7 +418,8 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         )
 
 
-def _destroy(workspace: Workspace, lock_timeout: float) -> None:
+def destroy_workspace(workspace: Workspace, lock_timeout: float) -> None:
+    """Destroy the cluster of a workspace; raises what could not be removed."""
     options = ApplyOptions(lock_timeout=lock_timeout)
     report = apply(workspace, lambda plan: True, PlanOptions(mode=Mode.DESTROY), options)
     if report.failures:

@@ -160,10 +160,15 @@ class ClusterContext:
 
 
 def make_node_entry(
-    queue: RequestQueue, name: str, config: NodeConfig, record: NodeRecord | None = None
+    queue: RequestQueue, name: str | None, config: NodeConfig, record: NodeRecord | None = None
 ) -> dict[str, Any]:
-    """Return a node's `worker_spec` entry; a node with a record is adopted, not launched."""
-    options: dict[str, Any] = {"name": name, "config": config, "queue": queue}
+    """Return a node's `worker_spec` entry; a node with a record is adopted, not launched.
+
+    Without a name it is a template, which SpecCluster gives a number.
+    """
+    options: dict[str, Any] = {"config": config, "queue": queue}
+    if name is not None:
+        options["name"] = name
     if record is not None:
         options["record"] = record
     entry: dict[str, Any] = {"cls": VMWorker, "options": options}

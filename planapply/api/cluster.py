@@ -1,16 +1,14 @@
 """Dask clusters in Python: as SpecCluster, or backed by the state of a cluster that was applied."""
 
 import asyncio
-import json
 import math
 import warnings
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from dask.utils import parse_bytes
 from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive as DaskAdaptive
 from distributed.deploy.cluster import Cluster as DaskCluster
@@ -19,18 +17,17 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
+from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration
 from planapply.api.group_targets import nodes_in_group
+from planapply.api.sizing import Sizing, is_real
 from planapply.api.state_cluster import AttachedSpecCluster
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
-from planapply.dask.speccluster import RobustSpecCluster, combine_errors
+from planapply.dask.speccluster import RobustSpecCluster
 from planapply.model.names import split_name
 from planapply.model.paths import expand_home
-from planapply.model.plan import Mode
 from planapply.model.spec import WorkerGroup
-from planapply.ops.apply import ApplyOptions, apply, unknown_error
-from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
@@ -152,7 +149,8 @@ class Cluster(RobustSpecCluster):
         The second is for a cluster that was opened. `memory` (bytes, or a text such as "100 GiB") and
         `cores` are amounts that the nodes must have in total. `group` is required if several groups
         are elastic. Return at once; await the cluster to wait until the change is done. Raise
-        ValueError outside the group's `min` and `max`, and for a group with a `count`.
+        TypeError or ValueError if `n` is not a whole number, and ValueError outside the group's `min`
+        and `max`, and for a group with a `count`.
         """
         _check_no_group(group)
         _check_number("n", n)
@@ -177,8 +175,10 @@ class Cluster(RobustSpecCluster):
         """Let the load decide the number of Dask workers, as SpecCluster does, or of an elastic group.
 
         The second is for a cluster that was opened. `minimum` and `maximum` count Dask workers in
-        both cases, and are converted to nodes; the defaults are the group's `min` and `max`. Raise
-        ValueError outside these, and PlanapplyError if another process is adapting this cluster.
+        both cases, and are converted to nodes; the defaults are the group's `min` and `max`, and bounds
+        outside these are clamped, with a warning. Raise ValueError if no number of nodes is within the
+        bounds, or if this object adapts another group already, and PlanapplyError if another process is
+        adapting this cluster.
         """
         _check_no_group(group)
         return super().adapt(
@@ -194,8 +194,8 @@ class Cluster(RobustSpecCluster):
 
 
 def _check_number(argument: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{argument} must be a number of nodes, not {value!r}")
+    if not is_real(value):
+        raise TypeError(f"cannot scale: {argument} must be a number of workers, not {value!r}")
 
 
 def _check_no_group(group: str | None) -> None:
@@ -262,9 +262,10 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         group: str | None = None,
     ) -> Any:
         self._check_running("scale")
-        _check_number("n", n)
         name, settings = self._context.find_group(group)
-        n = max([n, *self._convert_to_nodes(name, settings, math.ceil, None, cores, memory)])
+        sizing = self._sizing("scale", name, settings)
+        amounts = sizing.to_nodes(cores=cores, memory=memory)
+        n = max([sizing.check_nodes(n), *map(math.ceil, amounts)])
         self._context.check_bounds(name, n)
         if self.asynchronous:
             self._request_size(name, n)
@@ -280,13 +281,11 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
     async def scale_down(self, workers: Collection[str]) -> None:
         """Retire and terminate nodes, given by their names, or the names or addresses of their workers.
 
-        A node terminates with all its Dask workers. Unknown names are ignored. Raise ValueError for a
-        node of a group with a `count`, and below the group's `min`.
+        A node terminates with all its Dask workers. Names of nodes that have left are ignored. Raise
+        ValueError for the scheduler, for a node of a group with a `count`, and below the group's `min`.
         """
         context = self._context
-        known = self.scheduler_info["workers"]
-        dask_names = [known[w]["name"] if w in known else w for w in workers]
-        names = {self._nodes.get(str(n), n) for n in dask_names} & self.worker_spec.keys()
+        names = self._find_leaving(workers)
         groups = {group: nodes_in_group(names, group) for group, _ in map(split_name, names)}
         for group in groups:
             context.find_group(group)
@@ -316,20 +315,24 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
                 f"cannot adapt with {adaptive_class.__name__}: derive it from "
                 "planapply.GroupAdaptive, which counts nodes"
             )
-        name, settings = context.find_group(group)
-        minimums = self._convert_to_nodes(
-            name, settings, math.ceil, minimum, minimum_cores, minimum_memory
+        name, settings = context.find_group(group, "adapt")
+        self._check_adapts_no_other(name)
+        sizing = self._sizing("adapt", name, settings)
+        requested = sizing.bounds(
+            sizing.to_nodes("minimum", workers=minimum, cores=minimum_cores, memory=minimum_memory),
+            sizing.to_nodes(
+                "maximum",
+                workers=None if maximum == math.inf else maximum,
+                cores=maximum_cores,
+                memory=maximum_memory,
+            ),
         )
-        maximums = self._convert_to_nodes(
-            name, settings, math.floor, maximum, maximum_cores, maximum_memory
-        )
-        min_nodes = max(minimums, default=settings.min or 0)
-        max_nodes = min(maximums, default=settings.max or 0)
-        for nodes in (min_nodes, max_nodes):
-            context.check_bounds(name, nodes)
-        if min_nodes > max_nodes:
-            raise ValueError(
-                f"cannot adapt {name!r}: minimum ({min_nodes}) is greater than maximum ({max_nodes})"
+        min_nodes, max_nodes = context.clamp(name, requested)
+        if (min_nodes, max_nodes) != requested:
+            warnings.warn(
+                f"adapting {name!r} between {min_nodes} and {max_nodes} nodes, not between "
+                f"{requested[0]} and {requested[1]}: the spec sets {context.format_bounds(name)}",
+                stacklevel=2,
             )
         if self._adaptive is not None:
             self._adaptive.stop(reason="adapted-again")
@@ -372,57 +375,20 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         if self.status != Status.running:
             raise RuntimeError(f"cannot {verb} the cluster: it is {self.status.name}")
 
-    def _convert_to_nodes(
-        self,
-        group: str,
-        settings: WorkerGroup,
-        round_nodes: Callable[[float], int],
-        workers: float | None,
-        cores: float | None,
-        memory: str | float | None,
-    ) -> list[int]:
-        """Return the number of nodes for each amount that is given."""
-        amounts = []
-        if workers is not None and workers != math.inf:
-            amounts.append(workers / settings.processes)
-        if cores is not None:
-            amounts.append(cores / self._amount_per_node(group, settings, "nthreads"))
-        if memory is not None:
-            amounts.append(
-                parse_bytes(memory) / self._amount_per_node(group, settings, "memory_limit")
-            )
-        return [round_nodes(amount) for amount in amounts]
-
-    def _amount_per_node(self, group: str, settings: WorkerGroup, option: str) -> float:
-        """Return what a node gives to Dask, by its options or else by a node that has joined."""
-        value = settings.options.get(option)
-        if option == "memory_limit" and isinstance(value, str) and value != "auto":
-            value = parse_bytes(value)
-        if value == 0 and option == "memory_limit" and not isinstance(value, bool):
+    def _check_adapts_no_other(self, group: str) -> None:
+        adaptive = self._adaptive
+        if isinstance(adaptive, GroupAdaptive) and adaptive.group != group and adaptive.is_active:
             raise ValueError(
-                f"cannot convert memory to nodes of {group!r}: its workers have no memory limit "
-                f"(`memory_limit = {json.dumps(settings.options[option])}` in [workers.{group}])"
+                f"cannot adapt {group!r}: this Cluster object adapts {adaptive.group!r} already, and adapts "
+                "one group at a time. Call stop() on the object that adapt() returned, then adapt again."
             )
-        # A memory limit of 1 or less is a fraction of the machine's memory.
-        # No threads mean those of the machine.
-        if isinstance(value, int | float) and (value > 1 or (option == "nthreads" and value)):
-            return float(value) * settings.processes
-        for worker in self.scheduler_info["workers"].values():
-            node = self._nodes.get(str(worker["name"]), "")
-            if nodes_in_group([node], group) and worker[option]:
-                return float(worker[option]) * settings.processes
-        raise ValueError(
-            f"cannot convert to nodes of {group!r}: the `{option}` of a node is unknown until one has "
-            f"joined. Scale to a number of nodes first, or set `options.{option}` in "
-            f"[workers.{group}]."
-        )
 
+    def _sizing(self, verb: str, group: str, settings: WorkerGroup) -> Sizing:
+        def find_joined(option: str) -> float | None:
+            for worker in self.scheduler_info["workers"].values():
+                node = self._nodes.get(str(worker["name"]), "")
+                if nodes_in_group([node], group) and worker[option]:
+                    return float(worker[option])
+            return None
 
-def destroy_workspace(workspace: Workspace, lock_timeout: float) -> None:
-    """Destroy the cluster of a workspace; raises what could not be removed."""
-    options = ApplyOptions(lock_timeout=lock_timeout)
-    report = apply(workspace, lambda plan: True, PlanOptions(mode=Mode.DESTROY), options)
-    if report.failures:
-        raise combine_errors(report.failures)
-    if left := unknown_error(report.unknown, report.plan.cluster):
-        raise left
+        return Sizing(verb, group, settings, find_joined)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from planapply.api.cluster import Cluster, StateBackedCluster, destroy_workspace
+from planapply.api.cluster import Cluster, StateBackedCluster
+from planapply.api.destroy import destroy_workspace
 from planapply.api.lifecycle import Overrides, apply_workspace, to_texts
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT

@@ -92,9 +92,10 @@ class Cluster(RobustSpecCluster):
     ) -> "StateBackedCluster":
         """Open the running cluster of a state, given its path or URL (`s3://bucket/genomics.json`).
 
-        Such a cluster cannot be scaled, since the bounds of its groups are in the spec. The name of a
-        spec file is accepted too, and is the same as `from_spec`. Raise PlanapplyError as `from_spec`
-        does.
+        Its groups and their bounds are those of the spec that was applied last, which the state records;
+        a cluster whose last apply was by a planapply that did not record it cannot be scaled. The name
+        of a spec file is accepted too, and is the same as `from_spec`. Raise PlanapplyError as
+        `from_spec` does.
         """
         name = name if "://" in name else expand_home(name)
         location = name if "://" in name else specfile.find_state_location(Path(name))

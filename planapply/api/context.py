@@ -50,11 +50,15 @@ class ClusterContext:
 
     def refresh(self) -> RefreshResult:
         """Return the state compared with what exists in the cloud."""
-        return read_refreshed(self._open_unlocked())
+        refreshed = read_refreshed(self._open_unlocked())
+        self.workspace.follow(refreshed.state)
+        return refreshed
 
     def read(self) -> State:
         """Return the state as it is recorded, without a request to the cloud."""
-        return self._open_unlocked().read()
+        state = self._open_unlocked().read()
+        self.workspace.follow(state)
+        return state
 
     def check_destroy(self) -> None:
         """Raise PlanapplyError if `protect` forbids destroying the cluster; change nothing."""
@@ -112,8 +116,8 @@ class ClusterContext:
             raise TypeError(f"cannot {verb}: group must be the name of a group, not {name!r}")
         if self.workspace.spec is None:
             raise ValueError(
-                f"cannot {verb} a cluster that was opened from its state alone: the bounds of its "
-                "groups are in the spec. Use Cluster.from_spec."
+                f"cannot {verb} a cluster that was opened from its state alone: this state does not record "
+                "the spec that was applied last. Run `planapply apply` again, or use Cluster.from_spec."
             )
         groups, elastic = self.workspace.spec.workers, self._elastic()
         if name is not None and name not in groups:

@@ -54,18 +54,22 @@ class ApplyReport:
     """Duration of the call, including the time to make the plan."""
     plan: ClusterPlan
     """The plan that was carried out."""
+    is_complete: bool = True
+    """Whether everything in the plan was done; if not, ApplyIncomplete was raised."""
 
     def __str__(self) -> str:
-        verb = "Destroy" if self.plan.mode is Mode.DESTROY else "Apply"
         counts = ", ".join(f"{number} {name}" for name, number in self._counts().items())
-        return f"{verb} complete: {counts} ({self.seconds:.0f} s)"
+        return f"{self._title()}: {counts} ({self.seconds:.0f} s)"
+
+    def _title(self) -> str:
+        verb = "Destroy" if self.plan.mode is Mode.DESTROY else "Apply"
+        return f"{verb} {'complete' if self.is_complete else 'incomplete'}"
 
     def _counts(self) -> dict[str, int]:
         return {"added": self.added, "changed": self.changed, "destroyed": self.destroyed}
 
     def _repr_html_(self) -> str:
-        title = "Destroy complete" if self.plan.mode is Mode.DESTROY else "Apply complete"
-        return report_html(title, self._counts(), [("Seconds", f"{self.seconds:.0f}")])
+        return report_html(self._title(), self._counts(), [("Seconds", f"{self.seconds:.0f}")])
 
 
 class ApplyIncomplete(PlanapplyError):
@@ -98,7 +102,9 @@ def plan(
     Raise PlanapplyError with everything that is wrong.
     """
     mode = Mode.DESTROY if destroy else Mode.NORMAL
-    options = PlanOptions(mode=mode, targets=tuple(targets), replace=tuple(replace))
+    options = PlanOptions(
+        mode=mode, targets=_to_names("targets", targets), replace=_to_names("replace", replace)
+    )
     workspace = _open(path, overrides, state, mode)
 
     def work(on_event: Callable[[Event], None]) -> ClusterPlan:
@@ -140,11 +146,12 @@ def apply(
             "cannot pass overrides, targets, replace, or terminate_unknown together with `plan`: the "
             "plan has them already"
         )
+    _check_terminate_unknown(terminate_unknown, targets)
     mode = Mode.NORMAL if plan is None else plan.mode
     options = PlanOptions(
         mode=mode,
-        targets=tuple(targets),
-        replace=tuple(replace),
+        targets=_to_names("targets", targets),
+        replace=_to_names("replace", replace),
         terminate_unknown=terminate_unknown,
     )
     workspace = _open(path, overrides if plan is None else plan.overrides, state, mode)
@@ -185,12 +192,28 @@ def destroy(
     not be removed, or with the VMs that have the cluster's tags though planapply did not launch them:
     `terminate_unknown` terminates those, too.
     """
+    _check_terminate_unknown(terminate_unknown, targets)
     options = PlanOptions(
-        mode=Mode.DESTROY, targets=tuple(targets), terminate_unknown=terminate_unknown
+        mode=Mode.DESTROY,
+        targets=_to_names("targets", targets),
+        terminate_unknown=terminate_unknown,
     )
     workspace = _open(path, overrides, state, Mode.DESTROY)
     apply_options = ApplyOptions(retire=retire, lock_timeout=lock_timeout)
     return apply_workspace(workspace, apply_options, lambda plan: None, progress, options)
+
+
+def _check_terminate_unknown(terminate_unknown: bool, targets: Collection[str]) -> None:
+    if terminate_unknown and targets:
+        raise TypeError(
+            "cannot pass terminate_unknown together with targets: VMs that are no nodes are no targets"
+        )
+
+
+def _to_names(argument: str, names: Collection[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise TypeError(f"{argument} must be a list of names, not {names!r}")
+    return tuple(names)
 
 
 def to_texts(overrides: Overrides) -> tuple[str, ...]:
@@ -245,16 +268,23 @@ def apply_workspace(
     with ExitStack() as stack:
         stack.enter_context(view)
         result = run_in_background(work, workspace, view)
-    added, changed, destroyed = view.progress.counts()
+    left = unknown_error(result.unknown, result.plan.cluster)
+    is_complete = not (result.failures or left)
+    summary = result.plan.summary  # VMs that are no nodes have no events, but are in the plan
+    added, changed, destroyed = (
+        (summary["add"], summary["change"], summary["destroy"])
+        if is_complete
+        else view.progress.counts()
+    )
     report = ApplyReport(
         added,
         changed,
         destroyed,
         workspace.clock.monotonic() - start,
         _to_cluster_plan(result.plan),
+        is_complete,
     )
-    left = unknown_error(result.unknown, result.plan.cluster)
-    if result.failures or left:
+    if not is_complete:
         found = failure_diagnostics(result.failures)
         raise ApplyIncomplete(report, [*found, *(left.diagnostics if left else ())])
     return report

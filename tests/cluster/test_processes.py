@@ -244,7 +244,8 @@ if __name__ == "__main__":
 
 def test_stock_spec_cluster_closes_its_nodes(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
-    path.write_text(SPEC.format(folder=tmp_path / "vms"))
+    # Another name than that of `spec`: it is refused while a cluster of that name runs.
+    path.write_text(SPEC.format(folder=tmp_path / "vms").replace('"farm"', '"barn"'))
     out, err = run(OWNER, path, "close")
     assert out == "3\n"
     assert "Traceback" not in err
@@ -254,7 +255,8 @@ def test_stock_spec_cluster_closes_its_nodes(tmp_path: Path) -> None:
 
 def test_nodes_of_a_killed_spec_cluster_are_in_the_state(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
-    path.write_text(SPEC.format(folder=tmp_path / "vms"))
+    # Another name than that of `spec`: it is refused while a cluster of that name runs.
+    path.write_text(SPEC.format(folder=tmp_path / "vms").replace('"farm"', '"barn"'))
     with session(OWNER, path, "stay") as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "3\n"

@@ -242,6 +242,14 @@ def test_bad_input_is_one_error(call: Call, message: str, spec: Path) -> None:
             "cannot use destroy_on_close=True without launch=True",
         ),
         (
+            lambda: planapply.destroy(targets=["cpu-0"], terminate_unknown=True),
+            "cannot pass terminate_unknown together with targets: VMs that are no nodes are no targets",
+        ),
+        (
+            lambda: planapply.plan(targets="cpu-0"),
+            "targets must be a list of names, not 'cpu-0'",
+        ),
+        (
             lambda: planapply.apply(progress="yes"),  # type: ignore[arg-type]
             "progress must be True, False, or a callable, not 'yes'",
         ),

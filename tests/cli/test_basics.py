@@ -256,7 +256,7 @@ def test_validate_warns_and_checks_classes(run: Run, cloud: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: cannot import the class `distributed.Nany`: `distributed` has no class `Nany`
+Error: the class `distributed.Nany` is not a worker
  --> local.toml:6:1
   |
 6 | class = "distributed.Nany"

@@ -74,7 +74,7 @@ would do.
             ("cpu-2", "gone", None),
         ]
     )
-    assert found["drift"] == [{"name": "cpu-2", "kind": "gone", "vm": "i-0003"}]
+    assert found["drift"] == [{"name": "cpu-2", "kind": "gone", "vm": "i-0003", "fields": []}]
     assert found["scheduler_answers"] is False
     assert found["usd_per_hour"] == 3.1
     assert found["usd_so_far"] == pytest.approx(3.1 * AGE / 3600, rel=0.01)

@@ -192,6 +192,7 @@ def plugin(cloud: Cloud) -> Plugin:
         settings=Settings,
         connect=lambda settings: cloud,
         security="none",
+        costs_money=False,
     )
 
 

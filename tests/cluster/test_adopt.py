@@ -235,7 +235,7 @@ def test_closed_cluster_cannot_be_changed(applied: Open) -> None:
 def test_spec_warnings_are_emitted(applied: Open, workspace: Open) -> None:
     applied()
     opened = workspace(SPEC.replace("distributed.Worker", "distributed.Woker"))
-    with pytest.warns(UserWarning, match="`distributed` may have no class `Woker`"):
+    with pytest.warns(UserWarning, match="the class `distributed.Woker` is not a worker"):
         Cluster.adopt(opened).close()
 
 

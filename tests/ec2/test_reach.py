@@ -135,7 +135,8 @@ def test_missing_rules_are_found_after_the_state_was_lost(
     assert command(project, capsys, "recover")[0] == 0
     (change,) = project.plan().changes
     assert [(f.path, f.before, f.after) for f in change.fields] == [
-        ("allow_from", ["me"], ["198.51.100.0/24", "me"])
+        ("allow_from", ["me"], ["198.51.100.0/24", "me"]),
+        ("rules.tcp 443 from 192.0.2.0/24", "open", "closed"),
     ]
     project.apply()
     (found,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
@@ -325,12 +326,15 @@ def test_allow(project: Project, aws: Cloud, capsys: pytest.CaptureFixture[str])
         return code, text.replace(group, "sg-…")
 
     assert run_allow() == snapshot(
-        (0, "The security group sg-… allows, in addition to allow_from: 198.51.100.9/32\n")
+        (
+            0,
+            "The security group sg-… allows ports 8786, 8787 from 203.0.113.7/32 (me), 198.51.100.9/32 (`allow`).\n",
+        )
     )
     assert run_allow("192.0.2.0/24") == snapshot(
         (
             0,
-            "The security group sg-… allows, in addition to allow_from: 198.51.100.9/32, 192.0.2.0/24\n",
+            "The security group sg-… allows ports 8786, 8787 from 203.0.113.7/32 (me), 198.51.100.9/32 (`allow`), 192.0.2.0/24 (`allow`).\n",
         )
     )
     serial = project.state().serial

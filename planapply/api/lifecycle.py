@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planapply.api.durations import Duration, to_seconds
 from planapply.api.progress import ProgressView, open_progress
 from planapply.api.run_in_background import run_in_background
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
@@ -91,24 +92,25 @@ def plan(
     targets: Collection[str] = (),
     replace: Collection[str] = (),
     destroy: bool = False,
-    lock_timeout: float = 0.0,
+    lock_timeout: Duration = 0.0,
 ) -> ClusterPlan:
     """Return what `planapply.apply` would do now; change nothing.
 
     Use it to review changes in a notebook or a job. `path` is the spec; `overrides` are dotted keys
     with values, or `KEY=VALUE` texts; `state` is the path or URL of the state, by default the spec's.
     `targets` and `replace` are names of nodes, as for `--target` and `--replace`. `destroy` plans the
-    removal of the cluster. `lock_timeout` is how many seconds to wait for another process's change.
+    removal of the cluster. `lock_timeout` is how long to wait for another process's change: seconds, or a duration such as "10s".
     Raise PlanapplyError with everything that is wrong.
     """
     mode = Mode.DESTROY if destroy else Mode.NORMAL
     options = PlanOptions(
         mode=mode, targets=_to_names("targets", targets), replace=_to_names("replace", replace)
     )
+    timeout = to_seconds(lock_timeout, "lock_timeout")
     workspace = _open(path, overrides, state, mode)
 
     def work(on_event: Callable[[Event], None]) -> ClusterPlan:
-        with lock_for_read(workspace, "plan", lock_timeout, on_event):
+        with lock_for_read(workspace, "plan", timeout, on_event):
             return _to_cluster_plan(make_plan(workspace, options).plan)
 
     return run_in_background(work, workspace, ProgressView())
@@ -128,7 +130,7 @@ def apply(
     new_cluster: bool = False,
     terminate_unknown: bool = False,
     progress: bool | Callable[[Event], None] = True,
-    lock_timeout: float = 0.0,
+    lock_timeout: Duration = 0.0,
 ) -> ApplyReport:
     """Create or change the cluster to match its spec, without asking.
 
@@ -169,7 +171,10 @@ def apply(
             )
 
     apply_options = ApplyOptions(
-        wait=wait, retire=retire, lock_timeout=lock_timeout, new_cluster=new_cluster
+        wait=wait,
+        retire=retire,
+        lock_timeout=to_seconds(lock_timeout, "lock_timeout"),
+        new_cluster=new_cluster,
     )
     return apply_workspace(workspace, apply_options, check, progress, options, plan)
 
@@ -183,7 +188,7 @@ def destroy(
     retire: bool = True,
     terminate_unknown: bool = False,
     progress: bool | Callable[[Event], None] = True,
-    lock_timeout: float = 0.0,
+    lock_timeout: Duration = 0.0,
 ) -> ApplyReport:
     """Remove the cluster, or the nodes in `targets`, without asking.
 
@@ -199,7 +204,9 @@ def destroy(
         terminate_unknown=terminate_unknown,
     )
     workspace = _open(path, overrides, state, Mode.DESTROY)
-    apply_options = ApplyOptions(retire=retire, lock_timeout=lock_timeout)
+    apply_options = ApplyOptions(
+        retire=retire, lock_timeout=to_seconds(lock_timeout, "lock_timeout")
+    )
     return apply_workspace(workspace, apply_options, lambda plan: None, progress, options)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from planapply.api.cluster import Cluster, StateBackedCluster
 from planapply.api.destroy import destroy_workspace
+from planapply.api.durations import Duration, to_seconds
 from planapply.api.lifecycle import Overrides, apply_workspace, to_texts
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
@@ -31,8 +32,8 @@ def open_cluster(
     overrides: Overrides = (),
     state: str | None = None,
     progress: bool | Callable[[Event], None] = False,
-    timeout: float = REACHABLE_TIMEOUT,
-    lock_timeout: float = LOCK_TIMEOUT,
+    timeout: Duration = REACHABLE_TIMEOUT,
+    lock_timeout: Duration = LOCK_TIMEOUT,
     asynchronous: bool = False,
     **options: Any,
 ) -> "StateBackedCluster | PendingCluster":
@@ -57,8 +58,8 @@ def open_cluster(
         overrides=to_texts(overrides),
         state=state,
         progress=progress,
-        timeout=timeout,
-        lock_timeout=lock_timeout,
+        timeout=to_seconds(timeout, "timeout"),
+        lock_timeout=to_seconds(lock_timeout, "lock_timeout"),
         options=options,
     )
     if asynchronous:

@@ -169,6 +169,24 @@ def test_error_in_the_block_destroys_the_cluster(spec: Path) -> None:
     assert state.is_empty
 
 
+def test_interrupted_launch_of_a_job_is_destroyed(spec: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if event.event == "launched":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        planapply.open_cluster(
+            launch=True,
+            destroy_on_close=True,
+            overrides={"cluster.ttl": "1 h"},
+            lock_timeout="10s",
+            progress=interrupt,
+        )
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    assert state.is_empty
+
+
 def test_launch_creates_only(spec: Path) -> None:
     with planapply.open_cluster(launch=True) as cluster:
         assert len(cluster.workers) == 1

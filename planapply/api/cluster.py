@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Awaitable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -50,14 +51,16 @@ class Cluster(RobustSpecCluster):
     leaves it running, and its changes are recorded in its state.
     """
 
-    def __init__(self, workers: Any = None, *args: Any, **kwargs: Any) -> None:
+    @wraps(RobustSpecCluster.__init__)  # type: ignore[misc]  # for its signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        workers = args[0] if args else kwargs.get("workers")
         if isinstance(workers, str | PathLike):
             raise TypeError(
                 f"cannot create a cluster from {str(workers)!r}: Cluster() takes the arguments of SpecCluster. "
                 "Use planapply.Cluster.from_spec to open a running cluster, or planapply.open_cluster to "
                 "launch one."
             )
-        super().__init__(workers, *args, **kwargs)
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def from_spec(

@@ -329,9 +329,5 @@ def test_adopt_from_a_state_alone(
     with Cluster.adopt(without_spec) as cluster:
         assert cluster.name == "zoo"
         assert cluster.observed == {"cpu-0", "io-0"}
-        with pytest.raises(ValueError, match=r"Use Cluster\.from_spec"):
-            cluster.scale(2)
-        with pytest.raises(ValueError, match=r"Use Cluster\.from_spec"):
-            cluster.adapt()
-        assert not cluster._supports_scaling
+        assert cluster._supports_scaling  # by the spec that the state records
     assert not [r for r in caplog.records if r.name == "planapply" and r.levelno > logging.INFO]

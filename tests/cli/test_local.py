@@ -122,7 +122,8 @@ def test_worker_that_crashes_at_its_start_is_reported(local: dict[str, str]) -> 
     assert "Print all output with `planapply logs NODE`." in applied.stderr
     assert "Traceback" not in applied.stderr
     assert (
-        "Apply incomplete: 2 added, 0 changed, 0 destroyed.\nLaunched, but not joined: bad-[0-1]. "
+        "Apply incomplete: 4 added, 0 changed, 0 destroyed, 2 not joined.\n"
+        "Launched, but not joined: bad-[0-1]. "
     ) in applied.stdout
     plan = command(local, "plan", *bogus)
     assert "+   bad-[0-1]   (2)\n        (VMs are gone)\n" in plan.stdout

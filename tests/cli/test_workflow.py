@@ -579,7 +579,12 @@ planapply will change cluster "demo" (local):
 
 Plan: 3 to add, 0 to change, 3 to destroy.
 """),
-        "",
+        snapshot("""\
+
+Warning: this plan terminates every worker: the results in their memory will be lost
+  planapply cannot tell whether there are any: the scheduler does not answer. To keep them, save
+  them first; or change the cluster in several steps in which some workers stay, with --target.
+"""),
     )
 
 

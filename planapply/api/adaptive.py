@@ -46,6 +46,11 @@ class GroupAdaptive(Adaptive):
         super().__init__(cluster, **kwargs)  # type: ignore[arg-type]
 
     @property
+    def is_active(self) -> bool:
+        """Whether this object changes its group from time to time, and was not stopped."""
+        return self.state in ("starting", "running")
+
+    @property
     def plan(self) -> set[Any]:
         return self.cluster.nodes_of(self.group)
 

@@ -23,13 +23,13 @@ class AdaptiveLock:
         try:
             self._exit_stack.enter_context(open_store(self._location, self._aws).lock("adapt"))
         except StateLocked as error:
-            raise self._held_error(error.holder) from error
+            raise self._held_error(error.holder) from None  # its advice is for a change
 
     def _held_error(self, holder: LockInfo) -> PlanapplyError:
         if holder.is_this_process:
             return PlanapplyError(
                 "another Cluster object of this process has been adapting this cluster",
-                "Call adapt() on that object, or close it first.",
+                "Close that Cluster object, or call adapt() on it.",
             )
         advice = "Close it there, or call cluster.adapt() again afterwards."
         if holder.is_dead() or not holder.is_local:

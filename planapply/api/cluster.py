@@ -1,15 +1,14 @@
 """Dask clusters in Python: as SpecCluster, or backed by the state of a cluster that was applied."""
 
 import asyncio
-import json
 import math
 import warnings
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from dask.utils import parse_bytes
 from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive as DaskAdaptive
 from distributed.deploy.cluster import Cluster as DaskCluster
@@ -18,18 +17,17 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
+from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration
 from planapply.api.group_targets import nodes_in_group
+from planapply.api.sizing import Sizing, is_real
 from planapply.api.state_cluster import AttachedSpecCluster
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
-from planapply.dask.speccluster import RobustSpecCluster, combine_errors
+from planapply.dask.speccluster import RobustSpecCluster
 from planapply.model.names import split_name
 from planapply.model.paths import expand_home
-from planapply.model.plan import Mode
 from planapply.model.spec import WorkerGroup
-from planapply.ops.apply import ApplyOptions, apply, unknown_error
-from planapply.ops.plan import PlanOptions
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
 
@@ -51,6 +49,15 @@ class Cluster(RobustSpecCluster):
     as by SpecCluster. `from_spec` opens a cluster that `planapply apply` created: closing that one
     leaves it running, and its changes are recorded in its state.
     """
+
+    def __init__(self, workers: Any = None, *args: Any, **kwargs: Any) -> None:
+        if isinstance(workers, str | PathLike):
+            raise TypeError(
+                f"cannot create a cluster from {str(workers)!r}: Cluster() takes the arguments of SpecCluster. "
+                "Use planapply.Cluster.from_spec to open a running cluster, or planapply.open_cluster to "
+                "launch one."
+            )
+        super().__init__(workers, *args, **kwargs)
 
     @classmethod
     def from_spec(
@@ -85,9 +92,10 @@ class Cluster(RobustSpecCluster):
     ) -> "StateBackedCluster":
         """Open the running cluster of a state, given its path or URL (`s3://bucket/genomics.json`).
 
-        Such a cluster cannot be scaled, since the bounds of its groups are in the spec. The name of a
-        spec file is accepted too, and is the same as `from_spec`. Raise PlanapplyError as `from_spec`
-        does.
+        Its groups and their bounds are those of the spec that was applied last, which the state records;
+        a cluster whose last apply was by a planapply that did not record it cannot be scaled. The name
+        of a spec file is accepted too, and is the same as `from_spec`. Raise PlanapplyError as
+        `from_spec` does.
         """
         name = name if "://" in name else expand_home(name)
         location = name if "://" in name else specfile.find_state_location(Path(name))
@@ -142,9 +150,11 @@ class Cluster(RobustSpecCluster):
         The second is for a cluster that was opened. `memory` (bytes, or a text such as "100 GiB") and
         `cores` are amounts that the nodes must have in total. `group` is required if several groups
         are elastic. Return at once; await the cluster to wait until the change is done. Raise
-        ValueError outside the group's `min` and `max`, and for a group with a `count`.
+        TypeError or ValueError if `n` is not a whole number, and ValueError outside the group's `min`
+        and `max`, and for a group with a `count`.
         """
         _check_no_group(group)
+        _check_number("n", n)
         return super().scale(n, memory, cores)
 
     def scale_up(self, *args: Any, **kwargs: Any) -> Any:
@@ -166,8 +176,10 @@ class Cluster(RobustSpecCluster):
         """Let the load decide the number of Dask workers, as SpecCluster does, or of an elastic group.
 
         The second is for a cluster that was opened. `minimum` and `maximum` count Dask workers in
-        both cases, and are converted to nodes; the defaults are the group's `min` and `max`. Raise
-        ValueError outside these, and PlanapplyError if another process is adapting this cluster.
+        both cases, and are converted to nodes; the defaults are the group's `min` and `max`, and bounds
+        outside these are clamped, with a warning. Raise ValueError if no number of nodes is within the
+        bounds, or if this object adapts another group already, and PlanapplyError if another process is
+        adapting this cluster.
         """
         _check_no_group(group)
         return super().adapt(
@@ -182,6 +194,11 @@ class Cluster(RobustSpecCluster):
         )
 
 
+def _check_number(argument: str, value: object) -> None:
+    if not is_real(value):
+        raise TypeError(f"cannot scale: {argument} must be a number of workers, not {value!r}")
+
+
 def _check_no_group(group: str | None) -> None:
     if group is not None:
         raise ValueError(
@@ -191,6 +208,9 @@ def _check_no_group(group: str | None) -> None:
 
 class StateBackedCluster(AttachedSpecCluster, Cluster):
     """The Cluster that `Cluster.from_spec` and `Cluster.from_name` open."""
+
+    destroys_on_close = False
+    """Whether closing this object destroys the cluster; see `planapply.open_cluster`."""
 
     def __init__(
         self,
@@ -210,22 +230,30 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         html: str = super()._repr_html_(cluster_status)
         return html.replace(f">{type(self).__name__}<", f">{self._shown_class_name()}<", 1)
 
+    async def _close(self) -> None:
+        await super()._close()
+        if self.destroys_on_close:
+            self.destroys_on_close = False
+            context = self._context
+            await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
+
     def destroy(self) -> Awaitable[None] | None:
         context = self._context
+        self.destroys_on_close = False
         if self.asynchronous:
             return self._destroy()
         context.check_destroy()
         self.close()
         # In a thread, since a notebook has a running event loop in this one.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(_destroy, context.workspace, context.lock_timeout).result()
+            pool.submit(destroy_workspace, context.workspace, context.lock_timeout).result()
         return None
 
     async def _destroy(self) -> None:
         context = self._context
         await asyncio.to_thread(context.check_destroy)
         await self._close()
-        await asyncio.to_thread(_destroy, context.workspace, context.lock_timeout)
+        await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
 
     def scale(
         self,
@@ -236,7 +264,9 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
     ) -> Any:
         self._check_running("scale")
         name, settings = self._context.find_group(group)
-        n = max([n, *self._convert_to_nodes(name, settings, math.ceil, None, cores, memory)])
+        sizing = self._sizing("scale", name, settings)
+        amounts = sizing.to_nodes(cores=cores, memory=memory)
+        n = max([sizing.check_nodes(n), *map(math.ceil, amounts)])
         self._context.check_bounds(name, n)
         if self.asynchronous:
             self._request_size(name, n)
@@ -252,13 +282,11 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
     async def scale_down(self, workers: Collection[str]) -> None:
         """Retire and terminate nodes, given by their names, or the names or addresses of their workers.
 
-        A node terminates with all its Dask workers. Unknown names are ignored. Raise ValueError for a
-        node of a group with a `count`, and below the group's `min`.
+        A node terminates with all its Dask workers. Names of nodes that have left are ignored. Raise
+        ValueError for the scheduler, for a node of a group with a `count`, and below the group's `min`.
         """
         context = self._context
-        known = self.scheduler_info["workers"]
-        dask_names = [known[w]["name"] if w in known else w for w in workers]
-        names = {self._nodes.get(str(n), n) for n in dask_names} & self.worker_spec.keys()
+        names = self._find_leaving(workers)
         groups = {group: nodes_in_group(names, group) for group, _ in map(split_name, names)}
         for group in groups:
             context.find_group(group)
@@ -288,20 +316,24 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
                 f"cannot adapt with {adaptive_class.__name__}: derive it from "
                 "planapply.GroupAdaptive, which counts nodes"
             )
-        name, settings = context.find_group(group)
-        minimums = self._convert_to_nodes(
-            name, settings, math.ceil, minimum, minimum_cores, minimum_memory
+        name, settings = context.find_group(group, "adapt")
+        self._check_adapts_no_other(name)
+        sizing = self._sizing("adapt", name, settings)
+        requested = sizing.bounds(
+            sizing.to_nodes("minimum", workers=minimum, cores=minimum_cores, memory=minimum_memory),
+            sizing.to_nodes(
+                "maximum",
+                workers=None if maximum == math.inf else maximum,
+                cores=maximum_cores,
+                memory=maximum_memory,
+            ),
         )
-        maximums = self._convert_to_nodes(
-            name, settings, math.floor, maximum, maximum_cores, maximum_memory
-        )
-        min_nodes = max(minimums, default=settings.min or 0)
-        max_nodes = min(maximums, default=settings.max or 0)
-        for nodes in (min_nodes, max_nodes):
-            context.check_bounds(name, nodes)
-        if min_nodes > max_nodes:
-            raise ValueError(
-                f"cannot adapt {name!r}: minimum ({min_nodes}) is greater than maximum ({max_nodes})"
+        min_nodes, max_nodes = context.clamp(name, requested)
+        if (min_nodes, max_nodes) != requested:
+            warnings.warn(
+                f"adapting {name!r} between {min_nodes} and {max_nodes} nodes, not between "
+                f"{requested[0]} and {requested[1]}: the spec sets {context.format_bounds(name)}",
+                stacklevel=2,
             )
         if self._adaptive is not None:
             self._adaptive.stop(reason="adapted-again")
@@ -344,56 +376,20 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
         if self.status != Status.running:
             raise RuntimeError(f"cannot {verb} the cluster: it is {self.status.name}")
 
-    def _convert_to_nodes(
-        self,
-        group: str,
-        settings: WorkerGroup,
-        round_nodes: Callable[[float], int],
-        workers: float | None,
-        cores: float | None,
-        memory: str | float | None,
-    ) -> list[int]:
-        """Return the number of nodes for each amount that is given."""
-        amounts = []
-        if workers is not None and workers != math.inf:
-            amounts.append(workers / settings.processes)
-        if cores is not None:
-            amounts.append(cores / self._amount_per_node(group, settings, "nthreads"))
-        if memory is not None:
-            amounts.append(
-                parse_bytes(memory) / self._amount_per_node(group, settings, "memory_limit")
-            )
-        return [round_nodes(amount) for amount in amounts]
-
-    def _amount_per_node(self, group: str, settings: WorkerGroup, option: str) -> float:
-        """Return what a node gives to Dask, by its options or else by a node that has joined."""
-        value = settings.options.get(option)
-        if option == "memory_limit" and isinstance(value, str) and value != "auto":
-            value = parse_bytes(value)
-        if value == 0 and option == "memory_limit" and not isinstance(value, bool):
+    def _check_adapts_no_other(self, group: str) -> None:
+        adaptive = self._adaptive
+        if isinstance(adaptive, GroupAdaptive) and adaptive.group != group and adaptive.is_active:
             raise ValueError(
-                f"cannot convert memory to nodes of {group!r}: its workers have no memory limit "
-                f"(`memory_limit = {json.dumps(settings.options[option])}` in [workers.{group}])"
+                f"cannot adapt {group!r}: this Cluster object adapts {adaptive.group!r} already, and adapts "
+                "one group at a time. Call stop() on the object that adapt() returned, then adapt again."
             )
-        # A memory limit of 1 or less is a fraction of the machine's memory.
-        # No threads mean those of the machine.
-        if isinstance(value, int | float) and (value > 1 or (option == "nthreads" and value)):
-            return float(value) * settings.processes
-        for worker in self.scheduler_info["workers"].values():
-            node = self._nodes.get(str(worker["name"]), "")
-            if nodes_in_group([node], group) and worker[option]:
-                return float(worker[option]) * settings.processes
-        raise ValueError(
-            f"cannot convert to nodes of {group!r}: the `{option}` of a node is unknown until one has "
-            f"joined. Scale to a number of nodes first, or set `options.{option}` in "
-            f"[workers.{group}]."
-        )
 
+    def _sizing(self, verb: str, group: str, settings: WorkerGroup) -> Sizing:
+        def find_joined(option: str) -> float | None:
+            for worker in self.scheduler_info["workers"].values():
+                node = self._nodes.get(str(worker["name"]), "")
+                if nodes_in_group([node], group) and worker[option]:
+                    return float(worker[option])
+            return None
 
-def _destroy(workspace: Workspace, lock_timeout: float) -> None:
-    options = ApplyOptions(lock_timeout=lock_timeout)
-    report = apply(workspace, lambda plan: True, PlanOptions(mode=Mode.DESTROY), options)
-    if report.failures:
-        raise combine_errors(report.failures)
-    if left := unknown_error(report.unknown, report.plan.cluster):
-        raise left
+        return Sizing(verb, group, settings, find_joined)

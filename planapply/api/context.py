@@ -1,6 +1,5 @@
 """The state, groups, and pending changes of a state-backed cluster."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -51,11 +50,15 @@ class ClusterContext:
 
     def refresh(self) -> RefreshResult:
         """Return the state compared with what exists in the cloud."""
-        return read_refreshed(self._open_unlocked())
+        refreshed = read_refreshed(self._open_unlocked())
+        self.workspace.follow(refreshed.state)
+        return refreshed
 
     def read(self) -> State:
         """Return the state as it is recorded, without a request to the cloud."""
-        return self._open_unlocked().read()
+        state = self._open_unlocked().read()
+        self.workspace.follow(state)
+        return state
 
     def check_destroy(self) -> None:
         """Raise PlanapplyError if `protect` forbids destroying the cluster; change nothing."""
@@ -104,27 +107,32 @@ class ClusterContext:
         spec = self.workspace.spec
         return {n: g for n, g in spec.workers.items() if g.count is None} if spec else {}
 
-    def find_group(self, name: str | None) -> tuple[str, WorkerGroup]:
-        """Return the elastic group of this name, or the only one; raise ValueError otherwise."""
+    def find_group(self, name: str | None, verb: str = "scale") -> tuple[str, WorkerGroup]:
+        """Return the elastic group of this name, or the only one; raise ValueError otherwise.
+
+        The errors begin with `cannot VERB`.
+        """
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"cannot {verb}: group must be the name of a group, not {name!r}")
         if self.workspace.spec is None:
             raise ValueError(
-                "cannot scale a cluster that was opened from its state alone: the bounds of its "
-                "groups are in the spec. Use Cluster.from_spec."
+                f"cannot {verb} a cluster that was opened from its state alone: this state does not record "
+                "the spec that was applied last. Run `planapply apply` again, or use Cluster.from_spec."
             )
         groups, elastic = self.workspace.spec.workers, self._elastic()
         if name is not None and name not in groups:
             raise ValueError(
-                f"cannot scale {name!r}: there is no such group. Groups: {', '.join(groups)}."
+                f"cannot {verb} {name!r}: there is no such group. Groups: {', '.join(groups)}."
             )
         if name is not None and name not in elastic:
             raise ValueError(
-                f"cannot scale {name!r}: the group has a `count`. Change the `count` in the spec, "
+                f"cannot {verb} {name!r}: the group has a `count`. Change the `count` in the spec, "
                 "then run `planapply apply`."
             )
         if name is None and not elastic:
             example = next(iter(groups), None)
             raise ValueError(
-                "cannot scale: no group has `min` and `max`. In the spec, "
+                f"cannot {verb}: no group has `min` and `max`. In the spec, "
                 + (
                     f"give {example!r} a `min` and `max` in place of `count`."
                     if example
@@ -133,7 +141,7 @@ class ClusterContext:
             )
         if name is None and len(elastic) > 1:
             raise ValueError(
-                f"cannot scale: several groups have `min` and `max` ({', '.join(elastic)}). "
+                f"cannot {verb}: several groups have `min` and `max` ({', '.join(elastic)}). "
                 "Select one with group=…"
             )
         name = name or next(iter(elastic))
@@ -141,13 +149,25 @@ class ClusterContext:
 
     def check_bounds(self, name: str, nodes: int) -> None:
         """Raise ValueError if this number of nodes is outside the group's `min` and `max`."""
-        group = self._elastic()[name]
-        minimum, maximum = group.min or 0, math.inf if group.max is None else group.max
-        if not minimum <= nodes <= maximum:
+        if (nodes, nodes) != self.clamp(name, (nodes, nodes)):
             raise ValueError(
-                f"cannot scale {name!r} to {nodes} nodes: the spec sets min = {minimum}, "
-                f"max = {maximum}"
+                f"cannot scale {name!r} to {nodes} nodes: the spec sets {self.format_bounds(name)}"
             )
+
+    def clamp(self, name: str, bounds: tuple[int, int]) -> tuple[int, int]:
+        """Return bounds in nodes, limited to the group's `min` and `max`."""
+        least, most = self._bounds(name)
+        low, high = (max(least, min(most, nodes)) for nodes in bounds)
+        return low, high
+
+    def format_bounds(self, name: str) -> str:
+        """Format the group's `min` and `max` for an error."""
+        least, most = self._bounds(name)
+        return f"min = {least}, max = {most}"
+
+    def _bounds(self, name: str) -> tuple[int, int]:
+        group = self._elastic()[name]
+        return group.min or 0, group.max or 0
 
     def start_backoff(self, names: Iterable[str]) -> None:
         """Launch no more nodes of the groups of these nodes for a while."""
@@ -160,10 +180,15 @@ class ClusterContext:
 
 
 def make_node_entry(
-    queue: RequestQueue, name: str, config: NodeConfig, record: NodeRecord | None = None
+    queue: RequestQueue, name: str | None, config: NodeConfig, record: NodeRecord | None = None
 ) -> dict[str, Any]:
-    """Return a node's `worker_spec` entry; a node with a record is adopted, not launched."""
-    options: dict[str, Any] = {"name": name, "config": config, "queue": queue}
+    """Return a node's `worker_spec` entry; a node with a record is adopted, not launched.
+
+    Without a name it is a template, which SpecCluster gives a number.
+    """
+    options: dict[str, Any] = {"config": config, "queue": queue}
+    if name is not None:
+        options["name"] = name
     if record is not None:
         options["record"] = record
     entry: dict[str, Any] = {"cls": VMWorker, "options": options}

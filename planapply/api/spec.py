@@ -34,11 +34,12 @@ class LoadedSpec(Spec):
         loaded._workspace = workspace
         return loaded
 
-    def cluster_spec(self) -> dict[str, Any]:
+    def cluster_spec(self, template: str | None = None) -> dict[str, Any]:
         """Return the arguments with which `distributed.SpecCluster(**…)` launches this cluster.
 
-        They are `scheduler` and `workers`, made of VM classes by the nodes' names, and `security`
-        with TLS. Closing that SpecCluster destroys the cluster. The nodes are recorded in the spec's
+        They are `scheduler` and `workers`, made of VM classes by the nodes' names, `worker`, the node that
+        `scale` adds, and `security` with TLS. `template` is the group of the nodes that `scale` adds; the
+        default is the only group. Closing that SpecCluster destroys the cluster. The nodes are recorded in the spec's
         state, so that `planapply destroy` terminates the VMs that a killed process left. Raise
         PlanapplyError if the cluster exists already, and for all that `planapply plan` refuses.
         """
@@ -49,8 +50,10 @@ class LoadedSpec(Spec):
         from planapply.dask.scheduler import build_security
         from planapply.fleet.tls import make_tls
         from planapply.ops.plan import plan
+        from planapply.ops.resolve import resolve_spec
         from planapply.ops.scale import open_as_owner
 
+        group = self._find_template(template)
         store = open_store(self._workspace.store.location, self._workspace.store.aws)
         workspace = replace(self._workspace, spec=self, store=store)
         planned = plan(workspace)
@@ -87,9 +90,26 @@ class LoadedSpec(Spec):
                 name: make_node_entry(queue, name, config) for name, config in configs.items()
             },
         }
+        for name, settings in self.workers.items():
+            queue.next_index[name] = settings.count or settings.min or 0
+        if group is not None:
+            desired, _ = resolve_spec(
+                workspace.plugin(None), planned.client, self, planned.refreshed.state
+            )
+            [config] = [found.config for found in desired.groups if found.name == group]
+            spec["worker"] = make_node_entry(queue, None, config)
         if tls is not None:
             spec["security"] = build_security(tls)
         return spec
+
+    def _find_template(self, group: str | None) -> str | None:
+        """Return the group whose nodes `scale` adds; None if the spec has several."""
+        if group is not None and group not in self.workers:
+            raise ValueError(
+                f"cannot use group {group!r} as a template: there is no such group. "
+                f"Groups: {', '.join(self.workers) or 'none'}."
+            )
+        return next(iter(self.workers)) if group is None and len(self.workers) == 1 else group
 
 
 def load_spec(

@@ -280,6 +280,28 @@ class AttachedSpecCluster(RobustSpecCluster):
         new = {name: context.make_entry(name, config) for name in names}
         self._replace_pending_nodes(group, new)
 
+    def _find_leaving(self, workers: Collection[str]) -> set[str]:
+        """Return the nodes that `scale_down` is to terminate, given by any of their names."""
+        if isinstance(workers, str):
+            raise ValueError(
+                f"cannot scale down {workers!r}: pass a list of names, as in scale_down([{workers!r}])"
+            )
+        workers = list(workers)
+        if SCHEDULER in workers or self.scheduler_address in workers:
+            raise ValueError(
+                "cannot scale down the scheduler: the cluster cannot run without it. To remove the "
+                "whole cluster, call destroy()."
+            )
+        known = self.scheduler_info["workers"]
+        found = {
+            w: self._nodes.get(str(n := known[w]["name"] if w in known else w), n) for w in workers
+        }
+        # Adaptivity passes nodes that have just left.
+        unknown = [str(w) for w, name in found.items() if name not in self.worker_spec]
+        if unknown:
+            logger.warning("scale_down ignored %s: there is no such node", ", ".join(unknown))
+        return {*found.values()} & self.worker_spec.keys()
+
     def _view(self, group: str) -> GroupView:
         specified, handles = self.nodes_of(group), nodes_in_group([*self.workers], group)
         return GroupView(

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from planapply.cli import followup, terminal
+from planapply import followup, terminal
 from planapply.cli.errors import diagnostics_of, expected_diagnostics, failed_event
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.render.document import error_document

@@ -2,7 +2,7 @@
 
 import shlex
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.open_workspace import read_state
 from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Overrides, State
 from planapply.ops.env import client_environment

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.options import DEFAULT_FILE, check_spec_name
 from planapply.ops.validate import write_starter
 

@@ -1,6 +1,6 @@
 """planapply list"""
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.open_workspace import find_default_states, open_cloud
 from planapply.cli.options import DEFAULT_FILE, File, Json, Overrides, ProviderName, State
 from planapply.ops.list import list_clusters

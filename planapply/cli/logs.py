@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.open_workspace import open_state, print_event
 from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Node, Overrides, State
 from planapply.ops.logs import console, lock_for_read

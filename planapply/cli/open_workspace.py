@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.errors import diagnostics_of
 from planapply.cli.signals import Interrupted, set_exit_notice
 from planapply.model.diagnostics import PlanapplyError

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import followup
+from planapply import followup
 from planapply.model.paths import expand_home
 from planapply.model.quantities import parse_duration
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.open_workspace import read_state
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Overrides, State
 from planapply.ops.output import output, outputs

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.open_workspace import open_for_plan, plan_options, print_event
 from planapply.cli.options import (
     DEFAULT_FILE,

@@ -1,6 +1,6 @@
 """planapply providers"""
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.options import DEFAULT_FILE, File
 from planapply.ops.plugins import list_plugins
 from planapply.render.text import Line, align_columns, line

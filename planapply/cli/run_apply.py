@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from planapply.cli import terminal
-from planapply.cli.followup import add_options
+from planapply import terminal
 from planapply.cli.open_workspace import finished_event, non_terminal
 from planapply.cli.plan import show_plan
-from planapply.cli.progress import Display
 from planapply.cli.signals import Interrupted, exit_immediately, stop_exit_code, stop_on_signal
+from planapply.display import Display
 from planapply.fleet import Abandoned, Stopped
+from planapply.followup import add_options
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import format_names

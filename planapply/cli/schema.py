@@ -1,7 +1,6 @@
 """planapply schema"""
 
-from planapply import specfile
-from planapply.cli import terminal
+from planapply import specfile, terminal
 from planapply.cli.options import DEFAULT_FILE, File
 from planapply.ops.plugins import list_plugins
 

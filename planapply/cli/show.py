@@ -2,7 +2,7 @@
 
 import sys
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.open_workspace import read_state
 from planapply.cli.options import (
     DEFAULT_FILE,

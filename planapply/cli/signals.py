@@ -64,9 +64,8 @@ def handle_signals() -> Iterator[None]:
         yield
     except Interrupted as interrupted:
         if interrupted.diagnostics:
-            from planapply.cli import (
-                terminal,  # imported only now: imports are slow, and run under `handle_signals`
-            )
+            # Imported only now: imports are slow, and run under `handle_signals`.
+            from planapply import terminal
 
             terminal.report(interrupted.diagnostics)
         raise

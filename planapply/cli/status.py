@@ -1,6 +1,6 @@
 """planapply status"""
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.open_workspace import open_state, print_event
 from planapply.cli.options import DEFAULT_FILE, File, Json, LockTimeout, Overrides, State
 from planapply.ops.logs import lock_for_read

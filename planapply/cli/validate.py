@@ -1,6 +1,6 @@
 """planapply validate"""
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.cli.options import DEFAULT_FILE, File, Overrides
 from planapply.ops.validate import validate
 from planapply.render.text import line

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from planapply.fleet import Fleet, LaunchSpec, error_code
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.names import node_name
 from planapply.model.state import NodeRecord
 from planapply.provider import ErrorKind, ProviderError
 
@@ -45,9 +46,17 @@ class RequestQueue:
 
     def __init__(self, fleet: Callable[[], AbstractContextManager[Fleet]]) -> None:
         self._fleet = fleet
+        self.next_index: dict[str, int] = {}
+        """The first index of each group that `next_name` has not returned."""
         self._batch = _Batch()
         self._is_scheduled = False
         self._session_lock = asyncio.Lock()  # one batch at a time, because each locks the state
+
+    def next_name(self, group: str) -> str:
+        """Return the name of another node of a group; no name is returned twice."""
+        index = self.next_index.get(group, 0)
+        self.next_index[group] = index + 1
+        return node_name(group, index)
 
     async def launch(self, spec: LaunchSpec) -> NodeRecord:
         """Launch a node and return its record; raises NodeFailed with the provider's error."""

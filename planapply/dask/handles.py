@@ -100,17 +100,20 @@ class VMScheduler(VMProcess):
 class VMWorker(VMProcess):
     """A VM with one or more Dask workers; use it as the `cls` of a SpecCluster's workers.
 
-    `scheduler` is the address of the scheduler to join.
+    `scheduler` is the address of the scheduler to join. `name` is a node's name; a number, as a
+    SpecCluster that scales passes it, stands for the next free name of the group.
     """
 
     def __init__(
         self,
         scheduler: str,
         *,
-        name: str,
+        name: str | int,
         config: NodeConfig,
         queue: RequestQueue,
         record: NodeRecord | None = None,
     ) -> None:
+        if isinstance(name, int):
+            name = queue.next_name(config.group)
         super().__init__(scheduler=scheduler, name=name, config=config, queue=queue, record=record)
         self._scheduler_address = scheduler

@@ -166,6 +166,9 @@ class State(Record):
     """The account, region, and so on, as the provider's `identity` returned them."""
     settings: dict[str, Any] = {}
     """The provider's settings, without secrets, so that `destroy` needs no spec."""
+    spec: dict[str, Any] | None = None
+    """The spec last applied to the whole cluster, as JSON, so that scaling needs no spec; None in a state
+    of an older version, and after a destroy."""
     tls: TLS | None = None
     endpoint: Endpoint | None = None
     configs: dict[str, NodeConfig] = {}

@@ -14,6 +14,7 @@ from planapply.model.state import State
 from planapply.ops.cost import make_budget
 from planapply.ops.existing import describe_origin
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
+from planapply.ops.recorded_spec import spec_document
 from planapply.ops.saved import (
     changed_error,
     check_origin,
@@ -144,6 +145,7 @@ def open_fleet(
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
+    _record_spec(workspace, plan, state)
     if plan.mode is not Mode.DESTROY:
         state.protect = plan.protect
     state.endpoint = current_endpoint(state)
@@ -158,6 +160,16 @@ def open_fleet(
     return Fleet(planned.client, journal, on_event=on_event, parallel=parallel, budget=budget)
 
 
+def _record_spec(workspace: Workspace, plan: Plan, state: State) -> None:
+    """Record the spec of an apply to the whole cluster; drop the spec of a cluster that is destroyed."""
+    if plan.request is not None and plan.request.targets:
+        return
+    if plan.mode is Mode.DESTROY:
+        state.spec = None
+    elif plan.mode is Mode.NORMAL and workspace.spec is not None:
+        state.spec = spec_document(workspace.spec, workspace.plugin(None))
+
+
 CLUSTER_FIELDS = {
     "cloud",
     "cluster",
@@ -168,6 +180,7 @@ CLUSTER_FIELDS = {
     "protect",
     "provider",
     "settings",
+    "spec",
 }
 
 

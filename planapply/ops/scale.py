@@ -39,7 +39,9 @@ def open_for_change(
     `timeout` is how many seconds to wait for the lock. Raises PlanapplyError.
     """
     with lock(workspace, "scale", timeout, on_event):
-        yield _open(workspace, workspace.read(), on_event)
+        state = workspace.read()
+        workspace.follow(state)
+        yield _open(workspace, state, on_event)
 
 
 @contextmanager

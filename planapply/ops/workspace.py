@@ -11,6 +11,7 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.paths import expand_home
 from planapply.model.spec import Spec
 from planapply.model.state import State
+from planapply.ops.recorded_spec import recorded_spec
 from planapply.provider import Plugin
 from planapply.store import AWSSettings, Store, open_store
 
@@ -28,6 +29,8 @@ class Workspace:
     """Values of `--set`."""
     on_event: Listener = lambda event: None
     """Gets an event while the provider is throttled or unavailable."""
+    is_spec_recorded: bool = False
+    """Whether the spec is the one that the state records."""
     protect: bool = False
     """Value of `protect` in the spec, if nothing else of the spec is read."""
 
@@ -95,6 +98,11 @@ class Workspace:
                 code="state_missing",
             )
         return state
+
+    def follow(self, state: State) -> None:
+        """Take over the spec that the state records, unless this workspace has a spec of its own."""
+        if self.spec is None or self.is_spec_recorded:
+            self.spec, self.is_spec_recorded = recorded_spec(state), True
 
     def plugin(self, state: State | None) -> Plugin:
         """Return the plug-in of the spec, or else of the state; raises PlanapplyError if they differ."""

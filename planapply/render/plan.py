@@ -93,7 +93,7 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     change_runs = group_changes(plan.changes)
     rows = align_columns(
         [
-            [run.name, run.count, "  ".join(_describe_change(run.changes[0], plan))]
+            [run.name, run.count, "  ".join(describe_change(run.changes[0], plan))]
             for run in change_runs
         ]
     )
@@ -209,7 +209,7 @@ def _no_changes_text(plan: Plan) -> str:
     return f'Cluster "{plan.cluster}" matches its spec.'
 
 
-def _describe_change(change: Change, plan: Plan) -> Iterator[str]:
+def describe_change(change: Change, plan: Plan) -> Iterator[str]:
     """Yield the few properties that distinguish groups."""
     if change.kind == "resource":
         yield "supporting resource"

@@ -67,7 +67,7 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
 def state_document(state: State) -> dict[str, Any]:
     """Return the state as JSON, with the TLS key and what may be secret in the spec hidden."""
     document = state.model_dump(mode="json")
-    for key in ("settings", "configs"):
+    for key in ("settings", "configs", "spec"):
         document[key] = redact(document[key])
     if state.tls is not None:
         document["tls"]["key"] = HIDDEN

@@ -7,7 +7,7 @@ from cli.commands import Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
-from planapply.cli import followup
+from planapply import followup
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from cli.commands import Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
+import planapply
 from planapply.model.node import VM
 from planapply.model.state import MAX_ISSUED, Intent, State
 from planapply.store import codec, open_store
@@ -86,6 +87,22 @@ def test_without_the_clouds_record_an_unknown_batch_is_not_ours(run: Run, cloud:
     assert read().nodes["cpu-3"].vm != vm.id
     assert run(*APPLY, "--set", "workers.cpu.count=4", "--terminate-unknown").code == 0
     assert vm.id not in {left.id for left in cloud.live_vms()}
+
+
+def test_destroy_in_python_reports_what_it_left(run: Run, applied: FakeCloud) -> None:
+    vm = claim(applied, "cpu-3")
+    with pytest.raises(planapply.ApplyIncomplete) as raised:
+        planapply.destroy(progress=False)
+    assert str(raised.value) == (
+        f"left VMs with the tags of cluster 'demo' that planapply did not launch: {vm.id}\n"
+        "Find out who launched them, and remove their tags or terminate them; or run "
+        "`planapply destroy --terminate-unknown`."
+    )
+    report = raised.value.report
+    assert (report.added, report.changed, report.destroyed) == (0, 0, 4)
+    assert str(report).startswith("Destroy incomplete: 0 added, 0 changed, 4 destroyed")
+    assert planapply.destroy(terminate_unknown=True, progress=False).destroyed == 1
+    assert applied.live_vms() == []
 
 
 @pytest.mark.parametrize("more", [("--target", "cpu"), ("--no-refresh",), ("--refresh-only",)])

@@ -78,16 +78,114 @@ def test_bounds_are_converted_from_workers_to_nodes(applied: Open) -> None:
         assert bounds(minimum_cores=5, maximum_cores=11) == (2, 2)
         assert bounds(minimum_memory="3 GiB", maximum_memory="9 GiB") == (2, 4)
         assert bounds(minimum=3, minimum_cores=9, maximum=14, maximum_memory="9 GiB") == (3, 4)
-        with pytest.raises(
-            ValueError, match="cannot scale 'cpu' to 9 nodes: the spec sets min = 0, max = 8"
-        ):
-            cluster.adapt(maximum=18)
-        with pytest.raises(
-            ValueError, match=r"cannot adapt 'cpu': minimum \(3\) is greater than maximum \(2\)"
-        ):
-            cluster.adapt(minimum=5, maximum=5)
-        with pytest.raises(ValueError, match="cannot scale 'x': there is no such group"):
-            cluster.adapt(group="x")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"minimum": 1, "maximum": 1},
+            ValueError,
+            "cannot adapt 'cpu': no whole number of nodes (2 Dask workers each) lies between 1 and 1 workers",
+        ),
+        (
+            {"minimum": 5, "maximum": 3},
+            ValueError,
+            "cannot adapt 'cpu': minimum (5 Dask workers) is greater than maximum (3)",
+        ),
+        (
+            {"group": "x"},
+            ValueError,
+            "cannot adapt 'x': there is no such group. Groups: cpu, io.",
+        ),
+        (
+            {"group": "io"},
+            ValueError,
+            "cannot adapt 'io': the group has a `count`. Change the `count` in the spec, then run "
+            "`planapply apply`.",
+        ),
+        (
+            {"group": ["cpu"]},
+            TypeError,
+            "cannot adapt: group must be the name of a group, not ['cpu']",
+        ),
+        (
+            {"minimum": "x"},
+            TypeError,
+            "cannot adapt 'cpu': minimum must be a number of Dask workers, not 'x'",
+        ),
+        (
+            {"maximum": True},
+            TypeError,
+            "cannot adapt 'cpu': maximum must be a number of Dask workers, not True",
+        ),
+        (
+            {"maximum": math.nan},
+            ValueError,
+            "cannot adapt 'cpu': maximum must be a number of Dask workers, not nan",
+        ),
+        (
+            {"minimum": -1},
+            ValueError,
+            "cannot adapt 'cpu': minimum must not be negative, but is -1",
+        ),
+        (
+            {"maximum_cores": "a"},
+            TypeError,
+            "cannot adapt 'cpu': maximum_cores must be a number of cores, not 'a'",
+        ),
+        (
+            {"minimum_memory": "much"},
+            ValueError,
+            "cannot adapt 'cpu': minimum_memory must be bytes, or a text such as \"100 GiB\", not 'much'",
+        ),
+    ],
+)
+def test_wrong_bounds_are_errors(
+    options: dict[str, Any], error: type[Exception], message: str, applied: Open
+) -> None:
+    with Cluster.adopt(applied(MIXED)) as cluster:
+        with pytest.raises(error) as raised:
+            cluster.adapt(**options)
+        assert str(raised.value) == message
+        assert cluster._adaptive is None
+
+
+def test_bounds_outside_the_spec_are_clamped(applied: Open) -> None:
+    def bounds(**options: Any) -> tuple[float, float, str]:
+        with pytest.warns(UserWarning, match="the spec sets min = 1, max = 8") as warned:
+            made = cluster.adapt(interval=0, **options)
+        [warning] = warned
+        assert warning.filename == __file__
+        return made.minimum, made.maximum, str(warning.message)
+
+    with Cluster.adopt(applied(PAIRS.replace("min = 0", "min = 1"))) as cluster:
+        assert bounds(minimum=0, maximum=18) == (
+            1,
+            8,
+            "adapting 'cpu' between 1 and 8 nodes, not between 0 and 9: the spec sets min = 1, max = 8",
+        )
+        assert bounds(minimum=20)[:2] == (8, 8)
+        assert bounds(minimum=0, maximum=0)[:2] == (1, 1)
+        assert bounds(maximum_cores=100)[:2] == (1, 8)
+
+
+def test_one_group_at_a_time(applied: Open) -> None:
+    two = SPEC + '[workers.gpu]\nmin = 0\nmax = 2\nclass = "distributed.Worker"\n'
+    with Cluster.adopt(applied(two)) as cluster:
+        made = cluster.adapt(interval="1s", group="cpu")
+        with pytest.raises(ValueError, match="cannot adapt 'gpu'") as raised:
+            cluster.adapt(group="gpu")
+        assert str(raised.value) == (
+            "cannot adapt 'gpu': this Cluster object adapts 'cpu' already, and adapts one group at a time. "
+            "Call stop() on the object that adapt() returned, then adapt again."
+        )
+        assert cluster._adaptive is made
+        assert made.state != "stopped"
+        made.stop()
+        other = cluster.adapt(interval="1s", group="gpu")
+        assert isinstance(other, GroupAdaptive)
+        assert other.group == "gpu"
 
 
 def test_only_the_adaptive_group_counts(cloud: Cloud, applied: Open) -> None:
@@ -187,8 +285,9 @@ def test_only_one_cluster_object_can_adapt(applied: Open, workspace: Open) -> No
             second.adapt()
         assert str(raised.value) == snapshot("""\
 another Cluster object of this process has been adapting this cluster
-Call adapt() on that object, or close it first.\
+Close that Cluster object, or call adapt() on it.\
 """)
+        assert raised.value.__suppress_context__
         second.scale(1)  # scale() is always allowed
         apply_pending(second)
         assert first.adapt(maximum=2) is not adapting  # replaces its own

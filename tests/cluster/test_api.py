@@ -29,14 +29,20 @@ def test_loading_a_spec_needs_no_dask() -> None:
 
 def test_public_names_exist() -> None:
     assert planapply.__all__ == [
+        "ApplyIncomplete",
+        "ApplyReport",
         "Cluster",
         "GroupAdaptive",
         "PlanapplyError",
         "VMScheduler",
         "VMWorker",
         "__version__",
+        "apply",
         "connect",
+        "destroy",
         "load_spec",
+        "open_cluster",
+        "plan",
     ]
     assert dir(planapply) == planapply.__all__
     for name in planapply.__all__:

@@ -147,3 +147,32 @@ def test_load_spec_warns(tmp_path: Path) -> None:
     path.write_text('[cluster]\nname = "farm"\n[workers.cpu]\ncount = 2\nsize = "large"\n')
     with pytest.warns(UserWarning, match="ignores `workers.cpu.size`"):
         planapply.load_spec(path)
+
+
+ONE_GROUP = SPEC.replace("min = 0", "min = 1")
+
+
+def test_stock_spec_cluster_scales(cloud: Cloud, workspace: Open) -> None:
+    spec = LoadedSpec.from_workspace(workspace(ONE_GROUP)).cluster_spec()
+    with SpecCluster(**spec) as cluster, Client(cluster) as client:
+        cluster.scale(3)
+        client.wait_for_workers(3)
+        assert cloud.names() == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
+        cluster.scale(1)
+        cluster.sync(cluster._correct_state)
+        assert cloud.names() == ["cpu-0", "scheduler"]
+    assert cloud.names() == []
+
+
+def test_template_selects_the_group(cloud: Cloud, workspace: Open) -> None:
+    loaded = LoadedSpec.from_workspace(workspace(TEXT))
+    assert "worker" not in loaded.cluster_spec()
+    with SpecCluster(**loaded.cluster_spec(template="io")) as cluster, Client(cluster) as client:
+        cluster.scale(3)  # SpecCluster counts entries of its spec: nodes
+        client.wait_for_workers(5)
+        assert cloud.names() == ["cpu-0", "io-0", "io-1", "scheduler"]
+    with pytest.raises(
+        ValueError,
+        match=r"cannot use group 'gpu' as a template: there is no such group\. Groups: cpu, io\.",
+    ):
+        loaded.cluster_spec(template="gpu")

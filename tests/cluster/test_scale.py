@@ -1,8 +1,10 @@
 """Scaling an opened cluster, under the state's lock, after changes of other processes."""
 
 import asyncio
+import math
 import re
 import threading
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,58 @@ def test_scale_beyond_the_spec_is_refused(
         assert [*cluster.worker_spec] == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n": 1.5}, ValueError, "cannot scale 'cpu' to 1.5 nodes: not a whole number"),
+        ({"n": math.inf}, ValueError, "cannot scale 'cpu': n must be a number of nodes, not inf"),
+        ({"n": "x"}, TypeError, "cannot scale 'cpu': n must be a number of nodes, not 'x'"),
+        ({"n": None}, TypeError, "cannot scale 'cpu': n must be a number of nodes, not None"),
+        ({"n": True}, TypeError, "cannot scale 'cpu': n must be a number of nodes, not True"),
+        ({"cores": "a"}, TypeError, "cannot scale 'cpu': cores must be a number of cores, not 'a'"),
+        ({"cores": -1}, ValueError, "cannot scale 'cpu': cores must not be negative, but is -1"),
+        ({"memory": -5}, ValueError, "cannot scale 'cpu': memory must not be negative, but is -5"),
+        (
+            {"memory": "-5 GiB"},
+            ValueError,
+            "cannot scale 'cpu': memory must be bytes, or a text such as \"100 GiB\", not '-5 GiB'",
+        ),
+        (
+            {"memory": [1]},
+            TypeError,
+            "cannot scale 'cpu': memory must be bytes, or a text such as \"100 GiB\", not [1]",
+        ),
+        (
+            {"n": 1, "group": ["cpu"]},
+            TypeError,
+            "cannot scale: group must be the name of a group, not ['cpu']",
+        ),
+    ],
+)
+def test_wrong_arguments_are_errors_at_the_call(
+    arguments: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    applied: Open,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec = SPEC.replace("nthreads = 1", 'nthreads = 1, memory_limit = "1 GiB"')
+    with Cluster.adopt(applied(spec)) as cluster:
+        with pytest.raises(error) as raised:
+            cluster.scale(**arguments)
+        assert str(raised.value) == message
+        assert not cluster.worker_spec
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("n", [2, 2.0, Fraction(2)])
+def test_whole_numbers_of_any_type_scale(n: Any, cloud: Cloud, applied: Open) -> None:
+    with Cluster.adopt(applied()) as cluster:
+        cluster.scale(n)
+        apply_pending(cluster)
+    assert cloud.names() == nodes("cpu-[0-1]")
+
+
 def test_scale_one_group_of_two(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(TWO)) as cluster:
         cluster.scale(2, group="gpu")
@@ -401,6 +455,34 @@ def test_scale_down_keeps_to_the_spec(cloud: Cloud, applied: Open) -> None:
         assert "io-0" in cluster.workers
         assert "io-0" in cluster.worker_spec
     assert cloud.names() == nodes("cpu-[0-1]", "io-0")
+
+
+def test_scale_down_of_what_is_no_node(
+    cloud: Cloud, applied: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Cluster.adopt(applied()) as cluster:
+        cluster.scale(1)
+        apply_pending(cluster)
+        scheduler = (
+            "cannot scale down the scheduler: the cluster cannot run without it. To remove the "
+            "whole cluster, call destroy()."
+        )
+        for workers, message in (
+            (
+                "cpu-0",
+                "cannot scale down 'cpu-0': pass a list of names, as in scale_down(['cpu-0'])",
+            ),
+            (["scheduler"], scheduler),
+            (["cpu-0", cluster.scheduler_address], scheduler),
+        ):
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+                cluster.sync(cluster.scale_down, workers)
+        # Adaptivity passes the names and addresses of workers that have just left.
+        cluster.sync(cluster.scale_down, ["zzz", "tcp://127.0.0.1:1"])
+        assert [r.getMessage() for r in caplog.records if "scale_down" in r.getMessage()] == [
+            "scale_down ignored zzz, tcp://127.0.0.1:1: there is no such node"
+        ]
+    assert cloud.names() == nodes("cpu-0")
 
 
 def test_scale_down_with_pending_nodes(cloud: Cloud, applied: Open) -> None:

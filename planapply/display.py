@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from planapply.cli import terminal
+from planapply import terminal
 from planapply.model.event import Event
 from planapply.model.plan import Plan
 from planapply.render.progress import Progress, event_text

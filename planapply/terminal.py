@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-from planapply.cli.followup import add_options
+from planapply.followup import add_options
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.event import Event
 from planapply.model.secrets import environment_secrets, mask_urls, mask_values

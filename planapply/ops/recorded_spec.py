@@ -1,0 +1,36 @@
+"""The spec last applied, which the state records, so that a cluster can be scaled from its state alone."""
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from planapply.model.spec import Spec
+from planapply.model.state import State
+from planapply.provider import Plugin
+
+
+def spec_document(spec: Spec, plugin: Plugin) -> dict[str, Any]:
+    """Return a spec as JSON, without the parts that the provider ignores and no node gets."""
+    document = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    ignored = plugin.ignored_settings
+    environment = {
+        key: value
+        for key, value in document.pop("environment", {}).items()
+        if not ignored.intersection(("environment", f"environment.{key}"))
+    }
+    return {**document, "environment": environment} if environment else document
+
+
+def recorded_spec(state: State) -> Spec | None:
+    """Return the spec that the state records.
+
+    Return None if there is none that this version can read: a state of an older version has none.
+    """
+    if state.spec is None:
+        return None
+    try:
+        # As JSON, since a strict model accepts a list for a tuple only in JSON.
+        return Spec.model_validate_json(json.dumps(state.spec))
+    except ValidationError:
+        return None

@@ -1,0 +1,289 @@
+"""plan, apply, destroy, and open_cluster from Python, with real clusters on this machine."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import planapply
+from planapply.model.event import Event
+from planapply.model.plan import Plan
+from planapply.store import open_store
+
+pytestmark = pytest.mark.slow
+
+SPEC = """
+[cluster]
+name = "zoo"
+
+[provider]
+folder = "vms"
+
+[workers.cpu]
+count = 1
+options = { nthreads = 1 }
+"""
+TWO_THREADS = {"workers.cpu.options.nthreads": 2}
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a spec; whatever was applied with it is destroyed."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "planapply.toml"
+    path.write_text(SPEC.replace('"vms"', f'"{tmp_path / "vms"}"'))
+    yield path
+    for state in tmp_path.glob("*.state.json"):
+        planapply.destroy(state, progress=False)
+    assert live(tmp_path) == []
+
+
+def live(folder: Path) -> list[str]:
+    """Return the processes whose command line names this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if str(folder / "vms") in " ".join(words):
+            found.append(" ".join(words))
+    return found
+
+
+def test_life_of_a_cluster(spec: Path) -> None:
+    made = planapply.plan()
+    assert isinstance(made, Plan)
+    assert str(made) == (
+        'planapply will change cluster "zoo" (local):\n'
+        "\n"
+        "  +   scheduler\n"
+        "  +   cpu-0\n"
+        "\n"
+        "Plan: 2 to add, 0 to change, 0 to destroy."
+    )
+    events: list[Event] = []
+    threads = set()
+
+    def show(event: Event) -> None:
+        events.append(event)
+        threads.add(threading.current_thread())
+
+    async def main() -> planapply.ApplyReport:  # as in a notebook
+        return planapply.apply(plan=made, progress=show)
+
+    report = asyncio.run(main())
+    assert (report.added, report.changed, report.destroyed) == (2, 0, 0)
+    assert report.seconds > 0
+    assert {name for event in events for name in event.names} == {"scheduler", "cpu-0"}
+    assert threads == {threading.main_thread()}
+    with planapply.connect() as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+    assert not planapply.plan().changes
+
+    with pytest.raises(planapply.PlanapplyError) as refused:
+        planapply.apply(overrides=TWO_THREADS, progress=False)
+    assert str(refused.value) == (
+        "cannot apply without approval: the plan destroys or replaces cpu-0\n"
+        "Review it with `planapply.plan`, then pass it as `plan=`, or pass `approve=True`."
+    )
+    with pytest.raises(planapply.PlanapplyError, match="the plan file is stale"):
+        planapply.apply(plan=made, progress=False)
+    report = planapply.apply(overrides=TWO_THREADS, approve=True, progress=False)
+    assert (report.added, report.changed, report.destroyed) == (1, 0, 1)
+    report = planapply.destroy(progress=False)
+    assert (report.added, report.changed, report.destroyed) == (0, 0, 2)
+
+
+def test_callback_that_raises_stops_the_apply(spec: Path) -> None:
+    def fail(event: Event) -> None:
+        raise ValueError("a bug of the user")
+
+    with pytest.raises(planapply.PlanapplyError) as raised:
+        planapply.apply(progress=fail)
+    assert str(raised.value) == (
+        "stopped, because the progress callback raised ValueError: a bug of the user\n"
+        "What was done until then is recorded. The next apply or destroy continues from there."
+    )
+    assert isinstance(raised.value.__cause__, ValueError)
+    assert not [t for t in threading.enumerate() if t.name == "planapply"]
+    planapply.apply(progress=False, approve=True)
+    assert not planapply.plan().changes
+
+
+def test_interrupt_is_recorded(spec: Path) -> None:
+    """KeyboardInterrupt stops an apply as Ctrl-C stops the command; the next one continues."""
+
+    def interrupt(event: Event) -> None:
+        if event.event == "launched":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        planapply.apply(progress=interrupt)
+    state = open_store(str(spec.with_name("planapply.state.json"))).read()
+    assert state is not None
+    assert state.nodes or state.intents
+    planapply.apply(progress=False, approve=True)
+    assert not planapply.plan().changes
+
+
+def test_cluster_of_a_job(spec: Path) -> None:
+    with pytest.warns(UserWarning, match="cluster 'job-1' has no `ttl`"):
+        opened = planapply.open_cluster(launch=True, destroy_on_close=True, name="job-1")
+    with opened as cluster:
+        assert isinstance(cluster, planapply.Cluster)
+        assert spec.with_name("job-1.state.json").exists()
+        with cluster.get_client() as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        with pytest.raises(planapply.PlanapplyError) as refused:
+            planapply.open_cluster(launch=True, destroy_on_close=True, name="job-1")
+        assert str(refused.value) == (
+            "cannot use destroy_on_close=True: the state job-1.state.json has nodes already\n"
+            "Pass `name=` for a cluster of this job's own, or destroy the other cluster first."
+        )
+    state = open_store("job-1.state.json").read()
+    assert state is not None
+    assert state.is_empty
+    assert not Path("planapply.state.json").exists()
+
+
+def test_error_in_the_block_destroys_the_cluster(spec: Path) -> None:
+    async def job() -> None:
+        async with planapply.open_cluster(
+            launch=True, destroy_on_close=True, overrides={"cluster.ttl": "1 h"}, asynchronous=True
+        ) as cluster:
+            assert len(cluster.workers) == 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(job())
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    assert state.is_empty
+
+
+def test_interrupted_launch_of_a_job_is_destroyed(spec: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if event.event == "launched":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        planapply.open_cluster(
+            launch=True,
+            destroy_on_close=True,
+            overrides={"cluster.ttl": "1 h"},
+            lock_timeout="10s",
+            progress=interrupt,
+        )
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    assert state.is_empty
+
+
+def test_launch_creates_only(spec: Path) -> None:
+    with planapply.open_cluster(launch=True) as cluster:
+        assert len(cluster.workers) == 1
+    with pytest.raises(planapply.PlanapplyError) as refused:
+        planapply.open_cluster(launch=True, overrides=TWO_THREADS)
+    assert str(refused.value) == (
+        "cannot launch cluster 'zoo': the plan also changes or removes cpu-0\n"
+        "Review it with `planapply.plan`, and carry it out with `planapply.apply`."
+    )
+    with planapply.open_cluster() as cluster:
+        assert len(cluster.workers) == 1
+
+
+_JOB = """
+import sys, planapply
+with planapply.open_cluster(sys.argv[1], launch=True, destroy_on_close=True, name="job") as cluster:
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, None])
+def test_killed_job_is_destroyed_by_the_command(spec: Path, seconds: float | None) -> None:
+    """`None` kills the job once it is open."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _JOB, spec],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as job:
+        if seconds is None:
+            assert job.stdout
+            assert job.stdout.readline() == b"open\n"
+        else:
+            time.sleep(seconds)
+        os.kill(job.pid, signal.SIGKILL)
+    if Path("job.state.json").exists():
+        planapply.destroy("planapply.toml", state="job.state.json", progress=False, lock_timeout=10)
+    assert live(spec.parent) == []
+
+
+Call = Callable[[], object]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: planapply.plan("no.toml"), "the spec no.toml does not exist"),
+        (lambda: planapply.apply("no.toml"), "the spec no.toml does not exist"),
+        (lambda: planapply.destroy("planapply.toml"), "there is no state at "),
+        (lambda: planapply.plan(targets=["gpu-0"]), "gpu-0"),
+        (
+            lambda: planapply.plan(overrides={"workers.cpu.cuont": 1}),
+            "[workers.cpu] has no key `cuont`",
+        ),
+        (lambda: planapply.plan(overrides=["nothing"]), "--set nothing: it has no `=`"),
+        (lambda: planapply.open_cluster(), "cluster"),
+    ],
+)
+def test_bad_input_is_one_error(call: Call, message: str, spec: Path) -> None:
+    with pytest.raises(planapply.PlanapplyError) as raised:
+        call()
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: planapply.open_cluster(destroy_on_close=True),
+            "cannot use destroy_on_close=True without launch=True",
+        ),
+        (
+            lambda: planapply.destroy(targets=["cpu-0"], terminate_unknown=True),
+            "cannot pass terminate_unknown together with targets: VMs that are no nodes are no targets",
+        ),
+        (
+            lambda: planapply.plan(targets="cpu-0"),
+            "targets must be a list of names, not 'cpu-0'",
+        ),
+        (
+            lambda: planapply.apply(progress="yes"),  # type: ignore[arg-type]
+            "progress must be True, False, or a callable, not 'yes'",
+        ),
+        (
+            lambda: planapply.plan(overrides="a=1"),
+            "cannot use a text as overrides: pass a mapping, or a list of KEY=VALUE texts",
+        ),
+        (
+            lambda: planapply.Cluster("planapply.toml"),
+            "cannot create a cluster from 'planapply.toml': Cluster() takes the arguments of SpecCluster. "
+            "Use planapply.Cluster.from_spec to open a running cluster, or planapply.open_cluster to "
+            "launch one.",
+        ),
+    ],
+)
+def test_wrong_arguments_are_type_errors(call: Call, message: str, spec: Path) -> None:
+    with pytest.raises(TypeError) as raised:
+        call()
+    assert str(raised.value) == message

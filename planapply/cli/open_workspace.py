@@ -1,6 +1,5 @@
 """The workspace of a command, opened from the command's options."""
 
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,8 +57,7 @@ def open_cloud(
         if cluster is None and needs_cluster:
             raise PlanapplyError(
                 "cannot recover a cluster without a spec: no cluster is named",
-                f"Name it: `planapply recover NAME --provider {shlex.quote(provider)}`. "
-                f"`planapply list --provider {shlex.quote(provider)}` shows the names.",
+                "Name it: `planapply recover NAME`. `planapply list` shows the names.",
                 code="usage",
             )
         location = state_location(None, file) if state is None else state

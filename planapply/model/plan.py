@@ -1,5 +1,6 @@
 """Plans: the ordered changes that lead from the state, and what exists, to the desired state."""
 
+import shlex
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -217,6 +218,19 @@ class PlanRequest(Model):
     targets: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
     terminate_unknown: bool = False
+
+    def command(self, name: str, mode: Mode, *more: str) -> str:
+        """Return the command `name` (plan, apply, or destroy) with these options, to be typed again."""
+        options = [
+            ("--destroy", mode is Mode.DESTROY and name != "destroy"),
+            ("--refresh-only", mode is Mode.REFRESH_ONLY),
+            ("--no-refresh", not self.refresh and name != "destroy"),
+            ("--terminate-unknown", self.terminate_unknown and name != "plan"),
+        ]
+        words = [option for option, is_given in options if is_given]
+        words += [word for target in self.targets for word in ("--target", target)]
+        words += [word for target in self.replace for word in ("--replace", target)]
+        return shlex.join(["planapply", name, *words, *more])
 
 
 class Plan(Model):

@@ -17,7 +17,7 @@ from planapply.store.errors import format_path
 from planapply.store.files import replace_file
 from planapply.store.planfile_migration import migrate_from_1
 
-_PLAN_AGAIN = "To plan again: planapply plan --out FILE"
+_PLAN_AGAIN = "To plan again: `planapply plan --out FILE`"
 
 
 def write_plan(path: str, plan: Plan) -> None:
@@ -53,9 +53,11 @@ def read_plan(path: str) -> Plan:
     try:
         data = read_file(path, allow_pipe=True)
     except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        name = shlex.quote(format_path(path)) if is_missing else "FILE"
         raise PlanapplyError(
             f"cannot read the plan file {format_path(path)}: {error.strerror or error}",
-            "To create a plan file: planapply plan --out FILE",
+            f"To create a plan file: `planapply plan --out {name}`",
         ) from error
     document = _migrate(path, _parse(path, data))
     try:
@@ -90,7 +92,7 @@ def _parse(path: str, data: bytes) -> dict[str, Any]:
         is_state = isinstance(document, dict) and "serial" in document
         raise PlanapplyError(
             f"{format_path(path)} is not a plan file",
-            f"It is a state. To show it: planapply show --state {shlex.quote(path)}"
+            f"It is a state. To show it: `planapply show --state {shlex.quote(path)}`"
             if is_state
             else _PLAN_AGAIN,
         )
@@ -104,7 +106,7 @@ def _migrate(path: str, document: dict[str, Any]) -> dict[str, Any]:
             f"cannot read the plan file {format_path(path)}: it was written by another version of "
             "planapply",
             f"The file has format {json.dumps(version)}; this planapply supports up to format "
-            f"{FORMAT_VERSION}. Upgrade planapply, or plan again: planapply plan --out FILE",
+            f"{FORMAT_VERSION}. Upgrade planapply. {_PLAN_AGAIN}",
         )
     if version == 1:
         try:

@@ -203,7 +203,7 @@ Error: . is a folder
 
 show .
 Error: cannot read the plan file .: Is a directory
-  To create a plan file: planapply plan --out FILE
+  To create a plan file: `planapply plan --out .`
 
 plan --state .
 Error: cannot read the state .: not a regular file
@@ -256,7 +256,7 @@ def test_validate_warns_and_checks_classes(run: Run, cloud: FakeCloud) -> None:
         1,
         "",
         snapshot("""\
-Error: cannot import the class `distributed.Nany`: `distributed` has no class `Nany`
+Error: the class `distributed.Nany` is not a worker
  --> local.toml:6:1
   |
 6 | class = "distributed.Nany"

@@ -166,7 +166,7 @@ Saved the plan. To apply it, run `planapply apply 'the plan'`.
         "",
         snapshot("""\
 Error: the plan file is stale: the serial of the state was 0, and is now 6
-  To plan again: planapply plan --out FILE
+  To plan again: `planapply plan --out FILE`
 """),
     )
     assert sorted(os.listdir(folder)) == ["planapply.state.json", "planapply.toml", "the plan"]

@@ -69,10 +69,10 @@ cpu-0 terminated or failed outside of planapply. Run
 `planapply plan -f 'a spec with a long name.toml'` to see what an apply
 would do.
 """)
-    assert run("list", "--provider", "fake").out.partition("\n\n")[2] == snapshot("""\
-  demo   3 nodes   0 s   3.10 USD/h   state in a spec with a long name.state.json   07a76e84-c011-411b-88b3-56c6aa43100f
-
-Prices: list prices of 2025-03-02
+    Path("a spec with a long name.state.json").unlink()
+    assert run("list", "--provider", "fake").out.rpartition("\n\n")[2] == snapshot("""\
+planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, pass its
+location with --state; if it is lost, rebuild it with `planapply recover --provider fake NAME`.
 """)
 
 

@@ -171,7 +171,7 @@ class ApplyRun:
                     *_output_lines(values),
                 ]
             )
-        elif report.plan.unrecorded and not self.json:
+        elif (report.plan.unrecorded or report.plan.recorded) and not self.json:
             terminal.show([BLANK_LINE, line("The state is up to date."), *_output_lines(values)])
         return 1 if report.failures or left else 0
 

@@ -19,7 +19,7 @@ from planapply.model.names import (
     to_hostlist,
 )
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, ChangeReason, ElasticGroup, Mode, Plan
+from planapply.model.plan import Action, Change, ChangeReason, ElasticGroup, FieldChange, Mode, Plan
 from planapply.model.state import Resource, State
 
 
@@ -109,8 +109,28 @@ def _plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -> Pla
         tags=desired.tags,
         protect=desired.protect,
         drift=refreshed.drift,
+        recorded=_recorded_settings(desired, state),
         **values,
     )
+
+
+def _recorded_settings(desired: DesiredState, state: State) -> tuple[FieldChange, ...]:
+    """Return the settings that the state of a cluster has with another value, or without one."""
+    if state.is_empty:
+        return ()
+    before = {"protect": state.protect, **_provider_settings(state.settings)}
+    after = {"protect": desired.protect, **_provider_settings(desired.settings)}
+    return tuple(
+        FieldChange(
+            path=key, before=before.get(key), after=after.get(key), forces_replacement=False
+        )
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
+def _provider_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"provider.{key}": value for key, value in settings.items()}
 
 
 def _elastic_groups(desired: DesiredState, names: Collection[str]) -> dict[str, ElasticGroup]:

@@ -264,6 +264,8 @@ class Plan(Model):
     overrides: tuple[str, ...] = ()
     """The `--set` options that the plan was made with."""
     protect: bool = False
+    recorded: tuple[FieldChange, ...] = ()
+    """Settings of the whole cluster that differ from the state, in which an apply only records them."""
     next_index: dict[str, int] = {}
     elastic: dict[str, ElasticGroup] = {}
     """Elastic groups by name: `scale` and `adapt` change their size, plans do not."""

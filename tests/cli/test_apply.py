@@ -482,4 +482,6 @@ def test_stopped_destroy_is_finished_by_another_destroy(
     result = run("destroy", "--auto-approve", "--no-retire", *targets)
     assert result.code == 130
     text = " ".join(result.err.partition("Destroy stopped: ")[2].split())
-    assert text.partition(" destroyed. ")[2] == snapshot('Run `planapply destroy --state planapply.state.json --target cpu --target scheduler` again to finish; an apply would launch the nodes again.')
+    assert text.partition(" destroyed. ")[2] == snapshot(
+        "Run `planapply destroy --state planapply.state.json --target cpu --target scheduler` again to finish; an apply would launch the nodes again."
+    )

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import tomli
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
@@ -45,8 +46,10 @@ def check_destination(path: str) -> None:
         raise _save_error(path, os.strerror(reason))
 
 
-def read_plan(path: str) -> Plan:
+def read_plan(path: str, command: str = "apply") -> Plan:
     """Return a plan that `write_plan` saved; an older format is migrated, in memory only.
+
+    `command` is the one that reads the plan: a spec in place of a plan is passed to it in another way.
 
     Raises PlanapplyError if there is no plan, if it is damaged, and if a newer planapply wrote it.
     """
@@ -59,6 +62,12 @@ def read_plan(path: str) -> Plan:
             f"cannot read the plan file {format_path(path)}: {error.strerror or error}",
             f"To create a plan file: `planapply plan --out {name}`",
         ) from error
+    if _is_spec(path, data):
+        name = format_path(path)
+        raise PlanapplyError(
+            f"{name} is a spec, not a plan file",
+            f"Run `planapply {command} -f {shlex.quote(name)}`.",
+        )
     document = _migrate(path, _parse(path, data))
     try:
         # From JSON, because strict models accept a list for a tuple only in JSON.
@@ -81,6 +90,14 @@ def _is_plan(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and "changes" in document
+
+
+def _is_spec(path: str, data: bytes) -> bool:
+    """Return whether a file is a spec, perhaps with errors."""
+    try:
+        return "cluster" in tomli.loads(data.decode())
+    except (ValueError, RecursionError):
+        return path.endswith(".toml") and not data.lstrip().startswith(b"{")
 
 
 def _parse(path: str, data: bytes) -> dict[str, Any]:

@@ -145,6 +145,22 @@ def test_apply_waits_for_nodes_launched_by_an_earlier_apply(local: dict[str, str
     assert command(local, "destroy", "--auto-approve").returncode == 0
 
 
+def test_recover_without_a_spec_reads_the_key(local: dict[str, str]) -> None:
+    assert command(local, "apply", "--auto-approve").returncode == 0
+    before = json.loads(Path("planapply.state.json").read_text())
+    Path("planapply.toml").unlink()
+    Path("planapply.state.json").unlink()
+    recovered = command(local, "recover", before["cluster"], "--provider", "local")
+    assert recovered.returncode == 0
+    assert "TLS key" not in recovered.stderr
+    after = json.loads(Path("planapply.state.json").read_text())
+    assert after["tls"] == before["tls"]
+    assert after["endpoint"]["private"] == before["endpoint"]["private"]
+    with planapply.connect("planapply.state.json") as client:
+        assert client.submit(sum, range(10)).result() == 45
+    assert command(local, "destroy", "--auto-approve").returncode == 0
+
+
 def test_temporarily_hanging_scheduler_still_retires_workers(
     local: dict[str, str],
 ) -> None:

@@ -7,9 +7,10 @@ _COMMAND = re.compile(r"`planapply (?P<name>state [a-z]+|[a-z]+)(?P<rest>[^`\n]*
 _OWN_OPTIONS = re.compile(r" (-f|--file|--state)\b")
 _WITHOUT_STATE = frozenset({"init", "validate"})
 _WITHOUT_SPEC = frozenset({"providers", "schema"})
+_WITH_PROVIDER = frozenset({"list", "recover"})
 
 _selected: dict[str, str] = {}
-"""The options of the command that runs now: the spec and the state."""
+"""The options of the command that runs now: the spec, the state, and the provider."""
 
 
 def reset() -> None:
@@ -38,6 +39,13 @@ def _with_options(match: re.Match[str]) -> str:
     options = "".join(
         f" {option} {shlex.quote(value)}"
         for option, value in _selected.items()
-        if option == "-f" or name not in _WITHOUT_STATE
+        if _takes(name, option) and f" {option} " not in rest
     )
     return f"`planapply {name}{options}{rest}`"
+
+
+def _takes(command: str, option: str) -> bool:
+    """Return whether a command has an option."""
+    if option == "--provider":
+        return command in _WITH_PROVIDER
+    return option == "-f" or command not in _WITHOUT_STATE

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from planapply.followup import add_options
@@ -25,7 +25,17 @@ _shown_results: list[bool] = []
 
 def show(lines: Iterable[Line]) -> None:
     """Print a command's result."""
-    _write(sys.stdout, list(lines))
+    _write(sys.stdout, list(_with_options(lines)))
+
+
+def _with_options(lines: Iterable[Line]) -> Iterator[Line]:
+    """Yield the lines with the options of this command in the commands that they propose."""
+    for spans in lines:
+        shown = tuple((add_options(text), style) for text, style in spans)
+        if shown != spans and len(shown) == 1:  # prose, which may be too long now
+            yield from (line((part, shown[0][1])) for part in wrap(shown[0][0], width(sys.stdout)))
+        else:
+            yield shown
 
 
 def print_message(*texts: str) -> None:

@@ -46,9 +46,20 @@ def open_cloud(
     cluster: str | None,
     overrides: list[str] | None,
     state: str | None,
+    *,
+    needs_cluster: bool = False,
 ) -> Workspace:
-    """Open the workspace of a command that needs only a provider, from the spec or the options."""
+    """Open the workspace of a command that needs only a provider, from the spec or the options.
+
+    Raises PlanapplyError if it `needs_cluster`, and neither a spec nor `cluster` names one.
+    """
     if provider is not None:
+        if cluster is None and needs_cluster:
+            raise PlanapplyError(
+                "cannot recover a cluster without a spec: no cluster is named",
+                "Name it: `planapply recover NAME`. `planapply list` shows the names.",
+                code="usage",
+            )
         location = state_location(None, file) if state is None else state
         return _with_exit_notice(
             Workspace.from_options(cluster or "unnamed", provider, overrides or (), state=location)

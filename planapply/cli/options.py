@@ -45,6 +45,12 @@ def _select_state(text: str | None) -> str | None:
     return text
 
 
+def _select_provider(text: str | None) -> str | None:
+    if text is not None:
+        followup.select("--provider", text)
+    return text
+
+
 File = Annotated[
     str,
     typer.Option(
@@ -76,6 +82,7 @@ ProviderName = Annotated[
         "--provider",
         metavar="NAME",
         help="Provider to use without a spec; pass its settings with --set 'provider.KEY=VALUE'.",
+        callback=_select_provider,
     ),
 ]
 Overrides = Annotated[

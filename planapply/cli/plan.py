@@ -76,7 +76,7 @@ def command(
             "", f"Saved the plan. To apply it, run `{_apply_command(out, planned.plan)}`."
         )
     made = planned.plan
-    changes = made.drift if refresh_only else (*made.changes, *made.unrecorded)
+    changes = made.drift if refresh_only else (*made.changes, *made.unrecorded, *made.recorded)
     return 2 if detailed_exitcode and changes else 0
 
 

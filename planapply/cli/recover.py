@@ -43,7 +43,7 @@ def command(
     With the spec that was applied last, plan then shows no changes. Without a spec, pass --provider,
     its settings with --set, and the name of the cluster; destroy then works.
     """
-    workspace = open_cloud(file, provider, cluster, overrides, state)
+    workspace = open_cloud(file, provider, cluster, overrides, state, needs_cluster=True)
     from planapply.ops.recover import recover  # imports distributed
 
     found = recover(workspace, lineage, lock_timeout, on_event=print_event)

@@ -15,8 +15,8 @@ from planapply.fleet import Abandoned, Stopped
 from planapply.followup import add_options
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
-from planapply.model.names import format_names
-from planapply.model.plan import Mode, Plan
+from planapply.model.names import format_names, to_hostlist
+from planapply.model.plan import ChangeReason, Mode, Plan, PlanRequest
 from planapply.model.state import State
 from planapply.ops.apply import ApplyOptions, Report, apply, unknown_error
 from planapply.ops.output import outputs
@@ -86,6 +86,12 @@ class ApplyRun:
         destroys = self._plan is not None and self._plan.mode is Mode.DESTROY
         return "Destroy" if destroys else "Apply"
 
+    def _command(self, name: str, *more: str) -> str:
+        """Return a command with the options that this plan was made with."""
+        assert self._plan is not None
+        request = self._plan.request or PlanRequest()
+        return request.command(name, self._plan.mode, *more)
+
     def _approve(self, plan: Plan) -> bool:
         """Show the plan, and ask for approval if required; from then on a signal stops the apply."""
         self._plan = plan
@@ -97,8 +103,8 @@ class ApplyRun:
                     "cannot ask for approval: "
                     + ("--json is given" if self.json else f"{non_terminal()} is not a terminal"),
                     "Pass --auto-approve; or save a plan with "
-                    f"`planapply plan{' --destroy' if self._verb == 'Destroy' else ''} --out FILE`, "
-                    "review it, and run `planapply apply FILE`.",
+                    f"`{self._command('plan', '--out', 'FILE')}`, review it, and run "
+                    "`planapply apply FILE`.",
                     code="approval_required",
                 )
             if not _read_approval(self._verb):
@@ -120,12 +126,13 @@ class ApplyRun:
     def _report_stopped(self, problems: Sequence[Diagnostic]) -> int:
         details = {"diagnostics": diagnostics_document(problems)} if problems else {}
         self._emit_finished("stopped", **self._counts(), **details)
-        recorded = " This is recorded; the next apply or destroy continues from there."
-        terminal.print_message(
-            "",
-            f"{self._verb} stopped: {_format_counts(self._verb, self._counts())}."
-            + ("" if problems else recorded),
-        )
+        text = f"{self._verb} stopped: {_format_counts(self._verb, self._counts())}."
+        if self._verb == "Destroy":
+            command = self._command("destroy")
+            text += f" Run `{command}` again to finish; an apply would launch the nodes again."
+        elif not problems:
+            text += " This is recorded; the next apply or destroy continues from there."
+        terminal.print_message("", text)
         terminal.report(problems)
         return stop_exit_code() or 130
 
@@ -164,7 +171,7 @@ class ApplyRun:
                     *_output_lines(values),
                 ]
             )
-        elif report.plan.unrecorded and not self.json:
+        elif (report.plan.unrecorded or report.plan.recorded) and not self.json:
             terminal.show([BLANK_LINE, line("The state is up to date."), *_output_lines(values)])
         return 1 if report.failures or left else 0
 
@@ -178,8 +185,41 @@ class ApplyRun:
         other = {"failed": len(failed) - len(launched), "not joined": len(launched)}
         counts = [_format_counts(verb, numbers), *(f"{n} {what}" for what, n in other.items() if n)]
         yield line((f"{verb} incomplete:", "bold red"), f" {', '.join(counts)}.")
-        for text in _describe_missing(verb, failed, launched):
+        for text in self._describe_missing(failed, launched):
             yield from (line(part) for part in wrap(add_options(text), terminal.width(sys.stdout)))
+
+    def _describe_missing(
+        self, failed: Collection[str], launched: Collection[str]
+    ) -> Iterator[str]:
+        """Yield which nodes failed and what to do; a VM that has not joined costs money too."""
+        assert self._plan is not None
+        not_done = [name for name in failed if name not in launched]
+        if not_done:
+            request = self._plan.request or PlanRequest()
+            to_replace = [
+                change.name
+                for change in self._plan.changes
+                if change.name in not_done and change.reason is ChangeReason.REPLACE_REQUESTED
+            ]
+            request = request.model_copy(update={"replace": tuple(to_hostlist(to_replace))})
+            command = request.command(self._verb.lower(), self._plan.mode)
+            yield f"Failed: {format_names(not_done)}. Run `{command}` again to retry."
+        if launched:
+            node = "NODE" if len(launched) > 1 else next(iter(launched))
+            running = (
+                "which of these VMs are running"
+                if len(launched) > 1
+                else "whether its VM is running"
+            )
+            one = "the log of one" if len(launched) > 1 else "its log"
+            another = "replaces terminated VMs; to replace another one"
+            if len(launched) == 1:
+                another = "replaces a terminated VM; to replace a running one"
+            yield (
+                f"Launched, but not joined: {format_names(launched)}. Run `planapply status` to see "
+                f"{running}, and `planapply logs {node}` for {one}. The next apply {another}, run "
+                f"`planapply apply --replace {node}`."
+            )
 
     def _counts(self) -> dict[str, int]:
         """Return how many changes were made; with failures, that may be less than the plan."""
@@ -206,22 +246,6 @@ class ApplyRun:
         if self.json and not self._has_finished:
             self._display.on_event(event)
         self._has_finished = True
-
-
-def _describe_missing(
-    verb: str, failed: Collection[str], launched: Collection[str]
-) -> Iterator[str]:
-    """Yield which nodes failed and what to do; a VM that has not joined costs money too."""
-    not_done = [name for name in failed if name not in launched]
-    if not_done:
-        yield f"Failed: {format_names(not_done)}. Run {verb.lower()} again to retry."
-    if launched:
-        yield (
-            f"Launched, but not joined: {format_names(launched)}. Run `planapply status` to see "
-            "which of these VMs are running, and `planapply logs NODE` for the log of one. The next "
-            "apply replaces terminated VMs; to replace another one, run "
-            "`planapply apply --replace NODE`."
-        )
 
 
 def _launched_failures(state: State, failed: Collection[str]) -> list[str]:

@@ -33,7 +33,7 @@ def command(
     if planfile is not None:
         from planapply.store.planfile import read_plan
 
-        plan = read_plan(planfile)
+        plan = read_plan(planfile, "show")
         if json:
             terminal.show_json(plan_document(plan))
         else:

@@ -7,6 +7,7 @@ tests run on the oldest and the newest version of the range in pyproject.toml.
 import asyncio
 import contextlib
 import logging
+import shlex
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -175,7 +176,7 @@ class RobustSpecCluster(SpecCluster):
                 f"{name}: cannot retire the workers: {reason}",
                 "They keep running, so that no results are lost; the next change tries again. To "
                 "terminate a node of a spec without moving its results, run "
-                "`planapply destroy --target NODE --no-retire`.",
+                f"`planapply destroy --target {shlex.quote(str(name))} --no-retire`.",
             )
             for name in failed
         }

@@ -114,7 +114,7 @@ class _Wait:
     def _fail(self, name: str, reason: str, *, console: bool = True) -> None:
         del self.waiting[name]
         output = extract_causes(self.fleet.console(name, SEARCHED_LINES)) if console else ""
-        detail = f"{output}\nPrint all output with `planapply logs NODE`." if output else ""
+        detail = f"{output}\nPrint all output with `planapply logs {name}`." if output else ""
         self.failures[name] = NotJoined(f"{name} {reason}", detail)
         self.fleet.on_event(Event(event="failed", names=(name,), message=reason))
 

@@ -16,10 +16,11 @@ from planapply.model.names import (
     from_ranges,
     sort_key,
     split_name,
+    suggest_range,
     to_hostlist,
 )
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, ChangeReason, ElasticGroup, Mode, Plan
+from planapply.model.plan import Action, Change, ChangeReason, ElasticGroup, FieldChange, Mode, Plan
 from planapply.model.state import Resource, State
 
 
@@ -109,8 +110,28 @@ def _plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -> Pla
         tags=desired.tags,
         protect=desired.protect,
         drift=refreshed.drift,
+        recorded=_recorded_settings(desired, state),
         **values,
     )
+
+
+def _recorded_settings(desired: DesiredState, state: State) -> tuple[FieldChange, ...]:
+    """Return the settings that the state of a cluster has with another value, or without one."""
+    if state.is_empty:
+        return ()
+    before = {"protect": state.protect, **_provider_settings(state.settings)}
+    after = {"protect": desired.protect, **_provider_settings(desired.settings)}
+    return tuple(
+        FieldChange(
+            path=key, before=before.get(key), after=after.get(key), forces_replacement=False
+        )
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
+def _provider_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"provider.{key}": value for key, value in settings.items()}
 
 
 def _elastic_groups(desired: DesiredState, names: Collection[str]) -> dict[str, ElasticGroup]:
@@ -179,22 +200,27 @@ def create_destroy_plan(
 def select(targets: Collection[str], names: Collection[str]) -> set[str]:
     """Return those of `names` that `targets` select: nodes, groups, or ranges such as `cpu-[0-3]`.
 
-    Raises PlanapplyError for a target that selects none.
+    Raises PlanapplyError for a target that selects none, and for a range with nodes that do not exist.
     """
+    names = {*names}
     groups: dict[str, set[str]] = {}
     for name in names:
         groups.setdefault(split_name(name)[0], set()).add(name)
     selected: set[str] = set()
     for target in targets:
-        found = groups.get(target) or {n for n in from_ranges([target]) if n in names}
-        if not found:
-            raise PlanapplyError(
-                f"there is no node {target!r}",
-                f"Nodes: {format_names(names) or 'none'}. "
-                "Name a node, a group, or a range such as cpu-[0-3].",
-                code="node_unknown",
-            )
-        selected |= found
+        found = groups.get(target, set()) or {*from_ranges([target])}
+        if found <= names and found:
+            selected |= found
+            continue
+        missing = found - names
+        shown = repr(target) if missing == {target} else format_names(missing)
+        summary = f"there {'is no node' if len(missing) == 1 else 'are no nodes'} {shown}"
+        advice = "Name a node, a group, or a range such as cpu-[0-3]."
+        if valid := suggest_range(target):
+            summary, advice = f"{target!r} is not a range", f"Write, for example, {valid}."
+        raise PlanapplyError(
+            summary, f"Nodes: {format_names(names) or 'none'}. {advice}", code="node_unknown"
+        )
     return selected
 
 

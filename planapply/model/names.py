@@ -103,6 +103,17 @@ def from_ranges(ranges: Iterable[str]) -> list[str]:
     return names
 
 
+def suggest_range(text: str) -> str:
+    """Return a valid range to write in place of `text`; empty if `text` is a range, or has no brackets."""
+    match = _RANGE.fullmatch(text)
+    if match and int(match["first"]) > int(match["last"]):
+        return f"{match['group']}-[{match['last']}-{match['first']}]"
+    if match or not set(text) & set("[]"):
+        return ""
+    group = re.match("[A-Za-z][A-Za-z0-9-]*", text, re.ASCII)
+    return f"{group[0].rstrip('-') if group else 'cpu'}-[0-3]"
+
+
 def name_at(ranges: Iterable[str], index: int) -> str | None:
     """Return `from_ranges(ranges)[index]`, or None if there is none, without creating the list."""
     for text in ranges:

@@ -1,5 +1,6 @@
 """Plans: the ordered changes that lead from the state, and what exists, to the desired state."""
 
+import shlex
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -218,6 +219,19 @@ class PlanRequest(Model):
     replace: tuple[str, ...] = ()
     terminate_unknown: bool = False
 
+    def command(self, name: str, mode: Mode, *more: str) -> str:
+        """Return the command `name` (plan, apply, or destroy) with these options, to be typed again."""
+        options = [
+            ("--destroy", mode is Mode.DESTROY and name != "destroy"),
+            ("--refresh-only", mode is Mode.REFRESH_ONLY),
+            ("--no-refresh", not self.refresh and name != "destroy"),
+            ("--terminate-unknown", self.terminate_unknown and name != "plan"),
+        ]
+        words = [option for option, is_given in options if is_given]
+        words += [word for target in self.targets for word in ("--target", target)]
+        words += [word for target in self.replace for word in ("--replace", target)]
+        return shlex.join(["planapply", name, *words, *more])
+
 
 class Plan(Model):
     """Everything that `apply` will do: a saved plan needs no spec to be applied."""
@@ -250,6 +264,8 @@ class Plan(Model):
     overrides: tuple[str, ...] = ()
     """The `--set` options that the plan was made with."""
     protect: bool = False
+    recorded: tuple[FieldChange, ...] = ()
+    """Settings of the whole cluster that differ from the state, in which an apply only records them."""
     next_index: dict[str, int] = {}
     elastic: dict[str, ElasticGroup] = {}
     """Elastic groups by name: `scale` and `adapt` change their size, plans do not."""

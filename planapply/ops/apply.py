@@ -107,7 +107,7 @@ def _plan_again(workspace: Workspace, state: State | None, saved_plan: Plan) -> 
         if not found:
             return planned
         differences = differences or found
-    raise changed_error(differences)
+    raise changed_error(saved_plan, differences)
 
 
 @contextmanager

@@ -5,7 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet import Listener
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.names import format_names
+from planapply.model.names import (
+    format_names,
+    from_ranges,
+    sort_key,
+    split_name,
+    suggest_range,
+)
 from planapply.model.state import NodeRecord, State
 from planapply.ops.workspace import Workspace
 
@@ -53,4 +59,17 @@ def find_node(state: State, name: str) -> NodeRecord:
             "Its VM may exist. The next `planapply apply` or `planapply destroy` will find out.",
         )
     nodes = format_names(state.nodes) or "none"
+    if valid := suggest_range(name):
+        raise PlanapplyError(
+            f"{name!r} is not a node",
+            f"Name one node, not a range such as {valid}. Nodes: {nodes}.",
+        )
+    members = [n for n in from_ranges([name]) if n != name]
+    members = members or [n for n in state.nodes if n != name and split_name(n)[0] == name]
+    if members:
+        one = min(set(members) & state.nodes.keys() or members, key=sort_key)
+        raise PlanapplyError(
+            f"{name!r} is not a node, but {len(members)} nodes",
+            f"Name one node, such as {one}. Nodes: {nodes}.",
+        )
     raise PlanapplyError(f"the state has no node {name!r}", f"Nodes: {nodes}.")

@@ -1,6 +1,7 @@
 """recover: rebuild a lost state from the tags of the VMs."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -129,7 +130,7 @@ def _check_claims(vms: Sequence[VM], cluster: str) -> None:
         raise PlanapplyError(
             f"cannot recover cluster {cluster!r}: several VMs claim to be the same node",
             f"{listed}. Find out which of them planapply launched, and terminate the others or remove their "
-            "tags. Then run `planapply recover` again.",
+            f"tags. Then run `planapply recover {shlex.quote(cluster)}` again.",
         )
 
 
@@ -207,18 +208,23 @@ def _restore_configs(
 def _restore_scheduler(
     state: State, workspace: Workspace, client: ProviderClient
 ) -> list[Diagnostic]:
-    """Record the scheduler's address and the TLS key; return warnings about what is missing."""
+    """Record the scheduler's address and the TLS key; return warnings about what is missing.
+
+    The scheduler's VM has the key, whatever the spec says, which may be missing.
+    """
     record = state.scheduler
     if record is None:
         return [warning("there is no scheduler", "The next apply replaces every node.")]
     assert workspace.spec is not None
-    security = workspace.spec.cluster.security or workspace.plugin(None).security
-    notes = _restore_key(state, client, record.vm) if security == "tls" else []
+    known = state.configs.get(record.config)
+    reason, notes = "", []
+    if known is None or known.security == "tls":
+        state.tls, reason = _read_key(client, record.vm)
     if state.tls is not None:
-        notes += _compare_keys(state, client)
-    config = state.configs.get(record.config) or NodeConfig(
-        group=SCHEDULER, cls="unknown", security=security
-    )
+        notes = _compare_keys(state, client)
+    security = workspace.spec.cluster.security or workspace.plugin(None).security
+    security = "tls" if state.tls else known.security if known else security
+    config = known or NodeConfig(group=SCHEDULER, cls="unknown", security=security)
     state.endpoint = build_endpoint(record, config)
     info = probe(state.endpoint, state.tls)
     if info is not None:
@@ -228,21 +234,36 @@ def _restore_scheduler(
             processes = state.configs[node.config].processes if node.config in state.configs else 1
             if info.has_joined(name, processes):
                 node.status = "joined"
+    if state.tls is None and security == "tls":
+        summary = "the TLS key was not recovered; no client can connect"
+        notes.append(_missing_key_warning(summary, reason or "The VM's user data has no key."))
+    elif state.tls is None and reason and info is None and not workspace.has_spec_file:
+        # Without TLS, the scheduler may be unreachable from this machine.
+        summary = "no TLS key was recovered; if the cluster uses TLS, no client can connect"
+        notes.append(_missing_key_warning(summary, reason))
     return notes
 
 
+def _missing_key_warning(summary: str, reason: str) -> Diagnostic:
+    return warning(
+        summary,
+        f"{reason} To create a cluster with a new key, run `planapply apply --replace scheduler`; to remove this "
+        "cluster, run `planapply destroy`.",
+    )
+
+
 def _read_key(client: ProviderClient, vm: str) -> tuple[TLS | None, str]:
-    """Return the key pair in a VM's user data; or None, and the reason."""
-    reason = "The cloud does not show the user data of a VM."
-    if client.has_secrets:
-        try:
-            text = client.secrets(vm)
-        except ProviderFailed as failed:
-            text, reason = "", f"{failed.error.summary}. {failed.error.detail}".rstrip()
-        certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
-        if certificate and key:
-            return TLS(certificate=certificate[0], key=SecretStr(key[0])), ""
-    return None, reason
+    """Return the key pair in a VM's user data; or None, and the reason: empty if the data has no key."""
+    if not client.has_secrets:
+        return None, "The cloud does not show the user data of a VM."
+    try:
+        text = client.secrets(vm)
+    except ProviderFailed as failed:
+        return None, f"{failed.error.summary}. {failed.error.detail}".rstrip()
+    certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
+    if certificate and key:
+        return TLS(certificate=certificate[0], key=SecretStr(key[0])), ""
+    return None, "" if text else f"The cloud shows no user data of VM {vm}."
 
 
 def _compare_keys(state: State, client: ProviderClient) -> list[Diagnostic]:
@@ -268,23 +289,9 @@ def _compare_keys(state: State, client: ProviderClient) -> list[Diagnostic]:
             f"cannot recover cluster {state.cluster!r}: its nodes have different TLS keys",
             f"The scheduler (VM {scheduler.vm}) and {workers[0]} (VM {worker.vm}) were given different keys, so "
             "planapply did not launch both for this cluster. Find out which of them it launched, and terminate "
-            "the other or remove its tags. Then run `planapply recover` again.",
+            f"the other or remove its tags. Then run `planapply recover {shlex.quote(state.cluster)}` again.",
         )
     return []
-
-
-def _restore_key(state: State, client: ProviderClient, vm: str) -> list[Diagnostic]:
-    pair, reason = _read_key(client, vm)
-    if pair is not None:
-        state.tls = pair
-        return []
-    return [
-        warning(
-            "cannot recover the TLS key",
-            f"{reason} No client can connect. To create a cluster with a new key, run "
-            "`planapply apply --replace scheduler`; to remove this cluster, run `planapply destroy`.",
-        )
-    ]
 
 
 def _unknown_configs(state: State) -> list[Diagnostic]:

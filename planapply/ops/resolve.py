@@ -92,7 +92,7 @@ def _changed_error(reason: str) -> PlanapplyError:
     return PlanapplyError(
         f"cannot apply the plan file: {reason or 'its pins are damaged'}",
         "The file was changed after it was saved, or is too old.\n"
-        "To plan again: planapply plan --out FILE",
+        "To plan again: `planapply plan --out FILE`",
         code="plan_invalid",
     )
 

@@ -14,8 +14,6 @@ from planapply.model.plan import Change, ChangeReason, Plan, PlanRequest
 from planapply.model.state import Resource, State
 from planapply.ops.plan import PlanOptions
 
-_PLAN_AGAIN = "To plan again: planapply plan --out FILE"
-
 
 def saved_options(saved_plan: Plan) -> list[PlanOptions]:
     """Return the options with which a saved plan is made again.
@@ -52,9 +50,10 @@ def check_origin(saved_plan: Plan, state: State | None, spec_digest: str | None)
     if is_other or saved_plan.lineage not in (None, lineage):
         raise other_cluster_error(saved_plan)
     if saved_plan.serial != serial:
-        raise _stale_error(f"the serial of the state was {saved_plan.serial}, and is now {serial}")
+        reason = f"the serial of the state was {saved_plan.serial}, and is now {serial}"
+        raise _stale_error(saved_plan, reason)
     if saved_plan.spec_digest != spec_digest:
-        raise _stale_error("the spec has changed since the plan was made")
+        raise _stale_error(saved_plan, "the spec has changed since the plan was made")
 
 
 def other_cluster_error(saved_plan: Plan) -> PlanapplyError:
@@ -66,15 +65,24 @@ def other_cluster_error(saved_plan: Plan) -> PlanapplyError:
     )
 
 
-def _stale_error(reason: str) -> PlanapplyError:
-    return PlanapplyError(f"the plan file is stale: {reason}", _PLAN_AGAIN, code="plan_stale")
+def _plan_again(saved_plan: Plan) -> str:
+    """Return the advice to plan again, with the options of the saved plan."""
+    request = saved_plan.request or PlanRequest()
+    return f"To plan again: `{request.command('plan', saved_plan.mode, '--out', 'FILE')}`"
 
 
-def changed_error(differences: list[str]) -> PlanapplyError:
+def _stale_error(saved_plan: Plan, reason: str) -> PlanapplyError:
+    return PlanapplyError(
+        f"the plan file is stale: {reason}", _plan_again(saved_plan), code="plan_stale"
+    )
+
+
+def changed_error(saved_plan: Plan, differences: list[str]) -> PlanapplyError:
     """Return the error for a saved plan that is not the one that would be made now."""
     return PlanapplyError(
         f"the plan file is not the plan that would be made now: {'; '.join(differences)}",
-        f"What exists has changed since the plan was made, or the file was edited.\n{_PLAN_AGAIN}",
+        "What exists has changed since the plan was made, or the file was edited.\n"
+        + _plan_again(saved_plan),
         code="plan_differs",
     )
 

@@ -33,6 +33,8 @@ class Workspace:
     """Whether the spec is the one that the state records."""
     protect: bool = False
     """Value of `protect` in the spec, if nothing else of the spec is read."""
+    has_spec_file: bool = True
+    """Whether `spec`, if any, is a file; otherwise it has nothing but a name and a provider's settings."""
 
     @classmethod
     def from_spec(
@@ -68,7 +70,8 @@ class Workspace:
         """Return a workspace with a spec made from command-line options; raises PlanapplyError."""
         spec, diagnostics = specfile.make_spec(cluster, provider, catalog.load_plugin, overrides)
         aws = AWSSettings.of_provider(provider, spec.provider)
-        return cls(open_store(state, aws), spec, diagnostics, overrides=overrides)
+        store = open_store(state, aws)
+        return cls(store, spec, diagnostics, overrides=overrides, has_spec_file=False)
 
     @classmethod
     def from_state(

@@ -7,7 +7,7 @@ from typing import Any
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import sort_key
-from planapply.model.plan import FORMAT_VERSION, Action, Change, Plan
+from planapply.model.plan import FORMAT_VERSION, Action, Change, FieldChange, Plan
 from planapply.render.access import allowed_networks, open_ports
 from planapply.render.plan import redact_field
 from planapply.render.reasons import reason_text
@@ -26,18 +26,23 @@ def plan_document(plan: Plan) -> dict[str, Any]:
                 "action": change.action.value,
                 "reason_code": change.reason.value,
                 "reason": reason_text([change]),
-                "fields": [
-                    {"path": field.path, "before": field.before, "after": field.after}
-                    for field in map(redact_field, change.fields)
-                ],
+                "fields": _fields(change.fields),
                 **_launched_vm(change, plan),
             }
             for change in plan.changes
         ],
         "drift": [item.model_dump(mode="json") for item in plan.drift],
+        "settings": _fields(plan.recorded),
         "cost": None if plan.cost is None else plan.cost.model_dump(mode="json"),
         "diagnostics": diagnostics_document(plan.diagnostics),
     }
+
+
+def _fields(fields: Sequence[FieldChange]) -> list[dict[str, Any]]:
+    return [
+        {"path": field.path, "before": field.before, "after": field.after}
+        for field in map(redact_field, fields)
+    ]
 
 
 def _launched_vm(change: Change, plan: Plan) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def listing_lines(listing: Listing, width: int | None = None) -> list[Line]:
     if any(cluster.state is None for cluster in listing.clusters):
         text = (
             "planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, "
-            "pass its location with --state; if it is lost, rebuild it with `planapply recover`."
+            "pass its location with --state; if it is lost, rebuild it with `planapply recover NAME`."
         )
         lines += [BLANK_LINE, *(line(part) for part in wrap(text, width or DEFAULT_WIDTH))]
     return lines

@@ -86,8 +86,9 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     if not plan.changes:
         if plan.unrecorded:
             return [*_unrecorded_lines(plan), BLANK_LINE, *_footer_lines(plan, width)]
+        title = "No nodes change." if plan.recorded else "No changes."
         return [
-            line(("No changes.", "bold green"), f" {_no_changes_text(plan)}"),
+            line((title, "bold green"), f" {_no_changes_text(plan)}"),
             *_footer_lines(plan, width),
         ]
     change_runs = group_changes(plan.changes)
@@ -145,6 +146,8 @@ def _drift_lines(plan: Plan, width: int) -> list[Line]:
         title = text if recorded else f"No changes to the state of {_format_cluster(plan)}. {text}"
         lines += [*([BLANK_LINE] if recorded else []), *_wrapped_lines(title, width)]
         lines += [BLANK_LINE, *_drift_table(other)]
+    if plan.recorded:
+        lines += [BLANK_LINE, *_recorded_lines(plan, width)]
     return lines
 
 
@@ -204,6 +207,8 @@ def _is_full_destroy(plan: Plan) -> bool:
 def _no_changes_text(plan: Plan) -> str:
     if plan.mode is Mode.REFRESH_ONLY:
         return "The state matches what exists."
+    if plan.recorded:
+        return f'Cluster "{plan.cluster}" has the nodes and resources of its spec.'
     if plan.mode is Mode.DESTROY:
         return "There is nothing to destroy."
     return f'Cluster "{plan.cluster}" matches its spec.'
@@ -308,6 +313,7 @@ def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
 
 
 def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
+    yield from _recorded_lines(plan, width)
     if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
         yield line(("Cost:", "bold"), f" {format_cost(plan.cost)}")
         if plan.cost.not_counted:
@@ -316,6 +322,13 @@ def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
         yield from _wrapped_lines(f"Access: {access}", width)
     for name, group in plan.elastic.items():
         yield from _wrapped_lines(_elastic_text(name, group), width)
+
+
+def _recorded_lines(plan: Plan, width: int) -> Iterator[Line]:
+    for field in map(redact_field, plan.recorded):
+        before, after = _format_values(field)
+        change = "changed" if before == after else f"{before} -> {after}"
+        yield from _wrapped_lines(f"Settings: {field.path} {change} (recorded by apply)", width)
 
 
 def _elastic_text(name: str, group: ElasticGroup) -> str:

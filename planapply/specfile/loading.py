@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,11 +53,28 @@ def load(
     document = _parse(text, format_path(path))
     applied, override_errors = apply_overrides(document, tuple(overrides))
     spec, problems = _check(document, path.parent, find_plugin, import_classes)
+    problems += _check_state(document, path)
     found = override_errors + _to_diagnostics(problems, text, format_path(path), applied)
     errors = tuple(d for d in found if d.severity is Severity.ERROR)
     if errors or spec is None:
         raise PlanapplyError(diagnostics=errors, code="spec_invalid")
     return spec, found
+
+
+def _check_state(document: Mapping[str, Any], path: Path) -> list[Problem]:
+    """Return an error if the spec at `path` names itself as its state, which would overwrite it."""
+    cluster = document.get("cluster")
+    written = cluster.get("state") if isinstance(cluster, Mapping) else None
+    if not isinstance(written, str) or "://" in written:
+        return []
+    try:
+        if os.path.realpath(state_location(written, path)) != os.path.realpath(path):
+            return []
+    except (PlanapplyError, ValueError):
+        return []  # reported elsewhere
+    default = state_location(None, path.name)
+    where = ("cluster", "state")
+    return [Problem(where, "`cluster.state` is the spec itself", f'Write `state = "{default}"`.')]
 
 
 def make_spec(
@@ -385,7 +403,7 @@ def find_state_location(path: str | Path, overrides: Sequence[str] = ()) -> str:
     minimal = {"cluster": {"name": "any", "state": written}}
     problems: list[Problem] = []
     minimal = _remove_unsupported(minimal, (), problems)
-    problems = problems or _validate_model(Spec, minimal, ())[1]
+    problems = problems or _validate_model(Spec, minimal, ())[1] or _check_state(minimal, path)
     if override_errors or problems:
         raise PlanapplyError(
             diagnostics=(

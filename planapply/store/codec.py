@@ -1,6 +1,7 @@
 """The encoding of states as JSON. A state that cannot be read completely is not read at all."""
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -98,7 +99,7 @@ def _parse(data: bytes, location: str) -> dict[str, Any]:
     if isinstance(document, dict) and "changes" in document:
         raise StateInvalid(
             f"{location} is not a planapply state",
-            f"It is a plan file. To apply it: planapply apply {location}",
+            f"It is a plan file. To apply it: planapply apply {shlex.quote(location)}",
         )
     if not isinstance(document, dict) or type(document.get("format_version")) is not int:
         is_terraform = isinstance(document, dict) and "terraform_version" in document

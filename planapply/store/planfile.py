@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import tomli
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
@@ -17,7 +18,7 @@ from planapply.store.errors import format_path
 from planapply.store.files import replace_file
 from planapply.store.planfile_migration import migrate_from_1
 
-_PLAN_AGAIN = "To plan again: planapply plan --out FILE"
+_PLAN_AGAIN = "To plan again: `planapply plan --out FILE`"
 
 
 def write_plan(path: str, plan: Plan) -> None:
@@ -45,18 +46,28 @@ def check_destination(path: str) -> None:
         raise _save_error(path, os.strerror(reason))
 
 
-def read_plan(path: str) -> Plan:
+def read_plan(path: str, command: str = "apply") -> Plan:
     """Return a plan that `write_plan` saved; an older format is migrated, in memory only.
+
+    `command` is the one that reads the plan: a spec in place of a plan is passed to it in another way.
 
     Raises PlanapplyError if there is no plan, if it is damaged, and if a newer planapply wrote it.
     """
     try:
         data = read_file(path, allow_pipe=True)
     except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        name = shlex.quote(format_path(path)) if is_missing else "FILE"
         raise PlanapplyError(
             f"cannot read the plan file {format_path(path)}: {error.strerror or error}",
-            "To create a plan file: planapply plan --out FILE",
+            f"To create a plan file: `planapply plan --out {name}`",
         ) from error
+    if _is_spec(path, data):
+        name = format_path(path)
+        raise PlanapplyError(
+            f"{name} is a spec, not a plan file",
+            f"Run `planapply {command} -f {shlex.quote(name)}`.",
+        )
     document = _migrate(path, _parse(path, data))
     try:
         # From JSON, because strict models accept a list for a tuple only in JSON.
@@ -81,6 +92,14 @@ def _is_plan(path: str) -> bool:
     return isinstance(document, dict) and "changes" in document
 
 
+def _is_spec(path: str, data: bytes) -> bool:
+    """Return whether a file is a spec, perhaps with errors."""
+    try:
+        return "cluster" in tomli.loads(data.decode())
+    except (ValueError, RecursionError):
+        return path.endswith(".toml") and not data.lstrip().startswith(b"{")
+
+
 def _parse(path: str, data: bytes) -> dict[str, Any]:
     try:
         document = from_json(data)
@@ -90,7 +109,7 @@ def _parse(path: str, data: bytes) -> dict[str, Any]:
         is_state = isinstance(document, dict) and "serial" in document
         raise PlanapplyError(
             f"{format_path(path)} is not a plan file",
-            f"It is a state. To show it: planapply show --state {shlex.quote(path)}"
+            f"It is a state. To show it: `planapply show --state {shlex.quote(path)}`"
             if is_state
             else _PLAN_AGAIN,
         )
@@ -104,7 +123,7 @@ def _migrate(path: str, document: dict[str, Any]) -> dict[str, Any]:
             f"cannot read the plan file {format_path(path)}: it was written by another version of "
             "planapply",
             f"The file has format {json.dumps(version)}; this planapply supports up to format "
-            f"{FORMAT_VERSION}. Upgrade planapply, or plan again: planapply plan --out FILE",
+            f"{FORMAT_VERSION}. Upgrade planapply. {_PLAN_AGAIN}",
         )
     if version == 1:
         try:

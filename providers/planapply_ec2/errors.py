@@ -125,7 +125,7 @@ ADVICE: dict[str, str] = {
     "SpotMaxPriceTooLow": 'Try again later, or set spot = "prefer" to use on-demand VMs instead.',
     "SecurityGroupLimitExceeded": "Delete unused security groups, or name an existing one in "
     "`security_groups` under [provider].",
-    GROUP_NOT_FOUND: "If it is the cluster's own security group, run apply again to create it.",
+    GROUP_NOT_FOUND: "If it is the cluster's own security group, run `planapply apply` again to create it.",
     "DependencyViolation": "A VM or network interface that planapply did not create uses it. Detach "
     "it in the AWS console, then retry.",
     "InvalidAMIID.NotFound": "Choose an `image` of this region that your account may use.",

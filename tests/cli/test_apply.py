@@ -1,6 +1,9 @@
 """planapply apply and destroy: output, questions, effects, and exit codes."""
 
 import json
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -233,7 +236,7 @@ Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 2 added, 0 changed, 0 destroyed, 2 failed.
-Failed: cpu-[1-2]. Run apply again to retry.
+Failed: cpu-[1-2]. Run `planapply apply` again to retry.
 
 scheduler_address = tcp://127.0.0.1:1
 """),
@@ -311,7 +314,7 @@ Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 
 Apply incomplete: 0 added, 0 changed, 0 destroyed, 4 failed.
-Failed: scheduler, cpu-[0-2]. Run apply again to retry.
+Failed: scheduler, cpu-[0-2]. Run `planapply apply` again to retry.
 """),
     )
     assert without_times(result.err) == snapshot("""\
@@ -459,3 +462,26 @@ Error: cannot enforce `max_cost`: no price known for odd
   Set the price of each size in USD/h with `price` under [provider], such as
   `price = { "odd" = 1.25 }`; or remove `max_cost` under [cluster].
 """)
+
+
+def test_stopped_destroy_is_finished_by_another_destroy(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An apply would launch the nodes again, and a destroy without the targets might go too far."""
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    Path("planapply.toml").rename("other.toml")
+    terminate = fake_plugin.Provider.terminate
+
+    def stop(self: fake_plugin.Provider, ids: Sequence[str]) -> Sequence[str]:
+        if cloud.calls["terminate"] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return terminate(self, ids)
+
+    monkeypatch.setattr(fake_plugin.Provider, "terminate", stop)
+    targets = ("--state", "planapply.state.json", "--target", "cpu", "--target", "scheduler")
+    result = run("destroy", "--auto-approve", "--no-retire", *targets)
+    assert result.code == 130
+    text = " ".join(result.err.partition("Destroy stopped: ")[2].split())
+    assert text.partition(" destroyed. ")[2] == snapshot(
+        "Run `planapply destroy --state planapply.state.json --target cpu --target scheduler` again to finish; an apply would launch the nodes again."
+    )

@@ -477,3 +477,28 @@ Error: cannot read the state s3://states/x.json
 """),
         )
     assert len(cloud.live_vms()) == 4
+
+
+def test_spec_is_not_its_own_state(run: Run, cloud: FakeCloud) -> None:
+    spec = Path("planapply.toml")
+    before = spec.read_text().replace('"demo"', '"demo"\nstate = "./planapply.toml"')
+    spec.write_text(before)
+    for command in ("validate", "plan", "destroy", "status"):
+        result = run(command)
+        assert (result.code, result.out) == (1, "")
+        assert result.err == snapshot("""\
+Error: `cluster.state` is the spec itself
+ --> planapply.toml:3:1
+  |
+3 | state = "./planapply.toml"
+  | ^^^^^
+  Write `state = "planapply.state.json"`.
+""")
+    assert spec.read_text() == before
+    Path("link.toml").symlink_to("planapply.toml")
+    assert run("validate", "-f", "link.toml").code == 1
+    assert run("plan", "--set", 'cluster.state="../work/planapply.toml"').err == snapshot("""\
+Error: --set cluster.state="../work/planapply.toml": `cluster.state` is the spec itself
+  Write `state = "planapply.state.json"`.
+""")
+    assert run("validate", "--set", 'cluster.state="s3://planapply.toml/x"').code == 0

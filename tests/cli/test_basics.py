@@ -203,7 +203,7 @@ Error: . is a folder
 
 show .
 Error: cannot read the plan file .: Is a directory
-  To create a plan file: planapply plan --out FILE
+  To create a plan file: `planapply plan --out .`
 
 plan --state .
 Error: cannot read the state .: not a regular file

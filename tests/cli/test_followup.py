@@ -8,6 +8,8 @@ from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
 from planapply import followup
+from planapply.model.plan import Mode, PlanRequest
+from planapply.provider import ErrorKind
 
 
 @pytest.fixture
@@ -44,6 +46,90 @@ def options() -> None:
 )
 def test_commands_get_the_options(text: str, expected: str) -> None:
     assert followup.add_options(text) == expected
+
+
+@pytest.mark.usefixtures("options")
+def test_provider_is_repeated_by_the_commands_that_take_it() -> None:
+    followup.select("--provider", "ec2")
+    text = "`planapply recover NAME`, `planapply list --provider libcloud`, `planapply plan`"
+    assert followup.add_options(text) == (
+        "`planapply recover -f 'my spec.toml' --state s3://b/x.json --provider ec2 NAME`, "
+        "`planapply list -f 'my spec.toml' --state s3://b/x.json --provider libcloud`, "
+        "`planapply plan -f 'my spec.toml' --state s3://b/x.json`"
+    )
+
+
+def test_results_repeat_the_options(run: Run, cloud: FakeCloud) -> None:
+    Path("planapply.toml").rename("a spec with a long name.toml")
+    options = ("-f", "a spec with a long name.toml")
+    assert run("apply", "--auto-approve", "--no-wait", *options).code == 0
+    cloud.end_vm("i-0001")
+    assert run("status", *options).out.partition("Drift: ")[2] == snapshot("""\
+cpu-0 terminated or failed outside of planapply. Run
+`planapply plan -f 'a spec with a long name.toml'` to see what an apply
+would do.
+""")
+    Path("a spec with a long name.state.json").unlink()
+    assert run("list", "--provider", "fake").out.rpartition("\n\n")[2] == snapshot("""\
+planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, pass its
+location with --state; if it is lost, rebuild it with `planapply recover --provider fake NAME`.
+""")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "request_", "expected"),
+    [
+        ("plan", Mode.NORMAL, PlanRequest(), "planapply plan"),
+        ("apply", Mode.REFRESH_ONLY, PlanRequest(), "planapply apply --refresh-only"),
+        (
+            "plan",
+            Mode.DESTROY,
+            PlanRequest(targets=("cpu-[0-3]", "gpu"), terminate_unknown=True),
+            "planapply plan --destroy --target 'cpu-[0-3]' --target gpu",
+        ),
+        (
+            "destroy",
+            Mode.DESTROY,
+            PlanRequest(terminate_unknown=True),
+            "planapply destroy --terminate-unknown",
+        ),
+        (
+            "apply",
+            Mode.NORMAL,
+            PlanRequest(refresh=False, replace=("cpu-0",)),
+            "planapply apply --no-refresh --replace cpu-0",
+        ),
+    ],
+)
+def test_commands_repeat_the_options_of_the_plan(
+    name: str, mode: Mode, request_: PlanRequest, expected: str
+) -> None:
+    assert request_.command(name, mode) == expected
+
+
+def test_saved_plan_to_destroy_is_planned_again_as_such(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    assert run("plan", "--destroy", "--target", "cpu-[0-1]", "--out", "p").code == 0
+    assert (
+        run("apply", "--auto-approve", "--no-wait", "--no-retire", "--replace", "cpu-2").code == 0
+    )
+    assert run("apply", "p").err == snapshot("""\
+Error: the plan file is stale: the serial of the state was 6, and is now 11
+  To plan again: `planapply plan --destroy --target 'cpu-[0-1]' --out FILE`
+""")
+
+
+def test_failed_replacement_is_repeated_with_its_options(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    cloud.fail_next("launch", ErrorKind.REJECTED)
+    options = ("--no-wait", "--no-retire", "--replace", "cpu-1", "--target", "cpu-1")
+    result = run("apply", "--auto-approve", *options)
+    assert result.out.partition("Apply ")[2] == snapshot("""\
+incomplete: 0 added, 0 changed, 1 destroyed, 1 failed.
+Failed: cpu-1. Run `planapply apply --target cpu-1 --replace cpu-1` again to retry.
+
+scheduler_address = tcp://127.0.0.1:1
+""")
 
 
 def test_commands_with_default_options_are_unchanged(run: Run, cloud: FakeCloud) -> None:

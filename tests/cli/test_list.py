@@ -52,7 +52,7 @@ Clusters (fake, fake):
 Prices: list prices of 2025-03-02
 
 planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, pass its
-location with --state; if it is lost, rebuild it with `planapply recover`.
+location with --state; if it is lost, rebuild it with `planapply recover NAME`.
 """),
         "",
     )
@@ -163,7 +163,7 @@ Clusters (fake, fake):
 Prices: list prices of 2025-03-02
 
 planapply cannot tell whether a missing state is elsewhere or lost. If it is elsewhere, pass its
-location with --state; if it is lost, rebuild it with `planapply recover`.
+location with --state; if it is lost, rebuild it with `planapply recover NAME`.
 """)
 
 

@@ -122,7 +122,8 @@ def test_worker_that_crashes_at_its_start_is_reported(local: dict[str, str]) -> 
     assert "Print all output with `planapply logs NODE`." in applied.stderr
     assert "Traceback" not in applied.stderr
     assert (
-        "Apply incomplete: 2 added, 0 changed, 0 destroyed.\nLaunched, but not joined: bad-[0-1]. "
+        "Apply incomplete: 4 added, 0 changed, 0 destroyed, 2 not joined.\n"
+        "Launched, but not joined: bad-[0-1]. "
     ) in applied.stdout
     plan = command(local, "plan", *bogus)
     assert "+   bad-[0-1]   (2)\n        (VMs are gone)\n" in plan.stdout
@@ -141,6 +142,22 @@ def test_apply_waits_for_nodes_launched_by_an_earlier_apply(local: dict[str, str
     third = command(local, "apply")
     assert (third.returncode, third.stderr) == (0, "")
     assert "Apply complete" not in third.stdout
+    assert command(local, "destroy", "--auto-approve").returncode == 0
+
+
+def test_recover_without_a_spec_reads_the_key(local: dict[str, str]) -> None:
+    assert command(local, "apply", "--auto-approve").returncode == 0
+    before = json.loads(Path("planapply.state.json").read_text())
+    Path("planapply.toml").unlink()
+    Path("planapply.state.json").unlink()
+    recovered = command(local, "recover", before["cluster"], "--provider", "local")
+    assert recovered.returncode == 0
+    assert "TLS key" not in recovered.stderr
+    after = json.loads(Path("planapply.state.json").read_text())
+    assert after["tls"] == before["tls"]
+    assert after["endpoint"]["private"] == before["endpoint"]["private"]
+    with planapply.connect("planapply.state.json") as client:
+        assert client.submit(sum, range(10)).result() == 45
     assert command(local, "destroy", "--auto-approve").returncode == 0
 
 

@@ -84,7 +84,7 @@ def test_fallback_above_the_limit_is_not_launched(run: Run, market: FakeCloud) -
     assert [vm.name for vm in market.live_vms()] == ["scheduler"]
     assert result.out.partition("\n\nApply ")[2] == snapshot("""\
 incomplete: 1 added, 0 changed, 0 destroyed, 2 failed.
-Failed: cpu-[0-1]. Run apply again to retry.
+Failed: cpu-[0-1]. Run `planapply apply` again to retry.
 
 scheduler_address = tcp://127.0.0.1:1
 """)

@@ -129,6 +129,7 @@ def test_json_matches_the_contract(run: Run, cloud: FakeCloud) -> None:
                 }
             ],
             "drift": [],
+            "settings": [],
             "cost": {
                 "before": 4.6,
                 "after": 4.6,
@@ -166,7 +167,7 @@ Saved the plan. To apply it, run `planapply apply 'the plan'`.
         "",
         snapshot("""\
 Error: the plan file is stale: the serial of the state was 0, and is now 6
-  To plan again: planapply plan --out FILE
+  To plan again: `planapply plan --out FILE`
 """),
     )
     assert sorted(os.listdir(folder)) == ["planapply.state.json", "planapply.toml", "the plan"]
@@ -235,6 +236,11 @@ Apply complete: the state is up to date.
         (["--destroy", "--replace", "cpu-0"], "cannot combine --destroy with --replace"),
         (["--target", "gpu"], "there is no node 'gpu'"),
         (["--replace", "cpu-7"], "there is no node 'cpu-7'"),
+        (["--target", "cpu-[0-9]"], "there are no nodes cpu-[3-9]\n"),
+        (["--target", "cpu-[0..3]"], "there is no node cpu-3\n"),
+        (["--target", "cpu-[0-1]", "--replace", "gpu-[0-1]"], "there are no nodes gpu-[0-1]\n"),
+        (["--target", "cpu-[2-1]"], "'cpu-[2-1]' is not a range\n"),
+        (["--replace", "cpu-[0,2]"], "'cpu-[0,2]' is not a range\n"),
         (["--set", "workers.cpu.count"], "--set workers.cpu.count: it has no `=`"),
         (["--set", 'cluster.name="a b"'], '`cluster.name` cannot be "a b"'),
         (["--file", "none.toml"], "the spec none.toml does not exist"),
@@ -391,3 +397,56 @@ def test_warnings_are_printed_below_the_plan_and_in_its_json(run: Run, cloud: Fa
     assert [d["severity"] for d in json.loads(run("plan", "--json").out)["diagnostics"]] == (
         ["warning"]
     )
+
+
+def test_settings_that_an_apply_records_are_shown(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "--auto-approve", "--no-wait", "--set", "cluster.protect=true").code == 0
+    planned = run("plan", "--detailed-exitcode")
+    assert planned == (
+        2,
+        snapshot("""\
+No nodes change. Cluster "demo" has the nodes and resources of its spec.
+Settings: protect true -> false (recorded by apply)
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+"""),
+        "",
+    )
+    assert json.loads(run("plan", "--json").out)["settings"] == [
+        {"path": "protect", "before": True, "after": False}
+    ]
+    assert run("plan", "--refresh-only").out == snapshot("""\
+No nodes change. The state matches what exists.
+Settings: protect true -> false (recorded by apply)
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+""")
+    assert run("destroy", "--auto-approve").code == 1
+    assert run("apply", "--no-wait").out == snapshot("""\
+No nodes change. Cluster "demo" has the nodes and resources of its spec.
+Settings: protect true -> false (recorded by apply)
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+
+The state is up to date.
+
+scheduler_address = tcp://127.0.0.1:1
+""")
+    assert run("plan", "--detailed-exitcode").code == 0
+    assert run("destroy", "--auto-approve").code == 0
+
+
+def test_settings_of_the_provider_are_recorded_with_other_changes(
+    run: Run, cloud: FakeCloud
+) -> None:
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    spec = Path("planapply.toml")
+    spec.write_text(
+        spec.read_text().replace('region = "mars"', "").replace("count = 3", "count = 4")
+    )
+    assert run("plan").out == snapshot("""\
+planapply will change cluster "demo" (fake):
+
+  +   cpu-3   large
+
+Plan: 1 to add, 0 to change, 0 to destroy.
+Settings: provider.region "mars" -> (unset) (recorded by apply)
+Cost: 4.60 USD/h -> 6.10 USD/h (list prices of 2025-03-02)
+""")

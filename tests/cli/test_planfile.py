@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.commands import Run
+from cli.commands import SPEC, Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
@@ -153,4 +153,26 @@ Error: p is not a planapply state
 Error: cannot read the spec p: it is JSON, not TOML
   If it is a state, pass it with --state instead of --file; in Python, use
   `planapply.Cluster.from_name` or `planapply.connect`.
+""")
+
+
+def test_spec_in_place_of_a_plan_file(run: Run, cloud: FakeCloud) -> None:
+    assert run("apply", "planapply.toml").err == snapshot("""\
+Error: planapply.toml is a spec, not a plan file
+  Run `planapply apply -f planapply.toml`.
+""")
+    Path("broken spec.toml").write_text("[cluster\n")
+    assert run("show", "broken spec.toml").err == snapshot("""\
+Error: broken spec.toml is a spec, not a plan file
+  Run `planapply show -f 'broken spec.toml'`.
+""")
+    Path("spec").write_text(SPEC)
+    assert run("apply", "spec", "--auto-approve").err == snapshot("""\
+Error: spec is a spec, not a plan file
+  Run `planapply apply -f spec`.
+""")
+    Path("text").write_text("no plan")
+    assert run("apply", "text").err == snapshot("""\
+Error: the plan file text is damaged
+  It is not JSON: expected ident at line 1 column 2. To plan again: `planapply plan --out FILE`
 """)

@@ -245,6 +245,29 @@ Error: the state has no node 'cpu-9'
     )
 
 
+@pytest.mark.parametrize("command", [("logs",), ("ssh",), ("state", "show")])
+@pytest.mark.parametrize(
+    ("name", "summary", "advice"),
+    [
+        ("cpu-[0-1]", "'cpu-[0-1]' is not a node, but 2 nodes", "Name one node, such as cpu-0."),
+        ("cpu-[2-5]", "'cpu-[2-5]' is not a node, but 4 nodes", "Name one node, such as cpu-2."),
+        ("cpu", "'cpu' is not a node, but 3 nodes", "Name one node, such as cpu-0."),
+        ("cpu[0]", "'cpu[0]' is not a node", "Name one node, not a range such as cpu-[0-3]."),
+        ("cpu-[1-0]", "'cpu-[1-0]' is not a node", "Name one node, not a range such as cpu-[0-1]."),
+        ("gpu", "the state has no node 'gpu'", ""),
+    ],
+)
+def test_one_node_must_be_named(
+    run: Run, applied: FakeCloud, command: tuple[str, ...], name: str, summary: str, advice: str
+) -> None:
+    result = run(*command, name)
+    text = " ".join(result.err.split())
+    assert (result.code, text) == (
+        1,
+        f"Error: {summary} {f'{advice} ' if advice else ''}Nodes: scheduler, cpu-[0-2].",
+    )
+
+
 def test_unlock(run: Run, applied: FakeCloud) -> None:
     assert run("unlock", "1234") == (
         1,

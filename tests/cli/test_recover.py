@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from cli import fake_plugin
 from cli.commands import Run, without_origin
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
@@ -14,6 +15,8 @@ from planapply.model.state import Resource, State
 from planapply.store import open_store
 
 STATE = "planapply.state.json"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\na\n-----END CERTIFICATE-----\n"
+PEM = f"{CERTIFICATE}-----BEGIN PRIVATE KEY-----\na\n-----END PRIVATE KEY-----\n"
 
 
 def read() -> State:
@@ -105,6 +108,10 @@ Error: the spec planapply.toml does not exist
     assert (result.code, result.err) == (
         0,
         snapshot("""\
+Warning: no TLS key was recovered; if the cluster uses TLS, no client can connect
+  The cloud does not show the user data of a VM. To create a cluster with a new key, run
+  `planapply apply --replace scheduler`; to remove this cluster, run `planapply destroy`.
+
 Warning: the configuration of these nodes is unknown: scheduler, cpu-[0-2], elastic-[0-1]
   The spec has changed since these nodes were launched, or none was given, so the next apply would
   replace them. Restore the spec before you apply; `planapply destroy` works without it.
@@ -114,6 +121,59 @@ Warning: the configuration of these nodes is unknown: scheduler, cpu-[0-2], elas
     assert run("destroy", "--auto-approve").code == 0
     assert not cloud.live_vms()
     assert not cloud.resources
+
+
+@pytest.mark.parametrize("security", ["none", "tls"])
+def test_key_is_read_without_a_spec(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, security: str
+) -> None:
+    spec = Path("planapply.toml")
+    spec.write_text(spec.read_text().replace('"demo"', f'"demo"\nsecurity = "{security}"'))
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    spec.unlink()
+    os.unlink(STATE)
+
+    def secrets(self: object, id: str) -> str:
+        return PEM if security == "tls" else "#cloud-config"
+
+    # A class of its own, because Python remembers the capabilities of a class.
+    showing = type("Showing", (fake_plugin.Provider,), {"secrets": secrets})
+    monkeypatch.setattr(fake_plugin, "Provider", showing)
+    result = run("recover", "demo", "--provider", "fake")
+    assert result.code == 0
+    assert result.err == snapshot("""\
+Warning: the configuration of these nodes is unknown: scheduler, cpu-[0-2]
+  The spec has changed since these nodes were launched, or none was given, so the next apply would
+  replace them. Restore the spec before you apply; `planapply destroy` works without it.
+""")
+    tls = read().tls
+    assert (tls.certificate if tls else None) == (CERTIFICATE if security == "tls" else None)
+
+
+def test_known_configuration_without_tls_has_no_key(
+    run: Run, cloud: FakeCloud, lost: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key in the user data may be the user's own."""
+    showing = type("Showing", (fake_plugin.Provider,), {"secrets": lambda self, id: PEM})
+    monkeypatch.setattr(fake_plugin, "Provider", showing)
+    assert run("recover").err == ""
+    assert read().tls is None
+
+
+@pytest.mark.parametrize("has_spec", [True, False])
+def test_provider_without_a_name_is_refused(run: Run, cloud: FakeCloud, has_spec: bool) -> None:
+    if not has_spec:
+        os.unlink("planapply.toml")
+    assert run("recover", "--provider", "fake") == (
+        1,
+        "",
+        snapshot("""\
+Error: cannot recover a cluster without a spec: no cluster is named
+  Name it: `planapply recover NAME --provider fake`. `planapply list --provider fake` shows the
+  names.
+"""),
+    )
+    assert run("list", "--provider", "fake").code == 0
 
 
 def test_changed_spec_is_reported(run: Run, lost: State) -> None:
@@ -224,10 +284,9 @@ def test_unrecoverable_key_is_reported(run: Run, cloud: FakeCloud) -> None:
     assert (result.code, result.err) == (
         0,
         snapshot("""\
-Warning: cannot recover the TLS key
-  The cloud does not show the user data of a VM. No client can connect. To create a cluster with a
-  new key, run `planapply apply --replace scheduler`; to remove this cluster, run
-  `planapply destroy`.
+Warning: the TLS key was not recovered; no client can connect
+  The cloud does not show the user data of a VM. To create a cluster with a new key, run
+  `planapply apply --replace scheduler`; to remove this cluster, run `planapply destroy`.
 """),
     )
     assert read().tls is None

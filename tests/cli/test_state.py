@@ -182,6 +182,36 @@ Error: there is no node 'gpu'
     assert read() == before
 
 
+@pytest.mark.parametrize(
+    ("target", "summary", "advice"),
+    [
+        (
+            "cpu-[0-3]",
+            "there is no node cpu-3",
+            "Name a node, a group, or a range such as cpu-[0-3].",
+        ),
+        (
+            "gpu-[0-1]",
+            "there are no nodes gpu-[0-1]",
+            "Name a node, a group, or a range such as cpu-[0-3].",
+        ),
+        ("cpu-[2-0]", "'cpu-[2-0]' is not a range", "Write, for example, cpu-[0-2]."),
+        ("cpu-[0,2]", "'cpu-[0,2]' is not a range", "Write, for example, cpu-[0-3]."),
+        ("gpu[0]", "'gpu[0]' is not a range", "Write, for example, gpu-[0-3]."),
+        ("[0-3]", "'[0-3]' is not a range", "Write, for example, cpu-[0-3]."),
+        ("cpu-[0-]", "'cpu-[0-]' is not a range", "Write, for example, cpu-[0-3]."),
+    ],
+)
+def test_ranges_are_never_cut(
+    run: Run, applied: FakeCloud, target: str, summary: str, advice: str
+) -> None:
+    before = read()
+    result = run("state", "rm", target)
+    text = " ".join(result.err.split())
+    assert (result.code, text) == (1, f"Error: {summary} Nodes: scheduler, cpu-[0-2]. {advice}")
+    assert read() == before
+
+
 def test_pull_and_push_transfer_a_state(run: Run, applied: FakeCloud, tmp_path: Path) -> None:
     change(tls=make_tls("demo"))
     copy, place = tmp_path / "a copy.json", str(tmp_path / "elsewhere.json")

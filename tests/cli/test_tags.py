@@ -151,7 +151,7 @@ def test_recover_refuses_a_name_that_two_vms_claim(run: Run, cloud: FakeCloud) -
         snapshot("""\
 Error: cannot recover cluster 'demo': several VMs claim to be the same node
   scheduler: i-0000, i-0004. Find out which of them planapply launched, and terminate the others or
-  remove their tags. Then run `planapply recover` again.
+  remove their tags. Then run `planapply recover demo` again.
 """),
     )
     assert not Path(STATE).exists()
@@ -197,7 +197,7 @@ def test_recover_compares_the_keys_of_two_nodes(
 Error: cannot recover cluster 'demo': its nodes have different TLS keys
   The scheduler (VM i-0000) and cpu-0 (VM i-0001) were given different keys, so planapply did not
   launch both for this cluster. Find out which of them it launched, and terminate the other or
-  remove its tags. Then run `planapply recover` again.
+  remove its tags. Then run `planapply recover demo` again.
 """),
     )
     assert not Path(STATE).exists()

@@ -121,7 +121,7 @@ def test_the_error_says_what_differs(run: Run, cloud: FakeCloud) -> None:
 Error: the plan file is not the plan that would be made now: other changes of scheduler, cpu-[0-2];
 another `security`
   What exists has changed since the plan was made, or the file was edited.
-  To plan again: planapply plan --out FILE
+  To plan again: `planapply plan --out FILE`
 """)
 
 
@@ -236,7 +236,7 @@ def test_pins_that_cannot_be_checked_must_be_those_of_today(
     assert run("apply", "q").err == snapshot("""\
 Error: cannot apply the plan file: the provider would choose another size or image now
   The file was changed after it was saved, or is too old.
-  To plan again: planapply plan --out FILE
+  To plan again: `planapply plan --out FILE`
 """)
     assert run("apply", "p", "--no-wait").code == 0
     assert {vm.image for vm in cloud.live_vms()} == {"image-1"}

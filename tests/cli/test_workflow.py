@@ -184,7 +184,7 @@ cpu-[0-1]: launched
         "",
         snapshot("""\
 Error: the plan file is stale: the serial of the state was 0, and is now 6
-  To plan again: planapply plan --out FILE
+  To plan again: `planapply plan --out FILE`
 """),
     )
     assert new_project.names() == ["cpu-0", "cpu-1", "scheduler"]
@@ -198,7 +198,7 @@ def test_stale_or_foreign_saved_plan_is_refused(project: Project) -> None:
         "",
         snapshot("""\
 Error: the plan file is stale: the spec has changed since the plan was made
-  To plan again: planapply plan --out FILE
+  To plan again: `planapply plan --replace cpu-0 --out FILE`
 """),
     )
     edit("count = 3", "count = 2")
@@ -579,7 +579,12 @@ planapply will change cluster "demo" (local):
 
 Plan: 3 to add, 0 to change, 3 to destroy.
 """),
-        "",
+        snapshot("""\
+
+Warning: this plan terminates every worker: the results in their memory will be lost
+  planapply cannot tell whether there are any: the scheduler does not answer. To keep them, save
+  them first; or change the cluster in several steps in which some workers stay, with --target.
+"""),
     )
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 SPEC = """
 [cluster]
-name = "farm"
+name = "farm-{number}"
 security = "tls"
 
 [provider]
@@ -43,7 +44,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The spec of a running cluster, of which no process is left after the tests."""
     folder = tmp_path_factory.mktemp("farm")
     path = folder / "farm.toml"
-    path.write_text(SPEC.format(folder=folder / "vms"))
+    path.write_text(SPEC.format(number=uuid.uuid4().hex[:12], folder=folder / "vms"))
     report = apply(Workspace.from_spec(str(path)), lambda plan: True)
     assert not report.failures
     yield path
@@ -244,8 +245,7 @@ if __name__ == "__main__":
 
 def test_stock_spec_cluster_closes_its_nodes(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
-    # Another name than that of `spec`: it is refused while a cluster of that name runs.
-    path.write_text(SPEC.format(folder=tmp_path / "vms").replace('"farm"', '"barn"'))
+    path.write_text(SPEC.format(number=uuid.uuid4().hex[:12], folder=tmp_path / "vms"))
     out, err = run(OWNER, path, "close")
     assert out == "3\n"
     assert "Traceback" not in err
@@ -255,8 +255,7 @@ def test_stock_spec_cluster_closes_its_nodes(tmp_path: Path) -> None:
 
 def test_nodes_of_a_killed_spec_cluster_are_in_the_state(tmp_path: Path) -> None:
     path = tmp_path / "farm.toml"
-    # Another name than that of `spec`: it is refused while a cluster of that name runs.
-    path.write_text(SPEC.format(folder=tmp_path / "vms").replace('"farm"', '"barn"'))
+    path.write_text(SPEC.format(number=uuid.uuid4().hex[:12], folder=tmp_path / "vms"))
     with session(OWNER, path, "stay") as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "3\n"

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 from crash.environment import Environment
@@ -16,7 +17,7 @@ TIMEOUT = 60.0
 """Seconds; far more than promised, for a busy machine: a command that hangs, hangs forever."""
 SPEC = """\
 [cluster]
-name = "signals"
+name = "signals-{number}"
 join_timeout = "1 h"
 {environment}
 [workers.cpu]
@@ -36,7 +37,8 @@ class Project:
         self.processes: list[subprocess.Popen[str]] = []
         spec = environment.spec.replace('"local"', '"hanging"', 1)
         (folder / "planapply.toml").write_text(
-            SPEC.format(environment=spec, options=environment.options)
+            # With `local`, all clusters of this user are in one account: no name is used twice.
+            SPEC.format(number=uuid.uuid4().hex[:12], environment=spec, options=environment.options)
         )
 
     def start(self, *arguments: str, **env: str) -> "subprocess.Popen[str]":

@@ -2,6 +2,7 @@
 
 import subprocess
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 RACERS = 20
 SPEC = """\
 [cluster]
-name = "race"
+name = "race-{number}"
 {environment}
 [workers.cpu]
 count = 1
@@ -31,7 +32,11 @@ options = {{ nthreads = 1, {options} }}
 def environment(tmp_path: Path) -> Iterator[Environment]:
     with local_environment(tmp_path / "ground") as environment:
         (tmp_path / "planapply.toml").write_text(
-            SPEC.format(environment=environment.spec, options=environment.options)
+            SPEC.format(
+                number=uuid.uuid4().hex[:12],
+                environment=environment.spec,
+                options=environment.options,
+            )
         )
         yield environment
 

@@ -1,10 +1,10 @@
 """An apply is killed, and then its state is lost: recover finds the VMs, and plan shows no changes."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Project:
     def __init__(self, environment: Environment, folder: Path, fork_server: ForkServer) -> None:
         self.environment, self.folder, self._fork_server = environment, folder, fork_server
         text = SPEC.format(
-            number=os.getpid(), environment=environment.spec, options=environment.options
+            number=uuid.uuid4().hex[:12], environment=environment.spec, options=environment.options
         )
         (folder / "planapply.toml").write_text(text)
 

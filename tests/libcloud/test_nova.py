@@ -40,7 +40,14 @@ def fixed(text: str, cloud: Cloud) -> str:
 def test_cluster_life_cycle(nova: Cloud, run: Run) -> None:
     spec(nova, 3)
     planned = run("plan")
-    assert (planned.code, planned.err) == (0, "")
+    assert (planned.code, planned.err) == (
+        0,
+        snapshot("""\
+
+Note: nothing terminates this cluster but `planapply destroy`
+  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+"""),
+    )
     assert fixed(planned.out, nova) == snapshot("""\
 planapply will change cluster "genomics" (libcloud, openstack):
 
@@ -49,6 +56,7 @@ planapply will change cluster "genomics" (libcloud, openstack):
 
 Plan: 4 to add, 0 to change, 0 to destroy.
 Cost: 0.00 USD/h -> unknown (no price known for m1.tiny)
+Not counted: disks, addresses, traffic.
 """)
     assert nova.servers() == []
 
@@ -64,6 +72,7 @@ Cost: 0.00 USD/h -> unknown (no price known for m1.tiny)
         "planapply:group",
         "planapply:lineage",
         "planapply:names",
+        "planapply:state",
     ]
     assert run("plan", "--detailed-exitcode").code == 0
 
@@ -348,8 +357,8 @@ def test_lost_state_is_recovered(nova: Cloud, run: Run) -> None:
     assert run("recover").code == 0
     assert "m1.tiny" in run("status").out
     spec(nova, 3)
-    assert run("plan").out.splitlines()[-1] == snapshot(
-        "Cost: unknown (no price known for m1.tiny)"
+    assert run("plan").out.splitlines()[-2:] == snapshot(
+        ["Cost: unknown (no price known for m1.tiny)", "Not counted: disks, addresses, traffic."]
     )
     assert run("destroy", "--auto-approve").code == 0
     assert nova.wait_until_idle() == []

@@ -17,7 +17,7 @@ from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
 from planapply.specfile.classes import check_imports, module_folders
-from planapply.specfile.constraints import check_constraints
+from planapply.specfile.constraints import check_constraints, find_nameless_group
 from planapply.specfile.environment import check_packages, describe_left_out
 from planapply.specfile.errors import explain
 from planapply.specfile.locate import Position, find_duplicate, find_nearest, locate
@@ -156,6 +156,9 @@ def _check(
     unsupported: list[Problem] = []
     document = _remove_unsupported(document, (), unsupported)
     spec, problems = _validate(document, folder, find_plugin)
+    if nameless := find_nameless_group(document):
+        problems = [problem for problem in problems if problem.path[:1] != ("workers",)]
+        problems.append(nameless)
     reported = {problem.path for problem in unsupported}
     if import_classes and _provider_name(document) == "local":
         ill_formed = {p.path for p in problems if p.severity is Severity.ERROR}

@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
+from planapply.api.connect import IF_MISSING
 from planapply.api.durations import Duration
 from planapply.api.group_targets import nodes_in_group
 from planapply.api.state_cluster import AttachedSpecCluster
@@ -90,7 +91,9 @@ class Cluster(RobustSpecCluster):
         does.
         """
         name = name if "://" in name else expand_home(name)
-        location = name if "://" in name else specfile.find_state_location(Path(name))
+        location = (
+            name if "://" in name else specfile.find_state_location(Path(name), (), IF_MISSING)
+        )
         if Path(location) != Path(name) and Path(name).exists():
             workspace = Workspace.from_spec(name)
         else:

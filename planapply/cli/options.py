@@ -61,6 +61,10 @@ File = Annotated[
         callback=check_spec_name,
     ),
 ]
+SpecFile = Annotated[
+    str,
+    typer.Option("--file", "-f", metavar="SPEC", help="Spec file.", callback=check_spec_name),
+]
 PlanFile = Annotated[
     str | None,
     typer.Argument(
@@ -128,6 +132,10 @@ Replace = Annotated[
 Destroy = Annotated[bool, typer.Option("--destroy", help="Plan to destroy the whole cluster.")]
 NoRefresh = Annotated[
     bool, typer.Option("--no-refresh", help="Trust the state; do not query the cloud.")
+]
+ShowDrift = Annotated[
+    bool,
+    typer.Option("--refresh-only", help="Show only how the state differs from what exists."),
 ]
 RefreshOnly = Annotated[
     bool,

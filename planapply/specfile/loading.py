@@ -28,6 +28,7 @@ from planapply.specfile.textfile import format_path, hide_values, read_text, sou
 from planapply.specfile.variables import check_variables
 
 _IF_MISSING = "Write one with `planapply init`, or select one with --file."
+_IF_NO_STATE = "Pass the spec with --file, or the state with --state."
 _MAX_DEPTH = 50
 _CREDENTIAL = re.compile("key|secret|token|passw|credential|setup", re.IGNORECASE)
 _KEY = re.compile(r"[ \t]*([\w.\"'-]{1,200})[ \t]{0,100}=")
@@ -384,16 +385,25 @@ def _find_override(
     return None
 
 
-def find_state_location(path: str | Path, overrides: Sequence[str] = ()) -> str:
+def find_state_location(
+    path: str | Path, overrides: Sequence[str] = (), if_missing: str = ""
+) -> str:
     """Return the location of the state of the spec at `path`, or `path` if it is itself a state.
 
     Other keys of the spec are not checked. If the spec does not exist, its default state is used, if
-    that exists. Raises PlanapplyError.
+    that exists; otherwise raises PlanapplyError with the advice `if_missing` (by default, for the command line). Also raises PlanapplyError for
+    a file that is neither a spec nor a state.
     """
     path = Path(path)
     default = state_location(None, path)
     if not path.exists() and Path(default).exists():
         return default
+    if not path.exists():
+        raise PlanapplyError(
+            f"there is no spec or state at {format_path(path)}",
+            if_missing or _IF_NO_STATE,
+            code="file_missing",
+        )
     text = read_text(path, "the spec", _IF_MISSING)
     if text.lstrip().startswith("{"):
         return str(path)

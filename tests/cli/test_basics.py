@@ -118,7 +118,15 @@ def test_version(run: Run) -> None:
         ("logs", "Error: missing argument 'NODE'\n  Run `planapply logs --help`.\n"),
         (
             "apply --parallelism 0",
-            "Error: invalid value for '--parallelism': Input should be greater than",
+            "Error: invalid value for '--parallelism': it must be a whole number of at least 1, not 0\n",
+        ),
+        (
+            "destroy --parallelism 1.5",
+            "Error: invalid value for '--parallelism': it must be a whole number of at least 1, not 1.5\n",
+        ),
+        (
+            "logs x -n ten",
+            "Error: invalid value for '--lines' / '-n': it must be a whole number of at least 1, not ten\n",
         ),
         (
             "plan --lock-timeout soon",

@@ -286,7 +286,9 @@ line 8, column 9: options.preload = ["x.py", "/nowhere/gone.py"]
 
 def test_modules_in_pythonpath_are_found(tmp_path: Path) -> None:
     (tmp_path / "preload_of_this_test.py").write_text("")
-    (tmp_path / "class_of_this_test.py").write_text("class Mine: pass\n")
+    (tmp_path / "class_of_this_test.py").write_text(
+        "from distributed import Nanny\nclass Mine(Nanny): pass\n"
+    )
     path = tmp_path / "spec.toml"
     text = """\
 [cluster]
@@ -330,3 +332,40 @@ print({"dask", "distributed", "packaging"} & sys.modules.keys())
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
+
+
+LOCAL = '[cluster]\nname = "x"\nprovider = "local"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "problem"),
+    [
+        ("workers.cpu", "builtins.int", "is not a worker: it is not a Dask server"),
+        ("scheduler", "collections.OrderedDict", "is not a scheduler: it is not a Dask server"),
+        ("workers.cpu", "own_classes.Master", "is not a worker, but a scheduler"),
+        ("scheduler", "own_classes.Helper", "is not a scheduler, but a nanny"),
+        ("workers.cpu", "distributed.Scheduler", "is not a worker"),
+        ("scheduler", "distributed.nanny.Nanny", "is not a scheduler"),
+        ("workers.cpu", "own_classes.Helper", ""),
+        ("scheduler", "own_classes.Master", ""),
+        ("workers.cpu", "own_classes.Foreign", ""),
+    ],
+)
+def test_local_classes_must_be_able_to_run_their_role(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, name: str, problem: str
+) -> None:
+    (tmp_path / "own_classes.py").write_text(
+        "import distributed, distributed.core\n"
+        "class Master(distributed.Scheduler): pass\n"
+        "class Helper(distributed.Nanny): pass\n"
+        "class Foreign(distributed.core.Server): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    count = "count = 1\n" if table != "scheduler" else ""
+    (tmp_path / "s.toml").write_text(f'{LOCAL}[{table}]\n{count}class = "{name}"\n')
+    if not problem:
+        load(tmp_path / "s.toml", find_plugin, import_classes=True)
+        return
+    with pytest.raises(PlanapplyError) as raised:
+        load(tmp_path / "s.toml", find_plugin, import_classes=True)
+    assert [d.summary for d in raised.value.diagnostics] == [f"the class `{name}` {problem}"]

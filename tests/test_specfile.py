@@ -647,3 +647,30 @@ def test_ignored_key_has_one_warning(tmp_path: Path) -> None:
         "provider `local` ignores `scheduler.spot`",
         "provider `local` ignores `environment.packages`",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "written"),
+    [
+        ("count = 1", "count", "count = 1"),
+        ('min = 0\nmax = 3\noptions = { nthreads = 2 }\nsize = "x"', "min", "min = 0"),
+        ('size = ["a", "b"]\n[workers.gpu]\ncount = 1', "size", 'size = ["a", "b"]'),
+    ],
+)
+def test_settings_of_a_group_without_a_name(
+    tmp_path: Path, lines: str, key: str, written: str
+) -> None:
+    (tmp_path / "s.toml").write_text(f'[cluster]\nname = "x"\n[workers]\n{lines}\n')
+    with pytest.raises(PlanapplyError) as raised:
+        load(tmp_path / "s.toml", find_plugin)
+    (problem,) = raised.value.diagnostics
+    assert problem.summary == f"`workers.{key}` belongs to no group"
+    assert problem.detail == f"Name the group: `[workers.cpu]`, then `{written}`."
+    assert problem.source is not None
+    assert problem.source.line == 4
+
+
+def test_group_may_have_the_name_of_a_key(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('[cluster]\nname = "x"\n[workers.count]\ncount = 1\n')
+    spec, _ = load(tmp_path / "s.toml", find_plugin)
+    assert list(spec.workers) == ["count"]

@@ -114,7 +114,9 @@ def test_invalid_state_location_is_refused(tmp_path: Path, state: str) -> None:
 
 def test_unimportable_classes_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "mine_for_a_test.py").write_text("class Special: ...\nspecial = Special()\n")
+    (tmp_path / "mine_for_a_test.py").write_text(
+        "from distributed import Worker\nclass Special(Worker): ...\nspecial = object.__new__(Special)\n"
+    )
     (tmp_path / "broken_for_a_test.py").write_text("raise SystemExit(3)\n")
     classes = {
         "a": "distributed.Nanny",

@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
+from planapply.api.connect import IF_MISSING
 from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration
 from planapply.api.group_targets import nodes_in_group
@@ -101,7 +102,9 @@ class Cluster(RobustSpecCluster):
         `from_spec` does.
         """
         name = name if "://" in name else expand_home(name)
-        location = name if "://" in name else specfile.find_state_location(Path(name))
+        location = (
+            name if "://" in name else specfile.find_state_location(Path(name), (), IF_MISSING)
+        )
         if Path(location) != Path(name) and Path(name).exists():
             workspace = Workspace.from_spec(name)
         else:

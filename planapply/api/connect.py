@@ -57,6 +57,9 @@ def connect(
     return pending.make_client(state, address)
 
 
+IF_MISSING = "Pass the path of a spec, or the path or URL of a state."
+
+
 class PendingClient:
     """The result of `connect(asynchronous=True)`: await it, or use it in `async with`."""
 
@@ -107,4 +110,4 @@ class PendingClient:
     def _read_state(self) -> State:
         if "://" in self._where:
             return Workspace(open_store(self._where)).read()
-        return Workspace.from_state(self._where).read()
+        return Workspace.from_state(self._where, if_missing=IF_MISSING).read()

@@ -9,7 +9,6 @@ from planapply.cli.options import (
     DEFAULT_FILE,
     AutoApprove,
     Destroy,
-    File,
     JsonEvents,
     LockTimeout,
     NewCluster,
@@ -20,6 +19,7 @@ from planapply.cli.options import (
     PlanFile,
     RefreshOnly,
     Replace,
+    SpecFile,
     State,
     Targets,
     TerminateUnknown,
@@ -32,7 +32,7 @@ from planapply.ops.plan import PlanOptions
 
 def command(
     planfile: PlanFile = None,
-    file: File = DEFAULT_FILE,
+    file: SpecFile = DEFAULT_FILE,
     auto_approve: AutoApprove = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Do not wait for the launched nodes to join.")

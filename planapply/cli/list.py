@@ -2,14 +2,14 @@
 
 from planapply import terminal
 from planapply.cli.open_workspace import find_default_states, open_cloud
-from planapply.cli.options import DEFAULT_FILE, File, Json, Overrides, ProviderName, State
+from planapply.cli.options import DEFAULT_FILE, Json, Overrides, ProviderName, SpecFile, State
 from planapply.ops.list import list_clusters
 from planapply.render.document import diagnostics_document
 from planapply.render.listing import listing_lines
 
 
 def command(
-    file: File = DEFAULT_FILE,
+    file: SpecFile = DEFAULT_FILE,
     provider: ProviderName = None,
     json: Json = False,
     overrides: Overrides = None,

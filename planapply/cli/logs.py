@@ -6,14 +6,25 @@ import typer
 
 from planapply import terminal
 from planapply.cli.open_workspace import open_state, print_event
-from planapply.cli.options import DEFAULT_FILE, File, LockTimeout, Node, Overrides, State
+from planapply.cli.options import (
+    DEFAULT_FILE,
+    File,
+    LockTimeout,
+    Node,
+    Overrides,
+    State,
+    parse_number,
+)
 from planapply.ops.logs import console, lock_for_read
 
 
 def command(
     node: Node,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", metavar="N", min=1, help="Number of lines to print.")
+        int,
+        typer.Option(
+            "--lines", "-n", metavar="N", parser=parse_number, help="Number of lines to print."
+        ),
     ] = 100,
     file: File = DEFAULT_FILE,
     overrides: Overrides = None,

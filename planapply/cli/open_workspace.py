@@ -98,7 +98,7 @@ def open_for_plan(
     if options.mode is not Mode.DESTROY:
         return open_spec(file, overrides, state)
     workspace = open_state(file, overrides, state)
-    workspace.read()
+    workspace.read("Nothing was applied with this state. If the state is elsewhere, pass --state.")
     return workspace
 
 

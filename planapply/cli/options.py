@@ -20,6 +20,13 @@ def _duration(text: str | float) -> float:
         raise typer.BadParameter(". ".join(str(error).split("\n"))) from None
 
 
+def parse_number(text: str | int) -> int:
+    """Return a number of at least 1 of an option; raise BadParameter for anything else."""
+    if str(text).isdecimal() and str(text).isascii() and len(str(text)) < 10 and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(f"it must be a whole number of at least 1, not {text}")
+
+
 def check_file_name(text: str | None) -> str | None:
     """Return a file name with its home folder; raise BadParameter if it is empty: this folder."""
     if text == "":
@@ -60,6 +67,10 @@ File = Annotated[
         help="Spec file, or a state file.",
         callback=check_spec_name,
     ),
+]
+SpecFile = Annotated[
+    str,
+    typer.Option("--file", "-f", metavar="SPEC", help="Spec file.", callback=check_spec_name),
 ]
 PlanFile = Annotated[
     str | None,
@@ -129,6 +140,10 @@ Destroy = Annotated[bool, typer.Option("--destroy", help="Plan to destroy the wh
 NoRefresh = Annotated[
     bool, typer.Option("--no-refresh", help="Trust the state; do not query the cloud.")
 ]
+ShowDrift = Annotated[
+    bool,
+    typer.Option("--refresh-only", help="Show only how the state differs from what exists."),
+]
 RefreshOnly = Annotated[
     bool,
     typer.Option("--refresh-only", help="Only update the state to match what exists."),
@@ -160,7 +175,7 @@ Parallelism = Annotated[
     typer.Option(
         "--parallelism",
         metavar="N",
-        min=1,
+        parser=parse_number,
         help="Limit of concurrent calls to the cloud. Default: the provider's limit.",
     ),
 ]

@@ -11,13 +11,13 @@ from planapply.cli.open_workspace import open_for_plan, plan_options, print_even
 from planapply.cli.options import (
     DEFAULT_FILE,
     Destroy,
-    File,
     Json,
     LockTimeout,
     NoRefresh,
     Overrides,
-    RefreshOnly,
     Replace,
+    ShowDrift,
+    SpecFile,
     State,
     Targets,
     check_file_name,
@@ -31,7 +31,7 @@ from planapply.render.plan import plan_lines
 
 
 def command(
-    file: File = DEFAULT_FILE,
+    file: SpecFile = DEFAULT_FILE,
     out: Annotated[
         str | None,
         typer.Option(
@@ -43,7 +43,7 @@ def command(
     ] = None,
     destroy: Destroy = False,
     no_refresh: NoRefresh = False,
-    refresh_only: RefreshOnly = False,
+    refresh_only: ShowDrift = False,
     target: Targets = None,
     replace: Replace = None,
     detailed_exitcode: Annotated[

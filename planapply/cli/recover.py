@@ -8,11 +8,11 @@ from planapply import terminal
 from planapply.cli.open_workspace import open_cloud, print_event
 from planapply.cli.options import (
     DEFAULT_FILE,
-    File,
     Json,
     LockTimeout,
     Overrides,
     ProviderName,
+    SpecFile,
     State,
 )
 from planapply.model.names import sort_key
@@ -27,7 +27,7 @@ def command(
             metavar="CLUSTER", help="Name of the cluster, if --provider is used without a spec."
         ),
     ] = None,
-    file: File = DEFAULT_FILE,
+    file: SpecFile = DEFAULT_FILE,
     provider: ProviderName = None,
     lineage: Annotated[
         str | None,

@@ -14,6 +14,7 @@ from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig, Requirements
 from planapply.model.plan import ResourceDrift
 from planapply.model.state import Choice, NodeRecord, Resource
+from planapply.model.validation import describe_problem
 from planapply.provider import (
     ErrorKind,
     LaunchRequest,
@@ -385,7 +386,7 @@ def connect_provider(
         first = error.errors()[0]
         raise PlanapplyError(
             f"invalid settings for the provider {plugin.name!r}: "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            f"{'.'.join(map(str, first['loc']))}: {describe_problem(first)}",
             "The state has the settings of the last apply, perhaps by another version of the provider. "
             "Install that version, or destroy the cluster with it.",
         ) from error

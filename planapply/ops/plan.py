@@ -65,7 +65,24 @@ def plan(workspace: Workspace, options: PlanOptions = PlanOptions()) -> PlanResu
 
     Raises PlanapplyError for everything that the user can fix.
     """
-    return plan_from(workspace, workspace.store.read(), options)
+    planned = plan_from(workspace, workspace.store.read(), options)
+    notes = (*planned.plan.diagnostics, *_lock_warnings(workspace))
+    planned.plan = planned.plan.model_copy(update={"diagnostics": notes})
+    return planned
+
+
+def _lock_warnings(workspace: Workspace) -> Iterator[Diagnostic]:
+    """Yield a warning if another process holds the state's lock."""
+    try:
+        holder = workspace.store.lock_info()
+    except PlanapplyError as error:
+        yield from _as_warnings(error)
+        return
+    if holder is not None and not holder.is_this_process:
+        yield warning(
+            "the state is locked, so the plan may be outdated soon",
+            f"{holder.describe()} Plan again when that process is done, or wait with --lock-timeout.",
+        )
 
 
 def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -> PlanResult:

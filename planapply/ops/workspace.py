@@ -75,29 +75,35 @@ class Workspace:
 
     @classmethod
     def from_state(
-        cls, file: str, overrides: Sequence[str] = (), state: str | None = None
+        cls,
+        file: str,
+        overrides: Sequence[str] = (),
+        state: str | None = None,
+        if_missing: str = "",
     ) -> "Workspace":
         """Return a workspace with the state at `state`, or else with the state of the spec `file`.
 
         Of the spec, only the location of its state is read; `file` may also be a state. Raises
-        PlanapplyError if `file` does not exist.
+        PlanapplyError if `file` does not exist, with the advice `if_missing`.
         """
         if state is not None:
             return cls(open_store(state))
         file = expand_home(file)
         protect = specfile.is_protected(Path(file), overrides)
-        location = specfile.find_state_location(Path(file), overrides)
+        location = specfile.find_state_location(Path(file), overrides, if_missing)
         aws = AWSSettings.of_provider(*specfile.find_provider(Path(file), overrides))
         return cls(open_store(location, aws), protect=protect)
 
-    def read(self) -> State:
-        """Return the state; raises PlanapplyError if there is none."""
+    def read(
+        self,
+        if_missing: str = "Run `planapply apply` first; or, if the state is elsewhere, pass --state.",
+    ) -> State:
+        """Return the state; raises PlanapplyError if there is none, with the advice `if_missing`."""
         state = self.store.read()
         if state is None:
             raise PlanapplyError(
                 f"there is no state at {self.store.location}",
-                "Nothing has been applied with this state. Pass the spec with --file, or the state with "
-                "--state. `planapply list` shows clusters whose state is elsewhere or lost.",
+                f"{if_missing} `planapply list` shows clusters whose state is elsewhere or lost.",
                 code="state_missing",
             )
         return state

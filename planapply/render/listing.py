@@ -7,7 +7,9 @@ from planapply.render.values import format_duration
 
 def listing_lines(listing: Listing, width: int | None = None) -> list[Line]:
     """Return one line per cluster; `width` in columns limits it, None omits nothing."""
-    location = ", ".join([listing.provider, *listing.cloud.values()])
+    location = ", ".join(
+        [listing.provider, *(f"{key} {value}" for key, value in listing.cloud.items())]
+    )
     if not listing.clusters:
         return [line(f"No clusters ({location}).")]
     rows = align_columns(

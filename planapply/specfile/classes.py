@@ -40,13 +40,13 @@ def module_folders(document: Mapping[str, Any]) -> Iterator[None]:
 
 
 def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield an error for each class that cannot be imported.
+    """Yield an error for each class that cannot be imported, or that no node of its role can run.
 
     For providers whose nodes run this Python. Imports the module of each class that is not
     distributed's own.
     """
     for path, name in _classes(document):
-        if problem := _check_import(name):
+        if problem := _check_import(name, str(path[0]).removesuffix("s")):
             yield Problem(path, *problem)
 
 
@@ -66,7 +66,8 @@ def _classes(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
             yield (*path, "class"), name
 
 
-def _check_import(name: str) -> tuple[str, str] | None:
+def _check_import(name: str, role: str) -> tuple[str, str] | None:
+    """Return what prevents a node of this role (scheduler or worker) from running the class `name`."""
     module_name, _, class_name = name.rpartition(".")
     if class_name in DASK_CLASSES.get(module_name, ()):
         return None
@@ -87,7 +88,7 @@ def _check_import(name: str) -> tuple[str, str] | None:
         )
     found = getattr(module, class_name, None)
     if isinstance(found, type):
-        return None
+        return _check_role(found, name, role)
     what = (
         f"`{module_name}` has no class `{class_name}`"
         if found is None
@@ -103,3 +104,21 @@ def _check_import(name: str) -> tuple[str, str] | None:
         f"cannot import the class `{name}`: {what}",
         did_you_mean or "Write the module and name of a class.",
     )
+
+
+def _check_role(cls: type, name: str, role: str) -> tuple[str, str] | None:
+    """Return an error unless `cls` is a server, and no class of distributed for the other role."""
+    own = (
+        "distributed.Scheduler"
+        if role == "scheduler"
+        else "distributed.Nanny or distributed.Worker"
+    )
+    advice = f"Write {own}, or a class that inherits from it."
+    # A server of another package, such as dask_cuda.CUDAWorker, need not inherit from either.
+    if not (hasattr(cls, "__await__") and hasattr(cls, "finished")):
+        return f"the class `{name}` is not a {role}: it is not a Dask server", advice
+    bases = {base.__name__ for base in cls.__mro__ if base.__module__.startswith("distributed.")}
+    other = {"Nanny", "Worker"} if role == "scheduler" else {"Scheduler"}
+    if found := bases & other:
+        return f"the class `{name}` is not a {role}, but a {min(found).lower()}", advice
+    return None

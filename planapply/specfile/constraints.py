@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from planapply.model.diagnostics import Severity
-from planapply.model.spec import REQUIREMENTS
-from planapply.model.toml import KeyPath, format_key_path
+from planapply.model.secrets import redact
+from planapply.model.spec import REQUIREMENTS, WorkerGroup
+from planapply.model.toml import KeyPath, format_key_path, format_value
 from planapply.specfile.problem import Problem
 
 # Options that planapply sets itself, each with what to write instead.
@@ -57,6 +58,21 @@ def check_constraints(document: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(workers[name], Mapping):
             yield from _check_count(("workers", name), group)
     yield from _check_environment(_table(document, "environment"))
+
+
+def find_nameless_group(document: Mapping[str, Any]) -> Problem | None:
+    """Return the error for settings of a group that are in [workers] itself; None if there are none."""
+    workers = _table(document, "workers")
+    known = {field.alias or name for name, field in WorkerGroup.model_fields.items()}
+    found = [key for key in workers if key in known and not isinstance(workers[key], Mapping)]
+    if not found:
+        return None
+    line = f"{found[0]} = {format_value(redact(workers[found[0]], found[0]))}"
+    return Problem(
+        ("workers", found[0]),
+        f"`workers.{found[0]}` belongs to no group",
+        f"Name the group: `[workers.cpu]`, then `{line}`.",
+    )
 
 
 def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

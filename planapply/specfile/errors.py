@@ -10,29 +10,12 @@ from pydantic_core import ErrorDetails
 from planapply.model.secrets import is_secret_path
 from planapply.model.spec import Spec
 from planapply.model.toml import KeyPath, format_key, format_key_path, format_value
+from planapply.model.validation import BOUNDS, KINDS, normalize_message
 from planapply.specfile.classes import suggest_class
 from planapply.specfile.problem import Problem, suggest, summarize_value
 
-_KINDS = {
-    "string_type": "a string",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-}
 _MAX_SUGGESTION = 200
 """Characters of a value that a suggestion repeats."""
-_BOUNDS = {
-    "greater_than": "more than",
-    "greater_than_equal": "at least",
-    "less_than": "less than",
-    "less_than_equal": "at most",
-}
 
 
 def explain(
@@ -107,16 +90,16 @@ def _describe(
             return f"`{name}`{cannot_be}: {summary}", detail
         case "literal_error":
             return f"`{name}`{cannot_be or ' is not valid'}", f"Use {_quoted(context['expected'])}."
-        case kind if kind in _BOUNDS:
-            bound = f"{_BOUNDS[kind]} {next(iter(context.values())):g}"
+        case kind if kind in BOUNDS:
+            bound = f"{BOUNDS[kind]} {next(iter(context.values())):g}"
             advice = _suggest_value("", value, model, path, parent)
             return f"`{name}` must be {bound}{instead_of}", advice
-        case kind if kind in _KINDS:
-            kinds = dict.fromkeys(_KINDS[i["type"]] for i in items if i["type"] in _KINDS)
+        case kind if kind in KINDS:
+            kinds = dict.fromkeys(KINDS[i["type"]] for i in items if i["type"] in KINDS)
             advice = _suggest_value(kind, value, model, path, parent)
             return f"`{name}` must be {' or '.join(kinds)}{instead_of}", advice
         case _:
-            message = item["msg"].removeprefix("Input ")
+            message = normalize_message(item["msg"])
             return f"`{name}`{cannot_be}: it {message}", _suggest_value(
                 "", value, model, path, parent
             )
@@ -196,7 +179,9 @@ def _describe_unknown_key(
     elif tables:
         detail = f"Move it to {' or '.join(tables)}."
     else:
-        detail = f"Remove it. The valid keys are {', '.join(known)}." if known else "Remove it."
+        keys = ", ".join(f"`{key}`" for key in known)
+        verb = "only valid key is" if len(known) == 1 else "valid keys are"
+        detail = f"Remove it. The {verb} {keys}." if known else "Remove it."
     return f"{where} has no key `{format_key(name)}`", detail
 
 

@@ -17,7 +17,7 @@ from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
 from planapply.specfile.classes import check_imports, module_folders
-from planapply.specfile.constraints import check_constraints
+from planapply.specfile.constraints import check_constraints, find_nameless_group
 from planapply.specfile.environment import check_packages, describe_left_out
 from planapply.specfile.errors import explain
 from planapply.specfile.locate import Position, find_duplicate, find_nearest, locate
@@ -28,6 +28,7 @@ from planapply.specfile.textfile import format_path, hide_values, read_text, sou
 from planapply.specfile.variables import check_variables
 
 _IF_MISSING = "Write one with `planapply init`, or select one with --file."
+_IF_NO_STATE = "Pass the spec with --file, or the state with --state."
 _MAX_DEPTH = 50
 _CREDENTIAL = re.compile("key|secret|token|passw|credential|setup", re.IGNORECASE)
 _KEY = re.compile(r"[ \t]*([\w.\"'-]{1,200})[ \t]{0,100}=")
@@ -156,6 +157,9 @@ def _check(
     unsupported: list[Problem] = []
     document = _remove_unsupported(document, (), unsupported)
     spec, problems = _validate(document, folder, find_plugin)
+    if nameless := find_nameless_group(document):
+        problems = [problem for problem in problems if problem.path[:1] != ("workers",)]
+        problems.append(nameless)
     reported = {problem.path for problem in unsupported}
     if import_classes and _provider_name(document) == "local":
         ill_formed = {p.path for p in problems if p.severity is Severity.ERROR}
@@ -381,16 +385,25 @@ def _find_override(
     return None
 
 
-def find_state_location(path: str | Path, overrides: Sequence[str] = ()) -> str:
+def find_state_location(
+    path: str | Path, overrides: Sequence[str] = (), if_missing: str = ""
+) -> str:
     """Return the location of the state of the spec at `path`, or `path` if it is itself a state.
 
     Other keys of the spec are not checked. If the spec does not exist, its default state is used, if
-    that exists. Raises PlanapplyError.
+    that exists; otherwise raises PlanapplyError with the advice `if_missing` (by default, for the command line). Also raises PlanapplyError for
+    a file that is neither a spec nor a state.
     """
     path = Path(path)
     default = state_location(None, path)
     if not path.exists() and Path(default).exists():
         return default
+    if not path.exists():
+        raise PlanapplyError(
+            f"there is no spec or state at {format_path(path)}",
+            if_missing or _IF_NO_STATE,
+            code="file_missing",
+        )
     text = read_text(path, "the spec", _IF_MISSING)
     if text.lstrip().startswith("{"):
         return str(path)

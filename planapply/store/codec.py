@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from planapply.model.state import FORMAT_VERSION, State
+from planapply.model.validation import describe_problem
 from planapply.store.errors import StateInvalid, StateUnreadable
 from planapply.version import __version__
 
@@ -137,8 +138,8 @@ def _migrate(
 def _problems(error: ValidationError) -> str:
     # Never the values: a key may be among them.
     problems = [
-        f"  {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        f"  {'.'.join(map(str, problem['loc']))}: {describe_problem(problem)}"
+        for problem in error.errors(include_url=False, include_input=False)
     ]
     more = len(problems) - _MAX_PROBLEMS
     shown = problems[:_MAX_PROBLEMS] + ([f"  … and {more} more"] if more > 0 else [])

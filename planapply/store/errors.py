@@ -28,13 +28,35 @@ class StateError(PlanapplyError):
 
 
 class StateLocked(StateError):
-    """A lock that another process holds; `holder` describes that process."""
+    """A lock that another process holds; `holder` describes that process.
+
+    `advice` is what to do instead of waiting; `waited` is in seconds.
+    """
 
     code = "state_locked"
 
-    def __init__(self, location: str, holder: LockInfo, advice: str) -> None:
-        self.holder = holder
-        super().__init__(f"the state {location} is locked", f"{holder.describe()}\n{advice}")
+    def __init__(
+        self,
+        location: str,
+        holder: LockInfo,
+        advice: str,
+        *,
+        can_wait: bool = True,
+        waited: float = 0.0,
+    ) -> None:
+        self.location, self.holder, self.advice, self.can_wait = location, holder, advice, can_wait
+        summary = f"the state {location} is locked"
+        if waited:
+            summary = f"the state {location} is still locked after {waited:g} s"
+        if can_wait:
+            advice = f"Wait {'longer ' if waited else ''}with --lock-timeout; or {advice}"
+        super().__init__(summary, f"{holder.describe()}\n{advice}")
+
+    def after(self, seconds: float) -> "StateLocked":
+        """Return the error for a process that has waited this long for the lock."""
+        return StateLocked(
+            self.location, self.holder, self.advice, can_wait=self.can_wait, waited=seconds
+        )
 
 
 class StateConflict(StateError):

@@ -140,16 +140,15 @@ def find_holder(state: str, location: str) -> LockInfo | None:
 
 def _locked_error(location: str, holder: LockInfo) -> StateLocked:
     if holder.pid and not holder.is_local:
-        advice = (
-            "Wait with --lock-timeout; or, if that process no longer exists, release the lock:\n"
-            f"  {unlock_command(holder.id, location)}"
-        )
+        command = unlock_command(holder.id, location)
+        advice = f"release the lock, if that process no longer exists:\n  {command}"
     elif holder.pid == os.getpid():
         advice = "The holder is this process: wait with a timeout."
+        return StateLocked(location, holder, advice, can_wait=False)
     elif holder.pid:
-        advice = f"Wait with --lock-timeout; or stop that process: `kill {holder.pid}`"
+        advice = f"stop that process: `kill {holder.pid}`"
     else:
-        advice = "Wait with --lock-timeout, or stop the process that holds the lock."
+        advice = "stop the process that holds the lock."
     return StateLocked(location, holder, advice)
 
 

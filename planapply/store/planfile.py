@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import FORMAT_VERSION, Plan
+from planapply.model.validation import describe_problem
 from planapply.openfile import read_file
 from planapply.store.errors import format_path
 from planapply.store.files import replace_file
@@ -67,6 +68,7 @@ def read_plan(path: str, command: str = "apply") -> Plan:
         raise PlanapplyError(
             f"{name} is a spec, not a plan file",
             f"Run `planapply {command} -f {shlex.quote(name)}`.",
+            code="plan_invalid",
         )
     document = _migrate(path, _parse(path, data))
     try:
@@ -75,7 +77,7 @@ def read_plan(path: str, command: str = "apply") -> Plan:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise _damaged_error(path, f"{where}: {first['msg']}.") from None
+        raise _damaged_error(path, f"{where}: {describe_problem(first)}.") from None
     needed = {change.after for change in plan.changes if change.after is not None}
     if needed - plan.configs.keys() or any(c.digest != key for key, c in plan.configs.items()):
         raise _damaged_error(path, "The configurations in it were changed.")

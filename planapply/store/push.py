@@ -23,7 +23,7 @@ def check_push(current: State | None, new: State) -> None:
         )
         raise StateError(
             f"cannot replace the state: {age}",
-            f"The file has serial {new.serial}, the state serial {current.serial}. Replacing the "
+            f"The file has serial {new.serial}, and the state has serial {current.serial}. Replacing the "
             "state would lose track of later changes. Run `planapply plan`: it finds VMs that are "
-            "missing in the state by their tags.",
+            "missing from the state by their tags.",
         )

@@ -221,12 +221,14 @@ class RemoteBackend:
         return StateError(f"cannot reach the state {self.location}: {reason}", advice)
 
     def _locked_error(self, holder: LockInfo) -> StateLocked:
+        is_dead = holder.is_dead()
         advice = (
             "That process no longer exists. Release its lock:"
-            if holder.is_dead()
-            else "Wait with --lock-timeout; or, if that process no longer exists, release the lock:"
+            if is_dead
+            else "release the lock, if that process no longer exists:"
         )
-        return StateLocked(self.location, holder, f"{advice}\n  {self.unlock_command(holder.id)}")
+        advice = f"{advice}\n  {self.unlock_command(holder.id)}"
+        return StateLocked(self.location, holder, advice, can_wait=not is_dead)
 
 
 @dataclass

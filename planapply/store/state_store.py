@@ -22,7 +22,9 @@ from planapply.store.files import save_copy
 from planapply.store.lockinfo import LockInfo
 
 T = TypeVar("T")
-_PLAN_FINDS_VMS = "Run `planapply plan`: it finds VMs that are missing in the state by their tags."
+_PLAN_FINDS_VMS = (
+    "Run `planapply plan`: it finds VMs that are missing from the state by their tags."
+)
 
 
 class Conflict(Exception):
@@ -287,7 +289,7 @@ def wait_for_lock(
         except StateLocked as locked:
             remaining = timeout - max(waited, time.monotonic() - started)
             if remaining <= 0:
-                raise
+                raise (locked.after(timeout) if timeout else locked) from None
             if on_wait and locked.holder.id != reported_id:
                 reported_id = locked.holder.id
                 on_wait(locked.holder)

@@ -399,15 +399,15 @@ def test_single_target_is_applied(run: Run, cloud: FakeCloud) -> None:
 
 def test_state_locked_by_another_process_is_reported(run: Run, cloud: FakeCloud) -> None:
     with open_store("planapply.state.json").lock("a test"):
-        for arguments in (
-            ["apply"],
-            ["apply", "--lock-timeout", "3 s"],
-            ["plan", "--lock-timeout=3"],
-            ["ssh", "cpu-0", "--lock-timeout=0.2"],
+        for arguments, locked in (
+            (["apply"], "is locked"),
+            (["apply", "--lock-timeout", "3 s"], "is still locked after 3 s"),
+            (["plan", "--lock-timeout=1"], "is still locked after 1 s"),
+            (["ssh", "cpu-0", "--lock-timeout=0.2"], "is still locked after 0.2 s"),
         ):
             result = run(*arguments)
             assert (result.code, result.out) == (1, "")
-            assert "Error: the state planapply.state.json is locked" in result.err
+            assert f"Error: the state planapply.state.json {locked}\n" in result.err
             waited = "waiting for the state's lock: " in result.err
             assert waited == ("--lock-timeout" in " ".join(arguments))
         assert run("plan").code == 0  # reading takes no lock

@@ -143,14 +143,14 @@ Error: cannot read the state planapply.state.json: not a regular file
 
 
 def test_missing_state_is_reported(run: Run, cloud: FakeCloud) -> None:
-    for command in (["destroy", "--auto-approve"], ["status"], ["state", "rm", "cpu-0"], ["show"]):
+    for command in (["status"], ["state", "rm", "cpu-0"], ["show"]):
         assert run(*command) == (
             1,
             "",
             snapshot("""\
 Error: there is no state at planapply.state.json
-  Nothing has been applied with this state. Pass the spec with --file, or the state with --state.
-  `planapply list` shows clusters whose state is elsewhere or lost.
+  Run `planapply apply` first; or, if the state is elsewhere, pass --state. `planapply list` shows
+  clusters whose state is elsewhere or lost.
 """),
         )
 

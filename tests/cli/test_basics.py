@@ -76,12 +76,11 @@ Usage: planapply plan [OPTIONS]
   Changes nothing, neither in the cloud nor in the state.
 
 Options:
-  -f, --file SPEC          Spec file, or a state file.  [default:
-                           planapply.toml]
+  -f, --file SPEC          Spec file.  [default: planapply.toml]
   --out FILE               Save the plan to a file, for `apply FILE`.
   --destroy                Plan to destroy the whole cluster.
   --no-refresh             Trust the state; do not query the cloud.
-  --refresh-only           Only update the state to match what exists.
+  --refresh-only           Show only how the state differs from what exists.
   --target NODE            Limit to this node, group or range, such as
                            'cpu-[0-3]'. Repeatable.
   --replace NODE           Force replacement of this node, group or range.
@@ -119,7 +118,15 @@ def test_version(run: Run) -> None:
         ("logs", "Error: missing argument 'NODE'\n  Run `planapply logs --help`.\n"),
         (
             "apply --parallelism 0",
-            "Error: invalid value for '--parallelism': Input should be greater than",
+            "Error: invalid value for '--parallelism': it must be a whole number of at least 1, not 0\n",
+        ),
+        (
+            "destroy --parallelism 1.5",
+            "Error: invalid value for '--parallelism': it must be a whole number of at least 1, not 1.5\n",
+        ),
+        (
+            "logs x -n ten",
+            "Error: invalid value for '--lines' / '-n': it must be a whole number of at least 1, not ten\n",
         ),
         (
             "plan --lock-timeout soon",
@@ -203,7 +210,7 @@ Error: . is a folder
 
 show .
 Error: cannot read the plan file .: Is a directory
-  To create a plan file: `planapply plan --out .`
+  To create a plan file: `planapply plan --out FILE`
 
 plan --state .
 Error: cannot read the state .: not a regular file

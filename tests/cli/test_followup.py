@@ -7,7 +7,9 @@ from cli.commands import Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
+import planapply
 from planapply import followup
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Mode, PlanRequest
 from planapply.provider import ErrorKind
 
@@ -136,8 +138,8 @@ def test_commands_with_default_options_are_unchanged(run: Run, cloud: FakeCloud)
     run("status", "--state", "s3.json")
     assert run("status").err == snapshot("""\
 Error: there is no state at planapply.state.json
-  Nothing has been applied with this state. Pass the spec with --file, or the state with --state.
-  `planapply list` shows clusters whose state is elsewhere or lost.
+  Run `planapply apply` first; or, if the state is elsewhere, pass --state. `planapply list` shows
+  clusters whose state is elsewhere or lost.
 """)
 
 
@@ -145,13 +147,14 @@ def test_errors_repeat_the_options(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").rename("other.toml")
     assert run("status", "-f", "other.toml").err == snapshot("""\
 Error: there is no state at other.state.json
-  Nothing has been applied with this state. Pass the spec with --file, or the state with --state.
+  Run `planapply apply -f other.toml` first; or, if the state is elsewhere, pass --state.
   `planapply list -f other.toml` shows clusters whose state is elsewhere or lost.
 """)
     assert run("status", "-f", "other.toml", "--state", "x.json").err == snapshot("""\
 Error: there is no state at x.json
-  Nothing has been applied with this state. Pass the spec with --file, or the state with --state.
-  `planapply list -f other.toml --state x.json` shows clusters whose state is elsewhere or lost.
+  Run `planapply apply -f other.toml --state x.json` first; or, if the state is elsewhere, pass
+  --state. `planapply list -f other.toml --state x.json` shows clusters whose state is elsewhere or
+  lost.
 """)
     assert run("plan", "-f", "third.toml").err == snapshot("""\
 Error: the spec third.toml does not exist
@@ -176,3 +179,58 @@ Error: cannot ask for approval: stdin is not a terminal
   Pass --auto-approve; or save a plan with `planapply plan -f other.toml --destroy --out FILE`,
   review it, and run `planapply apply -f other.toml FILE`.
 """)
+
+
+@pytest.mark.parametrize("command", ["status", "output", "env", "show", "logs cpu-0"])
+def test_commands_before_the_first_apply(run: Run, cloud: FakeCloud, command: str) -> None:
+    assert run(*command.split()) == (
+        1,
+        "",
+        snapshot("""\
+Error: there is no state at planapply.state.json
+  Run `planapply apply` first; or, if the state is elsewhere, pass --state. `planapply list` shows
+  clusters whose state is elsewhere or lost.
+"""),
+    )
+
+
+def test_destroy_before_the_first_apply(run: Run, cloud: FakeCloud) -> None:
+    result = run("destroy")
+    assert (result.code, result.err) == (
+        1,
+        snapshot("""\
+Error: there is no state at planapply.state.json
+  Nothing was applied with this state. If the state is elsewhere, pass --state. `planapply list`
+  shows clusters whose state is elsewhere or lost.
+"""),
+    )
+
+
+@pytest.mark.parametrize("command", ["destroy", "status", "unlock 1", "allow", "state list"])
+def test_commands_without_a_spec_need_a_state(run: Run, cloud: FakeCloud, command: str) -> None:
+    Path("planapply.toml").unlink()
+    assert run(*command.split()) == (
+        1,
+        "",
+        snapshot("""\
+Error: there is no spec or state at planapply.toml
+  Pass the spec with --file, or the state with --state.
+"""),
+    )
+
+
+@pytest.mark.parametrize("name", ["x.state.json", "c", "sub/x.toml"])
+def test_python_names_the_missing_file(cloud: FakeCloud, name: str) -> None:
+    for attempt in (planapply.connect, planapply.Cluster.from_name):
+        with pytest.raises(PlanapplyError) as raised:
+            attempt(name)
+        (problem,) = raised.value.diagnostics
+        assert problem.summary == f"there is no spec or state at {name}"
+        assert problem.detail == "Pass the path of a spec, or the path or URL of a state."
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "validate"])
+def test_help_names_the_files_that_a_command_takes(run: Run, folder: Path, command: str) -> None:
+    text = " ".join(run(command, "--help").out.split())
+    assert "--file SPEC Spec file. " in text
+    assert "Spec file, or a state file." in " ".join(run("status", "--help").out.split())

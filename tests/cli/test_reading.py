@@ -318,3 +318,39 @@ def test_full_disk_is_an_error(applied: FakeCloud, environment: dict[str, str]) 
         1,
         "Error: cannot write the output: No space left on device\n",
     )
+
+
+def test_plan_warns_of_a_lock(run: Run, applied: FakeCloud) -> None:
+    info = LockInfo(
+        id="12ab",
+        who="me@elsewhere",
+        pid=7,
+        host="elsewhere",
+        purpose="apply",
+        created="2026-03-02T09:30:00+00:00",
+    )
+    Path(f"{STATE}.lock").write_bytes(info.encode())
+    result = run("plan")
+    assert (result.code, result.err) == (
+        0,
+        snapshot("""\
+
+Warning: the state is locked, so the plan may be outdated soon
+  me@elsewhere (process 7) has held lock 12ab since 2026-03-02 09:30:00 UTC, for apply. Plan again
+  when that process is done, or wait with --lock-timeout.
+"""),
+    )
+    assert run("plan", "--detailed-exitcode", "--destroy").code == 2
+    assert run("apply", "--lock-timeout", "0.1 s").err.partition("Error: ")[2] == snapshot("""\
+the state planapply.state.json is still locked after 0.1 s
+  me@elsewhere (process 7) has held lock 12ab since 2026-03-02 09:30:00 UTC, for apply.
+  Wait longer with --lock-timeout; or if that process no longer exists, release the lock:
+    planapply unlock 12ab --state planapply.state.json
+""")
+    Path(f"{STATE}.lock").unlink()
+    Path(f"{STATE}.lock").mkdir()
+    unreadable = run("plan")
+    assert unreadable.code == 0
+    assert unreadable.err.startswith(
+        f"\nWarning: cannot read the lock of the state {STATE}\n  not a regular file:"
+    )

@@ -106,7 +106,7 @@ def test_connect_before_any_apply_is_an_error(workspace: Open, tmp_path: Path) -
     workspace()
     with pytest.raises(PlanapplyError, match=r"there is no state at .*zoo\.state\.json"):
         planapply.connect(tmp_path / "zoo.toml")
-    with pytest.raises(PlanapplyError, match=r"none\.toml does not exist"):
+    with pytest.raises(PlanapplyError, match=r"there is no spec or state at .*none\.toml"):
         planapply.connect(tmp_path / "none.toml")
 
 

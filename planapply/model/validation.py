@@ -19,7 +19,7 @@ KINDS = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
-"""What a value must be, by the type of the error."""
+"""Descriptions of valid values, by the type of the error."""
 BOUNDS = {
     "greater_than": "more than",
     "greater_than_equal": "at least",

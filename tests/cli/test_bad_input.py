@@ -88,7 +88,7 @@ SAID = {
         "Error: cannot read the state planapply.state.json It is empty. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "truncated": snapshot(
-        "Error: cannot read the state planapply.state.json It is truncated (N bytes): EOF while parsing a value at line 17 column 12. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is truncated (N bytes): EOF while parsing a string at line 17 column 19. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "damaged": snapshot(
         "Error: cannot read the state planapply.state.json It is damaged, or not JSON (N bytes): expected `:` at line 5 column 11. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
@@ -106,7 +106,7 @@ SAID = {
         "Error: cannot read the state planapply.state.json: it was written by a newer planapply The state has format 7 (planapply 9.1); this planapply supports up to format 2. Upgrade planapply: pip install --upgrade planapply"
     ),
     "of a wrong type": snapshot(
-        "Error: cannot read the state planapply.state.json It is JSON, but not a valid state: nodes: Input should be an object The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is JSON, but not a valid state: nodes: must be a table The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "with an unknown key": snapshot(
         "Error: cannot read the state planapply.state.json: it was written by a newer planapply It has unknown keys: future. This is planapply 0.1.0. Upgrade planapply: pip install --upgrade planapply"
@@ -236,7 +236,7 @@ def test_state_written_by_another_process_during_an_apply(run: Run, cloud: FakeC
 
     disturb(cloud, interfere)
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing from the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     carry_on(run, cloud)
 
@@ -244,7 +244,7 @@ def test_state_written_by_another_process_during_an_apply(run: Run, cloud: FakeC
 def test_lock_released_by_another_process_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: os.unlink(f"{STATE}.lock"))
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json was changed by another process Another process released this process's lock LOCK. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process released this process's lock LOCK. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing from the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     assert len(cloud.live_vms()) == 1  # no further request was sent
     carry_on(run, cloud)
@@ -253,7 +253,7 @@ def test_lock_released_by_another_process_during_an_apply(run: Run, cloud: FakeC
 def test_state_damaged_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: Path(STATE).write_text("oh"))
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing from the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     assert Path(STATE).read_text() == "oh"
     (saved,) = Path().glob("*.unsaved-*.json")

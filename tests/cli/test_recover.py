@@ -63,7 +63,7 @@ def test_recovered_state_has_no_changes_and_can_be_destroyed(
         ),
         "",
     )
-    display = {"issued": found.issued, "origin": ""}
+    display = {"issued": found.issued, "origin": "", "spec": None}
     assert found == lost.model_copy(update={"serial": found.serial, **display})
     assert found.batches == lost.batches
     assert found.serial > lost.serial + 1_000_000
@@ -169,7 +169,7 @@ def test_provider_without_a_name_is_refused(run: Run, cloud: FakeCloud, has_spec
         "",
         snapshot("""\
 Error: cannot recover a cluster without a spec: no cluster is named
-  Name it: `planapply recover NAME --provider fake`. `planapply list --provider fake` shows the
+  Name it: `planapply recover --provider fake NAME`. `planapply list --provider fake` shows the
   names.
 """),
     )
@@ -270,7 +270,7 @@ def test_chosen_values_are_recovered(run: Run, cloud: FakeCloud, site: Path) -> 
     }
     os.unlink(STATE)
     assert run("recover").err == ""
-    display = {"issued": read().issued, "origin": ""}
+    display = {"issued": read().issued, "origin": "", "spec": None}
     assert read() == lost.model_copy(update={"serial": read().serial, **display})
     assert run("plan").out.startswith("No changes.")
 

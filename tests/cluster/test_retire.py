@@ -171,7 +171,7 @@ def test_cluster_keeps_nodes_that_cannot_be_retired(cloud: Cloud, applied: Open)
             apply_pending(cluster)
         assert str(caught.value) == snapshot("""\
 cpu-1: cannot retire the workers: no other worker can take over their results
-They keep running, so that no results are lost; the next change tries again. To terminate a node of a spec without moving its results, run `planapply destroy --target NODE --no-retire`.\
+They keep running, so that no results are lost; the next change tries again. To terminate a node of a spec without moving its results, run `planapply destroy --target cpu-1 --no-retire`.\
 """)
         assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
         cloud.scheduler.handlers["retire_workers"] = real

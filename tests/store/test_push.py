@@ -30,7 +30,7 @@ def test_older_state_is_refused() -> None:
     assert format_error(raised.value) == snapshot("""\
 cannot replace the state: the file is older
 The file has serial 5, the state serial 6. Replacing the state would lose track of later
-changes. Run `planapply plan`: it finds VMs that are missing in the state by their tags.\
+changes. Run `planapply plan`: it finds VMs that are missing from the state by their tags.\
 """)
 
 
@@ -40,5 +40,5 @@ def test_different_state_of_the_same_serial_is_refused() -> None:
     assert format_error(raised.value) == snapshot("""\
 cannot replace the state: the file has the same serial, but different content
 The file has serial 6, the state serial 6. Replacing the state would lose track of later
-changes. Run `planapply plan`: it finds VMs that are missing in the state by their tags.\
+changes. Run `planapply plan`: it finds VMs that are missing from the state by their tags.\
 """)

@@ -123,7 +123,7 @@ Wait with --lock-timeout; or if that process no longer exists, release the lock:
 the state s3://states/team/demo.json was changed by another process
 Another process released this process's lock ID. It was not overwritten, and no further
 cloud requests will be made.
-Run `planapply plan`: it finds VMs that are missing in the state by their tags.
+Run `planapply plan`: it finds VMs that are missing from the state by their tags.
 The new version was saved to HERE/demo.unsaved-1.json\
 """)
     assert keys(aws) == ["team/demo.json"]

@@ -236,7 +236,7 @@ def test_state_written_by_another_process_during_an_apply(run: Run, cloud: FakeC
 
     disturb(cloud, interfere)
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing from the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     carry_on(run, cloud)
 
@@ -244,7 +244,7 @@ def test_state_written_by_another_process_during_an_apply(run: Run, cloud: FakeC
 def test_lock_released_by_another_process_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: os.unlink(f"{STATE}.lock"))
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json was changed by another process Another process released this process's lock LOCK. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process released this process's lock LOCK. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing from the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     assert len(cloud.live_vms()) == 1  # no further request was sent
     carry_on(run, cloud)
@@ -253,7 +253,7 @@ def test_lock_released_by_another_process_during_an_apply(run: Run, cloud: FakeC
 def test_state_damaged_during_an_apply(run: Run, cloud: FakeCloud) -> None:
     disturb(cloud, lambda: Path(STATE).write_text("oh"))
     assert fixed(apply_and_fail(run).err) == snapshot(
-        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing in the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
+        "Error: the state planapply.state.json was changed by another process Another process wrote it after it was read. It was not overwritten, and no further cloud requests will be made. Run `planapply plan`: it finds VMs that are missing from the state by their tags. The new version was saved to HERE/planapply.state.unsaved-3.json"
     )
     assert Path(STATE).read_text() == "oh"
     (saved,) = Path().glob("*.unsaved-*.json")

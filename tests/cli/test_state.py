@@ -261,8 +261,8 @@ def test_push_that_would_lose_vms_is_refused(run: Run, applied: FakeCloud) -> No
         "",
         snapshot("""\
 Error: cannot replace the state: the file is older
-  The file has serial 6, the state serial 9. Replacing the state would lose track of later changes.
-  Run `planapply plan`: it finds VMs that are missing in the state by their tags.
+  The file has serial 6, and the state has serial 9. Replacing the state would lose track of later
+  changes. Run `planapply plan`: it finds VMs that are missing from the state by their tags.
 """),
     )
     other = read("old").model_copy(update={"lineage": "of-another", "serial": 99})

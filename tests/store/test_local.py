@@ -93,7 +93,7 @@ def test_second_writer_is_refused_and_its_state_is_saved(here: Path, store: Stor
 the state demo.json was changed by another process
 Another process wrote it after it was read. It was not overwritten, and no further cloud
 requests will be made.
-Run `planapply plan`: it finds VMs that are missing in the state by their tags.
+Run `planapply plan`: it finds VMs that are missing from the state by their tags.
 The new version was saved to HERE/demo.unsaved-2.json\
 """)
     assert store.read() == state(2)
@@ -216,7 +216,8 @@ def test_full_disk_without_any_fallback(here: Path, store: Store, tmp_path: Path
     assert format_error(raised.value) == snapshot("""\
 cannot write the state demo.json: File too large
 The previous version is unchanged. The new version could not be saved anywhere else. Fix
-the cause. Run `planapply plan`: it finds VMs that are missing in the state by their tags.\
+the cause. Run `planapply plan`: it finds VMs that are missing from the state by their
+tags.\
 """)
     assert Path("demo.json").read_bytes() == before
     assert files(here) == ["demo.json"]

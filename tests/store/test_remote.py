@@ -105,7 +105,7 @@ def test_lock_holder_is_reported_and_its_lock_can_be_released(aws: Cloud, store:
         assert format_lock_error(raised.value, mine) == snapshot("""\
 the state s3://states/team/demo.json is locked
 WHO (process PID) has held lock ID since SINCE, for apply.
-Wait with --lock-timeout; or if that process no longer exists, release the lock:
+Wait with --lock-timeout; or release the lock, if that process no longer exists:
   planapply unlock ID --state s3://states/team/demo.json\
 """)
         with pytest.raises(StateError) as refused:
@@ -123,7 +123,7 @@ Wait with --lock-timeout; or if that process no longer exists, release the lock:
 the state s3://states/team/demo.json was changed by another process
 Another process released this process's lock ID. It was not overwritten, and no further
 cloud requests will be made.
-Run `planapply plan`: it finds VMs that are missing in the state by their tags.
+Run `planapply plan`: it finds VMs that are missing from the state by their tags.
 The new version was saved to HERE/demo.unsaved-1.json\
 """)
     assert keys(aws) == ["team/demo.json"]

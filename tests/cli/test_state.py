@@ -350,7 +350,8 @@ def test_every_command_waits_for_the_lock_or_reports_its_holder(
         ):
             result = run("state", *arguments)
             assert (result.code, result.out) == (1, "")
-            assert f"Error: the state {STATE} is locked\n" in result.err
+            locked = "is still locked after 0.2 s" if "0.2" in arguments else "is locked"
+            assert f"Error: the state {STATE} {locked}\n" in result.err
             assert "for a test" in result.err
         assert run("state", "list").code == 0
 

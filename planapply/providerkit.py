@@ -43,7 +43,7 @@ from planapply.model.node import (
     Requirements,
     is_own_tag,
 )
-from planapply.model.paths import expand_home, find_user_folder
+from planapply.model.paths import expand_home, find_user_folder, home_problem
 from planapply.model.plan import FieldChange, ResourceDrift
 from planapply.model.secrets import environment_secrets, mask_values
 from planapply.model.state import Choice, NodeRecord, Resource
@@ -82,6 +82,7 @@ __all__ = [  # the model's names that plug-ins import from here
     "find_malformed_variables",
     "find_user_folder",
     "has_control_character",
+    "home_problem",
     "is_malformed_aws_credential",
     "is_own_tag",
     "mask_values",

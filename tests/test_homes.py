@@ -8,6 +8,7 @@ import pytest
 from planapply_local.provider import LocalProvider
 from store.samples import state
 
+from planapply import catalog
 from planapply.api.spec import load_spec
 from planapply.cli import main
 from planapply.model.diagnostics import PlanapplyError
@@ -15,6 +16,7 @@ from planapply.model.paths import expand_home
 from planapply.model.spec import state_location
 from planapply.ops.workspace import Workspace
 from planapply.provider import ProviderError
+from planapply.specfile import load
 from planapply.store import lockinfo, open_store, tlsfiles
 from planapply.store.files import save_copy
 
@@ -113,3 +115,14 @@ def test_empty_home_is_unknown(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HOME", "")
     with pytest.raises(PlanapplyError, match="your home folder is unknown"):
         expand_home("~/x.toml")
+
+
+def test_folder_of_an_unknown_user_is_refused_by_validate(home: Path) -> None:
+    Path("s.toml").write_text('[cluster]\nname = "x"\n[provider]\nfolder = "~no-such-user/x"\n')
+    with pytest.raises(PlanapplyError) as raised:
+        load(Path("s.toml"), catalog.load_plugin)
+    (problem,) = raised.value.diagnostics
+    assert (problem.summary, problem.detail) == (
+        "`provider.folder` cannot be \"~no-such-user/x\": there is no user 'no-such-user'",
+        "Write an absolute path.",
+    )

@@ -69,7 +69,7 @@ arch = "amd64"
     assert format_problems(tmp_path, text) == snapshot("""\
 line 1, column 1: nme = "genomics"
 the spec has no key `nme`
-  Remove it. The valid keys are cluster, provider, defaults, environment, scheduler, workers.
+  Remove it. The valid keys are `cluster`, `provider`, `defaults`, `environment`, `scheduler`, `workers`.
 
 line 3, column 2: [cluster]
 `cluster.name` is missing
@@ -144,7 +144,7 @@ cannot combine `packages` and `docker` in [environment]
 
 line 26, column 9: env = { "A B" = "c" }
 `environment.env."A B"`: this is not a valid name of an environment variable
-  Use letters, digits, and underscores, and begin with no digit.
+  Use letters, digits, and underscores, and do not begin with a digit.
 
 line 28, column 10: [workers.cpu-1]
 `workers.cpu-1`: a group name is 1 to 63 letters, digits, and hyphens, begins with a letter, and does not end in a hyphen and a number

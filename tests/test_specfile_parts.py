@@ -94,7 +94,7 @@ def test_state_location(tmp_path: Path) -> None:
     spec.write_text('{"format_version": 1}')
     assert find_state_location(spec) == str(spec)
     spec.unlink()
-    with pytest.raises(PlanapplyError, match="does not exist"):
+    with pytest.raises(PlanapplyError, match="there is no spec or state at"):
         find_state_location(spec)
     (tmp_path / "one.state.json").write_text("{}")
     assert find_state_location(spec) == str(tmp_path / "one.state.json")

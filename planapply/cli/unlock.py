@@ -18,6 +18,6 @@ def command(
     overrides: Overrides = None,
     state: State = None,
 ) -> None:
-    """Release a stale state lock, whose holder exited without releasing it."""
+    """Release an abandoned state lock, whose holder exited without releasing it."""
     holder = open_state(file, overrides, state).store.unlock(lock_id)
     terminal.show([line(f"Released lock {lock_id} of {holder.name}.")])

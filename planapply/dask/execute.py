@@ -228,7 +228,8 @@ class _Execution:
             if n not in self.failures
         }
         if earlier := tuple(names.keys() - self.launched):
-            message = "launched earlier; has not joined yet"
+            verb = "has" if len(earlier) == 1 else "have"
+            message = f"launched earlier; {verb} not joined yet"
             self.fleet.on_event(Event(event="note", names=earlier, message=message))
         if names:
             self.failures.update(await wait_for_joins(self.fleet, names, self.plan.join_timeout))

@@ -242,7 +242,7 @@ Variables = dict[
         _match_pattern(
             r"[A-Za-z_][A-Za-z0-9_]*",
             "this is not a valid name of an environment variable",
-            "Use letters, digits, and underscores, and begin with no digit.",
+            "Use letters, digits, and underscores, and do not begin with a digit.",
         ),
     ],
     Annotated[

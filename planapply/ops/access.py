@@ -13,6 +13,8 @@ from planapply.ops.preflight import open_access_warning, unsafe_access_error
 from planapply.ops.workspace import Workspace
 from planapply.providerkit import ME, parse_network, wide_networks
 
+_LOCAL_NODES = "Nodes of `local` are processes on this machine."
+
 
 def allow(
     workspace: Workspace,
@@ -34,7 +36,9 @@ def allow(
         if not client.can_allow or not resources:
             raise PlanapplyError(
                 f"cannot allow a network: cluster {state.cluster!r} has no firewall managed by planapply",
-                "Allow the network in the security groups or the firewall that the cluster uses.",
+                _LOCAL_NODES
+                if state.provider == "local"
+                else "Allow the network in the security groups or the firewall that the cluster uses.",
             )
         for resource in resources.values():
             if resource.id is None:
@@ -88,7 +92,9 @@ def shell(workspace: Workspace, name: str, user: str | None) -> Sequence[str]:
     if not client.has_shell:
         raise PlanapplyError(
             f"cannot log in to {name}: the provider {state.provider!r} does not support it",
-            f"Log in to VM {record.vm} with the cloud's own tools.",
+            _LOCAL_NODES
+            if state.provider == "local"
+            else f"Log in to VM {record.vm} with the cloud's own tools.",
         )
     config = state.configs.get(record.config) or NodeConfig(group=name, cls="unknown")
     return client.shell(record, config, user)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from planapply.model.names import SCHEDULER, step_between, to_hostlist
+from planapply.model.names import SCHEDULER, split_name, step_between, to_hostlist
 from planapply.model.node import NodeConfig
 from planapply.model.plan import (
     Action,
@@ -321,7 +321,7 @@ def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
     for access in format_access(plan.resources or {}):
         yield from _wrapped_lines(f"Access: {access}", width)
     for name, group in plan.elastic.items():
-        yield from _wrapped_lines(_elastic_text(name, group), width)
+        yield from _wrapped_lines(_elastic_text(name, group, _changes_number(name, plan)), width)
 
 
 def _recorded_lines(plan: Plan, width: int) -> Iterator[Line]:
@@ -331,10 +331,20 @@ def _recorded_lines(plan: Plan, width: int) -> Iterator[Line]:
         yield from _wrapped_lines(f"Settings: {field.path} {change} (recorded by apply)", width)
 
 
-def _elastic_text(name: str, group: ElasticGroup) -> str:
+def _changes_number(group: str, plan: Plan) -> bool:
+    """Return whether an apply changes how many nodes a group has."""
+    return any(
+        change.kind == "node"
+        and split_name(change.name)[0] == group
+        and change.action in (Action.CREATE, Action.DESTROY)
+        for change in plan.changes
+    )
+
+
+def _elastic_text(name: str, group: ElasticGroup, is_changing: bool) -> str:
     number = "no nodes" if not group.nodes else f"{group.nodes} node{'s' * (group.nodes > 1)}"
     return (
-        f"Elastic: {name} has {number} (min {group.min}, max {group.max}); "
+        f"Elastic: {name} {'will have' if is_changing else 'has'} {number} (min {group.min}, max {group.max}); "
         "its size changes only through `scale` and `adapt`."
     )
 

@@ -145,9 +145,12 @@ def _warnings(status: Status) -> Iterator[str]:
     lost_kinds = (DriftKind.GONE, DriftKind.STOPPED, DriftKind.STOPPING)
     lost = [item.name for item in status.drift if item.kind in lost_kinds]
     if lost:
+        is_one = len(lost) == 1
         yield (
-            f"Drift: {format_names(lost)} terminated or failed outside of planapply. Run "
-            "`planapply plan` to see what an apply would do."
+            f"Drift: {format_names(lost)} {'has' if is_one else 'have'} terminated, by "
+            f"{'itself' if is_one else 'themselves'} (ttl, idle_timeout, or a failure) or outside of planapply. "
+            f"See `planapply logs {lost[0] if is_one else 'NODE'}`; run `planapply plan` to see what an apply "
+            "would do."
         )
     changed_kinds = (DriftKind.ADDRESS, DriftKind.CHANGED, DriftKind.DELETED)
     for item in status.drift:

@@ -6,7 +6,7 @@ from typing import Any
 import tomli
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.toml import KeyPath
+from planapply.model.toml import KeyPath, format_value
 from planapply.provider import Plugin
 from planapply.providerkit import STARTER_ENVIRONMENT
 from planapply.specfile.override import apply_overrides
@@ -46,18 +46,24 @@ options = { nthreads = 1 }            # arguments of the class
 """
 
 _NODE = """\
-# size = ["m7i.large", "m6i.large"]   # one, or a list to try in this order; or requirements:
+# size = {size}# one, or a list to try in this order; or requirements:
 # cpus = 8                            # the cheapest matching sizes are selected, and kept
 # memory = "32 GiB"
 # gpus = 1
 # arch = "arm64"
-# image = "ami-0123456789abcdef0"     # default: the provider's
-# zones = ["eu-west-1a", "eu-west-1b"]
+# image = {image}# default: the provider's
+# zones = {zones}
 # spot = "prefer"                     # true: spot only; "prefer": else on demand
 # disk = "100 GiB"
-# create = { ex_keyname = "me" }      # further arguments for Libcloud's create_node
-# tags = { stage = "test" }
+# create = {{ ex_keyname = "me" }}      # further arguments for Libcloud's create_node
+# tags = {{ stage = "test" }}
 """
+_EC2_EXAMPLES = {
+    "size": ["m7i.large", "m6i.large"],
+    "image": "ami-0123456789abcdef0",
+    "zones": ["eu-west-1a", "eu-west-1b"],
+}
+_EXAMPLES = {"size": ["large", "medium"], "image": "debian-12", "zones": ["zone-a", "zone-b"]}
 
 
 def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
@@ -86,7 +92,7 @@ def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
                 "Remove the option, and edit the file instead.",
             )
     provider = text.strip("\n") or "[provider]"
-    node = _drop_ignored_keys(_NODE, plugin, "")
+    node = _drop_ignored_keys(_node_keys(plugin, tables.get("defaults", {})), plugin, "")
     defaults = "[defaults]                            # for the scheduler and every group\n"
     parts = [
         cluster,
@@ -97,6 +103,13 @@ def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
         _WORKERS + node,
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _node_keys(plugin: Plugin, defaults: Mapping[str, Any]) -> str:
+    """Return the keys of a node, with the values of the starter's `defaults` as examples."""
+    examples = _EC2_EXAMPLES if plugin.name == "ec2" else {**_EXAMPLES, **defaults}
+    size, image, zones = (format_value(examples[key]) for key in ("size", "image", "zones"))
+    return _NODE.format(size=size.ljust(29), image=image.ljust(28), zones=zones)
 
 
 def _get_value(table: Any, path: KeyPath) -> Any:

@@ -106,7 +106,7 @@ def format_path(path: str) -> str:
 
 
 def unlock_command(lock_id: str, location: str) -> str:
-    """Return the command that releases a stale lock."""
+    """Return the command that releases an abandoned lock."""
     return f"planapply unlock {shlex.quote(lock_id)} --state {shlex.quote(location)}"
 
 

@@ -21,9 +21,12 @@ def check_push(current: State | None, new: State) -> None:
             if new.serial < current.serial
             else "the file has the same serial, but different content"
         )
+        serials = f"The file has serial {new.serial}, and the state has serial {current.serial}."
+        if new.serial == current.serial:
+            serials = f"Both have serial {new.serial}."
         raise StateError(
             f"cannot replace the state: {age}",
-            f"The file has serial {new.serial}, and the state has serial {current.serial}. Replacing the "
+            f"{serials} Replacing the "
             "state would lose track of later changes. Run `planapply plan`: it finds VMs that are "
             "missing from the state by their tags.",
         )

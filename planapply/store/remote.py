@@ -209,7 +209,7 @@ class RemoteBackend:
         return self.caller.call(put, is_write=True)
 
     def unlock_command(self, lock_id: str) -> str:
-        """Return the command that releases a stale lock."""
+        """Return the command that releases an abandoned lock."""
         return self.aws.command_prefix + unlock_command(lock_id, self.location)
 
     def explain_error(self, error: Exception) -> BucketProblem:

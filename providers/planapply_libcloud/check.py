@@ -116,7 +116,7 @@ def _check_arguments(catalog: Catalog, config: NodeConfig) -> Iterator[ProviderE
         if name not in create:
             yield rejection(
                 f"create_node of {driver.name!r} requires {name!r}",
-                f"Write for example {name} = {example} under [provider.create].",
+                f"Write, for example, {name} = {example} under [provider.create].",
             )
     for name in parameters:
         if (

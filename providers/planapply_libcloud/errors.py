@@ -127,7 +127,7 @@ def _translate_no_answer(
     if "SSL" in name or "SSLError" in text:
         return rejection(
             f"cannot verify the certificate of {cloud}: {text}",
-            "If it is your own, set SSL_CERT_FILE or Libcloud's CA path to it.",
+            "If the certificate is your own, set SSL_CERT_FILE or Libcloud's CA path to it.",
         )
     if isinstance(error, OSError):  # the exceptions of requests are OSErrors, too
         sent = recorder.last is not None and not _is_unsent(error)

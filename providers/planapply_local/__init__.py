@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, field_validator
 
 from planapply.provider import Plugin
-from planapply.providerkit import Model, rejection
+from planapply.providerkit import Model, home_problem, rejection
 
 if TYPE_CHECKING:
     from planapply_local.provider import LocalProvider
@@ -30,6 +30,8 @@ class LocalSettings(Model):
             raise ValueError(
                 "the path is relative\nWrite an absolute path, or one that begins with ~."
             )
+        if problem := home_problem(folder or ""):
+            raise ValueError(f"{problem}\nWrite an absolute path.")
         return folder
 
 

@@ -294,7 +294,7 @@ scheduler_address = tcp://127.0.0.1:1
 """)
     assert again.err.count("did not join within 0.1 s") == 4 + 4
     assert without_times(again.err).splitlines()[0] == snapshot(
-        "scheduler, cpu-[0-2]: launched earlier; has not joined yet"
+        "scheduler, cpu-[0-2]: launched earlier; have not joined yet"
     )
     assert run("apply", "--no-wait", "--set", 'cluster.join_timeout="0.1 s"').err == ""
 

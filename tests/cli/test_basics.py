@@ -44,7 +44,7 @@ Commands:
   logs       Print the log of a node.
   ssh        Log in to a node.
   allow      Allow another network to reach the scheduler.
-  unlock     Release a stale state lock.
+  unlock     Release an abandoned state lock.
   providers  List the installed providers.
   schema     Print the JSON Schema of the spec.
 """),

@@ -67,9 +67,9 @@ def test_results_repeat_the_options(run: Run, cloud: FakeCloud) -> None:
     assert run("apply", "--auto-approve", "--no-wait", *options).code == 0
     cloud.end_vm("i-0001")
     assert run("status", *options).out.partition("Drift: ")[2] == snapshot("""\
-cpu-0 terminated or failed outside of planapply. Run
-`planapply plan -f 'a spec with a long name.toml'` to see what an apply
-would do.
+cpu-0 has terminated, by itself (ttl, idle_timeout, or a failure) or outside of planapply.
+See `planapply logs -f 'a spec with a long name.toml' cpu-0`; run
+`planapply plan -f 'a spec with a long name.toml'` to see what an apply would do.
 """)
     Path("a spec with a long name.state.json").unlink()
     assert run("list", "--provider", "fake").out.rpartition("\n\n")[2] == snapshot("""\

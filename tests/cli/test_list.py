@@ -43,7 +43,7 @@ def test_lists_clusters_with_and_without_a_state(run: Run, three: FakeCloud) -> 
     assert (result.code, fixed(result.out), result.err) == (
         0,
         snapshot("""\
-Clusters (fake, fake):
+Clusters (fake, account fake):
 
   beside   2 nodes                    3 h 20 min   1.60 USD/h   state in beside.state.json      LINEAGE
   demo     3 nodes, 1 shutting down   3 h 20 min   3.10 USD/h   state in planapply.state.json   LINEAGE
@@ -122,7 +122,7 @@ Error: the spec planapply.toml does not exist
         "",
         snapshot("""\
 Error: --set provider.planet=1: [provider] has no key `planet`
-  Remove it. The valid keys are region.
+  Remove it. The only valid key is `region`.
 """),
     )
     assert run("list", "--provider", "fak") == (
@@ -154,7 +154,7 @@ def test_unknown_prices(run: Run, three: FakeCloud) -> None:
         machine.vm = machine.vm.model_copy(update={"size": size})
     three.machines["i-0006"].vm = three.machines["i-0006"].vm.model_copy(update={"size": "huge"})
     assert fixed(run("list").out) == snapshot("""\
-Clusters (fake, fake):
+Clusters (fake, account fake):
 
   beside   2 nodes   3 h 20 min   at least 0.10 USD/h   state in beside.state.json      LINEAGE
   demo     4 nodes   3 h 20 min   at least 0.10 USD/h   state in planapply.state.json   LINEAGE
@@ -168,7 +168,7 @@ location with --state; if it is lost, rebuild it with `planapply recover NAME`.
 
 
 def test_no_clusters(run: Run, cloud: FakeCloud) -> None:
-    assert run("list") == (0, snapshot("No clusters (fake, fake).\n"), "")
+    assert run("list") == (0, snapshot("No clusters (fake, account fake).\n"), "")
 
 
 def test_locked_state_is_read(run: Run, three: FakeCloud) -> None:

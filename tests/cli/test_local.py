@@ -136,7 +136,7 @@ def test_apply_waits_for_nodes_launched_by_an_earlier_apply(local: dict[str, str
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("No changes. ")
     assert "Apply complete: 0 added, 0 changed, 0 destroyed." in again.stdout
-    assert "scheduler, cpu-[0-1]: launched earlier; has not joined yet" in again.stderr
+    assert "scheduler, cpu-[0-1]: launched earlier; have not joined yet" in again.stderr
     state = json.loads(Path("planapply.state.json").read_text())
     assert {node["status"] for node in state["nodes"].values()} == {"joined"}
     third = command(local, "apply")

@@ -318,7 +318,8 @@ planapply will change cluster "demo" (fake, mars):
 
 Plan: 0 to add, 0 to change, 2 to destroy.
 Cost: 4.80 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
-Elastic: elastic has no nodes (min 0, max 0); its size changes only through `scale` and `adapt`.
+Elastic: elastic will have no nodes (min 0, max 0); its size changes only through `scale` and
+`adapt`.
 """),
             1: snapshot("""\
 planapply will change cluster "demo" (fake, mars):
@@ -328,7 +329,7 @@ planapply will change cluster "demo" (fake, mars):
 
 Plan: 0 to add, 0 to change, 1 to destroy.
 Cost: 4.80 USD/h -> 4.70 USD/h (list prices of 2025-03-02)
-Elastic: elastic has 1 node (min 0, max 1); its size changes only through `scale` and `adapt`.
+Elastic: elastic will have 1 node (min 0, max 1); its size changes only through `scale` and `adapt`.
 """),
         }[most],
         "",

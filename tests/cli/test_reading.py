@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shlex
 import socketserver
@@ -61,8 +62,8 @@ Cluster "demo" (fake): the scheduler does not answer
 
 Scheduler:  tcp://127.0.0.1:1
 Cost:       3.10 USD/h, 10.33 USD so far (list prices of 2025-03-02)
-Drift: cpu-2 terminated or failed outside of planapply. Run `planapply plan` to see what an apply
-would do.
+Drift: cpu-2 has terminated, by itself (ttl, idle_timeout, or a failure) or outside of planapply.
+See `planapply logs cpu-2`; run `planapply plan` to see what an apply would do.
 """),
     )
     found = json.loads(run("status", "--json").out)
@@ -344,7 +345,7 @@ Warning: the state is locked, so the plan may be outdated soon
     assert run("apply", "--lock-timeout", "0.1 s").err.partition("Error: ")[2] == snapshot("""\
 the state planapply.state.json is still locked after 0.1 s
   me@elsewhere (process 7) has held lock 12ab since 2026-03-02 09:30:00 UTC, for apply.
-  Wait longer with --lock-timeout; or if that process no longer exists, release the lock:
+  Wait longer with --lock-timeout; or release the lock, if that process no longer exists:
     planapply unlock 12ab --state planapply.state.json
 """)
     Path(f"{STATE}.lock").unlink()
@@ -354,3 +355,20 @@ the state planapply.state.json is still locked after 0.1 s
     assert unreadable.err.startswith(
         f"\nWarning: cannot read the lock of the state {STATE}\n  not a regular file:"
     )
+
+
+def test_local_nodes_are_processes_of_this_machine(
+    run: Run, applied: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(STATE)
+    identity = {"host": platform.node(), "user": str(os.getuid())}
+    document = json.loads(path.read_text()) | {"provider": "local", "cloud": identity}
+    path.write_text(json.dumps(document | {"settings": {}}))
+    assert run("ssh", "cpu-0", "--state", STATE).err == snapshot("""\
+Error: cannot log in to cpu-0: the provider 'local' does not support it
+  Nodes of `local` are processes on this machine.
+""")
+    assert run("allow", "--state", STATE).err == snapshot("""\
+Error: cannot allow a network: cluster 'demo' has no firewall managed by planapply
+  Nodes of `local` are processes on this machine.
+""")

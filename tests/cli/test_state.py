@@ -261,8 +261,8 @@ def test_push_that_would_lose_vms_is_refused(run: Run, applied: FakeCloud) -> No
         "",
         snapshot("""\
 Error: cannot replace the state: the file is older
-  The file has serial 6, the state serial 9. Replacing the state would lose track of later changes.
-  Run `planapply plan`: it finds VMs that are missing from the state by their tags.
+  The file has serial 6, and the state has serial 9. Replacing the state would lose track of later
+  changes. Run `planapply plan`: it finds VMs that are missing from the state by their tags.
 """),
     )
     other = read("old").model_copy(update={"lineage": "of-another", "serial": 99})
@@ -350,7 +350,8 @@ def test_every_command_waits_for_the_lock_or_reports_its_holder(
         ):
             result = run("state", *arguments)
             assert (result.code, result.out) == (1, "")
-            assert f"Error: the state {STATE} is locked\n" in result.err
+            locked = "is still locked after 0.2 s" if "0.2" in arguments else "is locked"
+            assert f"Error: the state {STATE} {locked}\n" in result.err
             assert "for a test" in result.err
         assert run("state", "list").code == 0
 

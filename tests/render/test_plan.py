@@ -293,8 +293,8 @@ planapply will change cluster "genomics" (local):
   +   security-group         supporting resource
 
 Plan: 5 to add, 0 to change, 3 to destroy.
-Elastic: big has 1 node (min 0, max 10); its size changes only through `scale`
-and `adapt`.
+Elastic: big will have 1 node (min 0, max 10); its size changes only through
+`scale` and `adapt`.
 Elastic: none has no nodes (min 0, max 100); its size changes only through
 `scale` and `adapt`.
 """)

@@ -57,8 +57,8 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
-Drift: cpu-3 terminated or failed outside of planapply. Run `planapply plan` to see what an apply
-would do.
+Drift: cpu-3 has terminated, by itself (ttl, idle_timeout, or a failure) or outside of planapply.
+See `planapply logs cpu-3`; run `planapply plan` to see what an apply would do.
 Drift: VMs that are not in the state: i-stray. The next `planapply apply` adopts them, and
 terminates duplicates.
 Workers that are no node of this state: tcp://10.0.0.9:1234
@@ -78,8 +78,9 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
-Drift: cpu-3 terminated or failed outside of planapply. Run `planapply plan` to
-see what an apply would do.
+Drift: cpu-3 has terminated, by itself (ttl, idle_timeout, or a failure) or
+outside of planapply. See `planapply logs cpu-3`; run `planapply plan` to see
+what an apply would do.
 Drift: VMs that are not in the state: i-stray. The next `planapply apply` adopts
 them, and terminates duplicates.
 Workers that are no node of this state: tcp://10.0.0.9:1234
@@ -133,3 +134,13 @@ Cluster "genomics" (ec2, eu-west-1): a scheduler without workers
 Scheduler:  a
 """)
     )
+
+
+def test_several_lost_nodes() -> None:
+    drift = tuple(
+        DriftItem(name=name, kind=DriftKind.GONE, vm=f"i-{name}") for name in ("cpu-0", "cpu-1")
+    )
+    assert text(drift=drift).partition("\n\n")[2] == snapshot("""\
+Drift: cpu-[0-1] have terminated, by themselves (ttl, idle_timeout, or a failure) or outside of
+planapply. See `planapply logs NODE`; run `planapply plan` to see what an apply would do.
+""")

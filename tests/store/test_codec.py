@@ -165,9 +165,9 @@ def test_invalid_values_are_named_and_never_printed() -> None:
     assert refusal(json.dumps(document).encode()) == snapshot("""\
 cannot read the state demo.state.json
 It is JSON, but not a valid state:
-  serial: Input should be a valid integer, unable to parse string as an integer
-  tls.key: Input should be a valid string
-  extra: Extra inputs are not permitted
+  serial: must be a whole number
+  tls.key: must be a string
+  extra: is not a known key
 The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state
 from the VMs' tags with `planapply recover`.\
 """)
@@ -204,11 +204,11 @@ def test_many_problems_are_counted() -> None:
     document = json.loads(encode(state())) | {"nodes": 1} | {f"x{i}": 1 for i in range(8)}
     assert refusal(json.dumps(document).encode()).splitlines()[2:8] == snapshot(
         [
-            "  nodes: Input should be an object",
-            "  x0: Extra inputs are not permitted",
-            "  x1: Extra inputs are not permitted",
-            "  x2: Extra inputs are not permitted",
-            "  x3: Extra inputs are not permitted",
+            "  nodes: must be a table",
+            "  x0: is not a known key",
+            "  x1: is not a known key",
+            "  x2: is not a known key",
+            "  x3: is not a known key",
             "  … and 4 more",
         ]
     )

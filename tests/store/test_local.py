@@ -216,7 +216,8 @@ def test_full_disk_without_any_fallback(here: Path, store: Store, tmp_path: Path
     assert format_error(raised.value) == snapshot("""\
 cannot write the state demo.json: File too large
 The previous version is unchanged. The new version could not be saved anywhere else. Fix
-the cause. Run `planapply plan`: it finds VMs that are missing from the state by their tags.\
+the cause. Run `planapply plan`: it finds VMs that are missing from the state by their
+tags.\
 """)
     assert Path("demo.json").read_bytes() == before
     assert files(here) == ["demo.json"]

@@ -204,7 +204,7 @@ def test_lock_of_another_machine_can_be_released(store: Store) -> None:
         assert format_lock_error(raised.value, there) == snapshot("""\
 the state demo.json is locked
 WHO (process PID) has held lock ID since SINCE, for apply.
-Wait with --lock-timeout; or if that process no longer exists, release the lock:
+Wait with --lock-timeout; or release the lock, if that process no longer exists:
   planapply unlock ID --state demo.json\
 """)
         other.unlock(mine.id)
@@ -228,7 +228,7 @@ def test_lock_of_another_machine_is_not_taken_over(store: Store) -> None:
     assert format_lock_error(raised.value, there) == snapshot("""\
 the state demo.json is locked
 WHO (process PID) has held lock ID since SINCE, for apply.
-Wait with --lock-timeout; or if that process no longer exists, release the lock:
+Wait with --lock-timeout; or release the lock, if that process no longer exists:
   planapply unlock ID --state demo.json\
 """)
     assert store.lock_info() == there

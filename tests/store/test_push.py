@@ -29,8 +29,9 @@ def test_older_state_is_refused() -> None:
         check_push(state(6), state(5))
     assert format_error(raised.value) == snapshot("""\
 cannot replace the state: the file is older
-The file has serial 5, the state serial 6. Replacing the state would lose track of later
-changes. Run `planapply plan`: it finds VMs that are missing from the state by their tags.\
+The file has serial 5, and the state has serial 6. Replacing the state would lose track of
+later changes. Run `planapply plan`: it finds VMs that are missing from the state by their
+tags.\
 """)
 
 
@@ -39,6 +40,6 @@ def test_different_state_of_the_same_serial_is_refused() -> None:
         check_push(state(6), state(6, pins={"image": "ami-1"}))
     assert format_error(raised.value) == snapshot("""\
 cannot replace the state: the file has the same serial, but different content
-The file has serial 6, the state serial 6. Replacing the state would lose track of later
-changes. Run `planapply plan`: it finds VMs that are missing from the state by their tags.\
+Both have serial 6. Replacing the state would lose track of later changes. Run `planapply
+plan`: it finds VMs that are missing from the state by their tags.\
 """)

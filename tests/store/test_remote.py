@@ -105,7 +105,7 @@ def test_lock_holder_is_reported_and_its_lock_can_be_released(aws: Cloud, store:
         assert format_lock_error(raised.value, mine) == snapshot("""\
 the state s3://states/team/demo.json is locked
 WHO (process PID) has held lock ID since SINCE, for apply.
-Wait with --lock-timeout; or if that process no longer exists, release the lock:
+Wait with --lock-timeout; or release the lock, if that process no longer exists:
   planapply unlock ID --state s3://states/team/demo.json\
 """)
         with pytest.raises(StateError) as refused:

@@ -88,7 +88,7 @@ SAID = {
         "Error: cannot read the state planapply.state.json It is empty. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "truncated": snapshot(
-        "Error: cannot read the state planapply.state.json It is truncated (N bytes): EOF while parsing a string at line 17 column 19. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
+        "Error: cannot read the state planapply.state.json It is truncated (N bytes): EOF while parsing a string at line 4 column 45. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."
     ),
     "damaged": snapshot(
         "Error: cannot read the state planapply.state.json It is damaged, or not JSON (N bytes): expected `:` at line 5 column 11. The file is unchanged. Replace it with a good copy; or move it away, and rebuild the state from the VMs' tags with `planapply recover`."

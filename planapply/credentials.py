@@ -24,8 +24,8 @@ def find_malformed_variables(*prefixes: str) -> list[str]:
 
 
 def has_control_character(text: str) -> bool:
-    """Return whether a value cannot be sent in an HTTP header."""
-    return any(ord(c) < 32 or ord(c) == 127 for c in text)
+    """Return whether a value cannot be sent in an HTTP header: bytes that are not UTF-8 count, too."""
+    return any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in text)
 
 
 def is_malformed_aws_credential(credentials: Any) -> bool:

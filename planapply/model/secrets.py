@@ -13,7 +13,7 @@ MASK = "…"
 _SECRET_NAME = re.compile(
     r"password|passwd|passphrase|pass(?![a-z])|(?<![a-z])pwd|secret|token(?!iz)|credential"
     r"|(?:api|access|consumer|private|account|encryption|signing|auth)[_-]?key"
-    r"|(?<![a-z])auth(?![a-z])|[_-]key$"
+    r"|(?<![a-z])(?:auth|authorization|pat|jwt|sas|pin|cookies?|creds?)(?![a-z])|[_-]key$"
 )
 _PUBLIC_NAME = re.compile(r"_(?:file|path|dir|url|uri|scope|id|ids|name|type|version|sock|ttl)$")
 _PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS"})  # a path
@@ -24,6 +24,15 @@ _QUERY_SECRET = re.compile(
     r"([?&;][\w.-]{0,40}(?:token|secret|sig|signature|key|passw\w{0,10}|pwd|auth)=)[^&\s\"'#]+",
     re.I,
 )
+_SECRET_WORD = (
+    r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|accountkey|signature|sig)"
+)
+_PAIR_SECRET = re.compile(
+    rf"(?<![a-z])({_SECRET_WORD}[\"']?[ ]?[=:][ ]?[\"']?|--[\w-]{{0,40}}{_SECRET_WORD}[ =])[^\s\"'&;,}}]+",
+    re.I,
+)
+_SECRET_OPTION = re.compile(rf"--[\w-]{{0,40}}{_SECRET_WORD}", re.I)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*", re.S)
 _MIN_LENGTH = 4
 """Shorter values are too likely to occur in a text by chance."""
 
@@ -70,8 +79,19 @@ def redact(value: Any, *path: object) -> Any:
             key: item if key == "tags" else redact(item, *path, key) for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [redact(item, *path) for item in value]
-    return mask_urls(value) if isinstance(value, str) else value
+        before = (None, *value)
+        return [
+            HIDDEN
+            if isinstance(word, str) and _SECRET_OPTION.fullmatch(word)
+            else redact(item, *path)
+            for word, item in zip(before, value, strict=False)
+        ]
+    return _mask_text(value) if isinstance(value, str) else value
+
+
+def _mask_text(text: str) -> str:
+    """Return a setting's text without what looks like a secret: in URLs, after `password=`, in keys."""
+    return _PAIR_SECRET.sub(rf"\1{MASK}", _PRIVATE_KEY.sub(HIDDEN, mask_urls(text)))
 
 
 def secret_values(value: Any, *path: object) -> set[str]:
@@ -99,18 +119,19 @@ def _forms(secret: str) -> list[str]:
     stripped = secret.strip()
     forms = {secret, stripped, *(line for line in stripped.splitlines() if len(line) > 15)}
     for text in (secret, stripped):
+        data = text.encode(errors="surrogateescape")  # a variable may have any bytes
         forms |= {
             repr(text)[1:-1],
-            repr(text.encode())[2:-1],
+            repr(data)[2:-1],
             json.dumps(text)[1:-1],
-            quote(text),
-            quote(text, safe=""),
-            quote_plus(text),
-            quote(text, safe="").replace("%", "%25"),
+            quote(data),
+            quote(data, safe=""),
+            quote_plus(data),
+            quote(data, safe="").replace("%", "%25"),
         }
         # Of "user:secret" in base64, the middle depends on the position of the secret in it.
         for offset in range(3):
-            encoded = base64.b64encode(b"\0" * offset + text.encode()).decode().rstrip("=")
+            encoded = base64.b64encode(b"\0" * offset + data).decode().rstrip("=")
             first, last = (0, 2, 3)[offset], len(encoded) - (1 if len(encoded) % 4 else 0)
             if last - first >= 8:
                 forms |= {encoded[first:last], _urlsafe(encoded[first:last])}

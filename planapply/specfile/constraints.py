@@ -12,14 +12,19 @@ from planapply.model.spec import REQUIREMENTS, WorkerGroup
 from planapply.model.toml import KeyPath, format_key_path, format_value
 from planapply.specfile.problem import Problem
 
+# Another protocol, such as `ws`, would neither use the cluster's key nor keep to the VM's own address.
+_PROTOCOL_ADVICE = "Set `security` in [cluster]: it determines the protocol."
+_ADDRESS_OPTIONS = ("host", "contact_address")
 # Options that planapply sets itself, each with what to write instead.
 _RESERVED_SCHEDULER_OPTIONS = {
     "security": "Set `security` in [cluster].",
     "idle_timeout": "Set `idle_timeout` in [cluster].",
+    "protocol": _PROTOCOL_ADVICE,
 }
 _RESERVED_WORKER_OPTIONS = {
     "name": "Remove it: a worker has the name of its node.",
     "security": "Set `security` in [cluster].",
+    "protocol": _PROTOCOL_ADVICE,
 } | dict.fromkeys(
     ("scheduler", "scheduler_ip", "scheduler_port", "scheduler_file"),
     "Remove it: a worker connects to the scheduler of this cluster.",
@@ -34,12 +39,6 @@ def check_constraints(document: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _check_reserved_options(
         ("scheduler", "options"), scheduler, _RESERVED_SCHEDULER_OPTIONS
     )
-    if _table(scheduler, "options").get("protocol") in ("tcp", "tls"):
-        yield Problem(
-            ("scheduler", "options", "protocol"),
-            "cannot set `scheduler.options.protocol`: `cluster.security` determines it",
-            _RESERVED_SCHEDULER_OPTIONS["security"],
-        )
     if {**_table(document, "defaults"), **scheduler}.get("spot", False) is not False:
         where = "scheduler" if "spot" in scheduler else "defaults"
         yield Problem(
@@ -107,6 +106,14 @@ def _check_reserved_options(
                 (*path, key),
                 f"cannot set `{format_key_path((*path, key))}`: planapply sets it",
                 reserved[key],
+            )
+    for key in _ADDRESS_OPTIONS:
+        value = _table(table, "options").get(key)
+        if isinstance(value, str) and "://" in value:
+            yield Problem(
+                (*path, key),
+                f"`{format_key_path((*path, key))}` names a protocol",
+                f"Write the address alone. {_PROTOCOL_ADVICE}",
             )
 
 

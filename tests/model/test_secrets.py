@@ -139,3 +139,33 @@ def test_secrets_of_the_environment() -> None:
     values = {"AWS_SECRET_ACCESS_KEY": "/abcdefgh", "HOME": "/home/me", "X_TOKEN": "short"}
     values["GOOGLE_APPLICATION_CREDENTIALS"] = "/home/me/key.json"
     assert environment_secrets(values) == {"/abcdefgh"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ('{"password": "s3cret-1"}', '{"password": "…"}'),
+        ("AccountName=x;AccountKey=s3cret-1;", "AccountName=x;AccountKey=…;"),
+        ("run --password=s3cret-1 --all", "run --password=… --all"),
+        ("sv=1&sig=s3cret-1", "sv=1&sig=…"),
+        ("-----BEGIN RSA PRIVATE KEY-----\ns3cret-1\n", "(hidden)"),
+        (["--api-token", "s3cret-1", "--name", "x"], ["--api-token", "(hidden)", "--name", "x"]),
+        ("tokenizer=fast, key=1", "tokenizer=fast, key=1"),
+    ],
+)
+def test_values_that_look_like_secrets_are_hidden(value: object, shown: object) -> None:
+    assert redact(value, "options", "x") == shown
+
+
+@pytest.mark.parametrize(
+    "name", ["GITHUB_PAT", "MY_CREDS", "COOKIE", "SESSION_JWT", "BLOB_SAS", "PIN", "Authorization"]
+)
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret_name(name)
+    assert not is_secret_name("PATH")
+    assert not is_secret_name("CREDITS")
+
+
+def test_secret_of_any_bytes_is_masked() -> None:
+    secret = b"sEk\xffrit".decode(errors="surrogateescape")
+    assert mask_values(f"bad {secret}", [secret]) == "bad …"

@@ -16,7 +16,7 @@ import ssl
 import struct
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -139,9 +139,12 @@ async def open_connection(
         yield connection
     finally:
         writer.close()
-        with suppress(OSError, TimeoutError):
+        try:
             async with asyncio.timeout(1.0):
                 await writer.wait_closed()
+        except (OSError, TimeoutError):  # TLS waits for the peer's answer, which may never come
+            writer.transport.abort()
+            await asyncio.sleep(0)
 
 
 def client_context(tls: TLS) -> ssl.SSLContext:

@@ -156,7 +156,7 @@ def test_from_name_in_another_process(spec: Path, monkeypatch: pytest.MonkeyPatc
             cluster.scale(len(cluster.workers))  # the state has the bounds
     with Cluster.from_name("farm.toml") as cluster:
         cluster.scale(len(cluster.workers))  # the spec has bounds
-    with pytest.raises(PlanapplyError, match=r"none\.json does not exist"):
+    with pytest.raises(PlanapplyError, match=r"there is no spec or state at none\.json"):
         Cluster.from_name("none.json")
 
 

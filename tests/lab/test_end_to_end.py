@@ -172,7 +172,7 @@ def test_machine_that_never_boots_is_reported_and_replaced(project: LabProject) 
     output = project.apply(*more, "--set", "cluster.join_timeout='5 s'", code=1)
     assert "cpu-2 did not join within 5 s" in output
     assert "cpu-3 did not join" not in output
-    assert "--replace NODE" in output
+    assert "--replace cpu-2" in output
     assert project.run("logs", "cpu-2") == "cpu-2 has printed nothing yet.\n"
     dead = project.vms()["cpu-2"]
     with project.client() as client:

@@ -171,9 +171,9 @@ def test_server_in_error_state_is_replaced(nova: Cloud, run: Run) -> None:
     assert "quota" in run("logs", failed[0]).out.lower()
     status = run("status").out
     assert len(re.findall(r"^\s*cpu-\d .*stopped", status, re.MULTILINE)) == len(failed)
-    assert (
-        "terminated or failed outside of planapply. Run `planapply plan` to see what an apply would do."
-        in " ".join(status.split())
+    assert re.search(
+        r"or outside of planapply\. See `planapply logs (cpu-\d|NODE)`; run `planapply plan` to see what",
+        " ".join(status.split()),
     )
     nova.quota(-1)
     assert run(*APPLY).code == 0

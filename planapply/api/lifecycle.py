@@ -1,7 +1,7 @@
 """plan, apply, and destroy from Python: the use cases of the commands of the same names."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -272,8 +272,7 @@ def apply_workspace(
             workspace, confirm, options, apply_options, saved_plan=saved_plan, on_event=on_event
         )
 
-    with ExitStack() as stack:
-        stack.enter_context(view)
+    with closing(view):
         result = run_in_background(work, workspace, view)
     left = unknown_error(result.unknown, result.plan.cluster)
     is_complete = not (result.failures or left)

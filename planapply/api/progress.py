@@ -5,8 +5,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from planapply.display import Display
 from planapply.model.event import Event
@@ -25,17 +24,6 @@ class ProgressView:
         self.progress = Progress(wait=wait)
         self._now = now
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def expect(self, plan: Plan) -> None:
         """Show the nodes of the plan from now on; called in another thread than the rest."""

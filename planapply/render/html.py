@@ -1,10 +1,17 @@
 """Plans and reports as HTML, for notebooks; every text from a plan is escaped."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from planapply.model.plan import FieldChange, Mode, Plan
-from planapply.render.plan import ChangeRun, describe_change, format_cost, group_changes, plan_lines
+from planapply.render.plan import (
+    ChangeRun,
+    describe_change,
+    format_cost,
+    group_changes,
+    plan_lines,
+    redact_field,
+)
 from planapply.render.text import make_printable, to_plain_text
 from planapply.render.values import format_value
 
@@ -66,18 +73,18 @@ def _row_html(run: ChangeRun, plan: Plan) -> str:
 
 
 def _field_html(field: FieldChange) -> str:
-    before = format_value(field.before, field.path)
-    after = format_value(field.after, field.path)
-    text = f"{field.path}: {before} -> {after}"
-    return text_html(text) + (" (forces replacement)" if field.forces_replacement else "")
+    shown = redact_field(field)
+    before, after = (format_value(value, field.path) for value in (shown.before, shown.after))
+    values = "(hidden value changed)" if shown.before == shown.after else f"{before} -> {after}"
+    return text_html(f"{field.path}: {values}") + (
+        " (forces replacement)" if field.forces_replacement else ""
+    )
 
 
 def _diagnostics_html(plan: Plan) -> str:
-    return "".join(_paragraphs_html(plan))
-
-
-def _paragraphs_html(plan: Plan) -> Iterator[str]:
-    for diagnostic in plan.diagnostics:
-        label = diagnostic.severity.value.capitalize()
-        detail = f" {text_html(diagnostic.detail)}" if diagnostic.detail else ""
-        yield f"<p><b>{label}:</b> {text_html(diagnostic.summary)}.{detail}</p>"
+    return "".join(
+        f"<p><b>{diagnostic.severity.value.capitalize()}:</b> {text_html(diagnostic.summary)}."
+        + (f" {text_html(diagnostic.detail)}" if diagnostic.detail else "")
+        + "</p>"
+        for diagnostic in plan.diagnostics
+    )

@@ -8,7 +8,7 @@ PYTEST := -n $(WORKERS) --dist worksteal
 # The tests of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
 OLDEST_TESTS ?= $(addprefix tests/cluster/test_,adaptive.py adopt.py cluster_spec.py lost.py scale.py spec_cluster.py)
 
-.PHONY: venv demo story crash soak test-python lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest lint types layers constraints clean
+.PHONY: venv demo story crash soak test-python lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest integrations lint types layers constraints clean
 .DELETE_ON_ERROR:
 # Without bytecode files, each of a thousand commands and nodes would compile its imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -31,18 +31,18 @@ $(VENV)/.stamp: pyproject.toml constraints.txt | $(BIN)/uv
 demo: venv
 	$(BIN)/python examples/demo.py
 
-test: venv nova
+test: venv nova integrations
 	$(BIN)/pytest $(PYTEST) --durations=20
 
 test-fast: venv
 	$(BIN)/pytest $(PYTEST) -m "not slow and not soak"
 
-coverage: venv nova
+coverage: venv nova integrations
 	$(BIN)/pytest $(PYTEST) --cov --cov-report=term
 
 # The randomized tests of `make test` with more seeds and larger numbers, which takes half an hour; and
 # the fast tests on newer Pythons.
-soak: venv nova
+soak: venv nova integrations
 	$(BIN)/pytest $(PYTEST) -m soak -rfE
 	$(MAKE) test-python SUITE=trixie
 	$(MAKE) test-python SUITE=sid
@@ -59,6 +59,17 @@ test-oldest: .venv-oldest/.stamp
 .venv-oldest/.stamp: $(VENV)/.stamp
 	$(PYTHON) -m venv --clear .venv-oldest
 	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[dev]'
+	touch $@
+
+# JupyterLab, Prefect, Dagster and others beside planapply, for tests/integrations.
+integrations: .venv-integrations/.stamp
+
+.venv-integrations/.stamp: pyproject.toml tests/integrations/requirements.txt tests/integrations/constraints.txt $(VENV)/.stamp
+	$(PYTHON) -m venv --clear .venv-integrations
+	$(BIN)/uv pip install --quiet --python .venv-integrations/bin/python -c tests/integrations/constraints.txt \
+	  -r tests/integrations/requirements.txt -e . || \
+	  .venv-integrations/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c tests/integrations/constraints.txt -r tests/integrations/requirements.txt -e .
 	touch $@
 
 # Comparisons with the alternatives that a user has; takes minutes.
@@ -120,7 +131,10 @@ layers: venv
 constraints: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 	  --no-header --no-annotate --no-emit-index-url pyproject.toml -o constraints.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 -c constraints.txt \
+	  --no-header --no-annotate --no-emit-index-url pyproject.toml tests/integrations/requirements.txt \
+	  -o tests/integrations/constraints.txt
 
 clean:
-	rm -rf .venv .venv-oldest dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-integrations dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find planapply providers tests -name __pycache__ -type d -prune -exec rm -rf {} +

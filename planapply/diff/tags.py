@@ -3,18 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from planapply.model.names import split_name
-from planapply.model.node import (
-    TAG_BATCH,
-    TAG_CLUSTER,
-    TAG_CONFIG,
-    TAG_GROUP,
-    TAG_LINEAGE,
-    TAG_NAMES,
-    VM,
-    is_own_tag,
-)
+from planapply.model.node import TAG_NAMES, VM, is_own_tag
 from planapply.model.plan import FieldChange
 from planapply.model.state import State
+from planapply.model.tags import vm_tags
 
 TAG_PATH = "tags."
 
@@ -40,15 +32,7 @@ def expected_tags(state: State, name: str, vm: VM) -> dict[str, str]:
     if vm.name != name:
         # The other nodes of the batch are not known any more: any names with this one at the VM's index.
         names = f"{group}-[0..{vm.index - 1}] {name}" if vm.index else name
-    known = {TAG_BATCH: record.batch, TAG_CONFIG: record.config}
-    return {
-        "Name": f"{state.cluster} {group}",
-        TAG_CLUSTER: state.cluster,
-        TAG_LINEAGE: state.lineage,
-        TAG_GROUP: group,
-        TAG_NAMES: names,
-        **{key: value for key, value in known.items() if value},
-    }
+    return vm_tags(state, group, names, batch=record.batch, config=record.config)
 
 
 def own_fields(fields: Iterable[FieldChange]) -> tuple[FieldChange, ...]:

@@ -14,7 +14,7 @@ from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
 from planapply.fleet.prices import Budget
 from planapply.fleet.provider_client import ProviderClient, ProviderFailed
 from planapply.fleet.rate_limit import TokenBucket
-from planapply.fleet.request import cluster_tags, in_scheduler_zone, split_batches
+from planapply.fleet.request import in_scheduler_zone, split_batches
 from planapply.fleet.resources import ResourceManager
 from planapply.fleet.terminate import Terminator
 from planapply.model.endpoint import current_endpoint
@@ -22,6 +22,7 @@ from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig
 from planapply.model.plan import ResourceDrift
 from planapply.model.state import Intent, NodeRecord, Resource, State
+from planapply.model.tags import cluster_tags
 from planapply.provider import ErrorKind, ProviderError
 
 T = TypeVar("T")

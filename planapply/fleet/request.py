@@ -4,17 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from planapply import bootstrap
 from planapply.model.names import SCHEDULER, to_ranges
-from planapply.model.node import (
-    TAG_BATCH,
-    TAG_CLUSTER,
-    TAG_CONFIG,
-    TAG_GROUP,
-    TAG_LINEAGE,
-    TAG_NAMES,
-    TAG_STATE,
-    NodeConfig,
-)
+from planapply.model.node import TAG_STATE, NodeConfig
 from planapply.model.state import Choice, Intent, State
+from planapply.model.tags import vm_tags
 from planapply.provider import LaunchRequest, Limits
 
 MAX_TAG_LENGTH = 255  # EC2 allows 256 characters in a tag's value, the fewest of the clouds
@@ -31,23 +23,12 @@ def split_batches(names: Sequence[str], max_size: int) -> Iterator[list[str]]:
         start += len(batch)
 
 
-def cluster_tags(state: State) -> dict[str, str]:
-    """Return the tags of every VM and resource of this cluster."""
-    return {TAG_CLUSTER: state.cluster, TAG_LINEAGE: state.lineage}
-
-
 def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str) -> dict[str, str]:
     """Return all tags of the VMs of one batch, including the user's."""
-    return {
-        **config.tags,
-        "Name": f"{state.cluster} {config.group}",
-        **cluster_tags(state),
-        TAG_GROUP: config.group,
-        TAG_BATCH: token,
-        TAG_NAMES: " ".join(to_ranges(names)),
-        TAG_CONFIG: config.digest,
-        **({TAG_STATE: state.origin} if state.origin else {}),
-    }
+    own = vm_tags(
+        state, config.group, " ".join(to_ranges(names)), batch=token, config=config.digest
+    )
+    return {**config.tags, **own, **({TAG_STATE: state.origin} if state.origin else {})}
 
 
 def in_scheduler_zone(

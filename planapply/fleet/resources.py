@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
 from planapply.fleet.provider_client import ProviderClient
-from planapply.fleet.request import cluster_tags
 from planapply.model.event import Event
 from planapply.model.plan import Action, ResourceDrift
 from planapply.model.state import Resource, State
+from planapply.model.tags import cluster_tags
 from planapply.provider import ErrorKind, ProviderError
 
 CLEANUP_TIMEOUT = 600.0

@@ -8,12 +8,12 @@ from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener
 from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
-from planapply.fleet.request import cluster_tags
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import format_names
 from planapply.model.node import VM
 from planapply.model.state import State
+from planapply.model.tags import cluster_tags
 
 TERMINATION_TIMEOUT = 600.0  # seconds: EC2 VMs with much memory take minutes to shut down
 

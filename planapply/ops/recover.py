@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from planapply.dask.scheduler import probe
 from planapply.diff import refresh
 from planapply.fleet import Journal, Listener, ProviderClient, ProviderFailed
-from planapply.fleet.request import cluster_tags
 from planapply.model.desired import build_desired_state
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.endpoint import build_endpoint
@@ -22,6 +21,7 @@ from planapply.model.names import (
 )
 from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES, VM, NodeConfig
 from planapply.model.state import TLS, Resource, State
+from planapply.model.tags import cluster_tags
 from planapply.ops.apply import lock
 from planapply.ops.resolve import configs_of, resolve_spec
 from planapply.ops.workspace import Workspace

@@ -2,8 +2,8 @@
 
 from planapply.diff import Observation, RefreshResult, refresh
 from planapply.fleet import ProviderClient
-from planapply.fleet.request import cluster_tags
 from planapply.model.state import State
+from planapply.model.tags import cluster_tags
 from planapply.ops.workspace import Workspace
 
 

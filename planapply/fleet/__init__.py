@@ -5,13 +5,9 @@ from planapply.fleet.fleet import Fleet, LaunchSpec
 from planapply.fleet.interruptible import Abandoned, run_interruptibly
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Listener, Outcome
+from planapply.fleet.plugin_calls import ProviderFailed, error_code
 from planapply.fleet.prices import Budget, PriceList
-from planapply.fleet.provider_client import (
-    ProviderClient,
-    ProviderFailed,
-    connect_provider,
-    error_code,
-)
+from planapply.fleet.provider_client import ProviderClient, connect_provider
 
 __all__ = [
     "Abandoned",

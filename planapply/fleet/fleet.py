@@ -11,8 +11,9 @@ from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
+from planapply.fleet.plugin_calls import ProviderFailed
 from planapply.fleet.prices import Budget
-from planapply.fleet.provider_client import ProviderClient, ProviderFailed
+from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import in_scheduler_zone, split_batches
 from planapply.fleet.resources import ResourceManager

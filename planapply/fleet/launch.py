@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
+from planapply.fleet.plugin_calls import MAX_COST_CODE, ProviderFailed
 from planapply.fleet.prices import Budget
-from planapply.fleet.provider_client import MAX_COST_CODE, ProviderClient, ProviderFailed
+from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import launch_request
 from planapply.model.event import Event

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar, cast
 from pydantic import ValidationError
 
 from planapply.fleet.clock import Clock
+from planapply.fleet.plugin_calls import ProviderFailed, call_plugin, report_bugs
 from planapply.fleet.retry import Retrier
 from planapply.fleet.throttling import ThrottlingReport
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
@@ -49,8 +50,6 @@ REPEATABLE = frozenset({ErrorKind.UNKNOWN})
 """Kinds after which a call is repeated that has the same effect once and twice."""
 NOT_REPEATABLE = frozenset[ErrorKind]()
 NO_RETRIES = 0.0
-MAX_COST_CODE = "max_cost_exceeded"
-"""Code of a ProviderError for nodes that were not launched because of `max_cost`."""
 
 
 _OTHER_CHOICE = ProviderError(
@@ -80,25 +79,6 @@ class _FullProvider(
     Protocol,
 ):
     """Provider with every capability, for the type checker."""
-
-
-class ProviderFailed(PlanapplyError):
-    """Provider call that failed after all its retries; `error` is the last error.
-
-    `is_response_lost` is True if an earlier attempt ended without an answer, so that the call may
-    have succeeded, whatever the last error is.
-    """
-
-    def __init__(self, error: ProviderError, is_response_lost: bool = False) -> None:
-        self.error, self.is_response_lost = error, is_response_lost
-        super().__init__(error.summary, error.detail, code=error_code(error))
-
-
-def error_code(error: ProviderError) -> str:
-    """Return the code of a provider's error for programs, such as `cloud_capacity`."""
-    if error.code == MAX_COST_CODE:
-        return error.code
-    return f"cloud_{error.kind.value.replace('-', '_')}"
 
 
 class ProviderClient:
@@ -357,7 +337,7 @@ class ProviderClient:
             nonlocal is_response_lost
             before_attempt()
             try:
-                return _report_bugs(self._origin, method, call)
+                return report_bugs(self._origin, method, call)
             except ProviderError as error:
                 is_response_lost = is_response_lost or error.kind is ErrorKind.UNKNOWN
                 (self._throttling.record if on_error is None else on_error)(error)
@@ -398,32 +378,3 @@ def connect_provider(
         costs_money=plugin.costs_money,
         on_event=on_event,
     )
-
-
-def call_plugin(plugin: Plugin, name: str, call: Callable[[], T]) -> T:
-    """Return the result of a plug-in's own function called `name`; raises ProviderFailed."""
-    try:
-        return _report_bugs(plugin.origin, name, call)
-    except ProviderError as error:
-        raise ProviderFailed(error) from error
-
-
-def _report_bugs(origin: str, name: str, call: Callable[[], T]) -> T:
-    """Return the result of `call`, raising a ProviderError of kind PLUGIN_BUG for a plug-in's bug.
-
-    A plug-in without an `origin` is planapply's own: its bugs are planapply's, and raised as they
-    are.
-    """
-    try:
-        return call()
-    except (ProviderError, PlanapplyError):
-        raise
-    except Exception as error:
-        if not origin:
-            raise
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ProviderError(
-            ErrorKind.PLUGIN_BUG,
-            f"{origin} failed in `{name}`: {text.rstrip(':')}",
-            "This is a bug in that package; please report it to its maintainers.",
-        ) from error

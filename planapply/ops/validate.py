@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from planapply import catalog, specfile
-from planapply.fleet.provider_client import call_plugin
+from planapply.fleet.plugin_calls import call_plugin
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.provider import Plugin
 from planapply.store.files import create_file

@@ -11,7 +11,7 @@ from planapply_ec2 import PLUGIN
 from planapply_ec2.address import URL_VARIABLE
 from planapply_ec2.settings import Settings
 
-from planapply.fleet.provider_client import ProviderFailed
+from planapply.fleet import ProviderFailed
 from planapply.model.diagnostics import PlanapplyError
 from planapply.ops.access import allow
 from planapply.provider import ErrorKind, ProviderError

@@ -232,6 +232,37 @@ def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
 """)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "pw='tiger-1'",
+        "cluster.pasword='tiger-1'",
+        "provider.pasword='tiger-1'",
+        "provider.api_kye=tiger-1",
+        "provider={pasword='tiger-1', region=5}",
+        "scheduler.option.pw='tiger-1'",
+        "scheduler.options.pww='tiger-1'",
+        "scheduler.options={pww='tiger-1', port='x'}",
+        "environment.env.DBP=tiger-1",
+        "environment.env={DBP='tiger-1', N=1}",
+        "workers.cpu.pw.a='tiger-1'",
+        "x y=tiger-1",
+        "cluster.name.pw=tiger-1",
+    ],
+)
+def test_value_of_an_unknown_key_in_an_override_is_not_shown(tmp_path: Path, option: str) -> None:
+    found = format_problems(tmp_path, GOOD, option)
+    assert f"--set {option[:2]}" in found
+    assert "tiger" not in found
+
+
+@pytest.mark.parametrize(
+    "option", ["x=" + "a" * 10_000, "a" * 10_000, "a" * 10_000 + "=1", "cluster.name=" + "a" * 10_000]
+)
+def test_long_override_is_shortened(tmp_path: Path, option: str) -> None:
+    assert len(format_problems(tmp_path, GOOD, option)) < 1000
+
+
 def test_problem_outside_an_override_names_the_file(tmp_path: Path) -> None:
     text = '[cluster]\nname = "a"\n[workers.cpu]\n'
     assert format_problems(tmp_path, text, "workers.cpu.processes=2") == snapshot("""\

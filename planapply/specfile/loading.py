@@ -183,7 +183,13 @@ def _remove_unsupported(value: Any, path: KeyPath, unsupported: list[Problem]) -
                 f"Use at most {_MAX_DEPTH} levels.",
             )
         )
+    elif isinstance(value, str) and "\0" in value:
+        unsupported.append(Problem(path, f"`{name}` has a zero byte", "Remove it."))
     elif isinstance(value, Mapping):
+        if any("\0" in key for key in value):
+            unsupported.append(
+                Problem(path, f"{f'`{name}`' if path else 'the spec'} has a key with a zero byte")
+            )
         return {
             key: _remove_unsupported(item, (*path, key), unsupported) for key, item in value.items()
         }

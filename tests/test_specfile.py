@@ -206,7 +206,7 @@ def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
 --set cluster.provider=cloud: `cloud` is not a TOML value
   If it is text, quote it, and protect the quotes from the shell: `--set 'cluster.provider="cloud"'`
 
---set cluster.name.x=1: `cluster.name` is "genomics", not a table
+--set cluster.name.x=…: `cluster.name` is "genomics", not a table
   Set `cluster.name` as a whole.
 
 --set cluster.protect=: `` is not a TOML value
@@ -215,10 +215,10 @@ def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
 --set cluster.protect: it has no `=`
   Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`.
 
---set .=1: "." is not a key
+--set .=…: "." is not a key
   Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`.
 
---set cluster.nam='x': [cluster] has no key `nam`
+--set cluster.nam: [cluster] has no key `nam`
   Did you mean `name`?
 
 --set workers.cpu.count=-1: `workers.cpu.count` must be at least 0, not -1
@@ -560,6 +560,7 @@ cannot read spec.toml: invalid value
 --set provider.options: `provider.options` must be a table
   Write a table: [provider.options].
 """)
+    assert "must be a whole number, not 0.5" in account("", "provider.number=0.5")
     assert account('[provider]\nsecret = "env:SECRET"') == ""
 
 

@@ -24,8 +24,8 @@ def explain(
     """Yield one problem for each place of `document` that `error` names, in the order of `error`.
 
     `document` was validated by `model`; `parent` is the path of `document` in the file. No message
-    contains a value that may be a secret. If `model` has keys for credentials, only the values of its
-    other keys are shown, and no source line.
+    contains a value that may be a secret. If `model` has keys for credentials, any text may be one, and
+    only numbers of its other keys are shown, and no source line.
     """
     has_credentials = _has_credentials(model)
     found: dict[KeyPath, list[ErrorDetails]] = {}
@@ -36,7 +36,8 @@ def explain(
         found.setdefault(path, []).append(item)
     for path, items in found.items():
         is_secret = _is_secret((*parent, *path), items[0])
-        is_shown = not (is_secret or (has_credentials and not _is_plain_key(model, path)))
+        is_plain = _is_plain_key(model, path) and _is_scalar(items[0]["input"])
+        is_shown = not is_secret and (is_plain or not has_credentials)
         summary, detail = _describe(items, model, path, parent, not is_shown)
         where = path[:-1] if items[0]["type"] == "missing" else path
         yield Problem((*parent, *where), summary, detail, is_secret=is_secret or has_credentials)
@@ -208,7 +209,8 @@ def _describe_unknown_key(
         keys = ", ".join(f"`{key}`" for key in known)
         verb = "only valid key is" if len(known) == 1 else "valid keys are"
         detail = f"Remove it. The {verb} {keys}." if known else "Remove it."
-    return f"{where} has no key `{format_key(name)}`", detail
+    shown = name if len(name) <= _MAX_SUGGESTION else f"{name[:_MAX_SUGGESTION]}…"
+    return f"{where} has no key `{format_key(shown)}`", detail
 
 
 def _tables() -> Sequence[tuple[str, Mapping[str, FieldInfo]]]:

@@ -188,7 +188,11 @@ def _remove_unsupported(value: Any, path: KeyPath, unsupported: list[Problem]) -
     elif isinstance(value, Mapping):
         if any("\0" in key for key in value):
             unsupported.append(
-                Problem(path, f"{f'`{name}`' if path else 'the spec'} has a key with a zero byte")
+                Problem(
+                    path,
+                    f"{f'`{name}`' if path else 'the spec'} has a key with a zero byte",
+                    "Remove the byte.",
+                )
             )
         return {
             key: _remove_unsupported(item, (*path, key), unsupported) for key, item in value.items()

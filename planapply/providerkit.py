@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +97,18 @@ ME = "me"
 """The public address of the machine that runs planapply, in `allow_from`."""
 WIDE_NETWORK_SIZE = 1 << 24
 """Number of addresses from which on a network is a large part of the internet."""
+Network = IPv4Network | IPv6Network
+_PRIVATE = [
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+]
+_RESERVED = [
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "240.0.0.0/4"),
+        *("::ffff:0:0/96", "64:ff9b::/96", "100::/64", "fec0::/10"),
+    )
+]
 Rule = tuple[str, int, int, str]
 """Protocol, first and last port, and source: a network, or what the cloud calls a group."""
 
@@ -185,33 +197,73 @@ class LookupCache:
 def parse_network(text: str, *, allows_me: bool = False) -> str:
     """Return `text` as a network in canonical form, or `ME` unchanged if `allows_me`.
 
-    Raise ValueError, with the problem and what to write in two lines.
+    Raise ValueError, with the problem and what to write in two lines, also for a network from which no
+    client connects to a cloud.
     """
     if allows_me and text == ME:
         return text
+    shown = text if len(text) <= 50 else f"{text[:50]}…"
     try:
-        return str(ip_network(text.strip()))
+        network = ip_network(text.strip(), strict=False)
+        if "%" in text:
+            raise ValueError
     except ValueError:
         me = ', or "me" for this machine' if allows_me else ""
         raise ValueError(
-            f"`{text}` is not a network\n"
+            f"`{shown}` is not a network\n"
             f'Write a network such as "203.0.113.0/24", or an address{me}.'
         ) from None
+    if "/" in text and ip_interface(text.strip()).ip != network.network_address:
+        raise ValueError(
+            f"`{shown}` is an address in the network {network}\n"
+            f"Write {network} for the network, or {ip_interface(text.strip()).ip} for the address."
+        )
+    if reason := _odd_network(network):
+        raise ValueError(
+            f"`{shown}` is {reason}, from which no client connects\n"
+            "Write the network of the clients, as the cloud sees it."
+        )
+    return str(network)
+
+
+def _odd_network(network: Network) -> str:
+    """Return what kind of network cannot be the source of a connection; empty for any other."""
+    for reason, matches in (
+        ("a multicast network", network.is_multicast),
+        ("a loopback network", network.is_loopback),
+        ("a link-local network", network.is_link_local),
+        ("no address", network.is_unspecified),
+        ("a reserved network", any(_is_within(network, other) for other in _RESERVED)),
+    ):
+        if matches:
+            return reason
+    return ""
+
+
+def _is_within(network: Network, other: Network) -> bool:
+    return (
+        network.version == other.version
+        and network.prefixlen >= other.prefixlen
+        and network.network_address in other
+    )
 
 
 def wide_networks(networks: Iterable[str]) -> list[str]:
-    """Return those of the networks that are a large part of the internet."""
-    return [n for n in networks if _count_addresses(n) >= WIDE_NETWORK_SIZE and not _is_private(n)]
+    """Return those of the networks that are, each or together, a large part of the internet."""
+    public = [n for n in networks if not any(_is_within(ip_network(n), p) for p in _PRIVATE)]
+    wide = [n for n in public if _count_addresses(ip_network(n)) >= WIDE_NETWORK_SIZE]
+    if wide:
+        return wide
+    for version, kind in ((4, IPv4Network), (6, IPv6Network)):
+        found = [n for n in map(ip_network, public) if isinstance(n, kind)]
+        if sum(map(_count_addresses, collapse_addresses(found))) >= WIDE_NETWORK_SIZE:
+            wide += [n for n in public if ip_network(n).version == version]
+    return wide
 
 
-def _count_addresses(text: str) -> int:
-    network = ip_network(text)
+def _count_addresses(network: Network) -> int:
     # An IPv6 site has a /48 or smaller, so each /48 counts as one address.
     return network.num_addresses if network.version == 4 else 1 << max(0, 48 - network.prefixlen)
-
-
-def _is_private(text: str) -> bool:
-    return ip_network(text).is_private and text not in ("0.0.0.0/0", "::/0")
 
 
 def disallow_network(resource: Resource, network: str) -> Resource:
@@ -220,9 +272,12 @@ def disallow_network(resource: Resource, network: str) -> Resource:
     Raise a rejected ProviderError if `allow` did not add it.
     """
     try:
-        removed = parse_network(network)
-    except ValueError as error:
-        raise rejection(*str(error).split("\n")) from error
+        removed = str(ip_network(network.strip()))  # also one that `allow` no longer accepts
+    except ValueError:
+        try:
+            removed = parse_network(network)
+        except ValueError as error:
+            raise rejection(*str(error).split("\n")) from error
     allowed = [*resource.detail.get("allowed", ())]
     if removed not in allowed:
         if removed in open_networks(resource.detail):

@@ -36,6 +36,10 @@ def test_requirements_that_nodes_cannot_install(tmp_path: Path) -> None:
     assert "hunter2" not in found
     assert found == snapshot("""\
 line 5, column 1: requirements = "r.txt"
+cannot install "-i https://…@h/simple", line 6 of r.txt: --index-url is given twice
+  Use --extra-index-url for the second one.
+
+line 5, column 1: requirements = "r.txt"
 cannot install "EN\\u0000D", line 14 of r.txt: it has a control character (U+0000)
   Remove it.
 

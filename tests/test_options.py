@@ -145,7 +145,7 @@ options.death_timeout = 60
 options.resources = {{ SSD = 1, GPU = 0.5 }}
 options.dashboard = true
 options.preload = "https://h/x.py"
-options.port = ["9000:9100", 9200]
+options.port = [9100, 9200]
 options.interface = "eth0"
 """
     assert format_problems(tmp_path, text) == snapshot("""\
@@ -186,7 +186,7 @@ line 17, column 9: options.preload = [1]
   `Nanny` of distributed 2026.8.0 does not accept it.
 
 line 18, column 9: options.port = "9000:x"
-`workers.a.options.port` must be a port, or a range such as "9000:9100", not "9000:x"
+`workers.a.options.port` must be a port, a range such as "9000:9100", or a list of numbers, not "9000:x"
   `Nanny` of distributed 2026.8.0 does not accept it.
 
 line 21, column 13: options = { nthreads = -1, memory_limit = -1, lifetime = -1 }
@@ -211,8 +211,8 @@ def test_options_that_one_version_takes(tmp_path: Path) -> None:
     assert format_problems(tmp_path, text.replace("==2026.8.0", "")) == ""
 
 
-SIZES = ["1", "1.5", "1e3", ".5", "5.", "5 GB", "5GiB", "5 gb", "GB", "1 0 GB", "10 M", "1e6 kB"]
-TIMES = ["1 min", "10 min", "10 minutes", "1h", "1 H", "1.5 days", "2w", "100ms", "5 ns", "week"]
+SIZES = ["1", "1e400", "1e400 GB", "1e300", "1.5", "1e3", ".5", "5.", "5 GB", "5GiB", "5 gb", "GB", "1 0 GB", "10 M", "1e6 kB"]
+TIMES = ["1e999 h", "1 min", "10 min", "10 minutes", "1h", "1 H", "1.5 days", "2w", "100ms", "5 ns", "week"]
 NEITHER = ["", "lots", "5 GBB", "x GB", "5 5GB", "-1 GB", "5 parsecs", "1,5 h", "1 h 2", "."]
 QUANTITIES = [*SIZES, *TIMES, *NEITHER]
 
@@ -227,6 +227,110 @@ def test_quantities_are_read_as_dask_reads_them(text: str) -> None:
 
     assert (find_fault("memory", text) is None) == accepts(dask.utils.parse_bytes)
     assert (find_fault("duration", text) is None) == accepts(dask.utils.parse_timedelta)
+
+
+@pytest.mark.parametrize("value", [8787, "8787", "8787:8790", "9:9", "9:8", [1, 2], "x", ":1", "1:"])
+def test_ports_are_read_as_dask_reads_them(value: Any) -> None:
+    try:
+        distributed.utils.parse_ports(value)
+    except (ValueError, TypeError):
+        assert find_fault("ports", value)
+    else:
+        assert find_fault("ports", value) is None
+    assert find_fault("ports", ["9000:9100"])  # Dask accepts no range in a list
+
+
+@pytest.mark.parametrize(
+    "value",
+    [8787, ":8787", "8787", "h", "h:1", ":1,:2", [1, ":2"], "h:", "h:x", "a:b:c", "[::1]:8787", ["x:"]],
+)
+def test_dashboard_addresses_are_read_as_dask_reads_them(value: Any) -> None:
+    try:
+        distributed.utils.clean_dashboard_address(value)
+    except ValueError:
+        assert find_fault("addresses", value)
+    else:
+        assert find_fault("addresses", value) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *[("hosts", value) for value in ("", " ", "a b", "a/b", "u@h", ["h", ""], 5, True)],
+        *[("interfaces", value) for value in ("", "a b", "a/b", "..", [""], 5, True)],
+        *[("variables", value) for value in ({"": "1"}, {"A=B": "1"}, [], "A=B")],
+        *[("addresses", value) for value in ("a b:1", "h:70000", "http://h:1", True)],
+        *[("ports", value) for value in ("70000", [70000], ["1"], True, -1)],
+        *[(kind, True) for kind in ("count", "float", "int", "port", "memory", "duration")],
+        *[("numbers", {"GPU": True}), ("numbers", {"GPU": "1"})],
+    ],
+)
+def test_values_with_which_a_node_cannot_start(kind: str, value: object) -> None:
+    assert find_fault(kind, value)
+
+
+def test_values_with_which_a_node_starts() -> None:
+    for kind, value in (
+        ("hosts", "10.0.0.5"),
+        ("hosts", "::1"),
+        ("hosts", ["h.example.com", "{host}"]),
+        ("interfaces", "eth0"),
+        ("interfaces", "wlp2s0.5:1"),
+        ("variables", {"A": "b=c", "x y": 1}),
+    ):
+        assert find_fault(kind, value) is None
+
+
+def test_zero_byte_is_refused_everywhere(tmp_path: Path) -> None:
+    text = f"""\
+{CLUSTER}
+state = "a\\u0000b"
+[provider]
+folder = "/tmp/\\u0000"
+[scheduler]
+options = {{ local_directory = "/a\\u0000", preload = ["x\\u0000"] }}
+[environment.env]
+A = "\\u0000"
+"B\\u0000" = "1"
+"""
+    assert format_problems(tmp_path, text) == snapshot("""\
+line 5, column 1: state = "a\\u0000b"
+`cluster.state` has a zero byte
+  Remove it.
+
+line 7, column 1: folder = "/tmp/\\u0000"
+`provider.folder` has a zero byte
+  Remove it.
+
+line 9, column 13: options = { local_directory = "/a\\u0000", preload = ["x\\u0000"] }
+`scheduler.options.local_directory` has a zero byte
+  Remove it.
+
+line 9, column 54: options = { local_directory = "/a\\u0000", preload = ["x\\u0000"] }
+`scheduler.options.preload[0]` has a zero byte
+  Remove it.
+
+line 10, column 14: [environment.env]
+`environment.env` has a key with a zero byte
+  Remove the byte.
+
+line 11, column 1: A = "\\u0000"
+`environment.env.A` has a zero byte
+  Remove it.
+
+line 12, column 1: "B\\u0000" = "1"
+`environment.env."B\\u0000"`: this is not a valid name of an environment variable
+  Use letters, digits, and underscores, and do not begin with a digit.
+""")
+
+
+def test_host_and_interface_are_not_combined(tmp_path: Path) -> None:
+    text = f'{PINNED}[scheduler.options]\nhost = "h"\ninterface = "eth0"\n'
+    assert format_problems(tmp_path, text) == snapshot("""\
+line 8, column 1: interface = "eth0"
+cannot combine `host` and `interface` in [scheduler.options]
+  Remove one of them.
+""")
 
 
 def test_missing_preloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

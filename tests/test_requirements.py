@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from inline_snapshot import snapshot
 
-from planapply.bootstrap.requirements import Translation, translate
+from planapply.bootstrap.requirements import Translation, logical_lines, translate
 from planapply.bootstrap.steps import UV_VERSION
 from planapply.model.diagnostics import Severity
+from planapply.specfile.requirement_sets import check_together
 from planapply.specfile.requirements import check_requirements, names_dask, pinned_dask
 
 COMMIT = "0123456789012345678901234567890123456789"
@@ -30,6 +31,13 @@ ACCEPTED = [
     *("git+https://h/a/b#egg=b", "b @ git+https://h/a/b@main#subdirectory=x", "git+ssh://git@h/a"),
     *("b @ git+https://u:p@h/a/b.git", "b @ git+ssh://git@h:22/a/b.git@v1", "git+http://h/x"),
     "-i https://${TOKEN}@h/simple",
+]
+ACCEPTED += [
+    *(f"x==1 --hash=md5:{'0' * 32}", f"x==1 --hash=blake2b:{'a' * 64}", "--no-binary=:none:"),
+    *(f"x @ https://h/x-1-py3-none-any.whl#sha256={'0' * 64}", "x @ https://h/x.zip"),
+    *("x.y @ https://h/X_Y-1-1-py3-none-any.whl?t=1", "x @ https://h/x-1%2Bcu-py3-none-any.whl"),
+    *("--require-hashes\nx===1 --hash=" + HASH, "x==1\nx==1.0", "x==1+cu\nx==1\nX>=1"),
+    *("x==1; python_version > '3'\nx==2; python_version < '3'", "x==1a1\nx>0"),
 ]
 TRANSLATED = [
     f"-e git+https://h/a/b@{COMMIT}#egg=b",
@@ -74,6 +82,23 @@ REFUSED = [
     *("x --no-binary y", "x --global-option=x", "--global-option=x", "--index https://h/s"),
     *("--timeout 60", "--no-deps", "-U", "-q", "--foo", "--config-settings=a=b"),
     "-i https://${NOWHERE}@h/simple",
+    *("x==1 --hash=sha256:00", "x==1 --hash=sha256", f"x==1 --hash=sha1:{'0' * 40}", "x==1 --hash"),
+    *(f"x==1 --hash=sha256:{'g' * 64}", f"x==1 --hash=SHA256:{'0' * 64}", "x==1 --hash=foo:00"),
+    *("--no-binary=a,", "--only-binary=,a", "--no-binary=a_b!", "--no-binary a b", "--no-binary="),
+    "x @ https://h/x-1-py3-none-any.whl#sha256=00",
+]
+UNRESOLVABLE = [
+    *("https://h/x.whl", "https://h/x-1.0.whl", "https://h/x-1.0-py3-none.whl"),
+    *("x @ https://h/y-1.0-py3-none-any.whl", "x @ https://h/x-foo-py3-none-any.whl"),
+    *("https://h/-1.0-py3-none-any.whl", "x @ https://h/x-1.0.tar.bz2", "x @ https://h/x.tgz"),
+    f"x @ git+https://h/a --hash={HASH}",
+]
+"""Lines that uv refuses after it has parsed them."""
+CONTRADICTORY = [
+    *("x==1\nx==2", "x==1\nX>=2", "x==1\nx!=1", "x[a]==1\nx[b]==2", "x==1.*\nx==2", "x==1,==2"),
+    *("y\nx_y==1\nx.y==2", "-i https://h/s\n--index-url https://h/t", "--require-hashes\nx==1"),
+    *(f"--require-hashes\nx>=1 --hash={HASH}", f"--require-hashes\nx==1.* --hash={HASH}"),
+    *("--require-hashes\nx @ https://h/x.zip", f"--require-hashes\nx==1 --hash={HASH}\ny"),
 ]
 
 
@@ -82,7 +107,7 @@ def errors(text: str) -> list[str]:
         fault.cause
         for fault in check_requirements(text, {"TOKEN"})
         if fault.severity is Severity.ERROR
-    ]
+    ] + [cause for _, cause, _ in check_together(logical_lines(text))]
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +116,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("uv")
 
 
-def is_accepted_by_uv(text: str, options: tuple[str, ...], folder: Path) -> bool:
-    """Return whether the uv of this venv accepts `text`; it sends nothing, and exits with 2 if it cannot parse a line."""
+def run_uv(text: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the uv of this venv on `text`; it sends nothing, and exits with 2 if it cannot parse a line."""
     (folder / "requirements.txt").write_text(text, encoding="utf-8")
     done = subprocess.run(
         [
@@ -107,6 +132,12 @@ def is_accepted_by_uv(text: str, options: tuple[str, ...], folder: Path) -> bool
     )
     assert done.returncode in (0, 1, 2), done.stderr
     assert "unsupported option" not in done.stderr
+    return done
+
+
+def is_accepted_by_uv(text: str, options: tuple[str, ...], folder: Path) -> bool:
+    """Return whether uv accepts `text`."""
+    done = run_uv(text, folder, *options)
     # A file from the network is parsed after it was fetched.
     return done.returncode != 2 or "Network connectivity is disabled" in done.stderr
 
@@ -129,6 +160,16 @@ def test_uv_refuses_each_refused_line(folder: Path) -> None:
     assert [line for line in REFUSED if len(errors(line)) != 1] == []
     lines = [line for line in REFUSED if "${NOWHERE}" not in line]  # uv sends it literally
     assert [line for line in lines if is_accepted_by_uv(translate(line).text, (), folder)] == []
+
+
+def test_uv_cannot_install_what_is_refused_after_parsing(folder: Path) -> None:
+    lines = [*UNRESOLVABLE, *CONTRADICTORY]
+    assert [line for line in lines if len(errors(line)) != 1] == []
+    found = {line: run_uv(line, folder) for line in lines}
+    assert all(done.returncode for done in found.values())
+    # Not because it is offline.
+    words = ("Network connectivity", "in the cache")
+    assert [line for line, done in found.items() if any(w in done.stderr for w in words)] == []
 
 
 @pytest.mark.parametrize("line", FILES)

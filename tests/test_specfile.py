@@ -206,7 +206,7 @@ def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
 --set cluster.provider=cloud: `cloud` is not a TOML value
   If it is text, quote it, and protect the quotes from the shell: `--set 'cluster.provider="cloud"'`
 
---set cluster.name.x=1: `cluster.name` is "genomics", not a table
+--set cluster.name.x=…: `cluster.name` is "genomics", not a table
   Set `cluster.name` as a whole.
 
 --set cluster.protect=: `` is not a TOML value
@@ -215,10 +215,10 @@ def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
 --set cluster.protect: it has no `=`
   Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`.
 
---set .=1: "." is not a key
+--set .=…: "." is not a key
   Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`.
 
---set cluster.nam='x': [cluster] has no key `nam`
+--set cluster.nam: [cluster] has no key `nam`
   Did you mean `name`?
 
 --set workers.cpu.count=-1: `workers.cpu.count` must be at least 0, not -1
@@ -230,6 +230,37 @@ def test_problem_in_an_override_names_the_option(tmp_path: Path) -> None:
 --set workers.gpu.size="x": [workers.gpu] has no number of nodes
   Add `count`, such as `count = 2`; or `min` and `max`, such as `min = 0` and `max = 10`.
 """)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "pw='tiger-1'",
+        "cluster.pasword='tiger-1'",
+        "provider.pasword='tiger-1'",
+        "provider.api_kye=tiger-1",
+        "provider={pasword='tiger-1', region=5}",
+        "scheduler.option.pw='tiger-1'",
+        "scheduler.options.pww='tiger-1'",
+        "scheduler.options={pww='tiger-1', port='x'}",
+        "environment.env.DBP=tiger-1",
+        "environment.env={DBP='tiger-1', N=1}",
+        "workers.cpu.pw.a='tiger-1'",
+        "x y=tiger-1",
+        "cluster.name.pw=tiger-1",
+    ],
+)
+def test_value_of_an_unknown_key_in_an_override_is_not_shown(tmp_path: Path, option: str) -> None:
+    found = format_problems(tmp_path, GOOD, option)
+    assert f"--set {option[:2]}" in found
+    assert "tiger" not in found
+
+
+@pytest.mark.parametrize(
+    "option", ["x=" + "a" * 10_000, "a" * 10_000, "a" * 10_000 + "=1", "cluster.name=" + "a" * 10_000]
+)
+def test_long_override_is_shortened(tmp_path: Path, option: str) -> None:
+    assert len(format_problems(tmp_path, GOOD, option)) < 1000
 
 
 def test_problem_outside_an_override_names_the_file(tmp_path: Path) -> None:
@@ -529,6 +560,7 @@ cannot read spec.toml: invalid value
 --set provider.options: `provider.options` must be a table
   Write a table: [provider.options].
 """)
+    assert "must be a whole number, not 0.5" in account("", "provider.number=0.5")
     assert account('[provider]\nsecret = "env:SECRET"') == ""
 
 

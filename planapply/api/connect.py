@@ -11,6 +11,7 @@ from distributed import Client
 from planapply.api.durations import Duration, to_seconds
 from planapply.dask.scheduler import REACHABLE_TIMEOUT, build_security, wait_until_reachable
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.endpoint import current_endpoint
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
@@ -98,13 +99,14 @@ class PendingClient:
     async def find_scheduler(self) -> tuple[State, str]:
         """Return the state, and the first address of its scheduler that responds."""
         state = await asyncio.to_thread(self._read_state)
-        if state.endpoint is None:
+        endpoint = current_endpoint(state)
+        if endpoint is None:
             raise PlanapplyError(
                 f"cannot connect to cluster {state.cluster!r}: it has no scheduler",
                 "Run `planapply apply` to create one.",
             )
         return state, await wait_until_reachable(
-            state.cluster, state.endpoint, state.tls, self._timeout
+            state.cluster, endpoint, state.tls, self._timeout
         )
 
     def _read_state(self) -> State:

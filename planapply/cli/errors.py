@@ -1,11 +1,14 @@
 """Diagnostics for every kind of exception."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
 from planapply.render.document import diagnostics_document
 from planapply.version import __version__
+
+_DASK_CONFIG = "dask.config"
 
 
 def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
@@ -16,6 +19,16 @@ def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
     match error:
         case PlanapplyError():
             return error.diagnostics
+        case _ if _is_from_dask_config(error):
+            # Not the error's text, which quotes the file: a secret may be in it.
+            return (
+                Diagnostic(
+                    summary=f"cannot read Dask's configuration{_dask_config_file(error)}",
+                    detail="Correct the file, or the variables whose names begin with DASK_. Each file is "
+                    "YAML with a mapping at its top.",
+                    code="dask_config_invalid",
+                ),
+            )
         case OSError():
             file = f"{error.filename}: " if error.filename else ""
             return (Diagnostic(summary=f"{file}{error.strerror or error}", code="system_error"),)
@@ -28,6 +41,26 @@ def expected_diagnostics(error: Exception) -> tuple[Diagnostic, ...]:
         case _:
             return ()
     return (Diagnostic(summary=summary, code="input_error"),)
+
+
+def _is_from_dask_config(error: BaseException) -> bool:
+    """Return whether the configuration of Dask, which it reads on import, causes an error."""
+    return any(frame.f_globals.get("__name__") == _DASK_CONFIG for frame in _frames(error))
+
+
+def _dask_config_file(error: BaseException) -> str:
+    """Return ` FILE`, if a file causes an error of Dask's configuration."""
+    for frame in _frames(error):
+        if frame.f_globals.get("__name__") == _DASK_CONFIG and "path" in frame.f_locals:
+            return f" {frame.f_locals['path']}"
+    return ""
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
 
 
 def failed_event(problems: Sequence[Diagnostic]) -> Event:

@@ -272,7 +272,10 @@ def _read_approval(verb: str) -> bool:
     sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
     sys.stderr.flush()
     try:
-        return sys.stdin.readline().strip() == "yes"
+        answer = sys.stdin.readline()
     except (KeyboardInterrupt, Interrupted):
         terminal.print_message("", f"{verb} canceled; nothing was changed.")
         raise
+    if not answer.endswith("\n"):  # Ctrl-D, which leaves the cursor behind the question
+        terminal.print_message("")
+    return answer.strip() == "yes"

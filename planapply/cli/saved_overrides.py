@@ -8,6 +8,7 @@ from planapply.model.spec import REQUIREMENTS
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.specfile import parse_override_key
 
+_MAX_KEYS = 10
 _SAFE_KEYS = {
     "cluster": {"idle_timeout", "join_timeout", "no_client_timeout", "tags", "ttl"},
     "node": {
@@ -34,15 +35,23 @@ def saved_overrides(planfile: str, saved_plan: Plan) -> list[str]:
     """
     unsafe = unsafe_overrides(saved_plan)
     if unsafe:
-        options = " ".join(f"--set {shlex.quote(option)}" for option in saved_plan.overrides)
+        # Not their values: whoever edited the file would have them pasted into a shell.
+        keys = [f"`{_show_key(option)}`" for option in unsafe]
+        more = len(keys) - _MAX_KEYS
         raise PlanapplyError(
             "cannot take all options from the plan file: they set "
-            + ", ".join(f"`{format_key_path(parse_override_key(option))}`" for option in unsafe),
+            + ", ".join(keys[:_MAX_KEYS])
+            + (f", and {more:,} more" if more > 0 else ""),
             "Such a key can run code on the nodes, and the file may have been edited. If you set it, repeat "
-            f"the options of `plan`: `planapply apply {shlex.quote(planfile)} {options}`",
+            f"every --set of your `planapply plan` after `planapply apply {shlex.quote(planfile)}`.",
             code="plan_options_missing",
         )
     return list(saved_plan.overrides)
+
+
+def _show_key(option: str) -> str:
+    key = format_key_path(parse_override_key(option))
+    return key if len(key) <= 80 else f"{key[:80]}…"
 
 
 def unsafe_overrides(plan: Plan) -> list[str]:

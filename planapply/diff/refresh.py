@@ -166,14 +166,17 @@ def refresh(
 def _changed_addresses(
     before: Mapping[str, NodeRecord], after: Mapping[str, NodeRecord]
 ) -> dict[str, tuple[FieldChange, ...]]:
-    """Return the addresses that were known and are now others; a first address is none."""
+    """Return the addresses that were known and are now others; the first address of a launched VM is none.
+
+    A node that has joined had an address and a port: they were removed from the state.
+    """
     found = {}
     for name, old in before.items():
         fields = tuple(
             FieldChange(path=key, before=value, after=new, forces_replacement=False)
-            for key in ("private_address", "public_address")
-            if (value := getattr(old, key)) is not None
-            and (new := getattr(after[name], key)) != value
+            for key in ("private_address", "public_address", "port")
+            if (value := getattr(old, key)) != (new := getattr(after[name], key))
+            and (value is not None or (old.status == "joined" and key != "public_address"))
         )
         if fields:
             found[name] = fields

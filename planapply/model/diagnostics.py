@@ -1,11 +1,16 @@
 """Errors and warnings for people: collected anywhere, rendered once, at the edge."""
 
+import re
 from enum import StrEnum
 
 from pydantic import field_validator
 
 from planapply.model.base import Model
 from planapply.model.secrets import mask_urls
+
+_MAX_SUMMARY = 1000
+_MAX_DETAIL = 20_000
+_MAX_WORD = 1000
 
 
 class Severity(StrEnum):
@@ -42,6 +47,22 @@ class Diagnostic(Model):
     def _mask(cls, text: str) -> str:
         # Whichever part of the program wrote it, or quoted an SDK.
         return mask_urls(text)
+
+    @field_validator("summary")
+    @classmethod
+    def _shorten_summary(cls, text: str) -> str:
+        # It repeats what was given, of any length.
+        return text if len(text) <= _MAX_SUMMARY else f"{text[:_MAX_SUMMARY]}…"
+
+    @field_validator("detail")
+    @classmethod
+    def _shorten_detail(cls, text: str) -> str:
+        if len(text) <= _MAX_SUMMARY:
+            return text
+        shorter = re.sub(
+            r"\S+", lambda word: word[0] if len(word[0]) <= _MAX_WORD else f"{word[0][:200]}…", text
+        )
+        return shorter if len(shorter) <= _MAX_DETAIL else f"{shorter[:_MAX_DETAIL]}…"
 
     def __str__(self) -> str:
         source = self.source

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from planapply.model.base import Model
 from planapply.model.names import is_node_name, name_at
+from planapply.model.state_fields import NonEmptyText
 
 TAG_CLUSTER = "planapply:cluster"
 TAG_LINEAGE = "planapply:lineage"
@@ -91,7 +92,7 @@ class NodeConfig(Model):
 class VM(Model):
     """A VM as its provider reports it; the state has a `NodeRecord` instead."""
 
-    id: str
+    id: NonEmptyText
     status: Literal["pending", "running", "stopping", "stopped"] = "running"
     """`stopping`: the VM is shutting down; a terminated VM is not reported at all. `stopped`: the VM failed, or
     powered itself off on a cloud that keeps such VMs; it does nothing, and must be terminated."""

@@ -8,15 +8,21 @@ from pydantic import Field, SecretStr, field_serializer
 from planapply.model.base import Record
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
+from planapply.model.state_fields import (
+    DashboardURL,
+    DaskAddress,
+    Host,
+    NodeName,
+    NonEmptyText,
+    PlainText,
+    Port,
+    Timestamp,
+)
 
 FORMAT_VERSION = 2
 MAX_ISSUED = 1000
 """Maximum number of tokens in `State.issued`."""
 CLOCK_SKEW = 300.0  # seconds; two clocks that are set correctly differ by less
-
-
-Timestamp = Annotated[float, Field(ge=0, lt=2.5e11)]
-"""Seconds since the epoch, within the range of dates."""
 
 
 class TLS(Record):
@@ -34,38 +40,38 @@ class TLS(Record):
 class Endpoint(Record):
     """The addresses of the scheduler, in Dask's form."""
 
-    private: str
+    private: DaskAddress
     """The address for the nodes."""
-    public: str | None = None
+    public: DaskAddress | None = None
     """The address for clients outside the cloud's network."""
-    dashboard: str | None = None
+    dashboard: DashboardURL | None = None
     """A URL."""
 
 
 class Choice(Record):
     """The alternative of a config (size, zone, spot) that one launch request uses."""
 
-    size: str | None = None
-    zone: str | None = None
+    size: PlainText | None = None
+    zone: PlainText | None = None
     spot: bool = False
 
 
 class NodeRecord(Record):
     """The VM of one node, which exists or has existed; its key in the state is the node's name."""
 
-    vm: str
+    vm: NonEmptyText
     """The provider's ID of the VM."""
-    config: str
+    config: PlainText
     """A key of `State.configs`."""
     batch: str
     status: Literal["launched", "joined", "terminating"] = "launched"
     """`joined`: the node's Dask processes have joined the scheduler; `terminating`: written before the request
     to terminate the VM."""
-    private_address: str | None = None
-    public_address: str | None = None
-    port: int | None = None
-    size: str | None = None
-    zone: str | None = None
+    private_address: Host | None = None
+    public_address: Host | None = None
+    port: Port | None = None
+    size: PlainText | None = None
+    zone: PlainText | None = None
     spot: bool = False
     launched_at: Timestamp | None = None
     tags: dict[str, str] = {}
@@ -80,8 +86,8 @@ class NodeRecord(Record):
             vm=vm.id,
             config=config,
             batch=vm.batch,
-            private_address=vm.private_address,
-            public_address=vm.public_address,
+            private_address=vm.private_address or None,
+            public_address=vm.public_address or None,
             port=vm.port,
             size=vm.size,
             zone=vm.zone,
@@ -105,16 +111,15 @@ class NodeRecord(Record):
         return age > consistency_delay or age < -CLOCK_SKEW
 
     def with_addresses_of(self, vm: VM) -> "NodeRecord":
-        """Return a copy with the VM's current addresses, or the record itself if they are unchanged.
+        """Return a copy with the VM's current addresses and port, or the record itself if they are unchanged.
 
         A VM that is not running keeps the addresses that were recorded.
         """
         is_known = vm.status == "running" and vm.private_address is not None
         addresses = {
             "private_address": vm.private_address or self.private_address,
-            "public_address": vm.public_address
-            if is_known
-            else vm.public_address or self.public_address,
+            "public_address": vm.public_address or (None if is_known else self.public_address),
+            "port": vm.port or self.port,
         }
         if all(getattr(self, key) == value for key, value in addresses.items()):
             return self
@@ -128,11 +133,11 @@ class Intent(Record):
     is not kept: `bootstrap` creates the same from config, names, and scheduler address.
     """
 
-    names: list[str]
+    names: list[NodeName]
     """The VM's index in the batch selects its name."""
-    config: str
+    config: PlainText
     choice: Choice
-    scheduler_address: str | None = None
+    scheduler_address: DaskAddress | None = None
     """The scheduler's address in the workers' user data; None for a scheduler."""
     requested_at: Timestamp
     """When the request was last sent."""
@@ -141,8 +146,8 @@ class Intent(Record):
 class Resource(Record):
     """A supporting resource, such as a security group."""
 
-    kind: str
-    id: str | None = None
+    kind: NonEmptyText
+    id: NonEmptyText | None = None
     """None until the provider's response is recorded: the resource may exist."""
     detail: dict[str, Any] = {}
 
@@ -156,26 +161,26 @@ class State(Record):
 
     format_version: int = FORMAT_VERSION
     planapply_version: str = ""
-    lineage: str
+    lineage: PlainText
     """A UUID that stays the same for the life of the cluster."""
     serial: Annotated[int, Field(ge=0)] = 0
     """Increased by one with each write."""
-    cluster: str
-    provider: str
-    cloud: dict[str, str] = {}
+    cluster: NonEmptyText
+    provider: NonEmptyText
+    cloud: dict[PlainText, PlainText] = {}
     """The account, region, and so on, as the provider's `identity` returned them."""
-    settings: dict[str, Any] = {}
+    settings: dict[PlainText, Any] = {}
     """The provider's settings, without secrets, so that `destroy` needs no spec."""
     spec: dict[str, Any] | None = None
     """The spec last applied to the whole cluster, as JSON, so that scaling needs no spec; None in a state
     of an older version, and after a destroy."""
     tls: TLS | None = None
     endpoint: Endpoint | None = None
-    configs: dict[str, NodeConfig] = {}
-    nodes: dict[str, NodeRecord] = {}
-    intents: dict[str, Intent] = {}
-    resources: dict[str, Resource] = {}
-    pins: dict[str, Any] = {}
+    configs: dict[PlainText, NodeConfig] = {}
+    nodes: dict[NodeName, NodeRecord] = {}
+    intents: dict[PlainText, Intent] = {}
+    resources: dict[PlainText, Resource] = {}
+    pins: dict[PlainText, Any] = {}
     """Choices that were made once and are kept: images, sizes, this machine's network."""
     issued: dict[str, Timestamp] = {}
     """The batch tokens that were issued last, oldest first, and when; those of nodes and intents are known

@@ -11,7 +11,7 @@ from planapply.ops.apply import lock
 from planapply.ops.logs import find_node
 from planapply.ops.preflight import open_access_warning, unsafe_access_error
 from planapply.ops.workspace import Workspace
-from planapply.providerkit import ME, parse_network, wide_networks
+from planapply.providerkit import ME, open_networks, parse_network, wide_networks
 
 _LOCAL_NODES = "Nodes of `local` are processes on this machine."
 
@@ -71,9 +71,13 @@ def allow(
 def _check_network(network: str, state: State, on_event: Listener) -> None:
     """Report a network that is a large part of the internet; without TLS, raise PlanapplyError."""
     try:
-        wide = wide_networks([parse_network(network)] if network != ME else ())
+        added = [parse_network(network)] if network != ME else []
+        present = [n for r in state.resources.values() for n in open_networks(r.detail)]
+        wide = wide_networks(added) or (wide_networks([*present, *added]) if added else [])
     except ValueError:
         return  # the provider reports it
+    if not set(added) & set(wide):
+        return  # it adds nothing to what is open already
     if wide and state.tls is None:
         raise PlanapplyError(diagnostics=(unsafe_access_error(wide),))
     if wide:

@@ -1,6 +1,7 @@
 """output: the addresses and identity of a running cluster, as flat values."""
 
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.endpoint import current_endpoint
 from planapply.model.state import State
 
 
@@ -9,7 +10,7 @@ def outputs(state: State) -> dict[str, str | None]:
 
     Raises PlanapplyError if there is no scheduler.
     """
-    endpoint = state.endpoint
+    endpoint = current_endpoint(state)
     if endpoint is None:
         raise PlanapplyError(
             f"cluster {state.cluster!r} has no scheduler",

@@ -17,6 +17,8 @@ from planapply.provider import Limits
 from planapply.providerkit import open_networks, wide_networks
 
 LARGE_INDEX = 99_999  # the longest possible index
+_MAX_NETWORKS = 5
+"""Networks that a message names."""
 
 
 def check_plan(plan: Plan, client: ProviderClient) -> None:
@@ -69,7 +71,7 @@ def access_warnings(plan: Plan) -> list[Diagnostic]:
 def open_access_warning(networks: Sequence[str]) -> Diagnostic:
     """Return the warning about networks from which anyone can reach the scheduler of a TLS cluster."""
     return warning(
-        f"anyone on the internet can reach the scheduler: {', '.join(networks)} is allowed",
+        f"anyone on the internet can reach the scheduler: {_list_networks(networks)} is allowed",
         "TLS protects the scheduler, but the dashboard has no login: it shows code and data to everyone "
         "who can reach it. Allow smaller networks.",
     )
@@ -78,11 +80,16 @@ def open_access_warning(networks: Sequence[str]) -> Diagnostic:
 def unsafe_access_error(networks: Sequence[str]) -> Diagnostic:
     """Return the error about wide networks that can reach a scheduler without TLS."""
     return Diagnostic(
-        summary=f'cannot allow {", ".join(networks)}: with security = "none" anyone who reaches '
+        summary=f'cannot allow {_list_networks(networks)}: with security = "none" anyone who reaches '
         "the scheduler can run code on every node",
         detail='Write security = "tls" under [cluster], or allow smaller networks.',
         code="unsafe_access",
     )
+
+
+def _list_networks(networks: Sequence[str]) -> str:
+    more = len(networks) - _MAX_NETWORKS
+    return ", ".join(networks[:_MAX_NETWORKS]) + (f", and {more:,} more" if more > 0 else "")
 
 
 def _wide_access(plan: Plan) -> Iterator[list[str]]:

@@ -107,6 +107,7 @@ def _check_reserved_options(
                 f"cannot set `{format_key_path((*path, key))}`: planapply sets it",
                 reserved[key],
             )
+    yield from _check_exclusive(path, _table(table, "options"), ("host", "interface"))
     for key in _ADDRESS_OPTIONS:
         value = _table(table, "options").get(key)
         if isinstance(value, str) and "://" in value:

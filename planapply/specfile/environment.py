@@ -1,7 +1,7 @@
 """Checks of the packages that a spec installs on its nodes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from planapply.specfile.package_names import (
     normalize,
 )
 from planapply.specfile.problem import Problem, iter_node_tables
+from planapply.specfile.requirement_sets import check_together
 from planapply.specfile.requirements import (
     Fault,
     check_requirements,
@@ -87,8 +88,10 @@ def check_packages(
     if not _INDEX_VARIABLES.isdisjoint(settings.env) or any(_names_index(s.text) for s in sources):
         doubt = None
     has_errors = False
+    together = _check_together(sources) if not is_client else {}
     for source in sources:
         for fault in (
+            *together.get(source.path, ()),
             *check_requirements(source.text, settings.env),
             *_check_availability(source.text, doubt),
         ):
@@ -113,6 +116,17 @@ def check_packages(
                 _NO_DASK,
                 Severity.WARNING,
             )
+
+
+def _check_together(sources: Sequence[_Source]) -> dict[KeyPath, list[Fault]]:
+    """Return the faults of lines that contradict others, by the path of their source."""
+    lines = {
+        id(line): (line, source) for source in sources for line in logical_lines(source.text)
+    }
+    found: dict[KeyPath, list[Fault]] = {}
+    for line, cause, advice in check_together(line for line, _ in lines.values()):
+        found.setdefault(lines[id(line)][1].path, []).append(Fault(line, cause, advice))
+    return found
 
 
 def _sources(

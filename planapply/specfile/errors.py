@@ -23,8 +23,9 @@ def explain(
 ) -> Iterator[Problem]:
     """Yield one problem for each place of `document` that `error` names, in the order of `error`.
 
-    `document` was validated by `model`; `parent` is the path of `document` in the file. If a value
-    of `model` may be a credential, no message contains a value; nor does one about a secret.
+    `document` was validated by `model`; `parent` is the path of `document` in the file. No message
+    contains a value that may be a secret. If `model` has keys for credentials, any text may be one, and
+    only numbers of its other keys are shown, and no source line.
     """
     has_credentials = _has_credentials(model)
     found: dict[KeyPath, list[ErrorDetails]] = {}
@@ -34,15 +35,26 @@ def explain(
             path = item["loc"]
         found.setdefault(path, []).append(item)
     for path, items in found.items():
-        is_secret = has_credentials or _is_secret((*parent, *path), items[0])
-        summary, detail = _describe(items, model, path, parent, is_secret)
+        is_secret = _is_secret((*parent, *path), items[0])
+        is_plain = _is_plain_key(model, path) and _is_scalar(items[0]["input"])
+        is_shown = not is_secret and (is_plain or not has_credentials)
+        summary, detail = _describe(items, model, path, parent, not is_shown)
         where = path[:-1] if items[0]["type"] == "missing" else path
-        yield Problem((*parent, *where), summary, detail, is_secret=is_secret)
+        yield Problem((*parent, *where), summary, detail, is_secret=is_secret or has_credentials)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """Return the fields of a table by their names in the file."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def is_public_key(path: KeyPath) -> bool:
+    """Return whether a spec has a key at `path` whose value is no secret.
+
+    The value of any other key must not be shown: it may be that of a secret whose key is misspelled.
+    """
+    is_plain = all(isinstance(part, str) for part in path)
+    return is_plain and not is_secret_path(path) and _field_at(Spec, path) is not None
 
 
 def _is_secret(path: KeyPath, item: ErrorDetails) -> bool:
@@ -55,8 +67,23 @@ def _is_secret(path: KeyPath, item: ErrorDetails) -> bool:
 
 def _has_credentials(model: type[BaseModel]) -> bool:
     """Return whether a key of the model has an example "env:NAME", as keys for credentials have."""
-    examples = [example for field in keys_of(model).values() for example in field.examples or []]
+    return any(map(_is_credential, keys_of(model).values()))
+
+
+def _is_credential(field: FieldInfo) -> bool:
+    examples = field.examples or []
     return any(isinstance(example, str) and example.startswith("env:") for example in examples)
+
+
+def _is_plain_key(model: type[BaseModel], path: KeyPath) -> bool:
+    """Return whether `path` is a key of `model` that is neither for a credential nor a table."""
+    field = keys_of(model).get(str(path[0])) if len(path) == 1 else None
+    return field is not None and not (_is_credential(field) or _has_table(field.annotation))
+
+
+def _has_table(annotation: Any) -> bool:
+    is_table = get_origin(annotation) is dict or _model_of(annotation) is not None
+    return is_table or any(map(_has_table, get_args(annotation)))
 
 
 def _describe(
@@ -182,7 +209,8 @@ def _describe_unknown_key(
         keys = ", ".join(f"`{key}`" for key in known)
         verb = "only valid key is" if len(known) == 1 else "valid keys are"
         detail = f"Remove it. The {verb} {keys}." if known else "Remove it."
-    return f"{where} has no key `{format_key(name)}`", detail
+    shown = name if len(name) <= _MAX_SUGGESTION else f"{name[:_MAX_SUGGESTION]}…"
+    return f"{where} has no key `{format_key(shown)}`", detail
 
 
 def _tables() -> Sequence[tuple[str, Mapping[str, FieldInfo]]]:

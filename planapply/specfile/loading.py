@@ -12,6 +12,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
+from planapply.model.paths import home_problem
 from planapply.model.secrets import is_secret_path, secret_values
 from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec, state_location
 from planapply.model.toml import KeyPath, format_key_path
@@ -63,18 +64,21 @@ def load(
 
 
 def _check_state(document: Mapping[str, Any], path: Path) -> list[Problem]:
-    """Return an error if the spec at `path` names itself as its state, which would overwrite it."""
+    """Return an error if the state of the spec at `path` is the spec itself, or in no home folder."""
     cluster = document.get("cluster")
     written = cluster.get("state") if isinstance(cluster, Mapping) else None
     if not isinstance(written, str) or "://" in written:
         return []
+    where = ("cluster", "state")
+    if reason := home_problem(written):
+        advice = "Set HOME, or write the absolute path; for a file whose name begins with `~`, write `./~`."
+        return [Problem(where, f"`cluster.state` is in no folder: {reason}", advice)]
     try:
         if os.path.realpath(state_location(written, path)) != os.path.realpath(path):
             return []
     except (PlanapplyError, ValueError):
         return []  # reported elsewhere
     default = state_location(None, path.name)
-    where = ("cluster", "state")
     return [Problem(where, "`cluster.state` is the spec itself", f'Write `state = "{default}"`.')]
 
 
@@ -183,7 +187,17 @@ def _remove_unsupported(value: Any, path: KeyPath, unsupported: list[Problem]) -
                 f"Use at most {_MAX_DEPTH} levels.",
             )
         )
+    elif isinstance(value, str) and "\0" in value:
+        unsupported.append(Problem(path, f"`{name}` has a zero byte", "Remove it."))
     elif isinstance(value, Mapping):
+        if any("\0" in key for key in value):
+            unsupported.append(
+                Problem(
+                    path,
+                    f"{f'`{name}`' if path else 'the spec'} has a key with a zero byte",
+                    "Remove the byte.",
+                )
+            )
         return {
             key: _remove_unsupported(item, (*path, key), unsupported) for key, item in value.items()
         }

@@ -1,14 +1,18 @@
 """`--set KEY=VALUE`: values that override those of the spec file."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import tomli
 
 from planapply.model.diagnostics import Diagnostic
-from planapply.model.secrets import is_secret_path
+from planapply.model.secrets import mask_urls
 from planapply.model.toml import KeyPath, format_key_path, format_value
+from planapply.specfile.errors import is_public_key
 from planapply.specfile.problem import summarize_value
 
+_MAX_SHOWN = 200
+"""Characters of an option that a message repeats."""
 _HELP = "Pass a dotted key and a TOML value, such as `--set 'workers.cpu.count=3'`."
 
 
@@ -16,7 +20,7 @@ class Override(NamedTuple):
     """A `--set` option that was applied."""
 
     option: str
-    """The option as it was passed: KEY=VALUE."""
+    """The option as a message shows it: KEY=VALUE, or KEY alone if the value may be a secret."""
     path: KeyPath
 
 
@@ -33,12 +37,29 @@ def apply_overrides(
             _set_value(document, path, value)
         except ValueError as error:
             summary, _, detail = str(error).partition("\n")
-            key = option.partition("=")[0]
-            shown = f"{key}=…" if _is_secret(key) else option
+            shown = _show_invalid(option)
             errors.append(Diagnostic(summary=f"--set {shown}: {summary}", detail=detail or _HELP))
         else:
-            applied.append(Override(option, path))
+            applied.append(Override(_show(option, path, value), path))
     return applied, errors
+
+
+def _show(option: str, path: KeyPath, value: Any) -> str:
+    """Return a valid option for a message."""
+    is_public = is_public_key(path) and not isinstance(value, Mapping)
+    return _truncate(mask_urls(option) if is_public else format_key_path(path))
+
+
+def _show_invalid(option: str) -> str:
+    """Return an option that cannot be parsed for a message."""
+    key, equals, value = option.partition("=")
+    path = _parse_key(key)
+    is_public = not value or (path is not None and is_public_key(path))
+    return _truncate(option if is_public else f"{key}{equals}…")
+
+
+def _truncate(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 
 def parse_override_key(option: str) -> KeyPath:
@@ -61,10 +82,6 @@ def _parse(option: str) -> tuple[tuple[str, ...], Any]:
     return path, _parse_value(text, path)
 
 
-def _is_secret(key: str) -> bool:
-    return is_secret_path([part.strip(" \"'") for part in key.split(".")])
-
-
 def _parse_key(text: str) -> tuple[str, ...] | None:
     if "\n" in text:
         return None
@@ -85,10 +102,14 @@ def _parse_value(text: str, path: KeyPath) -> Any:
     except (ValueError, RecursionError):
         document = {}
     if document.keys() != {"value"}:
-        import shlex
+        import shlex  # rarely needed
 
-        if is_secret_path(path):
-            raise ValueError("its value is not a TOML value\nIf it is text, quote it.")
+        if not is_public_key(path) or len(text) > _MAX_SHOWN:
+            quoted = shlex.quote(f'{format_key_path(path)}="…"')
+            raise ValueError(
+                "its value is not a TOML value\n"
+                f"If it is text, quote it, and protect the quotes from the shell: `--set {quoted}`"
+            )
         quoted = shlex.quote(f"{format_key_path(path)}={format_value(text)}")
         raise ValueError(
             f"`{summarize_value(text)[1:-1]}` is not a TOML value\n"
@@ -102,7 +123,7 @@ def _set_value(document: dict[str, Any], path: tuple[str, ...], value: Any) -> N
     for depth, key in enumerate(path[:-1], start=1):
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
-            shown = "a value" if is_secret_path(path[:depth]) else summarize_value(table)
+            shown = summarize_value(table) if is_public_key(path[:depth]) else "a value"
             raise ValueError(
                 f"`{format_key_path(path[:depth])}` is {shown}, not a table\n"
                 f"Set `{format_key_path(path[:depth])}` as a whole."

@@ -17,6 +17,11 @@ from planapply.bootstrap.requirements import (
 )
 from planapply.model.diagnostics import Severity
 from planapply.specfile.problem import suggest, summarize_value
+from planapply.specfile.requirement_sets import (
+    find_file_name_problem,
+    find_format_option_problem,
+    find_hash_problem,
+)
 
 _LOCAL_FILE = (
     "it names a local file",
@@ -145,6 +150,9 @@ def _check_option(option: Option) -> Iterator[_Finding]:
             yield _LOCAL_FILE
     elif name == "--extra-index-url" and not value.startswith(("https://", "http://")):
         yield _LOCAL_FILE
+    elif name in ("--no-binary", "--only-binary"):
+        if problem := find_format_option_problem(name, value):
+            yield _error(*problem)
     elif name in ("--prefer-binary", "--use-feature"):
         yield (
             f"uv does not support {name}",
@@ -154,6 +162,9 @@ def _check_option(option: Option) -> Iterator[_Finding]:
 
 
 def _check_requirement(line: str) -> Iterator[_Finding]:
+    if problem := find_hash_problem(line):
+        yield _error(*problem)
+        return
     line = _HASH.sub("", remove_config_settings(line)[0]).strip()
     if option := re.search(r"\s(--?[A-Za-z][A-Za-z-]*)", line):
         name = option[1]
@@ -167,7 +178,7 @@ def _check_requirement(line: str) -> Iterator[_Finding]:
     if "://" in target and not target.startswith("file:"):
         if blank and not marker.lstrip().startswith(";"):
             yield _error("its URL has a space", "Write %20 in place of it.")
-        elif problems := list(_check_url(target)):
+        elif problems := list(_check_url(target, named[0] if named else None)):
             yield from problems
         else:
             yield from _check_pep_508(f"{named[0] if named else 'x'} {marker}")
@@ -177,7 +188,7 @@ def _check_requirement(line: str) -> Iterator[_Finding]:
         yield from _check_pep_508(line)
 
 
-def _check_url(url: str) -> Iterator[_Finding]:
+def _check_url(url: str, name: str | None) -> Iterator[_Finding]:
     scheme = url.partition("://")[0].lower()
     kind, plus, transport = scheme.partition("+")
     if plus and kind == "git":
@@ -193,6 +204,8 @@ def _check_url(url: str) -> Iterator[_Finding]:
         yield _error(f"uv does not support {scheme}:// URLs", _EXAMPLE)
     elif not _ARCHIVE.search(url):
         yield _error("its URL does not name a package", "Write a URL that ends in .whl or .tar.gz.")
+    elif found := find_file_name_problem(url, name):
+        yield _error(*found)
 
 
 def _check_pep_508(line: str) -> Iterator[_Finding]:

@@ -1,5 +1,6 @@
 """The encoding of states as JSON. A state that cannot be read completely is not read at all."""
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ MIGRATIONS: Mapping[int, Migration] = {1: _rename_intent_fields}
 
 _HEAD = ("format_version", "planapply_version", "lineage", "serial")
 _MAX_PROBLEMS = 5
+_MAX_KEY = 80
 UPGRADE = "Upgrade planapply:\n  pip install --upgrade planapply"
 
 
@@ -64,7 +66,7 @@ def decode(data: bytes, location: str, migrations: Mapping[int, Migration] = MIG
         writer = document.get("planapply_version")
         if is_newer(writer):
             raise _newer_error(location, f"It was written by planapply {writer}.") from None
-        unknown = [".".join(map(str, p["loc"])) for p in error.errors(include_input=False)]
+        unknown = [_format_place(p["loc"]) for p in error.errors(include_input=False)]
         if all(problem["type"] == "extra_forbidden" for problem in error.errors()):
             shown = ", ".join(unknown[:_MAX_PROBLEMS]) + ", …" * (len(unknown) > _MAX_PROBLEMS)
             raise _newer_error(location, f"It has unknown keys: {shown}.") from None
@@ -138,12 +140,23 @@ def _migrate(
 def _problems(error: ValidationError) -> str:
     # Never the values: a key may be among them.
     problems = [
-        f"  {'.'.join(map(str, problem['loc']))}: {describe_problem(problem)}"
+        f"  {_format_place(problem['loc'])}: {describe_problem(problem)}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
     more = len(problems) - _MAX_PROBLEMS
     shown = problems[:_MAX_PROBLEMS] + ([f"  … and {more} more"] if more > 0 else [])
     return "\n".join(["It is JSON, but not a valid state:", *shown])
+
+
+def _format_place(loc: tuple[int | str, ...]) -> str:
+    """Return a place in a state on one line; a key, which may be anything, is quoted if it is not plain."""
+    parts = [str(part) for part in loc if part != "[key]"]
+    return ".".join(
+        part
+        if part.isprintable() and len(part) <= _MAX_KEY
+        else json.dumps(part[:_MAX_KEY]) + "…" * (len(part) > _MAX_KEY)
+        for part in parts
+    )
 
 
 def _invalid_error(location: str, problem: str) -> StateInvalid:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, field_validator
 
 from planapply.provider import Plugin
-from planapply.providerkit import Model, home_problem, rejection
+from planapply.providerkit import Model, Text, home_problem, rejection
 
 if TYPE_CHECKING:
     from planapply_local.provider import LocalProvider
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class LocalSettings(Model):
     """The `[provider]` table of a spec whose provider is `local`."""
 
-    folder: str | None = Field(None, json_schema_extra={"effect": "refusal"})
+    folder: Text | None = Field(None, json_schema_extra={"effect": "refusal"})
     """Folder for logs and scratch files: an absolute path, or a path that begins with `~`.
 
     Default: `planapply/local` in the user's state folder. Each node works in its own subfolder, which

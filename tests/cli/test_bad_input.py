@@ -19,6 +19,7 @@ from inline_snapshot import snapshot
 from lab.fixtures import aws  # noqa: F401
 from lab.honest import Cloud
 
+from planapply.cli.errors import expected_diagnostics
 from planapply.model.state import State
 from planapply.provider import LaunchRequest, LaunchResult
 from planapply.store import open_store
@@ -502,3 +503,30 @@ Error: --set cluster.state="../work/planapply.toml": `cluster.state` is the spec
   Write `state = "planapply.state.json"`.
 """)
     assert run("validate", "--set", 'cluster.state="s3://planapply.toml/x"').code == 0
+
+
+@pytest.mark.parametrize("text", ["a: [b", "[1, 2]", "token: tiger-1\n  x: : y"])
+def test_malformed_configuration_of_dask_is_reported(tmp_path: Path, text: str) -> None:
+    import dask.config
+
+    path = tmp_path / "dask.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="malformed") as raised:
+        dask.config.collect([str(path)], env={})
+    [diagnostic] = expected_diagnostics(raised.value)
+    assert diagnostic.summary == f"cannot read Dask's configuration {path}"
+    assert "tiger" not in str(diagnostic)
+
+
+def test_malformed_variable_of_dask_is_reported() -> None:
+    import dask.config
+
+    with pytest.raises(ValueError, match=".") as raised:
+        dask.config.collect_env({"DASK_INTERNAL_INHERIT_CONFIG": "x"})
+    [diagnostic] = expected_diagnostics(raised.value)
+    assert str(diagnostic) == snapshot(
+        "cannot read Dask's configuration\n"
+        "Correct the file, or the variables whose names begin with DASK_. Each file is YAML with a mapping "
+        "at its top."
+    )
+    assert not expected_diagnostics(ValueError("of planapply itself"))

@@ -198,6 +198,7 @@ def test_an_option_that_can_run_code_must_be_repeated(
     refused = run("apply", "p", "--no-wait")
     assert refused.code == 1
     assert refused.err.startswith("Error: cannot take all options from the plan file: they set `")
+    assert option.partition("=")[2] not in refused.err  # ready to paste, and from the file
     assert not cloud.machines
     assert "apply p --set" in saved.err
     assert run("apply", "p", "--no-wait", "--set", option).code == 0

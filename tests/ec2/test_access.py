@@ -86,6 +86,19 @@ Write security = "tls" under [cluster], or allow smaller networks.\
     assert project.state().resources["security-group"].detail.get("allowed") is None
 
 
+def test_networks_that_are_wide_together_need_tls(project: Project, aws: Cloud) -> None:
+    project.add_lines("cluster", 'security = "none"')
+    both = "provider.allow_from=['8.0.0.0/9', '9.0.0.0/9']"
+    assert "cannot allow 8.0.0.0/9, 9.0.0.0/9: with" in project.plan_error(both)
+    project.apply()
+    allow(project.workspace(), "8.0.0.0/9")
+    assert "cannot allow 8.0.0.0/9, 9.0.0.0/9: with" in error_of(
+        allow, project.workspace(), "9.0.0.0/9"
+    )
+    assert "127.0.0.1` is a loopback network" in error_of(allow, project.workspace(), "127.0.0.1")
+    assert open_networks() == {"203.0.113.7/32", "8.0.0.0/9"}
+
+
 def test_allow_of_everyone_is_a_warning_with_tls(project: Project, aws: Cloud) -> None:
     project.apply()
     notes: list[str] = []

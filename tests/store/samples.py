@@ -38,6 +38,12 @@ def format_lock_error(error: BaseException, info: LockInfo) -> str:
 
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+_plain = _text.filter(str.isprintable)
+_nonempty = _plain.filter(bool)
+_node_names = st.just("scheduler") | st.builds("cpu-{}".format, st.integers(0, 10**9))
+_hosts = st.from_regex(r"\A[A-Za-z0-9:._%-]{1,12}\Z")
+_ports = st.integers(1, 65535)
+_addresses = st.builds("{}://{}:{}".format, st.sampled_from(["tcp", "tls"]), _hosts, _ports)
 _number = st.floats() | st.integers(-(2**63), 2**64)
 _anything = st.recursive(
     st.none() | st.booleans() | _number | _text,
@@ -45,7 +51,8 @@ _anything = st.recursive(
     max_leaves=5,
 )
 _details = st.dictionaries(_text, _anything, max_size=3)
-_maybe = st.none() | _text
+_plain_details = st.dictionaries(_plain, _anything, max_size=3)
+_maybe = st.none() | _plain
 _tags = st.dictionaries(_text, _text, max_size=2)
 _names = st.lists(_text, max_size=3)
 _configs = st.builds(
@@ -61,40 +68,48 @@ _configs = st.builds(
 )
 _records = st.builds(
     NodeRecord,
-    vm=_text,
-    config=_text,
+    vm=_nonempty,
+    config=_plain,
     batch=_text,
     status=st.sampled_from(["launched", "joined", "terminating"]),
-    private_address=_maybe,
-    port=st.none() | st.integers(0, 65535),
+    private_address=st.none() | _hosts,
+    port=st.none() | _ports,
     launched_at=st.none() | st.floats(0, 1e10),
     tags=_tags,
 )
 _intents = st.builds(
     Intent,
-    names=_names,
-    config=_text,
+    names=st.lists(_node_names, max_size=3),
+    config=_plain,
     choice=st.builds(Choice, size=_maybe, zone=_maybe, spot=st.booleans()),
-    scheduler_address=_maybe,
+    scheduler_address=st.none() | _addresses,
     requested_at=st.floats(0, 1e10),
 )
 states = st.builds(
     State,
     planapply_version=_text,
-    lineage=_text,
+    lineage=_plain,
     serial=st.integers(0, 2**40),
-    cluster=_text,
-    provider=_text,
-    cloud=_tags,
-    settings=_details,
+    cluster=_nonempty,
+    provider=_nonempty,
+    cloud=st.dictionaries(_plain, _plain, max_size=2),
+    settings=_plain_details,
     tls=st.none() | st.builds(TLS, certificate=_text, key=_text),
-    endpoint=st.none() | st.builds(Endpoint, private=_text, public=_maybe, dashboard=_maybe),
-    configs=st.dictionaries(_text, _configs, max_size=2),
-    nodes=st.dictionaries(_text, _records, max_size=3),
-    intents=st.dictionaries(_text, _intents, max_size=2),
-    resources=st.dictionaries(
-        _text, st.builds(Resource, kind=_text, id=_maybe, detail=_details), max_size=2
+    endpoint=st.none()
+    | st.builds(
+        Endpoint,
+        private=_addresses,
+        public=st.none() | _addresses,
+        dashboard=st.none() | st.builds("http://{}:{}/status".format, _hosts, _ports),
     ),
-    pins=_details,
+    configs=st.dictionaries(_plain, _configs, max_size=2),
+    nodes=st.dictionaries(_node_names, _records, max_size=3),
+    intents=st.dictionaries(_plain, _intents, max_size=2),
+    resources=st.dictionaries(
+        _plain,
+        st.builds(Resource, kind=_nonempty, id=st.none() | _nonempty, detail=_details),
+        max_size=2,
+    ),
+    pins=_plain_details,
     next_index=st.dictionaries(_text, st.integers(0, 10**6), max_size=2),
 )

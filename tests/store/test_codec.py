@@ -68,7 +68,7 @@ from the VMs' tags with `planapply recover`.\
 
 
 def test_intents_of_format_1_are_migrated() -> None:
-    intent = {"names": ["cpu-0"], "config": "c", "choice": {}, "scheduler": "a:1", "asked_at": 5.0}
+    intent = {"names": ["cpu-0"], "config": "c", "choice": {}, "scheduler": "tcp://a:1", "asked_at": 5.0}
     older = {
         "format_version": 1,
         "lineage": "l",
@@ -80,7 +80,7 @@ def test_intents_of_format_1_are_migrated() -> None:
     migrated = decode(json.dumps(older).encode(), "")
     assert (migrated.format_version, migrated.serial) == (FORMAT_VERSION, 3)
     found = [(i.scheduler_address, i.requested_at) for i in migrated.intents.values()]
-    assert found == [("a:1", 5.0), (None, 5.0)]
+    assert found == [("tcp://a:1", 5.0), (None, 5.0)]
     assert decode(encode(migrated), "") == migrated
 
 
@@ -220,3 +220,64 @@ def test_invalid_date_is_damage(moment: str) -> None:
     document = f'{{"format_version": 1, "lineage": "l", "cluster": "c", "provider": "p", "nodes": {{"cpu-0": {node}}}}}'
     with pytest.raises(StateUnreadable, match=r"nodes\.cpu-0\.launched_at"):
         decode(document.encode(), "x.json")
+
+
+FORGED = "cpu-0\nError: all VMs are gone"
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        ({"endpoint": {"private": ""}}, "endpoint.private: must be an address such as tls:"),
+        (
+            {"endpoint": {"private": "tls://a:1", "public": "tls://h:1; rm -rf ~"}},
+            "endpoint.public: must be an address",
+        ),
+        ({"endpoint": {"private": "tcp://h:65536"}}, "endpoint.private: must be an address"),
+        ({"endpoint": {"private": "inproc://h:1"}}, "endpoint.private: must be an address"),
+        (
+            {"endpoint": {"private": "tls://h:1", "dashboard": "javascript:alert(1)"}},
+            "endpoint.dashboard: must be an address such as http://",
+        ),
+        ({"nodes": {FORGED: {}}}, '  nodes."cpu-0\\nError: all VMs are gone": is not the name of a'),
+        ({"nodes": {"cpu-x": {}}}, "nodes.cpu-x: is not the name of a node"),
+        ({"nodes": {"cpu-0": {"vm": FORGED}}}, "nodes.cpu-0.vm: must contain no control char"),
+        ({"nodes": {"cpu-0": {"vm": ""}}}, "nodes.cpu-0.vm: must be non-empty"),
+        (
+            {"nodes": {"cpu-0": {"private_address": ""}}},
+            "nodes.cpu-0.private_address: must be an IP address or a host name",
+        ),
+        (
+            {"nodes": {"cpu-0": {"public_address": "u@h"}}},
+            "nodes.cpu-0.public_address: must be an IP address",
+        ),
+        ({"nodes": {"cpu-0": {"port": 0}}}, "nodes.cpu-0.port: must be at least 1"),
+        ({"nodes": {"cpu-0": {"zone": FORGED}}}, "nodes.cpu-0.zone: must contain no control"),
+        ({"intents": {"t": {"names": ["\x1b[2J"]}}}, "intents.t.names.0: is not the name"),
+        (
+            {"intents": {"t": {"scheduler_address": "h"}}},
+            "intents.t.scheduler_address: must be an address",
+        ),
+        ({"cluster": FORGED}, "cluster: must contain no control characters"),
+        ({"lineage": FORGED}, "lineage: must contain no control characters"),
+        ({"resources": {"x": {"kind": "k", "id": FORGED}}}, "resources.x.id: must contain no"),
+        ({"cloud": {"region": FORGED}}, "cloud.region: must contain no control characters"),
+    ],
+)
+def test_values_that_planapply_does_not_write_are_refused(
+    part: dict[str, Any], problem: str
+) -> None:
+    node = {"vm": "i-1", "config": "c", "batch": "b"}
+    intent = {"names": [], "config": "c", "choice": {}, "requested_at": 1.0}
+    document = json.loads(encode(state())) | part
+    document["nodes"] = {k: node | v for k, v in document.get("nodes", {}).items()}
+    document["intents"] = {k: intent | v for k, v in document.get("intents", {}).items()}
+    with pytest.raises(StateUnreadable) as raised:
+        decode(json.dumps(document).encode(), "demo.state.json")
+    assert problem in str(raised.value)
+    assert str(raised.value).count("\n  ") == 1
+
+
+def test_long_key_is_shortened() -> None:
+    document = json.loads(encode(state())) | {"nodes": {"x" * 100_000: {}}}
+    assert len(refusal(json.dumps(document).encode())) < 1000

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -11,6 +12,9 @@ from importlib import resources
 from typing import Any
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)(?P<unit>[A-Za-z]*)")
+_DIGITS = re.compile(r"[0-9]{1,5}")
+_HOST = re.compile(r"[^\s/,@?#]{1,253}")
+_INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/]{1,64}")
 _SIZES = {"", "b", *(f"{letter}{rest}" for letter in "kmgtp" for rest in ("", "b", "i", "ib"))}
 _LONG = ("second", "minute", "hour", "day", "week", "millisecond", "microsecond", "nanosecond")
 _TIMES = {"", "s", "ms", "us", "ns", "m", "h", "d", "w", *_LONG, *(f"{unit}s" for unit in _LONG)}
@@ -64,9 +68,23 @@ def _are(check: Callable[[object], bool], values: object) -> bool:
 
 def _is_port(value: object) -> bool:
     if isinstance(value, str):
-        parts = value.split(":")
-        return len(parts) <= 2 and all(p.isdecimal() and int(p) < 1 << 16 for p in parts)
-    return _is_int(value) and isinstance(value, int) and 0 <= value < 1 << 16
+        return bool(_DIGITS.fullmatch(value)) and int(value) < 1 << 16
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16
+
+
+def _is_port_range(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    first, _, last = value.partition(":")
+    return _is_port(first) and _is_port(last) and int(first) < int(last)
+
+
+def _is_dashboard_address(value: object) -> bool:
+    """Return whether `distributed.utils.clean_dashboard_address` can read one address."""
+    if not isinstance(value, str):
+        return _is_port(value)
+    host, colon, port = value.partition(":")
+    return not re.search(r"[\s/]", host) and (_is_port(port) if colon else bool(host))
 
 
 def _is_quantity(value: object, units: set[str]) -> bool:
@@ -74,11 +92,23 @@ def _is_quantity(value: object, units: set[str]) -> bool:
     if not isinstance(value, str):
         return _is_number(value) and value >= 0  # type: ignore[operator]
     match = _QUANTITY.fullmatch(value.replace(" ", ""))
-    return bool(match and match[0] and match["unit"].lower() in units)
+    if not (match and match[0] and match["unit"].lower() in units):
+        return False
+    number = match["number"]
+    return math.isfinite(float(number if re.search("[0-9]", number) else f"1{number}"))
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _is_host(value: object) -> bool:
+    # An empty one would listen on every address. A protocol has an error of its own.
+    return isinstance(value, str) and bool(_HOST.fullmatch(value) or "://" in value)
+
+
+def _is_interface(value: object) -> bool:
+    return isinstance(value, str) and bool(_INTERFACE.fullmatch(value))
 
 
 def _is_table(value: object) -> bool:
@@ -97,14 +127,26 @@ _KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
         lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     ),
     "texts": ("a string or a list of strings", lambda v: _is_text(v) or _are(_is_text, v)),
+    "hosts": ("an IP address or a host name", lambda v: _is_host(v) or _are(_is_host, v)),
+    "interfaces": (
+        'the name of a network interface, such as "eth0"',
+        lambda v: _is_interface(v) or _are(_is_interface, v),
+    ),
+    "variables": (
+        "a table of environment variables, whose names are non-empty and contain no `=`",
+        lambda v: isinstance(v, dict) and not any(not name or "=" in name for name in v),
+    ),
     "addresses": (
         'a port, or an address such as ":8787"',
-        lambda v: _is_text(v) or _is_port(v) or _are(lambda x: _is_text(x) or _is_port(x), v),
+        lambda v: _are(_is_dashboard_address, v.split(",") if isinstance(v, str) else v)
+        or _is_port(v),
     ),
-    "port": ("a port", lambda value: _is_port(value) and ":" not in str(value)),
+    "port": ("a port", _is_port),
     "ports": (
-        'a port, or a range such as "9000:9100"',
-        lambda value: _is_port(value) or _are(_is_port, value),
+        'a port, a range such as "9000:9100", or a list of numbers',
+        lambda v: _is_port(v)
+        or _is_port_range(v)
+        or _are(lambda x: _is_port(x) and not _is_text(x), v),
     ),
     "memory": (
         'a size such as "4 GiB", a fraction of the memory such as 0.5, or "auto"',

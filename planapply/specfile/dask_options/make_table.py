@@ -24,10 +24,13 @@ _PARSED = {
     **dict.fromkeys(("lifetime", "lifetime_stagger", "profile_cycle_interval"), "duration"),
     **{"worker_ttl": "duration", "silence_logs": "any"},
     **dict.fromkeys(("port", "worker_port"), "ports"),
-    **dict.fromkeys(("host", "interface", "protocol", "preload", "preload_nanny"), "texts"),
+    **dict.fromkeys(("protocol", "preload", "preload_nanny"), "texts"),
+    **dict.fromkeys(("host", "contact_address"), "hosts"),
+    "interface": "interfaces",
     "dashboard_address": "addresses",
     "resources": "numbers",
-    **dict.fromkeys(("env", "config"), "table"),
+    "config": "table",
+    "env": "variables",
     **dict.fromkeys(("reconnect", "quiet"), "bool"),
 }
 

@@ -1,0 +1,66 @@
+"""The types of the state's fields, which are read from a file that another user may have changed."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from planapply.model.names import is_node_name
+
+# Whatever a cloud calls a host passes; what would make another address, or another line of output, does not.
+_HOST = r"[A-Za-z0-9._~%:\[\]-]{1,253}"
+_HOST_ONLY = re.compile(_HOST)
+_ADDRESS = re.compile(rf"(?:tcp|tls)://{_HOST}:(?P<port>[0-9]{{1,5}})")
+_DASHBOARD = re.compile(rf"https?://{_HOST}:(?P<port>[0-9]{{1,5}})(?:/[\w./-]*)?", re.ASCII)
+
+
+def _check_printable(text: str) -> str:
+    # In a table or a message, a line break would make a line that looks like planapply's own.
+    if not text.isprintable():
+        raise PydanticCustomError("text", "must contain no control characters")
+    return text
+
+
+def _check_text(text: str) -> str:
+    if not text:
+        raise PydanticCustomError("text", "must be non-empty")
+    return _check_printable(text)
+
+
+def _check_node_name(name: str) -> str:
+    if not is_node_name(name):
+        raise PydanticCustomError("node_name", "is not the name of a node")
+    return name
+
+
+def _check_host(host: str) -> str:
+    if not _HOST_ONLY.fullmatch(host):
+        raise PydanticCustomError("host", "must be an IP address or a host name")
+    return host
+
+
+def _check_url(url: str, pattern: re.Pattern[str], example: str) -> str:
+    match = pattern.fullmatch(url)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        raise PydanticCustomError("url", f"must be an address such as {example}")  # type: ignore[arg-type]
+    return url
+
+
+def _check_address(address: str) -> str:
+    return _check_url(address, _ADDRESS, "tls://10.0.0.5:8786")
+
+
+def _check_dashboard(url: str) -> str:
+    return _check_url(url, _DASHBOARD, "http://10.0.0.5:8787/status")
+
+
+PlainText = Annotated[str, AfterValidator(_check_printable)]
+NonEmptyText = Annotated[str, AfterValidator(_check_text)]
+NodeName = Annotated[str, AfterValidator(_check_node_name)]
+Host = Annotated[str, AfterValidator(_check_host)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+DaskAddress = Annotated[str, AfterValidator(_check_address)]
+DashboardURL = Annotated[str, AfterValidator(_check_dashboard)]
+Timestamp = Annotated[float, Field(ge=0, lt=2.5e11)]
+"""Seconds since the epoch, within the range of dates."""

@@ -155,6 +155,9 @@ NoRetire = Annotated[
         help="Terminate leaving workers without moving their results to the others.",
     ),
 ]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Do not wait for the launched nodes to join.")
+]
 AutoApprove = Annotated[bool, typer.Option("--auto-approve", help="Do not ask for approval.")]
 NewCluster = Annotated[
     bool,

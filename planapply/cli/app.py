@@ -29,7 +29,7 @@ COMMANDS = {
     "state": "Inspect or edit the state: list, show, rm, pull, push.",
     "list": "List every cluster of this account, found by the VMs' tags.",
     "recover": "Rebuild a lost state from the VMs' tags.",
-    "logs": "Print the log of a node.",
+    "logs": "Print or follow the logs of nodes.",
     "ssh": "Log in to a node.",
     "allow": "Allow another network to reach the scheduler.",
     "unlock": "Release an abandoned state lock.",

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,33 @@ class Scheduler:
         except (AttributeError, TypeError, ValueError) as error:
             raise UndecodableAnswer("unexpected response to 'nbytes'") from error
 
+    async def logs(
+        self, workers: Collection[str], lines: int, *, own: bool
+    ) -> tuple[list[str] | None, dict[str, list[str]]]:
+        """Return the last log lines that it remembers, if `own`, and those of these workers, by name.
+
+        Each is at most `lines` messages, the oldest first. A worker that it does not know is absent.
+        """
+        identity = await self._connection.call("identity")
+        try:
+            addresses = {
+                address: str(worker["name"])
+                for address, worker in identity["workers"].items()
+                if str(worker["name"]) in workers
+            }
+            answers: dict[str, Any] = {}
+            if addresses:
+                answers = await self._connection.call(
+                    "worker_logs", n=lines, workers=list(addresses), nanny=False
+                )
+            messages = await self._connection.call("logs", n=lines) if own else None
+            return (
+                None if messages is None else _to_lines(messages),
+                {addresses[address]: _to_lines(answer) for address, answer in answers.items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UndecodableAnswer("unexpected response to a request for logs") from error
+
     async def set_cluster_name(self, cluster: str) -> None:
         """Set the cluster's name, which a client that adopts the cluster reads there."""
         await self._connection.call(
@@ -99,6 +126,11 @@ class Scheduler:
             keys=["cluster-manager-info"],
             value={"name": cluster, "type": "planapply.Cluster"},
         )
+
+
+def _to_lines(messages: Any) -> list[str]:
+    """Return the lines of an answer: pairs of a level and a text, the newest first."""
+    return [line for _, text in reversed(messages) for line in str(text).splitlines()]
 
 
 def _parse_identity(address: str, identity: Any) -> SchedulerInfo:

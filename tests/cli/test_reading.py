@@ -1,4 +1,4 @@
-"""Commands that read a state: status, output, env, show, logs, and unlock."""
+"""Commands that read a state: status, output, env, show, and unlock."""
 
 import json
 import os
@@ -232,21 +232,7 @@ def test_show(run: Run, applied: FakeCloud) -> None:
     assert sorted(document["nodes"]) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
 
 
-def test_logs(run: Run, applied: FakeCloud) -> None:
-    result = run("logs", "scheduler", "--lines", "2")
-    assert result == (0, "line 98 of i-0000\nline 99 of i-0000\n", "")
-    assert len(run("logs", "cpu-2").out.splitlines()) == 100
-    assert run("logs", "cpu-9") == (
-        1,
-        "",
-        snapshot("""\
-Error: the state has no node 'cpu-9'
-  Nodes: scheduler, cpu-[0-2].
-"""),
-    )
-
-
-@pytest.mark.parametrize("command", [("logs",), ("ssh",), ("state", "show")])
+@pytest.mark.parametrize("command", [("ssh",), ("state", "show")])
 @pytest.mark.parametrize(
     ("name", "summary", "advice"),
     [

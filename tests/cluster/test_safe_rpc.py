@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import os
 import re
 import struct
@@ -16,6 +17,7 @@ from distributed import Client, Scheduler, Worker
 from distributed.protocol.serialize import ToPickle
 
 from planapply.dask import safe_rpc
+from planapply.dask.recorded_logs import recorded_logs
 from planapply.dask.safe_rpc import UndecodableAnswer, open_connection
 from planapply.dask.scheduler import Scheduler as SchedulerClient
 from planapply.dask.scheduler import build_security, connect, probe, results_size
@@ -89,6 +91,29 @@ def test_a_real_scheduler_answers(tls: TLS | None) -> None:
     asyncio.run(main())
 
 
+def test_logs_of_a_real_cluster() -> None:
+    async def main() -> None:
+        async with (
+            Scheduler(host="tcp://127.0.0.1:0", dashboard_address="127.0.0.1:0") as scheduler,
+            Worker(scheduler.address, name="cpu-0-0", host="127.0.0.1"),
+            Worker(scheduler.address, name="cpu-0-1", host="127.0.0.1"),
+            Worker(scheduler.address, name="cpu-1", host="127.0.0.1"),
+        ):
+            endpoint = Endpoint(private=scheduler.address)
+            nodes = {"scheduler": 1, "cpu-0": 2, "cpu-9": 1}
+            for text in ("first", "last\nof two lines"):
+                logging.getLogger("distributed.scheduler").info(text)
+                logging.getLogger("distributed.worker").info(text)
+            found = await asyncio.to_thread(recorded_logs, endpoint, None, nodes, 2)
+            assert sorted(found) == ["cpu-0", "scheduler"]
+            assert [line.rpartition(" - ")[2] for line in found["cpu-0"]] == (
+                ["first", "last", "of two lines"] * 2  # of both workers
+            )
+            assert found["scheduler"][-1] == "of two lines"
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("operation", ["identity", "retire_workers", "set_metadata"])
 def test_a_pickled_answer_is_not_unpickled(tmp_path: Path, operation: str) -> None:
     async def main() -> None:
@@ -139,6 +164,8 @@ CALLS: dict[str, Callable[[SchedulerClient], Awaitable[Any]]] = {
     "retire_workers": lambda scheduler: scheduler.retire_workers(["cpu-0"]),
     "set_metadata": lambda scheduler: scheduler.set_cluster_name("zoo"),
     "nbytes": lambda scheduler: scheduler.results_size(),
+    "worker_logs": lambda scheduler: scheduler.logs(["cpu-0"], 5, own=False),
+    "logs": lambda scheduler: scheduler.logs([], 5, own=True),
 }
 """Every call of a scheduler that planapply makes."""
 IDENTITY = frame({"services": {}, "workers": {"tcp://127.0.0.1:1": {"name": "cpu-0"}}})
@@ -164,7 +191,7 @@ BAD_ANSWERS = {
     ],
 )
 def test_every_call_refuses_a_bad_answer(operation: str, answer: str) -> None:
-    before = [IDENTITY] if operation == "retire_workers" else []
+    before = [IDENTITY] if operation in ("retire_workers", "worker_logs", "logs") else []
 
     async def main() -> None:
         async with (
@@ -207,6 +234,7 @@ def test_bad_answer_counts_as_no_answer(answer: str, place: str) -> None:
             endpoint = Endpoint(private=address)
             assert await asyncio.to_thread(probe, endpoint, None) is None
             assert await asyncio.to_thread(results_size, endpoint, None) is None
+            assert await asyncio.to_thread(recorded_logs, endpoint, None, {"cpu-0": 1}, 5) == {}
 
     asyncio.run(main())
 

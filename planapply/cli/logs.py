@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from planapply import terminal
+from planapply.cli.complete import complete_nodes
 from planapply.cli.open_workspace import open_state, print_event
 from planapply.cli.options import (
     DEFAULT_FILE,
@@ -27,6 +28,7 @@ def command(
         typer.Argument(
             metavar="[NODE]...",
             help="Nodes, groups, or ranges such as 'cpu-[0-3]'. Default: all nodes.",
+            autocompletion=complete_nodes,
         ),
     ] = None,
     lines: Annotated[

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from planapply.cli.complete import complete_size
 from planapply.cli.open_workspace import open_state, report_early_failure
 from planapply.cli.options import (
     DEFAULT_FILE,
@@ -25,7 +26,11 @@ from planapply.ops.plan import PlanOptions
 def command(
     groups: Annotated[
         list[str],
-        typer.Argument(metavar="GROUP=N", help="An elastic group and its number of nodes."),
+        typer.Argument(
+            metavar="GROUP=N",
+            help="An elastic group and its number of nodes.",
+            autocompletion=complete_size,
+        ),
     ],
     file: File = DEFAULT_FILE,
     auto_approve: AutoApprove = False,

@@ -141,13 +141,13 @@ scheduler | two
 """),
         snapshot("""\
 cpu-[1-2] have printed nothing yet.
-Error: no permission
+Error: cannot print the output of cpu-0: no permission
 """),
     )
     assert run("logs", "cpu-0") == (
         1,
         "",
-        snapshot("Error: no permission\n"),
+        snapshot("Error: cannot print the output of cpu-0: no permission\n"),
     )
     assert run("logs", "cpu-1") == (0, "", "cpu-1 has printed nothing yet.\n")
 

@@ -10,7 +10,14 @@ from typing import Any
 import tomli
 import typer
 
-from planapply.model.names import SCHEDULER, node_name, sort_key, split_name
+from planapply.model.names import (
+    GROUP_NAME,
+    SCHEDULER,
+    is_node_name,
+    node_name,
+    sort_key,
+    split_name,
+)
 
 VARIABLE = "_PLANAPPLY_COMPLETE"
 """Environment variable in which a shell asks for completions."""
@@ -63,7 +70,10 @@ def _names(ctx: typer.Context) -> tuple[set[str], dict[str, bool]]:
         groups = dict(_groups(spec)) | groups
         if spec and not nodes:
             nodes = {SCHEDULER, *_counted_nodes(spec)}
-    return nodes, groups
+    # A shell may run what it gets, and others can write these files: nothing but names is offered.
+    return {name for name in nodes if is_node_name(name)}, {
+        name: is_elastic for name, is_elastic in groups.items() if GROUP_NAME.fullmatch(name)
+    }
 
 
 def _read_state(ctx: typer.Context, file: str) -> Any:

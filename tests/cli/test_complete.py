@@ -1,5 +1,6 @@
 """Shell completion: of commands, options, nodes, and groups, and never with an error."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,8 +48,8 @@ def test_commands_and_options(complete: Complete) -> None:
     )
     assert complete("planapply state ") == snapshot(["list", "show", "rm", "pull", "push"])
     assert complete("planapply plan --re") == snapshot(["--refresh-only", "--replace"])
-    assert complete("planapply -") == snapshot(
-        ["--version", "--install-completion", "--show-completion", "--help", "-h"]
+    assert sorted(complete("planapply -")) == snapshot(
+        ["--help", "--install-completion", "--show-completion", "--version", "-h"]
     )
 
 
@@ -92,6 +93,15 @@ def test_damaged_files_complete_nothing(complete: Complete, folder: Path, text: 
     (folder / "planapply.state.json").write_text(text)
     assert complete("planapply scale ") == []
     assert set(complete("planapply logs ")) <= {"cpu", "scheduler"}
+
+
+def test_nothing_but_names_is_offered(complete: Complete, folder: Path) -> None:
+    nodes = {name: {} for name in ("cpu-0", "$(touch x)-0", "`touch x`", "a b-1", "-rf")}
+    groups = {"$(touch x)": {"max": 3}, "cpu": {"max": 3}, "a;b": {"count": 1}}
+    state = {"nodes": nodes, "spec": {"workers": groups}}
+    (folder / "planapply.state.json").write_text(json.dumps(state))
+    assert complete("planapply logs ") == ["cpu", "cpu-0"]
+    assert complete("planapply scale ") == ["cpu="]
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,11 @@ def test_status_shows_the_vms_of_the_cloud(run: Run, applied: FakeCloud) -> None
         snapshot("""\
 Cluster "demo" (fake): the scheduler does not answer
 
-  scheduler   running   3 h 20 min   127.0.0.1   small   i-0000
-  cpu-0       running   3 h 20 min   127.0.0.2   large   i-0001
-  cpu-1       running   3 h 20 min   127.0.0.3   large   i-0002
-  cpu-2       gone      3 h 20 min   127.0.0.4   large   i-0003
+  NODE        STATUS    AGE          SIZE    ADDRESS     VM
+  scheduler   running   3 h 20 min   small   127.0.0.1   i-0000
+  cpu-0       running   3 h 20 min   large   127.0.0.2   i-0001
+  cpu-1       running   3 h 20 min   large   127.0.0.3   i-0002
+  cpu-2       gone      3 h 20 min   large   127.0.0.4   i-0003
 
 Scheduler:  tcp://127.0.0.1:1
 Cost:       3.10 USD/h, 10.33 USD so far (list prices of 2025-03-02)

@@ -76,9 +76,15 @@ def test_a_real_scheduler_answers(tls: TLS | None) -> None:
             Scheduler(
                 host=address, dashboard_address="127.0.0.1:0", security=security
             ) as scheduler,
-            Worker(scheduler.address, name="cpu-0", security=security, host="127.0.0.1"),
+            Worker(scheduler.address, name="cpu-0", security=security, host="127.0.0.1") as worker,
             open_connection(scheduler.address, tls, 30) as connection,
         ):
+            found = await asyncio.to_thread(probe, Endpoint(private=scheduler.address), tls)
+            assert found is not None
+            usage = found.usage["cpu-0"]
+            assert (usage.threads, usage.tasks) == (worker.state.nthreads, 0)
+            assert usage.memory_limit == worker.memory_manager.memory_limit
+            assert usage.memory is not None
             identity = await connection.call("identity")
             assert [w["name"] for w in identity["workers"].values()] == ["cpu-0"]
             await connection.call("set_metadata", keys=["a"], value={"name": "b"})
@@ -87,6 +93,29 @@ def test_a_real_scheduler_answers(tls: TLS | None) -> None:
                 "retire_workers", names=["cpu-0"], remove=True, close_workers=True
             )
             assert [worker["name"] for worker in retired.values()] == ["cpu-0"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "worker",
+    [
+        {},
+        {"nthreads": "2", "memory_limit": None, "metrics": None},
+        {"nthreads": -1, "memory_limit": 2**70, "metrics": {"task_counts": [1]}},
+        {"metrics": {"memory": [], "task_counts": {"executing": "x", "memory": 9}}},
+    ],
+)
+def test_usage_that_a_worker_does_not_say_is_unknown(worker: dict[str, Any]) -> None:
+    answer = frame({"services": {}, "workers": {"tcp://127.0.0.1:1": {"name": "cpu-0", **worker}}})
+
+    async def main() -> None:
+        async with serve(HANDSHAKE, answer) as address:
+            found = await asyncio.to_thread(probe, Endpoint(private=address), None)
+        assert found is not None
+        usage = found.usage["cpu-0"]
+        assert (usage.threads, usage.memory, usage.memory_limit) == (None, None, None)
+        assert not usage.tasks
 
     asyncio.run(main())
 

@@ -21,6 +21,7 @@ _MAX_DIAGNOSTICS = 100
 _output_errors: list[OSError] = []
 """Errors of writing to stdout, except that its reader has exited."""
 _shown_results: list[bool] = []
+_lost_readers: list[bool] = []
 
 
 def show(lines: Iterable[Line]) -> None:
@@ -107,6 +108,11 @@ def has_colors(stream: TextIO) -> bool:
     return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
+def has_reader() -> bool:
+    """Return whether what is printed on stdout may still reach a reader."""
+    return not _lost_readers
+
+
 def output_error() -> OSError | None:
     """Return the last error of writing to stdout, if there was one."""
     return _output_errors[-1] if _output_errors else None
@@ -116,6 +122,7 @@ def prepare_streams() -> None:
     """Replace closed streams, and characters that the locale cannot encode."""
     _output_errors.clear()
     _shown_results.clear()
+    _lost_readers.clear()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the exit
@@ -159,6 +166,8 @@ def _write_text(stream: TextIO, text: str) -> None:
 
 def _give_up(stream: TextIO, error: OSError) -> None:
     """Discard further output to a broken stream; the command continues."""
+    if stream is sys.stdout:
+        _lost_readers.append(True)
     if error.errno != errno.EPIPE:
         _output_errors.append(error)
     # Flushing the buffer would fail again when the interpreter exits.

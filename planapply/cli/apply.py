@@ -1,9 +1,5 @@
 """planapply apply"""
 
-from typing import Annotated
-
-import typer
-
 from planapply.cli.open_workspace import open_for_plan, plan_options, report_early_failure
 from planapply.cli.options import (
     DEFAULT_FILE,
@@ -14,6 +10,7 @@ from planapply.cli.options import (
     NewCluster,
     NoRefresh,
     NoRetire,
+    NoWait,
     Overrides,
     Parallelism,
     PlanFile,
@@ -34,9 +31,7 @@ def command(
     planfile: PlanFile = None,
     file: SpecFile = DEFAULT_FILE,
     auto_approve: AutoApprove = False,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Do not wait for the launched nodes to join.")
-    ] = False,
+    no_wait: NoWait = False,
     parallelism: Parallelism = None,
     no_retire: NoRetire = False,
     json: JsonEvents = False,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from planapply import followup
+from planapply.cli.complete import complete_node, complete_nodes
 from planapply.model.paths import expand_home
 from planapply.model.quantities import parse_duration
 
@@ -119,13 +120,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 JsonEvents = Annotated[
     bool, typer.Option("--json", help="Print one JSON event per line, for programs.")
 ]
-Node = Annotated[str, typer.Argument(metavar="NODE", help="A node, such as scheduler or cpu-3.")]
+Node = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE", help="A node, such as scheduler or cpu-3.", autocompletion=complete_node
+    ),
+]
 Targets = Annotated[
     list[str] | None,
     typer.Option(
         "--target",
         metavar="NODE",
         help="Limit to this node, group or range, such as 'cpu-[0-3]'. Repeatable.",
+        autocompletion=complete_nodes,
     ),
 ]
 Replace = Annotated[
@@ -134,6 +141,7 @@ Replace = Annotated[
         "--replace",
         metavar="NODE",
         help="Force replacement of this node, group or range. Repeatable.",
+        autocompletion=complete_nodes,
     ),
 ]
 Destroy = Annotated[bool, typer.Option("--destroy", help="Plan to destroy the whole cluster.")]
@@ -154,6 +162,9 @@ NoRetire = Annotated[
         "--no-retire",
         help="Terminate leaving workers without moving their results to the others.",
     ),
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Do not wait for the launched nodes to join.")
 ]
 AutoApprove = Annotated[bool, typer.Option("--auto-approve", help="Do not ask for approval.")]
 NewCluster = Annotated[

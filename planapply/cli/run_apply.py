@@ -1,4 +1,4 @@
-"""The apply and destroy commands: plan, approval, progress, summary."""
+"""The apply, destroy, and scale commands: plan, approval, progress, summary."""
 
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from planapply.render.values import format_duration
 
 @dataclass
 class ApplyRun:
-    """One apply or destroy."""
+    """One apply, destroy, or scale."""
 
     workspace: Workspace
     options: PlanOptions
@@ -83,8 +83,8 @@ class ApplyRun:
 
     @property
     def _verb(self) -> str:
-        destroys = self._plan is not None and self._plan.mode is Mode.DESTROY
-        return "Destroy" if destroys else "Apply"
+        mode = self.options.mode if self._plan is None else self._plan.mode
+        return {Mode.DESTROY: "Destroy", Mode.SCALE: "Scale"}.get(mode, "Apply")
 
     def _command(self, name: str, *more: str) -> str:
         """Return a command with the options that this plan was made with."""
@@ -102,9 +102,7 @@ class ApplyRun:
                 raise PlanapplyError(
                     "cannot ask for approval: "
                     + ("--json is given" if self.json else f"{non_terminal()} is not a terminal"),
-                    "Pass --auto-approve; or save a plan with "
-                    f"`{self._command('plan', '--out', 'FILE')}`, review it, and run "
-                    "`planapply apply FILE`.",
+                    self._approval_advice(),
                     code="approval_required",
                 )
             if not _read_approval(self._verb):
@@ -113,6 +111,14 @@ class ApplyRun:
             self._display.start(plan)
         self._signals.enter_context(stop_on_signal(self._stop))
         return True
+
+    def _approval_advice(self) -> str:
+        if self._verb == "Scale":
+            return "Pass --auto-approve."
+        return (
+            f"Pass --auto-approve; or save a plan with `{self._command('plan', '--out', 'FILE')}`, "
+            "review it, and run `planapply apply FILE`."
+        )
 
     def _report_cancelled(self) -> int:
         terminal.print_message(f"{self._verb} canceled; nothing was changed.")
@@ -130,6 +136,8 @@ class ApplyRun:
         if self._verb == "Destroy":
             command = self._command("destroy")
             text += f" Run `{command}` again to finish; an apply would launch the nodes again."
+        elif self._verb == "Scale":
+            text += f" Run `{self._command('scale')}` again to finish."
         elif not problems:
             text += " This is recorded; the next apply or destroy continues from there."
         terminal.print_message("", text)

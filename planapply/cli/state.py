@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from planapply import terminal
+from planapply.cli.complete import complete_nodes
 from planapply.cli.open_workspace import open_state, print_event, read_state
 from planapply.cli.options import (
     DEFAULT_FILE,
@@ -77,7 +78,11 @@ def show(
 def rm(
     nodes: Annotated[
         list[str],
-        typer.Argument(metavar="NODE", help="Nodes, groups, or ranges such as 'cpu-[0-3]'."),
+        typer.Argument(
+            metavar="NODE",
+            help="Nodes, groups, or ranges such as 'cpu-[0-3]'.",
+            autocompletion=complete_nodes,
+        ),
     ],
     file: File = DEFAULT_FILE,
     json: Json = False,

@@ -37,6 +37,12 @@ def extract_causes(output: str) -> str:
     return "\n".join(kept + _own_reason(lines))
 
 
+def strip_console_prefix(line: str) -> str:
+    """Return a line of a VM's console without the journal's prefix."""
+    match = _CONSOLE_PREFIX.match(line)
+    return line[match.end() :] if match else line
+
+
 def _node_lines(output: str) -> list[str]:
     """Return the lines of the Dask process if it has started, or else of the node's script.
 

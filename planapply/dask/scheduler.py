@@ -2,15 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planapply.dask.safe_rpc import SchedulerConnection, UndecodableAnswer, open_connection
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import worker_names
 from planapply.model.state import TLS, Endpoint
+from planapply.model.status import WorkerUsage
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -30,6 +31,10 @@ RETIRE_TIMEOUT = 300.0
 NO_RECIPIENT = "no other worker can take over their results"
 
 
+_FINISHED = frozenset({"memory", "released", "forgotten", "error", "cancelled", "missing"})
+"""States of a worker's tasks that wait for nothing."""
+
+
 @dataclass(frozen=True)
 class SchedulerInfo:
     """A scheduler's report about itself."""
@@ -40,6 +45,8 @@ class SchedulerInfo:
     """Names of its Dask workers."""
     dashboard: int | None
     """Port of its dashboard."""
+    usage: Mapping[str, WorkerUsage] = field(default_factory=dict)
+    """What each Dask worker uses, by its name; as of its last heartbeat."""
 
     def has_joined(self, node: str, processes: int) -> bool:
         """Return whether all Dask workers of a node have joined."""
@@ -92,6 +99,33 @@ class Scheduler:
         except (AttributeError, TypeError, ValueError) as error:
             raise UndecodableAnswer("unexpected response to 'nbytes'") from error
 
+    async def logs(
+        self, workers: Collection[str], lines: int, *, own: bool
+    ) -> tuple[list[str] | None, dict[str, list[str]]]:
+        """Return the last log lines that it remembers, if `own`, and those of these workers, by name.
+
+        Each is at most `lines` messages, the oldest first. A worker that it does not know is absent.
+        """
+        identity = await self._connection.call("identity")
+        try:
+            addresses = {
+                address: str(worker["name"])
+                for address, worker in identity["workers"].items()
+                if str(worker["name"]) in workers
+            }
+            answers: dict[str, Any] = {}
+            if addresses:
+                answers = await self._connection.call(
+                    "worker_logs", n=lines, workers=list(addresses), nanny=False
+                )
+            messages = await self._connection.call("logs", n=lines) if own else None
+            return (
+                None if messages is None else _to_lines(messages),
+                {addresses[address]: _to_lines(answer) for address, answer in answers.items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UndecodableAnswer("unexpected response to a request for logs") from error
+
     async def set_cluster_name(self, cluster: str) -> None:
         """Set the cluster's name, which a client that adopts the cluster reads there."""
         await self._connection.call(
@@ -101,13 +135,44 @@ class Scheduler:
         )
 
 
+def _to_lines(messages: Any) -> list[str]:
+    """Return the lines of an answer: pairs of a level and a text, the newest first."""
+    return [line for _, text in reversed(messages) for line in str(text).splitlines()]
+
+
 def _parse_identity(address: str, identity: Any) -> SchedulerInfo:
     dashboard = identity["services"].get("dashboard")
+    workers = {str(worker["name"]): worker for worker in identity["workers"].values()}
     return SchedulerInfo(
         address,
-        frozenset(str(worker["name"]) for worker in identity["workers"].values()),
+        frozenset(workers),
         dashboard if isinstance(dashboard, int) else None,
+        {name: _parse_usage(worker) for name, worker in workers.items()},
     )
+
+
+def _parse_usage(worker: Mapping[str, Any]) -> WorkerUsage:
+    """Return what a worker's last heartbeat says; a number that is missing is None."""
+    metrics = worker.get("metrics")
+    metrics = metrics if isinstance(metrics, dict) else {}
+    counts = metrics.get("task_counts")
+    tasks = None
+    if isinstance(counts, dict):
+        tasks = sum(
+            _count(n) or 0
+            for state, n in counts.items()
+            if isinstance(state, str) and state not in _FINISHED
+        )
+    return WorkerUsage(
+        threads=_count(worker.get("nthreads")),
+        memory=_count(metrics.get("memory")),
+        memory_limit=_count(worker.get("memory_limit")),
+        tasks=tasks,
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**63 else None
 
 
 @asynccontextmanager

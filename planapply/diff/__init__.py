@@ -9,6 +9,7 @@ from planapply.diff.plans import (
     select,
 )
 from planapply.diff.refresh import Observation, RefreshResult, refresh
+from planapply.diff.resize import create_resize_plan
 
 __all__ = [
     "DiffOptions",
@@ -17,6 +18,7 @@ __all__ = [
     "create_destroy_plan",
     "create_plan",
     "create_refresh_plan",
+    "create_resize_plan",
     "is_current",
     "refresh",
     "select",

@@ -70,32 +70,33 @@ def create_plan(
         _refuse_destruction(changes)
     changes += stray_changes(refreshed, options.targets, options.terminate_unknown)
     kept = {*node_configs} if not options.targets else {c.name for c in changes if c.kind == "node"}
-    return _plan(
+    return build_plan(
         desired,
         refreshed,
         mode=Mode.NORMAL,
-        configs=_referenced_configs(changes, node_configs, state),
+        configs=referenced_configs(changes, node_configs, state),
         changes=tuple(changes),
         next_index=next_indexes(kept, state),
-        elastic=_elastic_groups(desired, node_configs),
-        diagnostics=_vm_warnings(refreshed, options.terminate_unknown),
+        elastic=elastic_groups(desired, node_configs),
+        diagnostics=vm_warnings(refreshed, options.terminate_unknown),
     )
 
 
 def create_refresh_plan(desired: DesiredState, refreshed: RefreshResult) -> Plan:
     """Return the plan that records drift in the state, and changes nothing in the cloud."""
     state = refreshed.state
-    return _plan(
+    return build_plan(
         desired,
         refreshed,
         mode=Mode.REFRESH_ONLY,
         next_index=next_indexes((), state),
-        elastic=_elastic_groups(desired, known_names(state) - refreshed.gone),
+        elastic=elastic_groups(desired, known_names(state) - refreshed.gone),
         diagnostics=unknown_warnings(refreshed),
     )
 
 
-def _plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -> Plan:
+def build_plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -> Plan:
+    """Return a plan with the settings of the whole cluster, and with these `values`."""
     state = refreshed.state
     return Plan(
         cluster=desired.cluster,
@@ -134,7 +135,8 @@ def _provider_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {f"provider.{key}": value for key, value in settings.items()}
 
 
-def _elastic_groups(desired: DesiredState, names: Collection[str]) -> dict[str, ElasticGroup]:
+def elastic_groups(desired: DesiredState, names: Collection[str]) -> dict[str, ElasticGroup]:
+    """Return the bounds of each elastic group, and how many of `names` are its nodes."""
     return {
         group.name: ElasticGroup(
             nodes=sum(split_name(name)[0] == group.name for name in names),
@@ -189,11 +191,11 @@ def create_destroy_plan(
         spec_digest=None,
         cloud=state.cloud,
         settings=state.settings,
-        configs=_referenced_configs(changes, {}, state),
+        configs=referenced_configs(changes, {}, state),
         changes=tuple(changes),
         drift=refreshed.drift,
         next_index=state.next_index,
-        diagnostics=_vm_warnings(refreshed, terminate_unknown),
+        diagnostics=vm_warnings(refreshed, terminate_unknown),
     )
 
 
@@ -251,15 +253,17 @@ def _refuse_destruction(changes: Collection[Change]) -> None:
     )
 
 
-def _referenced_configs(
+def referenced_configs(
     changes: Collection[Change], node_configs: Mapping[str, NodeConfig], state: State
 ) -> dict[str, NodeConfig]:
+    """Return the configurations that the changes refer to, by digest, as far as they are known."""
     used = {d for c in changes for d in (c.before, c.after) if d is not None}
     known = {**state.configs, **{config.digest: config for config in node_configs.values()}}
     return {digest: known[digest] for digest in sorted(used) if digest in known}
 
 
-def _vm_warnings(refreshed: RefreshResult, terminate_unknown: bool) -> tuple[Diagnostic, ...]:
+def vm_warnings(refreshed: RefreshResult, terminate_unknown: bool) -> tuple[Diagnostic, ...]:
+    """Return warnings about VMs that the state does not have."""
     adopted = (
         warning(
             f"found VMs that were not in the state: {format_names(refreshed.adopted)}",

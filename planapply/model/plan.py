@@ -24,7 +24,7 @@ class Mode(StrEnum):
     REFRESH_ONLY = "refresh-only"
     """Records drift in the state; changes nothing in the cloud."""
     SCALE = "scale"
-    """Adds nodes to an elastic group."""
+    """Resizes elastic groups; changes nothing else."""
     HEAL = "heal"
     """Launches lost nodes again; replaces nothing because of a changed spec."""
 
@@ -82,6 +82,7 @@ class ChangeReason(StrEnum):
     UNKNOWN_VM = "unknown_vm"
     """The VM has the cluster's tags, but planapply did not launch it; `--terminate-unknown` was given."""
     SCALED = "scaled"
+    """The group was resized. `before` and `after`: its numbers of nodes; absent in plans of `Cluster.scale`."""
     OTHER = "other"
     """`text`: the reason in a plan file of an older version, if no code corresponds to it."""
 
@@ -218,9 +219,14 @@ class PlanRequest(Model):
     targets: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
     terminate_unknown: bool = False
+    sizes: dict[str, int] = {}
+    """The requested numbers of nodes of elastic groups."""
 
     def command(self, name: str, mode: Mode, *more: str) -> str:
         """Return the command `name` (plan, apply, or destroy) with these options, to be typed again."""
+        if mode is Mode.SCALE:
+            sizes = [f"{group}={size}" for group, size in self.sizes.items()]
+            return shlex.join(["planapply", "scale", *sizes, *more])
         options = [
             ("--destroy", mode is Mode.DESTROY and name != "destroy"),
             ("--refresh-only", mode is Mode.REFRESH_ONLY),

@@ -1,5 +1,6 @@
 """The status of a running cluster at one moment, from its state, the cloud, and the scheduler."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import computed_field
@@ -8,6 +9,28 @@ from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic
 from planapply.model.plan import DriftItem, DriftKind
 from planapply.model.state import Resource
+
+
+class WorkerUsage(Model):
+    """What Dask workers use, as of their last heartbeats; None if they do not say."""
+
+    threads: int | None = None
+    memory: int | None = None
+    """Bytes of memory of the processes."""
+    memory_limit: int | None = None
+    """Bytes; 0 for a worker without a limit."""
+    tasks: int | None = None
+    """The number of tasks that run, or wait on the workers to run."""
+
+
+def total_usage(usages: Sequence[WorkerUsage]) -> WorkerUsage:
+    """Return the sums; None where no worker has the number."""
+
+    def total(key: str) -> int | None:
+        numbers = [n for usage in usages if (n := getattr(usage, key)) is not None]
+        return sum(numbers) if numbers else None
+
+    return WorkerUsage(**{key: total(key) for key in WorkerUsage.model_fields})
 
 
 class NodeStatus(Model):
@@ -21,6 +44,8 @@ class NodeStatus(Model):
     joined: int | None = None
     """The number of the node's Dask processes that have joined; None if the scheduler did not answer."""
     processes: int = 1
+    usage: WorkerUsage | None = None
+    """The sums over the node's Dask workers that have joined; None without any."""
     private_address: str | None = None
     public_address: str | None = None
     size: str | None = None

@@ -15,6 +15,7 @@ from planapply.ops.cost import make_budget
 from planapply.ops.existing import describe_origin
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.recorded_spec import spec_document
+from planapply.ops.resize import resize_plan
 from planapply.ops.saved import (
     changed_error,
     check_origin,
@@ -70,10 +71,12 @@ def apply(
     Raises PlanapplyError, and Stopped if the clock was stopped; what was done before is recorded.
     """
     mode = options.mode if saved_plan is None else saved_plan.mode
-    purpose = "destroy" if mode is Mode.DESTROY else "apply"
+    purpose = _PURPOSES.get(mode, "apply")
     with lock(workspace, purpose, apply_options.lock_timeout, on_event):
         state = workspace.store.read()
-        if saved_plan is None:
+        if mode is Mode.SCALE:
+            planned = resize_plan(workspace, options.sizes or {})
+        elif saved_plan is None:
             planned = plan_from(workspace, state, options)
         else:
             planned = _plan_again(workspace, state, saved_plan)
@@ -92,6 +95,9 @@ def apply(
         return Report(
             planned.plan, True, failures, fleet.journal.writes, tuple(sorted(vm.id for vm in left))
         )
+
+
+_PURPOSES = {Mode.DESTROY: "destroy", Mode.SCALE: "scale"}
 
 
 def _plan_again(workspace: Workspace, state: State | None, saved_plan: Plan) -> PlanResult:

@@ -1,8 +1,7 @@
-"""logs: the output of a node; and the lock of commands that only read."""
+"""The lock, and the node, of commands that only read."""
 
 from contextlib import AbstractContextManager, nullcontext
 
-from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet import Listener
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import (
@@ -29,23 +28,6 @@ def lock_for_read(
     from planapply.ops.apply import lock  # imports asyncio, which `plan` must not
 
     return lock(workspace, purpose, timeout, on_event)
-
-
-def console(workspace: Workspace, name: str, lines: int) -> str:
-    """Return the last `lines` lines that a node printed.
-
-    Raises PlanapplyError if the node is not in the state, and if the provider has no console.
-    """
-    state = workspace.read()
-    record = find_node(state, name)
-    client = workspace.connect(state)
-    if not client.has_console:
-        raise PlanapplyError(
-            f"cannot print the output of {name}: the provider {state.provider!r} does not support it",
-            f"See VM {record.vm} in the cloud's own tools.",
-        )
-    text = client.console(record.vm, lines + MAX_SHUTDOWN_LINES)
-    return extract_node_lines(text, lines)
 
 
 def find_node(state: State, name: str) -> NodeRecord:

@@ -41,6 +41,8 @@ class PlanOptions:
     replace: tuple[str, ...] = ()
     terminate_unknown: bool = False
     """Whether to terminate VMs with this cluster's tags that planapply did not launch."""
+    sizes: Mapping[str, int] | None = None
+    """The numbers of nodes of elastic groups, in mode SCALE."""
     pins: Mapping[str, Any] | None = None
     """The choices in a saved plan, to make that plan again."""
 

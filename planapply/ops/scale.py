@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from planapply.diff import RefreshResult, is_current
+from planapply.diff import RefreshResult
 from planapply.diff.desired_nodes import known_names
 from planapply.fleet import Fleet, Journal, Listener
-from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
@@ -17,6 +16,7 @@ from planapply.ops.cost import add_cost, make_budget
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
 from planapply.ops.refresh import refresh_state
+from planapply.ops.resize import check_scheduler
 from planapply.ops.resolve import resolve_spec
 from planapply.ops.workspace import Workspace
 
@@ -77,13 +77,7 @@ def reserve_names(
     plugin = workspace.plugin(state)
     desired_state, pins = resolve_spec(plugin, fleet.client, workspace.spec, state)
     check_same_cluster(desired_state, state, plugin)
-    if state.scheduler is None or not is_current(
-        state.scheduler, desired_state.scheduler, state.configs
-    ):
-        raise PlanapplyError(
-            "cannot scale: the spec of the scheduler has changed since it was applied",
-            "The next apply would replace new nodes. Run `planapply apply` first.",
-        )
+    check_scheduler(desired_state, state)
     [config] = [g.config for g in desired_state.groups if g.name == group]
     names = _next_names(state, group, count)
     plan = Plan(

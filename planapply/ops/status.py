@@ -1,6 +1,6 @@
 """status: the state, the cloud, and the scheduler side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from planapply.diff import RefreshResult
@@ -10,7 +10,7 @@ from planapply.model.diagnostics import warning
 from planapply.model.endpoint import current_endpoint
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import Endpoint, NodeRecord, State
-from planapply.model.status import NodeStatus, Status
+from planapply.model.status import NodeStatus, Status, WorkerUsage, total_usage
 from planapply.ops.cost import NOT_COUNTED
 from planapply.ops.refresh import refresh_state
 from planapply.ops.workspace import Workspace
@@ -32,7 +32,7 @@ def status(workspace: Workspace) -> Status:
     endpoint = current_endpoint(refreshed.state)
     info = _probe(endpoint, state)
     workers = None if info is None else info.workers
-    nodes = list(_nodes(refreshed, workers, workspace.clock.time()))
+    nodes = list(_nodes(refreshed, info, workspace.clock.time()))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
     holder = workspace.store.lock_info()
     if holder is not None and holder.is_this_process:
@@ -67,9 +67,10 @@ def _probe(endpoint: Endpoint | None, state: State) -> "SchedulerInfo | None":
 
 
 def _nodes(
-    refreshed: RefreshResult, workers: frozenset[str] | None, now: float
+    refreshed: RefreshResult, info: "SchedulerInfo | None", now: float
 ) -> Iterator[NodeStatus]:
     state = refreshed.state
+    workers = None if info is None else info.workers
     requested = {name for intent in state.intents.values() for name in intent.names}
     for name in sorted({*state.nodes, *requested}, key=sort_key):
         record = state.nodes.get(name)
@@ -87,9 +88,15 @@ def _nodes(
             status=_vm_status(name, refreshed),
             joined=joined if present is None or name == SCHEDULER else len(present),
             processes=processes,
+            usage=_usage(info, present or ()),
             age=None if record.launched_at is None else now - record.launched_at,
             **_facts(record),
         )
+
+
+def _usage(info: "SchedulerInfo | None", workers: Collection[str]) -> WorkerUsage | None:
+    usages = [] if info is None else [u for name in workers if (u := info.usage.get(name))]
+    return total_usage(usages) if usages else None
 
 
 def _vm_status(

@@ -211,6 +211,8 @@ def _no_changes_text(plan: Plan) -> str:
         return f'Cluster "{plan.cluster}" has the nodes and resources of its spec.'
     if plan.mode is Mode.DESTROY:
         return "There is nothing to destroy."
+    if plan.mode is Mode.SCALE:
+        return "The groups have these numbers of nodes."
     return f'Cluster "{plan.cluster}" matches its spec.'
 
 
@@ -321,7 +323,10 @@ def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
     for access in format_access(plan.resources or {}):
         yield from _wrapped_lines(f"Access: {access}", width)
     for name, group in plan.elastic.items():
-        yield from _wrapped_lines(_elastic_text(name, group, _changes_number(name, plan)), width)
+        text = _elastic_text(name, group, _changes_number(name, plan))
+        if plan.mode is not Mode.SCALE:
+            text += "; its size changes only through `scale` and `adapt`"
+        yield from _wrapped_lines(f"{text}.", width)
 
 
 def _recorded_lines(plan: Plan, width: int) -> Iterator[Line]:
@@ -343,10 +348,7 @@ def _changes_number(group: str, plan: Plan) -> bool:
 
 def _elastic_text(name: str, group: ElasticGroup, is_changing: bool) -> str:
     number = "no nodes" if not group.nodes else f"{group.nodes} node{'s' * (group.nodes > 1)}"
-    return (
-        f"Elastic: {name} {'will have' if is_changing else 'has'} {number} (min {group.min}, max {group.max}); "
-        "its size changes only through `scale` and `adapt`."
-    )
+    return f"Elastic: {name} {'will have' if is_changing else 'has'} {number} (min {group.min}, max {group.max})"
 
 
 def format_cost(cost: Cost) -> str:

@@ -18,7 +18,6 @@ _TEXTS = {
     ChangeReason.RESOURCE_GONE: "it was deleted",
     ChangeReason.UNKNOWN_NODE: "the VM's tags name no node",
     ChangeReason.UNKNOWN_VM: "has the cluster's tags, but planapply did not launch it",
-    ChangeReason.SCALED: "scaled",
 }
 _VM_TEXTS = {
     ChangeReason.VM_GONE: ("is gone", "are gone"),
@@ -33,6 +32,11 @@ _FACT_TEXTS: dict[ChangeReason, Callable[[Change], str]] = {
         f"count {change.facts['before']} -> {change.facts['after']}"
         if "before" in change.facts
         else f"count is {change.facts['after']}"
+    ),
+    ChangeReason.SCALED: lambda change: (
+        f"{change.facts['before']} -> {change.facts['after']} nodes"
+        if "before" in change.facts
+        else "scaled"
     ),
     ChangeReason.MAX_LOWERED: lambda change: f"max is {change.facts['max']}",
     ChangeReason.DUPLICATE_VM: lambda change: f"duplicate VM for node {change.facts['node']}",

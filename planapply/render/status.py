@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from planapply.model.names import SCHEDULER, format_names, step_between, to_hostlist
 from planapply.model.plan import DriftKind
-from planapply.model.status import NodeStatus, Status
+from planapply.model.quantities import format_bytes
+from planapply.model.status import NodeStatus, Status, total_usage
 from planapply.render.access import format_access
 from planapply.render.reasons import drift_text
 from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, Span, align_columns, line, wrap
@@ -13,6 +14,7 @@ from planapply.render.values import format_duration, format_location, format_pri
 
 MAX_ROWS = 40
 """With more nodes than this, consecutive nodes that are alike share a row."""
+_HEADERS = ("NODE", "STATUS", "AGE", "SIZE", "THREADS", "MEMORY", "TASKS", "ADDRESS", "VM")
 _STYLES = {"running": "green", "gone": "red", "stopping": "red", "stopped": "red"}
 
 
@@ -73,9 +75,16 @@ def _rows(nodes: Sequence[NodeStatus]) -> list[_Row]:
 
 def _table(status: Status, width: int | None) -> Iterator[Line]:
     rows = _rows(status.nodes)
-    cell_rows = align_columns(
-        [_cells(row) for row in rows], width=None if width is None else width - 2
+    cells = [_cells(row) for row in rows]
+    # A column without values has no header, so that it is omitted.
+    headers = [
+        header if any(column) else ""
+        for header, column in zip(_HEADERS, zip(*cells, strict=True), strict=True)
+    ]
+    header_texts, *cell_rows = align_columns(
+        [headers, *cells], width=None if width is None else width - 2
     )
+    yield line("  ", *((text, "bold") for text in header_texts))
     for row, texts in zip(rows, cell_rows, strict=True):
         node = row.nodes[0]
         style = _STYLES.get(node.status, "yellow")
@@ -88,20 +97,36 @@ def _table(status: Status, width: int | None) -> Iterator[Line]:
 def _cells(row: _Row) -> list[str]:
     first = row.nodes[0]
     name = to_hostlist(node.name for node in row.nodes)[0]
+    threads, memory, tasks = _format_usage(row)
     if len(row.nodes) > 1:
         ages = [node.age for node in row.nodes if node.age is not None]
         age = f"up to {format_duration(max(ages))}" if ages else ""
-        return [
-            f"{name}   ({len(row.nodes)})",
-            _format_state(first),
-            age,
-            "",
-            _format_vm(first),
-            "",
-        ]
-    age = "" if first.age is None else format_duration(first.age)
-    address = first.public_address or first.private_address or ""
-    return [name, _format_state(first), age, address, _format_vm(first), first.vm or ""]
+        name, address, vm = f"{name}   ({len(row.nodes)})", "", ""
+    else:
+        age = "" if first.age is None else format_duration(first.age)
+        address = first.public_address or first.private_address or ""
+        vm = first.vm or ""
+    return [
+        name,
+        _format_state(first),
+        age,
+        _format_vm(first),
+        threads,
+        memory,
+        tasks,
+        address,
+        vm,
+    ]
+
+
+def _format_usage(row: _Row) -> tuple[str, str, str]:
+    """Return the threads, the memory, and the tasks of a row's nodes; of several, the sums."""
+    usage = total_usage([node.usage for node in row.nodes if node.usage is not None])
+    memory = "" if usage.memory is None else format_bytes(usage.memory)
+    if memory and usage.memory_limit:
+        memory += f" of {format_bytes(usage.memory_limit)}"
+    numbers = ["" if n is None else f"{n:,}" for n in (usage.threads, usage.tasks)]
+    return numbers[0], memory, numbers[1]
 
 
 def _format_state(node: NodeStatus) -> str:

@@ -115,7 +115,7 @@ def test_version(run: Run) -> None:
             "plan extra",
             "Error: got unexpected extra argument(s) (extra)\n  Run `planapply plan --help`.\n",
         ),
-        ("logs", "Error: missing argument 'NODE'\n  Run `planapply logs --help`.\n"),
+        ("ssh", "Error: missing argument 'NODE'\n  Run `planapply ssh --help`.\n"),
         (
             "apply --parallelism 0",
             "Error: invalid value for '--parallelism': it must be a whole number of at least 1, not 0\n",

@@ -1,4 +1,4 @@
-"""Commands that read a state: status, output, env, show, logs, and unlock."""
+"""Commands that read a state: status, output, env, show, and unlock."""
 
 import json
 import os
@@ -55,10 +55,11 @@ def test_status_shows_the_vms_of_the_cloud(run: Run, applied: FakeCloud) -> None
         snapshot("""\
 Cluster "demo" (fake): the scheduler does not answer
 
-  scheduler   running   3 h 20 min   127.0.0.1   small   i-0000
-  cpu-0       running   3 h 20 min   127.0.0.2   large   i-0001
-  cpu-1       running   3 h 20 min   127.0.0.3   large   i-0002
-  cpu-2       gone      3 h 20 min   127.0.0.4   large   i-0003
+  NODE        STATUS    AGE          SIZE    ADDRESS     VM
+  scheduler   running   3 h 20 min   small   127.0.0.1   i-0000
+  cpu-0       running   3 h 20 min   large   127.0.0.2   i-0001
+  cpu-1       running   3 h 20 min   large   127.0.0.3   i-0002
+  cpu-2       gone      3 h 20 min   large   127.0.0.4   i-0003
 
 Scheduler:  tcp://127.0.0.1:1
 Cost:       3.10 USD/h, 10.33 USD so far (list prices of 2025-03-02)
@@ -232,21 +233,7 @@ def test_show(run: Run, applied: FakeCloud) -> None:
     assert sorted(document["nodes"]) == ["cpu-0", "cpu-1", "cpu-2", "scheduler"]
 
 
-def test_logs(run: Run, applied: FakeCloud) -> None:
-    result = run("logs", "scheduler", "--lines", "2")
-    assert result == (0, "line 98 of i-0000\nline 99 of i-0000\n", "")
-    assert len(run("logs", "cpu-2").out.splitlines()) == 100
-    assert run("logs", "cpu-9") == (
-        1,
-        "",
-        snapshot("""\
-Error: the state has no node 'cpu-9'
-  Nodes: scheduler, cpu-[0-2].
-"""),
-    )
-
-
-@pytest.mark.parametrize("command", [("logs",), ("ssh",), ("state", "show")])
+@pytest.mark.parametrize("command", [("ssh",), ("state", "show")])
 @pytest.mark.parametrize(
     ("name", "summary", "advice"),
     [

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import os
 import re
 import struct
@@ -16,6 +17,7 @@ from distributed import Client, Scheduler, Worker
 from distributed.protocol.serialize import ToPickle
 
 from planapply.dask import safe_rpc
+from planapply.dask.recorded_logs import recorded_logs
 from planapply.dask.safe_rpc import UndecodableAnswer, open_connection
 from planapply.dask.scheduler import Scheduler as SchedulerClient
 from planapply.dask.scheduler import build_security, connect, probe, results_size
@@ -74,9 +76,15 @@ def test_a_real_scheduler_answers(tls: TLS | None) -> None:
             Scheduler(
                 host=address, dashboard_address="127.0.0.1:0", security=security
             ) as scheduler,
-            Worker(scheduler.address, name="cpu-0", security=security, host="127.0.0.1"),
+            Worker(scheduler.address, name="cpu-0", security=security, host="127.0.0.1") as worker,
             open_connection(scheduler.address, tls, 30) as connection,
         ):
+            found = await asyncio.to_thread(probe, Endpoint(private=scheduler.address), tls)
+            assert found is not None
+            usage = found.usage["cpu-0"]
+            assert (usage.threads, usage.tasks) == (worker.state.nthreads, 0)
+            assert usage.memory_limit == worker.memory_manager.memory_limit
+            assert usage.memory is not None
             identity = await connection.call("identity")
             assert [w["name"] for w in identity["workers"].values()] == ["cpu-0"]
             await connection.call("set_metadata", keys=["a"], value={"name": "b"})
@@ -85,6 +93,52 @@ def test_a_real_scheduler_answers(tls: TLS | None) -> None:
                 "retire_workers", names=["cpu-0"], remove=True, close_workers=True
             )
             assert [worker["name"] for worker in retired.values()] == ["cpu-0"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "worker",
+    [
+        {},
+        {"nthreads": "2", "memory_limit": None, "metrics": None},
+        {"nthreads": -1, "memory_limit": 2**70, "metrics": {"task_counts": [1]}},
+        {"metrics": {"memory": [], "task_counts": {"executing": "x", "memory": 9}}},
+    ],
+)
+def test_usage_that_a_worker_does_not_say_is_unknown(worker: dict[str, Any]) -> None:
+    answer = frame({"services": {}, "workers": {"tcp://127.0.0.1:1": {"name": "cpu-0", **worker}}})
+
+    async def main() -> None:
+        async with serve(HANDSHAKE, answer) as address:
+            found = await asyncio.to_thread(probe, Endpoint(private=address), None)
+        assert found is not None
+        usage = found.usage["cpu-0"]
+        assert (usage.threads, usage.memory, usage.memory_limit) == (None, None, None)
+        assert not usage.tasks
+
+    asyncio.run(main())
+
+
+def test_logs_of_a_real_cluster() -> None:
+    async def main() -> None:
+        async with (
+            Scheduler(host="tcp://127.0.0.1:0", dashboard_address="127.0.0.1:0") as scheduler,
+            Worker(scheduler.address, name="cpu-0-0", host="127.0.0.1"),
+            Worker(scheduler.address, name="cpu-0-1", host="127.0.0.1"),
+            Worker(scheduler.address, name="cpu-1", host="127.0.0.1"),
+        ):
+            endpoint = Endpoint(private=scheduler.address)
+            nodes = {"scheduler": 1, "cpu-0": 2, "cpu-9": 1}
+            for text in ("first", "last\nof two lines"):
+                logging.getLogger("distributed.scheduler").info(text)
+                logging.getLogger("distributed.worker").info(text)
+            found = await asyncio.to_thread(recorded_logs, endpoint, None, nodes, 2)
+            assert sorted(found) == ["cpu-0", "scheduler"]
+            assert [line.rpartition(" - ")[2] for line in found["cpu-0"]] == (
+                ["first", "last", "of two lines"] * 2  # of both workers
+            )
+            assert found["scheduler"][-1] == "of two lines"
 
     asyncio.run(main())
 
@@ -139,6 +193,8 @@ CALLS: dict[str, Callable[[SchedulerClient], Awaitable[Any]]] = {
     "retire_workers": lambda scheduler: scheduler.retire_workers(["cpu-0"]),
     "set_metadata": lambda scheduler: scheduler.set_cluster_name("zoo"),
     "nbytes": lambda scheduler: scheduler.results_size(),
+    "worker_logs": lambda scheduler: scheduler.logs(["cpu-0"], 5, own=False),
+    "logs": lambda scheduler: scheduler.logs([], 5, own=True),
 }
 """Every call of a scheduler that planapply makes."""
 IDENTITY = frame({"services": {}, "workers": {"tcp://127.0.0.1:1": {"name": "cpu-0"}}})
@@ -164,7 +220,7 @@ BAD_ANSWERS = {
     ],
 )
 def test_every_call_refuses_a_bad_answer(operation: str, answer: str) -> None:
-    before = [IDENTITY] if operation == "retire_workers" else []
+    before = [IDENTITY] if operation in ("retire_workers", "worker_logs", "logs") else []
 
     async def main() -> None:
         async with (
@@ -207,6 +263,7 @@ def test_bad_answer_counts_as_no_answer(answer: str, place: str) -> None:
             endpoint = Endpoint(private=address)
             assert await asyncio.to_thread(probe, endpoint, None) is None
             assert await asyncio.to_thread(results_size, endpoint, None) is None
+            assert await asyncio.to_thread(recorded_logs, endpoint, None, {"cpu-0": 1}, 5) == {}
 
     asyncio.run(main())
 

@@ -409,7 +409,7 @@ def test_every_reason_and_every_kind_of_drift_has_a_text() -> None:
             "duplicate_vm": "duplicate VM for node cpu-3",
             "unknown_node": "the VM's tags name no node",
             "unknown_vm": "has the cluster's tags, but planapply did not launch it",
-            "scaled": "scaled",
+            "scaled": "3 -> 2 nodes",
             "other": "old",
         }
     )

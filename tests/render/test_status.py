@@ -5,7 +5,7 @@ from typing import Any
 from inline_snapshot import snapshot
 
 from planapply.model.plan import DriftItem, DriftKind
-from planapply.model.status import NodeStatus, Status
+from planapply.model.status import NodeStatus, Status, WorkerUsage
 from planapply.render.status import status_lines
 from planapply.render.text import to_plain_text
 
@@ -47,8 +47,9 @@ def test_complete_status() -> None:
     assert text(**status) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 
-  scheduler   answers         1 h 2 min   54.1.2.3   m7i.large                     i-scheduler
-  cpu-0       joined          1 h 2 min   10.0.0.2   m7i.large  eu-west-1a  spot   i-cpu-0
+  NODE        STATUS          AGE         SIZE                          ADDRESS    VM
+  scheduler   answers         1 h 2 min   m7i.large                     54.1.2.3   i-scheduler
+  cpu-0       joined          1 h 2 min   m7i.large  eu-west-1a  spot   10.0.0.2   i-cpu-0
   cpu-1       not joined      1 h 2 min                                            i-cpu-1
   cpu-2       3 of 4 joined   1 h 2 min                                            i-cpu-2
   cpu-3       gone                                                                 i-cpu-3
@@ -68,8 +69,9 @@ The state is locked: me@host, process 1, has held it since 2025-03-02 12:00:00 U
     assert text(80, **status) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 
-  scheduler   answers         1 h 2 min   54.1.2.3   m7i.large
-  cpu-0       joined          1 h 2 min   10.0.0.2   m7i.large  eu-west-1a  spot
+  NODE        STATUS          AGE         SIZE                          ADDRESS
+  scheduler   answers         1 h 2 min   m7i.large                     54.1.2.3
+  cpu-0       joined          1 h 2 min   m7i.large  eu-west-1a  spot   10.0.0.2
   cpu-1       not joined      1 h 2 min
   cpu-2       3 of 4 joined   1 h 2 min
   cpu-3       gone
@@ -94,6 +96,7 @@ def test_scheduler_that_does_not_answer() -> None:
     assert text(scheduler_address="tls://54.1.2.3:8786", nodes=nodes) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): the scheduler does not answer
 
+  NODE        STATUS    AGE         VM
   scheduler   running   1 h 2 min   i-scheduler
   cpu-0       running   1 h 2 min   i-cpu-0
 
@@ -110,6 +113,7 @@ def test_many_nodes_share_rows() -> None:
     assert text(scheduler_address="tcp://a:1", scheduler_answers=True, nodes=nodes) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): 50 of 51 worker nodes joined
 
+  NODE                STATUS       AGE                VM
   scheduler           answers      1 h 2 min          i-scheduler
   cpu-[0-49]   (50)   joined       up to 2 min 29 s
   cpu-50              not joined   1 h 2 min          i-cpu-50
@@ -118,17 +122,73 @@ Scheduler:  tcp://a:1
 """)
 
 
+def test_usage() -> None:
+    gib = 2**30
+    small = WorkerUsage(threads=2, memory=gib * 3 // 2, memory_limit=8 * gib, tasks=0)
+    full = WorkerUsage(threads=8, memory=gib * 60, memory_limit=64 * gib, tasks=12345)
+    no_limit = WorkerUsage(threads=1, memory=4096, memory_limit=0, tasks=3)
+    nodes = (
+        node("scheduler", size="m7i.large", public_address="54.1.2.3"),
+        node("cpu-0", usage=small, size="m7i.large"),
+        node("cpu-1", usage=full, size="r7i.2xlarge", zone="eu-west-1a", spot=True),
+        node("cpu-2", usage=no_limit),
+        node("cpu-3", usage=WorkerUsage(threads=1)),
+        node("cpu-4", joined=0),
+    )
+    status: dict[str, Any] = {"scheduler_address": "a", "scheduler_answers": True, "nodes": nodes}
+    for width in (80, 120):
+        assert all(len(line) <= width for line in text(width, **status).splitlines())
+    assert text(120, **status) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): 4 of 5 worker nodes joined
+
+  NODE        STATUS       AGE         SIZE                            THREADS   MEMORY                 TASKS
+  scheduler   answers      1 h 2 min   m7i.large
+  cpu-0       joined       1 h 2 min   m7i.large                       2         1.5 GiB of 8.0 GiB     0
+  cpu-1       joined       1 h 2 min   r7i.2xlarge  eu-west-1a  spot   8         60.0 GiB of 64.0 GiB   12,345
+  cpu-2       joined       1 h 2 min                                   1         4.0 KiB                3
+  cpu-3       joined       1 h 2 min                                   1
+  cpu-4       not joined   1 h 2 min
+
+Scheduler:  a
+""")
+    assert text(80, **status) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): 4 of 5 worker nodes joined
+
+  NODE        STATUS       AGE         SIZE                            THREADS
+  scheduler   answers      1 h 2 min   m7i.large
+  cpu-0       joined       1 h 2 min   m7i.large                       2
+  cpu-1       joined       1 h 2 min   r7i.2xlarge  eu-west-1a  spot   8
+  cpu-2       joined       1 h 2 min                                   1
+  cpu-3       joined       1 h 2 min                                   1
+  cpu-4       not joined   1 h 2 min
+
+Scheduler:  a
+""")
+    many = (node("scheduler"), *(node(f"cpu-{i}", usage=small) for i in range(50)))
+    assert text(**status | {"nodes": many}) == snapshot("""\
+Cluster "genomics" (ec2, eu-west-1): 50 of 50 worker nodes joined
+
+  NODE                STATUS    AGE               THREADS   MEMORY                  TASKS   VM
+  scheduler           answers   1 h 2 min                                                   i-scheduler
+  cpu-[0-49]   (50)   joined    up to 1 h 2 min   100       75.0 GiB of 400.0 GiB   0
+
+Scheduler:  a
+""")
+
+
 def test_empty_status() -> None:
     assert text() == snapshot('Cluster "genomics" (ec2, eu-west-1): no nodes\n')
     assert text(nodes=(node("cpu-0", joined=None),)) == snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): no scheduler
 
+  NODE    STATUS    AGE         VM
   cpu-0   running   1 h 2 min   i-cpu-0
 """)
     assert text(nodes=(node("scheduler"),), scheduler_address="a", scheduler_answers=True) == (
         snapshot("""\
 Cluster "genomics" (ec2, eu-west-1): a scheduler without workers
 
+  NODE        STATUS    AGE         VM
   scheduler   answers   1 h 2 min   i-scheduler
 
 Scheduler:  a

@@ -69,6 +69,14 @@ def row_html(cells: Iterable[str]) -> str:
     return "<tr>" + "".join(f"<td {_LEFT}>{cell}</td>" for cell in cells) + "</tr>"
 
 
+def link_html(url: str) -> str:
+    """Return a link to a web page, whose text is its URL."""
+    text = text_html(url)
+    if not url.startswith(("http://", "https://", "/")):
+        return text
+    return f'<a href="{text}" target="_blank">{text}</a>'
+
+
 def text_html(text: str) -> str:
     """Return a text for use in HTML, without control characters."""
     return escape(make_printable(text))

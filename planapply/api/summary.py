@@ -1,4 +1,4 @@
-"""What a notebook shows of a state-backed cluster, from what this process knows; sends no request."""
+"""The summary of a state-backed cluster for a notebook, from knowledge of this process; sends no request."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

@@ -21,12 +21,12 @@ class GroupSummary:
     """The desired number of Dask workers."""
     size: str = ""
     limits: str = ""
-    """What the spec says, such as `count 3` or `min 0, max 8`."""
+    """The number of nodes that the spec sets, such as `count 3` or `min 0, max 8`."""
 
 
 @dataclass(frozen=True)
 class ClusterSummary:
-    """What a notebook shows of a cluster."""
+    """The facts of a cluster for a notebook."""
 
     title: str
     """The name of the class."""

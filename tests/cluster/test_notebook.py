@@ -1,4 +1,4 @@
-"""What a notebook shows of a cluster, its nodes, and its spec."""
+"""HTML and reprs of a cluster, its nodes, and its spec."""
 
 import re
 from pathlib import Path

@@ -58,7 +58,7 @@ def report(diagnostics: Sequence[Diagnostic]) -> None:
         lines = diagnostic_lines(shown, width(sys.stderr))
         if (more := len(diagnostics) - _MAX_DIAGNOSTICS) > 0:
             lines += [(), line(f"… and {more:,} more.")]
-        _write(sys.stderr, [*lines, *([()] if sys.stderr.isatty() else [])])
+        _write(sys.stderr, [*lines, *([()] if is_terminal(sys.stderr) else [])])
 
 
 def show_json(document: Any) -> None:
@@ -81,26 +81,34 @@ def has_shown_result() -> bool:
 
 def show_raw(text: str) -> None:
     """Print the text of another program; on a terminal, without control characters."""
-    _write_text(sys.stdout, make_printable(text) if sys.stdout.isatty() else text)
+    _write_text(sys.stdout, make_printable(text) if is_terminal(sys.stdout) else text)
 
 
 def width(stream: TextIO) -> int:
     """Return the number of columns for prose."""
-    return _columns() if stream.isatty() else DEFAULT_WIDTH
+    return _columns() if is_terminal(stream) else DEFAULT_WIDTH
 
 
 def table_width() -> int | None:
     """Return the number of columns for a table on stdout; None if stdout is not a terminal."""
-    return _columns() if sys.stdout.isatty() else None
+    return _columns() if is_terminal(sys.stdout) else None
 
 
 def _columns() -> int:
     return max(40, shutil.get_terminal_size().columns)
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a person reads and writes this stream.
+
+    A notebook's `!command` has a pseudo-terminal, but no one can answer there, and the cursor does not move.
+    """
+    return stream.isatty() and "JPY_PARENT_PID" not in os.environ
+
+
 def can_draw(stream: TextIO) -> bool:
     """Return whether the stream is a terminal that can move its cursor."""
-    return stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+    return is_terminal(stream) and os.environ.get("TERM") not in (None, "", "dumb")
 
 
 def has_colors(stream: TextIO) -> bool:

@@ -22,8 +22,8 @@ from planapply.api.connect import IF_MISSING
 from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration
 from planapply.api.group_targets import nodes_in_group
+from planapply.api.notebook_cluster import NotebookCluster
 from planapply.api.sizing import Sizing, is_real
-from planapply.api.state_cluster import AttachedSpecCluster
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
 from planapply.dask.speccluster import RobustSpecCluster
@@ -212,7 +212,7 @@ def _check_no_group(group: str | None) -> None:
         )
 
 
-class StateBackedCluster(AttachedSpecCluster, Cluster):
+class StateBackedCluster(NotebookCluster, Cluster):
     """The Cluster that `Cluster.from_spec` and `Cluster.from_name` open."""
 
     destroys_on_close = False
@@ -231,10 +231,6 @@ class StateBackedCluster(AttachedSpecCluster, Cluster):
     @classmethod
     def _shown_class_name(cls) -> str:
         return "Cluster" if cls is StateBackedCluster else cls.__name__
-
-    def _repr_html_(self, cluster_status: Any = None) -> str:
-        html: str = super()._repr_html_(cluster_status)
-        return html.replace(f">{type(self).__name__}<", f">{self._shown_class_name()}<", 1)
 
     async def _close(self) -> None:
         await super()._close()

@@ -1,6 +1,7 @@
 """The state, groups, and pending changes of a state-backed cluster."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +11,21 @@ from planapply.api.state_session import StateSession
 from planapply.dask.batching import RequestQueue
 from planapply.dask.handles import VMWorker
 from planapply.diff import RefreshResult
-from planapply.fleet import Listener
+from planapply.fleet import Listener, PriceList, ProviderFailed
+from planapply.fleet.prices import Item
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import format_names, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Mode
-from planapply.model.spec import WorkerGroup
+from planapply.model.spec import Spec, WorkerGroup
 from planapply.model.state import NodeRecord, State
 from planapply.ops.plan import PlanOptions, plan
-from planapply.ops.refresh import read_refreshed
+from planapply.ops.recorded_spec import recorded_spec
+from planapply.ops.refresh import refresh_state
 from planapply.ops.scale import open_for_change
 from planapply.ops.workspace import Workspace
+from planapply.render.values import format_location, format_price_notes, format_usd
 from planapply.store import open_store
 
 BACKOFF = 60.0  # seconds without further launches by adaptivity after a failed launch
@@ -39,6 +44,12 @@ class ClusterContext:
         self.targets = GroupTargets()
         self.gone_vms: set[str] = set()
         """VMs that no longer exist in the cloud, though the state may still have them."""
+        self.applied: Spec | None = None
+        """The spec that was last applied, if the state records it."""
+        self.prices: PriceList | None = None
+        """The prices of the provider; None before the first refresh."""
+        self.location = ""
+        """The provider and the region, such as `ec2, eu-west-1`."""
         self._backoff_until: dict[str, float] = {}
 
     def _open_unlocked(self) -> Workspace:
@@ -50,14 +61,47 @@ class ClusterContext:
 
     def refresh(self) -> RefreshResult:
         """Return the state compared with what exists in the cloud."""
-        refreshed = read_refreshed(self._open_unlocked())
+        workspace = self._open_unlocked()
+        state = workspace.read()
+        client = workspace.connect(state)
+        refreshed = refresh_state(workspace, client, state)
         self.workspace.follow(refreshed.state)
+        self.applied = recorded_spec(state)
+        self.location = format_location(state.provider, {**state.settings, **state.cloud})
+        self.prices = PriceList(client)
+        self.load_prices(refreshed.state.nodes.values())
         return refreshed
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether the provider knows prices."""
+        return self.prices is not None and self.prices.is_available
+
+    def load_prices(self, records: Iterable[NodeRecord]) -> None:
+        """Request the prices of these VMs that are not known yet, for `running_cost`; never raise PlanapplyError."""
+        if self.prices is not None:
+            with suppress(PlanapplyError, ProviderFailed):  # the cost is shown as unknown
+                self.prices.total(map(_item, records))
+
+    def running_cost(self, records: Iterable[NodeRecord]) -> str:
+        """Return the cost per hour of these VMs as a text; send no request.
+
+        It is `none` if VMs of the provider cost nothing, and names what has no known price.
+        """
+        prices, items = self.prices, [*map(_item, records)]
+        if prices is None or not self.has_prices:
+            return "none" if prices is not None and not prices.costs_money else "unknown"
+        found = {item: prices.loaded(item) for item in items}
+        unknown = {size or "the default size" for (size, _, _), usd in found.items() if usd is None}
+        known = [usd for item in items if (usd := found[item]) is not None]
+        total = None if items and not known else round(sum(known), 6)
+        return format_usd(total, unknown) + format_price_notes(prices.source, unknown)
 
     def read(self) -> State:
         """Return the state as it is recorded, without a request to the cloud."""
         state = self._open_unlocked().read()
         self.workspace.follow(state)
+        self.applied = recorded_spec(state)
         return state
 
     def check_destroy(self) -> None:
@@ -96,14 +140,16 @@ class ClusterContext:
 
     def is_elastic(self, name: str) -> bool:
         """Return whether a node's group has `min` and `max` rather than a `count`."""
-        return split_name(name)[0] in self._elastic()
+        return split_name(name)[0] in self.elastic
 
     @property
     def has_elastic(self) -> bool:
         """Whether any group is elastic."""
-        return bool(self._elastic())
+        return bool(self.elastic)
 
-    def _elastic(self) -> dict[str, WorkerGroup]:
+    @property
+    def elastic(self) -> dict[str, WorkerGroup]:
+        """The groups with `min` and `max`, by name."""
         spec = self.workspace.spec
         return {n: g for n, g in spec.workers.items() if g.count is None} if spec else {}
 
@@ -119,7 +165,7 @@ class ClusterContext:
                 f"cannot {verb} a cluster that was opened from its state alone: this state does not record "
                 "the spec that was applied last. Run `planapply apply` again, or use Cluster.from_spec."
             )
-        groups, elastic = self.workspace.spec.workers, self._elastic()
+        groups, elastic = self.workspace.spec.workers, self.elastic
         if name is not None and name not in groups:
             raise ValueError(
                 f"cannot {verb} {name!r}: there is no such group. Groups: {', '.join(groups)}."
@@ -165,8 +211,13 @@ class ClusterContext:
         least, most = self._bounds(name)
         return f"min = {least}, max = {most}"
 
+    def worker_bounds(self, name: str) -> tuple[int, int]:
+        """Return the group's `min` and `max` in Dask workers."""
+        processes, (least, most) = self.elastic[name].processes, self._bounds(name)
+        return least * processes, most * processes
+
     def _bounds(self, name: str) -> tuple[int, int]:
-        group = self._elastic()[name]
+        group = self.elastic[name]
         return group.min or 0, group.max or 0
 
     def start_backoff(self, names: Iterable[str]) -> None:
@@ -195,6 +246,10 @@ def make_node_entry(
     if config.processes > 1:
         entry["group"] = [f"-{i}" for i in range(config.processes)]
     return entry
+
+
+def _item(record: NodeRecord) -> Item:
+    return record.size, record.zone, record.spot
 
 
 def format_event(event: Event) -> str:

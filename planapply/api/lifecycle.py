@@ -1,6 +1,7 @@
 """plan, apply, and destroy from Python: the use cases of the commands of the same names."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import format_names
 from planapply.model.plan import Action, Mode, Plan
+from planapply.model.secrets import environment_secrets, mask_values
 from planapply.model.toml import format_value
 from planapply.ops import apply as applying
 from planapply.ops.apply import ApplyOptions, unknown_error
@@ -23,7 +25,7 @@ from planapply.ops.workspace import Workspace
 from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.failures import failure_diagnostics
 from planapply.render.html import plan_html, report_html
-from planapply.render.plan import plan_lines
+from planapply.render.plan import format_cost, plan_lines
 from planapply.render.text import to_plain_text
 
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -34,16 +36,35 @@ class ClusterPlan(Plan):
     """The plan that `planapply.plan` returns: it prints like the command, and is a table in a notebook."""
 
     def __str__(self) -> str:
-        lines = [*plan_lines(self), *diagnostic_lines(self.diagnostics, 80)]
+        shown = self._without_secrets()
+        lines = [*plan_lines(shown), *diagnostic_lines(shown.diagnostics, 80)]
         return to_plain_text(lines).rstrip("\n")
 
     __repr__ = __str__
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # For rich, which would show the configs with their variables.
+        return [("cluster", self.cluster), ("summary", self.summary)]
+
     def _repr_html_(self) -> str:
-        return plan_html(self)
+        return plan_html(self._without_secrets())
+
+    def _without_secrets(self) -> Plan:
+        """Return the plan with diagnostics that quote no secret of the environment, as the command does."""
+        secrets = environment_secrets(os.environ)
+        masked = [
+            d.model_copy(
+                update={
+                    "summary": mask_values(d.summary, secrets),
+                    "detail": mask_values(d.detail, secrets),
+                }
+            )
+            for d in self.diagnostics
+        ]
+        return self.model_copy(update={"diagnostics": tuple(masked)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ApplyReport:
     """The result of `planapply.apply` and `planapply.destroy`."""
 
@@ -60,7 +81,9 @@ class ApplyReport:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{number} {name}" for name, number in self._counts().items())
-        return f"{self._title()}: {counts} ({self.seconds:.0f} s)"
+        return f"{self._title()}: {counts} ({self._seconds()})"
+
+    __repr__ = __str__
 
     def _title(self) -> str:
         verb = "Destroy" if self.plan.mode is Mode.DESTROY else "Apply"
@@ -69,8 +92,15 @@ class ApplyReport:
     def _counts(self) -> dict[str, int]:
         return {"added": self.added, "changed": self.changed, "destroyed": self.destroyed}
 
+    def _seconds(self) -> str:
+        return f"{self.seconds:.0f} s"
+
     def _repr_html_(self) -> str:
-        return report_html(self._title(), self._counts(), [("Seconds", f"{self.seconds:.0f}")])
+        counts = {name.capitalize(): str(number) for name, number in self._counts().items()}
+        cost = self.plan.cost if self.is_complete else None
+        costs = {} if cost is None or cost.after == 0 else {"Cost": format_cost(cost)}
+        title = f"{self._title()}: cluster {self.plan.cluster}"
+        return report_html(title, {**counts, "Time": self._seconds(), **costs})
 
 
 class ApplyIncomplete(PlanapplyError):

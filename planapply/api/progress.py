@@ -1,6 +1,5 @@
 """Progress of an apply from Python: in a notebook one output, updated in place; in a terminal as the command."""
 
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -129,4 +128,4 @@ def in_notebook() -> bool:
     """Return whether this process is a Jupyter kernel."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel") and "JPY_PARENT_PID" in os.environ
+    return shell is not None and hasattr(shell, "kernel")

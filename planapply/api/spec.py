@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ from pydantic import PrivateAttr
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import SCHEDULER
+from planapply.model.secrets import mask_urls
 from planapply.model.spec import Spec
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
@@ -33,6 +34,16 @@ class LoadedSpec(Spec):
         loaded = cls.model_construct(_fields_set=spec.model_fields_set, **values)
         loaded._workspace = workspace
         return loaded
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # Neither all defaults nor the variables of the environment, which may be secrets.
+        yield "cluster", self.cluster.name
+        yield "provider", self.cluster.provider
+        yield "workers", {name: group.format_limits() for name, group in self.workers.items()}
+        yield "state", mask_urls(self._workspace.store.location)
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def cluster_spec(self, template: str | None = None) -> dict[str, Any]:
         """Return the arguments with which `distributed.SpecCluster(**…)` launches this cluster.

@@ -14,6 +14,7 @@ from planapply.api.context import ClusterContext, format_event
 from planapply.api.durations import Duration, to_seconds
 from planapply.api.group_targets import GroupView, nodes_in_group
 from planapply.api.state_session import LOCK_TIMEOUT
+from planapply.api.summary import records_of
 from planapply.dask.handles import VMProcess, VMScheduler
 from planapply.dask.scheduler import REACHABLE_TIMEOUT, build_security, wait_until_reachable
 from planapply.dask.speccluster import RobustSpecCluster, combine_errors
@@ -374,6 +375,8 @@ class AttachedSpecCluster(RobustSpecCluster):
 
     async def _apply_identity(self, identity: Mapping[str, Any]) -> None:
         await super()._apply_identity(identity)
+        if self._context.has_prices:
+            await asyncio.to_thread(self._context.load_prices, records_of(self))
         joined = self.joined_nodes().keys()
         unknown_nodes = [n for n in joined - self.workers.keys() if split_name(n) != (n, 0)]
         if unknown_nodes or not self.workers.keys() <= joined:

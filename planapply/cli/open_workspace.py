@@ -138,9 +138,9 @@ def plan_options(
 
 def non_terminal() -> str:
     """Return the stream that prevents a question, since it is not a terminal; empty if none does."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if sys.stdin is None or not terminal.is_terminal(sys.stdin):
         return "stdin"
-    return "" if sys.stderr.isatty() else "stderr"
+    return "" if terminal.is_terminal(sys.stderr) else "stderr"
 
 
 def print_event(event: Event) -> None:

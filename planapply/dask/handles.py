@@ -11,6 +11,7 @@ from planapply.model.endpoint import scheduler_address
 from planapply.model.names import SCHEDULER
 from planapply.model.node import NodeConfig
 from planapply.model.state import NodeRecord
+from planapply.render.html import facts_html
 
 
 class VMProcess(ProcessInterface):
@@ -68,6 +69,23 @@ class VMProcess(ProcessInterface):
         """Return whether the VM still exists; raises PlanapplyError if the cloud cannot say."""
         return await self.queue.exists(self.name)
 
+    def __repr__(self) -> str:
+        facts = ", ".join(filter(None, (self.status.name, *self._facts().values())))
+        return f"<{type(self).__name__} {self.name}: {facts}>"
+
+    def _repr_html_(self) -> str:
+        facts = [(name, value) for name, value in self._facts().items() if value]
+        title = f"{type(self).__name__} {self.name}"
+        return facts_html([(title, self.status.name), *facts])
+
+    def _facts(self) -> dict[str, str]:
+        """Return what distinguishes this node, each with its title; empty texts are unknown."""
+        record = self.record
+        if record is None:
+            return {}
+        size = " ".join(filter(None, (record.size, "spot" if record.spot else "")))
+        return {"Size": size, "Zone": record.zone or "", "VM": record.vm}
+
     def release(self) -> None:
         """Release the VM without a request to the cloud: another process controls it, or it is gone."""
         self.status = Status.closed
@@ -95,6 +113,9 @@ class VMScheduler(VMProcess):
     def _on_started(self, record: NodeRecord) -> None:
         self.contact_address = scheduler_address(record, self.config, public=False)
         self.address = scheduler_address(record, self.config, public=True)
+
+    def _facts(self) -> dict[str, str]:
+        return {**super()._facts(), "Address": self.address or ""}
 
 
 class VMWorker(VMProcess):

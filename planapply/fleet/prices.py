@@ -31,6 +31,11 @@ class PriceList:
         """Return the sources of the prices that were used."""
         return "; ".join(sorted({p.source for p in self._prices.values() if p.source}))
 
+    @property
+    def costs_money(self) -> bool:
+        """Return whether the provider's VMs cost money."""
+        return self._client.costs_money
+
     def usd_per_hour(self, item: Item) -> float | None:
         """Return the price of a VM in USD per hour; None if it is unknown."""
         if not self.is_available:

@@ -211,6 +211,12 @@ class WorkerGroup(NodeSettings):
     """Number of Dask workers per node, named `cpu-0-0`, `cpu-0-1`, … They share the node's processors and
     memory evenly, unless `options` says otherwise. Default: 1."""
 
+    def format_limits(self) -> str:
+        """Return the number of nodes that the spec sets, such as `count 3` or `min 0, max 8`."""
+        if self.count is not None:
+            return f"count {self.count}"
+        return f"min {self.min or 0}, max {self.max or 0}"
+
 
 class Spec(Model):
     """One Dask cluster, a scheduler and groups of workers, as one TOML file describes it.

@@ -3,45 +3,59 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from planapply.model.plan import FieldChange, Mode, Plan
+from planapply.model.plan import FieldChange, Plan
 from planapply.render.plan import (
     ChangeRun,
     describe_change,
-    format_cost,
+    footer_texts,
+    format_cluster,
     group_changes,
+    is_full_destroy,
     plan_lines,
     redact_field,
+    unrecorded_lines,
+    value_diff,
 )
-from planapply.render.text import make_printable, to_plain_text
+from planapply.render.text import elide, make_printable, to_plain_text
 from planapply.render.values import format_value
 
 _COLORS = {"create": "#1a7f37", "update": "#9a6700", "replace": "#9a6700", "destroy": "#cf222e"}
+_LEFT = 'style="text-align: left; vertical-align: top"'
+_MAX_VALUE = 60
+"""Characters of a changed value; of a longer one, the items that it loses and gains are shown."""
 
 
 def plan_html(plan: Plan) -> str:
-    """Return a plan as a table: action, nodes, size, reason, changed fields; below it the cost."""
+    """Return a plan as a table: action, nodes, size, reason, changed fields; below it the cost and more."""
     if not plan.changes:  # a refresh-only plan has drift, which is short as text
         return f"<pre>{text_html(to_plain_text(plan_lines(plan)))}</pre>{_diagnostics_html(plan)}"
-    verb = "destroy" if plan.mode is Mode.DESTROY else "change"
+    verb = "destroy" if is_full_destroy(plan) else "change"
     rows = "".join(_row_html(run, plan) for run in group_changes(plan.changes))
     counts = plan.summary
+    summary = (
+        f"{counts['add']} to add, {counts['change']} to change, {counts['destroy']} to destroy."
+    )
+    unrecorded = f"<pre>{text_html(to_plain_text(unrecorded_lines(plan)))}</pre>"
     return (
-        f"<div><p>planapply will {verb} cluster <b>{text_html(plan.cluster)}</b> "
-        f"({text_html(plan.provider)}):</p>"
+        f"<div><p>planapply will {verb} {text_html(format_cluster(plan))}:</p>"
         + table_html(("Action", "Nodes", "Size", "Reason", "Changes"), rows)
-        + f"<p><b>Plan:</b> {counts['add']} to add, {counts['change']} to change, "
-        f"{counts['destroy']} to destroy.</p>"
-        + (f"<p><b>Cost:</b> {text_html(format_cost(plan.cost))}</p>" if plan.cost else "")
+        + (unrecorded if plan.unrecorded else "")
+        + facts_html([("Plan", summary), *footer_texts(plan)])
         + _diagnostics_html(plan)
         + "</div>"
     )
 
 
-def report_html(title: str, counts: Mapping[str, int], facts: Iterable[tuple[str, str]]) -> str:
-    """Return the result of an apply: how many nodes were added, and so on, and further facts."""
-    numbers = ", ".join(f"{number} {text_html(name)}" for name, number in counts.items())
-    lines = "".join(f"<br>{text_html(name)}: {text_html(value)}" for name, value in facts)
-    return f"<p><b>{text_html(title)}:</b> {numbers}.{lines}</p>"
+def report_html(title: str, cells: Mapping[str, str]) -> str:
+    """Return the result of an apply as a table of one row: how many nodes were added, and so on."""
+    row = row_html(text_html(value) for value in cells.values())
+    return f"<div><p><b>{text_html(title)}</b></p>{table_html((*cells,), row)}</div>"
+
+
+def facts_html(facts: Iterable[tuple[str, str]]) -> str:
+    """Return texts, each on a line with its title."""
+    lines = (f"<b>{text_html(title)}:</b> {text_html(text)}" for title, text in facts)
+    return f"<p>{'<br>'.join(lines)}</p>"
 
 
 def table_html(headers: Sequence[str], rows: str) -> str:
@@ -52,7 +66,15 @@ def table_html(headers: Sequence[str], rows: str) -> str:
 
 def row_html(cells: Iterable[str]) -> str:
     """Return a row of a table; `cells` are HTML already."""
-    return "<tr>" + "".join(f'<td style="text-align: left">{cell}</td>' for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td {_LEFT}>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def link_html(url: str) -> str:
+    """Return a link to a web page, whose text is its URL."""
+    text = text_html(url)
+    if not url.startswith(("http://", "https://", "/")):
+        return text
+    return f'<a href="{text}" target="_blank">{text}</a>'
 
 
 def text_html(text: str) -> str:
@@ -75,16 +97,24 @@ def _row_html(run: ChangeRun, plan: Plan) -> str:
 def _field_html(field: FieldChange) -> str:
     shown = redact_field(field)
     before, after = (format_value(value, field.path) for value in (shown.before, shown.after))
-    values = "(hidden value changed)" if shown.before == shown.after else f"{before} -> {after}"
-    return text_html(f"{field.path}: {values}") + (
-        " (forces replacement)" if field.forces_replacement else ""
-    )
+    if shown.before == shown.after:
+        text = text_html("(hidden value changed)")
+    elif max(len(before), len(after)) <= _MAX_VALUE:
+        text = text_html(f"{before} -> {after}")
+    else:
+        items = (elide(f"{symbol} {item}".strip(), 100) for symbol, item in value_diff(shown))
+        text = "".join(f"<br>{text_html(item)}" for item in items)
+    forces = " (forces replacement)" if field.forces_replacement else ""
+    return f"{text_html(field.path)}: {text}{forces}"
 
 
 def _diagnostics_html(plan: Plan) -> str:
-    return "".join(
-        f"<p><b>{diagnostic.severity.value.capitalize()}:</b> {text_html(diagnostic.summary)}."
-        + (f" {text_html(diagnostic.detail)}" if diagnostic.detail else "")
-        + "</p>"
-        for diagnostic in plan.diagnostics
-    )
+    texts = []
+    for diagnostic in plan.diagnostics:
+        parts = [f"{diagnostic.summary}."]
+        if diagnostic.source is not None:
+            parts.append(f"({diagnostic.source.file}:{diagnostic.source.line})")
+        parts.append(diagnostic.detail)
+        title = diagnostic.severity.value.capitalize()
+        texts.append(facts_html([(title, " ".join(filter(None, parts)))]))
+    return "".join(texts)

@@ -85,7 +85,7 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
         return _drift_lines(plan, width)
     if not plan.changes:
         if plan.unrecorded:
-            return [*_unrecorded_lines(plan), BLANK_LINE, *_footer_lines(plan, width)]
+            return [*unrecorded_lines(plan), BLANK_LINE, *_footer_lines(plan, width)]
         title = "No nodes change." if plan.recorded else "No changes."
         return [
             line((title, "bold green"), f" {_no_changes_text(plan)}"),
@@ -100,8 +100,8 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     )
     # The values of a field are below the description of its node, if its name leaves enough room.
     column = 6 + max((sum(map(len, row[:-1])) for row in rows), default=0)
-    verb = "destroy" if _is_full_destroy(plan) else "change"
-    lines = [line(f"planapply will {verb} {_format_cluster(plan)}:"), BLANK_LINE]
+    verb = "destroy" if is_full_destroy(plan) else "change"
+    lines = [line(f"planapply will {verb} {format_cluster(plan)}:"), BLANK_LINE]
     for run, row in zip(change_runs, rows, strict=True):
         action = run.changes[0].action
         lines.append(
@@ -115,14 +115,14 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
         f" {counts['add']} to add, {counts['change']} to change, {counts['destroy']} to destroy."
     )
     if plan.unrecorded:
-        lines += [BLANK_LINE, *_unrecorded_lines(plan)]
+        lines += [BLANK_LINE, *unrecorded_lines(plan)]
     return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_footer_lines(plan, width)]
 
 
-def _unrecorded_lines(plan: Plan) -> list[Line]:
-    """Return the drift that an apply records, and that is no change of a node."""
+def unrecorded_lines(plan: Plan) -> list[Line]:
+    """Return the drift that an apply records, and that is no change of a node, under a title."""
     return [
-        line(f"planapply will update the state of {_format_cluster(plan)}:"),
+        line(f"planapply will update the state of {format_cluster(plan)}:"),
         BLANK_LINE,
         *_drift_table(plan.unrecorded),
     ]
@@ -135,7 +135,7 @@ def _drift_lines(plan: Plan, width: int) -> list[Line]:
     lines: list[Line] = []
     if recorded:
         lines = [
-            line(f"planapply will update the state of {_format_cluster(plan)}:"),
+            line(f"planapply will update the state of {format_cluster(plan)}:"),
             BLANK_LINE,
             *_drift_table(recorded),
             BLANK_LINE,
@@ -143,7 +143,7 @@ def _drift_lines(plan: Plan, width: int) -> list[Line]:
         ]
     if other:
         text = "A refresh does not change the following; run `planapply plan` to see what an apply would do:"
-        title = text if recorded else f"No changes to the state of {_format_cluster(plan)}. {text}"
+        title = text if recorded else f"No changes to the state of {format_cluster(plan)}. {text}"
         lines += [*([BLANK_LINE] if recorded else []), *_wrapped_lines(title, width)]
         lines += [BLANK_LINE, *_drift_table(other)]
     if plan.recorded:
@@ -195,12 +195,14 @@ def _shown_vm(change: Change) -> tuple[str | None, bool] | None:
     return change.current.size, change.current.spot
 
 
-def _format_cluster(plan: Plan) -> str:
+def format_cluster(plan: Plan) -> str:
+    """Return the name and the location of the plan's cluster."""
     location = format_location(plan.provider, {**plan.settings, **plan.cloud})
     return f'cluster "{plan.cluster}" ({location})'
 
 
-def _is_full_destroy(plan: Plan) -> bool:
+def is_full_destroy(plan: Plan) -> bool:
+    """Return whether the plan destroys the whole cluster."""
     return plan.mode is Mode.DESTROY and any(change.name == SCHEDULER for change in plan.changes)
 
 
@@ -300,40 +302,59 @@ def _format_values(field: FieldChange) -> tuple[str, str]:
 
 
 def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
-    """Yield the items that a long value loses and gains."""
+    indent = f"{_INDENT}  "
+    for symbol, text in value_diff(field):
+        if not symbol:
+            yield line(f"{indent}{text}")
+            continue
+        shown = elide(text, max(width, 40) - len(indent) - 2)
+        yield line(indent, (f"{symbol} ", "red" if symbol == "-" else "green"), shown)
+
+
+def value_diff(field: FieldChange) -> Iterator[tuple[str, str]]:
+    """Yield the items that a long value loses (`-`) and gains (`+`), or that the order differs."""
     before, after = format_items(field.before), format_items(field.after)
     removed = [text for text in before if text not in set(after)]
     added = [text for text in after if text not in set(before)]
-    indent = f"{_INDENT}  "
     if not removed and not added:
-        yield line(f"{indent}(same items in another order)")
-    for symbol, style, texts in (("- ", "red", removed), ("+ ", "green", added)):
-        for text in texts[:_MAX_ITEMS]:
-            yield line(indent, (symbol, style), elide(text, max(width, 40) - len(indent) - 2))
+        yield "", "(same items in another order)"
+    for symbol, texts in (("-", removed), ("+", added)):
+        yield from ((symbol, text) for text in texts[:_MAX_ITEMS])
         if len(texts) > _MAX_ITEMS:
-            yield line(indent, (symbol, style), f"… and {len(texts) - _MAX_ITEMS} more")
+            yield symbol, f"… and {len(texts) - _MAX_ITEMS} more"
 
 
 def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
-    yield from _recorded_lines(plan, width)
+    for title, text in footer_texts(plan):
+        if title == "Cost":
+            yield line((f"{title}:", "bold"), f" {text}")
+        else:
+            yield from _wrapped_lines(f"{title}: {text}", width)
+
+
+def footer_texts(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield what is below the changes, each with its title: settings, cost, access, elastic groups."""
+    yield from _recorded_texts(plan)
     if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
-        yield line(("Cost:", "bold"), f" {format_cost(plan.cost)}")
+        yield "Cost", format_cost(plan.cost)
         if plan.cost.not_counted:
-            yield line(f"Not counted: {', '.join(plan.cost.not_counted)}.")
+            yield "Not counted", f"{', '.join(plan.cost.not_counted)}."
     for access in format_access(plan.resources or {}):
-        yield from _wrapped_lines(f"Access: {access}", width)
+        yield "Access", access
     for name, group in plan.elastic.items():
-        text = _elastic_text(name, group, _changes_number(name, plan))
-        if plan.mode is not Mode.SCALE:
-            text += "; its size changes only through `scale` and `adapt`"
-        yield from _wrapped_lines(f"{text}.", width)
+        yield "Elastic", _elastic_text(name, group, plan)
 
 
 def _recorded_lines(plan: Plan, width: int) -> Iterator[Line]:
+    for title, text in _recorded_texts(plan):
+        yield from _wrapped_lines(f"{title}: {text}", width)
+
+
+def _recorded_texts(plan: Plan) -> Iterator[tuple[str, str]]:
     for field in map(redact_field, plan.recorded):
         before, after = _format_values(field)
         change = "changed" if before == after else f"{before} -> {after}"
-        yield from _wrapped_lines(f"Settings: {field.path} {change} (recorded by apply)", width)
+        yield "Settings", f"{field.path} {change} (recorded by apply)"
 
 
 def _changes_number(group: str, plan: Plan) -> bool:
@@ -346,9 +367,13 @@ def _changes_number(group: str, plan: Plan) -> bool:
     )
 
 
-def _elastic_text(name: str, group: ElasticGroup, is_changing: bool) -> str:
+def _elastic_text(name: str, group: ElasticGroup, plan: Plan) -> str:
+    is_changing = _changes_number(name, plan)
     number = "no nodes" if not group.nodes else f"{group.nodes} node{'s' * (group.nodes > 1)}"
-    return f"Elastic: {name} {'will have' if is_changing else 'has'} {number} (min {group.min}, max {group.max})"
+    text = f"{name} {'will have' if is_changing else 'has'} {number} (min {group.min}, max {group.max})"
+    if plan.mode is not Mode.SCALE:
+        text += "; its size changes only through `scale` and `adapt`"
+    return f"{text}."
 
 
 def format_cost(cost: Cost) -> str:

@@ -169,3 +169,28 @@ def test_help_and_errors_fit_the_terminal(terminal: dict[str, str], width: int) 
     for arguments in (["--help"], ["apply", "--help"], ["plan", "--out", "/" + "x/" * 30]):
         _, text = Terminal(terminal, *arguments, width=width).finish()
         assert max(len(line) for line in ESCAPES.sub("", text).splitlines()) <= width
+
+
+def test_command_of_a_notebook_has_no_terminal(terminal: dict[str, str]) -> None:
+    """A kernel gives `!planapply apply` a pseudo-terminal, where no one can answer."""
+    kernel = {**terminal, "JPY_PARENT_PID": "1"}
+    assert Terminal(kernel, "apply").finish() == (
+        1,
+        snapshot("""\
+planapply will change cluster "demo" (fake, mars):
+
+  +   scheduler         small
+  +   cpu-[0-2]   (3)   large
+
+Plan: 4 to add, 0 to change, 0 to destroy.
+Cost: 0.00 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
+Error: cannot ask for approval: stdin is not a terminal
+  Pass --auto-approve; or save a plan with `planapply plan --out FILE`, review it, and run
+  `planapply apply FILE`.
+"""),
+    )
+    assert not Path("planapply.state.json.lock").exists()
+    code, text = Terminal(kernel, "apply", "--auto-approve", "--no-wait").finish()
+    assert code == 0
+    assert "scheduler: launched" in text
+    assert "\x1b" not in text

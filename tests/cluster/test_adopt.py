@@ -196,7 +196,7 @@ def test_opened_cluster_is_a_cluster(make: Callable[[CloudWorkspace], Any], appl
         assert isinstance(cluster, distributed.SpecCluster)
         # It is shown as what users call it.
         assert repr(cluster).startswith("Cluster(zoo, ")
-        assert ">Cluster<" in cluster._repr_html_()
+        assert ">Cluster zoo<" in cluster._repr_html_()
         assert "StateBackedCluster" not in cluster._repr_html_()
 
 
@@ -211,7 +211,7 @@ def test_derived_classes(applied: Open) -> None:
     with Opened.adopt(workspace) as cluster:
         assert type(cluster) is Opened
         assert repr(cluster).startswith("Opened(zoo, ")
-        assert ">Opened<" in cluster._repr_html_()
+        assert ">Opened zoo<" in cluster._repr_html_()
     with pytest.raises(
         TypeError, match=r"derive Created from planapply\.api\.cluster\.StateBacked"
     ):

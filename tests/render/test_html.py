@@ -1,7 +1,37 @@
 """Plans in a notebook."""
 
-from planapply.model.plan import Action, Change, ChangeReason, FieldChange, Plan
+import re
+from typing import Any
+
+from inline_snapshot import snapshot
+
+from planapply.model.diagnostics import warning
+from planapply.model.plan import (
+    Action,
+    Change,
+    ChangeReason,
+    Cost,
+    ElasticGroup,
+    FieldChange,
+    Mode,
+    Plan,
+)
+from planapply.model.state import Resource
 from planapply.render.html import plan_html
+
+
+def make_plan(*changes: Change, **more: Any) -> Plan:
+    return Plan.model_validate(
+        {
+            "cluster": "zoo",
+            "provider": "local",
+            "lineage": None,
+            "serial": 0,
+            "spec_digest": None,
+            "changes": changes,
+            **more,
+        }
+    )
 
 
 def test_secrets_are_hidden_and_texts_are_escaped() -> None:
@@ -12,10 +42,67 @@ def test_secrets_are_hidden_and_texts_are_escaped() -> None:
     change = Change(
         name="cpu-0", action=Action.REPLACE, reason=ChangeReason.FIELDS_CHANGED, fields=fields
     )
-    plan = Plan(
-        cluster="zoo", provider="local", lineage=None, serial=0, spec_digest=None, changes=(change,)
-    )
+    plan = make_plan(change)
     html = plan_html(plan)
     assert "s3cret" not in html
     assert "environment.env.API_TOKEN: (hidden value changed) (forces replacement)" in html
     assert "options.x: &quot;&lt;b&gt;&quot; -&gt; &quot;https://…@host/&quot;" in html
+
+
+def test_everything_below_the_changes() -> None:
+    group = ElasticGroup(nodes=1, min=0, max=3)
+    resource = Resource(
+        kind="security-group",
+        id="sg-1",
+        detail={"allow_from": ["10.0.0.0/8", "<i>"], "ports": [8786, 8787]},
+    )
+    html = plan_html(
+        make_plan(
+            Change(name="cpu-0", action=Action.CREATE, reason=ChangeReason.NEW),
+            provider="ec2",
+            cloud={"region": "eu-west-1"},
+            elastic={"burst": group},
+            resources={"security-group": resource},
+            recorded=(
+                FieldChange(path="protect", before=False, after=True),
+                FieldChange(path="provider.secret", before="s3cret-1", after="s3cret-2"),
+            ),
+            cost=Cost(before=0.0, after=1.5, source="<prices>", not_counted=("disks",)),
+            diagnostics=(warning("<b> is odd", "Change & retry."),),
+        )
+    )
+    assert "s3cret" not in html
+    assert re.sub(r"(<br>|</p>|</tr>)", r"\1\n", html) == snapshot("""\
+<div><p>planapply will change cluster &quot;zoo&quot; (ec2, eu-west-1):</p>
+<table><thead><tr><th style="text-align: left">Action</th><th style="text-align: left">Nodes</th><th style="text-align: left">Size</th><th style="text-align: left">Reason</th><th style="text-align: left">Changes</th></tr>
+</thead><tbody><tr><td style="text-align: left; vertical-align: top"><span style="color: #1a7f37">+ create</span></td><td style="text-align: left; vertical-align: top">cpu-0</td><td style="text-align: left; vertical-align: top"></td><td style="text-align: left; vertical-align: top"></td><td style="text-align: left; vertical-align: top"></td></tr>
+</tbody></table><p><b>Plan:</b> 1 to add, 0 to change, 0 to destroy.<br>
+<b>Settings:</b> protect false -&gt; true (recorded by apply)<br>
+<b>Settings:</b> provider.secret changed (recorded by apply)<br>
+<b>Cost:</b> 0.00 USD/h -&gt; 1.50 USD/h (&lt;prices&gt;)<br>
+<b>Not counted:</b> disks.<br>
+<b>Access:</b> ports 8786, 8787 from 10.0.0.0/8, &lt;i&gt;<br>
+<b>Elastic:</b> burst has 1 node (min 0, max 3); its size changes only through `scale` and `adapt`.</p>
+<p><b>Warning:</b> &lt;b&gt; is odd. Change &amp; retry.</p>
+</div>\
+""")
+
+
+def test_a_long_value_is_shown_as_what_it_loses_and_gains() -> None:
+    before = [f"package-{i}==1.0" for i in range(9)]
+    field = FieldChange(
+        path="environment.packages", before=before, after=[*before[:8], "<other>==2"]
+    )
+    change = Change(
+        name="cpu-0", action=Action.REPLACE, reason=ChangeReason.FIELDS_CHANGED, fields=(field,)
+    )
+    assert (
+        "environment.packages: <br>- &quot;package-8==1.0&quot;<br>+ &quot;&lt;other&gt;==2&quot; "
+        "(forces replacement)"
+    ) in plan_html(make_plan(change))
+
+
+def test_a_plan_that_destroys_some_nodes_only_changes_the_cluster() -> None:
+    change = Change(name="cpu-0", action=Action.DESTROY, reason=ChangeReason.DESTROY_REQUESTED)
+    html = plan_html(make_plan(change, mode=Mode.DESTROY))
+    assert "planapply will change cluster &quot;zoo&quot; (local):" in html

@@ -1,5 +1,6 @@
 """The comparison of the desired state, the state, and what exists. Pure: no I/O, no clock."""
 
+from planapply.diff.edited import edited_settings
 from planapply.diff.fields import is_current
 from planapply.diff.plans import (
     DiffOptions,
@@ -17,6 +18,7 @@ __all__ = [
     "create_destroy_plan",
     "create_plan",
     "create_refresh_plan",
+    "edited_settings",
     "is_current",
     "refresh",
     "select",

@@ -1,6 +1,6 @@
 """A plan as people read it: one line for each run of identical nodes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from planapply.model.names import SCHEDULER, split_name, step_between, to_hostlist
@@ -38,6 +38,8 @@ STYLES = {
 _IMPLIED_REASONS = frozenset({ChangeReason.NEW, ChangeReason.DESTROY_REQUESTED})
 """Reasons that the symbol implies."""
 _INDENT = " " * 8
+_MAX_EDIT = 60
+"""Maximum length of the values of an edited setting, old and new; longer ones are not shown."""
 _MAX_ITEMS = 5
 """Maximum number of lines for what one setting loses, and for what it gains."""
 
@@ -314,6 +316,7 @@ def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
 
 def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
     yield from _recorded_lines(plan, width)
+    yield from _edited_lines(plan, width)
     if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
         yield line(("Cost:", "bold"), f" {format_cost(plan.cost)}")
         if plan.cost.not_counted:
@@ -329,6 +332,23 @@ def _recorded_lines(plan: Plan, width: int) -> Iterator[Line]:
         before, after = _format_values(field)
         change = "changed" if before == after else f"{before} -> {after}"
         yield from _wrapped_lines(f"Settings: {field.path} {change} (recorded by apply)", width)
+
+
+def _edited_lines(plan: Plan, width: int) -> Iterator[Line]:
+    if plan.edited:
+        yield from _wrapped_lines("Changed in the spec since the last apply:", width)
+        yield from (line(f"  {_format_edit(edit)}") for edit in plan.edited)
+
+
+def _format_edit(edit: FieldChange) -> str:
+    field = redact_field(edit)
+    key = edit.path.rpartition(".")[2]  # the units of settings are known by their keys
+    before, after = format_value(field.before, key), format_value(field.after, key)
+    is_table = isinstance(edit.before or edit.after, Mapping)
+    if field.before == field.after or is_table or len(before) + len(after) > _MAX_EDIT:
+        verb = "added" if edit.before is None else "removed" if edit.after is None else "changed"
+        return f"{edit.path} {verb}"
+    return f"{edit.path} {before} -> {after}"
 
 
 def _changes_number(group: str, plan: Plan) -> bool:

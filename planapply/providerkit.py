@@ -254,8 +254,8 @@ def wide_networks(networks: Iterable[str]) -> list[str]:
     wide = [n for n in public if _count_addresses(ip_network(n)) >= WIDE_NETWORK_SIZE]
     if wide:
         return wide
-    for version, kind in ((4, IPv4Network), (6, IPv6Network)):
-        found = [n for n in map(ip_network, public) if isinstance(n, kind)]
+    for version in (4, 6):
+        found: Any = [n for n in map(ip_network, public) if n.version == version]
         if sum(map(_count_addresses, collapse_addresses(found))) >= WIDE_NETWORK_SIZE:
             wide += [n for n in public if ip_network(n).version == version]
     return wide

@@ -105,9 +105,7 @@ class PendingClient:
                 f"cannot connect to cluster {state.cluster!r}: it has no scheduler",
                 "Run `planapply apply` to create one.",
             )
-        return state, await wait_until_reachable(
-            state.cluster, endpoint, state.tls, self._timeout
-        )
+        return state, await wait_until_reachable(state.cluster, endpoint, state.tls, self._timeout)
 
     def _read_state(self) -> State:
         if "://" in self._where:

@@ -21,6 +21,7 @@ from planapply.ops.apply import ApplyOptions, unknown_error
 from planapply.ops.logs import lock_for_read
 from planapply.ops.plan import PlanOptions
 from planapply.ops.plan import plan as make_plan
+from planapply.ops.saved import PlanRefused
 from planapply.ops.workspace import Workspace
 from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.failures import failure_diagnostics
@@ -30,6 +31,15 @@ from planapply.render.text import to_plain_text
 
 Overrides = Mapping[str, Any] | Sequence[str]
 """Dotted keys with their values, or `KEY=VALUE` texts as in `--set`."""
+
+
+_AGAIN = "Call `planapply.plan` again, and review the new plan."
+_REFUSED_ADVICE = {
+    "plan_stale": _AGAIN,
+    "plan_differs": f"What exists has changed since the plan was made. {_AGAIN}",
+    "plan_of_other_cluster": "Pass the spec and the state that the plan was made from.",
+}
+"""What to do with a plan that was passed as `plan=` and is refused."""
 
 
 class ClusterPlan(Plan):
@@ -206,7 +216,14 @@ def apply(
         lock_timeout=to_seconds(lock_timeout, "lock_timeout"),
         new_cluster=new_cluster,
     )
-    return apply_workspace(workspace, apply_options, check, progress, options, plan)
+    try:
+        return apply_workspace(workspace, apply_options, check, progress, options, plan)
+    except PlanRefused as refused:
+        raise PlanapplyError(
+            f"cannot apply the plan: it {refused.problem}",
+            _REFUSED_ADVICE[refused.code],
+            code=refused.code,
+        ) from refused
 
 
 def destroy(

@@ -1,5 +1,6 @@
 """The comparison of the desired state, the state, and what exists. Pure: no I/O, no clock."""
 
+from planapply.diff.edited import edited_settings
 from planapply.diff.fields import is_current
 from planapply.diff.plans import (
     DiffOptions,
@@ -19,6 +20,7 @@ __all__ = [
     "create_plan",
     "create_refresh_plan",
     "create_resize_plan",
+    "edited_settings",
     "is_current",
     "refresh",
     "select",

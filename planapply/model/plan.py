@@ -272,6 +272,9 @@ class Plan(Model):
     protect: bool = False
     recorded: tuple[FieldChange, ...] = ()
     """Settings of the whole cluster that differ from the state, in which an apply only records them."""
+    edited: tuple[FieldChange, ...] = ()
+    """Settings of the spec that were edited since it was applied, and that neither `changes` nor `recorded`
+    show; an apply only records them."""
     next_index: dict[str, int] = {}
     elastic: dict[str, ElasticGroup] = {}
     """Elastic groups by name: `scale` and `adapt` change their size, plans do not."""

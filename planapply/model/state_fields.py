@@ -43,7 +43,7 @@ def _check_host(host: str) -> str:
 def _check_url(url: str, pattern: re.Pattern[str], example: str) -> str:
     match = pattern.fullmatch(url)
     if match is None or not 1 <= int(match["port"]) <= 65535:
-        raise PydanticCustomError("url", f"must be an address such as {example}")  # type: ignore[arg-type]
+        raise PydanticCustomError("url", f"must be an address such as {example}")
     return url
 
 

@@ -12,17 +12,20 @@ from planapply.diff import (
     create_destroy_plan,
     create_plan,
     create_refresh_plan,
+    edited_settings,
     refresh,
 )
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, note, warning
-from planapply.model.plan import Action, Mode, Plan, PlanRequest
+from planapply.model.plan import Action, FieldChange, Mode, Plan, PlanRequest
+from planapply.model.spec import Spec
 from planapply.model.state import Resource, State
 from planapply.ops.cost import add_cost
 from planapply.ops.data_loss import data_loss_warnings
 from planapply.ops.existing import find_existing
 from planapply.ops.preflight import access_warnings, check_plan, check_settings
+from planapply.ops.recorded_spec import spec_document
 from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import configs_of, resolve_spec
 from planapply.ops.workspace import Workspace
@@ -142,6 +145,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         made.model_copy(
             update={
                 "diagnostics": notes,
+                "edited": _edited(made, workspace.spec, known, plugin),
                 "pins": pins,
                 "overrides": tuple(workspace.overrides),
                 "request": _request(options),
@@ -153,6 +157,12 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         existing,
         desired_state.max_cost,
     )
+
+
+def _edited(made: Plan, spec: Spec, state: State, plugin: Plugin) -> tuple[FieldChange, ...]:
+    if made.mode is not Mode.NORMAL or state.spec is None:
+        return ()
+    return edited_settings(state.spec, spec_document(spec, plugin), made.changes)
 
 
 def _request(options: PlanOptions) -> PlanRequest:

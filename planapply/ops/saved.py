@@ -15,6 +15,14 @@ from planapply.model.state import Resource, State
 from planapply.ops.plan import PlanOptions
 
 
+class PlanRefused(PlanapplyError):
+    """A saved plan is refused: `problem` says why, without the subject; the advice is that of the command line."""
+
+    def __init__(self, problem: str, detail: str, code: str) -> None:
+        self.problem = problem
+        super().__init__(f"the plan file {problem}", detail, code=code)
+
+
 def saved_options(saved_plan: Plan) -> list[PlanOptions]:
     """Return the options with which a saved plan is made again.
 
@@ -43,7 +51,7 @@ def _infer_requests(saved_plan: Plan) -> list[PlanRequest]:
 
 
 def check_origin(saved_plan: Plan, state: State | None, spec_digest: str | None) -> None:
-    """Raise PlanapplyError unless a saved plan was made from this version of the state, and this spec."""
+    """Raise PlanRefused unless a saved plan was made from this version of the state, and this spec."""
     lineage, serial = (state.lineage or None, state.serial) if state else (None, 0)
     # A plan without a lineage was made before there was a state, and is only stale.
     is_other = state is not None and state.lineage and saved_plan.cluster != state.cluster
@@ -56,12 +64,12 @@ def check_origin(saved_plan: Plan, state: State | None, spec_digest: str | None)
         raise _stale_error(saved_plan, "the spec has changed since the plan was made")
 
 
-def other_cluster_error(saved_plan: Plan) -> PlanapplyError:
+def other_cluster_error(saved_plan: Plan) -> PlanRefused:
     """Return the error for a saved plan that belongs to another spec or state."""
-    return PlanapplyError(
-        f"the plan file was made for a different cluster ({saved_plan.cluster!r})",
+    return PlanRefused(
+        f"was made for a different cluster ({saved_plan.cluster!r})",
         "Apply the plan with the spec and state that it was made from.",
-        code="plan_of_other_cluster",
+        "plan_of_other_cluster",
     )
 
 
@@ -71,19 +79,17 @@ def _plan_again(saved_plan: Plan) -> str:
     return f"To plan again: `{request.command('plan', saved_plan.mode, '--out', 'FILE')}`"
 
 
-def _stale_error(saved_plan: Plan, reason: str) -> PlanapplyError:
-    return PlanapplyError(
-        f"the plan file is stale: {reason}", _plan_again(saved_plan), code="plan_stale"
-    )
+def _stale_error(saved_plan: Plan, reason: str) -> PlanRefused:
+    return PlanRefused(f"is stale: {reason}", _plan_again(saved_plan), "plan_stale")
 
 
-def changed_error(saved_plan: Plan, differences: list[str]) -> PlanapplyError:
+def changed_error(saved_plan: Plan, differences: list[str]) -> PlanRefused:
     """Return the error for a saved plan that is not the one that would be made now."""
-    return PlanapplyError(
-        f"the plan file is not the plan that would be made now: {'; '.join(differences)}",
+    return PlanRefused(
+        f"is not the plan that would be made now: {'; '.join(differences)}",
         "What exists has changed since the plan was made, or the file was edited.\n"
         + _plan_again(saved_plan),
-        code="plan_differs",
+        "plan_differs",
     )
 
 

@@ -33,6 +33,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         ],
         "drift": [item.model_dump(mode="json") for item in plan.drift],
         "settings": _fields(plan.recorded),
+        "edited": _fields(plan.edited),
         "cost": None if plan.cost is None else plan.cost.model_dump(mode="json"),
         "diagnostics": diagnostics_document(plan.diagnostics),
     }

@@ -1,6 +1,6 @@
 """A plan as people read it: one line for each run of identical nodes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from planapply.model.names import SCHEDULER, split_name, step_between, to_hostlist
@@ -38,6 +38,8 @@ STYLES = {
 _IMPLIED_REASONS = frozenset({ChangeReason.NEW, ChangeReason.DESTROY_REQUESTED})
 """Reasons that the symbol implies."""
 _INDENT = " " * 8
+_MAX_EDIT = 60
+"""Maximum length of the values of an edited setting, old and new; longer ones are not shown."""
 _MAX_ITEMS = 5
 """Maximum number of lines for what one setting loses, and for what it gains."""
 
@@ -85,11 +87,11 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
         return _drift_lines(plan, width)
     if not plan.changes:
         if plan.unrecorded:
-            return [*unrecorded_lines(plan), BLANK_LINE, *_footer_lines(plan, width)]
+            return [*unrecorded_lines(plan), BLANK_LINE, *_titled_lines(footer_texts(plan), width)]
         title = "No nodes change." if plan.recorded else "No changes."
         return [
             line((title, "bold green"), f" {_no_changes_text(plan)}"),
-            *_footer_lines(plan, width),
+            *_titled_lines(footer_texts(plan), width),
         ]
     change_runs = group_changes(plan.changes)
     rows = align_columns(
@@ -116,7 +118,7 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     )
     if plan.unrecorded:
         lines += [BLANK_LINE, *unrecorded_lines(plan)]
-    return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_footer_lines(plan, width)]
+    return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_titled_lines(footer_texts(plan), width)]
 
 
 def unrecorded_lines(plan: Plan) -> list[Line]:
@@ -147,7 +149,7 @@ def _drift_lines(plan: Plan, width: int) -> list[Line]:
         lines += [*([BLANK_LINE] if recorded else []), *_wrapped_lines(title, width)]
         lines += [BLANK_LINE, *_drift_table(other)]
     if plan.recorded:
-        lines += [BLANK_LINE, *_recorded_lines(plan, width)]
+        lines += [BLANK_LINE, *_titled_lines(_recorded_texts(plan), width)]
     return lines
 
 
@@ -324,8 +326,8 @@ def value_diff(field: FieldChange) -> Iterator[tuple[str, str]]:
             yield symbol, f"… and {len(texts) - _MAX_ITEMS} more"
 
 
-def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
-    for title, text in footer_texts(plan):
+def _titled_lines(texts: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:
+    for title, text in texts:
         if title == "Cost":
             yield line((f"{title}:", "bold"), f" {text}")
         else:
@@ -335,6 +337,8 @@ def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
 def footer_texts(plan: Plan) -> Iterator[tuple[str, str]]:
     """Yield what is below the changes, each with its title: settings, cost, access, elastic groups."""
     yield from _recorded_texts(plan)
+    for edit in plan.edited:
+        yield "Edited since the last apply", _format_edit(edit)
     if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
         yield "Cost", format_cost(plan.cost)
         if plan.cost.not_counted:
@@ -345,16 +349,22 @@ def footer_texts(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "Elastic", _elastic_text(name, group, plan)
 
 
-def _recorded_lines(plan: Plan, width: int) -> Iterator[Line]:
-    for title, text in _recorded_texts(plan):
-        yield from _wrapped_lines(f"{title}: {text}", width)
-
-
 def _recorded_texts(plan: Plan) -> Iterator[tuple[str, str]]:
     for field in map(redact_field, plan.recorded):
         before, after = _format_values(field)
         change = "changed" if before == after else f"{before} -> {after}"
         yield "Settings", f"{field.path} {change} (recorded by apply)"
+
+
+def _format_edit(edit: FieldChange) -> str:
+    field = redact_field(edit)
+    key = edit.path.rpartition(".")[2]  # the units of settings are known by their keys
+    before, after = format_value(field.before, key), format_value(field.after, key)
+    is_table = isinstance(edit.before or edit.after, Mapping)
+    if field.before == field.after or is_table or len(before) + len(after) > _MAX_EDIT:
+        verb = "added" if edit.before is None else "removed" if edit.after is None else "changed"
+        return f"{edit.path} {verb}"
+    return f"{edit.path} {before} -> {after}"
 
 
 def _changes_number(group: str, plan: Plan) -> bool:

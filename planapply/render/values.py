@@ -7,7 +7,11 @@ from typing import Any
 
 from planapply.model import toml
 
-_UNITS = {"disk": "bytes", "memory": "bytes", "ttl": "seconds", "idle_timeout": "seconds"}
+_UNITS = {
+    "disk": "bytes",
+    "memory": "bytes",
+    **dict.fromkeys(("ttl", "idle_timeout", "join_timeout"), "seconds"),
+}
 _DURATION_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 

@@ -120,9 +120,7 @@ def check_packages(
 
 def _check_together(sources: Sequence[_Source]) -> dict[KeyPath, list[Fault]]:
     """Return the faults of lines that contradict others, by the path of their source."""
-    lines = {
-        id(line): (line, source) for source in sources for line in logical_lines(source.text)
-    }
+    lines = {id(line): (line, source) for source in sources for line in logical_lines(source.text)}
     found: dict[KeyPath, list[Fault]] = {}
     for line, cause, advice in check_together(line for line, _ in lines.values()):
         found.setdefault(lines[id(line)][1].path, []).append(Fault(line, cause, advice))

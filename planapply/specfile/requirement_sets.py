@@ -32,7 +32,10 @@ def find_hash_problem(line: str) -> Problem | None:
     ):
         return problem
     if "git+" in line and _HASH_OPTION.search(line):
-        return "uv cannot check the hash of a Git repository", "Name a commit in its place: @COMMIT."
+        return (
+            "uv cannot check the hash of a Git repository",
+            "Name a commit in its place: @COMMIT.",
+        )
     return None
 
 
@@ -82,7 +85,9 @@ def find_file_name_problem(url: str, name: str | None) -> Problem | None:
 def check_together(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
     """Yield the valid lines that uv refuses because of other lines, each with cause and advice."""
     lines = list(lines)
-    options = [(line, o) for line in lines if line.text.startswith("-") for o in parse_options(line.text)]
+    options = [
+        (line, o) for line in lines if line.text.startswith("-") for o in parse_options(line.text)
+    ]
     indexes = [line for line, option in options if option.name == "--index-url"]
     for line in indexes[1:]:
         yield line, "--index-url is given twice", "Use --extra-index-url for the second one."
@@ -91,7 +96,11 @@ def check_together(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
         for line in requirements:
             has_hash = _HASH_OPTION.search(line.text) or _URL_HASH.search(line.text)
             if not has_hash:
-                yield line, "it has no hash, and --require-hashes is set", "Add --hash=sha256:DIGEST."
+                yield (
+                    line,
+                    "it has no hash, and --require-hashes is set",
+                    "Add --hash=sha256:DIGEST.",
+                )
             elif "://" not in line.text and not _PINNED.fullmatch(_without_options(line.text)):
                 yield (
                     line,

@@ -434,6 +434,56 @@ scheduler_address = tcp://127.0.0.1:1
     assert run("destroy", "--auto-approve").code == 0
 
 
+def test_edits_that_change_no_node_are_shown(run: Run, cloud: FakeCloud) -> None:
+    spec = Path("planapply.toml")
+    elastic = """
+[workers.burst]
+min = 0
+max = 2
+size = "small"
+options = { nthreads = 1, env = { API_TOKEN = "hunter1" } }
+"""
+    spec.write_text(spec.read_text() + elastic)
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    for old, new in (
+        ("max = 2", "max = 5"),
+        ("nthreads = 1, env", "nthreads = 2, env"),
+        ("hunter1", "hunter2"),
+    ):
+        spec.write_text(spec.read_text().replace(old, new))
+    limits = ("--set", "cluster.join_timeout='5 min'", "--set", "cluster.max_cost=10.0")
+    assert run("plan", "--detailed-exitcode", *limits) == (
+        0,
+        snapshot("""\
+No changes. Cluster "demo" matches its spec.
+Changed in the spec since the last apply:
+  workers.burst.max 2 -> 5
+  workers.burst.options.nthreads 1 -> 2
+  workers.burst.options.env changed
+  cluster.max_cost (unset) -> 10.0
+  cluster.join_timeout (unset) -> 5 min
+Cost: 4.60 USD/h (list prices of 2025-03-02)
+Elastic: burst has no nodes (min 0, max 5); its size changes only through `scale` and `adapt`.
+"""),
+        "",
+    )
+    planned = run("plan", "--json").out
+    assert "hunter" not in planned
+    assert json.loads(planned)["edited"] == snapshot(
+        [
+            {"path": "workers.burst.max", "before": 2, "after": 5},
+            {"path": "workers.burst.options.nthreads", "before": 1, "after": 2},
+            {
+                "path": "workers.burst.options.env",
+                "before": {"API_TOKEN": "(hidden)"},
+                "after": {"API_TOKEN": "(hidden)"},
+            },
+        ]
+    )
+    assert run("apply", "--no-wait").code == 0
+    assert "Changed in the spec" not in run("plan").out
+
+
 def test_settings_of_the_provider_are_recorded_with_other_changes(
     run: Run, cloud: FakeCloud
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,8 +95,19 @@ def test_life_of_a_cluster(spec: Path) -> None:
         "cannot apply without approval: the plan destroys or replaces cpu-0\n"
         "Review it with `planapply.plan`, then pass it as `plan=`, or pass `approve=True`."
     )
-    with pytest.raises(planapply.PlanapplyError, match="the plan file is stale"):
+    with pytest.raises(planapply.PlanapplyError) as stale:
         planapply.apply(plan=made, progress=False)
+    assert re.sub(r"now \d+", "now N", str(stale.value)) == (
+        "cannot apply the plan: it is stale: the serial of the state was 0, and is now N\n"
+        "Call `planapply.plan` again, and review the new plan."
+    )
+    assert stale.value.code == "plan_stale"
+    with pytest.raises(planapply.PlanapplyError) as other:
+        planapply.apply(plan=made.model_copy(update={"lineage": "another"}), progress=False)
+    assert str(other.value) == (
+        "cannot apply the plan: it was made for a different cluster ('zoo')\n"
+        "Pass the spec and the state that the plan was made from."
+    )
     report = planapply.apply(overrides=TWO_THREADS, approve=True, progress=False)
     assert (report.added, report.changed, report.destroyed) == (1, 0, 1)
     report = planapply.destroy(progress=False)

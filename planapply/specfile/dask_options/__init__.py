@@ -138,15 +138,16 @@ _KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     ),
     "addresses": (
         'a port, or an address such as ":8787"',
-        lambda v: _are(_is_dashboard_address, v.split(",") if isinstance(v, str) else v)
-        or _is_port(v),
+        lambda v: (
+            _are(_is_dashboard_address, v.split(",") if isinstance(v, str) else v) or _is_port(v)
+        ),
     ),
     "port": ("a port", _is_port),
     "ports": (
         'a port, a range such as "9000:9100", or a list of numbers',
-        lambda v: _is_port(v)
-        or _is_port_range(v)
-        or _are(lambda x: _is_port(x) and not _is_text(x), v),
+        lambda v: (
+            _is_port(v) or _is_port_range(v) or _are(lambda x: _is_port(x) and not _is_text(x), v)
+        ),
     ),
     "memory": (
         'a size such as "4 GiB", a fraction of the memory such as 0.5, or "auto"',

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planapply.api.lifecycle import destroy as destroy
     from planapply.api.lifecycle import plan as plan
     from planapply.api.open_cluster import open_cluster as open_cluster
+    from planapply.api.security_loader import security_loader as security_loader
     from planapply.api.spec import load_spec as load_spec
     from planapply.dask.handles import VMScheduler as VMScheduler
     from planapply.dask.handles import VMWorker as VMWorker
@@ -35,6 +36,7 @@ _EXPORTS = {
     "load_spec": "planapply.api.spec",
     "open_cluster": "planapply.api.open_cluster",
     "plan": "planapply.api.lifecycle",
+    "security_loader": "planapply.api.security_loader",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "load_spec",
     "open_cluster",
     "plan",
+    "security_loader",
 ]
 
 

@@ -98,7 +98,7 @@ class PendingClient:
 
     async def find_scheduler(self) -> tuple[State, str]:
         """Return the state, and the first address of its scheduler that responds."""
-        state = await asyncio.to_thread(self._read_state)
+        state = await asyncio.to_thread(read_state, self._where)
         endpoint = current_endpoint(state)
         if endpoint is None:
             raise PlanapplyError(
@@ -107,7 +107,9 @@ class PendingClient:
             )
         return state, await wait_until_reachable(state.cluster, endpoint, state.tls, self._timeout)
 
-    def _read_state(self) -> State:
-        if "://" in self._where:
-            return Workspace(open_store(self._where)).read()
-        return Workspace.from_state(self._where, if_missing=IF_MISSING).read()
+
+def read_state(where: str) -> State:
+    """Return the state of a spec file, or the state at a path or URL; raise PlanapplyError."""
+    if "://" in where:
+        return Workspace(open_store(where)).read()
+    return Workspace.from_state(where, if_missing=IF_MISSING).read()

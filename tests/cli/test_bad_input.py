@@ -521,7 +521,7 @@ def test_malformed_configuration_of_dask_is_reported(tmp_path: Path, text: str) 
 def test_malformed_variable_of_dask_is_reported() -> None:
     import dask.config
 
-    with pytest.raises(ValueError, match=".") as raised:
+    with pytest.raises(ValueError, match=r".") as raised:
         dask.config.collect_env({"DASK_INTERNAL_INHERIT_CONFIG": "x"})
     [diagnostic] = expected_diagnostics(raised.value)
     assert str(diagnostic) == snapshot(

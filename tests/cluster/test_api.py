@@ -43,6 +43,7 @@ def test_public_names_exist() -> None:
         "load_spec",
         "open_cluster",
         "plan",
+        "security_loader",
     ]
     assert dir(planapply) == planapply.__all__
     for name in planapply.__all__:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import order
 import pytest
@@ -15,6 +15,8 @@ from crash.forkserver import ForkServer, shared_server
 from hypothesis import HealthCheck, settings
 from network_guard import GUARD, NetworkGuard
 from sdk import cache_service_models
+
+from planapply.specfile import dashboard
 
 # No deadline, and no limit for generating examples: a busy machine is not a defect.
 for name, examples in {"few": 300, "many": 10_000}.items():
@@ -62,6 +64,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
 def quick_sdk() -> None:
     """Let new AWS clients be quick to create."""
     cache_service_models()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bokeh() -> Iterator[None]:
+    """Let this process count as one with bokeh, which no test needs: it slows down every scheduler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dashboard, "bokeh_version", lambda: "3.9.2")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from planapply.model.endpoint import build_endpoint, current_endpoint
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER
 from planapply.model.state import State
+from planapply.specfile.dashboard import missing_plots
 
 FIRST_POLL = 0.25  # seconds between the first two calls of the scheduler
 LONGEST_POLL = 2.0
@@ -73,7 +74,10 @@ class _Wait:
                 state.nodes[name].status = "joined"
             scheduler = state.nodes[SCHEDULER]
             config = state.configs[scheduler.config]
-            shown = dashboard if config.options.get("dashboard", True) else None
+            is_shown = config.options.get("dashboard", True) and not missing_plots(
+                config.options, config.environment, is_local=state.provider == "local"
+            )
+            shown = dashboard if is_shown else None
             state.endpoint = build_endpoint(scheduler, config, shown)
 
         self.fleet.journal.update(record)

@@ -68,7 +68,8 @@ class Status(Model):
     nodes: tuple[NodeStatus, ...] = ()
     drift: tuple[DriftItem, ...] = ()
     problems: tuple[Diagnostic, ...] = ()
-    """Errors in the provider's settings that the next launch would meet, such as a deleted subnet."""
+    """Errors in the provider's settings that the next launch would meet, such as a deleted subnet; and a
+    dashboard without plots, whose URL is then None."""
     unknown_workers: tuple[str, ...] = ()
     """Dask workers that have joined but are none of the state's nodes."""
     usd_per_hour: float | None = None

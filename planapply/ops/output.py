@@ -3,10 +3,12 @@
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.state import State
+from planapply.specfile.dashboard import missing_plots_of
 
 
 def outputs(state: State) -> dict[str, str | None]:
-    """Return every output by its name; None for one without a value, such as a missing public address.
+    """Return every output by its name; None for one without a value, such as a missing public address,
+    or a dashboard without plots.
 
     Raises PlanapplyError if there is no scheduler.
     """
@@ -25,7 +27,7 @@ def outputs(state: State) -> dict[str, str | None]:
         "scheduler_address": endpoint.public or endpoint.private,
         "scheduler_address_private": endpoint.private,
         "scheduler_address_public": endpoint.public,
-        "dashboard_url": endpoint.dashboard,
+        "dashboard_url": None if missing_plots_of(state) else endpoint.dashboard,
     }
 
 
@@ -36,6 +38,8 @@ def output(state: State, name: str) -> str:
         raise PlanapplyError(f"there is no output {name!r}", f"Outputs: {', '.join(values)}.")
     value = values[name]
     if value is None:
+        if name == "dashboard_url" and (gap := missing_plots_of(state)):
+            raise PlanapplyError(f"the output {name!r} has no value: {gap.summary}", gap.detail)
         known = ", ".join(key for key, value in values.items() if value)
         raise PlanapplyError(
             f"the output {name!r} has no value",

@@ -25,6 +25,7 @@ from planapply.model.tags import cluster_tags
 from planapply.ops.apply import lock
 from planapply.ops.resolve import configs_of, resolve_spec
 from planapply.ops.workspace import Workspace
+from planapply.specfile.dashboard import missing_plots_of
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n?", re.DOTALL)
@@ -228,7 +229,8 @@ def _restore_scheduler(
     state.endpoint = build_endpoint(record, config)
     info = probe(state.endpoint, state.tls)
     if info is not None:
-        state.endpoint = build_endpoint(record, config, info.dashboard)
+        has_plots = missing_plots_of(state) is None
+        state.endpoint = build_endpoint(record, config, info.dashboard if has_plots else None)
         record.status = "joined"
         for name, node in state.nodes.items():
             processes = state.configs[node.config].processes if node.config in state.configs else 1

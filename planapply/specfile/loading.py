@@ -19,6 +19,7 @@ from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
 from planapply.specfile.classes import check_imports, module_folders
 from planapply.specfile.constraints import check_constraints, find_nameless_group
+from planapply.specfile.dashboard import missing_plots
 from planapply.specfile.environment import check_packages, describe_left_out
 from planapply.specfile.errors import explain
 from planapply.specfile.locate import Position, find_duplicate, find_nearest, locate
@@ -48,7 +49,7 @@ def load(
 
     `find_plugin` returns the plug-in with a name, or raises PlanapplyError; `overrides` are those of
     `--set`. If `import_classes`, a class that cannot be imported is an error for providers whose
-    nodes run this Python. Raises PlanapplyError with a diagnostic for each error.
+    nodes run this Python, and a dashboard without plots is a note. Raises PlanapplyError with a diagnostic for each error.
     """
     path = Path(path)
     text = read_text(path, "the spec", _IF_MISSING)
@@ -60,6 +61,10 @@ def load(
     errors = tuple(d for d in found if d.severity is Severity.ERROR)
     if errors or spec is None:
         raise PlanapplyError(diagnostics=errors, code="spec_invalid")
+    if import_classes:
+        is_local = spec.cluster.provider == "local"
+        gap = missing_plots(spec.scheduler.options, spec.environment, is_local=is_local)
+        found += [gap] if gap else []
     return spec, found
 
 

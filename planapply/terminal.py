@@ -18,6 +18,7 @@ from planapply.render.document import event_document
 from planapply.render.text import DEFAULT_WIDTH, Line, line, make_printable, to_plain_text, wrap
 
 _MAX_DIAGNOSTICS = 100
+_DIAGNOSTIC_KEYS = {"severity", "summary", "detail"}
 _output_errors: list[OSError] = []
 """Errors of writing to stdout, except that its reader has exited."""
 _shown_results: list[bool] = []
@@ -64,14 +65,26 @@ def report(diagnostics: Sequence[Diagnostic]) -> None:
 def show_json(document: Any) -> None:
     """Print a command's result for programs; in ASCII, which every locale can encode."""
     _shown_results.append(True)
-    _write_text(sys.stdout, json.dumps(document, indent=2) + "\n")
+    _write_text(sys.stdout, json.dumps(_complete_details(document), indent=2) + "\n")
+
+
+def _complete_details(value: Any) -> Any:
+    """Return a document whose diagnostics propose commands with the options of this command."""
+    if isinstance(value, list | tuple):
+        return [_complete_details(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() >= _DIAGNOSTIC_KEYS and isinstance(value["detail"], str):
+        return {**value, "detail": add_options(value["detail"])}
+    return {key: _complete_details(item) for key, item in value.items()}
 
 
 def show_event(event: Event) -> None:
     """Print an event as one line of a result."""
     if event.event == "finished":
         _shown_results.append(True)
-    _write_text(sys.stdout, json.dumps(event_document(event, time.time())) + "\n")
+    document = _complete_details(event_document(event, time.time()))
+    _write_text(sys.stdout, json.dumps(document) + "\n")
 
 
 def has_shown_result() -> bool:

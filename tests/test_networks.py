@@ -39,10 +39,19 @@ def test_network_in_canonical_form(text: str, network: str) -> None:
         *((text, "is a multicast network") for text in ("224.0.0.0/4", "239.1.1.1", "ff02::1")),
         *((text, "is a link-local network") for text in ("169.254.1.0/24", "fe80::/10")),
         *((text, "is no address") for text in ("0.0.0.0", "::", "0.0.0.0/32")),
-        *((text, "is a reserved network") for text in ("240.0.0.0/8", "255.255.255.255", "0.1.0.0/16")),
-        *((text, "is a reserved network") for text in ("::ffff:1.2.3.4", "64:ff9b::/96", "fec0::1")),
+        *(
+            (text, "is a reserved network")
+            for text in ("240.0.0.0/8", "255.255.255.255", "0.1.0.0/16")
+        ),
+        *(
+            (text, "is a reserved network")
+            for text in ("::ffff:1.2.3.4", "64:ff9b::/96", "fec0::1")
+        ),
         *((text, "is an address in the network") for text in ("10.0.0.5/8", "2001:db8::1/32")),
-        *((text, "is not a network") for text in ("fe80::1%eth0", "", "1", "me", "10.0.0.0/33", "h")),
+        *(
+            (text, "is not a network")
+            for text in ("fe80::1%eth0", "", "1", "me", "10.0.0.0/33", "h")
+        ),
         *((text, "is not a network") for text in ("10.0.0.256", "010.0.0.1", "x" * 100_000)),
     ],
 )
@@ -85,7 +94,9 @@ def test_wide_networks_are_counted_together(networks: list[str], wide: list[str]
 def test_internet_in_many_small_networks_is_wide() -> None:
     networks = [str(n) for n in ip_network("0.0.0.0/0").subnets(new_prefix=9)]
     assert len(wide_networks(networks)) == 510  # without 10.0.0.0/8
-    assert unsafe_access_error(wide_networks(networks)).summary == snapshot('cannot allow 0.0.0.0/9, 0.128.0.0/9, 1.0.0.0/9, 1.128.0.0/9, 2.0.0.0/9, and 505 more: with security = "none" anyone who reaches the scheduler can run code on every node')
+    assert unsafe_access_error(wide_networks(networks)).summary == snapshot(
+        'cannot allow 0.0.0.0/9, 0.128.0.0/9, 1.0.0.0/9, 1.128.0.0/9, 2.0.0.0/9, and 505 more: with security = "none" anyone who reaches the scheduler can run code on every node'
+    )
 
 
 def test_network_that_is_no_longer_accepted_can_be_removed() -> None:

@@ -211,8 +211,36 @@ def test_options_that_one_version_takes(tmp_path: Path) -> None:
     assert format_problems(tmp_path, text.replace("==2026.8.0", "")) == ""
 
 
-SIZES = ["1", "1e400", "1e400 GB", "1e300", "1.5", "1e3", ".5", "5.", "5 GB", "5GiB", "5 gb", "GB", "1 0 GB", "10 M", "1e6 kB"]
-TIMES = ["1e999 h", "1 min", "10 min", "10 minutes", "1h", "1 H", "1.5 days", "2w", "100ms", "5 ns", "week"]
+SIZES = [
+    "1",
+    "1e400",
+    "1e400 GB",
+    "1e300",
+    "1.5",
+    "1e3",
+    ".5",
+    "5.",
+    "5 GB",
+    "5GiB",
+    "5 gb",
+    "GB",
+    "1 0 GB",
+    "10 M",
+    "1e6 kB",
+]
+TIMES = [
+    "1e999 h",
+    "1 min",
+    "10 min",
+    "10 minutes",
+    "1h",
+    "1 H",
+    "1.5 days",
+    "2w",
+    "100ms",
+    "5 ns",
+    "week",
+]
 NEITHER = ["", "lots", "5 GBB", "x GB", "5 5GB", "-1 GB", "5 parsecs", "1,5 h", "1 h 2", "."]
 QUANTITIES = [*SIZES, *TIMES, *NEITHER]
 
@@ -229,7 +257,9 @@ def test_quantities_are_read_as_dask_reads_them(text: str) -> None:
     assert (find_fault("duration", text) is None) == accepts(dask.utils.parse_timedelta)
 
 
-@pytest.mark.parametrize("value", [8787, "8787", "8787:8790", "9:9", "9:8", [1, 2], "x", ":1", "1:"])
+@pytest.mark.parametrize(
+    "value", [8787, "8787", "8787:8790", "9:9", "9:8", [1, 2], "x", ":1", "1:"]
+)
 def test_ports_are_read_as_dask_reads_them(value: Any) -> None:
     try:
         distributed.utils.parse_ports(value)
@@ -242,7 +272,20 @@ def test_ports_are_read_as_dask_reads_them(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [8787, ":8787", "8787", "h", "h:1", ":1,:2", [1, ":2"], "h:", "h:x", "a:b:c", "[::1]:8787", ["x:"]],
+    [
+        8787,
+        ":8787",
+        "8787",
+        "h",
+        "h:1",
+        ":1,:2",
+        [1, ":2"],
+        "h:",
+        "h:x",
+        "a:b:c",
+        "[::1]:8787",
+        ["x:"],
+    ],
 )
 def test_dashboard_addresses_are_read_as_dask_reads_them(value: Any) -> None:
     try:

@@ -257,7 +257,8 @@ def test_value_of_an_unknown_key_in_an_override_is_not_shown(tmp_path: Path, opt
 
 
 @pytest.mark.parametrize(
-    "option", ["x=" + "a" * 10_000, "a" * 10_000, "a" * 10_000 + "=1", "cluster.name=" + "a" * 10_000]
+    "option",
+    ["x=" + "a" * 10_000, "a" * 10_000, "a" * 10_000 + "=1", "cluster.name=" + "a" * 10_000],
 )
 def test_long_override_is_shortened(tmp_path: Path, option: str) -> None:
     assert len(format_problems(tmp_path, GOOD, option)) < 1000

@@ -1,7 +1,7 @@
 """Plans: the changes of all nodes and resources, limited by targets and protection."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -272,8 +272,20 @@ def vm_warnings(refreshed: RefreshResult, terminate_unknown: bool) -> tuple[Diag
     )
     return (
         *(adopted if refreshed.adopted else ()),
+        *_group_warnings(refreshed),
         *(() if terminate_unknown else unknown_warnings(refreshed)),
     )
+
+
+def _group_warnings(refreshed: RefreshResult) -> Iterator[Diagnostic]:
+    """Yield a warning about VMs in other security groups: a firewall that is not the cluster's."""
+    if refreshed.groups:
+        names = sorted(refreshed.groups, key=sort_key)
+        yield warning(
+            f"VMs are in other security groups than the cluster's: {format_names(names)}",
+            "Who can reach them is up to those groups. An apply does not move a VM: set its groups with the "
+            f"cloud's own tools, or launch another VM with `planapply apply --replace {names[0]}`.",
+        )
 
 
 def unknown_warnings(refreshed: RefreshResult) -> tuple[Diagnostic, ...]:

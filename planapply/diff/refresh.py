@@ -44,6 +44,8 @@ class RefreshResult:
     """Changed addresses by node."""
     tags: Mapping[str, tuple[FieldChange, ...]] = field(default_factory=dict)
     """Tags that planapply set and that were changed or removed, by node."""
+    groups: Mapping[str, FieldChange] = field(default_factory=dict)
+    """Security groups of the VMs that are not in exactly that of the cluster, by node."""
     resources: Mapping[str, ResourceDrift] = field(default_factory=dict)
     """Supporting resources that differ from what planapply created, by name."""
 
@@ -65,6 +67,8 @@ class RefreshResult:
                 yield DriftItem(name=name, kind=DriftKind.ADDRESS, vm=vm, fields=fields)
             if lost is None and (fields := self.tags.get(name)):
                 yield DriftItem(name=name, kind=DriftKind.CHANGED, vm=vm, fields=fields)
+            if lost is None and (moved := self.groups.get(name)):
+                yield DriftItem(name=name, kind=DriftKind.REGROUPED, vm=vm, fields=(moved,))
         for other in self.strays:
             yield DriftItem(name=other.id, kind=DriftKind.STRAY, vm=other.id)
         for other in self.unknown:
@@ -159,8 +163,29 @@ def refresh(
         observed,
         addresses,
         tags,
+        _changed_groups(state, observed, observation.resources),
         observation.resources,
     )
+
+
+def _changed_groups(
+    state: State, observed: Mapping[str, VM], resources: Mapping[str, ResourceDrift]
+) -> dict[str, FieldChange]:
+    """Return the groups of VMs that are not in exactly the cluster's own; none if it has no group."""
+    own = {resource.id for resource in state.resources.values() if resource.id}
+    if not own or not all(differs.exists for differs in resources.values()):
+        return {}
+    expected = ", ".join(sorted(own))
+    return {
+        node: FieldChange(
+            path="security_groups",
+            before=", ".join(vm.groups) or None,
+            after=expected,
+            forces_replacement=False,
+        )
+        for node, vm in observed.items()
+        if vm.groups is not None and vm.is_active and {*vm.groups} != own
+    }
 
 
 def _changed_addresses(

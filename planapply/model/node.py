@@ -110,6 +110,8 @@ class VM(Model):
     zone: str | None = None
     image: str | None = None
     spot: bool = False
+    groups: tuple[str, ...] | None = None
+    """IDs of the security groups that the VM is in; None if the cloud does not report them."""
     launched_at: float | None = None
     """Seconds since the epoch."""
 

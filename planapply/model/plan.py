@@ -160,6 +160,9 @@ class DriftKind(StrEnum):
     """The VM has another address."""
     CHANGED = "changed"
     """Tags that planapply set on the VM, or settings of a supporting resource, were changed or removed."""
+    REGROUPED = "regrouped"
+    """The VM is in other security groups than that of the cluster. planapply reports it, and does not move
+    the VM back."""
     DELETED = "deleted"
     """The supporting resource does not exist."""
 

@@ -65,11 +65,14 @@ def drift_text(items: Sequence[DriftItem]) -> str:
     kind = items[0].kind
     if kind is DriftKind.DELETED:
         return "was deleted"
+    if kind is DriftKind.REGROUPED:
+        field = items[0].fields[0]
+        return f"is in security groups {field.before or '(none)'}, not {field.after}"
     if kind is DriftKind.CHANGED:
         return "; ".join(_changed_text(field) for field in items[0].fields)
     if kind is DriftKind.ADDRESS:
         return "has another address: " + ", ".join(
-            f"{field.before} -> {field.after or 'none'}" for field in items[0].fields
+            f"{field.before or 'none'} -> {field.after or 'none'}" for field in items[0].fields
         )
     if kind is DriftKind.UNKNOWN:
         return "was not launched by planapply, but has the cluster's tags"

@@ -181,6 +181,11 @@ def _warnings(status: Status) -> Iterator[str]:
     for item in status.drift:
         if item.kind in changed_kinds:
             yield f"Drift: {item.name} {drift_text([item])}. The next `planapply apply` fixes this."
+        elif item.kind is DriftKind.REGROUPED:
+            yield (
+                f"Drift: {item.name} {drift_text([item])}. An apply does not move a VM: set its groups with "
+                f"the cloud's own tools, or run `planapply apply --replace {item.name}`."
+            )
     strays = [item.name for item in status.drift if item.kind is DriftKind.STRAY]
     adopted = [item.vm for item in status.drift if item.kind is DriftKind.ADOPTED and item.vm]
     if adopted or strays:

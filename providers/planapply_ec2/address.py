@@ -40,7 +40,7 @@ def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     The answer goes into a firewall, and a network such as 0.0.0.0/0 would open it to everybody.
     """
     # It may be a web page, such as that of a hotel's Wi-Fi.
-    shown = ascii(text) if len(text) <= _MAX_ADDRESS else f"{ascii(text[:_MAX_ADDRESS])}…"
+    shown = ascii(text) if len(text) <= _MAX_ADDRESS else f"{text[:_MAX_ADDRESS]!a}…"
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -71,6 +71,13 @@ def parse_tags(tags: "Sequence[TagTypeDef]") -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
+def _parse_groups(instance: "InstanceTypeDef") -> tuple[str, ...] | None:
+    """Return the groups of a VM; None for one that does not run, which may have none any more."""
+    if instance["State"]["Name"] != "running":
+        return None
+    return tuple(sorted(group["GroupId"] for group in instance.get("SecurityGroups", [])))
+
+
 def parse_vm(instance: "InstanceTypeDef") -> VM:
     """Return the VM in a response of RunInstances or DescribeInstances."""
     return VM(
@@ -85,5 +92,6 @@ def parse_vm(instance: "InstanceTypeDef") -> VM:
         image=instance["ImageId"],
         token=instance.get("ClientToken", ""),
         spot=instance.get("InstanceLifecycle") == "spot",
+        groups=_parse_groups(instance),
         launched_at=instance["LaunchTime"].timestamp(),
     )

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 RESOURCE_NAME, RESOURCE_KIND = "security-group", "security group"
 SSH = 22
+_OUTBOUND: Rule = ("-1", -1, -1, "0.0.0.0/0")
+"""The rule for outbound traffic that EC2 gives each new group; without it, a node can install nothing."""
 
 
 def required_resources(config: NodeConfig, allow_from: Iterable[str]) -> dict[str, Resource]:
@@ -62,11 +64,13 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
     existing = _find_by_id(client, resource.id) if resource.id else None
     existing = existing or next(iter(_find_groups(client, own_tags)), None)
     if existing:
-        group, rules = existing["GroupId"], _parse_rules(existing)
+        group, rules = existing["GroupId"], _parse_rules(existing.get("IpPermissions", []))
         current_tags = parse_tags(existing.get("Tags", []))
     else:
         current_tags = desired_tags
         group, rules = _create(client, vpc, desired_tags), set()
+    if existing and _OUTBOUND not in _parse_rules(existing.get("IpPermissionsEgress", [])):
+        _allow_outbound(client, group)
     desired_rules = _make_rules(group, detail)
     _change_rules(client, group, desired_rules - rules, rules - desired_rules)
     added_tags = {k: v for k, v in desired_tags.items() if current_tags.get(k) != v}
@@ -81,7 +85,9 @@ def inspect(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
     group = _find_by_id(client, str(resource.id))
     if group is None:
         return ResourceDrift(exists=False)
-    rules, desired = _parse_rules(group), _make_rules(str(resource.id), resource.detail)
+    rules = _parse_rules(group.get("IpPermissions", []))
+    desired = _make_rules(str(resource.id), resource.detail)
+    outbound = _parse_rules(group.get("IpPermissionsEgress", []))
     current, expected = parse_tags(group.get("Tags", [])), _group_tags(resource.detail, tags)
     fields = [
         *(
@@ -91,6 +97,11 @@ def inspect(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
         *(
             _make_field(f"rules.{_format_rule(r)}", "closed", "open")
             for r in sorted(desired - rules)
+        ),
+        *(
+            [_make_field("rules.all traffic to 0.0.0.0/0", "closed", "open")]
+            if _OUTBOUND not in outbound
+            else ()
         ),
         *(
             _make_field(f"tags.{key}", current.get(key), value)
@@ -177,7 +188,7 @@ def find_resources(
     set_tags = {k: v for k, v in user_tags(tags).items() if not k.startswith("aws:")}
     detail = {
         "vpc": found[0].get("VpcId"),
-        **_infer_detail(_parse_rules(found[0]), allow_from),
+        **_infer_detail(_parse_rules(found[0].get("IpPermissions", [])), allow_from),
         "tags": set_tags,
         "tagged": sorted(set_tags),
     }
@@ -285,9 +296,20 @@ def _make_rules(group: str, detail: Mapping[str, Any]) -> set[Rule]:
     return {("-1", -1, -1, group), *client_rules(detail)}
 
 
-def _parse_rules(group: "SecurityGroupTypeDef") -> set[Rule]:
+def _allow_outbound(client: Client, group: str) -> None:
+    """Allow all outbound traffic again, as in each new group."""
+    permission: IpPermissionTypeDef = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    with client.translate_errors(writes=True):
+        try:
+            client.ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[permission])
+        except ClientError as error:
+            if code_of(error) != "InvalidPermission.Duplicate":
+                raise
+
+
+def _parse_rules(permissions: "Iterable[IpPermissionTypeDef]") -> set[Rule]:
     rules: set[Rule] = set()
-    for rule in group.get("IpPermissions", []):
+    for rule in permissions:
         sources = [r["CidrIp"] for r in rule.get("IpRanges", [])]
         sources += [r["CidrIpv6"] for r in rule.get("Ipv6Ranges", [])]
         sources += [pair["GroupId"] for pair in rule.get("UserIdGroupPairs", [])]

@@ -1,5 +1,6 @@
 """Commands that a message proposes mean the spec and the state of the command that printed it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,15 @@ Error: there is no state at x.json
 Error: the spec third.toml does not exist
   Write one with `planapply init -f third.toml`, or select one with --file.
 """)
+
+
+def test_details_in_json_repeat_the_options(run: Run, cloud: FakeCloud) -> None:
+    Path("planapply.toml").rename("other.toml")
+    [problem] = json.loads(run("status", "--json", "-f", "other.toml").out)["diagnostics"]
+    assert problem["detail"].startswith("Run `planapply apply -f other.toml` first; or, if")
+    assert run("apply", "--auto-approve", "--no-wait", "-f", "other.toml").code == 0
+    last = json.loads(run("destroy", "--json", "-f", "other.toml").out.splitlines()[-1])
+    assert "`planapply plan -f other.toml --destroy" in last["diagnostics"][0]["detail"]
 
 
 def test_init_proposes_the_spec_that_it_wrote(run: Run) -> None:

@@ -105,7 +105,8 @@ def test_only_yes_approves(terminal: dict[str, str], keys: str) -> None:
     asked.type(keys)
     code, text = asked.finish()
     assert code == 1
-    assert text.endswith("Apply canceled; nothing was changed.\n")
+    lines = text.partition(QUESTION)[2].splitlines()
+    assert lines[-1] == "Apply canceled; nothing was changed."  # on a line of its own
     assert not Path("planapply.state.json").exists()
     assert not Path("planapply.state.json.lock").exists()
 

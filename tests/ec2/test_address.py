@@ -57,7 +57,9 @@ def test_anything_else_is_an_error(
 
 
 def test_web_page_is_quoted_on_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer_with(monkeypatch, "<html>\n\x1b[2J`Welcome` \u2028 to the hotel's network" + "x" * 10_000)
+    answer_with(
+        monkeypatch, "<html>\n\x1b[2J`Welcome` \u2028 to the hotel's network" + "x" * 10_000
+    )
     assert str(refusal()) == snapshot("""\
 cannot detect this machine's public address: https://checkip.amazonaws.com: "<html>\\n\\x1b[2J`Welcome` \\ufffd\\ufffd\\ufffd to the hotel's netwo"… is not an address
 Check that this machine is online. Or, instead of "me", write the network that may reach the scheduler: allow_from = ["203.0.113.0/24"] under [provider].\

@@ -10,6 +10,8 @@ from lab.honest import Cloud
 from planapply.model.plan import DriftItem, Mode
 from planapply.ops.plan import PlanOptions, plan
 from planapply.ops.status import status
+from planapply.render.status import status_lines
+from planapply.render.text import to_plain_text
 
 GROUP = "security-group"
 
@@ -72,6 +74,39 @@ def test_removed_rule_is_added_again(project: Project) -> None:
     ec2().revoke_security_group_ingress(GroupId=group_of(project), IpPermissions=[rule])
     assert drift(project) == [(GROUP, "changed")]
     fixed_by_one_apply(project)
+
+
+def test_revoked_outbound_traffic_is_allowed_again(project: Project) -> None:
+    project.apply()
+    rule: Any = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2().revoke_security_group_egress(GroupId=group_of(project), IpPermissions=[rule])
+    assert drift(project) == [(GROUP, "changed")]
+    (change,) = project.plan().changes
+    assert [(f.path, f.before, f.after) for f in change.fields] == [
+        ("rules.all traffic to 0.0.0.0/0", "closed", "open")
+    ]
+    fixed_by_one_apply(project)
+
+
+def test_vm_in_other_security_groups_is_reported_and_can_be_replaced(project: Project) -> None:
+    project.apply()
+    own, vm = group_of(project), vm_of(project, "cpu-1")
+    vpc = ec2().describe_vpcs()["Vpcs"][0]["VpcId"]
+    other = ec2().create_security_group(GroupName="x", Description="x", VpcId=vpc)["GroupId"]
+    for groups in ([own, other], [other]):
+        ec2().modify_instance_attribute(InstanceId=vm, Groups=groups)
+        assert drift(project) == [("cpu-1", "regrouped")]
+    made = project.plan()
+    assert made.changes == ()
+    assert [str(d) for d in made.diagnostics if d.severity == "warning"] == [
+        "VMs are in other security groups than the cluster's: cpu-1\n"
+        "Who can reach them is up to those groups. An apply does not move a VM: set its groups with the "
+        "cloud's own tools, or launch another VM with `planapply apply --replace cpu-1`."
+    ]
+    shown = to_plain_text(status_lines(status(project.workspace()), 200))
+    assert f"Drift: cpu-1 is in security groups {other}, not {own}. An apply does not move" in shown
+    ec2().modify_instance_attribute(InstanceId=vm, Groups=[own])
+    assert drift(project) == []
 
 
 def test_removed_tags_of_the_group_are_restored_and_no_second_group_is_created(

@@ -68,7 +68,13 @@ from the VMs' tags with `planapply recover`.\
 
 
 def test_intents_of_format_1_are_migrated() -> None:
-    intent = {"names": ["cpu-0"], "config": "c", "choice": {}, "scheduler": "tcp://a:1", "asked_at": 5.0}
+    intent = {
+        "names": ["cpu-0"],
+        "config": "c",
+        "choice": {},
+        "scheduler": "tcp://a:1",
+        "asked_at": 5.0,
+    }
     older = {
         "format_version": 1,
         "lineage": "l",
@@ -239,7 +245,10 @@ FORGED = "cpu-0\nError: all VMs are gone"
             {"endpoint": {"private": "tls://h:1", "dashboard": "javascript:alert(1)"}},
             "endpoint.dashboard: must be an address such as http://",
         ),
-        ({"nodes": {FORGED: {}}}, '  nodes."cpu-0\\nError: all VMs are gone": is not the name of a'),
+        (
+            {"nodes": {FORGED: {}}},
+            '  nodes."cpu-0\\nError: all VMs are gone": is not the name of a',
+        ),
         ({"nodes": {"cpu-x": {}}}, "nodes.cpu-x: is not the name of a node"),
         ({"nodes": {"cpu-0": {"vm": FORGED}}}, "nodes.cpu-0.vm: must contain no control char"),
         ({"nodes": {"cpu-0": {"vm": ""}}}, "nodes.cpu-0.vm: must be non-empty"),

@@ -11,7 +11,6 @@ from distributed import Client
 from planapply.api.durations import Duration, to_seconds
 from planapply.dask.scheduler import REACHABLE_TIMEOUT, build_security, wait_until_reachable
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import current_endpoint
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
@@ -99,13 +98,14 @@ class PendingClient:
     async def find_scheduler(self) -> tuple[State, str]:
         """Return the state, and the first address of its scheduler that responds."""
         state = await asyncio.to_thread(read_state, self._where)
-        endpoint = current_endpoint(state)
-        if endpoint is None:
+        if state.endpoint is None:
             raise PlanapplyError(
                 f"cannot connect to cluster {state.cluster!r}: it has no scheduler",
                 "Run `planapply apply` to create one.",
             )
-        return state, await wait_until_reachable(state.cluster, endpoint, state.tls, self._timeout)
+        return state, await wait_until_reachable(
+            state.cluster, state.endpoint, state.tls, self._timeout
+        )
 
 
 def read_state(where: str) -> State:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from planapply.diff.tags import changed_tags, expected_tags
-from planapply.model.names import sort_key
+from planapply.model.endpoint import current_endpoint
+from planapply.model.names import SCHEDULER, sort_key
 from planapply.model.node import TAG_CONFIG, VM, is_own_tag
 from planapply.model.plan import DriftItem, DriftKind, FieldChange, ResourceDrift
 from planapply.model.state import NodeRecord, State
@@ -122,7 +123,7 @@ def refresh(
         if node not in observed
         and (record.vm in observation.vms_by_id or record.must_be_visible(now, consistency_delay))
     }
-    addresses = _changed_addresses(state.nodes, nodes)
+    addresses = _changed_endpoint(state) | _changed_addresses(state.nodes, nodes)
     tags = {
         node: fields
         for node, vm in observed.items()
@@ -206,6 +207,19 @@ def _changed_addresses(
         if fields:
             found[name] = fields
     return found
+
+
+def _changed_endpoint(state: State) -> dict[str, tuple[FieldChange, ...]]:
+    """Return the addresses of the recorded endpoint that are not those of the scheduler's own record."""
+    recorded, current = state.endpoint, current_endpoint(state)
+    if recorded is None or current is None:
+        return {}
+    fields = tuple(
+        FieldChange(path=f"endpoint.{key}", before=before, after=after, forces_replacement=False)
+        for key in ("private", "public")
+        if (before := getattr(recorded, key)) != (after := getattr(current, key))
+    )
+    return {SCHEDULER: fields} if fields else {}
 
 
 def _changed_tags(state: State, name: str, vm: VM, can_retag: bool) -> tuple[FieldChange, ...]:

@@ -1,7 +1,6 @@
 """env: the environment variables with which a bare `distributed.Client()` connects."""
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import current_endpoint
 from planapply.model.state import Endpoint, State
 from planapply.store import tlsfiles
 
@@ -13,7 +12,7 @@ def client_environment(state: State) -> dict[str, str]:
 
     Raises PlanapplyError if there is no scheduler, and if the files cannot be written.
     """
-    endpoint = current_endpoint(state)
+    endpoint = state.endpoint
     if endpoint is None:
         raise PlanapplyError(
             f"cluster {state.cluster!r} has no scheduler", "Create one with `planapply apply`."

@@ -1,7 +1,6 @@
 """output: the addresses and identity of a running cluster, as flat values."""
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import current_endpoint
 from planapply.model.state import State
 from planapply.specfile.dashboard import missing_plots_of
 
@@ -12,7 +11,7 @@ def outputs(state: State) -> dict[str, str | None]:
 
     Raises PlanapplyError if there is no scheduler.
     """
-    endpoint = current_endpoint(state)
+    endpoint = state.endpoint
     if endpoint is None:
         raise PlanapplyError(
             f"cluster {state.cluster!r} has no scheduler",

@@ -170,12 +170,18 @@ export DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY={folder}/key.pem
 
 
 def test_env_is_safe_for_a_shell(run: Run, applied: FakeCloud) -> None:
-    change(endpoint=Endpoint(private="tcp://$(touch owned)`touch owned`'\";:1"))
+    address = "tcp://10.0.0.1:8786"
+    change(endpoint=Endpoint(private=address))
     result = run("env")
     script = f'{result.out}printf %s "$DASK_SCHEDULER_ADDRESS"'
     shell = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
-    assert shell.stdout == "tcp://$(touch owned)`touch owned`'\";:1"
-    assert not Path("owned").exists()
+    assert shell.stdout == address
+    state, text = Path("planapply.state.json"), Path("planapply.state.json").read_text()
+    for forged in ("tcp://$(touch owned)`touch owned`'\\";:1", ""):
+        state.write_text(text.replace(address, forged))
+        result = run("env")
+        assert (result.code, result.out) == (1, "")
+        assert "  endpoint.private: must be an address such as tls://10.0.0.5:8786\n" in result.err
 
 
 class _Scheduler(socketserver.BaseRequestHandler):

@@ -31,7 +31,12 @@ from planapply_ec2.find import make_tag_filters, parse_tags
 from planapply_ec2.terminate import retag
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import IpPermissionTypeDef, SecurityGroupTypeDef, TagTypeDef
+    from mypy_boto3_ec2.type_defs import (
+        IpPermissionOutputTypeDef,
+        IpPermissionTypeDef,
+        SecurityGroupTypeDef,
+        TagTypeDef,
+    )
 
 RESOURCE_NAME, RESOURCE_KIND = "security-group", "security group"
 SSH = 22
@@ -307,7 +312,7 @@ def _allow_outbound(client: Client, group: str) -> None:
                 raise
 
 
-def _parse_rules(permissions: "Iterable[IpPermissionTypeDef]") -> set[Rule]:
+def _parse_rules(permissions: "Iterable[IpPermissionOutputTypeDef]") -> set[Rule]:
     rules: set[Rule] = set()
     for rule in permissions:
         sources = [r["CidrIp"] for r in rule.get("IpRanges", [])]

@@ -177,7 +177,7 @@ def test_env_is_safe_for_a_shell(run: Run, applied: FakeCloud) -> None:
     shell = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
     assert shell.stdout == address
     state, text = Path("planapply.state.json"), Path("planapply.state.json").read_text()
-    for forged in ("tcp://$(touch owned)`touch owned`'\\";:1", ""):
+    for forged in ("tcp://$(touch owned):1", "tcp://`id`:1", "tcp://h:1';id;'", ""):
         state.write_text(text.replace(address, forged))
         result = run("env")
         assert (result.code, result.out) == (1, "")

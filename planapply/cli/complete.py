@@ -44,27 +44,30 @@ def complete_nodes(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_size(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the elastic groups whose names begin like this, each with `=`."""
+    """Return the bounds of the elastic groups whose names begin like this, such as `cpu=0` and `cpu=9`.
+
+    With two of them, a shell completes up to the number.
+    """
     groups = _names(ctx)[1]
-    elastic = [f"{name}=" for name, is_elastic in groups.items() if is_elastic]
-    return [text for text in sorted(elastic) if text.startswith(incomplete)]
+    sizes = [f"{name}={size}" for name in sorted(groups) for size in groups[name]]
+    return [text for text in sizes if text.startswith(incomplete)]
 
 
-def _names(ctx: typer.Context) -> tuple[set[str], dict[str, bool]]:
-    """Return the nodes, and the groups with whether they are elastic.
+def _names(ctx: typer.Context) -> tuple[set[str], dict[str, list[int]]]:
+    """Return the nodes, and the groups with their bounds, which only an elastic group has.
 
     The nodes are those of the state, or, if the state is not a local file, those of the spec.
     """
     file = str(ctx.params.get("file") or "planapply.toml")
     nodes: set[str] = set()
-    groups: dict[str, bool] = {}
+    groups: dict[str, list[int]] = {}
     spec: Any = {}
     with suppress(Exception):  # the file may be anything, or missing
         spec = tomli.loads(Path(file).expanduser().read_text())
     with suppress(Exception):
         state = _read_state(ctx, file)
         nodes = {str(name) for name in state["nodes"]}
-        groups = {split_name(name)[0]: False for name in nodes - {SCHEDULER}}
+        groups = {split_name(name)[0]: [] for name in nodes - {SCHEDULER}}
         groups |= dict(_groups(state.get("spec")))
     with suppress(Exception):
         groups = dict(_groups(spec)) | groups
@@ -72,7 +75,7 @@ def _names(ctx: typer.Context) -> tuple[set[str], dict[str, bool]]:
             nodes = {SCHEDULER, *_counted_nodes(spec)}
     # A shell may run what it gets, and others can write these files: nothing but names is offered.
     return {name for name in nodes if is_node_name(name)}, {
-        name: is_elastic for name, is_elastic in groups.items() if GROUP_NAME.fullmatch(name)
+        name: bounds for name, bounds in groups.items() if GROUP_NAME.fullmatch(name)
     }
 
 
@@ -86,10 +89,12 @@ def _read_state(ctx: typer.Context, file: str) -> Any:
     return json.loads(Path(location).expanduser().read_bytes())
 
 
-def _groups(spec: Any) -> Iterator[tuple[str, bool]]:
+def _groups(spec: Any) -> Iterator[tuple[str, list[int]]]:
     if spec:
         for name, group in spec.get("workers", {}).items():
-            yield str(name), group.get("max") is not None
+            most = group.get("max")
+            bounds = set() if most is None else {int(group.get("min") or 0), int(most)}
+            yield str(name), sorted(bounds)
 
 
 def _counted_nodes(spec: Any) -> Iterator[str]:

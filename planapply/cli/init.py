@@ -6,7 +6,7 @@ import typer
 
 from planapply import terminal
 from planapply.cli.options import DEFAULT_FILE, check_spec_name
-from planapply.ops.validate import write_starter
+from planapply.ops.validate import ignored_files, write_starter
 
 
 def command(
@@ -32,6 +32,13 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Write a commented starter spec; an existing file is never overwritten."""
+    """Write a commented starter spec, named after its folder; an existing file is never overwritten."""
     write_starter(file, provider, overrides or ())
-    terminal.print_message(f"Wrote {file}. Review it, then run `planapply plan`.")
+    terminal.print_message(
+        f"Wrote {file}. Review it, then run `planapply plan` and `planapply apply`."
+    )
+    gitignore, pattern = ignored_files(file)
+    if pattern:
+        terminal.print_message(
+            f"To keep the state and its lock out of git, add this line to {gitignore}: `{pattern}`"
+        )

@@ -181,6 +181,8 @@ class ApplyRun:
             )
         elif (report.plan.unrecorded or report.plan.recorded) and not self.json:
             terminal.show([BLANK_LINE, line("The state is up to date."), *_output_lines(values)])
+        elif not self.json:  # nothing had to be done
+            terminal.show(_output_lines(values))
         return 1 if report.failures or left else 0
 
     def _summary_lines(

@@ -42,10 +42,11 @@ def command(
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
 ) -> int:
-    """Change the number of nodes of elastic groups, such as `planapply scale cpu=10`.
+    """Change the number of nodes of elastic groups.
 
-    Works from the spec that was applied last, which the state records: edits of the file since then do
-    not count. Shows the plan and asks for approval, as apply does.
+    For example: planapply scale cpu=10. Works from the spec that was applied last, which the state
+    records: edits of the file since then do not count. Shows the plan and asks for approval, as
+    apply does.
     """
     with report_early_failure(json):
         options = PlanOptions(mode=Mode.SCALE, sizes=parse_sizes(groups))

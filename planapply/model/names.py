@@ -6,6 +6,7 @@ functions that read ranges accept both.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 SCHEDULER = "scheduler"
@@ -18,6 +19,13 @@ _MAX_INDEX = 10**9
 # Limits on the number of digits, because Python refuses to convert thousands of them.
 _NODE = re.compile(r"(?P<group>.+)-(?P<index>0|[1-9][0-9]{0,99})")
 _RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]{1,99})(?:\.\.|-)(?P<last>[0-9]{1,99})\]")
+
+
+def suggest_cluster_name(text: str, max_length: int) -> str:
+    """Return a valid cluster name similar to `text`, such as a folder's name; `example` if none is."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9]+", "-", ascii_text).strip("-")[:max_length].rstrip("-")
+    return name or "example"
 
 
 def node_name(group: str, index: int) -> str:

@@ -1,5 +1,6 @@
 """validate: what can be known of a spec offline; and init, which writes a starter spec."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 from planapply import catalog, specfile
 from planapply.fleet.plugin_calls import call_plugin
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.field_types import MAX_NAME_LENGTH
+from planapply.model.names import suggest_cluster_name
+from planapply.model.spec import state_location
 from planapply.provider import Plugin
 from planapply.store.files import create_file
 
@@ -26,8 +30,13 @@ def validate(
 
 
 def write_starter(file: str, provider: str, overrides: Sequence[str] = ()) -> None:
-    """Write a starter spec; raises PlanapplyError if the file exists already."""
-    text = specfile.render_starter(_guard_starter(catalog.load_plugin(provider)), overrides)
+    """Write a starter spec, whose cluster is named after the file's folder.
+
+    Raises PlanapplyError if the file exists already.
+    """
+    name = suggest_cluster_name(Path(file).absolute().parent.name, MAX_NAME_LENGTH)
+    plugin = _guard_starter(catalog.load_plugin(provider))
+    text = specfile.render_starter(plugin, overrides, name)
     try:
         create_file(file, text.encode(), mode=0o666)
     except FileExistsError:
@@ -39,6 +48,21 @@ def write_starter(file: str, provider: str, overrides: Sequence[str] = ()) -> No
         raise PlanapplyError(
             f"cannot write {file}: {error.strerror or error}", "Choose another file with --file."
         ) from error
+
+
+def ignored_files(file: str) -> tuple[str, str]:
+    """Return the `.gitignore` next to a spec, and the line with which git ignores the state and its lock.
+
+    The line is empty if the file has it.
+    """
+    name = Path(state_location(None, file)).name
+    pattern = re.sub(r"([\\*?\[#! ])", r"\\\1", name) + "*"
+    path = Path(file).parent / ".gitignore"
+    try:
+        is_ignored = pattern in path.read_text().splitlines()
+    except (OSError, UnicodeError):  # none yet, or one that only the user can judge
+        is_ignored = False
+    return str(path), "" if is_ignored else pattern
 
 
 def _guard_starter(plugin: Plugin) -> Plugin:

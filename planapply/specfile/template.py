@@ -17,7 +17,7 @@ _CLUSTER = """\
 # A commented key is optional; its value is an example. All keys: docs/spec.md, `planapply schema`.
 
 [cluster]
-name = "example"
+name = "{name}"
 provider = "{provider}"
 # state = "s3://bucket/example.json"  # or gs://, az://, a path; default: a file next to this one
 {security}# "tls" or "none"; default: "{default}"
@@ -66,10 +66,10 @@ _EC2_EXAMPLES = {
 _EXAMPLES = {"size": ["large", "medium"], "image": "debian-12", "zones": ["zone-a", "zone-b"]}
 
 
-def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
+def render_starter(plugin: Plugin, overrides: Sequence[str] = (), name: str = "example") -> str:
     """Return a spec with all common keys that this provider supports.
 
-    `overrides` (--set) select one of the provider's starters. Raises PlanapplyError for an override
+    `name` is the cluster's, which must be valid. `overrides` (--set) select one of the provider's starters. Raises PlanapplyError for an override
     that the starter would not contain.
     """
     overridden: dict[str, Any] = {}
@@ -81,7 +81,10 @@ def render_starter(plugin: Plugin, overrides: Sequence[str] = ()) -> str:
     other = "none" if plugin.security == "tls" else "tls"
     security = f'# security = "{other}"'
     cluster = _CLUSTER.format(
-        provider=plugin.name, default=plugin.security, security=security.ljust(_COMMENT_COLUMN)
+        name=name,
+        provider=plugin.name,
+        default=plugin.security,
+        security=security.ljust(_COMMENT_COLUMN),
     )
     text = plugin.starter if isinstance(plugin.starter, str) else plugin.starter(settings)
     tables = tomli.loads(text)

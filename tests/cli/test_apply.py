@@ -61,6 +61,8 @@ cpu-[0-2]: launched
         snapshot("""\
 No changes. Cluster "demo" matches its spec.
 Cost: 4.60 USD/h (list prices of 2025-03-02)
+
+scheduler_address = tcp://127.0.0.1:1
 """),
         "",
     )

@@ -14,6 +14,7 @@ from inline_snapshot import snapshot
 
 import planapply
 from planapply.cli.app import COMMANDS
+from planapply.model.field_types import MAX_NAME_LENGTH
 
 
 def test_help(run: Run) -> None:
@@ -25,8 +26,11 @@ Usage: planapply [OPTIONS] COMMAND [ARGS]...
   Terraform-like plan and apply for Dask clusters on cloud VMs.
 
 Options:
-  --version   Print the version.
-  -h, --help  Show this message and exit.
+  --version             Print the version.
+  --install-completion  Install completion for the current shell.
+  --show-completion     Show completion for the current shell, to copy it or
+                        customize the installation.
+  -h, --help            Show this message and exit.
 
 Commands:
   init       Write a commented starter spec.
@@ -34,6 +38,7 @@ Commands:
   plan       Show the changes that apply would make.
   apply      Create or change the cluster to match the spec.
   destroy    Terminate the cluster and remove everything created for it.
+  scale      Change the number of nodes of elastic groups.
   status     Show nodes, VMs, joined workers, drift, and cost.
   output     Print the scheduler address, the dashboard URL, and others.
   env        Print shell exports so that distributed.Client() connects.
@@ -41,7 +46,7 @@ Commands:
   state      Inspect or edit the state: list, show, rm, pull, push.
   list       List every cluster of this account, found by the VMs' tags.
   recover    Rebuild a lost state from the VMs' tags.
-  logs       Print the log of a node.
+  logs       Print or follow the logs of nodes.
   ssh        Log in to a node.
   allow      Allow another network to reach the scheduler.
   unlock     Release an abandoned state lock.
@@ -223,11 +228,56 @@ Error: '' is not a valid location for a state
     assert not cloud.calls
 
 
+@pytest.mark.parametrize(
+    ("folder_name", "name"),
+    [
+        ("genomics", "genomics"),
+        ("My Project_2 (copy)", "My-Project-2-copy"),
+        ("Größe-", "Groe"),
+        ("数据", "example"),
+        ("-" * 9, "example"),
+        ("x" * 200, "x" * MAX_NAME_LENGTH),
+    ],
+)
+def test_init_names_the_cluster_after_its_folder(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, folder_name: str, name: str
+) -> None:
+    (folder / folder_name).mkdir()
+    assert run("init", "-f", f"{folder_name}/planapply.toml").code == 0
+    monkeypatch.chdir(folder / folder_name)
+    assert f'name = "{name}"\n' in Path("planapply.toml").read_text()
+    assert run("validate").code == 0
+    Path("planapply.toml").unlink()
+    assert run("init").code == 0
+    assert f'name = "{name}"\n' in Path("planapply.toml").read_text()
+
+
+def test_init_proposes_a_gitignore_line_once(run: Run, folder: Path) -> None:
+    assert run("init").err == snapshot("""\
+Wrote planapply.toml. Review it, then run `planapply plan` and `planapply apply`.
+To keep the state and its lock out of git, add this line to .gitignore: `planapply.state.json*`
+""")
+    pattern = "planapply.state.json*"
+    subprocess.run(["git", "init", "-q"], check=True)
+    for name in ("planapply.state.json", "planapply.state.json.lock"):
+        Path(name).touch()
+    Path(".gitignore").write_text(f"other\n{pattern}\n")
+    shown = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True)
+    assert shown.stdout == "?? .gitignore\n?? planapply.toml\n"
+    Path("planapply.toml").unlink()
+    assert run("init").err == snapshot(
+        "Wrote planapply.toml. Review it, then run `planapply plan` and `planapply apply`.\n"
+    )
+
+
 def test_init_writes_a_valid_spec_and_never_overwrites(run: Run, cloud: FakeCloud) -> None:
     assert run("init", "-f", "new.toml") == (
         0,
         "",
-        snapshot("Wrote new.toml. Review it, then run `planapply plan -f new.toml`.\n"),
+        snapshot("""\
+Wrote new.toml. Review it, then run `planapply plan -f new.toml` and `planapply apply -f new.toml`.
+To keep the state and its lock out of git, add this line to .gitignore: `new.state.json*`
+"""),
     )
     assert run("validate", "-f", "new.toml") == (0, "Success! The spec new.toml is valid.\n", "")
     written = Path("new.toml").read_bytes()

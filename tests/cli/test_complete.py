@@ -57,7 +57,7 @@ def test_names_of_the_spec(complete: Complete, folder: Path) -> None:
     (folder / "planapply.toml").write_text(SPEC)
     assert complete("planapply logs ") == snapshot(["burst", "cpu", "scheduler", "cpu-0", "cpu-1"])
     assert complete("planapply logs cpu-") == snapshot(["cpu-0", "cpu-1"])
-    assert complete("planapply scale ") == snapshot(["burst="])
+    assert complete("planapply scale ") == snapshot(["burst=0", "burst=4"])
     assert complete("planapply ssh ") == snapshot(["scheduler", "cpu-0", "cpu-1"])
     (folder / "planapply.toml").rename(folder / "other.toml")
     assert complete("planapply logs ") == []
@@ -72,7 +72,7 @@ def test_names_of_the_state(complete: Complete, run: Run, cloud: FakeCloud, fold
         assert complete(f"planapply destroy {state}--target ") == snapshot(
             ["burst", "cpu", "scheduler", "burst-0", "cpu-0", "cpu-1"]
         )
-        assert complete(f"planapply scale {state}") == ["burst="]
+        assert complete(f"planapply scale {state}b") == ["burst=1", "burst=4"]
         assert complete(f"planapply state show {state}cpu") == ["cpu-0", "cpu-1"]
 
 
@@ -101,7 +101,7 @@ def test_nothing_but_names_is_offered(complete: Complete, folder: Path) -> None:
     state = {"nodes": nodes, "spec": {"workers": groups}}
     (folder / "planapply.state.json").write_text(json.dumps(state))
     assert complete("planapply logs ") == ["cpu", "cpu-0"]
-    assert complete("planapply scale ") == ["cpu="]
+    assert complete("planapply scale ") == ["cpu=0", "cpu=3"]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,8 @@ scheduler_address = tcp://127.0.0.1:1
 No changes. The groups have these numbers of nodes.
 Cost: 6.20 USD/h (list prices of 2025-03-02)
 Elastic: cpu has 4 nodes (min 1, max 6).
+
+scheduler_address = tcp://127.0.0.1:1
 """),
         "",
     )

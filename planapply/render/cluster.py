@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planapply.model.secrets import mask_urls
-from planapply.render.html import facts_html, link_html, row_html, table_html, text_html
+from planapply.render.html import facts_html, link_html, table_html, text_html
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,14 @@ def groups_html(groups: Sequence[GroupSummary]) -> str:
     """Return a table of the groups, with the numbers of nodes and of Dask workers."""
     if not groups:
         return "<p>no groups of workers</p>"
-    rows = "".join(
-        row_html(
-            map(
-                text_html,
-                (
-                    group.name,
-                    f"{group.joined} of {group.nodes} joined",
-                    f"{group.joined_workers} of {group.workers} joined",
-                    group.size,
-                    group.limits,
-                ),
-            )
-        )
+    rows = [
+        [
+            text_html(group.name),
+            f"{group.joined} of {group.nodes} joined",
+            f"{group.joined_workers} of {group.workers} joined",
+            text_html(group.size),
+            text_html(group.limits),
+        ]
         for group in groups
-    )
+    ]
     return table_html(("Group", "Nodes", "Dask workers", "Size", "Nodes in the spec"), rows)

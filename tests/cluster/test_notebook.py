@@ -32,8 +32,8 @@ def test_html_distinguishes_nodes_and_workers(cloud: Cloud, applied: Open) -> No
         assert "Group</th>" in html
         assert "Dask workers</th>" in html
         assert rows(html) == [
-            ["cpu", "1 of 1 joined", "2 of 2 joined", "", "min 1, max 8"],
-            ["io", "2 of 2 joined", "2 of 2 joined", "", "count 2"],
+            ["cpu", "1 of 1 joined", "2 of 2 joined", "min 1, max 8"],
+            ["io", "2 of 2 joined", "2 of 2 joined", "count 2"],
         ]
         assert f"<b>State:</b> {workspace.store.location}</p>" in html
         assert f'<a href="{cluster.dashboard_link}" target="_blank">' in html

@@ -74,15 +74,15 @@ def test_everything_below_the_changes() -> None:
     assert "s3cret" not in html
     assert re.sub(r"(<br>|</p>|</tr>)", r"\1\n", html) == snapshot("""\
 <div><p>planapply will change cluster &quot;zoo&quot; (ec2, eu-west-1):</p>
-<table><thead><tr><th style="text-align: left">Action</th><th style="text-align: left">Nodes</th><th style="text-align: left">Size</th><th style="text-align: left">Reason</th><th style="text-align: left">Changes</th></tr>
-</thead><tbody><tr><td style="text-align: left; vertical-align: top"><span style="color: #1a7f37">+ create</span></td><td style="text-align: left; vertical-align: top">cpu-0</td><td style="text-align: left; vertical-align: top"></td><td style="text-align: left; vertical-align: top"></td><td style="text-align: left; vertical-align: top"></td></tr>
+<table><thead><tr><th style="text-align: left">Action</th><th style="text-align: left">Nodes</th></tr>
+</thead><tbody><tr><td style="text-align: left; vertical-align: top"><span style="color: #1a7f37">+ create</span></td><td style="text-align: left; vertical-align: top">cpu-0</td></tr>
 </tbody></table><p><b>Plan:</b> 1 to add, 0 to change, 0 to destroy.<br>
 <b>Settings:</b> protect false -&gt; true (recorded by apply)<br>
 <b>Settings:</b> provider.secret changed (recorded by apply)<br>
 <b>Cost:</b> 0.00 USD/h -&gt; 1.50 USD/h (&lt;prices&gt;)<br>
 <b>Not counted:</b> disks.<br>
 <b>Access:</b> ports 8786, 8787 from 10.0.0.0/8, &lt;i&gt;<br>
-<b>Elastic:</b> burst has 1 node (min 0, max 3); its size changes only through `scale` and `adapt`.</p>
+<b>Elastic:</b> burst has 1 node (min 0, max 3); its size changes only through <code>scale</code> and <code>adapt</code>.</p>
 <p><b>Warning:</b> &lt;b&gt; is odd. Change &amp; retry.</p>
 </div>\
 """)

@@ -110,7 +110,8 @@ class NotebookView(ProgressView):
         texts = ["".join(text for text, _ in spans) for spans in lines]
         if is_last and self.progress.stopping:
             texts[-1] = f"  {_STOPPED}"
-        self._show("\n".join([*texts, *(f"  {note}" for note in self._notes)]))
+        # First, as the nodes may have changed since.
+        self._show("\n".join([*(f"  {note}" for note in self._notes), *texts]))
 
     def _show(self, text: str) -> None:
         from IPython.display import display  # type: ignore[import-not-found]

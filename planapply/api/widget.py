@@ -90,7 +90,8 @@ def _controls(widgets: Any, cluster: ScalableCluster, context: ClusterContext, m
     def scale_group() -> str:
         cluster.stop_adapting()
         cluster.scale(nodes.value, group=group.value)
-        return f"Scaling {group.value} to {nodes.value} nodes."
+        plural = "s" * (nodes.value != 1)
+        return f"Scaling {group.value} to {nodes.value} node{plural}."
 
     def adapt_group() -> str:
         adaptive = cluster.adapt(minimum=minimum.value, maximum=maximum.value, group=group.value)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planapply.model.secrets import mask_urls
-from planapply.render.html import facts_html, link_html, table_html, text_html
+from planapply.render.html import lines_html, link_html, table_html, text_html
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,22 @@ class ClusterSummary:
 
 def cluster_html(cluster: ClusterSummary, details: str) -> str:
     """Return the cluster; `details` is HTML already, and folded away."""
+    threads = f"{cluster.threads} thread{'s' * (cluster.threads != 1)}"
     facts = [
-        ("Cost", cluster.cost),
-        ("Scheduler", cluster.scheduler),
-        ("State", mask_urls(cluster.state)),
+        ("Capacity", text_html(f"{threads}, {cluster.memory}")),
+        ("Cost", text_html(cluster.cost)),
+        ("Dashboard", link_html(cluster.dashboard) if cluster.dashboard else "none"),
+        ("Scheduler", text_html(cluster.scheduler)),
+        ("State", text_html(mask_urls(cluster.state))),
     ]
     if cluster.status != "running":
-        facts.insert(0, ("Status", cluster.status))
-    dashboard = link_html(cluster.dashboard) if cluster.dashboard else "none"
+        facts.insert(0, ("Status", text_html(cluster.status)))
     return (
         '<div class="jp-RenderedHTMLCommon jp-RenderedHTML jp-mod-trusted jp-OutputArea-output">'
         f'<h3 style="margin: 0">{text_html(cluster.title)} {text_html(cluster.name)}</h3>'
         f'<p style="color: #757575; margin: 0">{text_html(cluster.location)}</p>'
         f"{groups_html(cluster.groups)}"
-        f"<p>{cluster.threads} threads, {text_html(cluster.memory)} in the Dask workers that have joined</p>"
-        f"<p><b>Dashboard:</b> {dashboard}</p>"
-        f"{facts_html(facts)}"
+        f"{lines_html(facts)}"
         f'<details><summary>Scheduler info</summary><div style="margin: 8px 0">{details}</div></details>'
         "</div>"
     )

@@ -54,9 +54,14 @@ def report_html(title: str, cells: Mapping[str, str]) -> str:
 
 
 def facts_html(facts: Iterable[tuple[str, str]]) -> str:
-    """Return texts, each on a line with its title."""
-    lines = (f"<b>{text_html(title)}:</b> {_prose_html(text)}" for title, text in facts)
-    return f"<p>{'<br>'.join(lines)}</p>"
+    """Return texts, each on a line with its title; what is in backticks is code."""
+    return lines_html((title, _prose_html(text)) for title, text in facts)
+
+
+def lines_html(lines: Iterable[tuple[str, str]]) -> str:
+    """Return lines that are HTML already, each with its title."""
+    texts = (f"<b>{text_html(title)}:</b> {html}" for title, html in lines)
+    return f"<p>{'<br>'.join(texts)}</p>"
 
 
 def table_html(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -89,7 +94,7 @@ def text_html(text: str) -> str:
 
 
 def _prose_html(text: str) -> str:
-    """Return a text whose parts in backticks are code."""
+    """Return a text with its parts in backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", text_html(text))
 
 

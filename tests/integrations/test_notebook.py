@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inline_snapshot import snapshot
 
 from integrations import python
 
@@ -112,7 +113,7 @@ def test_example_runs_without_a_shell(run: Run, tmp_path: Path) -> None:
     assert "application/vnd.jupyter.widget-view+json" in cluster["data"]
     [workers] = outputs_of(notebook, "cluster.scale(1)")
     assert re.sub("vm-[0-9a-f-]+", "VM", text_of(workers)) == (
-        "{'cpu-0': <VMWorker cpu-0: running, VM>, 'burst-0': <VMWorker burst-0: running, VM>}"
+        "{'cpu-0': <VMWorker cpu-0: running, VM>,\n 'burst-0': <VMWorker burst-0: running, VM>}"
     )
     [change] = outputs_of(notebook, 'change = planapply.plan("cluster.toml")')
     assert "1 -> 2   (forces replacement)" in text_of(change)
@@ -140,7 +141,9 @@ def test_an_interrupted_cell_is_recorded(run: Run, tmp_path: Path) -> None:
     assert applied[-1][1].startswith("Apply complete: ")
     assert idle[-1] == ["error", "KeyboardInterrupt"]
     assert computed == [["stream", "3\n"]]
-    assert widget == []
+    assert widget[-1][1] == snapshot(
+        "['Nodes', 'Scale', 'Minimum of Dask workers', 'Maximum of Dask workers', 'Adapt', '<span style=\"color: #cf222e\">cannot scale &#x27;burst&#x27; to 9 nodes: the spec sets min = 0, max = 2</span>', 'Scaling burst to 1 node.', 'Adapting burst between 0 and 2 nodes.', (0, 2), True]\n"
+    )
     assert "Error: cannot ask for approval: stdin is not a terminal" in command[-1][1]
     assert "\x1b" not in "".join(text for _, text in command)
     assert destroyed[-1][1].startswith("Destroy complete: ")

@@ -3,8 +3,10 @@
 import re
 from typing import Any
 
+import pytest
 from inline_snapshot import snapshot
 
+from planapply.api.lifecycle import ApplyReport, ClusterPlan
 from planapply.model.diagnostics import warning
 from planapply.model.plan import (
     Action,
@@ -106,3 +108,17 @@ def test_a_plan_that_destroys_some_nodes_only_changes_the_cluster() -> None:
     change = Change(name="cpu-0", action=Action.DESTROY, reason=ChangeReason.DESTROY_REQUESTED)
     html = plan_html(make_plan(change, mode=Mode.DESTROY))
     assert "planapply will change cluster &quot;zoo&quot; (local):" in html
+
+
+def test_a_plan_and_a_report_in_a_notebook_hide_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cret-value")
+    diagnostics = (warning("odd", "SDK: s3cret-value"),)
+    made = make_plan(diagnostics=diagnostics, cost=Cost(before=1, after=2))
+    plan = ClusterPlan.model_validate(dict(made))
+    assert "odd" in str(plan)
+    assert "s3cret" not in str(plan) + repr(plan) + plan._repr_html_() + repr(plan.__repr_args__())
+    report = ApplyReport(1, 0, 2, 61.2, plan)
+    assert repr(report) == "Apply complete: 1 added, 0 changed, 2 destroyed (61 s)"
+    assert re.sub("<[^>]*>", "|", report._repr_html_()) == snapshot(
+        "|||Apply complete: cluster zoo||||||Added||Changed||Destroyed||Time||Cost||||||1||0||2||61 s||1.00 USD/h -&gt; 2.00 USD/h|||||"
+    )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from planapply.model.secrets import mask_urls
 from planapply.render.html import lines_html, link_html, table_html, text_html
 
+CLASSES = "jp-RenderedHTMLCommon jp-RenderedHTML jp-mod-trusted jp-OutputArea-output"
+"""JupyterLab's classes for an output, so that a table looks the same in a widget."""
+
 
 @dataclass(frozen=True)
 class GroupSummary:
@@ -60,7 +63,7 @@ def cluster_html(cluster: ClusterSummary, details: str) -> str:
     if cluster.status != "running":
         facts.insert(0, ("Status", text_html(cluster.status)))
     return (
-        '<div class="jp-RenderedHTMLCommon jp-RenderedHTML jp-mod-trusted jp-OutputArea-output">'
+        f'<div class="{CLASSES}">'
         f'<h3 style="margin: 0">{text_html(cluster.title)} {text_html(cluster.name)}</h3>'
         f'<p style="color: #757575; margin: 0">{text_html(cluster.location)}</p>'
         f"{groups_html(cluster.groups)}"

@@ -9,11 +9,12 @@ from typing import Any
 from planapply.display import Display
 from planapply.model.event import Event
 from planapply.model.plan import Plan
-from planapply.render.html import text_html
+from planapply.render.html import pre_html
 from planapply.render.progress import Progress, event_text
 
 _WIDTH, _HEIGHT = 100, 40
 """Columns and lines of the output in a notebook."""
+_STOPPED = "stopped; what was done is recorded, and the next apply or destroy continues from there"
 
 
 class ProgressView:
@@ -36,6 +37,10 @@ class ProgressView:
 
     def refresh(self) -> None:
         """Show the time that has passed."""
+
+    def show_stopping(self) -> None:
+        """Show that no further requests are sent."""
+        self.progress.stopping = True
 
     def close(self) -> None:
         """Show the last state."""
@@ -87,28 +92,38 @@ class NotebookView(ProgressView):
             self._notes.append(event_text(event))
 
     def refresh(self) -> None:
+        self._show_progress(is_last=False)
+
+    def show_stopping(self) -> None:
+        super().show_stopping()
+        self.refresh()
+
+    def close(self) -> None:
+        with suppress(Exception):  # the frontend may be gone; the result of the apply matters
+            self._show_progress(is_last=True)
+
+    def _show_progress(self, *, is_last: bool) -> None:
         with self._lock:
             if self.progress.started_at is None or not (self.progress.nodes or self._notes):
                 return
             lines = self.progress.lines(self._now(), _WIDTH, _HEIGHT)
         texts = ["".join(text for text, _ in spans) for spans in lines]
-        self._show("\n".join([*texts, *(f"  {note}" for note in self._notes)]))
-
-    def close(self) -> None:
-        with suppress(Exception):  # the frontend may be gone; the result of the apply matters
-            self.refresh()
+        if is_last and self.progress.stopping:
+            texts[-1] = f"  {_STOPPED}"
+        # First, as the nodes may have changed since.
+        self._show("\n".join([*(f"  {note}" for note in self._notes), *texts]))
 
     def _show(self, text: str) -> None:
-        from IPython.display import HTML, display  # type: ignore[import-not-found]
+        from IPython.display import display  # type: ignore[import-not-found]
 
         if text == self._shown:
             return
         self._shown = text
-        html = HTML(f"<pre>{text_html(text)}</pre>")
+        output = {"text/html": pre_html(text), "text/plain": text}
         if self._handle is None:
-            self._handle = display(html, display_id=True)
+            self._handle = display(output, raw=True, display_id=True)
         else:
-            self._handle.update(html)
+            self._handle.update(output, raw=True)
 
 
 def open_progress(

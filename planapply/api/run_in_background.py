@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from planapply.background import BackgroundCall
@@ -23,6 +24,9 @@ class EventView(Protocol):
 
     def refresh(self) -> None:
         """Show the time that has passed."""
+
+    def show_stopping(self) -> None:
+        """Show that no further requests are sent."""
 
 
 def run_in_background(
@@ -75,6 +79,8 @@ def _show_until_finished(
             stopped_by = error
             workspace.clock.stop()
             workspace.store.set_deadline()
+            with suppress(Exception):  # what was done must be recorded
+                view.show_stopping()
 
 
 def _describe(cause: BaseException, stopped: Stopped | None) -> BaseException:

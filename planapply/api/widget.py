@@ -10,7 +10,7 @@ from tornado.ioloop import PeriodicCallback
 from planapply.api.context import ClusterContext
 from planapply.api.summary import ShownCluster, summarize_groups
 from planapply.model.diagnostics import PlanapplyError
-from planapply.render.cluster import groups_html
+from planapply.render.cluster import CLASSES, groups_html
 from planapply.render.html import text_html
 
 
@@ -45,7 +45,8 @@ def make_widget(cluster: ScalableCluster, context: ClusterContext) -> Any:
     def update() -> None:
         status.value = cluster._repr_html_()
         adapts = "adaptive" if cluster.is_adapting() else "manual"
-        numbers.value = f"<p>Scaling: {adapts}</p>{groups_html(summarize_groups(cluster, context))}"
+        table = groups_html(summarize_groups(cluster, context))
+        numbers.value = f'<div class="{CLASSES}"><p>Scaling: {adapts}</p>{table}</div>'
 
     def install() -> None:
         seconds = parse_timedelta(
@@ -90,7 +91,8 @@ def _controls(widgets: Any, cluster: ScalableCluster, context: ClusterContext, m
     def scale_group() -> str:
         cluster.stop_adapting()
         cluster.scale(nodes.value, group=group.value)
-        return f"Scaling {group.value} to {nodes.value} nodes."
+        plural = "s" * (nodes.value != 1)
+        return f"Scaling {group.value} to {nodes.value} node{plural}."
 
     def adapt_group() -> str:
         adaptive = cluster.adapt(minimum=minimum.value, maximum=maximum.value, group=group.value)

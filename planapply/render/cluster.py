@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planapply.model.secrets import mask_urls
-from planapply.render.html import facts_html, link_html, row_html, table_html, text_html
+from planapply.render.html import lines_html, link_html, table_html, text_html
+
+CLASSES = "jp-RenderedHTMLCommon jp-RenderedHTML jp-mod-trusted jp-OutputArea-output"
+"""JupyterLab's classes for an output, so that a table looks the same in a widget."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +52,22 @@ class ClusterSummary:
 
 def cluster_html(cluster: ClusterSummary, details: str) -> str:
     """Return the cluster; `details` is HTML already, and folded away."""
+    threads = f"{cluster.threads} thread{'s' * (cluster.threads != 1)}"
     facts = [
-        ("Cost", cluster.cost),
-        ("Scheduler", cluster.scheduler),
-        ("State", mask_urls(cluster.state)),
+        ("Capacity", text_html(f"{threads}, {cluster.memory}")),
+        ("Cost", text_html(cluster.cost)),
+        ("Dashboard", link_html(cluster.dashboard) if cluster.dashboard else "none"),
+        ("Scheduler", text_html(cluster.scheduler)),
+        ("State", text_html(mask_urls(cluster.state))),
     ]
     if cluster.status != "running":
-        facts.insert(0, ("Status", cluster.status))
-    dashboard = link_html(cluster.dashboard) if cluster.dashboard else "none"
+        facts.insert(0, ("Status", text_html(cluster.status)))
     return (
-        '<div class="jp-RenderedHTMLCommon jp-RenderedHTML jp-mod-trusted jp-OutputArea-output">'
+        f'<div class="{CLASSES}">'
         f'<h3 style="margin: 0">{text_html(cluster.title)} {text_html(cluster.name)}</h3>'
         f'<p style="color: #757575; margin: 0">{text_html(cluster.location)}</p>'
         f"{groups_html(cluster.groups)}"
-        f"<p>{cluster.threads} threads, {text_html(cluster.memory)} in the Dask workers that have joined</p>"
-        f"<p><b>Dashboard:</b> {dashboard}</p>"
-        f"{facts_html(facts)}"
+        f"{lines_html(facts)}"
         f'<details><summary>Scheduler info</summary><div style="margin: 8px 0">{details}</div></details>'
         "</div>"
     )
@@ -74,19 +77,14 @@ def groups_html(groups: Sequence[GroupSummary]) -> str:
     """Return a table of the groups, with the numbers of nodes and of Dask workers."""
     if not groups:
         return "<p>no groups of workers</p>"
-    rows = "".join(
-        row_html(
-            map(
-                text_html,
-                (
-                    group.name,
-                    f"{group.joined} of {group.nodes} joined",
-                    f"{group.joined_workers} of {group.workers} joined",
-                    group.size,
-                    group.limits,
-                ),
-            )
-        )
+    rows = [
+        [
+            text_html(group.name),
+            f"{group.joined} of {group.nodes} joined",
+            f"{group.joined_workers} of {group.workers} joined",
+            text_html(group.size),
+            text_html(group.limits),
+        ]
         for group in groups
-    )
+    ]
     return table_html(("Group", "Nodes", "Dask workers", "Size", "Nodes in the spec"), rows)

@@ -1,5 +1,6 @@
 """Plans and reports as HTML, for notebooks; every text from a plan is escaped."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -28,14 +29,14 @@ _MAX_VALUE = 60
 def plan_html(plan: Plan) -> str:
     """Return a plan as a table: action, nodes, size, reason, changed fields; below it the cost and more."""
     if not plan.changes:  # a refresh-only plan has drift, which is short as text
-        return f"<pre>{text_html(to_plain_text(plan_lines(plan)))}</pre>{_diagnostics_html(plan)}"
+        return pre_html(to_plain_text(plan_lines(plan))) + _diagnostics_html(plan)
     verb = "destroy" if is_full_destroy(plan) else "change"
-    rows = "".join(_row_html(run, plan) for run in group_changes(plan.changes))
+    rows = [_cells(run, plan) for run in group_changes(plan.changes)]
     counts = plan.summary
     summary = (
         f"{counts['add']} to add, {counts['change']} to change, {counts['destroy']} to destroy."
     )
-    unrecorded = f"<pre>{text_html(to_plain_text(unrecorded_lines(plan)))}</pre>"
+    unrecorded = pre_html(to_plain_text(unrecorded_lines(plan)))
     return (
         f"<div><p>planapply will {verb} {text_html(format_cluster(plan))}:</p>"
         + table_html(("Action", "Nodes", "Size", "Reason", "Changes"), rows)
@@ -48,25 +49,35 @@ def plan_html(plan: Plan) -> str:
 
 def report_html(title: str, cells: Mapping[str, str]) -> str:
     """Return the result of an apply as a table of one row: how many nodes were added, and so on."""
-    row = row_html(text_html(value) for value in cells.values())
-    return f"<div><p><b>{text_html(title)}</b></p>{table_html((*cells,), row)}</div>"
+    rows = [[text_html(value) for value in cells.values()]]
+    return f"<div><p><b>{text_html(title)}</b></p>{table_html((*cells,), rows)}</div>"
 
 
 def facts_html(facts: Iterable[tuple[str, str]]) -> str:
-    """Return texts, each on a line with its title."""
-    lines = (f"<b>{text_html(title)}:</b> {text_html(text)}" for title, text in facts)
-    return f"<p>{'<br>'.join(lines)}</p>"
+    """Return texts, each on a line with its title; what is in backticks is code."""
+    return lines_html((title, _prose_html(text)) for title, text in facts)
 
 
-def table_html(headers: Sequence[str], rows: str) -> str:
-    """Return a table; `rows` are HTML already."""
-    head = "".join(f'<th style="text-align: left">{text_html(name)}</th>' for name in headers)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+def lines_html(lines: Iterable[tuple[str, str]]) -> str:
+    """Return lines that are HTML already, each with its title."""
+    texts = (f"<b>{text_html(title)}:</b> {html}" for title, html in lines)
+    return f"<p>{'<br>'.join(texts)}</p>"
 
 
-def row_html(cells: Iterable[str]) -> str:
-    """Return a row of a table; `cells` are HTML already."""
-    return "<tr>" + "".join(f"<td {_LEFT}>{cell}</td>" for cell in cells) + "</tr>"
+def table_html(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table without the columns that are empty; the cells of `rows` are HTML already."""
+    kept = [i for i in range(len(headers)) if any(row[i] for row in rows)]
+    head = "".join(f'<th style="text-align: left">{text_html(headers[i])}</th>' for i in kept)
+    body = "".join(
+        "<tr>" + "".join(f"<td {_LEFT}>{row[i]}</td>" for i in kept) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def pre_html(text: str) -> str:
+    """Return lines whose columns are aligned with spaces."""
+    style = "font-family: var(--jp-code-font-family, monospace); line-height: 1.4"
+    return f'<pre style="{style}">{text_html(text)}</pre>'
 
 
 def link_html(url: str) -> str:
@@ -82,7 +93,12 @@ def text_html(text: str) -> str:
     return escape(make_printable(text))
 
 
-def _row_html(run: ChangeRun, plan: Plan) -> str:
+def _prose_html(text: str) -> str:
+    """Return a text with its parts in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", text_html(text))
+
+
+def _cells(run: ChangeRun, plan: Plan) -> tuple[str, ...]:
     change = run.changes[0]
     action = (
         f'<span style="color: {_COLORS[change.action]}">{change.action.symbol} '
@@ -91,7 +107,7 @@ def _row_html(run: ChangeRun, plan: Plan) -> str:
     nodes = " ".join(filter(None, (run.name, run.count)))
     size = "  ".join(describe_change(change, plan))
     fields = "<br>".join(_field_html(field) for field in change.fields)
-    return row_html((action, text_html(nodes), text_html(size), text_html(run.reason), fields))
+    return action, text_html(nodes), text_html(size), text_html(run.reason), fields
 
 
 def _field_html(field: FieldChange) -> str:

@@ -10,6 +10,10 @@ from distributed.core import Status
 from inline_snapshot import snapshot
 
 from planapply import Cluster, load_spec
+from planapply.api.summary import records_of
+from planapply.fleet import PriceList
+from planapply.model.diagnostics import PlanapplyError
+from planapply.provider import Price
 from planapply.render.cluster import ClusterSummary, GroupSummary, cluster_html
 
 GROUPS = (
@@ -32,8 +36,8 @@ def test_html_distinguishes_nodes_and_workers(cloud: Cloud, applied: Open) -> No
         assert "Group</th>" in html
         assert "Dask workers</th>" in html
         assert rows(html) == [
-            ["cpu", "1 of 1 joined", "2 of 2 joined", "", "min 1, max 8"],
-            ["io", "2 of 2 joined", "2 of 2 joined", "", "count 2"],
+            ["cpu", "1 of 1 joined", "2 of 2 joined", "min 1, max 8"],
+            ["io", "2 of 2 joined", "2 of 2 joined", "count 2"],
         ]
         assert f"<b>State:</b> {workspace.store.location}</p>" in html
         assert f'<a href="{cluster.dashboard_link}" target="_blank">' in html
@@ -43,6 +47,32 @@ def test_html_distinguishes_nodes_and_workers(cloud: Cloud, applied: Open) -> No
         # The lost node is still desired, since its group has a count.
         assert rows(cluster._repr_html_())[1][1:3] == ["1 of 2 joined", "1 of 2 joined"]
     assert "<b>Status:</b> closed<br>" in cluster._repr_html_()
+
+
+class Prices:
+    """A provider's client with prices, which fails for the first request."""
+
+    has_prices = costs_money = True
+    requests = 0
+
+    def price(self, size: str | None, zone: str | None, spot: bool) -> Price:
+        self.requests += 1
+        if self.requests == 1:
+            raise PlanapplyError("the cloud does not answer")
+        return Price(0.25, "list prices")
+
+
+def test_cost_is_shown_without_a_request(cloud: Cloud, applied: Open) -> None:
+    with Cluster.adopt(applied(GROUPS)) as cluster:
+        context, prices = cluster._context, Prices()
+        context.prices = PriceList(prices)  # type: ignore[arg-type]
+        context.load_prices(records_of(cluster))
+        unknown = "<b>Cost:</b> unknown (no price known for the default size)<br>"
+        assert unknown in cluster._repr_html_()
+        assert prices.requests == 1
+        context.load_prices(records_of(cluster))
+        assert "<b>Cost:</b> 1.00 USD/h (list prices)<br>" in cluster._repr_html_()
+        assert prices.requests == 2
 
 
 def test_handles_have_a_readable_repr(cloud: Cloud, applied: Open) -> None:

@@ -3,8 +3,10 @@
 import re
 from typing import Any
 
+import pytest
 from inline_snapshot import snapshot
 
+from planapply.api.lifecycle import ApplyReport, ClusterPlan
 from planapply.model.diagnostics import warning
 from planapply.model.plan import (
     Action,
@@ -74,15 +76,15 @@ def test_everything_below_the_changes() -> None:
     assert "s3cret" not in html
     assert re.sub(r"(<br>|</p>|</tr>)", r"\1\n", html) == snapshot("""\
 <div><p>planapply will change cluster &quot;zoo&quot; (ec2, eu-west-1):</p>
-<table><thead><tr><th style="text-align: left">Action</th><th style="text-align: left">Nodes</th><th style="text-align: left">Size</th><th style="text-align: left">Reason</th><th style="text-align: left">Changes</th></tr>
-</thead><tbody><tr><td style="text-align: left; vertical-align: top"><span style="color: #1a7f37">+ create</span></td><td style="text-align: left; vertical-align: top">cpu-0</td><td style="text-align: left; vertical-align: top"></td><td style="text-align: left; vertical-align: top"></td><td style="text-align: left; vertical-align: top"></td></tr>
+<table><thead><tr><th style="text-align: left">Action</th><th style="text-align: left">Nodes</th></tr>
+</thead><tbody><tr><td style="text-align: left; vertical-align: top"><span style="color: #1a7f37">+ create</span></td><td style="text-align: left; vertical-align: top">cpu-0</td></tr>
 </tbody></table><p><b>Plan:</b> 1 to add, 0 to change, 0 to destroy.<br>
 <b>Settings:</b> protect false -&gt; true (recorded by apply)<br>
 <b>Settings:</b> provider.secret changed (recorded by apply)<br>
 <b>Cost:</b> 0.00 USD/h -&gt; 1.50 USD/h (&lt;prices&gt;)<br>
 <b>Not counted:</b> disks.<br>
 <b>Access:</b> ports 8786, 8787 from 10.0.0.0/8, &lt;i&gt;<br>
-<b>Elastic:</b> burst has 1 node (min 0, max 3); its size changes only through `scale` and `adapt`.</p>
+<b>Elastic:</b> burst has 1 node (min 0, max 3); its size changes only through <code>scale</code> and <code>adapt</code>.</p>
 <p><b>Warning:</b> &lt;b&gt; is odd. Change &amp; retry.</p>
 </div>\
 """)
@@ -106,3 +108,17 @@ def test_a_plan_that_destroys_some_nodes_only_changes_the_cluster() -> None:
     change = Change(name="cpu-0", action=Action.DESTROY, reason=ChangeReason.DESTROY_REQUESTED)
     html = plan_html(make_plan(change, mode=Mode.DESTROY))
     assert "planapply will change cluster &quot;zoo&quot; (local):" in html
+
+
+def test_a_plan_and_a_report_in_a_notebook_hide_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cret-value")
+    diagnostics = (warning("odd", "SDK: s3cret-value"),)
+    made = make_plan(diagnostics=diagnostics, cost=Cost(before=1, after=2))
+    plan = ClusterPlan.model_validate(dict(made))
+    assert "odd" in str(plan)
+    assert "s3cret" not in str(plan) + repr(plan) + plan._repr_html_() + repr(plan.__repr_args__())
+    report = ApplyReport(1, 0, 2, 61.2, plan)
+    assert repr(report) == "Apply complete: 1 added, 0 changed, 2 destroyed (61 s)"
+    assert re.sub("<[^>]*>", "|", report._repr_html_()) == snapshot(
+        "|||Apply complete: cluster zoo||||||Added||Changed||Destroyed||Time||Cost||||||1||0||2||61 s||1.00 USD/h -&gt; 2.00 USD/h|||||"
+    )

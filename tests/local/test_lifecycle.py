@@ -109,6 +109,11 @@ def test_life_of_a_cluster(spec: Path) -> None:
         "cannot apply the plan: it was made for a different cluster ('zoo')\n"
         "Pass the spec and the state that the plan was made from."
     )
+    with pytest.raises(planapply.PlanapplyError) as renamed:
+        planapply.plan(overrides={"cluster.name": "ark"})
+    assert str(renamed.value).startswith(
+        "the state belongs to cluster 'zoo', but the spec defines 'ark'\n"
+    )
     report = planapply.apply(overrides=TWO_THREADS, approve=True, progress=False)
     assert (report.added, report.changed, report.destroyed) == (1, 0, 1)
     report = planapply.destroy(progress=False)
@@ -140,6 +145,7 @@ def test_interrupt_is_recorded(spec: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         planapply.apply(progress=interrupt)
+    assert not [t for t in threading.enumerate() if t.name == "planapply"]
     state = open_store(str(spec.with_name("planapply.state.json"))).read()
     assert state is not None
     assert state.nodes or state.intents
@@ -307,7 +313,14 @@ Call = Callable[[], object]
         (lambda: planapply.plan("no.toml"), "the spec no.toml does not exist"),
         (lambda: planapply.apply("no.toml"), "the spec no.toml does not exist"),
         (lambda: planapply.destroy("planapply.toml"), "there is no state at "),
+        (lambda: planapply.destroy("no.state.json"), "no.state.json does not exist"),
+        (lambda: planapply.connect("no.toml"), "no.toml does not exist"),
+        (lambda: planapply.connect(), "there is no state at "),
+        (lambda: planapply.Cluster.from_name("no.state.json"), "no.state.json does not exist"),
+        (lambda: planapply.open_cluster("no.toml", launch=True), "the spec no.toml does not exist"),
         (lambda: planapply.plan(targets=["gpu-0"]), "gpu-0"),
+        (lambda: planapply.plan(replace=["gpu"]), "there is no node 'gpu'"),
+        (lambda: planapply.open_cluster(overrides={"cluster.nmae": "x"}), "has no key `nmae`"),
         (
             lambda: planapply.plan(overrides={"workers.cpu.cuont": 1}),
             "[workers.cpu] has no key `cuont`",
@@ -336,6 +349,10 @@ def test_bad_input_is_one_error(call: Call, message: str, spec: Path) -> None:
         (
             lambda: planapply.plan(targets="cpu-0"),
             "targets must be a list of names, not 'cpu-0'",
+        ),
+        (
+            lambda: planapply.apply(plan="saved.plan"),  # type: ignore[arg-type]
+            "plan must be a plan that planapply.plan returned, not 'saved.plan'",
         ),
         (
             lambda: planapply.apply(progress="yes"),  # type: ignore[arg-type]

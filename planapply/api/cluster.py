@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
+from planapply.api.closing import log_running_cost
 from planapply.api.connect import IF_MISSING
 from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration
@@ -217,6 +218,7 @@ class StateBackedCluster(NotebookCluster, Cluster):
 
     destroys_on_close = False
     """Whether closing this object destroys the cluster; see `planapply.open_cluster`."""
+    _is_being_destroyed = False
 
     def __init__(
         self,
@@ -233,11 +235,14 @@ class StateBackedCluster(NotebookCluster, Cluster):
         return "Cluster" if cls is StateBackedCluster else cls.__name__
 
     async def _close(self) -> None:
+        was_open = self.status == Status.running
         await super()._close()
+        context = self._context
         if self.destroys_on_close:
             self.destroys_on_close = False
-            context = self._context
             await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
+        elif was_open and not self._is_being_destroyed:
+            await log_running_cost(context.workspace)
 
     def destroy(self) -> Awaitable[None] | None:
         context = self._context
@@ -245,6 +250,7 @@ class StateBackedCluster(NotebookCluster, Cluster):
         if self.asynchronous:
             return self._destroy()
         context.check_destroy()
+        self._is_being_destroyed = True
         self.close()
         # In a thread, since a notebook has a running event loop in this one.
         with ThreadPoolExecutor(1) as pool:
@@ -254,6 +260,7 @@ class StateBackedCluster(NotebookCluster, Cluster):
     async def _destroy(self) -> None:
         context = self._context
         await asyncio.to_thread(context.check_destroy)
+        self._is_being_destroyed = True
         await self._close()
         await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
 

@@ -188,6 +188,8 @@ def apply(
             "cannot pass overrides, targets, replace, or terminate_unknown together with `plan`: the "
             "plan has them already"
         )
+    if plan is not None and not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a plan that planapply.plan returned, not {plan!r}")
     _check_terminate_unknown(terminate_unknown, targets)
     mode = Mode.NORMAL if plan is None else plan.mode
     options = PlanOptions(

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from crash.forkserver import ForkServer
+from order import few
 
 import planapply
 from planapply.model.event import Event
@@ -108,6 +109,11 @@ def test_life_of_a_cluster(spec: Path) -> None:
         "cannot apply the plan: it was made for a different cluster ('zoo')\n"
         "Pass the spec and the state that the plan was made from."
     )
+    with pytest.raises(planapply.PlanapplyError) as renamed:
+        planapply.plan(overrides={"cluster.name": "ark"})
+    assert str(renamed.value).startswith(
+        "the state belongs to cluster 'zoo', but the spec defines 'ark'\n"
+    )
     report = planapply.apply(overrides=TWO_THREADS, approve=True, progress=False)
     assert (report.added, report.changed, report.destroyed) == (1, 0, 1)
     report = planapply.destroy(progress=False)
@@ -139,6 +145,7 @@ def test_interrupt_is_recorded(spec: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         planapply.apply(progress=interrupt)
+    assert not [t for t in threading.enumerate() if t.name == "planapply"]
     state = open_store(str(spec.with_name("planapply.state.json"))).read()
     assert state is not None
     assert state.nodes or state.intents
@@ -212,31 +219,88 @@ def test_launch_creates_only(spec: Path) -> None:
         assert len(cluster.workers) == 1
 
 
+def test_jobs_side_by_side(spec: Path) -> None:
+    """Two jobs of one spec have clusters of their own; the end of one does not touch the other."""
+    ttl = {"cluster.ttl": "1 h"}
+    with planapply.open_cluster(
+        launch=True, destroy_on_close=True, name="job-1", overrides=ttl
+    ) as one:
+        with (
+            planapply.open_cluster(
+                launch=True, destroy_on_close=True, name="job-2", overrides=ttl
+            ) as two,
+            one.get_client() as client,
+            two.get_client() as other,
+        ):
+            assert one.scheduler_address != two.scheduler_address
+            assert (one.name, two.name) == ("job-1", "job-2")
+            assert client.submit(sum, [1, 2]).result() + other.submit(sum, [3]).result() == 6
+        with one.get_client() as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        second = open_store("job-2.state.json").read()
+        assert second is not None
+        assert second.is_empty
+    first = open_store("job-1.state.json").read()
+    assert first is not None
+    assert first.is_empty
+    assert not Path("planapply.state.json").exists()
+
+
 _JOB = """
-import sys, planapply
+import sys
+from crash.crash_points import CrashPoints
+import planapply
+points = CrashPoints(int(sys.argv[2]) if len(sys.argv) > 2 else None)
+points.arm()
 with planapply.open_cluster(sys.argv[1], launch=True, destroy_on_close=True, name="job") as cluster:
-    print("open", flush=True)
-    sys.stdin.read()
+    with cluster.get_client() as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+print(points.points)
 """
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, None])
-def test_killed_job_is_destroyed_by_the_command(spec: Path, seconds: float | None) -> None:
-    """`None` kills the job once it is open."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", _JOB, spec],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as job:
-        if seconds is None:
-            assert job.stdout
-            assert job.stdout.readline() == b"open\n"
-        else:
-            time.sleep(seconds)
-        os.kill(job.pid, signal.SIGKILL)
+def run_job(spec: Path, *die_at: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _JOB, spec, *die_at],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def job_points(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """The number of moments at which a job can die, from its launch to its end."""
+    folder = tmp_path_factory.mktemp("job")
+    path = folder / "planapply.toml"
+    path.write_text(SPEC.replace('"vms"', f'"{folder / "vms"}"'))
+    done = run_job(path)
+    assert done.returncode == 0, done.stderr
+    assert live(folder) == []
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "moment", few([0.5, 0.25, 0.85, 0.02, 0.12, 0.35, 0.6, 0.7, 0.93, 0.98], 2)
+)
+def test_killed_job_is_destroyed_by_the_command(
+    spec: Path, moment: float, job_points: int, fork_server: ForkServer
+) -> None:
+    """A job is killed at some of its side effects: while it launches, computes, or destroys."""
+    done = run_job(spec, str(int(moment * job_points)))
+    assert done.returncode == -signal.SIGKILL, done.stderr
     if Path("job.state.json").exists():
-        planapply.destroy("planapply.toml", state="job.state.json", progress=False, lock_timeout=10)
+        destroyed = fork_server.run(
+            *("destroy", "--auto-approve", "--state", "job.state.json", "--lock-timeout", "10s"),
+            cwd=spec.parent,
+            env=dict(os.environ),
+        )
+        assert destroyed.code == 0, destroyed.err
+        state = open_store("job.state.json").read()
+        assert state is not None
+        assert state.is_empty
     assert live(spec.parent) == []
 
 
@@ -249,7 +313,14 @@ Call = Callable[[], object]
         (lambda: planapply.plan("no.toml"), "the spec no.toml does not exist"),
         (lambda: planapply.apply("no.toml"), "the spec no.toml does not exist"),
         (lambda: planapply.destroy("planapply.toml"), "there is no state at "),
+        (lambda: planapply.destroy("no.state.json"), "no.state.json does not exist"),
+        (lambda: planapply.connect("no.toml"), "no.toml does not exist"),
+        (lambda: planapply.connect(), "there is no state at "),
+        (lambda: planapply.Cluster.from_name("no.state.json"), "no.state.json does not exist"),
+        (lambda: planapply.open_cluster("no.toml", launch=True), "the spec no.toml does not exist"),
         (lambda: planapply.plan(targets=["gpu-0"]), "gpu-0"),
+        (lambda: planapply.plan(replace=["gpu"]), "there is no node 'gpu'"),
+        (lambda: planapply.open_cluster(overrides={"cluster.nmae": "x"}), "has no key `nmae`"),
         (
             lambda: planapply.plan(overrides={"workers.cpu.cuont": 1}),
             "[workers.cpu] has no key `cuont`",
@@ -278,6 +349,10 @@ def test_bad_input_is_one_error(call: Call, message: str, spec: Path) -> None:
         (
             lambda: planapply.plan(targets="cpu-0"),
             "targets must be a list of names, not 'cpu-0'",
+        ),
+        (
+            lambda: planapply.apply(plan="saved.plan"),  # type: ignore[arg-type]
+            "plan must be a plan that planapply.plan returned, not 'saved.plan'",
         ),
         (
             lambda: planapply.apply(progress="yes"),  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from inline_snapshot import snapshot
 from lab.honest import Cloud
 
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.plan import Plan
 from planapply.ops.access import allow
 from planapply.ops.apply import apply
 from planapply.ops.status import status
@@ -173,7 +174,12 @@ def test_network_of_a_group_that_is_gone_is_removed_from_the_state(
 
 def save(project: Project, path: Path, **changes: Any) -> Any:
     """Save a plan with these pins changed, and return it as `apply` reads it."""
-    write_plan(str(path), project.plan())
+    return change_pins(path, project.plan(), **changes)
+
+
+def change_pins(path: Path, plan: Plan, **changes: Any) -> Any:
+    """Save a plan with these pins changed, and return it as `apply` reads it."""
+    write_plan(str(path), plan)
     document = json.loads(path.read_bytes())
     for key, value in changes.items():
         document["pins"][key] = dict.fromkeys(document["pins"][key], value)
@@ -201,8 +207,9 @@ def test_pins_of_a_saved_plan_are_checked(project: Project, aws: Cloud, tmp_path
         {"sizes": []},
         {"sizes": ["m6g.large"]},
     ]
+    plan = project.plan()
     for changes in attempts:
-        error = error_of(apply_saved, project, save(project, path, **changes))
+        error = error_of(apply_saved, project, change_pins(path, plan, **changes))
         assert error.startswith("cannot apply the plan file: "), changes
     assert aws.instances() == []
 

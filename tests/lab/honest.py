@@ -40,6 +40,10 @@ from lab.stock import ENDED, Settings
 
 Environ = dict[str, Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
+_CONSTANT = {"DescribeInstanceTypes", "DescribeInstanceTypeOfferings"}
+"""Calls with an answer that does not depend on the account; moto takes seconds for a long one."""
+_SIGNATURE = ("AWSAccessKeyId", "Signature", "Timestamp", "X-Amz")
+_constant_answers: dict[tuple[str, str], bytes] = {}
 _READS = ("Describe", "Get", "List", "Head")
 _ADDRESS = re.compile(rb"<(privateIpAddress|ipAddress|publicIp)>[0-9]+")
 
@@ -229,8 +233,13 @@ class Cloud:
         return response.status_code, list(response.headers.items()), response.get_data()
 
     def _call_moto_ec2(self, environ: Environ, params: Params) -> bytes:
+        region = parse_call(environ, self.settings.region)[1]
         body = urlencode(params).encode()
-        scope = f"lab/20250101/{parse_call(environ, self.settings.region)[1]}/ec2/aws4_request"
+        asked = {key: params[key] for key in sorted(params) if not key.startswith(_SIGNATURE)}
+        key = region, urlencode(asked)
+        if key in _constant_answers:
+            return _constant_answers[key]
+        scope = f"lab/20250101/{region}/ec2/aws4_request"
         form = {
             "REQUEST_METHOD": "POST",
             "QUERY_STRING": "",
@@ -251,6 +260,8 @@ class Cloud:
             assert code is not None, answer
             assert message is not None, answer
             raise ApiError(code.text or "", message.text or "", status)
+        if params["Action"] in _CONSTANT:
+            _constant_answers[key] = answer
         return answer
 
     def _control(self, environ: Environ) -> Answer:

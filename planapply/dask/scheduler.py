@@ -46,7 +46,7 @@ class SchedulerInfo:
     dashboard: int | None
     """Port of its dashboard."""
     usage: Mapping[str, WorkerUsage] = field(default_factory=dict)
-    """What each Dask worker uses, by its name; as of its last heartbeat."""
+    """The usage of each Dask worker at its last heartbeat, by name."""
 
     def has_joined(self, node: str, processes: int) -> bool:
         """Return whether all Dask workers of a node have joined."""

@@ -12,7 +12,7 @@ from planapply.model.state import Resource
 
 
 class WorkerUsage(Model):
-    """What Dask workers use, as of their last heartbeats; None if they do not say."""
+    """The threads, memory, and tasks of Dask workers at their last heartbeats; None if not reported."""
 
     threads: int | None = None
     memory: int | None = None

@@ -29,7 +29,7 @@ def applied(run: Run, cloud: FakeCloud) -> FakeCloud:
 
 @pytest.fixture
 def consoles(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The consoles of the fake cloud's VMs, by ID; empty where there is none."""
+    """The consoles of the fake cloud's VMs, by ID; empty if not given."""
     texts: dict[str, str] = {}
 
     def console(provider: object, id: str, lines: int) -> str:
@@ -210,7 +210,7 @@ def test_follow(run: Run, applied: FakeCloud, consoles: dict[str, str]) -> None:
     )
 
 
-def test_follow_ends_when_nobody_reads(
+def test_follow_ends_without_a_reader(
     run: Run, applied: FakeCloud, consoles: dict[str, str]
 ) -> None:
     consoles |= {"i-0000": "1\n"}

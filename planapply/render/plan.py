@@ -118,7 +118,12 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     )
     if plan.unrecorded:
         lines += [BLANK_LINE, *unrecorded_lines(plan)]
-    return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_titled_lines(footer_texts(plan), width)]
+    return [
+        *lines,
+        BLANK_LINE,
+        line(("Plan:", "bold"), summary),
+        *_titled_lines(footer_texts(plan), width),
+    ]
 
 
 def unrecorded_lines(plan: Plan) -> list[Line]:

@@ -242,7 +242,7 @@ class StateBackedCluster(NotebookCluster, Cluster):
             self.destroys_on_close = False
             await asyncio.to_thread(destroy_workspace, context.workspace, context.lock_timeout)
         elif was_open and not self._is_being_destroyed:
-            await log_running_cost(context.workspace)
+            await log_running_cost(context)
 
     def destroy(self) -> Awaitable[None] | None:
         context = self._context

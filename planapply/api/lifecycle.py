@@ -39,7 +39,7 @@ _REFUSED_ADVICE = {
     "plan_differs": f"What exists has changed since the plan was made. {_AGAIN}",
     "plan_of_other_cluster": "Pass the spec and the state that the plan was made from.",
 }
-"""What to do with a plan that was passed as `plan=` and is refused."""
+"""The advice for a plan that was passed as `plan=` and is refused, by the code of the error."""
 
 
 class ClusterPlan(Plan):

@@ -1,4 +1,4 @@
-"""What was edited in the spec since it was applied, as far as a plan's changes do not say it."""
+"""The edits of a spec since it was applied, as far as a plan's changes do not show them."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What closing a cluster logs: that it still runs, and what that costs."""
+"""The log message after closing a cluster: it is still running, and its cost."""
 
 import asyncio
 import logging
@@ -69,7 +69,7 @@ def test_cluster_that_costs_money(paid: Paid, caplog: pytest.LogCaptureFixture) 
     workspace = paid(ONE_NODE)
     location = workspace.store.location
     text = (
-        "cluster 'zoo' is still running, 0.50 USD/h. To destroy it, run "
+        "cluster 'zoo' is still running, cost: 0.50 USD/h. To destroy it, run "
         f"`planapply destroy --state {location}`."
     )
     with Cluster.adopt(workspace) as cluster:
@@ -85,7 +85,7 @@ def test_cluster_that_costs_money(paid: Paid, caplog: pytest.LogCaptureFixture) 
     assert closing_logs(caplog) == [(logging.WARNING, text)] * 2
 
 
-def test_cluster_that_ends_by_itself(paid: Paid, caplog: pytest.LogCaptureFixture) -> None:
+def test_cluster_that_terminates_itself(paid: Paid, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "planapply")
     with Cluster.adopt(paid(ENDING)):
         pass

@@ -1,4 +1,4 @@
-"""What was edited in the spec since it was applied."""
+"""The edits of a spec since it was applied, which no change of a node shows."""
 
 from typing import Any
 

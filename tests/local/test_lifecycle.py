@@ -272,7 +272,7 @@ def run_job(spec: Path, *die_at: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def job_points(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """The number of moments at which a job can die, from its launch to its end."""
+    """The number of moments at which a job can die, from its launch to its exit."""
     folder = tmp_path_factory.mktemp("job")
     path = folder / "planapply.toml"
     path.write_text(SPEC.replace('"vms"', f'"{folder / "vms"}"'))
@@ -313,10 +313,13 @@ Call = Callable[[], object]
         (lambda: planapply.plan("no.toml"), "the spec no.toml does not exist"),
         (lambda: planapply.apply("no.toml"), "the spec no.toml does not exist"),
         (lambda: planapply.destroy("planapply.toml"), "there is no state at "),
-        (lambda: planapply.destroy("no.state.json"), "no.state.json does not exist"),
-        (lambda: planapply.connect("no.toml"), "no.toml does not exist"),
+        (lambda: planapply.destroy("no.state.json"), "there is no spec or state at no.state.json"),
+        (lambda: planapply.connect("no.toml"), "there is no spec or state at no.toml"),
         (lambda: planapply.connect(), "there is no state at "),
-        (lambda: planapply.Cluster.from_name("no.state.json"), "no.state.json does not exist"),
+        (
+            lambda: planapply.Cluster.from_name("no.state.json"),
+            "there is no spec or state at no.state.json",
+        ),
         (lambda: planapply.open_cluster("no.toml", launch=True), "the spec no.toml does not exist"),
         (lambda: planapply.plan(targets=["gpu-0"]), "gpu-0"),
         (lambda: planapply.plan(replace=["gpu"]), "there is no node 'gpu'"),

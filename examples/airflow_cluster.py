@@ -1,7 +1,7 @@
-"""What the tasks of airflow_dag.py do; no Airflow here, so that a test or a shell can call it too.
+"""The tasks of airflow_dag.py as plain functions, which a test or a shell can call without Airflow.
 
-An Airflow task passes only small JSON values to the next one, so the tasks share the location of a state. It must be
-one that every Airflow worker reaches, such as s3://bucket/folder.
+An Airflow task passes only small JSON values to the next one, so the tasks share the location of a state. Every Airflow
+worker must reach it, such as s3://bucket/folder.
 """
 
 import re
@@ -12,13 +12,20 @@ SPEC = "planapply.toml"
 
 
 def create_cluster(run: str, folder: str) -> str:
-    """Create a cluster for a run of the DAG; return the location of its state, from which the rest follows.
+    """Create a cluster for a run of the DAG; return the location of its state.
 
-    A retry continues where the last attempt stopped.
+    Airflow tears down only what was set up, so destroy the cluster if not all of it can be created.
     """
     name = "etl-" + re.sub("[^a-z0-9]+", "-", run.lower()).strip("-")
     state = f"{folder}/{name}.state.json"
-    planapply.apply(SPEC, overrides={"cluster.name": name}, state=state, progress=False)
+    try:
+        planapply.apply(SPEC, overrides={"cluster.name": name}, state=state, progress=False)
+    except BaseException as error:  # also when Airflow stops the task
+        try:
+            planapply.destroy(state, progress=False)
+        except planapply.PlanapplyError as failure:
+            error.add_note(str(failure))
+        raise
     return state
 
 
@@ -29,5 +36,5 @@ def compute(state: str, count: int = 10) -> int:
 
 
 def destroy_cluster(state: str) -> None:
-    """Destroy the cluster; nothing is left to do for a second call."""
+    """Destroy the cluster; if Airflow calls this again, nothing is left to do."""
     planapply.destroy(state, progress=False)

@@ -1,12 +1,11 @@
 """An Airflow DAG with a cluster for each of its runs: a set-up task applies, a tear-down task destroys.
 
-The tear-down task also runs if a task between the two fails, and if somebody marks it as failed. Put this file and
-airflow_cluster.py into the folder of the DAGs; set `ttl` in the spec, in case Airflow itself is lost.
+The tear-down task also runs if a task between the two fails. Put this file and airflow_cluster.py into the folder of
+the DAGs; set `ttl` in the spec, in case Airflow itself is lost.
 """
 
-from airflow.sdk import dag, setup, task, teardown
-
 import airflow_cluster
+from airflow.sdk import dag, setup, task, teardown
 
 STATES = "s3://bucket/clusters"
 
@@ -33,7 +32,7 @@ def destroy_cluster(state: str) -> None:
 def etl() -> None:
     """Create, compute, destroy."""
     state = create_cluster("{{ run_id }}")
-    state >> compute(state) >> destroy_cluster(state)
+    compute(state) >> destroy_cluster(state)
 
 
 etl()

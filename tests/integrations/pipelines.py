@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 from integrations import python
-
 from planapply.store import open_store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from integrations.pipelines import run_script, write_spec
 
 pytestmark = pytest.mark.slow

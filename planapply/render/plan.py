@@ -85,11 +85,11 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
         return _drift_lines(plan, width)
     if not plan.changes:
         if plan.unrecorded:
-            return [*_unrecorded_lines(plan), BLANK_LINE, *_footer_lines(plan, width)]
+            return [*_unrecorded_lines(plan), BLANK_LINE, *footer_lines(plan, width)]
         title = "No nodes change." if plan.recorded else "No changes."
         return [
             line((title, "bold green"), f" {_no_changes_text(plan)}"),
-            *_footer_lines(plan, width),
+            *footer_lines(plan, width),
         ]
     change_runs = group_changes(plan.changes)
     rows = align_columns(
@@ -116,7 +116,7 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
     )
     if plan.unrecorded:
         lines += [BLANK_LINE, *_unrecorded_lines(plan)]
-    return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *_footer_lines(plan, width)]
+    return [*lines, BLANK_LINE, line(("Plan:", "bold"), summary), *footer_lines(plan, width)]
 
 
 def _unrecorded_lines(plan: Plan) -> list[Line]:
@@ -312,7 +312,8 @@ def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
             yield line(indent, (symbol, style), f"… and {len(texts) - _MAX_ITEMS} more")
 
 
-def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
+def footer_lines(plan: Plan, width: int) -> Iterator[Line]:
+    """Yield recorded settings, cost, access, and elastic groups; `width` in columns."""
     yield from _recorded_lines(plan, width)
     if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
         yield line(("Cost:", "bold"), f" {format_cost(plan.cost)}")

@@ -8,7 +8,7 @@ PYTEST := -n $(WORKERS) --dist worksteal
 # The tests of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
 OLDEST_TESTS ?= $(addprefix tests/cluster/test_,adaptive.py adopt.py cluster_spec.py lost.py scale.py spec_cluster.py)
 
-.PHONY: venv demo story crash soak test-python lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest integrations lint types layers constraints clean
+.PHONY: venv demo story crash soak test-python lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest integrations chromium lint types layers constraints clean
 .DELETE_ON_ERROR:
 # Without bytecode files, each of a thousand commands and nodes would compile its imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,8 +28,15 @@ $(VENV)/.stamp: pyproject.toml constraints.txt | $(BIN)/uv
 	  $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: venv
-	$(BIN)/python examples/demo.py
+demo: .venv-demo/.stamp
+	.venv-demo/bin/python examples/demo.py
+
+# As a user installs it, with the dashboard's plots: they would slow down every scheduler of the tests.
+.venv-demo/.stamp: pyproject.toml constraints.txt | $(BIN)/uv
+	$(PYTHON) -m venv --clear .venv-demo
+	$(BIN)/uv pip install --quiet --python .venv-demo/bin/python -c constraints.txt -e '.[dashboard]' || \
+	  .venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard]'
+	touch $@
 
 test: venv nova integrations
 	$(BIN)/pytest $(PYTEST) --durations=20
@@ -71,6 +78,10 @@ integrations: .venv-integrations/.stamp
 	  .venv-integrations/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -c tests/integrations/constraints.txt -r tests/integrations/requirements.txt -e .
 	touch $@
+
+# Debian's Chromium, for tests/integrations that look at pages; prints the reason if it cannot be installed.
+chromium:
+	@tests/integrations/chromium.sh
 
 # Comparisons with the alternatives that a user has; takes minutes.
 bench: venv
@@ -137,5 +148,5 @@ constraints: | $(BIN)/uv
 	  -o tests/integrations/constraints.txt
 
 clean:
-	rm -rf .venv .venv-oldest .venv-integrations dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-oldest .venv-integrations dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find planapply providers tests -name __pycache__ -type d -prune -exec rm -rf {} +

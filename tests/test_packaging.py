@@ -118,7 +118,8 @@ def test_installed_metadata_matches_the_project() -> None:
 def test_constraints_pin_every_dependency_without_urls() -> None:
     text = (ROOT / "constraints.txt").read_text()
     pins = dict(re.findall(r"^([\w.-]+)==([\w.+!]+)", text, re.MULTILINE))
-    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *extras["dev"], *extras["dashboard"]]
     wrong = [
         line
         for line, requirement in ((line, Requirement(line)) for line in requirements)

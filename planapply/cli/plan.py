@@ -23,10 +23,12 @@ from planapply.cli.options import (
     check_file_name,
 )
 from planapply.cli.saved_overrides import unsafe_overrides
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Plan
 from planapply.ops.logs import lock_for_read
 from planapply.ops.plan import plan
 from planapply.render.document import plan_document
+from planapply.render.markdown import plan_markdown
 from planapply.render.plan import plan_lines
 
 
@@ -50,6 +52,9 @@ def command(
         bool, typer.Option("--detailed-exitcode", help="Exit with code 2 if there are changes.")
     ] = False,
     json: Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the plan as Markdown, for a pull request.")
+    ] = False,
     overrides: Overrides = None,
     state: State = None,
     lock_timeout: LockTimeout = 0.0,
@@ -58,6 +63,8 @@ def command(
 
     Changes nothing, neither in the cloud nor in the state.
     """
+    if json and markdown:
+        raise PlanapplyError("cannot combine --json with --markdown", "Remove one of them.")
     options = plan_options(destroy, no_refresh, refresh_only, target, replace)
     if out is not None:
         from planapply.store.planfile import check_destination, write_plan
@@ -68,6 +75,8 @@ def command(
         planned = plan(workspace, options)
     if json:
         terminal.show_json(plan_document(planned.plan))
+    elif markdown:
+        terminal.show_raw(plan_markdown(planned.plan))
     else:
         show_plan(planned.plan)
     if out is not None:

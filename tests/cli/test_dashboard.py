@@ -75,8 +75,23 @@ def test_no_command_prints_the_url_of_a_dashboard_without_plots(cloud: FakeCloud
     assert [result.code for result in shown] == [0] * 7
     assert not [result.out for result in shown if "http://127.0.0.1:2" in "".join(result[1:])]
     assert json.loads(shown[3].out)["dashboard_url"] is None
-    assert shown[0].out.splitlines()[-3:] == snapshot()
-    assert run("output", "dashboard_url") == (1, "", snapshot())
+    assert shown[0].out.splitlines()[-3:] == snapshot(
+        [
+            "Cost:       4.60 USD/h, 0.00 USD so far (list prices of 2025-03-02)",
+            'the dashboard has no plots: the nodes\' environment does not name bokeh. Add "bokeh>=3.1" to the',
+            "packages under [environment], or set `dashboard = false` in the scheduler's options.",
+        ]
+    )
+    assert run("output", "dashboard_url") == (
+        1,
+        "",
+        snapshot("""\
+Error: the output 'dashboard_url' has no value: the dashboard has no plots: the nodes' environment
+does not name bokeh
+  Add "bokeh>=3.1" to the packages under [environment], or set `dashboard = false` in the
+  scheduler's options.
+"""),
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from integrations import python
-from integrations.browser import ARGUMENTS, CHROMIUM, needs_chromium
+from integrations.browser import ARGUMENTS, CHROMIUM, keep_probe_here, needs_chromium
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -23,7 +23,8 @@ options = {{ nthreads = 1, memory_limit = "500 MB" }}
 """
 
 
-def test_dashboard_shows_plots(tmp_path: Path) -> None:
+def test_dashboard_shows_plots(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    keep_probe_here(pytestconfig)
     (tmp_path / "planapply.toml").write_text(SPEC.format(name=f"plots-{os.getpid()}"))
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "XDG_"))}
     environment = {**clean, "HOME": str(tmp_path)}

@@ -232,7 +232,7 @@ def _odd_network(network: Network) -> str:
         ("a multicast network", network.is_multicast),
         ("a loopback network", network.is_loopback),
         ("a link-local network", network.is_link_local),
-        ("no address", network.is_unspecified),
+        ("not an address", network.is_unspecified),
         ("a reserved network", any(_is_within(network, other) for other in _RESERVED)),
     ):
         if matches:

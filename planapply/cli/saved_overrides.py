@@ -35,7 +35,7 @@ def saved_overrides(planfile: str, saved_plan: Plan) -> list[str]:
     """
     unsafe = unsafe_overrides(saved_plan)
     if unsafe:
-        # Not their values: whoever edited the file would have them pasted into a shell.
+        # Not their values: anyone who edited the file could have them pasted into a shell.
         keys = [f"`{_show_key(option)}`" for option in unsafe]
         more = len(keys) - _MAX_KEYS
         raise PlanapplyError(

@@ -35,6 +35,8 @@ def keep_probe_here(config: pytest.Config) -> None:
         request = struct.pack(
             "16sIi", socket.inet_pton(socket.AF_INET6, _PROBED), 128, socket.if_nametoindex("lo")
         )
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
-            with suppress(FileExistsError):  # an earlier test has done it
-                fcntl.ioctl(any_socket, _SET_ADDRESS, request)
+        with (
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket,
+            suppress(FileExistsError),  # an earlier test has done it
+        ):
+            fcntl.ioctl(any_socket, _SET_ADDRESS, request)

@@ -1,7 +1,7 @@
 """A plan in GitHub's Markdown, for a pull request.
 
 A pull request may come from anyone: a text from the plan is inert wherever it stands. Its special characters are
-character references, which have no meaning in Markdown and HTML; and it is code, in which GitHub mentions nobody
+character references, which have no meaning in Markdown and HTML; and it is code, in which GitHub mentions no one
 and links nothing.
 """
 

@@ -27,7 +27,7 @@ _PROBED = "2001:4860:4860::8888"
 
 
 def keep_probe_here(config: pytest.Config) -> None:
-    """Give the probed address to the loopback of this process's own network, if it has one.
+    """Assign the probed address to the loopback of this process's own network, if it has one.
 
     Otherwise the guard counts the probe as an attempt to leave this machine.
     """

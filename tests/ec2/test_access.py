@@ -93,7 +93,7 @@ def test_networks_that_are_wide_together_need_tls(project: Project, aws: Cloud) 
     assert "cannot allow 8.0.0.0/9, 9.0.0.0/9: with" in project.plan_error(both)
     project.apply()
     allow(project.workspace(), "8.0.0.0/9")
-    assert "cannot allow 8.0.0.0/9, 9.0.0.0/9: with" in error_of(
+    assert "cannot allow 203.0.113.7/32, 8.0.0.0/9, 9.0.0.0/9: with" in error_of(
         allow, project.workspace(), "9.0.0.0/9"
     )
     assert "127.0.0.1` is a loopback network" in error_of(allow, project.workspace(), "127.0.0.1")

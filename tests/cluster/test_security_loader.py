@@ -34,8 +34,8 @@ def state(tls: TLS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def write(path: Path, tls: TLS | None, private: str = PRIVATE, public: str | None = PUBLIC) -> None:
-    endpoint = Endpoint(private=private, public=public)
+def write(path: Path, tls: TLS | None, private: str = PRIVATE) -> None:
+    endpoint = Endpoint(private=private, public=PUBLIC)
     state = State(lineage="1", cluster="zoo", provider="local", tls=tls, endpoint=endpoint)
     path.write_bytes(codec.encode(state))
 
@@ -123,7 +123,7 @@ def break_state(state: Path, tls: TLS, how: str) -> None:
         case "certificate":
             write(state, TLS(certificate=f"{SECRET}\n", key=tls.key))
         case "endpoint":
-            write(state, tls, public=f"tls://{SECRET}")
+            state.write_text(state.read_text().replace(PUBLIC, f"tls://{SECRET}"))
         case "nested":
             state.write_text("[" * 100_000)
         case _:

@@ -130,6 +130,7 @@ def test_json_matches_the_contract(run: Run, cloud: FakeCloud) -> None:
             ],
             "drift": [],
             "settings": [],
+            "edited": [],
             "cost": {
                 "before": 4.6,
                 "after": 4.6,
@@ -317,6 +318,8 @@ planapply will change cluster "demo" (fake, mars):
         (max is 0)
 
 Plan: 0 to add, 0 to change, 2 to destroy.
+Edited since the last apply: workers.elastic.min 2 -> 0
+Edited since the last apply: workers.elastic.max 4 -> 0
 Cost: 4.80 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 Elastic: elastic will have no nodes (min 0, max 0); its size changes only through `scale` and
 `adapt`.
@@ -328,6 +331,8 @@ planapply will change cluster "demo" (fake, mars):
         (max is 1)
 
 Plan: 0 to add, 0 to change, 1 to destroy.
+Edited since the last apply: workers.elastic.min 2 -> 0
+Edited since the last apply: workers.elastic.max 4 -> 1
 Cost: 4.80 USD/h -> 4.70 USD/h (list prices of 2025-03-02)
 Elastic: elastic will have 1 node (min 0, max 1); its size changes only through `scale` and `adapt`.
 """),
@@ -456,12 +461,11 @@ options = { nthreads = 1, env = { API_TOKEN = "hunter1" } }
         0,
         snapshot("""\
 No changes. Cluster "demo" matches its spec.
-Changed in the spec since the last apply:
-  workers.burst.max 2 -> 5
-  workers.burst.options.nthreads 1 -> 2
-  workers.burst.options.env changed
-  cluster.max_cost (unset) -> 10.0
-  cluster.join_timeout (unset) -> 5 min
+Edited since the last apply: workers.burst.max 2 -> 5
+Edited since the last apply: workers.burst.options.nthreads 1 -> 2
+Edited since the last apply: workers.burst.options.env changed
+Edited since the last apply: cluster.max_cost (unset) -> 10.0
+Edited since the last apply: cluster.join_timeout (unset) -> 5 min
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 Elastic: burst has no nodes (min 0, max 5); its size changes only through `scale` and `adapt`.
 """),

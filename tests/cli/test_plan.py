@@ -485,7 +485,7 @@ Elastic: burst has no nodes (min 0, max 5); its size changes only through `scale
         ]
     )
     assert run("apply", "--no-wait").code == 0
-    assert "Changed in the spec" not in run("plan").out
+    assert "Edited since" not in run("plan").out
 
 
 def test_settings_of_the_provider_are_recorded_with_other_changes(

@@ -227,6 +227,6 @@ def test_pre_commit_hook_checks_each_spec(tmp_path: Path) -> None:
     done = run(*specs)
     assert done.returncode == 1
     assert "the spec other/planapply.toml is empty" in done.stderr
-    assert "`cluster.nme`" in done.stderr
+    assert "--> planapply.toml:1:2" in done.stderr
     assert done.stdout == "Success! The spec gpu/planapply.toml is valid.\n"
     assert run(specs[1]).returncode == 0

@@ -10,15 +10,17 @@ import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from planapply.model.names import split_name
-from planapply.model.plan import Action, FieldChange, Mode, Plan
+from planapply.model.plan import Action, FieldChange, Plan
 from planapply.render.plan import (
     ChangeRun,
     describe_change,
     footer_texts,
     format_cost,
     group_changes,
+    is_full_destroy,
     plan_lines,
     redact_field,
+    unrecorded_lines,
 )
 from planapply.render.text import elide, make_printable, to_plain_text
 from planapply.render.values import format_location, format_value
@@ -94,7 +96,7 @@ def _parts(plan: Plan, limit: int) -> Iterator[str]:
 
 
 def _title(plan: Plan) -> str:
-    verb = "destroy" if plan.mode is Mode.DESTROY else "change"
+    verb = "destroy" if is_full_destroy(plan) else "change"
     location = format_location(plan.provider, {**plan.settings, **plan.cloud})
     cluster = f"{code(plan.cluster)} ({code(location)})"
     if not plan.changes:
@@ -134,8 +136,13 @@ def _field_cells(field: FieldChange) -> list[str]:
 
 def _notes(plan: Plan, limit: int) -> Iterator[str]:
     notes = [f"{title}: {text}" for title, text in footer_texts(plan) if title != "Cost"]
+    if plan.unrecorded:
+        notes += filter(None, (to_plain_text([text]).strip() for text in unrecorded_lines(plan)))
     if notes:
-        yield _details("Access, settings, and elastic groups", _list(map(code, notes), limit))
+        yield _details(
+            "Access, settings, and elastic groups",
+            _list((code(text, _LONGEST_TEXT) for text in notes), limit),
+        )
 
 
 def _diagnostics(plan: Plan, limit: int) -> Iterator[str]:

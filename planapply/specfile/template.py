@@ -13,6 +13,9 @@ from planapply.specfile.override import apply_overrides
 
 _COMMENT_COLUMN = 38
 _CLUSTER = """\
+#:schema planapply.schema.json
+# For editors: `planapply schema > planapply.schema.json` writes the file that the line above names.
+
 # A Dask cluster: `planapply plan` shows what would change, `planapply apply` changes it.
 # A commented key is optional; its value is an example. All keys: docs/spec.md, `planapply schema`.
 

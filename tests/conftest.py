@@ -19,7 +19,7 @@ from sdk import cache_service_models
 from planapply.specfile import dashboard
 
 # No deadline, and no limit for generating examples: a busy machine is not a defect.
-for name, examples in {"few": 300, "many": 10_000}.items():
+for name, examples in {"few": 100, "many": 10_000}.items():
     settings.register_profile(
         name,
         max_examples=examples,

@@ -9,7 +9,13 @@ from typing import Any, Literal, overload
 from distributed import Client
 
 from planapply.api.durations import Duration, to_seconds
-from planapply.dask.scheduler import REACHABLE_TIMEOUT, build_security, wait_until_reachable
+from planapply.dask.scheduler import (
+    REACHABLE_TIMEOUT,
+    addresses,
+    build_security,
+    unreachable,
+    wait_until_reachable,
+)
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import State
 from planapply.ops.workspace import Workspace
@@ -82,7 +88,11 @@ class PendingClient:
             await self._client.close()
 
     async def _connect(self) -> Client:
-        client: Client = await self.make_client(*await self.find_scheduler(), asynchronous=True)
+        state, address = await self.find_scheduler()
+        try:
+            client: Client = await self.make_client(state, address, asynchronous=True)
+        except OSError as error:
+            raise self._unreachable(state, error) from error
         return client
 
     def make_client(self, state: State, address: str, **extra: Any) -> Client:
@@ -90,19 +100,27 @@ class PendingClient:
         options = {"timeout": self._timeout, **self._options, **extra}
         try:
             return Client(address, security=build_security(state.tls), **options)
-        except OSError as error:  # it responded a moment ago
-            raise PlanapplyError(
-                f"cannot connect to the scheduler at {address}: {error}"
-            ) from error
+        except OSError as error:
+            raise self._unreachable(state, error) from error
+
+    def _unreachable(self, state: State, error: OSError) -> PlanapplyError:
+        assert state.endpoint is not None
+        return unreachable(state.cluster, state.endpoint, str(error.__cause__ or error))
 
     async def find_scheduler(self) -> tuple[State, str]:
-        """Return the state, and the first address of its scheduler that responds."""
+        """Return the state, and the first address of its scheduler that responds.
+
+        The only address is returned unchecked: the client tries it for as long, and connecting twice
+        takes half as long again.
+        """
         state = await asyncio.to_thread(read_state, self._where)
         if state.endpoint is None:
             raise PlanapplyError(
                 f"cannot connect to cluster {state.cluster!r}: it has no scheduler",
                 "Run `planapply apply` to create one.",
             )
+        if len(known := addresses(state.endpoint)) == 1:
+            return state, known[0]
         return state, await wait_until_reachable(
             state.cluster, state.endpoint, state.tls, self._timeout
         )

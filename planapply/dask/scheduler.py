@@ -261,13 +261,18 @@ async def wait_until_reachable(
                     failure = error
                 await asyncio.sleep(RETRY_INTERVAL)
     except TimeoutError:
-        raise PlanapplyError(
-            f"cannot reach the scheduler of cluster {cluster!r} at "
-            f"{' or '.join(addresses(endpoint))}: "
-            + (str(failure) if failure else f"no response within {timeout:g} s"),
-            "Check with `planapply status` that its VM is running. In a cloud, its network must allow "
-            "this machine (`allow_from` in the spec).",
-        ) from failure
+        reason = str(failure) if failure else f"no response within {timeout:g} s"
+        raise unreachable(cluster, endpoint, reason) from failure
+
+
+def unreachable(cluster: str, endpoint: Endpoint, reason: str) -> PlanapplyError:
+    """Return the error about a scheduler that does not answer a client."""
+    return PlanapplyError(
+        f"cannot reach the scheduler of cluster {cluster!r} at "
+        f"{' or '.join(addresses(endpoint))}: {reason}",
+        "Check with `planapply status` that its VM is running. In a cloud, its network must allow "
+        "this machine (`allow_from` in the spec).",
+    )
 
 
 def build_security(tls: TLS | None) -> "Security":

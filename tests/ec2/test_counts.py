@@ -3,18 +3,21 @@
 import pytest
 from ec2.project import Project
 from lab.honest import Cloud
+from order import few
 
 pytestmark = pytest.mark.slow
 
 
-def test_call_counts_of_a_thousand_workers(project: Project, aws: Cloud) -> None:
+@pytest.mark.parametrize("count", few([100, 1000], 1))
+def test_call_counts_of_many_workers(project: Project, aws: Cloud, count: int) -> None:
+    """The bounds are the same for any number of workers that one call can launch."""
     project.add_lines("workers.cpu", 'spot = "prefer"')
     text = project.spec.read_text()
-    project.write(text.replace("count = 3", "count = 1000"))
+    project.write(text.replace("count = 3", f"count = {count}"))
     aws.clear()
     assert project.apply().failures == {}
     made = aws.counts()
-    assert len(aws.instances()) == 1001
+    assert len(aws.instances()) == count + 1
     assert made["mutating"] <= 18
     assert made["all"] <= 60
     assert set(made["actions"]) == {

@@ -245,7 +245,7 @@ def test_root_disk_has_the_requested_size(project: Project) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # 1,040 workers, since EC2 throttles launches of more than 1,000
 def test_ec2_limits_are_respected(project: Project, aws: Cloud) -> None:
     """With the lab's request and resource limits on, no call is throttled."""
     aws.configure(throttle=True)

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 from crash.environment import Environment
-from crash.project import CODES, TIMEOUT, Project, send_signal, wait_for_exit
+from crash.project import TIMEOUT, Project, send_signal, wait_for_exit
 from lab.honest import Cloud
+from order import few
 
 from planapply.store import open_store
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", few(["SIGTERM", "SIGINT", "SIGHUP"], 1))
 def test_signal_while_waiting_for_nodes(project: Project, name: str) -> None:
     (project.folder / "slow.py").write_text(f"import time; time.sleep({TIMEOUT})\n")
     slow = f'workers.cpu.options={{ nthreads = 1, preload = ["{project.folder / "slow.py"}"] }}'
@@ -33,7 +34,7 @@ def test_signal_while_waiting_for_nodes(project: Project, name: str) -> None:
     project.check_recovery()
 
 
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", few(["SIGHUP", "SIGINT", "SIGTERM"], 2))
 def test_signal_while_a_launch_hangs(project: Project, name: str) -> None:
     process = project.start("apply", "--auto-approve", "--no-wait", HANG="launch", HANG_AT="1")
     project.wait_until_hanging(process)

@@ -235,6 +235,9 @@ def test_starter_has_every_key(tmp_path: Path) -> None:
 
 def test_starter_text() -> None:
     assert render_starter(planapply_local.PLUGIN) == snapshot("""\
+#:schema planapply.schema.json
+# For editors: `planapply schema > planapply.schema.json` writes the file that the line above names.
+
 # A Dask cluster: `planapply plan` shows what would change, `planapply apply` changes it.
 # A commented key is optional; its value is an example. All keys: docs/spec.md, `planapply schema`.
 

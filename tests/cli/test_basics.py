@@ -92,6 +92,7 @@ Options:
                            Repeatable.
   --detailed-exitcode      Exit with code 2 if there are changes.
   --json                   Print JSON, for programs.
+  --markdown               Print the plan as Markdown, for a pull request.
   --set KEY=VALUE          Override a value of the spec: a dotted key and a
                            TOML value. Repeatable.
   --state PATH_OR_URL      Location of the state, overriding the spec: a path,
@@ -472,7 +473,9 @@ sys.stderr.write(f"{code} {[name for name in slow if name in sys.modules]}")
 def test_startup_imports_nothing_slow(
     environment: dict[str, str], folder: Path, arguments: str
 ) -> None:
-    Path("planapply.toml").write_text('[cluster]\nname = "x"\n[workers.cpu]\ncount = 2\n')
+    Path("planapply.toml").write_text(
+        '[cluster]\nname = "x"\n[scheduler.options]\ndashboard = false\n[workers.cpu]\ncount = 2\n'
+    )
     Path("planapply.state.json").write_text(
         '{"format_version": 1, "lineage": "l", "serial": 1, "cluster": "x", "provider": "local"}'
     )

@@ -12,6 +12,7 @@ from planapply.model.node import NodeConfig
 from planapply.model.spec import WorkerGroup
 from planapply.model.state import NodeRecord
 from planapply.render.cluster import ClusterSummary, GroupSummary
+from planapply.specfile.dashboard import missing_plots
 
 
 class ShownCluster(Protocol):
@@ -44,8 +45,15 @@ def summarize(cluster: ShownCluster, context: ClusterContext, title: str) -> Clu
         memory=format_bytes(sum(worker["memory_limit"] for worker in workers)),
         cost=context.running_cost(records_of(cluster)),
         scheduler=cluster.scheduler_address,
-        dashboard=cluster.dashboard_link,
+        dashboard=cluster.dashboard_link if _has_plots(context) else "",
         state=context.workspace.store.location,
+    )
+
+
+def _has_plots(context: ClusterContext) -> bool:
+    spec = context.applied or context.workspace.spec
+    return spec is None or not missing_plots(
+        spec.scheduler.options, spec.environment, is_local=spec.cluster.provider == "local"
     )
 
 

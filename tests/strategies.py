@@ -42,7 +42,7 @@ OPTIONS = st.dictionaries(WORDS.filter(lambda k: k not in OWN_OPTIONS), JSON, ma
 # distributed's own classes take only options that they have.
 _DASK_OPTIONS = {
     "port": st.integers(0, 65535),
-    "host": WORDS,
+    "host": st.sampled_from(["127.0.0.1", "::1", "localhost", "node-1.internal"]),
     "preload_argv": st.lists(WORDS, max_size=2),
     "plugins": JSON,
     "validate": st.booleans(),

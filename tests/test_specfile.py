@@ -584,7 +584,7 @@ the requirements file more/wanted.txt does not exist
 def test_local_requirements_are_reported(tmp_path: Path) -> None:
     (tmp_path / "wanted.txt").write_text(
         "pandas\n-r base.txt\n-e .\n-e git+https://host/x.git\n./mine\n-c https://host/c.txt\n"
-        "mine @ file:///x\nother @ https://host/x.whl\n# ./x\n--constraint=c.txt\n-rmore.txt\n"
+        "mine @ file:///x\nother @ https://host/other-1.0-py3-none-any.whl\n# ./x\n--constraint=c.txt\n-rmore.txt\n"
     )
     text = f'{GOOD}[environment]\nrequirements = "wanted.txt"\n'
     assert format_problems(tmp_path, text) == snapshot("""\
@@ -624,7 +624,10 @@ def test_client_packages_not_from_an_index(tmp_path: Path, monkeypatch: pytest.M
     origins = {
         "from_git": {"url": "https://host/x.git", "vcs_info": {"vcs": "git", "commit_id": "c0"}},
         "From.Folder": {"url": "file:///home/me/x", "dir_info": {"editable": True}},
-        "from-archive": {"url": "https://host/x.whl", "subdirectory": "sub"},
+        "from-archive": {
+            "url": "https://host/from_archive-1.0-py3-none-any.whl",
+            "subdirectory": "sub",
+        },
         "from-nowhere": [],
     }
     for name, origin in origins.items():
@@ -637,7 +640,7 @@ def test_client_packages_not_from_an_index(tmp_path: Path, monkeypatch: pytest.M
     packages = load_text(tmp_path, text)[0].environment.packages
     assert packages is not None
     assert [package for package in packages if package.startswith("from-")] == [
-        "from-archive @ https://host/x.whl#subdirectory=sub",
+        "from-archive @ https://host/from_archive-1.0-py3-none-any.whl#subdirectory=sub",
         "from-git @ git+https://host/x.git@c0",
         "from-nowhere==1.0",
     ]

@@ -174,10 +174,17 @@ def test_details_in_json_repeat_the_options(run: Run, cloud: FakeCloud) -> None:
 
 def test_init_proposes_the_spec_that_it_wrote(run: Run) -> None:
     assert run("init", "-f", "a b.toml").err == snapshot(
-        "Wrote a b.toml. Review it, then run `planapply plan -f 'a b.toml'`.\n"
+        """\
+Wrote a b.toml. Review it, then run `planapply plan -f 'a b.toml'` and
+`planapply apply -f 'a b.toml'`.
+To keep the state and its lock out of git, add this line to .gitignore: `a\\ b.state.json*`
+"""
     )
     assert run("init").err == snapshot(
-        "Wrote planapply.toml. Review it, then run `planapply plan`.\n"
+        """\
+Wrote planapply.toml. Review it, then run `planapply plan` and `planapply apply`.
+To keep the state and its lock out of git, add this line to .gitignore: `planapply.state.json*`
+"""
     )
 
 

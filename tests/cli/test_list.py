@@ -121,7 +121,7 @@ Error: the spec planapply.toml does not exist
         1,
         "",
         snapshot("""\
-Error: --set provider.planet=1: [provider] has no key `planet`
+Error: --set provider.planet: [provider] has no key `planet`
   Remove it. The only valid key is `region`.
 """),
     )

@@ -29,7 +29,7 @@ region = "eu-west-1"
 size = "m6i.large"
 
 [environment]
-packages = ["dask[distributed]"]
+packages = ["dask[distributed]", "bokeh"]
 
 [workers.cpu]
 count = 3

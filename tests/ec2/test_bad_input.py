@@ -205,7 +205,7 @@ Reduce `disk`, or remove it to use the image's disk size.\
 
 
 def test_image_without_dask_is_reported(project: Project) -> None:
-    text = project.spec.read_text().replace('packages = ["dask[distributed]"]', "")
+    text = project.spec.read_text().replace('packages = ["dask[distributed]", "bokeh"]', "")
     project.write(text)
     assert project.plan_error() == snapshot("""\
 Debian's image has no Dask, and [environment] does not install it
@@ -286,7 +286,9 @@ def test_too_large_user_data_is_reported(project: Project) -> None:
     requirements.write_text("\n".join(lines))
     text = project.spec.read_text()
     project.write(
-        text.replace('packages = ["dask[distributed]"]', 'requirements = "requirements.txt"')
+        text.replace(
+            'packages = ["dask[distributed]", "bokeh"]', 'requirements = "requirements.txt"'
+        )
     )
     message = project.plan_error()
     assert [line.partition(":")[0] for line in message.splitlines()[::2]] == snapshot(

@@ -453,6 +453,6 @@ def test_invalid_network_is_reported_at_its_position(project: Project) -> None:
     place, _, problem = str(raised.value).partition(": ")
     assert place.endswith("planapply.toml:6:1")
     assert problem == snapshot("""\
-`provider.allow_from` cannot be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is not a network
-Write a network such as "203.0.113.0/24", or an address, or "me" for this machine.\
+`provider.allow_from` cannot be ["me", "203.0.113.1/24"]: `203.0.113.1/24` is an address in the network 203.0.113.0/24
+Write 203.0.113.0/24 for the network, or 203.0.113.1 for the address.\
 """)

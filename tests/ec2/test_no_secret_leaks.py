@@ -25,7 +25,9 @@ def test_only_the_user_data_has_secrets(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tiger-aws-key")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "tiger-session")
-    text = project.spec.read_text().replace('packages = ["dask[distributed]"]\n', ENVIRONMENT)
+    text = project.spec.read_text().replace(
+        'packages = ["dask[distributed]", "bokeh"]\n', ENVIRONMENT
+    )
     project.write(text)
     (project.spec.parent / "requirements.txt").write_text(
         "dask[distributed]\n--extra-index-url https://me:tiger-index@mirror/simple\n"

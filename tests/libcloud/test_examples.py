@@ -48,7 +48,7 @@ def test_starter_refuses_settings_that_it_would_drop(run: Run) -> None:
     assert (result.code, result.err) == (
         1,
         snapshot("""\
-Error: cannot apply `--set provider.region="mars"` to a starter of provider libcloud
+Error: cannot apply `--set provider.region` to a starter of provider libcloud
   Remove the option, and edit the file instead.
 """),
     )

@@ -428,6 +428,7 @@ def test_every_reason_and_every_kind_of_drift_has_a_text() -> None:
             "unknown": "was not launched by planapply, but has the cluster's tags",
             "address": "has another address: geo -> bio",
             "changed": 'tags.team is "geo", not "bio"',
+            "regrouped": "is in security groups geo, not bio",
             "deleted": "was deleted",
         }
     )

@@ -21,6 +21,10 @@ class Row(NamedTuple):
 
 
 SLOW = (
+    Row("tests/integrations/test_prefect.py*", 60),
+    Row("tests/integrations/test_dagster.py*", 30),
+    Row("tests/integrations/*", 20),
+    Row("tests/test_ci_examples.py*", 10),
     Row("tests/lab/test_end_to_end.py*", 20, "end to end"),
     Row("tests/lab/test_machines.py*", 15),
     Row("tests/ec2/test_machines.py*", 25),
@@ -46,6 +50,7 @@ SLOW = (
     Row("tests/cli/test_terminal.py*", 1),
     Row("tests/cli/test_bad_input.py*", 1),
     Row("tests/cli/test_recover.py*", 1),
+    Row("tests/local/test_lifecycle.py*", 3),
     Row("tests/local/*", 1),
 )
 """On two idle cores; only the proportions matter. `pytest --durations=0` shows what has changed."""

@@ -26,7 +26,8 @@ from planapply.ops.workspace import Workspace
 from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.failures import failure_diagnostics
 from planapply.render.html import plan_html, report_html
-from planapply.render.plan import format_cost, plan_lines
+from planapply.render.plan import plan_lines
+from planapply.render.plan_footer import format_cost
 from planapply.render.text import to_plain_text
 
 Overrides = Mapping[str, Any] | Sequence[str]

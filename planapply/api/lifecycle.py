@@ -326,19 +326,11 @@ def apply_workspace(
         result = run_in_background(work, workspace, view)
     left = unknown_error(result.unknown, result.plan.cluster)
     is_complete = not (result.failures or left)
-    summary = result.plan.summary  # VMs that are no nodes have no events, but are in the plan
-    added, changed, destroyed = (
-        (summary["add"], summary["change"], summary["destroy"])
-        if is_complete
-        else view.progress.counts()
-    )
     report = ApplyReport(
-        added,
-        changed,
-        destroyed,
-        workspace.clock.monotonic() - start,
-        _to_cluster_plan(result.plan),
-        is_complete,
+        **view.progress.counts(result.plan if is_complete else None),
+        seconds=workspace.clock.monotonic() - start,
+        plan=_to_cluster_plan(result.plan),
+        is_complete=is_complete,
     )
     if not is_complete:
         found = failure_diagnostics(result.failures)

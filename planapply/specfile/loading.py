@@ -48,9 +48,9 @@ def load(
     if errors or spec is None:
         raise PlanapplyError(diagnostics=errors, code="spec_invalid")
     if import_classes:
-        is_local = spec.cluster.provider == "local"
-        gap = missing_plots(spec.scheduler.options, spec.environment, is_local=is_local)
-        found += [gap] if gap else []
+        provider = spec.cluster.provider
+        missing = missing_plots(spec.scheduler.options, spec.environment, provider)
+        found += [missing] if missing else []
     return spec, found
 
 

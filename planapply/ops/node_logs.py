@@ -106,7 +106,7 @@ def follow_logs(
     tails: dict[str, LogTail] = {}
 
     def show_new_lines() -> bool:
-        """Return True if no node exists any more, or if nobody reads the lines."""
+        """Return True if no node exists any more, or if the lines have no reader."""
         nonlocal names
         state = workspace.read()
         present = _select_present(state, targets)

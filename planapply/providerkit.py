@@ -204,7 +204,7 @@ def parse_network(text: str, *, allows_me: bool = False) -> str:
         return text
     shown = text if len(text) <= 50 else f"{text[:50]}…"
     try:
-        network = ip_network(text.strip(), strict=False)
+        interface = ip_interface(text.strip())
         if "%" in text:
             raise ValueError
     except ValueError:
@@ -213,12 +213,13 @@ def parse_network(text: str, *, allows_me: bool = False) -> str:
             f"`{shown}` is not a network\n"
             f'Write a network such as "203.0.113.0/24", or an address{me}.'
         ) from None
-    if "/" in text and ip_interface(text.strip()).ip != network.network_address:
+    network: Network = interface.network
+    if interface.ip != network.network_address:
         raise ValueError(
             f"`{shown}` is an address in the network {network}\n"
-            f"Write {network} for the network, or {ip_interface(text.strip()).ip} for the address."
+            f"Write {network} for the network, or {interface.ip} for the address."
         )
-    if reason := _odd_network(network):
+    if reason := _describe_unusable(network):
         raise ValueError(
             f"`{shown}` is {reason}, from which no client connects\n"
             "Write the network of the clients, as the cloud sees it."
@@ -226,7 +227,7 @@ def parse_network(text: str, *, allows_me: bool = False) -> str:
     return str(network)
 
 
-def _odd_network(network: Network) -> str:
+def _describe_unusable(network: Network) -> str:
     """Return what kind of network cannot be the source of a connection; empty for any other."""
     for reason, matches in (
         ("a multicast network", network.is_multicast),

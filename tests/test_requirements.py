@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 from planapply.bootstrap.requirements import Translation, logical_lines, translate
 from planapply.bootstrap.steps import UV_VERSION
 from planapply.model.diagnostics import Severity
-from planapply.specfile.requirement_sets import check_together
+from planapply.specfile.requirement_sets import find_conflicts
 from planapply.specfile.requirements import check_requirements, names_dask, pinned_dask
 
 COMMIT = "0123456789012345678901234567890123456789"
@@ -107,7 +107,7 @@ def errors(text: str) -> list[str]:
         fault.cause
         for fault in check_requirements(text, {"TOKEN"})
         if fault.severity is Severity.ERROR
-    ] + [cause for _, cause, _ in check_together(logical_lines(text))]
+    ] + [cause for _, cause, _ in find_conflicts(logical_lines(text))]
 
 
 @pytest.fixture(scope="module")

@@ -228,11 +228,8 @@ class StateBackedCluster(NotebookCluster, Cluster):
         **options: Unpack[AttachOptions],
     ) -> None:
         super().__init__(workspace, timeout, lock_timeout, **options)
-        self._name = self._shown_class_name()
-
-    @classmethod
-    def _shown_class_name(cls) -> str:
-        return "Cluster" if cls is StateBackedCluster else cls.__name__
+        cls = type(self)
+        self._name = "Cluster" if cls is StateBackedCluster else cls.__name__
 
     async def _close(self) -> None:
         was_open = self.status == Status.running

@@ -26,7 +26,8 @@ from planapply.ops.workspace import Workspace
 from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.failures import failure_diagnostics
 from planapply.render.html import plan_html, report_html
-from planapply.render.plan import format_cost, plan_lines
+from planapply.render.plan import plan_lines
+from planapply.render.plan_footer import format_cost
 from planapply.render.text import to_plain_text
 
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -325,19 +326,11 @@ def apply_workspace(
         result = run_in_background(work, workspace, view)
     left = unknown_error(result.unknown, result.plan.cluster)
     is_complete = not (result.failures or left)
-    summary = result.plan.summary  # VMs that are no nodes have no events, but are in the plan
-    added, changed, destroyed = (
-        (summary["add"], summary["change"], summary["destroy"])
-        if is_complete
-        else view.progress.counts()
-    )
     report = ApplyReport(
-        added,
-        changed,
-        destroyed,
-        workspace.clock.monotonic() - start,
-        _to_cluster_plan(result.plan),
-        is_complete,
+        **view.progress.counts(result.plan if is_complete else None),
+        seconds=workspace.clock.monotonic() - start,
+        plan=_to_cluster_plan(result.plan),
+        is_complete=is_complete,
     )
     if not is_complete:
         found = failure_diagnostics(result.failures)

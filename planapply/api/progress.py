@@ -110,7 +110,7 @@ class NotebookView(ProgressView):
         texts = ["".join(text for text, _ in spans) for spans in lines]
         if is_last and self.progress.stopping:
             texts[-1] = f"  {_STOPPED}"
-        # First, as the nodes may have changed since.
+        # The notes are first, since the nodes may have changed after them.
         self._show("\n".join([*(f"  {note}" for note in self._notes), *texts]))
 
     def _show(self, text: str) -> None:

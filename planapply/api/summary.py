@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dask.utils import format_bytes
-
 from planapply.api.context import ClusterContext
 from planapply.dask.handles import VMProcess
 from planapply.model.names import split_name
 from planapply.model.node import NodeConfig
+from planapply.model.quantities import format_bytes
 from planapply.model.spec import WorkerGroup
 from planapply.model.state import NodeRecord
 from planapply.render.cluster import ClusterSummary, GroupSummary
@@ -53,7 +52,7 @@ def summarize(cluster: ShownCluster, context: ClusterContext, title: str) -> Clu
 def _has_plots(context: ClusterContext) -> bool:
     spec = context.applied or context.workspace.spec
     return spec is None or not missing_plots(
-        spec.scheduler.options, spec.environment, is_local=spec.cluster.provider == "local"
+        spec.scheduler.options, spec.environment, spec.cluster.provider
     )
 
 

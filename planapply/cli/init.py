@@ -6,7 +6,7 @@ import typer
 
 from planapply import terminal
 from planapply.cli.options import DEFAULT_FILE, check_spec_name
-from planapply.ops.validate import ignored_files, write_starter
+from planapply.ops.validate import suggest_gitignore, write_starter
 
 
 def command(
@@ -37,7 +37,7 @@ def command(
     terminal.print_message(
         f"Wrote {file}. Review it, then run `planapply plan` and `planapply apply`."
     )
-    gitignore, pattern = ignored_files(file)
+    gitignore, pattern = suggest_gitignore(file)
     if pattern:
         terminal.print_message(
             f"To keep the state and its lock out of git, add this line to {gitignore}: `{pattern}`"

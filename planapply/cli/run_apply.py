@@ -162,9 +162,7 @@ class ApplyRun:
             terminal.print_message("")
             terminal.report(failures)
         else:
-            counts = report.plan.summary
-            keys = {"added": "add", "changed": "change", "destroyed": "destroy"}
-            numbers = {key: counts[of] for key, of in keys.items()}
+            numbers = self._display.progress.counts(report.plan)
             launched = []
             self._emit_finished("complete", **numbers, outputs=values)
         if report.plan.mode is Mode.REFRESH_ONLY and not self.json:
@@ -233,8 +231,7 @@ class ApplyRun:
 
     def _counts(self) -> dict[str, int]:
         """Return how many changes were made; with failures, that may be less than the plan."""
-        added, changed, destroyed = self._display.progress.counts()
-        return {"added": added, "changed": changed, "destroyed": destroyed}
+        return self._display.progress.counts()
 
     def _emit_finished(self, outcome: str, **data: Any) -> None:
         throttled = self._display.progress.throttled

@@ -16,7 +16,7 @@ from planapply.cli.options import (
 from planapply.render.document import plan_document
 from planapply.render.plan import plan_lines
 from planapply.render.state import state_document, state_lines
-from planapply.specfile.dashboard import without_dead_dashboard
+from planapply.specfile.dashboard import omit_empty_dashboard
 
 
 def command(
@@ -41,7 +41,7 @@ def command(
             terminal.show(plan_lines(plan, terminal.width(sys.stdout)))
             terminal.report(plan.diagnostics)
         return
-    found = without_dead_dashboard(read_state("show", file, overrides, state, lock_timeout))
+    found = omit_empty_dashboard(read_state("show", file, overrides, state, lock_timeout))
     if json:
         terminal.show_json(state_document(found))
     else:

@@ -11,7 +11,7 @@ from planapply.model.endpoint import build_endpoint, current_endpoint
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER
 from planapply.model.state import State
-from planapply.specfile.dashboard import missing_plots
+from planapply.specfile.dashboard import missing_plots_of
 
 FIRST_POLL = 0.25  # seconds between the first two calls of the scheduler
 LONGEST_POLL = 2.0
@@ -74,9 +74,7 @@ class _Wait:
                 state.nodes[name].status = "joined"
             scheduler = state.nodes[SCHEDULER]
             config = state.configs[scheduler.config]
-            is_shown = config.options.get("dashboard", True) and not missing_plots(
-                config.options, config.environment, is_local=state.provider == "local"
-            )
+            is_shown = config.options.get("dashboard", True) and not missing_plots_of(state)
             shown = dashboard if is_shown else None
             state.endpoint = build_endpoint(scheduler, config, shown)
 

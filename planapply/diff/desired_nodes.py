@@ -13,6 +13,18 @@ def known_names(state: State) -> set[str]:
     return {*state.nodes, *(name for intent in state.intents.values() for name in intent.names)}
 
 
+def new_names(group: str, count: int, state: State) -> list[str]:
+    """Return names for `count` more nodes of a group, which no node has had before."""
+    used = [
+        index + 1
+        for name in known_names(state)
+        for group_name, index in [split_name(name)]
+        if group_name == group != name
+    ]
+    first = max([state.next_index.get(group, 0), *used])
+    return [node_name(group, index) for index in range(first, first + count)]
+
+
 def _elastic_names(group: Group, state: State, gone: Collection[str]) -> list[str]:
     """Return the group's nodes within its bounds: the lowest stay, and lost nodes do not come back."""
     existing = sorted(
@@ -22,9 +34,11 @@ def _elastic_names(group: Group, state: State, gone: Collection[str]) -> list[st
         if group_name == group.name and name != group_name and name not in gone
     )
     kept = existing if group.max is None else existing[: group.max]
-    first = max(state.next_index.get(group.name, 0), *(i + 1 for i in existing), 0)
-    new = range(first, first + max(0, (group.min or 0) - len(kept)))
-    return [node_name(group.name, index) for index in (*kept, *new)]
+    missing = max(0, (group.min or 0) - len(kept))
+    return [
+        *(node_name(group.name, index) for index in kept),
+        *new_names(group.name, missing, state),
+    ]
 
 
 def desired_nodes(

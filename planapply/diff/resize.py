@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from planapply.diff.changes import destroy, resource_changes
-from planapply.diff.desired_nodes import known_names, next_indexes
+from planapply.diff.desired_nodes import known_names, new_names, next_indexes
 from planapply.diff.plans import build_plan, elastic_groups, referenced_configs, vm_warnings
 from planapply.diff.refresh import RefreshResult
 from planapply.model.desired import DesiredState, Group
-from planapply.model.names import node_name, split_name
+from planapply.model.names import split_name
 from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
 from planapply.model.state import Resource, State
 
@@ -71,9 +71,8 @@ def _group_changes(group: Group, size: int, refreshed: RefreshResult) -> Iterato
     for name in sorted(alive[:size], key=_index):
         if name in requested:
             yield _create(group, name, ChangeReason.REQUEST_UNRESOLVED, {})
-    first = max([state.next_index.get(group.name, 0), *(_index(name) + 1 for name in names)])
-    for index in range(first, first + size - len(alive)):
-        yield _create(group, node_name(group.name, index), ChangeReason.SCALED, facts)
+    for name in new_names(group.name, size - len(alive), state):
+        yield _create(group, name, ChangeReason.SCALED, facts)
 
 
 def _create(

@@ -19,7 +19,7 @@ from planapply.ops.workspace import Workspace
 FOLLOWED_LINES = 1000
 """Lines of a console that are compared with the earlier ones."""
 RECORDED_LINES = 200
-"""Messages of each Dask process that are asked of the scheduler in one round."""
+"""Messages of each Dask process that one request to the scheduler returns."""
 INTERVAL, CLOUD_INTERVAL = 1.0, 5.0
 """Seconds between two rounds: on this machine, and in a cloud, which limits such requests."""
 Item = TypeVar("Item")
@@ -94,7 +94,7 @@ def follow_logs(
 ) -> list[str]:
     """Show the last `lines` lines of each selected node, then those that it prints, until none exists.
 
-    `show` gets a node's name and its new lines, and returns whether anybody still reads them. Nodes that
+    `show` gets a node's name and its new lines, and returns whether they still have a reader. Nodes that
     join a selected group later are included. Return the nodes that were followed last. Raises
     PlanapplyError like `read_logs`.
     """
@@ -105,7 +105,8 @@ def follow_logs(
         raise _no_console(state, names)
     tails: dict[str, LogTail] = {}
 
-    def look() -> bool:
+    def show_new_lines() -> bool:
+        """Return True if no node exists any more, or if the lines have no reader."""
         nonlocal names
         state = workspace.read()
         present = _select_present(state, targets)
@@ -135,7 +136,7 @@ def follow_logs(
         return False
 
     interval = CLOUD_INTERVAL if client.costs_money else INTERVAL
-    wait_until(workspace.clock, look, interval=interval, timeout=float("inf"))
+    wait_until(workspace.clock, show_new_lines, interval=interval, timeout=float("inf"))
     return names
 
 
@@ -146,7 +147,7 @@ def _select_present(state: State, targets: Collection[str]) -> list[str]:
     for target in targets:
         try:
             found |= select([target], state.nodes)
-        except PlanapplyError:  # its last node was terminated
+        except PlanapplyError:  # the last node of the target was terminated
             continue
     return sorted(found, key=sort_key)
 

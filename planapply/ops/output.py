@@ -37,8 +37,10 @@ def output(state: State, name: str) -> str:
         raise PlanapplyError(f"there is no output {name!r}", f"Outputs: {', '.join(values)}.")
     value = values[name]
     if value is None:
-        if name == "dashboard_url" and (gap := missing_plots_of(state)):
-            raise PlanapplyError(f"the output {name!r} has no value: {gap.summary}", gap.detail)
+        if name == "dashboard_url" and (missing := missing_plots_of(state)):
+            raise PlanapplyError(
+                f"the output {name!r} has no value: {missing.summary}", missing.detail
+            )
         known = ", ".join(key for key, value in values.items() if value)
         raise PlanapplyError(
             f"the output {name!r} has no value",

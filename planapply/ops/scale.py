@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from planapply.diff import RefreshResult
-from planapply.diff.desired_nodes import known_names
+from planapply.diff.desired_nodes import new_names
 from planapply.fleet import Fleet, Journal, Listener
-from planapply.model.names import node_name, split_name
+from planapply.model.names import split_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
 from planapply.model.state import TLS, State
@@ -79,7 +79,7 @@ def reserve_names(
     check_same_cluster(desired_state, state, plugin)
     check_scheduler(desired_state, state)
     [config] = [g.config for g in desired_state.groups if g.name == group]
-    names = _next_names(state, group, count)
+    names = new_names(group, count, state)
     plan = Plan(
         cluster=state.cluster,
         provider=state.provider,
@@ -102,12 +102,6 @@ def reserve_names(
 
     fleet.journal.update(reserve)
     return names, config
-
-
-def _next_names(state: State, group: str, count: int) -> list[str]:
-    taken = [index for name, index in map(split_name, known_names(state)) if name == group]
-    first = max([state.next_index.get(group, 0), *(index + 1 for index in taken)])
-    return [node_name(group, index) for index in range(first, first + count)]
 
 
 def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedCluster:

@@ -32,7 +32,7 @@ def status(workspace: Workspace) -> Status:
     # The scheduler may have another address than the recorded one.
     endpoint = current_endpoint(refreshed.state)
     info = _probe(endpoint, state)
-    gap = missing_plots_of(state)
+    missing = missing_plots_of(state)
     workers = None if info is None else info.workers
     nodes = list(_nodes(refreshed, info, workspace.clock.time()))
     expected = {worker for node in nodes for worker in worker_names(node.name, node.processes)}
@@ -45,12 +45,12 @@ def status(workspace: Workspace) -> Status:
         cloud=state.cloud,
         scheduler_address=info.address if info else _client_address(endpoint),
         scheduler_answers=info is not None,
-        dashboard_url=endpoint.dashboard if endpoint and not gap else None,
+        dashboard_url=endpoint.dashboard if endpoint and not missing else None,
         nodes=tuple(nodes),
         drift=refreshed.drift,
         problems=(
             *(warning(e.summary, e.detail) for e in client.check_settings()),
-            *([gap] if gap and endpoint else []),
+            *([missing] if missing and endpoint else []),
         ),
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         resources=state.resources,

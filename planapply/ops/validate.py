@@ -50,10 +50,10 @@ def write_starter(file: str, provider: str, overrides: Sequence[str] = ()) -> No
         ) from error
 
 
-def ignored_files(file: str) -> tuple[str, str]:
+def suggest_gitignore(file: str) -> tuple[str, str]:
     """Return the `.gitignore` next to a spec, and the line with which git ignores the state and its lock.
 
-    The line is empty if the file has it.
+    The line is empty if the file has it already.
     """
     name = Path(state_location(None, file)).name
     pattern = re.sub(r"([\\*?\[#! ])", r"\\\1", name) + "*"

@@ -9,7 +9,7 @@ from planapply.model.event import Event
 from planapply.model.names import sort_key
 from planapply.model.plan import FORMAT_VERSION, Action, Change, FieldChange, Plan
 from planapply.render.access import allowed_networks, open_ports
-from planapply.render.plan import redact_field
+from planapply.render.field_change import redact_field
 from planapply.render.reasons import reason_text
 
 

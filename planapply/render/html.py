@@ -5,18 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from planapply.model.plan import FieldChange, Plan
+from planapply.render.field_change import redact_field, value_diff
 from planapply.render.plan import (
     ChangeRun,
     describe_change,
-    footer_texts,
     format_cluster,
     group_changes,
     is_full_destroy,
     plan_lines,
-    redact_field,
     unrecorded_lines,
-    value_diff,
 )
+from planapply.render.plan_footer import footer_texts
 from planapply.render.text import elide, make_printable, to_plain_text
 from planapply.render.values import format_value
 

@@ -11,17 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from planapply.model.names import split_name
 from planapply.model.plan import Action, FieldChange, Plan
+from planapply.render.field_change import redact_field
 from planapply.render.plan import (
     ChangeRun,
     describe_change,
-    footer_texts,
-    format_cost,
     group_changes,
     is_full_destroy,
     plan_lines,
-    redact_field,
     unrecorded_lines,
 )
+from planapply.render.plan_footer import cost_text, other_texts, settings_texts
 from planapply.render.text import elide, make_printable, to_plain_text
 from planapply.render.values import format_location, format_value
 
@@ -84,8 +83,8 @@ def _parts(plan: Plan, limit: int) -> Iterator[str]:
         f"**Plan:** {counts['add']} to add, {counts['change']} to change, "
         f"{counts['destroy']} to destroy."
     )
-    if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
-        yield f"**Cost:** {code(format_cost(plan.cost), _LONGEST_TEXT)}"
+    if cost := cost_text(plan):
+        yield f"**Cost:** {code(cost, _LONGEST_TEXT)}"
     runs = group_changes(plan.changes)
     rows = [_run_cells(run, plan) for run in runs]
     yield _table(("", "Action", "Nodes", "", "Size", "Reason"), rows, limit)
@@ -135,7 +134,8 @@ def _field_cells(field: FieldChange) -> list[str]:
 
 
 def _notes(plan: Plan, limit: int) -> Iterator[str]:
-    notes = [f"{title}: {text}" for title, text in footer_texts(plan) if title != "Cost"]
+    texts = (*settings_texts(plan), *other_texts(plan))
+    notes = [f"{title}: {text}" for title, text in texts]
     if plan.unrecorded:
         notes += filter(None, (to_plain_text([text]).strip() for text in unrecorded_lines(plan)))
     if notes:

@@ -1,32 +1,26 @@
 """A plan as people read it: one line for each run of identical nodes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from planapply.model.names import SCHEDULER, split_name, step_between, to_hostlist
+from planapply.model.names import SCHEDULER, step_between, to_hostlist
 from planapply.model.node import NodeConfig
 from planapply.model.plan import (
     Action,
     Change,
     ChangeReason,
-    Cost,
     DriftItem,
-    ElasticGroup,
     FieldChange,
     Mode,
     Plan,
 )
-from planapply.model.secrets import redact
-from planapply.render.access import format_access
+from planapply.render.field_change import format_values, redact_field, value_diff
+from planapply.render.plan_footer import cost_text, other_texts, recorded_texts, settings_texts
 from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import BLANK_LINE, Line, Span, align_columns, elide, line, wrap
 from planapply.render.values import (
-    format_items,
     format_location,
-    format_price_notes,
     format_size,
-    format_usd,
-    format_value,
 )
 
 STYLES = {
@@ -38,10 +32,6 @@ STYLES = {
 _IMPLIED_REASONS = frozenset({ChangeReason.NEW, ChangeReason.DESTROY_REQUESTED})
 """Reasons that the symbol implies."""
 _INDENT = " " * 8
-_MAX_EDIT = 60
-"""Maximum length of the values of an edited setting, old and new; longer ones are not shown."""
-_MAX_ITEMS = 5
-"""Maximum number of lines for what one setting loses, and for what it gains."""
 
 
 @dataclass
@@ -87,11 +77,11 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
         return _drift_lines(plan, width)
     if not plan.changes:
         if plan.unrecorded:
-            return [*unrecorded_lines(plan), BLANK_LINE, *_titled_lines(footer_texts(plan), width)]
+            return [*unrecorded_lines(plan), BLANK_LINE, *_footer_lines(plan, width)]
         title = "No nodes change." if plan.recorded else "No changes."
         return [
             line((title, "bold green"), f" {_no_changes_text(plan)}"),
-            *_titled_lines(footer_texts(plan), width),
+            *_footer_lines(plan, width),
         ]
     change_runs = group_changes(plan.changes)
     rows = align_columns(
@@ -122,7 +112,7 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
         *lines,
         BLANK_LINE,
         line(("Plan:", "bold"), summary),
-        *_titled_lines(footer_texts(plan), width),
+        *_footer_lines(plan, width),
     ]
 
 
@@ -154,7 +144,7 @@ def _drift_lines(plan: Plan, width: int) -> list[Line]:
         lines += [*([BLANK_LINE] if recorded else []), *_wrapped_lines(title, width)]
         lines += [BLANK_LINE, *_drift_table(other)]
     if plan.recorded:
-        lines += [BLANK_LINE, *_titled_lines(_recorded_texts(plan), width)]
+        lines += [BLANK_LINE, *_titled_lines(recorded_texts(plan), width)]
     return lines
 
 
@@ -268,7 +258,7 @@ def _field_lines(fields: Sequence[FieldChange], min_width: int, width: int) -> I
     """Yield each field, with the values on the same line if they fit; paths take `min_width` columns."""
     fields, hidden = _hide_secrets(fields)
     available = min(max(width, 60), 120) - len(_INDENT) - len("    ->    (forces replacement)")
-    widths_left = {field.path: available - sum(map(len, _format_values(field))) for field in fields}
+    widths_left = {field.path: available - sum(map(len, format_values(field))) for field in fields}
     column = max(
         [
             min_width,
@@ -283,7 +273,7 @@ def _field_lines(fields: Sequence[FieldChange], min_width: int, width: int) -> I
             path = field.path.ljust(min(column, available))
             yield line(f"{_INDENT}{path}   ", ("(hidden value changed)", "yellow"), *forces)
         elif len(field.path) < widths_left[field.path]:
-            before, after = _format_values(field)
+            before, after = format_values(field)
             path = field.path.ljust(min(column, widths_left[field.path]))
             yield line(f"{_INDENT}{path}   ", before, (" -> ", "yellow"), after, *forces)
         else:
@@ -297,17 +287,6 @@ def _hide_secrets(fields: Sequence[FieldChange]) -> tuple[list[FieldChange], set
     return shown, {field.path for field in shown if field.before == field.after}
 
 
-def redact_field(field: FieldChange) -> FieldChange:
-    """Return a changed field whose values may be shown."""
-    path = field.path.split(".")
-    before, after = redact(field.before, *path), redact(field.after, *path)
-    return field.model_copy(update={"before": before, "after": after})
-
-
-def _format_values(field: FieldChange) -> tuple[str, str]:
-    return format_value(field.before, field.path), format_value(field.after, field.path)
-
-
 def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
     indent = f"{_INDENT}  "
     for symbol, text in value_diff(field):
@@ -318,86 +297,16 @@ def _value_diff_lines(field: FieldChange, width: int) -> Iterator[Line]:
         yield line(indent, (f"{symbol} ", "red" if symbol == "-" else "green"), shown)
 
 
-def value_diff(field: FieldChange) -> Iterator[tuple[str, str]]:
-    """Yield the items that a long value loses (`-`) and gains (`+`), or that the order differs."""
-    before, after = format_items(field.before), format_items(field.after)
-    removed = [text for text in before if text not in set(after)]
-    added = [text for text in after if text not in set(before)]
-    if not removed and not added:
-        yield "", "(same items in another order)"
-    for symbol, texts in (("-", removed), ("+", added)):
-        yield from ((symbol, text) for text in texts[:_MAX_ITEMS])
-        if len(texts) > _MAX_ITEMS:
-            yield symbol, f"… and {len(texts) - _MAX_ITEMS} more"
+def _footer_lines(plan: Plan, width: int) -> Iterator[Line]:
+    yield from _titled_lines(settings_texts(plan), width)
+    if cost := cost_text(plan):
+        yield line(("Cost:", "bold"), f" {cost}")
+    yield from _titled_lines(other_texts(plan), width)
 
 
 def _titled_lines(texts: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:
     for title, text in texts:
-        if title == "Cost":
-            yield line((f"{title}:", "bold"), f" {text}")
-        else:
-            yield from _wrapped_lines(f"{title}: {text}", width)
-
-
-def footer_texts(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Yield what is below the changes, each with its title: settings, cost, access, elastic groups."""
-    yield from _recorded_texts(plan)
-    for edit in plan.edited:
-        yield "Edited since the last apply", _format_edit(edit)
-    if plan.cost is not None and (plan.cost.before, plan.cost.after) != (0.0, 0.0):
-        yield "Cost", format_cost(plan.cost)
-        if plan.cost.not_counted:
-            yield "Not counted", f"{', '.join(plan.cost.not_counted)}."
-    for access in format_access(plan.resources or {}):
-        yield "Access", access
-    for name, group in plan.elastic.items():
-        yield "Elastic", _elastic_text(name, group, plan)
-
-
-def _recorded_texts(plan: Plan) -> Iterator[tuple[str, str]]:
-    for field in map(redact_field, plan.recorded):
-        before, after = _format_values(field)
-        change = "changed" if before == after else f"{before} -> {after}"
-        yield "Settings", f"{field.path} {change} (recorded by apply)"
-
-
-def _format_edit(edit: FieldChange) -> str:
-    field = redact_field(edit)
-    key = edit.path.rpartition(".")[2]  # the units of settings are known by their keys
-    before, after = format_value(field.before, key), format_value(field.after, key)
-    is_table = isinstance(edit.before or edit.after, Mapping)
-    if field.before == field.after or is_table or len(before) + len(after) > _MAX_EDIT:
-        verb = "added" if edit.before is None else "removed" if edit.after is None else "changed"
-        return f"{edit.path} {verb}"
-    return f"{edit.path} {before} -> {after}"
-
-
-def _changes_number(group: str, plan: Plan) -> bool:
-    """Return whether an apply changes how many nodes a group has."""
-    return any(
-        change.kind == "node"
-        and split_name(change.name)[0] == group
-        and change.action in (Action.CREATE, Action.DESTROY)
-        for change in plan.changes
-    )
-
-
-def _elastic_text(name: str, group: ElasticGroup, plan: Plan) -> str:
-    is_changing = _changes_number(name, plan)
-    number = "no nodes" if not group.nodes else f"{group.nodes} node{'s' * (group.nodes > 1)}"
-    text = f"{name} {'will have' if is_changing else 'has'} {number} (min {group.min}, max {group.max})"
-    if plan.mode is not Mode.SCALE:
-        text += "; its size changes only through `scale` and `adapt`"
-    return f"{text}."
-
-
-def format_cost(cost: Cost) -> str:
-    """Return the cost per hour before and after, and the unknown prices."""
-    before = format_usd(cost.before, cost.unknown_before)
-    after = format_usd(cost.after, cost.unknown)
-    notes = format_price_notes(cost.source, {*cost.unknown_before, *cost.unknown})
-    highest = "" if cost.highest is None else f", at most {cost.highest:.2f} USD/h"
-    return (after if before == after else f"{before} -> {after}") + highest + notes
+        yield from _wrapped_lines(f"{title}: {text}", width)
 
 
 def _wrapped_lines(text: str, width: int) -> Iterator[Line]:

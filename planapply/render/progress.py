@@ -130,17 +130,26 @@ class Progress:
             is_done = node.phase in _FINAL_PHASES or (node.phase == "launched" and not self.wait)
             node.until = now if is_done else None
 
-    def counts(self) -> tuple[int, int, int]:
-        """Return the numbers of additions, changes in place, and destructions, as the plan counts them.
+    def counts(self, completed: Plan | None = None) -> dict[str, int]:
+        """Return the numbers of nodes and resources that were added, changed, and destroyed.
 
-        A launched node counts as added although it has not joined, because it costs money. A node whose
-        VM was gone before the apply is not destroyed by it.
+        They are those of `completed`, a plan that was carried out, since VMs that are no nodes have no
+        events. Without it, events count, as the plan counts: a launched node counts as added although it
+        has not joined, because it costs money. A node whose VM was gone before the apply is not destroyed
+        by it.
         """
-        return (
-            len(self._launched) + self._resources_created,
-            len(self._updated),
-            len(self._terminated & self._to_terminate) + self._resources_removed,
-        )
+        if completed is not None:
+            planned = completed.summary
+            return {
+                "added": planned["add"],
+                "changed": planned["change"],
+                "destroyed": planned["destroy"],
+            }
+        return {
+            "added": len(self._launched) + self._resources_created,
+            "changed": len(self._updated),
+            "destroyed": len(self._terminated & self._to_terminate) + self._resources_removed,
+        }
 
     def lines(self, now: float, width: int, height: int) -> list[Line]:
         """Return the current display, at most `height` lines of `width` columns."""

@@ -1,12 +1,7 @@
 """The spec file: reading, validation, JSON Schema, and starter specs."""
 
-from planapply.specfile.loading import (
-    find_provider,
-    find_state_location,
-    is_protected,
-    load,
-    make_spec,
-)
+from planapply.specfile.loading import load, make_spec
+from planapply.specfile.lookup import find_provider, find_state_location, is_protected
 from planapply.specfile.override import parse_override_key
 from planapply.specfile.schema import json_schema
 from planapply.specfile.template import render_starter

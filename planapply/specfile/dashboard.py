@@ -16,7 +16,7 @@ _OLDEST_BOKEH = (3, 1)
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)\s*(?:\[(?P<extras>[^\]]*)\])?")
 _REQUIRES_BOKEH = {"bokeh", "dask-labextension", "holoviews", "hvplot", "jupyter-bokeh", "panel"}
 _DASK_EXTRAS = {"complete", "diagnostics"}
-_OUT_OF_SIGHT = {"--requirement", "--editable"}
+_UNREADABLE = {"--requirement", "--editable"}
 """Options whose packages only the nodes know."""
 _OR_NONE = "or set `dashboard = false` in the scheduler's options."
 _MISSING_HERE = (
@@ -43,7 +43,7 @@ class _Environment(Protocol):
 
 
 def missing_plots(
-    options: Mapping[str, object], environment: _Environment, *, is_local: bool
+    options: Mapping[str, object], environment: _Environment, provider: str
 ) -> Diagnostic | None:
     """Return a note if a scheduler with these options has a dashboard, but no bokeh for its plots.
 
@@ -52,23 +52,22 @@ def missing_plots(
     """
     if options.get("dashboard") is False:
         return None
-    if is_local:
+    if provider == "local":
         return None if _is_usable(bokeh_version()) else note(*_MISSING_HERE)
     return note(*_NOT_NAMED) if _provides_bokeh(environment) is False else None
 
 
 def missing_plots_of(state: State) -> Diagnostic | None:
-    """Return that note for the scheduler in a state; None if there is no scheduler."""
+    """Return the note of `missing_plots` for the scheduler in a state; None if there is no scheduler."""
     record = state.scheduler
     config = state.configs.get(record.config) if record else None
     if config is None:
         return None
-    is_local = state.provider == "local"
-    return missing_plots(config.options, config.environment, is_local=is_local)
+    return missing_plots(config.options, config.environment, state.provider)
 
 
-def without_dead_dashboard(state: State) -> State:
-    """Return the state as it is shown: without the URL of a dashboard that has no plots."""
+def omit_empty_dashboard(state: State) -> State:
+    """Return the state as it is shown, without the URL of a dashboard that has no plots."""
     if state.endpoint is None or missing_plots_of(state) is None:
         return state
     endpoint = state.endpoint.model_copy(update={"dashboard": None})
@@ -100,11 +99,11 @@ def _provides_bokeh(environment: _Environment) -> bool | None:
 
 
 def _names_bokeh(text: str) -> bool | None:
-    """Return whether requirements name bokeh, or a package that requires it; None if some are out of sight."""
+    """Return whether requirements name bokeh, or a package that requires it; None if only the nodes know."""
     found: bool | None = False
     for _, line in logical_lines(text):
         if line.startswith("-"):
-            if any(option.name in _OUT_OF_SIGHT for option in parse_options(line)):
+            if any(option.name in _UNREADABLE for option in parse_options(line)):
                 found = None
             continue
         match = _REQUIREMENT.match(line)

@@ -17,7 +17,7 @@ from planapply.specfile.package_names import (
     normalize,
 )
 from planapply.specfile.problem import Problem, iter_node_tables
-from planapply.specfile.requirement_sets import check_together
+from planapply.specfile.requirement_sets import find_conflicts
 from planapply.specfile.requirements import (
     Fault,
     check_requirements,
@@ -88,10 +88,10 @@ def check_packages(
     if not _INDEX_VARIABLES.isdisjoint(settings.env) or any(_names_index(s.text) for s in sources):
         doubt = None
     has_errors = False
-    together = _check_together(sources) if not is_client else {}
+    conflicts = _find_conflicts(sources) if not is_client else {}
     for source in sources:
         for fault in (
-            *together.get(source.path, ()),
+            *conflicts.get(source.path, ()),
             *check_requirements(source.text, settings.env),
             *_check_availability(source.text, doubt),
         ):
@@ -118,11 +118,11 @@ def check_packages(
             )
 
 
-def _check_together(sources: Sequence[_Source]) -> dict[KeyPath, list[Fault]]:
+def _find_conflicts(sources: Sequence[_Source]) -> dict[KeyPath, list[Fault]]:
     """Return the faults of lines that contradict others, by the path of their source."""
     lines = {id(line): (line, source) for source in sources for line in logical_lines(source.text)}
     found: dict[KeyPath, list[Fault]] = {}
-    for line, cause, advice in check_together(line for line, _ in lines.values()):
+    for line, cause, advice in find_conflicts(line for line, _ in lines.values()):
         found.setdefault(lines[id(line)][1].path, []).append(Fault(line, cause, advice))
     return found
 

@@ -1,7 +1,8 @@
 """The translation of pydantic's errors into problems of the spec, with what to write instead."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -14,8 +15,21 @@ from planapply.model.validation import BOUNDS, KINDS, normalize_message
 from planapply.specfile.classes import suggest_class
 from planapply.specfile.problem import Problem, suggest, summarize_value
 
+M = TypeVar("M", bound=BaseModel)
+
 _MAX_SUGGESTION = 200
 """Characters of a value that a suggestion repeats."""
+
+
+def validate_model(
+    model: type[M], document: Any, parent: KeyPath
+) -> tuple[M | None, list[Problem]]:
+    """Return the document as a `model`, or None and its problems; `parent` is its path in the file."""
+    # As JSON, since a strict model accepts a list for a tuple only in JSON.
+    try:
+        return model.model_validate_json(json.dumps(document)), []
+    except ValidationError as error:
+        return None, list(explain(error, model, document, parent))
 
 
 def explain(

@@ -6,19 +6,18 @@ from urllib.parse import unquote
 
 from planapply.bootstrap.requirements import Line, parse_options, remove_config_settings
 
-_HASH_OPTION = re.compile(r"\s--hash(?:=|\s+)(?P<hash>\S+)")
+HASH_OPTION = re.compile(r"\s--hash(?:=|\s+)(?P<hash>\S+)")
 _URL_HASH = re.compile(r"#(?:[^#]*&)?(?P<algorithm>md5|sha256|sha384|sha512)=(?P<digest>[^&\s]*)")
 _DIGITS = {"md5": 32, "sha256": 64, "sha384": 96, "sha512": 128, "blake2b": 64}
-_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _PINNED = re.compile(r"[A-Za-z0-9._-]+\s*(\[[^\]]*\]\s*)?===?\s*[^\s,;*]+\s*(;.*)?")
 
-Problem = tuple[str, str]
-"""A cause, and advice."""
+CauseAndAdvice = tuple[str, str]
 
 
-def find_hash_problem(line: str) -> Problem | None:
+def find_hash_problem(line: str) -> CauseAndAdvice | None:
     """Return what is wrong with the hashes of one requirement; None if nothing is."""
-    for match in _HASH_OPTION.finditer(line):
+    for match in HASH_OPTION.finditer(line):
         algorithm, colon, digest = match["hash"].partition(":")
         if not colon or algorithm not in _DIGITS:
             return (
@@ -31,7 +30,7 @@ def find_hash_problem(line: str) -> Problem | None:
         problem := _digest_problem(fragment["algorithm"], fragment["digest"])
     ):
         return problem
-    if "git+" in line and _HASH_OPTION.search(line):
+    if "git+" in line and HASH_OPTION.search(line):
         return (
             "uv cannot check the hash of a Git repository",
             "Name a commit in its place: @COMMIT.",
@@ -39,7 +38,7 @@ def find_hash_problem(line: str) -> Problem | None:
     return None
 
 
-def _digest_problem(algorithm: str, digest: str) -> Problem | None:
+def _digest_problem(algorithm: str, digest: str) -> CauseAndAdvice | None:
     expected = _DIGITS[algorithm]
     if re.fullmatch(rf"[0-9a-fA-F]{{{expected}}}", digest):
         return None
@@ -51,10 +50,10 @@ def _digest_problem(algorithm: str, digest: str) -> Problem | None:
     )
 
 
-def find_format_option_problem(name: str, value: str) -> Problem | None:
+def find_format_option_problem(name: str, value: str) -> CauseAndAdvice | None:
     """Return what is wrong with the packages of `--no-binary` or `--only-binary`; None if nothing is."""
     for package in value.split(","):
-        if package not in (":all:", ":none:") and not _PACKAGE.fullmatch(package):
+        if package not in (":all:", ":none:") and not _NAME.fullmatch(package):
             return (
                 f"{name} names no package" if not package else f"{name} names an invalid package",
                 f"Write {name} NAME, or {name} :all:.",
@@ -62,7 +61,7 @@ def find_format_option_problem(name: str, value: str) -> Problem | None:
     return None
 
 
-def find_file_name_problem(url: str, name: str | None) -> Problem | None:
+def find_file_name_problem(url: str, name: str | None) -> CauseAndAdvice | None:
     """Return what is wrong with the name of a file at a URL, which is to be the package `name`."""
     from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
@@ -82,7 +81,7 @@ def find_file_name_problem(url: str, name: str | None) -> Problem | None:
     return None
 
 
-def check_together(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
+def find_conflicts(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
     """Yield the valid lines that uv refuses because of other lines, each with cause and advice."""
     lines = list(lines)
     options = [
@@ -94,14 +93,14 @@ def check_together(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
     requirements = [line for line in lines if not line.text.startswith("-")]
     if any(option.name == "--require-hashes" for _, option in options):
         for line in requirements:
-            has_hash = _HASH_OPTION.search(line.text) or _URL_HASH.search(line.text)
+            has_hash = HASH_OPTION.search(line.text) or _URL_HASH.search(line.text)
             if not has_hash:
                 yield (
                     line,
                     "it has no hash, and --require-hashes is set",
                     "Add --hash=sha256:DIGEST.",
                 )
-            elif "://" not in line.text and not _PINNED.fullmatch(_without_options(line.text)):
+            elif "://" not in line.text and not _PINNED.fullmatch(without_options(line.text)):
                 yield (
                     line,
                     "it is not pinned with ==, and --require-hashes is set",
@@ -110,13 +109,14 @@ def check_together(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
     yield from _check_pins(requirements)
 
 
-def _without_options(text: str) -> str:
-    return _HASH_OPTION.sub("", remove_config_settings(text)[0]).strip()
+def without_options(text: str) -> str:
+    """Return a requirement without the options behind it."""
+    return HASH_OPTION.sub("", remove_config_settings(text)[0]).strip()
 
 
 def _check_pins(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
     """Yield each line after which no pinned version of its package meets all requirements so far."""
-    candidates = [(line, _without_options(line.text)) for line in lines]
+    candidates = [(line, without_options(line.text)) for line in lines]
     if not any("==" in text for _, text in candidates):
         return  # without the import, which is slow
     from packaging.requirements import InvalidRequirement, Requirement

@@ -11,16 +11,18 @@ from planapply.bootstrap.requirements import (
     Option,
     logical_lines,
     parse_options,
-    remove_config_settings,
     split_named_url,
     translate_editable,
 )
 from planapply.model.diagnostics import Severity
+from planapply.specfile.package_names import normalize
 from planapply.specfile.problem import suggest, summarize_value
 from planapply.specfile.requirement_sets import (
+    HASH_OPTION,
     find_file_name_problem,
     find_format_option_problem,
     find_hash_problem,
+    without_options,
 )
 
 _LOCAL_FILE = (
@@ -42,7 +44,6 @@ _ARCHIVE = re.compile(
     r"\.(whl|zip|tar|tar\.(gz|bz2|lz|lzma|xz|zst)|tbz|tgz|tlz|txz)(?=[?#]|$)", re.IGNORECASE
 )
 _LOCAL_PATH = re.compile(r"[./~\\]|file:|\$|[A-Za-z]:[\\/]")
-_HASH = re.compile(r"\s--hash(?:=|\s+)\S+")
 _PINNED_DASK = re.compile(
     r"(?P<name>dask|distributed)\s*(?:\[[^\]]*\]\s*)?==\s*(?P<version>[0-9.]+)\s*(?:;.*)?"
 )
@@ -83,7 +84,7 @@ def names_dask(text: str) -> bool:
             named = re.match(r"[A-Za-z0-9._-]+", line)
             name = named[0] if named else ""
             if _BRINGS_DASK.search(line if "://" in line else "") or (
-                re.sub(r"[-_.]+", "-", name).lower() in ("dask", "distributed")
+                normalize(name) in ("dask", "distributed")
             ):
                 return True
         elif any(o.name == "--requirement" for o in parse_options(line)) or _BRINGS_DASK.search(
@@ -100,7 +101,7 @@ def pinned_dask(text: str) -> str | None:
     """
     pins: dict[str, set[str]] = {"distributed": set(), "dask": set()}
     for _, line in logical_lines(text):
-        if match := _PINNED_DASK.fullmatch(_HASH.sub("", line)):
+        if match := _PINNED_DASK.fullmatch(HASH_OPTION.sub("", line)):
             pins[match["name"]].add(match["version"])
     versions = pins["distributed"] or pins["dask"]
     return versions.pop() if len(versions) == 1 else None
@@ -165,7 +166,7 @@ def _check_requirement(line: str) -> Iterator[_Finding]:
     if problem := find_hash_problem(line):
         yield _error(*problem)
         return
-    line = _HASH.sub("", remove_config_settings(line)[0]).strip()
+    line = without_options(line)
     if option := re.search(r"\s(--?[A-Za-z][A-Za-z-]*)", line):
         name = option[1]
         if name in VALUED | FLAGS:

@@ -72,8 +72,8 @@ _EXAMPLES = {"size": ["large", "medium"], "image": "debian-12", "zones": ["zone-
 def render_starter(plugin: Plugin, overrides: Sequence[str] = (), name: str = "example") -> str:
     """Return a spec with all common keys that this provider supports.
 
-    `name` is the cluster's, which must be valid. `overrides` (--set) select one of the provider's starters. Raises PlanapplyError for an override
-    that the starter would not contain.
+    `overrides` (--set) select one of the provider's starters; `name` is the valid name of the cluster.
+    Raises PlanapplyError for an override that the starter would not contain.
     """
     overridden: dict[str, Any] = {}
     applied, errors = apply_overrides(overridden, tuple(overrides))

@@ -1,7 +1,7 @@
 """Security group of a cluster: its VMs may reach each other, and few networks the scheduler."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,8 @@ def prepare(client: Client, vpc: str, resource: Resource, tags: Mapping[str, str
         current_tags = desired_tags
         group, rules = _create(client, vpc, desired_tags), set()
     if existing and _OUTBOUND not in _parse_rules(existing.get("IpPermissionsEgress", [])):
-        _allow_outbound(client, group)
+        authorize = client.ec2.authorize_security_group_egress
+        _send_rules(client, authorize, group, [_OUTBOUND], "InvalidPermission.Duplicate")
     desired_rules = _make_rules(group, detail)
     _change_rules(client, group, desired_rules - rules, rules - desired_rules)
     added_tags = {k: v for k, v in desired_tags.items() if current_tags.get(k) != v}
@@ -140,41 +141,33 @@ def _group_name(tags: Mapping[str, str]) -> str:
 
 
 def allow(client: Client, resource: Resource, network: str | None) -> Resource:
-    """Allow one more network, by default this machine, for the life of the cluster.
-
-    A group that does not exist any more is returned without its ID: `prepare` creates it again.
-    """
-    allowed = allow_network(
-        resource, own_network(client) if network is None or network == ME else network
-    )
-    group = str(resource.id)
-    try:
-        rules = _make_rules(group, allowed.detail) - _make_rules(group, resource.detail)
-        _change_rules(client, group, rules, ())
-    except ProviderError as error:
-        if error.code != GROUP_NOT_FOUND:
-            raise
-        return Resource(kind=RESOURCE_KIND, detail=allowed.detail)
-    return allowed
+    """Allow one more network, by default this machine, for the life of the cluster."""
+    return _change_access(client, resource, allow_network(resource, _resolve(client, network)))
 
 
 def disallow(client: Client, resource: Resource, network: str | None) -> Resource:
-    """Remove a network that `allow` has added, by default this machine.
+    """Remove a network that `allow` has added, by default this machine."""
+    return _change_access(client, resource, disallow_network(resource, _resolve(client, network)))
+
+
+def _change_access(client: Client, resource: Resource, changed: Resource) -> Resource:
+    """Change the group's rules as the resource has changed, and return the changed resource.
 
     A group that does not exist any more is returned without its ID: `prepare` creates it again.
     """
-    reduced = disallow_network(
-        resource, own_network(client) if network is None or network == ME else network
-    )
     group = str(resource.id)
+    before, after = _make_rules(group, resource.detail), _make_rules(group, changed.detail)
     try:
-        rules = _make_rules(group, resource.detail) - _make_rules(group, reduced.detail)
-        _change_rules(client, group, (), rules)
+        _change_rules(client, group, after - before, before - after)
     except ProviderError as error:
         if error.code != GROUP_NOT_FOUND:
             raise
-        return Resource(kind=RESOURCE_KIND, detail=reduced.detail)
-    return reduced
+        return Resource(kind=RESOURCE_KIND, detail=changed.detail)
+    return changed
+
+
+def _resolve(client: Client, network: str | None) -> str:
+    return own_network(client) if network is None or network == ME else network
 
 
 def own_network(client: Client) -> str:
@@ -301,17 +294,6 @@ def _make_rules(group: str, detail: Mapping[str, Any]) -> set[Rule]:
     return {("-1", -1, -1, group), *client_rules(detail)}
 
 
-def _allow_outbound(client: Client, group: str) -> None:
-    """Allow all outbound traffic again, as in each new group."""
-    permission: IpPermissionTypeDef = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-    with client.translate_errors(writes=True):
-        try:
-            client.ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[permission])
-        except ClientError as error:
-            if code_of(error) != "InvalidPermission.Duplicate":
-                raise
-
-
 def _parse_rules(permissions: "Iterable[IpPermissionOutputTypeDef]") -> set[Rule]:
     rules: set[Rule] = set()
     for rule in permissions:
@@ -328,24 +310,25 @@ def _change_rules(
     client: Client, group: str, added: Iterable[Rule], removed: Iterable[Rule]
 ) -> None:
     """Add rules, then remove rules; a change that is done already is a success."""
-    calls = (
-        (client.ec2.authorize_security_group_ingress, added, "InvalidPermission.Duplicate"),
-        (client.ec2.revoke_security_group_ingress, removed, "InvalidPermission.NotFound"),
-    )
-    for call, rules, done_code in calls:
-        for permissions in _batch_permissions(rules):
-            with client.translate_errors(writes=True):
-                try:
-                    call(GroupId=group, IpPermissions=permissions)
-                except ClientError as error:
-                    if code_of(error) != done_code:
-                        raise
+    authorize = client.ec2.authorize_security_group_ingress
+    _send_rules(client, authorize, group, added, "InvalidPermission.Duplicate")
+    revoke = client.ec2.revoke_security_group_ingress
+    _send_rules(client, revoke, group, removed, "InvalidPermission.NotFound")
 
 
-def _batch_permissions(rules: Iterable[Rule]) -> "list[list[IpPermissionTypeDef]]":
-    """Return the permissions of all rules as one batch, or no batch without rules."""
+def _send_rules(
+    client: Client, call: Callable[..., object], group: str, rules: Iterable[Rule], done_code: str
+) -> None:
+    """Change rules in one request, or in none without rules; `done_code` is the error if it is done already."""
     permissions = [_make_permission(rule) for rule in sorted(rules)]
-    return [permissions] if permissions else []
+    if not permissions:
+        return
+    with client.translate_errors(writes=True):
+        try:
+            call(GroupId=group, IpPermissions=permissions)
+        except ClientError as error:
+            if code_of(error) != done_code:
+                raise
 
 
 def _make_permission(rule: Rule) -> "IpPermissionTypeDef":

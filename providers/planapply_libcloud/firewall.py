@@ -1,6 +1,6 @@
 """Access to the scheduler: a security group or firewall rules of the cluster."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -54,32 +54,34 @@ def prepare(client: Client, resource: Resource, tags: Mapping[str, str]) -> Reso
 
 
 def allow(client: Client, resource: Resource, network: str | None) -> Resource:
-    """Allow one more network.
-
-    A group that does not exist any more is returned without its ID: `prepare` creates it again.
-    """
+    """Allow one more network."""
     allowed = allow_network(resource, _require_name(network))
-    with client.borrow_driver() as lib:
-        found = _find_group(client, lib, str(resource.id))
-    if found is None:
-        return Resource(kind=resource.kind, detail=allowed.detail)
-    _change_rules(client, found, found.rules | _make_rules(allowed.detail))
-    return allowed
+    return _change_access(client, allowed, added=_make_rules(allowed.detail))
 
 
 def disallow(client: Client, resource: Resource, network: str | None) -> Resource:
-    """Remove a network that `allow` has added.
+    """Remove a network that `allow` has added."""
+    reduced = disallow_network(resource, _require_name(network))
+    removed = _make_rules(resource.detail) - _make_rules(reduced.detail)
+    return _change_access(client, reduced, removed=removed)
+
+
+def _change_access(
+    client: Client,
+    changed: Resource,
+    added: Set[Rule] = frozenset(),
+    removed: Set[Rule] = frozenset(),
+) -> Resource:
+    """Add and remove rules of the group, and return the changed resource.
 
     A group that does not exist any more is returned without its ID: `prepare` creates it again.
     """
-    reduced = disallow_network(resource, _require_name(network))
     with client.borrow_driver() as lib:
-        found = _find_group(client, lib, str(resource.id))
+        found = _find_group(client, lib, str(changed.id))
     if found is None:
-        return Resource(kind=resource.kind, detail=reduced.detail)
-    removed = _make_rules(resource.detail) - _make_rules(reduced.detail)
-    _change_rules(client, found, found.rules - removed)
-    return reduced
+        return Resource(kind=changed.kind, detail=changed.detail)
+    _change_rules(client, found, found.rules - removed | added)
+    return changed
 
 
 def _require_name(network: str | None) -> str:

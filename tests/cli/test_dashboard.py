@@ -115,8 +115,8 @@ does not name bokeh
 def test_a_note_only_where_bokeh_is_certainly_not_named(
     environment: Environment, is_missing: bool
 ) -> None:
-    assert (missing_plots({}, environment, is_local=False) is not None) is is_missing
-    assert missing_plots({"dashboard": False}, environment, is_local=False) is None
+    assert (missing_plots({}, environment, provider="ec2") is not None) is is_missing
+    assert missing_plots({"dashboard": False}, environment, provider="ec2") is None
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_version_of_bokeh_in_this_python(
     monkeypatch: pytest.MonkeyPatch, version: str | None, is_missing: bool
 ) -> None:
     monkeypatch.setattr(dashboard, "bokeh_version", lambda: version)
-    assert (missing_plots({}, LISTED, is_local=True) is not None) is is_missing
+    assert (missing_plots({}, LISTED, provider="local") is not None) is is_missing

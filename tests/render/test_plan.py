@@ -21,7 +21,8 @@ from planapply.model.plan import (
     Mode,
     Plan,
 )
-from planapply.render.plan import format_cost, group_changes, plan_lines
+from planapply.render.plan import group_changes, plan_lines
+from planapply.render.plan_footer import format_cost
 from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import to_plain_text
 

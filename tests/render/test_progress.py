@@ -111,7 +111,7 @@ def test_one_line_per_node() -> None:
   cpu-2       0:04   terminated
   1:20
 """)
-    assert progress.counts() == (3, 0, 1)
+    assert progress.counts() == {"added": 3, "changed": 0, "destroyed": 1}
 
 
 def test_many_nodes_are_shown_as_bars() -> None:
@@ -139,7 +139,7 @@ def test_supporting_resources_are_counted() -> None:
     for action in (Action.CREATE, Action.UPDATE, Action.DESTROY, Action.DESTROY):
         progress.update(Event(event="resource", names=("group",), action=action), 0.0)
     progress.update(Event(event="note", names=("group",), message="created something"), 0.0)
-    assert progress.counts() == (1, 0, 2)
+    assert progress.counts() == {"added": 1, "changed": 0, "destroyed": 2}
 
 
 def test_low_terminal_shows_bars() -> None:

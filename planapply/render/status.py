@@ -9,7 +9,16 @@ from planapply.model.quantities import format_bytes
 from planapply.model.status import NodeStatus, Status, total_usage
 from planapply.render.access import format_access
 from planapply.render.reasons import drift_text
-from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, Span, align_columns, elide, line, wrap
+from planapply.render.text import (
+    BLANK_LINE,
+    DEFAULT_WIDTH,
+    Line,
+    Span,
+    align_columns,
+    elide,
+    line,
+    wrap,
+)
 from planapply.render.values import format_duration, format_location, format_price_notes, format_usd
 
 MAX_ROWS = 40

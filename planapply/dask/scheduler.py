@@ -69,7 +69,7 @@ class Scheduler:
         identity = await self._connection.call("identity")
         try:
             return _parse_identity(self.address, identity)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UndecodableAnswer("unexpected response to 'identity'") from error
 
     async def retire_workers(self, names: Iterable[str]) -> frozenset[str]:
@@ -95,7 +95,7 @@ class Scheduler:
         """Return the size in bytes of all results that its workers hold."""
         sizes = await self._connection.call("nbytes")
         try:
-            return sum(int(size) for size in sizes.values())
+            return sum(_parse_size(size) for size in sizes.values())
         except (AttributeError, TypeError, ValueError) as error:
             raise UndecodableAnswer("unexpected response to 'nbytes'") from error
 
@@ -146,7 +146,7 @@ def _parse_identity(address: str, identity: Any) -> SchedulerInfo:
     return SchedulerInfo(
         address,
         frozenset(workers),
-        dashboard if isinstance(dashboard, int) else None,
+        dashboard if type(dashboard) is int and 0 < dashboard < 2**16 else None,
         {name: _parse_usage(worker) for name, worker in workers.items()},
     )
 
@@ -172,7 +172,15 @@ def _parse_usage(worker: Mapping[str, Any]) -> WorkerUsage:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 2**63 else None
+    """Return a number of things or of bytes; None for anything else, also for True."""
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _parse_size(value: Any) -> int:
+    """Return a number of bytes, which a `sizeof` of the user's may have made a float."""
+    if type(value) not in (int, float) or not 0 <= value < 2**63:
+        raise ValueError("not a size")
+    return int(value)
 
 
 @asynccontextmanager

@@ -145,7 +145,7 @@ def refresh(
             strays.append(vm)
             continue
         user = state.configs[intent.config].tags if intent else user_tags(vm)
-        config = intent.config if intent else vm.tags.get(TAG_CONFIG, "")
+        config = intent.config if intent else _tagged_config(vm)
         nodes[name] = NodeRecord.from_vm(vm, config, user, intent.requested_at if intent else now)
         observed[name] = vm
         adopted.append(name)
@@ -228,3 +228,9 @@ def _changed_tags(state: State, name: str, vm: VM, can_retag: bool) -> tuple[Fie
     if can_retag:
         expected |= expected_tags(state, name, vm)
     return changed_tags({key: value for key, value in vm.tags.items() if key in expected}, expected)
+
+
+def _tagged_config(vm: VM) -> str:
+    """Return the digest in a VM's tags; empty, an unknown configuration, if anyone made it anything else."""
+    digest = vm.tags.get(TAG_CONFIG, "")
+    return digest if digest.isprintable() else ""

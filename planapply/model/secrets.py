@@ -12,11 +12,17 @@ MASK = "…"
 
 _SECRET_NAME = re.compile(
     r"password|passwd|passphrase|pass(?![a-z])|(?<![a-z])pwd|secret|token(?!iz)|credential"
-    r"|(?:api|access|consumer|private|account|encryption|signing|auth)[_-]?key"
-    r"|(?<![a-z])(?:auth|authorization|pat|jwt|sas|pin|cookies?|creds?)(?![a-z])|[_-]key$"
+    r"|(?:api|access|consumer|private|account|encryption|signing|auth|ssh|master|secret)[_-]?key"
+    r"|(?<![a-z])(?:auth|authorization|oauth|bearer|pat|jwt|sas|pin|otp|salt|cookies?|creds?)(?![a-z])"
+    r"|(?:^|[_-])keys?(?:[_-](?:b64|base64|pem|data))?$"
 )
-_PUBLIC_NAME = re.compile(r"_(?:file|path|dir|url|uri|scope|id|ids|name|type|version|sock|ttl)$")
-_PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS"})  # a path
+_PUBLIC_NAME = re.compile(
+    r"_(?:file|path|dir|url|uri|scope|id|ids|name|type|version|sock|ttl)$|askpass$"
+)
+_SECRET_URL = re.compile(r"webhook|(?<![a-z])hook")
+"""Names of URLs that are secrets themselves: whoever knows one may use it."""
+_PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD"})
+"""Variables with a path: of a file, and of the current folder."""
 _HIDDEN_KEYS = frozenset({"setup"})
 """Settings that are shell code, which may log in somewhere."""
 _USER_PART = re.compile(r"(?<=://)[^\s/?#\"'<>]{1,4096}@")
@@ -31,6 +37,13 @@ _PAIR_SECRET = re.compile(
     rf"(?<![a-z])({_SECRET_WORD}[\"']?[ ]?[=:][ ]?[\"']?|--[\w-]{{0,40}}{_SECRET_WORD}[ =])[^\s\"'&;,}}]+",
     re.I,
 )
+_HEADER_SECRET = re.compile(
+    r"(\bauthorization[\"']?[ ]?[=:][ ]?[\"']?(?:\w{1,20}[ ])?|\bbearer[ ])[^\s\"',;}]{4,}", re.I
+)
+_USER_SECRET = re.compile(
+    r"((?:^|\s)(?:-u|--user|--proxy-user)[ =][\"']?[^\s:\"']{1,200}:)[^\s\"']+"
+)
+_NETRC_SECRET = re.compile(r"(\blogin\s{1,9}\S{1,200}\s{1,9}password\s{1,9})\S+")
 _SECRET_OPTION = re.compile(rf"--[\w-]{{0,40}}{_SECRET_WORD}", re.I)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*", re.S)
 _MIN_LENGTH = 4
@@ -40,6 +53,8 @@ _MIN_LENGTH = 4
 def is_secret_name(name: str) -> bool:
     """Return whether a setting or variable of this name may be a secret."""
     lower = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    if _SECRET_URL.search(lower):
+        return True
     return bool(_SECRET_NAME.search(lower)) and not _PUBLIC_NAME.search(lower)
 
 
@@ -91,7 +106,10 @@ def redact(value: Any, *path: object) -> Any:
 
 def _mask_text(text: str) -> str:
     """Return a setting's text without what looks like a secret: in URLs, after `password=`, in keys."""
-    return _PAIR_SECRET.sub(rf"\1{MASK}", _PRIVATE_KEY.sub(HIDDEN, mask_urls(text)))
+    text = _PRIVATE_KEY.sub(HIDDEN, mask_urls(text))
+    for pattern in (_HEADER_SECRET, _USER_SECRET, _NETRC_SECRET, _PAIR_SECRET):
+        text = pattern.sub(rf"\1{MASK}", text)
+    return text
 
 
 def secret_values(value: Any, *path: object) -> set[str]:

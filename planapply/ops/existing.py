@@ -55,7 +55,7 @@ def _describe(vms: Sequence[VM]) -> str:
     found = []
     for origin in origins[:3]:
         who, _, location = origin.partition(" ")
-        found.append(f"by {who} with the state {location}")
+        found.append(f"by {who}" + (f" with the state {location}" if location.strip() else ""))
     more = f", and {len(origins) - 3} more" if len(origins) > 3 else ""
     return f" By its tags, it was launched{when} {', '.join(found)}{more}."
 

@@ -99,7 +99,12 @@ def recover(
 
 def _find_vms(client: ProviderClient, cluster: str, lineage: str | None) -> list[VM]:
     vms = client.find({TAG_CLUSTER: cluster})
-    lineages = sorted({vm.tags.get(TAG_LINEAGE, "") for vm in vms} - {""})
+    # Anyone can write a tag; one with a line break would make lines of its own in a message.
+    lineages = sorted(
+        lineage
+        for lineage in {vm.tags.get(TAG_LINEAGE, "") for vm in vms}
+        if lineage and lineage.isprintable()
+    )
     if not lineages:
         raise PlanapplyError(
             f"cannot find any VM with the tags of cluster {cluster!r}",

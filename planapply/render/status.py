@@ -9,11 +9,24 @@ from planapply.model.quantities import format_bytes
 from planapply.model.status import NodeStatus, Status, total_usage
 from planapply.render.access import format_access
 from planapply.render.reasons import drift_text
-from planapply.render.text import BLANK_LINE, DEFAULT_WIDTH, Line, Span, align_columns, line, wrap
+from planapply.render.text import (
+    BLANK_LINE,
+    DEFAULT_WIDTH,
+    Line,
+    Span,
+    align_columns,
+    elide,
+    line,
+    wrap,
+)
 from planapply.render.values import format_duration, format_location, format_price_notes, format_usd
 
 MAX_ROWS = 40
 """With more nodes than this, consecutive nodes that are alike share a row."""
+_MAX_UNKNOWN_WORKERS = 20
+"""Names of workers that are no node; `status --json` has them all."""
+_MAX_NAME_WIDTH = 80
+"""Columns of such a name."""
 _HEADERS = ("NODE", "STATUS", "AGE", "SIZE", "THREADS", "MEMORY", "TASKS", "ADDRESS", "VM")
 _STYLES = {"running": "green", "gone": "red", "stopping": "red", "stopped": "red"}
 
@@ -200,8 +213,15 @@ def _warnings(status: Status) -> Iterator[str]:
             "They are not adopted; `planapply apply --terminate-unknown` terminates them."
         )
     for problem in status.problems:
-        yield f"{problem.summary}. {problem.detail}"
+        yield f"{problem.summary[:1].upper()}{problem.summary[1:]}. {problem.detail}"
     if status.unknown_workers:
-        yield f"Workers that are no node of this state: {', '.join(status.unknown_workers)}"
+        yield f"Workers that are no node of this state: {_list_workers(status.unknown_workers)}"
     if status.lock:
         yield f"The state is locked: {status.lock}"
+
+
+def _list_workers(names: Sequence[str]) -> str:
+    """Return the first names, shortened: they are the scheduler's, which may send any."""
+    shown = [elide(name, _MAX_NAME_WIDTH) for name in names[:_MAX_UNKNOWN_WORKERS]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f", and {more:,} more" if more else "")

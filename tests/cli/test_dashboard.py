@@ -78,7 +78,7 @@ def test_no_command_prints_the_url_of_a_dashboard_without_plots(cloud: FakeCloud
     assert shown[0].out.splitlines()[-3:] == snapshot(
         [
             "Cost:       4.60 USD/h, 0.00 USD so far (list prices of 2025-03-02)",
-            'the dashboard has no plots: the nodes\' environment does not name bokeh. Add "bokeh>=3.1" to the',
+            'The dashboard has no plots: the nodes\' environment does not name bokeh. Add "bokeh>=3.1" to the',
             "packages under [environment], or set `dashboard = false` in the scheduler's options.",
         ]
     )

@@ -293,3 +293,28 @@ Warning: the TLS key was not recovered; no client can connect
     assert run("plan").out.startswith("No changes.")
     assert run("destroy", "--auto-approve").code == 0
     assert not cloud.live_vms()
+
+
+@pytest.mark.parametrize("lineage", ["x\nDone.", "\u2028", "\x1b[2J", ""])
+def test_lineage_that_makes_lines_of_output_is_no_cluster(
+    run: Run, cloud: FakeCloud, lost: State, lineage: str
+) -> None:
+    cloud.spoof(
+        planapply_cluster="demo",
+        planapply_lineage=lineage,
+        planapply_batch="made-up",
+        planapply_names="cpu-0",
+    )
+    result = run("recover")
+    assert (result.code, read().lineage) == (0, lost.lineage)
+    assert "Done." not in result.err
+
+
+def test_configuration_in_a_tag_that_is_no_digest_is_unknown(
+    run: Run, cloud: FakeCloud, lost: State
+) -> None:
+    [machine] = [m for m in cloud.machines.values() if m.vm.name == "cpu-0"]
+    tags = {**machine.vm.tags, "planapply:config": "a\nb"}
+    machine.vm = machine.vm.model_copy(update={"tags": tags})
+    result = run("recover")
+    assert (result.code, read().nodes["cpu-0"].config) == (0, "")

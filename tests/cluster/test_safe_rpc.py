@@ -104,6 +104,7 @@ def test_a_real_scheduler_answers(tls: TLS | None) -> None:
         {"nthreads": "2", "memory_limit": None, "metrics": None},
         {"nthreads": -1, "memory_limit": 2**64 - 1, "metrics": {"task_counts": [1]}},
         {"metrics": {"memory": [], "task_counts": {"executing": "x", "memory": 9}}},
+        {"nthreads": True, "memory_limit": 1.5, "metrics": {"memory": True, "task_counts": True}},
     ],
 )
 def test_usage_that_a_worker_does_not_say_is_unknown(worker: dict[str, Any]) -> None:
@@ -116,6 +117,27 @@ def test_usage_that_a_worker_does_not_say_is_unknown(worker: dict[str, Any]) -> 
         usage = found.usage["cpu-0"]
         assert (usage.threads, usage.memory, usage.memory_limit) == (None, None, None)
         assert not usage.tasks
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [float("inf"), float("nan"), -5, "9" * 4000, True, None, [1]])
+def test_size_of_results_that_is_no_size_is_unknown(size: Any) -> None:
+    async def main() -> int | None:
+        async with serve(HANDSHAKE, frame({"x": 3, "y": size})) as address:
+            return await asyncio.to_thread(results_size, Endpoint(private=address), None)
+
+    assert asyncio.run(main()) is None
+
+
+@pytest.mark.parametrize("port", [True, 0, -1, 2**16, "8787", 1.5])
+def test_port_of_the_dashboard_that_is_no_port_is_unknown(port: Any) -> None:
+    async def main() -> None:
+        answer = frame({"services": {"dashboard": port}, "workers": {}})
+        async with serve(HANDSHAKE, answer) as address:
+            found = await asyncio.to_thread(probe, Endpoint(private=address), None)
+        assert found is not None
+        assert found.dashboard is None
 
     asyncio.run(main())
 

@@ -51,6 +51,10 @@ def test_name_of_a_secret(name: str) -> None:
             "passenger",
             "ex_token_scope",
             "UV_INDEX_URL",
+            "SSH_ASKPASS",
+            "keyboard",
+            "PYTHONHASHSEED",
+            "KEY_NAME",
         ),
     ],
 )
@@ -138,6 +142,7 @@ def test_settings_are_shown_without_secrets() -> None:
 def test_secrets_of_the_environment() -> None:
     values = {"AWS_SECRET_ACCESS_KEY": "/abcdefgh", "HOME": "/home/me", "X_TOKEN": "short"}
     values["GOOGLE_APPLICATION_CREDENTIALS"] = "/home/me/key.json"
+    values["PWD"] = "/home/me/project"  # every shell sets it, and errors name files in it
     assert environment_secrets(values) == {"/abcdefgh"}
 
 
@@ -150,7 +155,16 @@ def test_secrets_of_the_environment() -> None:
         ("sv=1&sig=s3cret-1", "sv=1&sig=…"),
         ("-----BEGIN RSA PRIVATE KEY-----\ns3cret-1\n", "(hidden)"),
         (["--api-token", "s3cret-1", "--name", "x"], ["--api-token", "(hidden)", "--name", "x"]),
+        ("Authorization: Bearer s3cret-1", "Authorization: Bearer …"),
+        ("Authorization: Basic czNjcmV0", "Authorization: Basic …"),
+        ('{"authorization": "token s3cret-1"}', '{"authorization": "token …"}'),
+        ("Bearer s3cret-1", "Bearer …"),
+        ("curl -u me:s3cret-1 h", "curl -u me:… h"),
+        ("curl --user='me:s3cret-1'", "curl --user='me:…'"),
+        ("machine h login me password s3cret-1", "machine h login me password …"),
         ("tokenizer=fast, key=1", "tokenizer=fast, key=1"),
+        ("run -u me --user you", "run -u me --user you"),
+        ("the login of the bearer", "the login of the bearer"),
     ],
 )
 def test_values_that_look_like_secrets_are_hidden(value: object, shown: object) -> None:
@@ -158,7 +172,12 @@ def test_values_that_look_like_secrets_are_hidden(value: object, shown: object) 
 
 
 @pytest.mark.parametrize(
-    "name", ["GITHUB_PAT", "MY_CREDS", "COOKIE", "SESSION_JWT", "BLOB_SAS", "PIN", "Authorization"]
+    "name",
+    [
+        *("GITHUB_PAT", "MY_CREDS", "COOKIE", "SESSION_JWT", "BLOB_SAS", "PIN", "Authorization"),
+        *("KEY", "KEYS", "MY_KEY_B64", "TLS_KEY_PEM", "SLACK_WEBHOOK", "WEBHOOK_URL", "HASH_SALT"),
+        *("BEARER", "DEPLOY_SSHKEY", "MASTER_KEY", "TOTP_OTP"),
+    ],
 )
 def test_names_of_secrets(name: str) -> None:
     assert is_secret_name(name)

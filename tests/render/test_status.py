@@ -204,3 +204,10 @@ def test_several_lost_nodes() -> None:
 Drift: cpu-[0-1] have terminated, by themselves (ttl, idle_timeout, or a failure) or outside of
 planapply. See `planapply logs NODE`; run `planapply plan` to see what an apply would do.
 """)
+
+
+def test_long_and_many_names_of_unknown_workers_are_cut() -> None:
+    names = ("z" * 5_000_000, *(f"w-{number}" for number in range(2000)))
+    shown = text(unknown_workers=names)
+    assert len(shown) < 600
+    assert shown.split()[-3:] == ["and", "1,981", "more"]

@@ -188,6 +188,32 @@ def test_error_in_the_block_destroys_the_cluster(spec: Path) -> None:
     assert state.is_empty
 
 
+def test_canceled_launch_of_a_job_is_destroyed(spec: Path) -> None:
+    async def job() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def cancel(event: Event) -> None:
+            if event.event == "launched" and not task.cancelling():
+                loop.call_soon_threadsafe(task.cancel)
+
+        await planapply.open_cluster(
+            launch=True,
+            destroy_on_close=True,
+            overrides={"cluster.ttl": "1 h"},
+            lock_timeout="10s",
+            progress=cancel,
+            asynchronous=True,
+        )
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(job())
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    assert state.is_empty
+    assert live(spec.parent) == []
+
+
 def test_interrupted_launch_of_a_job_is_destroyed(spec: Path) -> None:
     def interrupt(event: Event) -> None:
         if event.event == "launched":

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from planapply.api.cluster import Cluster, StateBackedCluster
+from planapply.api.arguments import Overrides, check_flags, to_path, to_state, to_texts
+from planapply.api.cluster import Cluster, StateBackedCluster, check_options
 from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration, to_seconds
-from planapply.api.lifecycle import Overrides, apply_workspace, to_texts
+from planapply.api.lifecycle import apply_workspace
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
 from planapply.fleet import Stopped, SystemClock
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
-from planapply.model.names import format_names
+from planapply.model.names import CLUSTER_NAME_RULE, format_names, is_cluster_name
 from planapply.model.plan import Action, Plan
 from planapply.ops.apply import ApplyOptions
 from planapply.ops.workspace import Workspace
@@ -33,7 +34,7 @@ def open_cluster(
     destroy_on_close: bool = False,
     name: str | None = None,
     overrides: Overrides = (),
-    state: str | None = None,
+    state: str | Path | None = None,
     progress: bool | Callable[[Event], None] = False,
     timeout: Duration = REACHABLE_TIMEOUT,
     lock_timeout: Duration = LOCK_TIMEOUT,
@@ -51,15 +52,21 @@ def open_cluster(
     other parameters are those of `Cluster.from_spec`. With `asynchronous=True`, await the result, or use it
     in `async with`. Raise PlanapplyError if something is wrong; nothing that was launched is lost.
     """
+    check_flags(launch=launch, destroy_on_close=destroy_on_close, asynchronous=asynchronous)
+    check_options(options)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be the name of a cluster, not {name!r}")
+    if name is not None and not is_cluster_name(name):
+        raise ValueError(f"name must be the name of a cluster, not {name!r}: {CLUSTER_NAME_RULE}")
     if destroy_on_close and not launch:
         raise TypeError("cannot use destroy_on_close=True without launch=True")
     job = _Job(
-        path=str(path),
+        path=to_path("path", path),
         launch=launch,
         destroy_on_close=destroy_on_close,
         name=name,
         overrides=to_texts(overrides),
-        state=state,
+        state=to_state(state),
         progress=progress,
         timeout=to_seconds(timeout, "timeout"),
         lock_timeout=to_seconds(lock_timeout, "lock_timeout"),
@@ -166,6 +173,12 @@ class _Job:
         )
         if self.name is None:
             return workspace
+        assert workspace.spec is not None
+        if self.state is None and self.name == workspace.spec.cluster.name:
+            raise PlanapplyError(
+                f"cannot use name={self.name!r}: it is the name of the spec's own cluster",
+                "Pass another name, or omit it to open that cluster.",
+            )
         state = self.state or _beside(workspace.store.location, f"{self.name}.state.json")
         overrides = (*self.overrides, *to_texts({"cluster.name": self.name}))
         return Workspace.from_spec(self.path, overrides, state, import_classes=self.launch)

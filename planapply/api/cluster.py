@@ -297,12 +297,19 @@ class StateBackedCluster(NotebookCluster, Cluster):
         self._request_size(name, n)
         self.loop.add_callback(self._correct_and_log_errors)
 
-    async def scale_down(self, workers: Collection[str]) -> None:
+    def scale_down(self, workers: Collection[str]) -> Any:
         """Retire and terminate nodes, given by their names, or the names or addresses of their workers.
 
-        A node terminates with all its Dask workers. Names of nodes that have left are ignored. Raise
-        ValueError for the scheduler, for a node of a group with a `count`, and below the group's `min`.
+        A node terminates with all its Dask workers. Names of nodes that have left are ignored. Await
+        the result if the cluster is asynchronous. Raise ValueError for the scheduler, for a node of a group
+        with a `count`, and below the group's `min`.
         """
+        if self.asynchronous:
+            return self._scale_down(workers)
+        self.sync(self._scale_down, workers)
+        return NoOpAwaitable()  # a notebook may await it
+
+    async def _scale_down(self, workers: Collection[str]) -> None:
         context = self._context
         names = self._find_leaving(workers)
         groups = {group: nodes_in_group(names, group) for group, _ in map(split_name, names)}

@@ -19,10 +19,16 @@ class BackgroundCall(Generic[T]):
         self._outcome: Future[T] = Future()
 
     def start(self) -> None:
-        """Start the thread; a signal may raise an exception here after it has started."""
+        """Start the thread; a signal may raise an exception here after it has started: see `cancel`."""
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
+    def cancel(self) -> bool:
+        """Return whether the function has not begun; then it never will."""
+        return self._outcome.cancel()
+
     def _run(self) -> None:
+        if not self._outcome.set_running_or_notify_cancel():
+            return
         try:
             self._outcome.set_result(self._function())
         except BaseException as error:

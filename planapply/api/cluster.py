@@ -3,7 +3,7 @@
 import asyncio
 import math
 import warnings
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from os import PathLike
@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
+from planapply.api.arguments import Overrides, to_path, to_state, to_texts
 from planapply.api.closing import log_running_cost
 from planapply.api.connect import IF_MISSING
 from planapply.api.destroy import destroy_workspace
@@ -69,27 +70,27 @@ class Cluster(RobustSpecCluster):
         cls,
         path: str | Path = "planapply.toml",
         *,
-        overrides: Sequence[str] = (),
-        state: str | None = None,
+        overrides: Overrides = (),
+        state: str | Path | None = None,
         timeout: Duration = REACHABLE_TIMEOUT,
         lock_timeout: Duration = LOCK_TIMEOUT,
         **options: Unpack[AttachOptions],
     ) -> "StateBackedCluster":
         """Open the running cluster of a spec; launch nothing.
 
-        `overrides` are `KEY=VALUE` as in `--set`. `state` is the path or URL of the state; the default
+        `overrides` are those of `planapply.plan`. `state` is the path or URL of the state; the default
         is that of the spec. The scheduler must respond within `timeout`, and a change waits up to
         `lock_timeout` for the state's lock: seconds, or durations such as "10s". The other options are those of SpecCluster; with
         `asynchronous=True`, await the result. Raise PlanapplyError, with all problems of the spec, or
         if no scheduler exists or responds.
         """
-        workspace = Workspace.from_spec(str(path), overrides, state)
+        workspace = Workspace.from_spec(to_path("path", path), to_texts(overrides), to_state(state))
         return cls.adopt(workspace, timeout, lock_timeout, **options)
 
     @classmethod
     def from_name(  # type: ignore[override]  # that of SpecCluster only raises
         cls,
-        name: str,
+        name: str | Path,
         *,
         timeout: Duration = REACHABLE_TIMEOUT,
         lock_timeout: Duration = LOCK_TIMEOUT,
@@ -102,6 +103,7 @@ class Cluster(RobustSpecCluster):
         of a spec file is accepted too, and is the same as `from_spec`. Raise PlanapplyError as
         `from_spec` does.
         """
+        name = to_path("name", name)
         name = name if "://" in name else expand_home(name)
         location = (
             name if "://" in name else specfile.find_state_location(Path(name), (), IF_MISSING)
@@ -128,10 +130,7 @@ class Cluster(RobustSpecCluster):
                 f"cannot open a running cluster as {cls.__name__}: derive {cls.__name__} from "
                 "planapply.api.cluster.StateBackedCluster"
             )
-        if unsupported := options.keys() - AttachOptions.__annotations__.keys():
-            raise TypeError(
-                f"cannot pass {', '.join(sorted(unsupported))}: the cluster is already running"
-            )
+        check_options(options)
         for diagnostic in workspace.diagnostics:
             warnings.warn(f"{diagnostic.summary}. {diagnostic.detail}", stacklevel=3)
         return cls(workspace, timeout, lock_timeout, **options)
@@ -198,6 +197,16 @@ class Cluster(RobustSpecCluster):
             minimum_memory=minimum_memory,
             maximum_memory=maximum_memory,
             **kwargs,
+        )
+
+
+def check_options(options: Collection[str]) -> None:
+    """Check that arguments of SpecCluster are among those for a cluster that is opened."""
+    supported = AttachOptions.__annotations__.keys()
+    if unsupported := set(options) - supported:
+        raise TypeError(
+            f"cannot pass {', '.join(sorted(unsupported))}: of SpecCluster's arguments, a cluster that "
+            f"is opened takes {', '.join(sorted(supported))}"
         )
 
 
@@ -285,12 +294,19 @@ class StateBackedCluster(NotebookCluster, Cluster):
         self._request_size(name, n)
         self.loop.add_callback(self._correct_and_log_errors)
 
-    async def scale_down(self, workers: Collection[str]) -> None:
+    def scale_down(self, workers: Collection[str]) -> Any:
         """Retire and terminate nodes, given by their names, or the names or addresses of their workers.
 
-        A node terminates with all its Dask workers. Names of nodes that have left are ignored. Raise
-        ValueError for the scheduler, for a node of a group with a `count`, and below the group's `min`.
+        A node terminates with all its Dask workers. Names of nodes that have left are ignored. Await
+        the result if the cluster is asynchronous. Raise ValueError for the scheduler, for a node of a group
+        with a `count`, and below the group's `min`.
         """
+        if self.asynchronous:
+            return self._scale_down(workers)
+        self.sync(self._scale_down, workers)
+        return NoOpAwaitable()  # a notebook may await it
+
+    async def _scale_down(self, workers: Collection[str]) -> None:
         context = self._context
         names = self._find_leaving(workers)
         groups = {group: nodes_in_group(names, group) for group, _ in map(split_name, names)}

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 from distributed import Client
 
+from planapply.api.arguments import to_path
 from planapply.api.durations import Duration, to_seconds
 from planapply.dask.scheduler import (
     REACHABLE_TIMEOUT,
@@ -54,7 +55,7 @@ def connect(
     are not those of the nodes. With `asynchronous=True`, await the result, or use it in `async with`. Raise
     PlanapplyError if there is no state or no scheduler, or if no address responds.
     """
-    pending = PendingClient(where or "planapply.toml", timeout, options)
+    pending = PendingClient("planapply.toml" if where is None else where, timeout, options)
     if asynchronous:
         return pending
     # In a thread, since a notebook has a running event loop in this one.
@@ -72,7 +73,7 @@ class PendingClient:
     def __init__(self, where: str | Path, timeout: Duration, options: dict[str, Any]) -> None:
         if "security" in options:
             raise TypeError("cannot pass `security`: connect() reads the TLS key from the state")
-        self._where, self._options = str(where), options
+        self._where, self._options = to_path("where", where), options
         self._timeout = to_seconds(timeout, "timeout")
         self._client: Client | None = None
 

@@ -1,12 +1,13 @@
 """plan, apply, and destroy from Python: the use cases of the commands of the same names."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planapply.api.arguments import Overrides, check_flags, to_names, to_path, to_state, to_texts
 from planapply.api.durations import Duration, to_seconds
 from planapply.api.progress import ProgressView, open_progress
 from planapply.api.run_in_background import run_in_background
@@ -15,7 +16,6 @@ from planapply.model.event import Event
 from planapply.model.names import format_names
 from planapply.model.plan import Action, Mode, Plan
 from planapply.model.secrets import environment_secrets, mask_values
-from planapply.model.toml import format_value
 from planapply.ops import apply as applying
 from planapply.ops.apply import ApplyOptions, unknown_error
 from planapply.ops.logs import lock_for_read
@@ -29,10 +29,6 @@ from planapply.render.html import plan_html, report_html
 from planapply.render.plan import plan_lines
 from planapply.render.plan_footer import format_cost
 from planapply.render.text import to_plain_text
-
-Overrides = Mapping[str, Any] | Sequence[str]
-"""Dotted keys with their values, or `KEY=VALUE` texts as in `--set`."""
-
 
 _AGAIN = "Call `planapply.plan` again, and review the new plan."
 _REFUSED_ADVICE = {
@@ -129,7 +125,7 @@ def plan(
     path: str | Path = "planapply.toml",
     *,
     overrides: Overrides = (),
-    state: str | None = None,
+    state: str | Path | None = None,
     targets: Collection[str] = (),
     replace: Collection[str] = (),
     destroy: bool = False,
@@ -143,9 +139,10 @@ def plan(
     removal of the cluster. `lock_timeout` is how long to wait for another process's change: seconds, or a duration such as "10s".
     Raise PlanapplyError with everything that is wrong.
     """
+    check_flags(destroy=destroy)
     mode = Mode.DESTROY if destroy else Mode.NORMAL
     options = PlanOptions(
-        mode=mode, targets=_to_names("targets", targets), replace=_to_names("replace", replace)
+        mode=mode, targets=to_names("targets", targets), replace=to_names("replace", replace)
     )
     timeout = to_seconds(lock_timeout, "lock_timeout")
     workspace = _open(path, overrides, state, mode)
@@ -161,7 +158,7 @@ def apply(
     path: str | Path = "planapply.toml",
     *,
     overrides: Overrides = (),
-    state: str | None = None,
+    state: str | Path | None = None,
     targets: Collection[str] = (),
     replace: Collection[str] = (),
     plan: Plan | None = None,
@@ -191,12 +188,14 @@ def apply(
         )
     if plan is not None and not isinstance(plan, Plan):
         raise TypeError(f"plan must be a plan that planapply.plan returned, not {plan!r}")
+    check_flags(approve=approve, wait=wait, new_cluster=new_cluster)
+    check_flags(retire=retire, terminate_unknown=terminate_unknown)
     _check_terminate_unknown(terminate_unknown, targets)
     mode = Mode.NORMAL if plan is None else plan.mode
     options = PlanOptions(
         mode=mode,
-        targets=_to_names("targets", targets),
-        replace=_to_names("replace", replace),
+        targets=to_names("targets", targets),
+        replace=to_names("replace", replace),
         terminate_unknown=terminate_unknown,
     )
     workspace = _open(path, overrides if plan is None else plan.overrides, state, mode)
@@ -233,7 +232,7 @@ def destroy(
     path: str | Path = "planapply.toml",
     *,
     overrides: Overrides = (),
-    state: str | None = None,
+    state: str | Path | None = None,
     targets: Collection[str] = (),
     retire: bool = True,
     terminate_unknown: bool = False,
@@ -247,10 +246,11 @@ def destroy(
     not be removed, or with the VMs that have the cluster's tags though planapply did not launch them:
     `terminate_unknown` terminates those, too.
     """
+    check_flags(retire=retire, terminate_unknown=terminate_unknown)
     _check_terminate_unknown(terminate_unknown, targets)
     options = PlanOptions(
         mode=Mode.DESTROY,
-        targets=_to_names("targets", targets),
+        targets=to_names("targets", targets),
         terminate_unknown=terminate_unknown,
     )
     workspace = _open(path, overrides, state, Mode.DESTROY)
@@ -267,28 +267,13 @@ def _check_terminate_unknown(terminate_unknown: bool, targets: Collection[str]) 
         )
 
 
-def _to_names(argument: str, names: Collection[str]) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise TypeError(f"{argument} must be a list of names, not {names!r}")
-    return tuple(names)
-
-
-def to_texts(overrides: Overrides) -> tuple[str, ...]:
-    """Return overrides as `KEY=VALUE` texts."""
-    if isinstance(overrides, str):
-        raise TypeError(
-            "cannot use a text as overrides: pass a mapping, or a list of KEY=VALUE texts"
-        )
-    if isinstance(overrides, Mapping):
-        return tuple(f"{key}={format_value(value)}" for key, value in overrides.items())
-    return tuple(overrides)
-
-
-def _open(path: str | Path, overrides: Overrides, state: str | None, mode: Mode) -> Workspace:
-    texts = to_texts(overrides)
+def _open(
+    path: str | Path, overrides: Overrides, state: str | Path | None, mode: Mode
+) -> Workspace:
+    file, texts, location = to_path("path", path), to_texts(overrides), to_state(state)
     if mode is not Mode.DESTROY:
-        return Workspace.from_spec(str(path), texts, state, import_classes=True)
-    workspace = Workspace.from_state(str(path), texts, state)
+        return Workspace.from_spec(file, texts, location, import_classes=True)
+    workspace = Workspace.from_state(file, texts, location)
     workspace.read()
     return workspace
 

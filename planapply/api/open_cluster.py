@@ -1,26 +1,30 @@
 """A cluster of one's own for a job: open what a spec describes, launch it first, destroy it at the end."""
 
 import asyncio
+import logging
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
-from planapply.api.cluster import Cluster, StateBackedCluster
+from planapply.api.arguments import Overrides, check_flags, to_path, to_state, to_texts
+from planapply.api.cluster import Cluster, StateBackedCluster, check_options
 from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration, to_seconds
-from planapply.api.lifecycle import Overrides, apply_workspace, to_texts
+from planapply.api.lifecycle import apply_workspace
 from planapply.api.state_session import LOCK_TIMEOUT
 from planapply.dask.scheduler import REACHABLE_TIMEOUT
-from planapply.fleet import SystemClock
+from planapply.fleet import Stopped, SystemClock
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
-from planapply.model.names import format_names
+from planapply.model.names import CLUSTER_NAME_RULE, format_names, is_cluster_name
 from planapply.model.plan import Action, Plan
 from planapply.ops.apply import ApplyOptions
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
+
+logger = logging.getLogger("planapply")
 
 
 def open_cluster(
@@ -30,7 +34,7 @@ def open_cluster(
     destroy_on_close: bool = False,
     name: str | None = None,
     overrides: Overrides = (),
-    state: str | None = None,
+    state: str | Path | None = None,
     progress: bool | Callable[[Event], None] = False,
     timeout: Duration = REACHABLE_TIMEOUT,
     lock_timeout: Duration = LOCK_TIMEOUT,
@@ -48,15 +52,21 @@ def open_cluster(
     other parameters are those of `Cluster.from_spec`. With `asynchronous=True`, await the result, or use it
     in `async with`. Raise PlanapplyError if something is wrong; nothing that was launched is lost.
     """
+    check_flags(launch=launch, destroy_on_close=destroy_on_close, asynchronous=asynchronous)
+    check_options(options)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be the name of a cluster, not {name!r}")
+    if name is not None and not is_cluster_name(name):
+        raise ValueError(f"name must be the name of a cluster, not {name!r}: {CLUSTER_NAME_RULE}")
     if destroy_on_close and not launch:
         raise TypeError("cannot use destroy_on_close=True without launch=True")
     job = _Job(
-        path=str(path),
+        path=to_path("path", path),
         launch=launch,
         destroy_on_close=destroy_on_close,
         name=name,
         overrides=to_texts(overrides),
-        state=state,
+        state=to_state(state),
         progress=progress,
         timeout=to_seconds(timeout, "timeout"),
         lock_timeout=to_seconds(lock_timeout, "lock_timeout"),
@@ -86,8 +96,25 @@ class PendingCluster:
         if self._cluster is not None:
             await self._cluster.__aexit__(*_)
 
+    def __enter__(self) -> NoReturn:
+        raise TypeError("cannot use `with` with asynchronous=True: use `async with`")
+
+    def __exit__(self, *_: object) -> None:
+        """Exist, so that `with` calls `__enter__`."""
+
     async def _open(self) -> StateBackedCluster:
-        workspace = await asyncio.to_thread(self._job.prepare)
+        # A cancellation does not stop the thread, which would go on launching.
+        preparing = asyncio.ensure_future(asyncio.to_thread(self._job.prepare))
+        try:
+            workspace = await asyncio.shield(preparing)
+        except asyncio.CancelledError:
+            self._job.stop()
+            await asyncio.wait([preparing])
+            if (failure := preparing.exception()) is None:  # it had finished before
+                await asyncio.to_thread(self._job.destroy_launched, preparing.result())
+            elif isinstance(failure, PlanapplyError):
+                logger.error("%s", failure)
+            raise
         cluster: StateBackedCluster = await self._job.attach(workspace, asynchronous=True)
         return cluster
 
@@ -108,13 +135,25 @@ class _Job:
     options: dict[str, Any]
     has_launched: bool = False
     """Whether this call may have launched VMs: never destroy those of another process."""
+    is_stopped: bool = False
+    workspace: Workspace | None = None
+    """The cluster's workspace, once it is known."""
 
     def prepare(self) -> Workspace:
         """Launch what is missing, if requested; return the cluster's workspace."""
-        workspace = self._open_workspace()
+        workspace = self.workspace = self._open_workspace()
         if self.launch:
+            if self.is_stopped:  # read after `workspace` is set: see `stop`
+                raise Stopped
             self._launch(workspace)
         return workspace
+
+    def stop(self) -> None:
+        """Let `prepare`, which runs in another thread, send no further requests and end."""
+        self.is_stopped = True
+        if self.workspace is not None:
+            self.workspace.clock.stop()
+            self.workspace.store.set_deadline()
 
     def attach(self, workspace: Workspace, **extra: Any) -> Any:
         """Return the cluster; if it cannot be opened, destroy what was launched for it."""
@@ -123,7 +162,7 @@ class _Job:
                 workspace, self.timeout, self.lock_timeout, **self.options, **extra
             )
         except BaseException:
-            self._destroy(workspace)
+            self.destroy_launched(workspace)
             raise
         cluster.destroys_on_close = self.destroy_on_close
         return cluster
@@ -134,6 +173,12 @@ class _Job:
         )
         if self.name is None:
             return workspace
+        assert workspace.spec is not None
+        if self.state is None and self.name == workspace.spec.cluster.name:
+            raise PlanapplyError(
+                f"cannot use name={self.name!r}: it is the name of the spec's own cluster",
+                "Pass another name, or omit it to open that cluster.",
+            )
         state = self.state or _beside(workspace.store.location, f"{self.name}.state.json")
         overrides = (*self.overrides, *to_texts({"cluster.name": self.name}))
         return Workspace.from_spec(self.path, overrides, state, import_classes=self.launch)
@@ -173,7 +218,7 @@ class _Job:
                 workspace, ApplyOptions(lock_timeout=self.lock_timeout), check, self.progress
             )
         except BaseException:
-            self._destroy(workspace)
+            self.destroy_launched(workspace)
             raise
 
     def _check_new(self, workspace: Workspace) -> None:
@@ -187,7 +232,8 @@ class _Job:
         if state is not None and not state.is_empty:
             raise _in_use(workspace.store.location)
 
-    def _destroy(self, workspace: Workspace) -> None:
+    def destroy_launched(self, workspace: Workspace) -> None:
+        """Destroy what this call has launched, if the cluster is destroyed on close."""
         if self.destroy_on_close and self.has_launched:
             # With a clock and a store of their own: an interrupt has stopped those of the launch.
             store = open_store(workspace.store.location, workspace.store.aws)

@@ -63,7 +63,20 @@ def _show_until_finished(
 ) -> BaseException | None:
     """Show events until the call has finished; return the exception that stopped it, if any."""
     stopped_by: BaseException | None = None
-    running.start()
+
+    def stop() -> None:
+        workspace.clock.stop()
+        workspace.store.set_deadline()
+        with suppress(Exception):  # what was done must be recorded
+            view.show_stopping()
+
+    try:
+        running.start()
+    except BaseException as error:
+        if running.cancel():
+            raise
+        stopped_by = error
+        stop()
     while True:
         try:
             is_finished = running.wait(_INTERVAL)
@@ -77,10 +90,7 @@ def _show_until_finished(
             if stopped_by is not None:
                 raise
             stopped_by = error
-            workspace.clock.stop()
-            workspace.store.set_deadline()
-            with suppress(Exception):  # what was done must be recorded
-                view.show_stopping()
+            stop()
 
 
 def _describe(cause: BaseException, stopped: Stopped | None) -> BaseException:

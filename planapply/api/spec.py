@@ -2,13 +2,14 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import PrivateAttr
 
+from planapply.api.arguments import Overrides, to_path, to_state, to_texts
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import SCHEDULER
 from planapply.model.secrets import mask_urls
@@ -126,15 +127,15 @@ class LoadedSpec(Spec):
 def load_spec(
     path: str | Path = "planapply.toml",
     *,
-    overrides: Sequence[str] = (),
-    state: str | None = None,
+    overrides: Overrides = (),
+    state: str | Path | None = None,
 ) -> LoadedSpec:
     """Read and validate the spec in a file.
 
-    `overrides` are `KEY=VALUE` as in `--set`. `state` is the path or URL of the state; the default is
+    `overrides` are those of `planapply.plan`. `state` is the path or URL of the state; the default is
     that of the spec. Raise PlanapplyError with all problems of the spec.
     """
-    workspace = Workspace.from_spec(str(path), overrides, state)
+    workspace = Workspace.from_spec(to_path("path", path), to_texts(overrides), to_state(state))
     for diagnostic in workspace.diagnostics:
         warnings.warn(f"{diagnostic.summary}. {diagnostic.detail}", stacklevel=2)
     return LoadedSpec.from_workspace(workspace)

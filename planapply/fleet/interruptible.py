@@ -27,8 +27,8 @@ def run_interruptibly(work: Callable[[], T], clock: Clock, journal: Journal) -> 
     """
     running = BackgroundCall(work, "planapply")
     is_finished = False
-    running.start()
     try:
+        running.start()
         while not (is_finished := running.wait()):
             clock.check()
         return running.result()

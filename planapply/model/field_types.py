@@ -39,11 +39,8 @@ def _match_pattern(pattern: str, problem: str, hint: str) -> AfterValidator:
 
 
 def _check_cluster_name(name: str) -> str:
-    if not names.CLUSTER_NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
-        raise ValueError(
-            "a cluster name is 1 to 63 letters, digits, and hyphens, and neither begins nor ends with a hyphen\n"
-            'Example: `name = "genomics"`.'
-        )
+    if not names.is_cluster_name(name):
+        raise ValueError(f'{names.CLUSTER_NAME_RULE}\nExample: `name = "genomics"`.')
     return name
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 SCHEDULER = "scheduler"
 GROUP_NAME = re.compile(r"(?!scheduler$)(?!.*-[0-9]+$)[A-Za-z][A-Za-z0-9-]*", re.ASCII)
-CLUSTER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
+CLUSTER_NAME_RULE = "a cluster name is 1 to 63 letters, digits, and hyphens, and neither begins nor ends with a hyphen"
+_CLUSTER_NAME = re.compile(r"(?!.{64})[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
 MAX_NODES = 100_000
 """Maximum number of nodes in a group."""
 _MAX_INDEX = 10**9
@@ -19,6 +20,11 @@ _MAX_INDEX = 10**9
 # Limits on the number of digits, because Python refuses to convert thousands of them.
 _NODE = re.compile(r"(?P<group>.+)-(?P<index>0|[1-9][0-9]{0,99})")
 _RANGE = re.compile(r"(?P<group>.+)-\[(?P<first>[0-9]{1,99})(?:\.\.|-)(?P<last>[0-9]{1,99})\]")
+
+
+def is_cluster_name(name: str) -> bool:
+    """Return whether a cluster can have this name."""
+    return _CLUSTER_NAME.fullmatch(name) is not None
 
 
 def suggest_cluster_name(text: str, max_length: int) -> str:

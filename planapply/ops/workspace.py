@@ -9,6 +9,7 @@ from planapply import catalog, specfile
 from planapply.fleet import Listener, ProviderClient, SystemClock, connect_provider
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.paths import expand_home
+from planapply.model.secrets import mask_urls
 from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.ops.recorded_spec import recorded_spec
@@ -50,6 +51,12 @@ class Workspace:
         `import_classes` is as in `specfile.load`. Raises PlanapplyError with everything that is wrong
         with the spec.
         """
+        if "://" in file:
+            raise PlanapplyError(
+                f"cannot read the spec {mask_urls(file)}: a spec is a file, not a URL",
+                "Name the spec's file. The URL of a state belongs to `state` under [cluster], or to --state "
+                "(in Python, `state=`).",
+            )
         file = expand_home(file)
         spec, diagnostics = specfile.load(
             Path(file), catalog.load_plugin, overrides, import_classes=import_classes

@@ -219,7 +219,9 @@ def test_derived_classes(applied: Open) -> None:
 
 
 def test_unsupported_options_are_refused(applied: Open) -> None:
-    with pytest.raises(TypeError, match="cannot pass workers: the cluster is already running"):
+    with pytest.raises(
+        TypeError, match="cannot pass workers: of SpecCluster's arguments, a cluster"
+    ):
         Cluster.adopt(applied(), workers={})  # type: ignore[call-arg]
 
 

@@ -441,6 +441,24 @@ def test_scale_down_by_any_name(cloud: Cloud, applied: Open) -> None:
     assert cloud.names() == nodes("cpu-1")
 
 
+def test_synchronous_cluster_in_a_notebook(cloud: Cloud, applied: Open) -> None:
+    async def cell() -> None:
+        cluster.scale(2)
+        assert await cluster is cluster
+        assert cloud.names() == nodes("cpu-[0-1]")
+        await cluster.scale_down(["cpu-1"])
+        with pytest.raises(ValueError, match="cannot scale down the scheduler"):
+            await cluster.scale_down(["scheduler"])
+        cluster.scale(3)
+        await cluster
+
+    with Cluster.adopt(applied()) as cluster:
+        asyncio.run(cell())
+        assert cloud.names() == nodes("cpu-0", "cpu-[2-3]")
+        cluster.scale_down(["cpu-3"])  # as `scale`, it needs no `await` in a script
+        assert cloud.names() == nodes("cpu-0", "cpu-2")
+
+
 def test_scale_down_keeps_to_the_spec(cloud: Cloud, applied: Open) -> None:
     with Cluster.adopt(applied(FIXED.replace("min = 0", "min = 1"))) as cluster:
         with pytest.raises(

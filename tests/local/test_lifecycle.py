@@ -188,6 +188,32 @@ def test_error_in_the_block_destroys_the_cluster(spec: Path) -> None:
     assert state.is_empty
 
 
+def test_canceled_launch_of_a_job_is_destroyed(spec: Path) -> None:
+    async def job() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def cancel(event: Event) -> None:
+            if event.event == "launched" and not task.cancelling():
+                loop.call_soon_threadsafe(task.cancel)
+
+        await planapply.open_cluster(
+            launch=True,
+            destroy_on_close=True,
+            overrides={"cluster.ttl": "1 h"},
+            lock_timeout="10s",
+            progress=cancel,
+            asynchronous=True,
+        )
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(job())
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    assert state.is_empty
+    assert live(spec.parent) == []
+
+
 def test_interrupted_launch_of_a_job_is_destroyed(spec: Path) -> None:
     def interrupt(event: Event) -> None:
         if event.event == "launched":
@@ -330,6 +356,14 @@ Call = Callable[[], object]
         ),
         (lambda: planapply.plan(overrides=["nothing"]), "--set nothing: it has no `=`"),
         (lambda: planapply.open_cluster(), "cluster"),
+        (
+            lambda: planapply.plan("s3://bucket/zoo.json"),
+            "cannot read the spec s3://bucket/zoo.json: a spec is a file, not a URL",
+        ),
+        (
+            lambda: planapply.open_cluster(name="zoo"),
+            "cannot use name='zoo': it is the name of the spec's own cluster",
+        ),
     ],
 )
 def test_bad_input_is_one_error(call: Call, message: str, spec: Path) -> None:
@@ -366,6 +400,55 @@ def test_bad_input_is_one_error(call: Call, message: str, spec: Path) -> None:
             "cannot use a text as overrides: pass a mapping, or a list of KEY=VALUE texts",
         ),
         (
+            lambda: planapply.load_spec(overrides=3),  # type: ignore[arg-type]
+            "overrides must be a mapping, or a list of KEY=VALUE texts, not 3",
+        ),
+        (
+            lambda: planapply.apply(overrides={"workers.cpu.count": None}),
+            "overrides['workers.cpu.count'] must be a text, a number, True, False, a list, or a mapping, "
+            "not None",
+        ),
+        (
+            lambda: planapply.plan(overrides={"workers.cpu.options": {1: 2}}),
+            "overrides['workers.cpu.options'] must be a text, a number, True, False, a list, or a mapping, "
+            "not {1: 2}",
+        ),
+        (
+            lambda: planapply.destroy(targets=[3]),  # type: ignore[list-item]
+            "targets must be a list of names, not [3]",
+        ),
+        (
+            lambda: planapply.plan(replace=3),  # type: ignore[arg-type]
+            "replace must be a list of names, not 3",
+        ),
+        (lambda: planapply.plan(None), "path must be a path, not None"),  # type: ignore[arg-type]
+        (lambda: planapply.connect(3), "where must be a path, not 3"),  # type: ignore[call-overload]
+        (
+            lambda: planapply.Cluster.from_name(None),  # type: ignore[arg-type]
+            "name must be a path, not None",
+        ),
+        (
+            lambda: planapply.Cluster.from_spec(state=3),  # type: ignore[arg-type]
+            "state must be a path, not 3",
+        ),
+        (
+            lambda: planapply.apply(approve="no"),  # type: ignore[arg-type]
+            "approve must be True or False, not 'no'",
+        ),
+        (
+            lambda: planapply.open_cluster(launch="no"),  # type: ignore[arg-type]
+            "launch must be True or False, not 'no'",
+        ),
+        (
+            lambda: planapply.open_cluster(launch=True, nope=1),
+            "cannot pass nope: of SpecCluster's arguments, a cluster that is opened takes asynchronous, "
+            "loop, scheduler_sync_interval, shutdown_on_close, silence_logs",
+        ),
+        (
+            lambda: planapply.open_cluster(asynchronous=True).__enter__(),  # type: ignore[union-attr]
+            "cannot use `with` with asynchronous=True: use `async with`",
+        ),
+        (
             lambda: planapply.Cluster("planapply.toml"),
             "cannot create a cluster from 'planapply.toml': Cluster() takes the arguments of SpecCluster. "
             "Use planapply.Cluster.from_spec to open a running cluster, or planapply.open_cluster to "
@@ -377,3 +460,30 @@ def test_wrong_arguments_are_type_errors(call: Call, message: str, spec: Path) -
     with pytest.raises(TypeError) as raised:
         call()
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: planapply.plan(""), "path cannot be empty"),
+        (
+            lambda: planapply.plan("\ud800"),
+            "path must be a path, not '\\ud800', which is not valid ",
+        ),
+        (
+            lambda: planapply.open_cluster(name="../x"),
+            "name must be the name of a cluster, not '../x'",
+        ),
+    ],
+)
+def test_wrong_values_are_value_errors(call: Call, message: str, spec: Path) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        call()
+
+
+def test_mappings_and_paths_are_accepted_everywhere(spec: Path) -> None:
+    loaded = planapply.load_spec(
+        spec, overrides={"workers.cpu.count": 2}, state=spec.with_name("other.json")
+    )
+    assert loaded.workers["cpu"].count == 2
+    assert planapply.plan(spec, state=spec.with_name("other.json")).changes

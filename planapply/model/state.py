@@ -16,6 +16,8 @@ from planapply.model.state_fields import (
     NonEmptyText,
     PlainText,
     Port,
+    ResourceDetail,
+    SpecTables,
     Timestamp,
 )
 
@@ -149,7 +151,7 @@ class Resource(Record):
     kind: NonEmptyText
     id: NonEmptyText | None = None
     """None until the provider's response is recorded: the resource may exist."""
-    detail: dict[str, Any] = {}
+    detail: ResourceDetail = {}
 
     def missing_details(self, desired: "Resource") -> list[str]:
         """Return the keys of `detail` whose desired value was not requested from the provider yet."""
@@ -171,7 +173,7 @@ class State(Record):
     """The account, region, and so on, as the provider's `identity` returned them."""
     settings: dict[PlainText, Any] = {}
     """The provider's settings, without secrets, so that `destroy` needs no spec."""
-    spec: dict[str, Any] | None = None
+    spec: SpecTables | None = None
     """The spec last applied to the whole cluster, as JSON, so that scaling needs no spec; None in a state
     of an older version, and after a destroy."""
     tls: TLS | None = None

@@ -128,6 +128,12 @@ class Client:
             raise self._without_secrets(translated) from None
         except ProviderError as error:
             raise self._without_secrets(error) from None
+        except Exception as error:
+            # A document that is none of this service's: botocore cannot read it, or finds nothing in it.
+            if not (isinstance(error, LookupError) or errors.is_from_parser(error)):
+                raise
+            translated = errors.from_web_page("", writes=writes, region=self._region)
+            raise self._without_secrets(translated) from None
 
     def _without_secrets(self, error: ProviderError) -> ProviderError:
         """Return the error without the secrets in use, which boto3 may have quoted.

@@ -165,6 +165,7 @@ def from_client_error(error: ClientError, *, writes: bool) -> ProviderError:
     )
 
 
+_PARSER = ResponseParserError.__module__
 _CREDENTIALS = (
     aws.NoCredentialsError,
     aws.PartialCredentialsError,
@@ -232,14 +233,22 @@ def reject_web_page(http_response: Any, **_: object) -> None:
         raise ResponseParserError(http_response.text)
 
 
+def is_from_parser(error: BaseException) -> bool:
+    """Return whether botocore failed while it read a response."""
+    trace, module = error.__traceback__, ""
+    while trace is not None:
+        module, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
+    return module == _PARSER
+
+
 def from_web_page(text: str, *, writes: bool, region: str) -> ProviderError:
     """Return the ProviderError for a response that is not AWS's; `text` contains it."""
     # botocore quotes it as bytes, after a message of its own.
     page = text.rpartition("may succeed:\nb")[2].strip("'\"").replace(r"\n", " ")
+    excerpt = f": {excerpt_web_page(page)}" if page else ""
     return ProviderError(
         ErrorKind.UNKNOWN if writes else ErrorKind.UNAVAILABLE,
-        f"unexpected response for region {region!r}, possibly from a proxy: "
-        f"{excerpt_web_page(page)}",
+        f"unexpected response for region {region!r}, possibly from a proxy{excerpt}",
         "Check HTTPS_PROXY, AWS_ENDPOINT_URL, and `region` under [provider].",
     )
 

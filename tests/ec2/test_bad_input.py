@@ -165,6 +165,16 @@ Check HTTPS_PROXY, AWS_ENDPOINT_URL, and `region` under [provider].\
     assert len(aws.instances()) == 4
 
 
+def test_document_of_another_service_is_reported(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK IA")  # no service can find its name in the header
+    assert project.plan_error() == snapshot("""\
+unexpected response for region 'eu-west-1', possibly from a proxy
+Check HTTPS_PROXY, AWS_ENDPOINT_URL, and `region` under [provider].\
+""")
+
+
 def test_unknown_image_is_reported(project: Project) -> None:
     assert project.plan_error("workers.cpu.image='ami-0123456789abcdef0'") == snapshot("""\
 there is no image ami-0123456789abcdef0 in eu-west-1 that this account may use

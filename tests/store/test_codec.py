@@ -267,6 +267,29 @@ FORGED = "cpu-0\nError: all VMs are gone"
             {"intents": {"t": {"scheduler_address": "h"}}},
             "intents.t.scheduler_address: must be an address",
         ),
+        ({"spec": {"workers": []}}, "spec: must have tables only"),
+        ({"spec": {"workers": {"cpu": "x"}}}, "spec: must have tables only"),
+        ({"spec": {"cluster": None}}, "spec: must have tables only"),
+        (
+            {"resources": {"x": {"kind": "k", "detail": {"ports": ["env:X"]}}}},
+            "resources.x.detail: must have a list of numbers as `ports`",
+        ),
+        (
+            {"resources": {"x": {"kind": "k", "detail": {"ports": 8786}}}},
+            "resources.x.detail: must have a list of numbers as `ports`",
+        ),
+        (
+            {"resources": {"x": {"kind": "k", "detail": {"allow_from": [FORGED]}}}},
+            "resources.x.detail: must have lists of networks",
+        ),
+        (
+            {"resources": {"x": {"kind": "k", "detail": {"allowed": [[]]}}}},
+            "resources.x.detail: must have lists of networks",
+        ),
+        (
+            {"resources": {"x": {"kind": "k", "detail": {"me": 1}}}},
+            "resources.x.detail: must have a network as `me`",
+        ),
         ({"cluster": FORGED}, "cluster: must contain no control characters"),
         ({"lineage": FORGED}, "lineage: must contain no control characters"),
         ({"resources": {"x": {"kind": "k", "id": FORGED}}}, "resources.x.id: must contain no"),

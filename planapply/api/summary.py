@@ -52,8 +52,11 @@ def summarize(cluster: ShownCluster, context: ClusterContext, title: str) -> Clu
 
 def _has_plots(context: ClusterContext) -> bool:
     spec = context.applied or context.workspace.spec
-    return spec is None or not missing_plots(
-        spec.scheduler.options, spec.environment, is_local=spec.cluster.provider == "local"
+    if spec is None:
+        return True
+    options, is_local = spec.scheduler.options, spec.cluster.provider == "local"
+    return options.get("dashboard") is not False and not missing_plots(
+        options, spec.environment, is_local=is_local
     )
 
 

@@ -16,7 +16,7 @@ _SECRET_NAME = re.compile(
     r"|(?<![a-z])(?:auth|authorization|pat|jwt|sas|pin|cookies?|creds?)(?![a-z])|[_-]key$"
 )
 _PUBLIC_NAME = re.compile(r"_(?:file|path|dir|url|uri|scope|id|ids|name|type|version|sock|ttl)$")
-_PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS"})  # a path
+_PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD", "OLDPWD"})  # paths
 _HIDDEN_KEYS = frozenset({"setup"})
 """Settings that are shell code, which may log in somewhere."""
 _USER_PART = re.compile(r"(?<=://)[^\s/?#\"'<>]{1,4096}@")

@@ -138,6 +138,7 @@ def test_settings_are_shown_without_secrets() -> None:
 def test_secrets_of_the_environment() -> None:
     values = {"AWS_SECRET_ACCESS_KEY": "/abcdefgh", "HOME": "/home/me", "X_TOKEN": "short"}
     values["GOOGLE_APPLICATION_CREDENTIALS"] = "/home/me/key.json"
+    values |= {"PWD": "/home/me/project", "OLDPWD": "/home/me/other"}  # of the shell: folders
     assert environment_secrets(values) == {"/abcdefgh"}
 
 

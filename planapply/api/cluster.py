@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive as DaskAdaptive
 from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.utils import NoOpAwaitable
-from tornado.ioloop import IOLoop
 
 from planapply import specfile
 from planapply.api.adaptive import GroupAdaptive
 from planapply.api.arguments import Overrides, to_path, to_state, to_texts
+from planapply.api.attach_options import AttachOptions, check_options
 from planapply.api.closing import log_running_cost
 from planapply.api.connect import IF_MISSING
 from planapply.api.destroy import destroy_workspace
@@ -34,16 +34,6 @@ from planapply.model.paths import expand_home
 from planapply.model.spec import WorkerGroup
 from planapply.ops.workspace import Workspace
 from planapply.store import open_store
-
-
-class AttachOptions(TypedDict, total=False):
-    """The arguments of SpecCluster that apply to a cluster that is running already."""
-
-    asynchronous: bool
-    loop: IOLoop | None
-    silence_logs: Any
-    scheduler_sync_interval: Any
-    shutdown_on_close: bool
 
 
 class Cluster(RobustSpecCluster):
@@ -197,16 +187,6 @@ class Cluster(RobustSpecCluster):
             minimum_memory=minimum_memory,
             maximum_memory=maximum_memory,
             **kwargs,
-        )
-
-
-def check_options(options: Collection[str]) -> None:
-    """Check that arguments of SpecCluster are among those for a cluster that is opened."""
-    supported = AttachOptions.__annotations__.keys()
-    if unsupported := set(options) - supported:
-        raise TypeError(
-            f"cannot pass {', '.join(sorted(unsupported))}: of SpecCluster's arguments, a cluster that "
-            f"is opened takes {', '.join(sorted(supported))}"
         )
 
 

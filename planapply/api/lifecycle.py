@@ -97,6 +97,8 @@ class ApplyReport:
         return f"{verb} {'complete' if self.is_complete else 'incomplete'}"
 
     def _counts(self) -> dict[str, int]:
+        if self.plan.mode is Mode.DESTROY:
+            return {"destroyed": self.destroyed}
         return {"added": self.added, "changed": self.changed, "destroyed": self.destroyed}
 
     def _seconds(self) -> str:

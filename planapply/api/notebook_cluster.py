@@ -1,6 +1,8 @@
-"""A state-backed cluster as a notebook shows it."""
+"""A state-backed cluster as a notebook shows and awaits it."""
 
-from typing import Any, cast
+import asyncio
+from collections.abc import Generator
+from typing import Any, Self, cast
 
 from planapply.api.state_cluster import AttachedSpecCluster
 from planapply.api.summary import summarize
@@ -9,7 +11,18 @@ from planapply.render.cluster import cluster_html
 
 
 class NotebookCluster(AttachedSpecCluster):
-    """An AttachedSpecCluster with HTML and a widget that distinguish nodes from Dask workers."""
+    """An AttachedSpecCluster that another event loop may await, whose HTML and widget tell nodes from Dask workers."""
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        own = self.loop.asyncio_loop
+        if own is asyncio.get_running_loop() or not own.is_running():
+            return super().__await__()
+
+        # A notebook's loop awaits a synchronous cluster, whose locks and tasks belong to another loop.
+        async def finish() -> Self:
+            return await self
+
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(finish(), own)).__await__()
 
     def _repr_html_(self, cluster_status: Any = None) -> str:
         info = getattr(self.scheduler_info, "_repr_html_", None)

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from planapply.api.arguments import Overrides, check_flags, to_path, to_state, to_texts
-from planapply.api.cluster import Cluster, StateBackedCluster, check_options
+from planapply.api.attach_options import check_options
+from planapply.api.cluster import Cluster, StateBackedCluster
 from planapply.api.destroy import destroy_workspace
 from planapply.api.durations import Duration, to_seconds
 from planapply.api.lifecycle import apply_workspace

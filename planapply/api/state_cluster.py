@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster as DaskCluster
@@ -128,17 +128,6 @@ class AttachedSpecCluster(RobustSpecCluster):
                     name, _find_config(state, name, record), record
                 )
         context.targets.next_index = dict(state.next_index)
-
-    def __await__(self) -> Generator[Any, Any, Self]:
-        own = self.loop.asyncio_loop
-        if own is asyncio.get_running_loop() or not own.is_running():
-            return super().__await__()
-
-        # A notebook's loop awaits a synchronous cluster, whose locks and tasks belong to another loop.
-        async def finish() -> Self:
-            return await self
-
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(finish(), own)).__await__()
 
     # Leaving.
 

@@ -51,8 +51,11 @@ def summarize(cluster: ShownCluster, context: ClusterContext, title: str) -> Clu
 
 def _has_plots(context: ClusterContext) -> bool:
     spec = context.applied or context.workspace.spec
-    return spec is None or not missing_plots(
-        spec.scheduler.options, spec.environment, spec.cluster.provider
+    if spec is None:
+        return True
+    options = spec.scheduler.options
+    return options.get("dashboard") is not False and not missing_plots(
+        options, spec.environment, spec.cluster.provider
     )
 
 

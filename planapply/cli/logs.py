@@ -26,7 +26,7 @@ def command(
     nodes: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NODE]...",
+            metavar="NODE",
             help="Nodes, groups, or ranges such as 'cpu-[0-3]'. Default: all nodes.",
             autocompletion=complete_nodes,
         ),

@@ -21,8 +21,8 @@ _PUBLIC_NAME = re.compile(
 )
 _SECRET_URL = re.compile(r"webhook|(?<![a-z])hook")
 """Names of URLs that are secrets themselves: whoever knows one may use it."""
-_PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD"})
-"""Variables with a path: of a file, and of the current folder."""
+_PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD", "OLDPWD"})
+"""Variables with a path: of a file, and of the current and the last folder."""
 _HIDDEN_KEYS = frozenset({"setup"})
 """Settings that are shell code, which may log in somewhere."""
 _USER_PART = re.compile(r"(?<=://)[^\s/?#\"'<>]{1,4096}@")

@@ -40,9 +40,18 @@ def write_starter(file: str, provider: str, overrides: Sequence[str] = ()) -> No
     try:
         create_file(file, text.encode(), mode=0o666)
     except FileExistsError:
+        if Path(file).is_dir():
+            raise PlanapplyError(
+                f"cannot write {file}: it is a folder", "Name a file with --file."
+            ) from None
         raise PlanapplyError(
             f"{file} exists already",
             "It is never overwritten. Choose another file with --file, or remove this one first.",
+        ) from None
+    except FileNotFoundError:
+        raise PlanapplyError(
+            f"cannot write {file}: its folder does not exist",
+            "Create the folder, or choose another file with --file.",
         ) from None
     except OSError as error:
         raise PlanapplyError(

@@ -32,8 +32,12 @@ def read_text(path: Path, what: str, if_missing: str) -> str:
         ) from None
     except IsADirectoryError:
         raise PlanapplyError(f"{what} {name} is a folder", "Choose a file.") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except ValueError:  # its text depends on the version of Python
+        raise PlanapplyError(
+            f"cannot read {what} {name}: a path cannot have a zero byte", "Choose another file."
+        ) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise PlanapplyError(
             f"cannot read {what} {name}: {reason}", "Choose another file."
         ) from None

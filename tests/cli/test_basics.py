@@ -291,6 +291,9 @@ Error: new.toml exists already
 """),
     )
     assert Path("new.toml").read_bytes() == written
+    assert run("init", "-f", ".").err == (
+        "Error: cannot write .: it is a folder\n  Name a file with --file.\n"
+    )
     assert run("init", "-f", "fake.toml", "--provider", "fake").code == 0
     assert 'provider = "fake"' in Path("fake.toml").read_text()
     result = run("init", "-f", "x.toml", "--provider", "fakee")
@@ -302,7 +305,7 @@ Error: unknown provider 'fakee'
 """),
     )
     assert run("init", "-f", "none/x.toml").err.startswith(
-        "Error: cannot write none/x.toml: No such file or directory\n"
+        "Error: cannot write none/x.toml: its folder does not exist\n"
     )
 
 

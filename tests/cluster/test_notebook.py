@@ -49,6 +49,12 @@ def test_html_distinguishes_nodes_and_workers(cloud: Cloud, applied: Open) -> No
     assert "<b>Status:</b> closed<br>" in cluster._repr_html_()
 
 
+def test_html_of_a_cluster_without_a_dashboard(applied: Open) -> None:
+    spec = GROUPS + "[scheduler]\noptions = { dashboard = false }\n"
+    with Cluster.adopt(applied(spec)) as cluster:
+        assert "<b>Dashboard:</b> none<br>" in cluster._repr_html_()
+
+
 class Prices:
     """A provider's client with prices, which fails for the first request."""
 

@@ -142,7 +142,8 @@ def test_settings_are_shown_without_secrets() -> None:
 def test_secrets_of_the_environment() -> None:
     values = {"AWS_SECRET_ACCESS_KEY": "/abcdefgh", "HOME": "/home/me", "X_TOKEN": "short"}
     values["GOOGLE_APPLICATION_CREDENTIALS"] = "/home/me/key.json"
-    values["PWD"] = "/home/me/project"  # every shell sets it, and errors name files in it
+    # Every shell sets these, and errors name files in them.
+    values |= {"PWD": "/home/me/project", "OLDPWD": "/home/me/other"}
     assert environment_secrets(values) == {"/abcdefgh"}
 
 

@@ -119,6 +119,8 @@ def test_a_plan_and_a_report_in_a_notebook_hide_secrets(monkeypatch: pytest.Monk
     assert "s3cret" not in str(plan) + repr(plan) + plan._repr_html_() + repr(plan.__repr_args__())
     report = ApplyReport(1, 0, 2, 61.2, plan)
     assert repr(report) == "Apply complete: 1 added, 0 changed, 2 destroyed (61 s)"
+    removal = ApplyReport(0, 0, 2, 1.2, plan.model_copy(update={"mode": Mode.DESTROY}))
+    assert repr(removal) == "Destroy complete: 2 destroyed (1 s)"
     assert re.sub("<[^>]*>", "|", report._repr_html_()) == snapshot(
         "|||Apply complete: cluster zoo||||||Added||Changed||Destroyed||Time||Cost||||||1||0||2||61 s||1.00 USD/h -&gt; 2.00 USD/h|||||"
     )

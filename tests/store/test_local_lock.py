@@ -129,7 +129,7 @@ def test_waiting_ends_at_the_timeout(store: Store) -> None:
         other.lock("apply", 9, wait=waits.append),
     ):
         pass
-    assert 0 < sum(waits) <= 9
+    assert 0 < sum(waits) <= 9.001  # a sum of fractions
 
 
 def test_killed_holder_leaves_no_lock(store: Store) -> None:

@@ -482,7 +482,7 @@ the spec spec.toml is a folder
   Choose a file.
 """)
     assert trouble(path / "x\0y") == snapshot("""\
-cannot read the spec spec.toml/x\x00y: embedded null byte
+cannot read the spec spec.toml/x\x00y: a path cannot have a zero byte
   Choose another file.
 """)
     path = tmp_path / "bytes.toml"

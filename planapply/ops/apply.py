@@ -157,8 +157,10 @@ def make_recorder(what: str, held: LockInfo, workspace: Workspace, planned: Plan
     prices = load_prices(planned.client, state.nodes.values(), configs)
     if state.is_empty and planned.plan.mode is not Mode.DESTROY:
         start_spending(state, prices, workspace.clock.time())
-    gone = planned.refreshed.gone
-    return Recorder(what, held, workspace.clock, state, prices=prices, gone=gone)
+    found = planned.refreshed
+    return Recorder(
+        what, held, workspace.clock, state, prices=prices, gone=found.gone, adopted=found.adopted
+    )
 
 
 def open_fleet(

@@ -21,7 +21,8 @@ class Recorder:
 
     The first write begins the entry, and each one says what was done until then. `is_reached` returns
     whether a state shows that all is done, so that the last write completes the entry. If the process
-    dies, the entry has what was done until its last write. `gone` are nodes whose VM no longer exists.
+    dies, the entry has what was done until its last write. `gone` are nodes whose VM no longer exists,
+    `adopted` those that the state as read did not contain.
     """
 
     def __init__(
@@ -32,16 +33,18 @@ class Recorder:
         state: State,
         *,
         prices: PriceList | None = None,
-        gone: Iterable[str] = (),
+        gone: Collection[str] = (),
+        adopted: Collection[str] = (),
     ) -> None:
         self._clock, self._prices = clock, prices
         self._start = clock.monotonic()
         self._entry = PastChange(
             started_at=clock.time(), who=held.who, pid=held.pid, lock=held.id, what=what
         )
-        self._gone = frozenset(state.nodes[name].vm for name in gone if name in state.nodes)
+        self._gone = _vms(state, gone)
         self._history = list(state.history)
-        self._before, self._records = Snapshot.of(state, self._gone), [*state.nodes.values()]
+        self._before = Snapshot.of(state, self._gone | _vms(state, adopted))
+        self._records = [*state.nodes.values()]
         self._final: Any = None
         self._is_recorded = False
         self.is_reached: Callable[[State], bool] = is_settled
@@ -139,15 +142,18 @@ def total_spending(
     """
     if not prices.is_available:
         return None
-    ended = {state.nodes[name].vm for name in gone}
     return add_spending(
         state.spend,
         state.nodes.values(),
         state.configs,
         lambda record: prices.usd_per_hour(_item(record)),
         now,
-        ended,
+        _vms(state, gone),
     )
+
+
+def _vms(state: State, names: Iterable[str]) -> frozenset[str]:
+    return frozenset(state.nodes[name].vm for name in names if name in state.nodes)
 
 
 def _item(record: NodeRecord) -> Item:

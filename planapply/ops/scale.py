@@ -127,7 +127,13 @@ def _open(
     refreshed = refresh_state(workspace, client, state)
     prices = load_prices(client, refreshed.state.nodes.values())
     recorder = Recorder(
-        what, held, workspace.clock, refreshed.state, prices=prices, gone=refreshed.gone
+        what,
+        held,
+        workspace.clock,
+        refreshed.state,
+        prices=prices,
+        gone=refreshed.gone,
+        adopted=refreshed.adopted,
     )
     journal = Journal(workspace.store, refreshed.state, recorder.stamp)
     max_cost = workspace.spec.cluster.max_cost if workspace.spec else None

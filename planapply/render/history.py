@@ -6,11 +6,12 @@ from typing import Any
 from planapply.model.history import CLUSTER_CHANGE, History, PastChange
 from planapply.model.plan import FORMAT_VERSION
 from planapply.render.text import BLANK_LINE, Line, Span, align_columns, display_width, elide, line
-from planapply.render.values import format_duration, format_time, format_total, format_usd
+from planapply.render.values import format_elapsed, format_time, format_total
 
 _HEADERS = ("WHEN (UTC)", "CHANGES", "TIME", "USD/H", "OUTCOME", "WHAT", "WHO")
 _WHAT, _WHO = 5, 6
-_MIN_WIDTH = 12
+_GAP = 2
+_MIN_WIDTH = 8
 """Columns to which a command, and a user, may be shortened."""
 _STYLES = {"done": "green", "running": "yellow"}
 
@@ -30,7 +31,7 @@ def history_lines(history: History, width: int | None = None) -> list[Line]:
     if width is not None:
         width -= 2
         _fit(rows, width)
-    headers, *cells = align_columns(rows, gap=2, width=width)
+    headers, *cells = align_columns(rows, gap=_GAP, width=width)
     lines.append(line("  ", *((text, "bold") for text in headers)))
     outcome = sum(bool(header) for header in rows[0][:4])
     for change, texts in zip(history.changes, cells, strict=True):
@@ -45,31 +46,30 @@ def history_lines(history: History, width: int | None = None) -> list[Line]:
 
 
 def _fit(rows: list[list[str]], width: int) -> None:
-    """Shorten the users, and then the commands, so that the rows fit."""
+    """Shorten the commands and the users, the wider ones first, so that the rows fit."""
     widths = [max(display_width(row[i]) for row in rows) for i in range(len(_HEADERS))]
-    gaps = 2 * (sum(map(bool, widths)) - 1)
-    for column in (_WHO, _WHAT):
-        excess = sum(widths) + gaps - width
-        if excess > 0 and widths[column] > _MIN_WIDTH:
-            widths[column] = max(_MIN_WIDTH, widths[column] - excess)
-            for row in rows:
-                row[column] = elide(row[column], widths[column])
+    excess = sum(widths) + _GAP * (sum(map(bool, widths)) - 1) - width
+    for _ in range(excess):
+        column = max(_WHAT, _WHO, key=widths.__getitem__)
+        widths[column] = max(_MIN_WIDTH, widths[column] - 1)
+    for row in rows:
+        for column in (_WHAT, _WHO):
+            row[column] = elide(row[column], widths[column])
 
 
 def _cells(change: PastChange) -> list[str]:
     started = datetime.fromtimestamp(change.started_at, UTC)
     counts = (("+", change.added), ("~", change.changed), ("-", change.destroyed))
-    unknown = change.unknown_prices
-    cost = ""
-    if change.usd_per_hour is not None or unknown:
-        cost = format_usd(change.usd_per_hour, unknown, "").rstrip()
+    cost = "unknown" if change.unknown_prices else ""
+    if change.usd_per_hour is not None:
+        cost = f"{'>= ' if change.unknown_prices else ''}{change.usd_per_hour:.2f}"
     what = change.what
     if what == CLUSTER_CHANGE and change.group:  # the other commands say what they were for
         what = f"{what} {change.group}"
     return [
         f"{started:%Y-%m-%d %H:%M}",
         " ".join(f"{sign}{count}" for sign, count in counts if count),
-        format_duration(change.seconds),
+        format_elapsed(change.seconds),
         cost,
         change.outcome,
         f"{what} ({change.times} times)" if change.times > 1 else what,

@@ -149,7 +149,18 @@ def test_usage_errors(run: Run, arguments: str, said: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("init", "validate", "plan", "apply", "destroy", "status", "output", "env", "show", "history"),
+        *(
+            "init",
+            "validate",
+            "plan",
+            "apply",
+            "destroy",
+            "status",
+            "output",
+            "env",
+            "show",
+            "history",
+        ),
         *("state list", "list", "recover", "logs x", "ssh x", "allow", "unlock x"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a change has done so far, by the states before it and after."""
+"""Progress of a change, by the states before it and after."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, state: State, gone: Collection[str] = ()) -> "Snapshot":
-        """Return the snapshot of a state, without VMs that are `gone`: nobody has to terminate them."""
+        """Return the snapshot of a state, without VMs that are `gone`: they need no termination."""
         return cls(
             {r.vm: (name, r.tags) for name, r in state.nodes.items() if r.vm not in gone},
             {r.id: (name, r.detail) for name, r in state.resources.items() if r.id},
@@ -51,8 +51,8 @@ def compare(before: Snapshot, after: Snapshot) -> Done:
     return Done(len(added), len(changed), len(destroyed), groups)
 
 
-def is_settled(state: State) -> bool:
-    """Return whether no launch and no termination is under way."""
+def has_no_open_requests(state: State) -> bool:
+    """Return whether no launch and no termination is in progress."""
     return not state.intents and all(r.status != "terminating" for r in state.nodes.values())
 
 

@@ -1,4 +1,4 @@
-"""What the VMs of a cluster have cost."""
+"""Cost of a cluster since it was created."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 

@@ -17,7 +17,7 @@ _MAX_LENGTH = 200
 
 
 def _make_printable(text: str) -> str:
-    # Whoever can write the state must neither write lines of output nor make the state unreadable.
+    # Anyone who can write the state must neither write lines of output nor make it unreadable.
     return "".join(c if c.isprintable() else "?" for c in text[:_MAX_LENGTH])
 
 

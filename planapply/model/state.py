@@ -195,7 +195,7 @@ class State(Record):
     history: list[PastChange] = []
     """The last changes, the newest last; they outlive the cluster."""
     spend: Spend | None = None
-    """What this cluster has cost; None if the provider has no prices. It starts again with the next cluster."""
+    """Cost of this cluster since it was created; None if the provider has no prices. It starts again with the next cluster."""
 
     @property
     def scheduler(self) -> NodeRecord | None:

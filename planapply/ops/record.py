@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from planapply.diff.progress import Snapshot, compare, is_settled
+from planapply.diff.progress import Snapshot, compare, has_no_open_requests
 from planapply.diff.spending import add_spending
 from planapply.fleet import Clock, Journal, PriceList, ProviderClient, ProviderFailed, Stopped
 from planapply.fleet.prices import Item
@@ -47,7 +47,7 @@ class Recorder:
         self._records = [*state.nodes.values()]
         self._final: Any = None
         self._is_recorded = False
-        self.is_reached: Callable[[State], bool] = is_settled
+        self.is_reached: Callable[[State], bool] = has_no_open_requests
         self.expected: set[str] = set()
         """Nodes that must be there at the end, in addition to what `is_reached` requires."""
         self.strays = 0

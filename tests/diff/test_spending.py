@@ -1,4 +1,4 @@
-"""What a cluster has cost, and what a change has done so far."""
+"""Cost of a cluster since it was created, and progress of a change."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planapply.diff.progress import Snapshot, compare, is_settled
+from planapply.diff.progress import Snapshot, compare, has_no_open_requests
 from planapply.diff.spending import add_spending
 from planapply.model.history import Spend
 from planapply.model.node import NodeConfig
@@ -107,5 +107,5 @@ def test_a_vm_that_was_gone_is_not_destroyed() -> None:
         ),
     ],
 )
-def test_settled_is_a_state_without_open_requests(found: State, expected: bool) -> None:
-    assert is_settled(found) is expected
+def test_state_without_open_requests(found: State, expected: bool) -> None:
+    assert has_no_open_requests(found) is expected

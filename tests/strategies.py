@@ -63,6 +63,7 @@ CLUSTERS = st.fixed_dictionaries(
         "idle_timeout": DURATIONS,
         "ttl": DURATIONS,
         "max_cost": st.floats(0.01, 1e6) | st.integers(1, 1000),
+        "max_total_cost": st.floats(0.01, 1e6) | st.integers(1, 1000),
         "join_timeout": DURATIONS,
         "tags": TAGS,
         "protect": st.booleans(),

@@ -249,6 +249,7 @@ provider = "local"
 # idle_timeout = "30 min"             # an idle cluster terminates itself
 # ttl = "12 h"                        # VMs of this age terminate themselves
 # max_cost = 40.0                     # USD per hour; a plan that exceeds it is an error
+# max_total_cost = 500.0              # USD over the cluster's life; refuses plans that would exceed it
 # join_timeout = "10 min"             # how long apply waits for a launched node to join
 # tags = { team = "bio" }             # of every VM and supporting resource
 # protect = true                      # refuse plans that destroy or replace a node

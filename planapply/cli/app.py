@@ -28,6 +28,7 @@ COMMANDS = {
     "status": "Show nodes, VMs, joined workers, drift, and cost.",
     "output": "Print the scheduler address, the dashboard URL, and others.",
     "env": "Print shell exports so that distributed.Client() connects.",
+    "history": "Show the last changes of the cluster.",
     "show": "Show the state or a saved plan, without secrets.",
     "state": "Inspect or edit the state: list, show, rm, pull, push.",
     "list": "List every cluster of this account, found by the VMs' tags.",

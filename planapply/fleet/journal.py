@@ -21,11 +21,14 @@ class Journal:
     """A state that threads update; updates that wait for a write share the next one (group commit).
 
     Thus the number of writes is at most that of the batches. After a failed write, every update fails:
-    a process that cannot record its requests must not send any.
+    a process that cannot record its requests must not send any. `stamp` is called with the state
+    before each write, and must send no request.
     """
 
-    def __init__(self, store: Store, state: State) -> None:
-        self._store, self._state = store, state
+    def __init__(
+        self, store: Store, state: State, stamp: Callable[[State], None] = lambda state: None
+    ) -> None:
+        self._store, self._state, self._stamp = store, state, stamp
         self._queue: list[_Entry] = []
         self._queue_lock, self._write_lock = threading.Lock(), threading.Lock()
         self._deferred_weight = 0
@@ -91,6 +94,7 @@ class Journal:
         try:
             for entry in entries:
                 entry.change(self._state)
+            self._stamp(self._state)
             self._state.serial += 1
             self._state.planapply_version = __version__
             self._store.write(self._state)

@@ -49,6 +49,14 @@ class PriceList:
         price = self._prices.get(item)
         return None if price is None else price.usd_per_hour
 
+    def estimate(self, item: Item) -> float | None:
+        """Return a price that was requested before, if need be of another zone; None if it is unknown."""
+        if (usd := self.loaded(item)) is not None:
+            return usd
+        size, _, spot = item
+        similar = [self.loaded(known) for known in self._prices if known[::2] == (size, spot)]
+        return max((usd for usd in similar if usd is not None), default=None)
+
     def total(self, items: Iterable[Item]) -> float | None:
         """Return the sum of the known prices in USD per hour; None if there is none, but are items."""
         return self.total_for((item, 1.0) for item in items)

@@ -43,6 +43,8 @@ class DesiredState(Model):
     protect: bool = False
     max_cost: float | None = None
     """USD per hour."""
+    max_total_cost: float | None = None
+    """USD over the life of the cluster."""
     join_timeout: float = 600.0
     """Seconds."""
     spec_digest: str
@@ -116,6 +118,7 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
         ),
         protect=cluster.protect,
         max_cost=cluster.max_cost,
+        max_total_cost=cluster.max_total_cost,
         join_timeout=cluster.join_timeout,
         spec_digest=spec.digest,
     )

@@ -75,6 +75,15 @@ class ClusterSettings(Model):
     Disks, addresses, and traffic are not counted. Each size needs a known price; set others with `price`
     under `[provider]`. `local` ignores this key, because its VMs cost nothing.
     """
+    max_total_cost: Annotated[float | None, spec_key("nothing", 500.0, gt=0)] = None
+    """USD over the life of the cluster. A plan that launches VMs is an error if the cluster would then cost
+    more within an hour, counted from its creation, unless the plan lowers the cost per hour. Default: no
+    limit. It terminates nothing: for that, set `ttl` or `idle_timeout`.
+
+    `planapply status` shows the cost so far. It starts again when the cluster is created again after a
+    `destroy`. As for `max_cost`, each size needs a known price, disks, addresses, and traffic are not
+    counted, and `local` ignores this key.
+    """
     join_timeout: Annotated[Duration, spec_key("nothing", "10 min")] = 600.0
     """Time that `apply` waits for a launched node to join the scheduler. Default: 10 minutes."""
     tags: Annotated[Tags, spec_key("update", {"team": "bio"})] = {}

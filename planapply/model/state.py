@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_serializer
 
 from planapply.model.base import Record
+from planapply.model.history import PastChange, Spend
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
 from planapply.model.state_fields import (
@@ -193,6 +194,10 @@ class State(Record):
     """The first index of each group that was never used; new nodes of an elastic group start there."""
     protect: bool = False
     """The value in the spec last applied: nothing may be destroyed or replaced."""
+    history: list[PastChange] = []
+    """The last changes, the newest last; they outlive the cluster."""
+    spend: Spend | None = None
+    """Cost of this cluster since it was created; None if the provider has no prices. It starts again with the next cluster."""
 
     @property
     def scheduler(self) -> NodeRecord | None:

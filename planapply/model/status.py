@@ -75,7 +75,11 @@ class Status(Model):
     usd_per_hour: float | None = None
     """The cost of the running VMs whose price is known; None if no price is known."""
     usd_so_far: float | None = None
-    """The cost of the running VMs since their launch; terminated VMs are not included."""
+    """The cost of the cluster since it was created, terminated VMs included; None if no price is known."""
+    usd_so_far_at_least: bool = False
+    """Whether a part of the cost is unknown: see `Spend.at_least`."""
+    usd_so_far_at_most: bool = False
+    """Whether VMs that ended by themselves were counted for too long: see `Spend.at_most`."""
     price_source: str = ""
     unknown_prices: tuple[str, ...] = ()
     """Sizes of running VMs whose price is unknown; neither sum includes these VMs."""

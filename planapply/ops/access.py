@@ -10,6 +10,7 @@ from planapply.model.state import Resource, State
 from planapply.ops.apply import lock
 from planapply.ops.logs import find_node
 from planapply.ops.preflight import open_access_warning, unsafe_access_error
+from planapply.ops.record import Recorder
 from planapply.ops.workspace import Workspace
 from planapply.providerkit import ME, open_networks, parse_network, wide_networks
 
@@ -29,7 +30,7 @@ def allow(
     `remove` removes a network that was added before. Return the resources that were changed. Raises PlanapplyError if the cluster has none, or if anyone could then run code on the nodes;
     and if one no longer exists, after the change is recorded, so that the next apply creates it.
     """
-    with lock(workspace, "allow", lock_timeout, on_event):
+    with lock(workspace, "allow", lock_timeout, on_event) as held:
         state = workspace.read()
         client = workspace.connect(state)
         resources = dict(state.resources)
@@ -57,7 +58,9 @@ def allow(
             state.resources.update(changed)
 
         if changed != resources:
-            Journal(workspace.store, state).update(record)
+            what = f"allow {network or ME}{' --remove' if remove else ''}"
+            recorder = Recorder(what, held, workspace.clock, state)
+            Journal(workspace.store, state, recorder.stamp).update(record)
         for name, resource in changed.items():
             if resource.id is None:
                 raise PlanapplyError(

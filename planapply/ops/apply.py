@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
+from planapply.diff.progress import is_carried_out
 from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import current_endpoint
@@ -14,6 +16,7 @@ from planapply.model.state import State
 from planapply.ops.cost import make_budget
 from planapply.ops.existing import describe_origin
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
+from planapply.ops.record import Recorder, load_prices, start_spending
 from planapply.ops.recorded_spec import spec_document
 from planapply.ops.resize import resize_plan
 from planapply.ops.saved import (
@@ -72,7 +75,7 @@ def apply(
     """
     mode = options.mode if saved_plan is None else saved_plan.mode
     purpose = _PURPOSES.get(mode, "apply")
-    with lock(workspace, purpose, apply_options.lock_timeout, on_event):
+    with lock(workspace, purpose, apply_options.lock_timeout, on_event) as held:
         state = workspace.store.read()
         if mode is Mode.SCALE:
             planned = resize_plan(workspace, options.sizes or {})
@@ -84,11 +87,20 @@ def apply(
             raise planned.existing
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
-        fleet = open_fleet(workspace, planned, on_event, apply_options.parallel)
-        failures = run_interruptibly(
-            lambda: execute_plan(planned, fleet, apply_options), workspace.clock, fleet.journal
-        )
         request = planned.plan.request or PlanRequest()
+        what = request.command(purpose, mode).removeprefix("planapply ")
+        wait = apply_options.wait and mode is not Mode.DESTROY
+        recorder = make_recorder(what, held, workspace, planned)
+        recorder.is_reached = partial(is_carried_out, planned.plan, wait=wait)
+        fleet = open_fleet(workspace, planned, recorder, on_event, apply_options.parallel)
+
+        def execute_and_record() -> dict[str, PlanapplyError]:
+            with recorder.watch(fleet.journal):
+                failures = execute_plan(planned, fleet, apply_options, recorder)
+                recorder.finish(fleet.journal, "incomplete" if failures else "done")
+            return failures
+
+        failures = run_interruptibly(execute_and_record, workspace.clock, fleet.journal)
         is_full_destroy = mode is Mode.DESTROY and not request.targets
         left = planned.refreshed.unknown if is_full_destroy else ()
         left = () if request.terminate_unknown else left
@@ -137,8 +149,26 @@ def lock(
         yield held
 
 
+def make_recorder(what: str, held: LockInfo, workspace: Workspace, planned: PlanResult) -> Recorder:
+    """Return the recorder of a plan that is about to be carried out; `what` is the command."""
+    state = planned.refreshed.state
+    used = {change.after for change in planned.plan.changes}
+    configs = [config for digest, config in planned.plan.configs.items() if digest in used]
+    prices = load_prices(planned.client, state.nodes.values(), configs)
+    if state.is_empty and planned.plan.mode is not Mode.DESTROY:
+        start_spending(state, prices, workspace.clock.time())
+    found = planned.refreshed
+    return Recorder(
+        what, held, workspace.clock, state, prices=prices, gone=found.gone, adopted=found.adopted
+    )
+
+
 def open_fleet(
-    workspace: Workspace, planned: PlanResult, on_event: Listener, parallel: int | None
+    workspace: Workspace,
+    planned: PlanResult,
+    recorder: Recorder,
+    on_event: Listener,
+    parallel: int | None,
 ) -> Fleet:
     """Return the fleet of a locked state, after recording the plan's values for the whole cluster."""
     state = planned.refreshed.state
@@ -157,7 +187,7 @@ def open_fleet(
     state.endpoint = current_endpoint(state)
     if not state.intents:  # an open request must be repeated with the same tags
         state.origin = describe_origin(workspace.store.location)
-    journal = Journal(workspace.store, state)
+    journal = Journal(workspace.store, state, recorder.stamp)
     changed = before != state.model_dump(include=CLUSTER_FIELDS)
     has_drift = planned.refreshed.adopted or planned.refreshed.addresses
     if changed or plan.changes or has_drift:
@@ -191,7 +221,7 @@ CLUSTER_FIELDS = {
 
 
 def execute_plan(
-    planned: PlanResult, fleet: Fleet, apply_options: ApplyOptions
+    planned: PlanResult, fleet: Fleet, apply_options: ApplyOptions, recorder: Recorder
 ) -> dict[str, PlanapplyError]:
     """Execute the plan; return the errors by node."""
     plan = planned.plan
@@ -203,6 +233,7 @@ def execute_plan(
     strays = [c.vm for c in plan.changes if c.kind == "stray" and c.vm in known]
     if strays:
         fleet.terminate_strays(strays)
+        recorder.strays = len(strays)
     wait = apply_options.wait and plan.mode is not Mode.DESTROY
     if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed

@@ -21,7 +21,7 @@ from planapply.model.diagnostics import Diagnostic, PlanapplyError, note, warnin
 from planapply.model.plan import Action, FieldChange, Mode, Plan, PlanRequest
 from planapply.model.spec import Spec
 from planapply.model.state import Resource, State
-from planapply.ops.cost import add_cost
+from planapply.ops.cost import CostLimits, add_cost
 from planapply.ops.data_loss import data_loss_warnings
 from planapply.ops.existing import find_existing
 from planapply.ops.preflight import access_warnings, check_plan, check_settings
@@ -103,7 +103,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
             protect=protect,
             terminate_unknown=options.terminate_unknown,
         )
-        made = add_cost(made, refreshed, client, None)
+        made = add_cost(made, refreshed, client)
         losses = data_loss_warnings(made, refreshed, ask=options.refresh)
         update = {"diagnostics": (*made.diagnostics, *losses), "request": _request(options)}
         return PlanResult(made.model_copy(update=update), refreshed, client, {})
@@ -130,7 +130,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     made = made.model_copy(update={"resources": planned_resources})
     if options.mode is Mode.NORMAL and options.refresh:
         check_plan(made, client)
-    made = add_cost(made, refreshed, client, desired_state.max_cost)
+    made = add_cost(made, refreshed, client, CostLimits.of(desired_state))
     notes = (
         *workspace.diagnostics,
         *(_as_warnings(existing) if existing else ()),

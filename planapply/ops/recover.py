@@ -23,6 +23,7 @@ from planapply.model.node import TAG_CLUSTER, TAG_GROUP, TAG_LINEAGE, TAG_NAMES,
 from planapply.model.state import TLS, Resource, State
 from planapply.model.tags import cluster_tags
 from planapply.ops.apply import lock
+from planapply.ops.record import Recorder, load_prices
 from planapply.ops.resolve import configs_of, resolve_spec
 from planapply.ops.workspace import Workspace
 from planapply.specfile.dashboard import missing_plots_of
@@ -54,7 +55,7 @@ def recover(
     no VM, if two VMs claim to be the same node, if two nodes have different keys, and if several clusters
     have this name and `lineage` does not select one.
     """
-    with lock(workspace, "recover", lock_timeout, on_event):
+    with lock(workspace, "recover", lock_timeout, on_event) as held:
         if (existing := workspace.store.read()) is not None and not existing.is_empty:
             raise PlanapplyError(
                 f"cannot recover to {workspace.store.location}: there is a state",
@@ -83,6 +84,7 @@ def recover(
             settings=dict(workspace.spec.provider),
             protect=workspace.spec.cluster.protect,
             next_index=_next_indexes(vms),
+            history=existing.history if existing else [],
         )
         state.issue(sorted({vm.batch for vm in vms}), now)
         state = refresh(state, vms, now, 0.0).state
@@ -93,7 +95,9 @@ def recover(
             *_unknown_configs(state),
             *_unknown_vms(found, vms),
         ]
-        Journal(workspace.store, state).update(lambda _: None)
+        prices = load_prices(client, state.nodes.values())
+        recorder = Recorder("recover", held, workspace.clock, state, prices=prices)
+        Journal(workspace.store, state, recorder.stamp).update(lambda _: None)
         return Recovered(state, tuple(notes))
 
 

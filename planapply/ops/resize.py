@@ -9,7 +9,7 @@ from planapply.model.names import SCHEDULER
 from planapply.model.plan import PlanRequest
 from planapply.model.spec import Spec
 from planapply.model.state import State
-from planapply.ops.cost import add_cost
+from planapply.ops.cost import CostLimits, add_cost
 from planapply.ops.data_loss import data_loss_warnings
 from planapply.ops.plan import PlanResult, check_same_cluster
 from planapply.ops.preflight import check_plan, check_settings
@@ -40,7 +40,7 @@ def resize_plan(workspace: Workspace, sizes: Mapping[str, int]) -> PlanResult:
     resources = client.required_resources(desired_state.cluster, desired_state.scheduler)
     made = create_resize_plan(desired_state, refreshed, sizes, resources)
     check_plan(made, client)
-    made = add_cost(made, refreshed, client, desired_state.max_cost)
+    made = add_cost(made, refreshed, client, CostLimits.of(desired_state))
     notes = (
         *check_settings(made, client),
         *made.diagnostics,

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from planapply.diff import RefreshResult
 from planapply.diff.desired_nodes import new_names
 from planapply.fleet import Fleet, Journal, Listener
+from planapply.model.history import CLUSTER_CHANGE
 from planapply.model.names import split_name
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
 from planapply.model.state import TLS, State
-from planapply.ops.apply import discard_key, lock, open_fleet
-from planapply.ops.cost import add_cost, make_budget
+from planapply.ops.apply import discard_key, lock, make_recorder, open_fleet
+from planapply.ops.cost import CostLimits, add_cost, make_budget
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
+from planapply.ops.record import Recorder, load_prices
 from planapply.ops.refresh import refresh_state
 from planapply.ops.resize import check_scheduler
 from planapply.ops.resolve import resolve_spec
 from planapply.ops.workspace import Workspace
+from planapply.store import LockInfo
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class LockedCluster:
     """The locked state of a running cluster."""
 
     fleet: Fleet
+    recorder: Recorder
     gone: frozenset[str] = frozenset()
     """Nodes whose VM no longer exists."""
 
@@ -38,10 +42,12 @@ def open_for_change(
 
     `timeout` is how many seconds to wait for the lock. Raises PlanapplyError.
     """
-    with lock(workspace, "scale", timeout, on_event):
+    with lock(workspace, "scale", timeout, on_event) as held:
         state = workspace.read()
         workspace.follow(state)
-        yield _open(workspace, state, on_event)
+        locked = _open(workspace, state, held, CLUSTER_CHANGE, on_event)
+        with _record(locked):
+            yield locked
 
 
 @contextmanager
@@ -53,14 +59,23 @@ def open_as_owner(
     Use it for an owner that launches and destroys the whole cluster. `tls` is the key pair of a new
     cluster. When the last node is gone, everything else is removed, too.
     """
-    with lock(workspace, "SpecCluster", timeout, on_event):
+    with lock(workspace, "SpecCluster", timeout, on_event) as held:
         state = workspace.store.read()
         if state is None or state.is_empty:
-            locked = _create_cluster(workspace, state, tls, on_event)
+            locked = _create_cluster(workspace, state, tls, held, on_event)
         else:
-            locked = _open(workspace, state, on_event)
-        yield locked
-        _clean_up(locked.fleet)
+            locked = _open(workspace, state, held, "SpecCluster", on_event)
+        with _record(locked):
+            yield locked
+            _clean_up(locked.fleet)
+
+
+@contextmanager
+def _record(locked: LockedCluster) -> Iterator[None]:
+    journal, recorder = locked.fleet.journal, locked.recorder
+    with recorder.watch(journal):
+        yield
+        recorder.finish(journal, "done" if journal.read(recorder.is_complete) else "incomplete")
 
 
 def reserve_names(
@@ -94,20 +109,33 @@ def reserve_names(
         ),
     )
     check_plan(plan, fleet.client)
-    add_cost(plan, RefreshResult(state, locked.gone), fleet.client, desired_state.max_cost)
+    add_cost(plan, RefreshResult(state, locked.gone), fleet.client, CostLimits.of(desired_state))
 
     def reserve(state: State) -> None:
         state.next_index[group] = split_name(names[-1])[1] + 1
         state.pins = {**state.pins, **pins}
 
+    locked.recorder.expected.update(names)
     fleet.journal.update(reserve)
     return names, config
 
 
-def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedCluster:
+def _open(
+    workspace: Workspace, state: State, held: LockInfo, what: str, on_event: Listener
+) -> LockedCluster:
     client = workspace.connect(state)
     refreshed = refresh_state(workspace, client, state)
-    journal = Journal(workspace.store, refreshed.state)
+    prices = load_prices(client, refreshed.state.nodes.values())
+    recorder = Recorder(
+        what,
+        held,
+        workspace.clock,
+        refreshed.state,
+        prices=prices,
+        gone=refreshed.gone,
+        adopted=refreshed.adopted,
+    )
+    journal = Journal(workspace.store, refreshed.state, recorder.stamp)
     max_cost = workspace.spec.cluster.max_cost if workspace.spec else None
     budget = make_budget(client, refreshed, max_cost)
     fleet = Fleet(client, journal, on_event=on_event, budget=budget)
@@ -115,20 +143,25 @@ def _open(workspace: Workspace, state: State, on_event: Listener) -> LockedClust
         journal.update(lambda _: None)
     if refreshed.state.intents:  # after a crash or a lost response
         fleet.resolve_intents({})
-    return LockedCluster(fleet, refreshed.gone)
+    return LockedCluster(fleet, recorder, refreshed.gone)
 
 
 def _create_cluster(
-    workspace: Workspace, state: State | None, tls: TLS | None, on_event: Listener
+    workspace: Workspace,
+    state: State | None,
+    tls: TLS | None,
+    held: LockInfo,
+    on_event: Listener,
 ) -> LockedCluster:
     planned = plan_from(workspace, state, PlanOptions())
     if planned.existing is not None:
         raise planned.existing
-    fleet = open_fleet(workspace, planned, on_event, None)
+    recorder = make_recorder("SpecCluster", held, workspace, planned)
+    fleet = open_fleet(workspace, planned, recorder, on_event, None)
     if tls is not None:
         fleet.journal.update(lambda state: setattr(state, "tls", tls))
     fleet.prepare(planned.resources, planned.plan.tags)
-    return LockedCluster(fleet)
+    return LockedCluster(fleet, recorder)
 
 
 def _clean_up(fleet: Fleet) -> None:

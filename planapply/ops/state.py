@@ -10,6 +10,7 @@ from planapply.model.names import SCHEDULER, sort_key
 from planapply.model.paths import expand_home
 from planapply.model.state import NodeRecord, State
 from planapply.ops.apply import lock
+from planapply.ops.record import Recorder
 from planapply.ops.workspace import Workspace
 from planapply.store import StateError, StateInvalid, Store, check_push, open_store
 
@@ -26,7 +27,7 @@ def remove(
     Their VMs keep running; the next plan finds them by their tags. Raises PlanapplyError for a node that
     is not in the state.
     """
-    with lock(workspace, "state rm", lock_timeout, on_event):
+    with lock(workspace, "state rm", lock_timeout, on_event) as held:
         state = workspace.read()
         chosen = sorted(select(targets, state.nodes), key=sort_key)
         dropped = {name: state.nodes[name] for name in chosen}
@@ -38,9 +39,16 @@ def remove(
             state.issue({record.batch: None for record in dropped.values()}, time)
             if SCHEDULER in dropped:
                 state.endpoint = None
+            if (
+                state.spend is not None
+            ):  # what their VMs cost is counted only if they are adopted again
+                state.spend.at_least = True
 
         time = workspace.clock.time()
-        Journal(workspace.store, state).update(drop)
+        what = f"state rm {' '.join(targets)}"
+        # Their VMs keep running, so they do not count as destroyed.
+        recorder = Recorder(what, held, workspace.clock, state, gone=dropped)
+        Journal(workspace.store, state, recorder.stamp).update(drop)
         return dropped
 
 

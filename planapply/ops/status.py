@@ -12,6 +12,7 @@ from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import Endpoint, NodeRecord, State
 from planapply.model.status import NodeStatus, Status, WorkerUsage, total_usage
 from planapply.ops.cost import NOT_COUNTED
+from planapply.ops.record import total_spending
 from planapply.ops.refresh import refresh_state
 from planapply.ops.workspace import Workspace
 from planapply.specfile.dashboard import missing_plots_of
@@ -55,7 +56,7 @@ def status(workspace: Workspace) -> Status:
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         resources=state.resources,
         lock=None if holder is None else holder.describe(),
-        **_cost(client, nodes),
+        **_cost(client, nodes, refreshed, workspace.clock.time()),
     )
 
 
@@ -119,20 +120,26 @@ def _facts(record: NodeRecord) -> dict[str, Any]:
     return {key: getattr(record, key) for key in keys}
 
 
-def _cost(client: ProviderClient, nodes: Sequence[NodeStatus]) -> dict[str, Any]:
+def _cost(
+    client: ProviderClient, nodes: Sequence[NodeStatus], refreshed: RefreshResult, now: float
+) -> dict[str, Any]:
     prices = PriceList(client)
-    hours: list[tuple[Item, float]] = [
-        ((node.size, node.zone, node.spot), (node.age or 0.0) / 3600)
-        for node in nodes
-        if node.status in ("running", "pending")
+    items: list[Item] = [
+        (node.size, node.zone, node.spot) for node in nodes if node.status in ("running", "pending")
     ]
-    items = [item for item, _ in hours]
     unknown = prices.unpriced_sizes(items)
-    if not items or prices.total(items) is None:
+    state = refreshed.state
+    spend = total_spending(state, prices, now, refreshed.gone)
+    is_known = bool(spend and (spend.usd or not spend.at_least))
+    if spend is None or not (is_known or (items and prices.total(items) is not None)):
         return {"unknown_prices": unknown}
+    if not items and not spend.usd:
+        return {}
     return {
         "usd_per_hour": prices.total(items),
-        "usd_so_far": prices.total_for(hours),
+        "usd_so_far": spend.usd,
+        "usd_so_far_at_least": spend.at_least,
+        "usd_so_far_at_most": spend.at_most,
         "price_source": prices.source,
         "not_counted": NOT_COUNTED if client.costs_money else (),
         "unknown_prices": unknown,

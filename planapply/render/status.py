@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from planapply.model.history import Spend
 from planapply.model.names import SCHEDULER, format_names, step_between, to_hostlist
 from planapply.model.plan import DriftKind
 from planapply.model.quantities import format_bytes
@@ -19,7 +20,13 @@ from planapply.render.text import (
     line,
     wrap,
 )
-from planapply.render.values import format_duration, format_location, format_price_notes, format_usd
+from planapply.render.values import (
+    format_duration,
+    format_location,
+    format_price_notes,
+    format_total,
+    format_usd,
+)
 
 MAX_ROWS = 40
 """With more nodes than this, consecutive nodes that are alike share a row."""
@@ -167,7 +174,13 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
     if status.usd_per_hour is not None or unknown:
         cost = format_usd(status.usd_per_hour, unknown)
         if status.usd_so_far is not None:
-            cost += f", {format_usd(status.usd_so_far, unknown, 'USD so far')}"
+            total = Spend(
+                usd=status.usd_so_far,
+                until=0,
+                at_least=status.usd_so_far_at_least,
+                at_most=status.usd_so_far_at_most,
+            )
+            cost += f", {format_total(total)} USD so far"
         yield line(f"Cost:       {cost}{format_price_notes(status.price_source, unknown)}")
         if status.not_counted:
             yield line(f"            not counted: {', '.join(status.not_counted)}")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from planapply.model import toml
+from planapply.model.history import Spend
 
 _UNITS = {
     "disk": "bytes",
@@ -79,6 +80,14 @@ def format_usd(amount: float | None, unknown: Collection[str], unit: str = "USD/
     if amount is None:
         return "unknown"
     return f"{'at least ' if unknown else ''}{amount:.2f} {unit}"
+
+
+def format_total(spend: Spend) -> str:
+    """Return what a cluster has cost in USD, with what is known about the precision."""
+    precision = "at least " if spend.at_least else ""
+    if spend.at_most:
+        precision = "about " if spend.at_least else "at most "
+    return f"{precision}{spend.usd:.2f}"
 
 
 def format_price_notes(source: str, unknown: Collection[str]) -> str:

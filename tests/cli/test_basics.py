@@ -42,6 +42,7 @@ Commands:
   status     Show nodes, VMs, joined workers, drift, and cost.
   output     Print the scheduler address, the dashboard URL, and others.
   env        Print shell exports so that distributed.Client() connects.
+  history    Show the last changes of the cluster.
   show       Show the state or a saved plan, without secrets.
   state      Inspect or edit the state: list, show, rm, pull, push.
   list       List every cluster of this account, found by the VMs' tags.
@@ -149,7 +150,18 @@ def test_usage_errors(run: Run, arguments: str, said: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("init", "validate", "plan", "apply", "destroy", "status", "output", "env", "show"),
+        *(
+            "init",
+            "validate",
+            "plan",
+            "apply",
+            "destroy",
+            "status",
+            "output",
+            "env",
+            "show",
+            "history",
+        ),
         *("state list", "list", "recover", "logs x", "ssh x", "allow", "unlock x"),
     ],
 )

@@ -20,6 +20,7 @@ from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 
 from planapply.fleet.tls import make_tls
+from planapply.model.history import Spend
 from planapply.model.state import Endpoint, State
 from planapply.store import open_store
 from planapply.store.lockinfo import LockInfo
@@ -48,9 +49,10 @@ def test_status_shows_the_vms_of_the_cloud(run: Run, applied: FakeCloud) -> None
     applied.end_vm("i-0003")
     old = {"launched_at": time.time() - AGE}
     nodes = open_store(STATE).read().nodes  # type: ignore[union-attr]
-    change(nodes={name: record.model_copy(update=old) for name, record in nodes.items()})
+    aged = {name: record.model_copy(update=old) for name, record in nodes.items()}
+    change(nodes=aged, spend=Spend(until=old["launched_at"]))
     result = run("status")
-    assert (result.code, re.sub(r"[0-9.]+ USD so far", "10.33 USD so far", result.out)) == (
+    assert (result.code, re.sub(r"[0-9.]+ USD so far", "15.33 USD so far", result.out)) == (
         0,
         snapshot("""\
 Cluster "demo" (fake): the scheduler does not answer
@@ -62,7 +64,7 @@ Cluster "demo" (fake): the scheduler does not answer
   cpu-2       gone      3 h 20 min   large   127.0.0.4   i-0003
 
 Scheduler:  tcp://127.0.0.1:1
-Cost:       3.10 USD/h, 10.33 USD so far (list prices of 2025-03-02)
+Cost:       3.10 USD/h, at most 15.33 USD so far (list prices of 2025-03-02)
 Drift: cpu-2 has terminated, by itself (ttl, idle_timeout, or a failure) or outside of planapply.
 See `planapply logs cpu-2`; run `planapply plan` to see what an apply would do.
 """),
@@ -79,12 +81,21 @@ See `planapply logs cpu-2`; run `planapply plan` to see what an apply would do.
     assert found["drift"] == [{"name": "cpu-2", "kind": "gone", "vm": "i-0003", "fields": []}]
     assert found["scheduler_answers"] is False
     assert found["usd_per_hour"] == 3.1
-    assert found["usd_so_far"] == pytest.approx(3.1 * AGE / 3600, rel=0.01)
+    assert found["usd_so_far"] == pytest.approx(4.6 * AGE / 3600, rel=0.01)
+    assert (found["usd_so_far_at_least"], found["usd_so_far_at_most"]) == (False, True)
 
 
 def test_status_of_an_empty_cluster(run: Run, applied: FakeCloud) -> None:
     run("destroy", "--auto-approve")
-    assert run("status") == (0, 'Cluster "demo" (fake): no nodes\n', "")
+    result = run("status")
+    assert (result.code, re.sub(r"[0-9.]+ USD so far", "0.00 USD so far", result.out)) == (
+        0,
+        snapshot("""\
+Cluster "demo" (fake): no nodes
+
+Cost:       0.00 USD/h, 0.00 USD so far
+"""),
+    )
 
 
 def test_output(run: Run, applied: FakeCloud) -> None:

@@ -20,7 +20,7 @@ _PUBLIC_NAME = re.compile(
     r"_(?:file|path|dir|url|uri|scope|id|ids|name|type|version|sock|ttl)$|askpass$"
 )
 _SECRET_URL = re.compile(r"webhook|(?<![a-z])hook")
-"""Names of URLs that are secrets themselves: whoever knows one may use it."""
+"""Names of URLs that are secrets themselves: anyone who knows one may use it."""
 _PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD", "OLDPWD"})
 """Variables with a path: of a file, and of the current and the last folder."""
 _HIDDEN_KEYS = frozenset({"setup"})

@@ -34,6 +34,8 @@ class Workspace:
     """Whether the spec is the one that the state records."""
     protect: bool = False
     """Value of `protect` in the spec, if nothing else of the spec is read."""
+    names_provider: bool = True
+    """Whether the spec exists, from which `planapply list` takes the provider."""
     has_spec_file: bool = True
     """Whether `spec`, if any, is a file; otherwise it has nothing but a name and a provider's settings."""
 
@@ -94,7 +96,7 @@ class Workspace:
         PlanapplyError if `file` does not exist, with the advice `if_missing`.
         """
         if state is not None:
-            return cls(open_store(state))
+            return cls(open_store(state), names_provider=Path(expand_home(file)).exists())
         file = expand_home(file)
         protect = specfile.is_protected(Path(file), overrides)
         location = specfile.find_state_location(Path(file), overrides, if_missing)
@@ -108,9 +110,10 @@ class Workspace:
         """Return the state; raises PlanapplyError if there is none, with the advice `if_missing`."""
         state = self.store.read()
         if state is None:
+            list_clusters = f"planapply list{'' if self.names_provider else ' --provider PROVIDER'}"
             raise PlanapplyError(
                 f"there is no state at {self.store.location}",
-                f"{if_missing} `planapply list` shows clusters whose state is elsewhere or lost.",
+                f"{if_missing} `{list_clusters}` shows clusters whose state is elsewhere or lost.",
                 code="state_missing",
             )
         return state

@@ -146,6 +146,12 @@ Error: there is no state at planapply.state.json
 
 def test_errors_repeat_the_options(run: Run, cloud: FakeCloud) -> None:
     Path("planapply.toml").rename("other.toml")
+    assert run("status", "--state", "x.json").err == snapshot("""\
+Error: there is no state at x.json
+  Run `planapply apply --state x.json` first; or, if the state is elsewhere, pass --state.
+  `planapply list --state x.json --provider PROVIDER` shows clusters whose state is elsewhere or
+  lost.
+""")
     assert run("status", "-f", "other.toml").err == snapshot("""\
 Error: there is no state at other.state.json
   Run `planapply apply -f other.toml` first; or, if the state is elsewhere, pass --state.

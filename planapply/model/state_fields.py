@@ -93,6 +93,6 @@ DashboardURL = Annotated[str, AfterValidator(_check_dashboard)]
 SpecTables = Annotated[dict[str, Any], AfterValidator(_check_tables)]
 """A spec as JSON, in which every key of the file is a table."""
 ResourceDetail = Annotated[dict[str, Any], AfterValidator(_check_detail)]
-"""What a provider records, with the ports and networks that planapply shows."""
+"""The record of a provider, with the ports and networks that planapply shows."""
 Timestamp = Annotated[float, Field(ge=0, lt=2.5e11)]
 """Seconds since the epoch, within the range of dates."""

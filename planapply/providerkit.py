@@ -233,7 +233,7 @@ def _describe_unusable(network: Network) -> str:
         ("a multicast network", network.is_multicast),
         ("a loopback network", network.is_loopback),
         ("a link-local network", network.is_link_local),
-        ("not an address", network.is_unspecified),
+        ("the unspecified address", network.is_unspecified),
         ("a reserved network", any(_is_within(network, other) for other in _RESERVED)),
     ):
         if matches:

@@ -38,7 +38,7 @@ def test_network_in_canonical_form(text: str, network: str) -> None:
         *((text, "is a loopback network") for text in ("127.0.0.1", "127.0.0.0/8", "::1")),
         *((text, "is a multicast network") for text in ("224.0.0.0/4", "239.1.1.1", "ff02::1")),
         *((text, "is a link-local network") for text in ("169.254.1.0/24", "fe80::/10")),
-        *((text, "is not an address") for text in ("0.0.0.0", "::", "0.0.0.0/32")),
+        *((text, "is the unspecified address") for text in ("0.0.0.0", "::", "0.0.0.0/32")),
         *(
             (text, "is a reserved network")
             for text in ("240.0.0.0/8", "255.255.255.255", "0.1.0.0/16")

@@ -262,3 +262,22 @@ def test_dask_is_named(text: str, is_named: bool) -> None:
 )
 def test_pinned_version_of_dask(text: str, version: str | None) -> None:
     assert pinned_dask(text) == version
+
+
+@pytest.mark.parametrize(
+    ("packages", "has_problem"),
+    [
+        (("dask==2025.1.0", "distributed==2026.8.0"), True),
+        (("distributed==2026.8.0", "dask[complete]==2026.7.1"), True),
+        (("dask==2026.8.0", "distributed==2026.8.1"), False),
+        (("dask==2026.8.*", "distributed==2026.8.1"), False),
+        (("dask===main", "distributed==2026.8.1"), False),
+        (("dask>=2025.1", "distributed==2026.8.1"), False),
+        (("dask==2025.1.0; python_version < '3'", "distributed==2026.8.1"), False),
+    ],
+)
+def test_dask_and_distributed_are_of_one_release(
+    packages: tuple[str, ...], has_problem: bool
+) -> None:
+    lines = logical_lines("\n".join(packages))
+    assert [line.text for line, _, _ in find_conflicts(lines)] == [*packages[1:]][:has_problem]

@@ -19,7 +19,7 @@ _SECRET_NAME = re.compile(
 _PUBLIC_NAME = re.compile(
     r"_(?:file|path|dir|url|uri|scope|id|ids|name|type|version|sock|ttl)$|askpass$"
 )
-_SECRET_URL = re.compile(r"webhook|(?<![a-z])hook")
+_SECRET_URL = re.compile(r"webhook")
 """Names of URLs that are secrets themselves: anyone who knows one may use it."""
 _PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD", "OLDPWD"})
 """Variables with a path: of a file, and of the current and the last folder."""

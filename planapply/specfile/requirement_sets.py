@@ -1,10 +1,14 @@
 """Checks of requirements with each other, and of their hashes and file names, as uv makes them."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from planapply.bootstrap.requirements import Line, parse_options, remove_config_settings
+
+if TYPE_CHECKING:
+    from packaging.specifiers import Specifier, SpecifierSet
 
 HASH_OPTION = re.compile(r"\s--hash(?:=|\s+)(?P<hash>\S+)")
 _URL_HASH = re.compile(r"#(?:[^#]*&)?(?P<algorithm>md5|sha256|sha384|sha512)=(?P<digest>[^&\s]*)")
@@ -138,5 +142,36 @@ def _check_pins(lines: Iterable[Line]) -> Iterator[tuple[Line, str, str]]:
             before = specifiers.get(name)
             other = f"contradicts {requirement.name}{before}" if before else "contradicts itself"
             yield line, f"it {other}", "Keep one of them." if before else "Keep one version."
+        elif name in _DASK and (cause := _compare_with_dask(name, combined, specifiers)):
+            yield line, cause, "Pin both to one version."
         else:
             specifiers[name] = combined
+
+
+_DASK = {"dask": "distributed", "distributed": "dask"}
+
+
+def _compare_with_dask(
+    name: str, own: "SpecifierSet", specifiers: Mapping[str, "SpecifierSet"]
+) -> str:
+    """Return why a pin of dask or distributed and that of the other one contradict: each needs its own release.
+
+    A release is a year and a month; patches of only one of them exist.
+    """
+    other = _DASK[name]
+    releases = _pinned_releases(specifiers.get(other, ()))
+    for release in _pinned_releases(own).values():
+        for version, needed in releases.items():
+            if release != needed:
+                return f"it contradicts {other}=={version}, which needs the same release of {name}"
+    return ""
+
+
+def _pinned_releases(specifiers: "Iterable[Specifier]") -> dict[str, tuple[int, ...]]:
+    from packaging.version import Version
+
+    return {
+        found.version: Version(found.version).release[:2]
+        for found in specifiers
+        if found.operator == "==" and "*" not in found.version
+    }

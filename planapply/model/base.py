@@ -1,9 +1,22 @@
 """Base classes of all data types."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
+from planapply.model.secrets import redact
 
-class Model(BaseModel):
+
+class _WithoutSecrets(BaseModel):
+    """A value whose repr, which a notebook or a traceback may show, hides what may be secret."""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, redact(value, name)
+
+
+class Model(_WithoutSecrets):
     """A strict, immutable value: unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(
@@ -17,7 +30,7 @@ class Model(BaseModel):
     )
 
 
-class Record(BaseModel):
+class Record(_WithoutSecrets):
     """A mutable part of the state, which reads back exactly the JSON that it wrote."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True, ser_json_inf_nan="constants")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.node import Environment, NodeConfig
 from planapply.model.secrets import (
     HIDDEN,
     environment_secrets,
@@ -17,6 +18,7 @@ from planapply.model.secrets import (
     mask_values,
     redact,
 )
+from planapply.model.state import State
 from planapply.provider import ErrorKind, ProviderError
 
 
@@ -189,3 +191,12 @@ def test_names_of_secrets(name: str) -> None:
 def test_secret_of_any_bytes_is_masked() -> None:
     secret = b"sEk\xffrit".decode(errors="surrogateescape")
     assert mask_values(f"bad {secret}", [secret]) == "bad …"
+
+
+def test_repr_of_a_configuration_hides_secrets() -> None:
+    environment = Environment(env={"X_TOKEN": "s3cret", "N": "1"}, setup=("login s3cret",))
+    config = NodeConfig(group="cpu", cls="a.B", environment=environment, options={"auth": "s3cret"})
+    assert "s3cret" not in f"{config!r} {config} {environment!r}"
+    assert "'N': '1'" in repr(config)
+    state = State(lineage="x", cluster="x", provider="p", configs={config.digest: config})
+    assert "s3cret" not in repr(state)

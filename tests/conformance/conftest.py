@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 from conformance.subjects import SLOW, SUBJECTS, Account, Subject
 
-PARAMS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SUBJECTS]
+# `make openstack` and `make soak` run them on a real Nova, which takes two minutes; tests/libcloud/test_nova.py
+# is in the gate.
+SOAK = {"libcloud-openstack"}
+PARAMS = [
+    pytest.param(
+        name,
+        marks=[
+            *([pytest.mark.slow] if name in SLOW else []),
+            *([pytest.mark.soak] if name in SOAK else []),
+        ],
+    )
+    for name in SUBJECTS
+]
 
 
 @pytest.fixture(params=PARAMS)

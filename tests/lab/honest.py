@@ -6,6 +6,7 @@ cloud is controlled by its methods, or by their names over HTTP: `POST /_lab/fau
 
 import argparse
 import json
+import os
 import re
 import socket
 import threading
@@ -83,6 +84,8 @@ class Cloud:
         moto_settings.ENABLE_AMI_VALIDATION = True
         moto_settings.ENABLE_KEYPAIR_VALIDATION = True
         moto_settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
+        # moto has 1,000 images, and takes a second to create them; the lab has its own.
+        os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
         moto_api_backend.reset()
         self.settings, self.clock, self.faults = Settings(**settings), Clock(), Faults(seed_)
         self.ec2 = EC2(self.settings, self.clock, seed_)

@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from order import few
 
 from lab import base, machines
 from lab.machines import Machines
@@ -195,6 +196,7 @@ def test_machine_reads_its_metadata(lab: Machines, account: Account) -> None:
     assert vm in live(lab)
 
 
+@pytest.mark.soak
 def test_uv_installs_from_the_wheelhouse(lab: Machines, account: Account) -> None:
     script = "#!/bin/bash\nuv venv /opt/own && uv pip install -p /opt/own dask distributed\n"
     (vm,) = account.run(script)
@@ -234,6 +236,7 @@ def opens_from(lab: Machines, vm: str, address: str, port: int) -> bool:
     return bool(lab.cloud.sh(id=vm, command=command)["code"] == 0)
 
 
+@pytest.mark.soak
 def test_boot_faults(lab: Machines, account: Account) -> None:
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "n", "Value": "x"}]}]
     lab.cloud.boot_fault(kind="never-boots", tags={"n": "x"}, index=1)
@@ -276,7 +279,7 @@ def namespaces(kinds: tuple[str, ...] = ("net", "mnt", "pid")) -> dict[int, set[
     return found
 
 
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", few([True, False], 1))
 def test_no_resources_are_left(tmp_path: Path, killed: bool) -> None:
     if reason := base.unavailable_reason():
         pytest.skip(reason)

@@ -21,13 +21,15 @@ class Row(NamedTuple):
 
 
 SLOW = (
-    Row("tests/integrations/test_prefect.py*", 60),
+    Row("tests/integrations/test_prefect.py*", 80),
     Row("tests/integrations/test_dagster.py*", 30),
     Row("tests/integrations/*", 20),
     Row("tests/test_ci_examples.py*", 10),
     Row("tests/lab/test_end_to_end.py*", 20, "end to end"),
     Row("tests/lab/test_machines.py*", 15),
-    Row("tests/ec2/test_machines.py*", 25),
+    Row("tests/ec2/test_machines.py*ttl*", 110),
+    Row("tests/ec2/test_machines.py*idle*", 80),
+    Row("tests/ec2/test_machines.py*", 40),
     Row("tests/libcloud/test_nova.py*", 6, "nova"),
     Row("tests/libcloud/test_kill.py*", 6, "nova"),
     Row("tests/conformance/*openstack*", 4, "nova"),

@@ -37,6 +37,12 @@ options = {{ nthreads = 1, memory_limit = "500 MB" }}
 """
 
 
+@pytest.fixture
+def silent_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no command wait for an answer: after --no-wait, the machine's speed decides whether there is one."""
+    monkeypatch.setattr("planapply.ops.data_loss._results_size", lambda state: None)
+
+
 def read() -> State:
     state = open_store(STATE).read()
     assert state is not None
@@ -376,7 +382,12 @@ Warning: found VMs that were not in the state: cpu-2
     )
     assert project.apply("--set", "workers.cpu.count=3") == (
         0,
-        snapshot('No changes. Cluster "demo" matches its spec.\n'),
+        snapshot("""\
+No changes. Cluster "demo" matches its spec.
+Edited since the last apply: workers.cpu.count 2 -> 3
+
+scheduler_address = tcp://ADDRESS
+"""),
         snapshot("""\
 
 Warning: found VMs that were not in the state: cpu-2
@@ -490,6 +501,7 @@ scheduler_address = tcp://ADDRESS
     assert {v.tags["team"] for v in project.environment.live_vms(read().lineage)} == {"bio"}
 
 
+@pytest.mark.usefixtures("silent_scheduler")
 def test_target(new_project: Project) -> None:
     assert new_project("plan", "--target", "cpu-1") == (
         0,
@@ -538,6 +550,7 @@ cpu-1: terminated
     assert new_project.names() == ["scheduler"]
 
 
+@pytest.mark.usefixtures("silent_scheduler")
 def test_replace(project: Project) -> None:
     before = {name: record.vm for name, record in read().nodes.items()}
     assert project.apply("--replace", "cpu-[0-1]") == (

@@ -194,7 +194,7 @@ Choose an `image` and a `size` of the same architecture.\
 
 def test_too_small_disk_is_reported(project: Project) -> None:
     found = boto3.client("ec2").describe_images(
-        Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
+        Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
     )["Images"]
     image = next(i for i in found if i["BlockDeviceMappings"][0]["Ebs"].get("VolumeSize") == 15)
     message = project.plan_error(

@@ -6,7 +6,6 @@ import pytest
 from ec2.project import Project
 from inline_snapshot import snapshot
 from lab.honest import Cloud
-from lab.seed import create_images
 from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
 from planapply_ec2 import PLUGIN
@@ -86,7 +85,6 @@ def test_arm_and_gpu_sizes_get_matching_images(project: Project) -> None:
 
 
 def test_given_image_is_used_unchanged(project: Project, aws: Cloud) -> None:
-    create_images("eu-west-1")
     own = next(id for id, image in images().items() if image.architecture == "x86_64")
     project.apply(f"defaults.image='{own}'")
     assert {call["ImageId"] for call in project.calls("RunInstances")} == {own}

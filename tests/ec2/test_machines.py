@@ -125,6 +125,7 @@ setup = ["echo \\"$GREETING\\" >/run/greeting", "test -e /run/greeting"]
     ]
 
 
+@pytest.mark.soak
 def test_nodes_that_do_not_join_are_reported(project: LabProject) -> None:
     project.cloud.boot_fault(kind="never-boots", tags={"planapply:group": "cpu"}, index=1)
     project.apply("--no-wait")

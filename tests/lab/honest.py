@@ -88,6 +88,7 @@ class Cloud:
         os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
         moto_api_backend.reset()
         self.settings, self.clock, self.faults = Settings(**settings), Clock(), Faults(seed_)
+        seed.create_images(self.settings.region)
         self.ec2 = EC2(self.settings, self.clock, seed_)
         self.calls: list[Call] = []
         self.url = ""

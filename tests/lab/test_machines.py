@@ -156,6 +156,7 @@ def test_dask_runs_across_machines_and_survives_their_loss(lab: Machines, accoun
     ]
 
 
+@pytest.mark.soak
 def test_machine_reads_its_metadata(lab: Machines, account: Account) -> None:
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "planapply:cluster", "Value": "c"}]}]
     options = {"InstanceMetadataTags": "enabled"}

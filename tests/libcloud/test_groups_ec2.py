@@ -48,7 +48,7 @@ def test_running_vms_join_and_leave_the_group(tmp_path: Path) -> None:
         # A VM that planapply did not create is named.
         group = account.state.resources[name].id or ""
         ec2 = boto3.client("ec2")
-        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        image = ec2.describe_images()["Images"][0]["ImageId"]
         [box] = ec2.run_instances(
             ImageId=image,
             InstanceType="m6i.large",

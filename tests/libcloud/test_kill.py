@@ -13,7 +13,7 @@ from order import few
 
 from planapply.store import open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 APPLY = ("apply", "--auto-approve", "--no-wait", "--no-retire")
 

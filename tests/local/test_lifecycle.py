@@ -21,16 +21,18 @@ from planapply.store import open_store
 
 pytestmark = pytest.mark.slow
 
-SPEC = """
+ZOO, JOB = f"zoo-{os.getpid()}", f"job-{os.getpid()}"
+"""Names of clusters: with the provider local, all test processes of this user are in one account."""
+SPEC = f"""
 [cluster]
-name = "zoo"
+name = "{ZOO}"
 
 [provider]
 folder = "vms"
 
 [workers.cpu]
 count = 1
-options = { nthreads = 1 }
+options = {{ nthreads = 1 }}
 """
 TWO_THREADS = {"workers.cpu.options.nthreads": 2}
 
@@ -64,7 +66,7 @@ def test_life_of_a_cluster(spec: Path) -> None:
     made = planapply.plan()
     assert isinstance(made, Plan)
     assert str(made) == (
-        'planapply will change cluster "zoo" (local):\n'
+        f'planapply will change cluster "{ZOO}" (local):\n'
         "\n"
         "  +   scheduler\n"
         "  +   cpu-0\n"
@@ -106,13 +108,13 @@ def test_life_of_a_cluster(spec: Path) -> None:
     with pytest.raises(planapply.PlanapplyError) as other:
         planapply.apply(plan=made.model_copy(update={"lineage": "another"}), progress=False)
     assert str(other.value) == (
-        "cannot apply the plan: it was made for a different cluster ('zoo')\n"
+        f"cannot apply the plan: it was made for a different cluster ('{ZOO}')\n"
         "Pass the spec and the state that the plan was made from."
     )
     with pytest.raises(planapply.PlanapplyError) as renamed:
         planapply.plan(overrides={"cluster.name": "ark"})
     assert str(renamed.value).startswith(
-        "the state belongs to cluster 'zoo', but the spec defines 'ark'\n"
+        f"the state belongs to cluster '{ZOO}', but the spec defines 'ark'\n"
     )
     report = planapply.apply(overrides=TWO_THREADS, approve=True, progress=False)
     assert (report.added, report.changed, report.destroyed) == (1, 0, 1)
@@ -154,20 +156,20 @@ def test_interrupt_is_recorded(spec: Path) -> None:
 
 
 def test_cluster_of_a_job(spec: Path) -> None:
-    with pytest.warns(UserWarning, match="cluster 'job-1' has no `ttl`"):
-        opened = planapply.open_cluster(launch=True, destroy_on_close=True, name="job-1")
+    with pytest.warns(UserWarning, match=f"cluster '{JOB}-1' has no `ttl`"):
+        opened = planapply.open_cluster(launch=True, destroy_on_close=True, name=f"{JOB}-1")
     with opened as cluster:
         assert isinstance(cluster, planapply.Cluster)
-        assert spec.with_name("job-1.state.json").exists()
+        assert spec.with_name(f"{JOB}-1.state.json").exists()
         with cluster.get_client() as client:
             assert client.submit(sum, [1, 2]).result() == 3
         with pytest.raises(planapply.PlanapplyError) as refused:
-            planapply.open_cluster(launch=True, destroy_on_close=True, name="job-1")
+            planapply.open_cluster(launch=True, destroy_on_close=True, name=f"{JOB}-1")
         assert str(refused.value) == (
             "cannot use destroy_on_close=True: the state job-1.state.json has nodes already\n"
             "Pass `name=` for a cluster of this job's own, or destroy the other cluster first."
         )
-    state = open_store("job-1.state.json").read()
+    state = open_store(f"{JOB}-1.state.json").read()
     assert state is not None
     assert state.is_empty
     assert not Path("planapply.state.json").exists()
@@ -238,7 +240,7 @@ def test_launch_creates_only(spec: Path) -> None:
     with pytest.raises(planapply.PlanapplyError) as refused:
         planapply.open_cluster(launch=True, overrides=TWO_THREADS)
     assert str(refused.value) == (
-        "cannot launch cluster 'zoo': the plan also changes or removes cpu-0\n"
+        f"cannot launch cluster '{ZOO}': the plan also changes or removes cpu-0\n"
         "Review it with `planapply.plan`, and carry it out with `planapply.apply`."
     )
     with planapply.open_cluster() as cluster:
@@ -249,24 +251,24 @@ def test_jobs_side_by_side(spec: Path) -> None:
     """Two jobs of one spec have clusters of their own; the end of one does not touch the other."""
     ttl = {"cluster.ttl": "1 h"}
     with planapply.open_cluster(
-        launch=True, destroy_on_close=True, name="job-1", overrides=ttl
+        launch=True, destroy_on_close=True, name=f"{JOB}-1", overrides=ttl
     ) as one:
         with (
             planapply.open_cluster(
-                launch=True, destroy_on_close=True, name="job-2", overrides=ttl
+                launch=True, destroy_on_close=True, name=f"{JOB}-2", overrides=ttl
             ) as two,
             one.get_client() as client,
             two.get_client() as other,
         ):
             assert one.scheduler_address != two.scheduler_address
-            assert (one.name, two.name) == ("job-1", "job-2")
+            assert (one.name, two.name) == (f"{JOB}-1", f"{JOB}-2")
             assert client.submit(sum, [1, 2]).result() + other.submit(sum, [3]).result() == 6
         with one.get_client() as client:
             assert client.submit(sum, [1, 2]).result() == 3
-        second = open_store("job-2.state.json").read()
+        second = open_store(f"{JOB}-2.state.json").read()
         assert second is not None
         assert second.is_empty
-    first = open_store("job-1.state.json").read()
+    first = open_store(f"{JOB}-1.state.json").read()
     assert first is not None
     assert first.is_empty
     assert not Path("planapply.state.json").exists()
@@ -276,18 +278,18 @@ _JOB = """
 import sys
 from crash.crash_points import CrashPoints
 import planapply
-points = CrashPoints(int(sys.argv[2]) if len(sys.argv) > 2 else None)
+points = CrashPoints(int(sys.argv[2]) if sys.argv[2] else None)
 points.arm()
-with planapply.open_cluster(sys.argv[1], launch=True, destroy_on_close=True, name="job") as cluster:
+with planapply.open_cluster(sys.argv[1], launch=True, destroy_on_close=True, name=sys.argv[3]) as cluster:
     with cluster.get_client() as client:
         assert client.submit(sum, [1, 2]).result() == 3
 print(points.points)
 """
 
 
-def run_job(spec: Path, *die_at: str) -> subprocess.CompletedProcess[str]:
+def run_job(spec: Path, die_at: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _JOB, spec, *die_at],
+        [sys.executable, "-W", "ignore", "-c", _JOB, spec, die_at, JOB],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
@@ -317,14 +319,14 @@ def test_killed_job_is_destroyed_by_the_command(
     """A job is killed at some of its side effects: while it launches, computes, or destroys."""
     done = run_job(spec, str(int(moment * job_points)))
     assert done.returncode == -signal.SIGKILL, done.stderr
-    if Path("job.state.json").exists():
+    if Path(f"{JOB}.state.json").exists():
         destroyed = fork_server.run(
-            *("destroy", "--auto-approve", "--state", "job.state.json", "--lock-timeout", "10s"),
+            *("destroy", "--auto-approve", "--state", f"{JOB}.state.json", "--lock-timeout", "10s"),
             cwd=spec.parent,
             env=dict(os.environ),
         )
         assert destroyed.code == 0, destroyed.err
-        state = open_store("job.state.json").read()
+        state = open_store(f"{JOB}.state.json").read()
         assert state is not None
         assert state.is_empty
     assert live(spec.parent) == []
@@ -361,8 +363,8 @@ Call = Callable[[], object]
             "cannot read the spec s3://bucket/zoo.json: a spec is a file, not a URL",
         ),
         (
-            lambda: planapply.open_cluster(name="zoo"),
-            "cannot use name='zoo': it is the name of the spec's own cluster",
+            lambda: planapply.open_cluster(name=ZOO),
+            "it is the name of the spec's own cluster",
         ),
     ],
 )

@@ -166,7 +166,7 @@ def test_cluster_of_a_job(spec: Path) -> None:
         with pytest.raises(planapply.PlanapplyError) as refused:
             planapply.open_cluster(launch=True, destroy_on_close=True, name=f"{JOB}-1")
         assert str(refused.value) == (
-            "cannot use destroy_on_close=True: the state job-1.state.json has nodes already\n"
+            f"cannot use destroy_on_close=True: the state {JOB}-1.state.json has nodes already\n"
             "Pass `name=` for a cluster of this job's own, or destroy the other cluster first."
         )
     state = open_store(f"{JOB}-1.state.json").read()

@@ -171,7 +171,7 @@ def test_invalid_location_gets_nothing(
 def test_clients_of_a_running_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = tmp_path / "planapply.toml"
     spec.write_text(
-        f'[cluster]\nname = "loader"\nsecurity = "tls"\n[provider]\nfolder = "{tmp_path / "vms"}"\n'
+        f'[cluster]\nname = "loader-{os.getpid()}"\nsecurity = "tls"\n[provider]\nfolder = "{tmp_path / "vms"}"\n'
         "[workers.cpu]\ncount = 1\noptions = { nthreads = 1 }\n"
     )
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 SPEC = """
 [cluster]
-name = "labextension"
+name = "NAME"
 ttl = "1 h"
 
 [provider]
@@ -101,7 +101,9 @@ def test_panel_opens_scales_adapts_and_closes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("cluster.toml").write_text(SPEC.replace("FOLDER", str(tmp_path / "vms")))
+    Path("cluster.toml").write_text(
+        SPEC.replace("NAME", f"panel-{os.getpid()}").replace("FOLDER", str(tmp_path / "vms"))
+    )
     yaml = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
     assert len(yaml) == 2
     try:

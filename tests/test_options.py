@@ -299,7 +299,10 @@ def test_dashboard_addresses_are_read_as_dask_reads_them(value: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        *[("hosts", value) for value in ("", " ", "a b", "a/b", "u@h", ["h", ""], 5, True)],
+        *[
+            ("hosts", value)
+            for value in ("", " ", "a b", "a/b", "u@h", "0.0.0.0:99999", ["h", ""], 5, True)
+        ],
         *[("interfaces", value) for value in ("", "a b", "a/b", "..", [""], 5, True)],
         *[("variables", value) for value in ({"": "1"}, {"A=B": "1"}, [], "A=B")],
         *[("addresses", value) for value in ("a b:1", "h:70000", "http://h:1", True)],
@@ -315,6 +318,7 @@ def test_values_with_which_a_node_cannot_start(kind: str, value: object) -> None
 def test_values_with_which_a_node_starts() -> None:
     for kind, value in (
         ("hosts", "10.0.0.5"),
+        ("hosts", "10.0.0.5:8786"),
         ("hosts", "::1"),
         ("hosts", ["h.example.com", "{host}"]),
         ("interfaces", "eth0"),

@@ -14,6 +14,7 @@ from typing import Any
 _QUANTITY = re.compile(r"(?P<number>[0-9]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)(?P<unit>[A-Za-z]*)")
 _DIGITS = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[^\s/,@?#]{1,253}")
+_HOST_AND_PORT = re.compile(r"[^:]*:([0-9]+)")
 _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/]{1,64}")
 _SIZES = {"", "b", *(f"{letter}{rest}" for letter in "kmgtp" for rest in ("", "b", "i", "ib"))}
 _LONG = ("second", "minute", "hour", "day", "week", "millisecond", "microsecond", "nanosecond")
@@ -104,7 +105,12 @@ def _is_text(value: object) -> bool:
 
 def _is_host(value: object) -> bool:
     # An empty one would listen on every address. A protocol has an error of its own.
-    return isinstance(value, str) and bool(_HOST.fullmatch(value) or "://" in value)
+    if not isinstance(value, str):
+        return False
+    match = _HOST_AND_PORT.fullmatch(value)
+    if match and int(match[1]) > 65535:
+        return False
+    return bool(_HOST.fullmatch(value) or "://" in value)
 
 
 def _is_interface(value: object) -> bool:

@@ -1,9 +1,8 @@
 """The log lines that the Dask processes of a cluster remember, from its scheduler."""
 
-import asyncio
 from collections.abc import Mapping
 
-from planapply.dask.scheduler import PROBE_TIMEOUT, connect
+from planapply.dask.scheduler import ask
 from planapply.model.names import SCHEDULER, worker_names
 from planapply.model.state import TLS, Endpoint
 
@@ -16,19 +15,16 @@ def recorded_logs(
     `nodes` are names with the number of Dask workers. A node that has not joined is absent; so are all
     of them if the scheduler does not answer within a few seconds.
     """
-
-    async def run() -> dict[str, list[str]]:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT), connect(endpoint, tls) as scheduler:
-                names = {w for node, count in nodes.items() for w in worker_names(node, count)}
-                own, of_workers = await scheduler.logs(names, lines, own=SCHEDULER in nodes)
-        except OSError:  # including TimeoutError
-            return {}
-        found = {SCHEDULER: own} if own is not None else {}
-        for node, count in nodes.items():
-            workers = [name for name in worker_names(node, count) if name in of_workers]
-            if workers and node != SCHEDULER:
-                found[node] = [line for name in workers for line in of_workers[name]]
-        return found
-
-    return asyncio.run(run())
+    names = {w for node, count in nodes.items() for w in worker_names(node, count)}
+    answer = ask(
+        endpoint, tls, lambda scheduler: scheduler.logs(names, lines, own=SCHEDULER in nodes)
+    )
+    if answer is None:
+        return {}
+    own, of_workers = answer
+    found = {SCHEDULER: own} if own is not None else {}
+    for node, count in nodes.items():
+        workers = [name for name in worker_names(node, count) if name in of_workers]
+        if workers and node != SCHEDULER:
+            found[node] = [line for name in workers for line in of_workers[name]]
+    return found

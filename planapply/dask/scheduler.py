@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from planapply.dask.safe_rpc import SchedulerConnection, UndecodableAnswer, open_connection
 from planapply.model.diagnostics import PlanapplyError
@@ -15,6 +15,8 @@ from planapply.model.status import WorkerUsage
 
 if TYPE_CHECKING:
     from distributed.security import Security
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 2.0
 """Seconds for one attempt to reach a scheduler."""
@@ -225,30 +227,27 @@ def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def probe(endpoint: Endpoint, tls: TLS | None) -> SchedulerInfo | None:
-    """Return what the scheduler reports; None if it does not answer within a few seconds."""
+def ask(endpoint: Endpoint, tls: TLS | None, call: Callable[[Scheduler], Awaitable[T]]) -> T | None:
+    """Return the result of a call; None if the scheduler does not answer within a few seconds."""
 
-    async def run() -> SchedulerInfo | None:
+    async def run() -> T | None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT), connect(endpoint, tls) as scheduler:
-                return await scheduler.info()
+                return await call(scheduler)
         except OSError:  # including TimeoutError
             return None
 
     return asyncio.run(run())
+
+
+def probe(endpoint: Endpoint, tls: TLS | None) -> SchedulerInfo | None:
+    """Return what the scheduler reports; None if it does not answer within a few seconds."""
+    return ask(endpoint, tls, Scheduler.info)
 
 
 def results_size(endpoint: Endpoint, tls: TLS | None) -> int | None:
     """Return the size in bytes of the results that the workers hold; None if nothing answers in time."""
-
-    async def run() -> int | None:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT), connect(endpoint, tls) as scheduler:
-                return await scheduler.results_size()
-        except OSError:  # including TimeoutError
-            return None
-
-    return asyncio.run(run())
+    return ask(endpoint, tls, Scheduler.results_size)
 
 
 async def wait_until_reachable(

@@ -1,6 +1,6 @@
 """The names of the nodes in the desired state."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from planapply.model.desired import DesiredState, Group
 from planapply.model.names import SCHEDULER, node_name, split_name
@@ -13,26 +13,26 @@ def known_names(state: State) -> set[str]:
     return {*state.nodes, *(name for intent in state.intents.values() for name in intent.names)}
 
 
-def new_names(group: str, count: int, state: State) -> list[str]:
-    """Return names for `count` more nodes of a group, which no node has had before."""
-    used = [
-        index + 1
-        for name in known_names(state)
+def indexes(group: str, names: Iterable[str]) -> list[int]:
+    """Return the indexes of those names that are nodes of a group, in any order."""
+    return [
+        index
+        for name in names
         for group_name, index in [split_name(name)]
         if group_name == group != name
     ]
+
+
+def new_names(group: str, count: int, state: State) -> list[str]:
+    """Return names for `count` more nodes of a group, which no node has had before."""
+    used = [index + 1 for index in indexes(group, known_names(state))]
     first = max([state.next_index.get(group, 0), *used])
     return [node_name(group, index) for index in range(first, first + count)]
 
 
 def _elastic_names(group: Group, state: State, gone: Collection[str]) -> list[str]:
     """Return the group's nodes within its bounds: the lowest stay, and lost nodes do not come back."""
-    existing = sorted(
-        index
-        for name in known_names(state)
-        for group_name, index in [split_name(name)]
-        if group_name == group.name and name != group_name and name not in gone
-    )
+    existing = sorted(indexes(group.name, known_names(state).difference(gone)))
     kept = existing if group.max is None else existing[: group.max]
     missing = max(0, (group.min or 0) - len(kept))
     return [

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from planapply.diff.changes import destroy, resource_changes
-from planapply.diff.desired_nodes import known_names, new_names, next_indexes
+from planapply.diff.desired_nodes import indexes, known_names, new_names, next_indexes
 from planapply.diff.plans import build_plan, elastic_groups, referenced_configs, vm_warnings
 from planapply.diff.refresh import RefreshResult
 from planapply.model.desired import DesiredState, Group
-from planapply.model.names import split_name
+from planapply.model.names import node_name, split_name
 from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
 from planapply.model.state import Resource, State
 
@@ -55,11 +55,7 @@ def create_resize_plan(
 
 def _group_changes(group: Group, size: int, refreshed: RefreshResult) -> Iterator[Change]:
     state = refreshed.state
-    names = {
-        name
-        for name in known_names(state)
-        if name != group.name and split_name(name)[0] == group.name
-    }
+    names = {node_name(group.name, index) for index in indexes(group.name, known_names(state))}
     reasons = {name: reason for name in names if (reason := _loss_reason(name, refreshed))}
     alive = sorted(
         names - reasons.keys(), key=lambda name: (not _has_joined(name, state), _index(name))

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from distributed import fire_and_forget
 from ec2.site import LabProject, check_gone, joined, submit_results, wait_until
 from lab import base
 from lab.fixtures import lab  # noqa: F401
@@ -94,9 +95,8 @@ def test_ttl_terminates_all_vms(project: LabProject) -> None:
     project.edit('join_timeout = "10 min"', 'join_timeout = "10 min"\nttl = "100 s"')
     project.apply()
     with project.client() as client:
-        work = client.submit(time.sleep, 600)  # even if the cluster is busy
-        wait_until(lambda: project.cloud.instances() == [], "the end of all")
-        del work
+        fire_and_forget(client.submit(time.sleep, 600))  # even if the cluster is busy
+    wait_until(lambda: project.cloud.instances() == [], "the end of all")
 
 
 def test_packages_are_installed_and_setup_commands_run(project: LabProject) -> None:

@@ -1,6 +1,7 @@
 """Packages and variables of `[environment]`, as a spec's author sees their problems."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,61 @@ r.txt has no packages
 """)
     (tmp_path / "r.txt").write_text("-r https://h/r.txt\n")
     assert format_problems(tmp_path, f'{HEAD}requirements = "r.txt"\n') == ""
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.12", "3.15.1"])
+def test_versions_of_python(tmp_path: Path, version: str) -> None:
+    text = f'{HEAD}python = "{version}"\npackages = ["dask[distributed]"]\n'
+    assert format_problems(tmp_path, text) == ""
+
+
+def test_versions_of_python_without_dask(tmp_path: Path) -> None:
+    text = HEAD + 'python = "VERSION"\npackages = ["dask[distributed]"]\n'
+    assert format_problems(tmp_path, text.replace("VERSION", "3.99")) == snapshot("""\
+warning
+line 5, column 1: python = "3.99"
+Python 3.99 may not exist
+  The newest version that planapply knows is 3.15.
+""")
+    assert format_problems(tmp_path, text.replace("VERSION", "3.4")) == snapshot("""\
+warning
+line 5, column 1: python = "3.4"
+Dask does not run on Python 3.4
+  Choose a version between 3.9 and 3.15.
+""")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_setup_that_bash_cannot_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        HEAD
+        + "setup = "
+        + json.dumps(
+            ["if true", "echo 'hunter2", "a | | hunter2", "cat <<END\nx\nEND", "echo done >ran"]
+        )
+    )
+    (tmp_path / "env").write_text("echo started >ran\n")
+    monkeypatch.setenv("BASH_ENV", str(tmp_path / "env"))
+    monkeypatch.chdir(tmp_path)
+    found = format_problems(tmp_path, text)
+    assert "hunter2" not in found
+    assert found == snapshot("""\
+warning
+line 5, column 9: setup = …
+bash cannot parse command 1 of `setup`: it is not complete
+  Dask would not start on the nodes. Each command has its own bash.
+
+warning
+line 5, column 9: setup = …
+bash cannot parse command 2 of `setup`: it is not complete
+  Dask would not start on the nodes. Each command has its own bash.
+
+warning
+line 5, column 9: setup = …
+bash cannot parse command 3 of `setup`: it has a syntax error
+  Dask would not start on the nodes. Each command has its own bash.
+""")
+    assert not (tmp_path / "ran").exists()
 
 
 def install(site: Path, name: str, version: str = "1.0", **files: object) -> None:

@@ -240,6 +240,11 @@ def test_control_characters_are_refused(character: str) -> None:
     ("text", "is_named"),
     [
         *(("dask", True), ("Dask[distributed]>=2026", True), ("distributed==1 ; x=='y'", True)),
+        *(("dask; python_version < '3'", False), ("dask; sys_platform != 'linux'", False)),
+        *(
+            ("dask; python_version >= '3.11'", True),
+            ("dask @ https://h/d.whl ; os_name=='nt'", False),
+        ),
         *(("dask @ git+https://h/dask", True), ("https://h/distributed-1-py3-none-any.whl", True)),
         *(("-e git+https://h/dask.git", True), ("-r https://h/r.txt", True), ("dask", True)),
         *(("dask-ml", False), ("dask_cuda", False), ("pandas  # dask", False), ("", False)),

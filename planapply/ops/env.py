@@ -10,7 +10,8 @@ _COMM = "DASK_DISTRIBUTED__COMM__"
 def client_environment(state: State) -> dict[str, str]:
     """Return Dask's settings as environment variables; write the TLS key to files of mode 0600.
 
-    Raises PlanapplyError if there is no scheduler, and if the files cannot be written.
+    Raises PlanapplyError if there is no scheduler, if the files cannot be written, and if their path
+    cannot be printed.
     """
     endpoint = state.endpoint
     if endpoint is None:
@@ -24,6 +25,11 @@ def client_environment(state: State) -> dict[str, str]:
     }
     if state.tls is not None:
         certificate, key = tlsfiles.write(state.lineage, state.tls)
+        if not (certificate + key).isprintable():
+            raise PlanapplyError(
+                f"cannot print the path of the TLS key: {key!a} has a control character",
+                "Set HOME, or XDG_CACHE_HOME, to a folder without.",
+            )
         variables[f"{_COMM}TLS__CA_FILE"] = certificate
         variables[f"{_COMM}TLS__CLIENT__CERT"] = certificate
         variables[f"{_COMM}TLS__CLIENT__KEY"] = key

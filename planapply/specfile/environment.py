@@ -34,6 +34,10 @@ _INDEX_VARIABLES = {
     *("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),
     "UV_CONFIG_FILE",
 }
+_NEWEST_PYTHON = 15
+"""The newest minor version of Python 3 that exists."""
+_OLDEST_PYTHON = 9
+"""The oldest that a supported version of distributed runs on."""
 _NO_DASK = (
     "Nodes without Dask do not start: add dask[distributed], unless another package needs it."
 )
@@ -87,6 +91,7 @@ def check_packages(
     doubt: Severity | None = Severity.WARNING if has_own_image else Severity.ERROR
     if not _INDEX_VARIABLES.isdisjoint(settings.env) or any(_names_index(s.text) for s in sources):
         doubt = None
+    yield from _check_python(settings.python)
     has_errors = False
     conflicts = _find_conflicts(sources) if not is_client else {}
     for source in sources:
@@ -116,6 +121,21 @@ def check_packages(
                 _NO_DASK,
                 Severity.WARNING,
             )
+
+
+def _check_python(version: str | None) -> Iterator[Problem]:
+    minor = int(version.split(".")[1]) if version else _NEWEST_PYTHON
+    path: KeyPath = ("environment", "python")
+    if minor > _NEWEST_PYTHON:
+        newest = f"The newest version that planapply knows is 3.{_NEWEST_PYTHON}."
+        yield Problem(path, f"Python {version} may not exist", newest, Severity.WARNING)
+    elif minor < _OLDEST_PYTHON:
+        yield Problem(
+            path,
+            f"Dask does not run on Python {version}",
+            f"Choose a version between 3.{_OLDEST_PYTHON} and 3.{_NEWEST_PYTHON}.",
+            Severity.WARNING,
+        )
 
 
 def _find_conflicts(sources: Sequence[_Source]) -> dict[KeyPath, list[Fault]]:

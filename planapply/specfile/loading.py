@@ -19,6 +19,7 @@ from planapply.specfile.lookup import IF_MISSING, check_state
 from planapply.specfile.options import check_options, check_preloads, nodes_version
 from planapply.specfile.override import apply_overrides
 from planapply.specfile.problem import Problem, iter_node_tables
+from planapply.specfile.setup_commands import check_setup
 from planapply.specfile.textfile import format_path, read_text
 from planapply.specfile.variables import check_variables
 
@@ -121,6 +122,8 @@ def _validate(
     )
     if not plugin.ignored_settings.intersection(("environment", "environment.packages")):
         problems += check_packages(environment, document, folder)
+    if not plugin.ignored_settings.intersection(("environment", "environment.setup")):
+        problems += check_setup(environment.setup)
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return spec.model_copy(update={"provider": values, "environment": environment}), problems
 

@@ -47,6 +47,18 @@ _LOCAL_PATH = re.compile(r"[./~\\]|file:|\$|[A-Za-z]:[\\/]")
 _PINNED_DASK = re.compile(
     r"(?P<name>dask|distributed)\s*(?:\[[^\]]*\]\s*)?==\s*(?P<version>[0-9.]+)\s*(?:;.*)?"
 )
+_NODE_ENVIRONMENTS = [
+    {
+        **{"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"},
+        **{"implementation_name": "cpython", "platform_python_implementation": "CPython"},
+        **{"platform_machine": machine, "python_version": version},
+        **{"python_full_version": f"{version}.0", "implementation_version": f"{version}.0"},
+        **{"platform_release": "6.12", "platform_version": "", "extra": ""},
+    }
+    for machine in ("x86_64", "aarch64")
+    for version in (f"3.{minor}" for minor in range(9, 16))
+]
+"""Markers' variables on the nodes."""
 _NODE_VARIABLES = {"HOME", "PATH", "LANG", "DASK_TEMPORARY_DIRECTORY"}
 _BRINGS_DASK = re.compile(r"(?:^|[^A-Za-z0-9])(?:dask|distributed)(?![A-Za-z0-9])")
 
@@ -83,15 +95,30 @@ def names_dask(text: str) -> bool:
         if not line.startswith("-"):
             named = re.match(r"[A-Za-z0-9._-]+", line)
             name = named[0] if named else ""
-            if _BRINGS_DASK.search(line if "://" in line else "") or (
-                normalize(name) in ("dask", "distributed")
-            ):
+            brings_dask = normalize(name) in ("dask", "distributed") or (
+                "://" in line and _BRINGS_DASK.search(line)
+            )
+            if brings_dask and _fits_nodes(line):
                 return True
         elif any(o.name == "--requirement" for o in parse_options(line)) or _BRINGS_DASK.search(
             line
         ):
             return True
     return False
+
+
+def _fits_nodes(line: str) -> bool:
+    """Return whether the marker of a requirement, if it has a valid one, holds on any Linux machine."""
+    _, semicolon, marker = HASH_OPTION.sub("", line).rpartition(";")
+    if not semicolon:
+        return True
+    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+
+    try:
+        parsed = Marker(marker)
+        return any(parsed.evaluate(environment) for environment in _NODE_ENVIRONMENTS)
+    except (InvalidMarker, UndefinedEnvironmentName):
+        return True  # reported elsewhere
 
 
 def pinned_dask(text: str) -> str | None:

@@ -180,6 +180,21 @@ export DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY={folder}/key.pem
     assert not folder.exists()
 
 
+def test_env_prints_no_path_that_is_not_the_path(
+    run: Run, applied: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(tls=make_tls("demo"))
+    monkeypatch.setenv("HOME", str(tmp_path / "a\x01b"))
+    code, out, err = run("env")
+    assert (code, out) == (1, "")
+    said = " ".join(err.split())
+    assert said.startswith("Error: cannot print the path of the TLS key: '")
+    assert "a\\x01b" in said
+    assert said.endswith(
+        " has a control character Set HOME, or XDG_CACHE_HOME, to a folder without."
+    )
+
+
 def test_env_is_safe_for_a_shell(run: Run, applied: FakeCloud) -> None:
     address = "tcp://10.0.0.1:8786"
     change(endpoint=Endpoint(private=address))

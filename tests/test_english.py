@@ -165,12 +165,7 @@ def _docstring_kind(node: ast.AST) -> str:
 
 def _messages(nodes: list[ast.AST], lines: list[str], docstrings: set[int]) -> Iterator[Text]:
     """Yield string literals with a blank; an f-string counts as one text."""
-    parts = {
-        id(part)
-        for node in nodes
-        if isinstance(node, ast.JoinedStr)
-        for part in node.values
-    }
+    parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in nodes:
         if isinstance(node, ast.JoinedStr):
             text = "".join(

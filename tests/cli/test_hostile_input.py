@@ -17,13 +17,13 @@ from planapply.model.quantities import parse_duration, parse_size
 from planapply.render.diagnostics import diagnostic_lines
 from planapply.render.text import line, to_plain_text
 
-BLANKS = " " * 500_000
+BLANKS = " " * 250_000
 SPEC = '[cluster]\nname = "x"\n[workers.cpu]\ncount = 1\n'
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "text", [BLANKS, f"x{BLANKS}@", f"1{BLANKS}!", "@" * 500_000, "\t\n" * 9999]
+    "text", [BLANKS, f"x{BLANKS}@", f"1{BLANKS}!", "@" * 250_000, "\t\n" * 9999]
 )
 def test_patterns_take_linear_time(text: str) -> None:
     assert not is_local_requirement(text)

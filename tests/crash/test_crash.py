@@ -16,8 +16,8 @@ from order import few
 pytestmark = pytest.mark.slow
 
 RUNS = [
-    *few([("local", "time" if seed % 4 == 1 else "point", seed) for seed in range(20)], 6),
-    *few([("ec2", "call" if seed % 2 else "point", seed) for seed in range(20)], 4),
+    *few([("local", "time" if seed % 4 == 1 else "point", seed) for seed in range(20)], 4),
+    *few([("ec2", "call" if seed % 2 else "point", seed) for seed in range(20)], 2),
     *few([("libcloud", "call" if seed % 2 else "point", seed) for seed in range(6)], 2),
 ]
 """Each life has a kill in an apply, a replacement, a scale-down, and a destroy."""

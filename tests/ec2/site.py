@@ -55,6 +55,15 @@ class LabProject:
         assert old in text
         self.write(text.replace(old, new))
 
+    def edit_cluster(self, lines: str) -> None:
+        """Add lines to [cluster]."""
+        self.edit('join_timeout = "10 min"', f'join_timeout = "10 min"\n{lines}')
+
+    def shrink(self, count: int) -> None:
+        """Have one group with `count` nodes: each machine costs CPU for as long as it runs."""
+        spec = (self.folder / "planapply.toml").read_text().partition("[workers.spot]")[0]
+        self.write(spec.replace("count = 2", f"count = {count}"))
+
     def run(self, *arguments: str, code: int = 0) -> str:
         env = {**os.environ, "HOME": str(self.folder)}
         done = shared_server().run(*arguments, cwd=self.folder, env=env)
@@ -72,8 +81,12 @@ class LabProject:
     def vms(self) -> dict[str, str]:
         """Return the IDs of live VMs by node."""
         nodes = json.loads(self.run("show", "--json"))["nodes"]
-        live = {vm["id"] for vm in self.cloud.instances()}
+        live = self.live()
         return {name: node["vm"] for name, node in nodes.items() if node["vm"] in live}
+
+    def live(self) -> set[str]:
+        """Return the IDs of live VMs."""
+        return {vm["id"] for vm in self.cloud.instances()}
 
     def restore(self, names: Collection[str]) -> dict[str, str]:
         """Apply until these nodes exist; an apply accepts that a VM is gone only after the consistency delay."""
@@ -82,7 +95,7 @@ class LabProject:
             self.apply()
             return self.vms().keys() == set(names)
 
-        wait_until(complete, f"all of {names}")
+        wait_until(complete, f"all of {names}", pause=2.0)
         return self.vms()
 
     @contextmanager
@@ -93,12 +106,14 @@ class LabProject:
             yield client
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 300.0) -> Any:
-    """Wait until the condition is true; the time limit only stops a broken test."""
+def wait_until(
+    condition: Callable[[], Any], what: str, seconds: float = 300.0, pause: float = 0.3
+) -> Any:
+    """Wait until the condition is true, and check it every `pause` seconds; the time limit only stops a broken test."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.2)
+        time.sleep(pause)
     return value
 
 

@@ -60,18 +60,19 @@ def test_reclaimed_spot_vm_loses_no_result(project: LabProject) -> None:
         kept = submit_results(client, "spot-0")
         values = client.gather(kept)
         project.cloud.reclaim(ids=[vms["spot-0"]], notice=600)
-        wait_until(lambda: vms["spot-0"] not in project.vms().values(), "its termination")
+        wait_until(lambda: vms["spot-0"] not in project.live(), "its termination")
         assert client.gather(kept) == values
     reasons = {vm["id"]: vm["reason"] for vm in project.cloud.instances(live=False)}
     assert reasons[vms["spot-0"]] == "Client.InstanceInitiatedShutdown"  # before it was reclaimed
 
 
 def test_worker_without_scheduler_terminates(project: LabProject) -> None:
-    """One worker loses it by a partition, the others when the scheduler dies."""
+    """One worker loses it by a partition, the other when the scheduler dies."""
+    project.shrink(2)
     project.apply()
     vms = project.vms()
     project.cloud.disconnect(ids=[vms["cpu-0"]])
-    wait_until(lambda: vms["cpu-0"] not in project.vms().values(), "its termination")
+    wait_until(lambda: vms["cpu-0"] not in project.live(), "its termination")
     again = project.restore(vms)
     command = "systemctl kill --signal=KILL planapply.service"
     assert project.cloud.sh(id=again["scheduler"], command=command)["code"] == 0
@@ -81,9 +82,10 @@ def test_worker_without_scheduler_terminates(project: LabProject) -> None:
 
 
 def test_idle_cluster_terminates_itself(project: LabProject) -> None:
-    project.edit('join_timeout = "10 min"', 'join_timeout = "10 min"\nidle_timeout = "60 s"')
+    project.shrink(1)
+    project.edit_cluster('idle_timeout = "45 s"')
     project.apply()
-    assert len(project.cloud.instances()) == 5
+    assert len(project.cloud.instances()) == 2
     wait_until(lambda: project.cloud.instances() == [], "the end of all")
     reasons = {vm["reason"] for vm in project.cloud.instances(live=False)}
     assert reasons == {"Client.InstanceInitiatedShutdown"}
@@ -92,7 +94,8 @@ def test_idle_cluster_terminates_itself(project: LabProject) -> None:
 
 
 def test_ttl_terminates_all_vms(project: LabProject) -> None:
-    project.edit('join_timeout = "10 min"', 'join_timeout = "10 min"\nttl = "100 s"')
+    project.shrink(1)
+    project.edit_cluster('ttl = "60 s"')
     project.apply()
     with project.client() as client:
         fire_and_forget(client.submit(time.sleep, 600))  # even if the cluster is busy
@@ -137,6 +140,7 @@ def test_nodes_that_do_not_join_are_reported(project: LabProject) -> None:
 
 
 def test_node_that_cannot_start_reports_why_and_terminates(project: LabProject) -> None:
+    project.shrink(2)
     project.write(
         (project.folder / "planapply.toml").read_text()
         + '\n[environment]\nsetup = ["test $PLANAPPLY_NODE != cpu-1"]\n'

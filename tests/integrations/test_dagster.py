@@ -6,7 +6,7 @@ import pytest
 
 from integrations.pipelines import run_script, write_spec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 SCRIPT = """
 import os

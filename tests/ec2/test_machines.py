@@ -83,7 +83,7 @@ def test_worker_without_scheduler_terminates(project: LabProject) -> None:
 
 def test_idle_cluster_terminates_itself(project: LabProject) -> None:
     project.shrink(1)
-    project.edit_cluster('idle_timeout = "45 s"')
+    project.edit_cluster('idle_timeout = "60 s"')
     project.apply()
     assert len(project.cloud.instances()) == 2
     wait_until(lambda: project.cloud.instances() == [], "the end of all")
@@ -95,7 +95,7 @@ def test_idle_cluster_terminates_itself(project: LabProject) -> None:
 
 def test_ttl_terminates_all_vms(project: LabProject) -> None:
     project.shrink(1)
-    project.edit_cluster('ttl = "60 s"')
+    project.edit_cluster('ttl = "80 s"')
     project.apply()
     with project.client() as client:
         fire_and_forget(client.submit(time.sleep, 600))  # even if the cluster is busy

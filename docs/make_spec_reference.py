@@ -9,6 +9,7 @@ from planapply import catalog
 from planapply.model.spec import (
     ClusterSettings,
     EnvironmentSettings,
+    HookSettings,
     NodeSettings,
     SchedulerSettings,
     Spec,
@@ -58,6 +59,7 @@ def reference(plugins: list[Plugin]) -> str:
         *_table("`[scheduler]`", SchedulerSettings, inherited, node),
         *_table("`[workers.NAME]`", WorkerGroup, inherited, f"{groups}\n\n{node}"),
     ]
+    parts += _table("`[hooks]`", HookSettings)
     for plugin in plugins:
         parts += _table(
             f"`[provider]`, with `provider = {format_value(plugin.name)}`", plugin.settings

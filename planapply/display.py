@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-_PRINTED_ABOVE = ("note", "resource")
+_PRINTED_ABOVE = ("note", "resource", "hook")
 """Events that the live display of nodes does not show."""
 STOPPING_MESSAGE = (
     "Stopping: sending no further requests, and recording those already sent. "

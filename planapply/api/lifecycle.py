@@ -147,7 +147,7 @@ def plan(
         mode=mode, targets=to_names("targets", targets), replace=to_names("replace", replace)
     )
     timeout = to_seconds(lock_timeout, "lock_timeout")
-    workspace = _open(path, overrides, state, mode)
+    workspace = _open(path, overrides, state, mode, with_hooks=False)
 
     def work(on_event: Callable[[Event], None]) -> ClusterPlan:
         with lock_for_read(workspace, "plan", timeout, on_event):
@@ -174,7 +174,8 @@ def apply(
 ) -> ApplyReport:
     """Create or change the cluster to match its spec, without asking.
 
-    Use it where `planapply apply --auto-approve` would be used, also where an event loop runs already.
+    Use it where `planapply apply --auto-approve` would be used, also where an event loop runs already. The
+    spec's hooks run, too.
     A plan that destroys or replaces a node raises, unless `approve` is True or `plan` is given: then
     exactly that plan is carried out, and refused if it is stale. `wait` is whether to wait until the
     launched nodes have joined. `retire`, `new_cluster`, and `terminate_unknown` are the options
@@ -243,7 +244,8 @@ def destroy(
 ) -> ApplyReport:
     """Remove the cluster, or the nodes in `targets`, without asking.
 
-    For the parameters see `planapply.apply`; of the spec, only the state's location is read. Raise
+    For the parameters see `planapply.apply`; of the spec, only the state's location and the hooks are read:
+    if `before_destroy` fails, nothing is destroyed. Raise
     PlanapplyError if something is wrong, or if `protect` forbids it, and ApplyIncomplete with what could
     not be removed, or with the VMs that have the cluster's tags though planapply did not launch them:
     `terminate_unknown` terminates those, too.
@@ -270,12 +272,19 @@ def _check_terminate_unknown(terminate_unknown: bool, targets: Collection[str]) 
 
 
 def _open(
-    path: str | Path, overrides: Overrides, state: str | Path | None, mode: Mode
+    path: str | Path,
+    overrides: Overrides,
+    state: str | Path | None,
+    mode: Mode,
+    *,
+    with_hooks: bool = True,
 ) -> Workspace:
     file, texts, location = to_path("path", path), to_texts(overrides), to_state(state)
     if mode is not Mode.DESTROY:
-        return Workspace.from_spec(file, texts, location, import_classes=True)
-    workspace = Workspace.from_state(file, texts, location)
+        return Workspace.from_spec(
+            file, texts, location, import_classes=True, with_hooks=with_hooks
+        )
+    workspace = Workspace.from_state(file, texts, location, with_hooks=with_hooks)
     workspace.read()
     return workspace
 

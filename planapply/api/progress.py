@@ -88,7 +88,7 @@ class NotebookView(ProgressView):
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
-        if event.event in ("note", "resource"):
+        if event.event in ("note", "resource", "hook"):
             self._notes.append(event_text(event))
 
     def refresh(self) -> None:

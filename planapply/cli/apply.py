@@ -8,6 +8,7 @@ from planapply.cli.options import (
     JsonEvents,
     LockTimeout,
     NewCluster,
+    NoHooks,
     NoRefresh,
     NoRetire,
     NoWait,
@@ -34,6 +35,7 @@ def command(
     no_wait: NoWait = False,
     parallelism: Parallelism = None,
     no_retire: NoRetire = False,
+    no_hooks: NoHooks = False,
     json: JsonEvents = False,
     destroy: Destroy = False,
     no_refresh: NoRefresh = False,
@@ -61,7 +63,7 @@ def command(
             saved_plan = _read_plan(planfile, options)
             overrides = overrides or saved_overrides(planfile, saved_plan)
             options = PlanOptions(mode=saved_plan.mode)
-        workspace = open_for_plan(file, overrides, state, options)
+        workspace = open_for_plan(file, overrides, state, options, with_hooks=not no_hooks)
     # Imported after the checks, since these import asyncio.
     from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions

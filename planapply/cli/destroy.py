@@ -7,6 +7,7 @@ from planapply.cli.options import (
     File,
     JsonEvents,
     LockTimeout,
+    NoHooks,
     NoRetire,
     Overrides,
     Parallelism,
@@ -23,6 +24,7 @@ def command(
     terminate_unknown: TerminateUnknown = False,
     parallelism: Parallelism = None,
     no_retire: NoRetire = False,
+    no_hooks: NoHooks = False,
     json: JsonEvents = False,
     overrides: Overrides = None,
     state: State = None,
@@ -35,7 +37,7 @@ def command(
     """
     with report_early_failure(json):
         options = plan_options(True, False, False, target, None, terminate_unknown)
-        workspace = open_for_plan(file, overrides, state, options)
+        workspace = open_for_plan(file, overrides, state, options, with_hooks=not no_hooks)
     from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions
 

@@ -21,14 +21,24 @@ from planapply.render.progress import event_text
 from planapply.render.text import make_printable
 
 
-def open_spec(file: str, overrides: list[str] | None, state: str | None) -> Workspace:
+def open_spec(
+    file: str, overrides: list[str] | None, state: str | None, *, with_hooks: bool = False
+) -> Workspace:
     """Open the workspace of a command that needs the spec; check the classes that the spec names."""
-    return _with_exit_notice(Workspace.from_spec(file, overrides or (), state, import_classes=True))
+    return _with_exit_notice(
+        Workspace.from_spec(
+            file, overrides or (), state, import_classes=True, with_hooks=with_hooks
+        )
+    )
 
 
-def open_state(file: str, overrides: list[str] | None, state: str | None) -> Workspace:
-    """Open the workspace of a command that needs only a state."""
-    return _with_exit_notice(Workspace.from_state(file, overrides or (), state))
+def open_state(
+    file: str, overrides: list[str] | None, state: str | None, *, with_hooks: bool = False
+) -> Workspace:
+    """Open the workspace of a command that needs only a state, and if `with_hooks`, the spec's hooks."""
+    return _with_exit_notice(
+        Workspace.from_state(file, overrides or (), state, with_hooks=with_hooks)
+    )
 
 
 def read_state(
@@ -92,12 +102,17 @@ def find_default_states(file: str) -> list[str]:
 
 
 def open_for_plan(
-    file: str, overrides: list[str] | None, state: str | None, options: PlanOptions
+    file: str,
+    overrides: list[str] | None,
+    state: str | None,
+    options: PlanOptions,
+    *,
+    with_hooks: bool = False,
 ) -> Workspace:
     """Open the workspace of a plan: with the spec, or, to destroy, with a state that must exist."""
     if options.mode is not Mode.DESTROY:
-        return open_spec(file, overrides, state)
-    workspace = open_state(file, overrides, state)
+        return open_spec(file, overrides, state, with_hooks=with_hooks)
+    workspace = open_state(file, overrides, state, with_hooks=with_hooks)
     workspace.read("Nothing was applied with this state. If the state is elsewhere, pass --state.")
     return workspace
 

@@ -167,6 +167,7 @@ NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Do not wait for the launched nodes to join.")
 ]
 AutoApprove = Annotated[bool, typer.Option("--auto-approve", help="Do not ask for approval.")]
+NoHooks = Annotated[bool, typer.Option("--no-hooks", help="Do not run the hooks of the spec.")]
 NewCluster = Annotated[
     bool,
     typer.Option(

@@ -12,6 +12,7 @@ from planapply.cli.options import (
     File,
     JsonEvents,
     LockTimeout,
+    NoHooks,
     NoRetire,
     NoWait,
     Overrides,
@@ -37,6 +38,7 @@ def command(
     no_wait: NoWait = False,
     parallelism: Parallelism = None,
     no_retire: NoRetire = False,
+    no_hooks: NoHooks = False,
     json: JsonEvents = False,
     overrides: Overrides = None,
     state: State = None,
@@ -50,7 +52,7 @@ def command(
     """
     with report_early_failure(json):
         options = PlanOptions(mode=Mode.SCALE, sizes=parse_sizes(groups))
-        workspace = open_state(file, overrides, state)
+        workspace = open_state(file, overrides, state, with_hooks=not no_hooks)
     from planapply.cli.run_apply import ApplyRun
     from planapply.ops.apply import ApplyOptions
 

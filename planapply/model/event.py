@@ -19,6 +19,7 @@ EventKind = Literal[
     "throttled",  # the cloud has refused requests for some time; they are repeated
     "resource",
     "note",
+    "hook",  # a hook has started, printed a line, or ended
     "finished",
 ]
 

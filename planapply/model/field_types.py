@@ -148,6 +148,17 @@ def _check_packages(value: object) -> object:
     return tuple(value)
 
 
+def _check_words(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words or not words[0].strip():
+        raise ValueError(
+            "the list does not begin with a program\n"
+            "Write the program and its arguments, each as one element; or omit the key."
+        )
+    if any("\0" in word for word in words):
+        raise ValueError("an argument cannot have a zero byte\nRemove the zero byte.")
+    return words
+
+
 def _check_commands(lines: tuple[str, ...]) -> tuple[str, ...]:
     if not all(line.strip() and "\0" not in line for line in lines):
         raise ValueError(
@@ -250,3 +261,9 @@ Variables = dict[
     ],
 ]
 Commands = Annotated[tuple[str, ...], AfterValidator(_check_commands)]
+CommandWords = Annotated[
+    tuple[str, ...],
+    AfterValidator(_check_words),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+]
+"""A program and its arguments, which no shell interprets."""

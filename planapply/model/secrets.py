@@ -23,8 +23,8 @@ _SECRET_URL = re.compile(r"webhook")
 """Names of URLs that are secrets themselves: anyone who knows one may use it."""
 _PUBLIC_VARIABLES = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "PWD", "OLDPWD"})
 """Variables with a path: of a file, and of the current and the last folder."""
-_HIDDEN_KEYS = frozenset({"setup"})
-"""Settings that are shell code, which may log in somewhere."""
+_HIDDEN_KEYS = frozenset({"setup", "on_node_lost", "on_applied", "on_failed", "before_destroy"})
+"""Settings that are commands, which may log in somewhere."""
 _USER_PART = re.compile(r"(?<=://)[^\s/?#\"'<>]{1,4096}@")
 _QUERY_SECRET = re.compile(
     r"([?&;][\w.-]{0,40}(?:token|secret|sig|signature|key|passw\w{0,10}|pwd|auth)=)[^&\s\"'#]+",

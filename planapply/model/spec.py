@@ -19,6 +19,7 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.field_types import (
     ClusterName,
     Commands,
+    CommandWords,
     ContainerImage,
     DottedClass,
     GroupName,
@@ -227,6 +228,31 @@ class WorkerGroup(NodeSettings):
         return f"min {self.min or 0}, max {self.max or 0}"
 
 
+class HookSettings(Model):
+    """Programs of this machine that planapply runs at certain events.
+
+    A hook is a list of words: the program and its arguments. No shell is involved, and a relative path is
+    relative to the spec's folder, in which the program runs. It gets the event as JSON on stdin and in
+    variables, and has 60 seconds. See [Hooks](hooks.md). Hooks are not part of a state or a saved plan.
+    """
+
+    on_node_lost: Annotated[CommandWords | None, spec_key("nothing", ["./notify.sh", "lost"])] = (
+        None
+    )
+    """Runs if `apply`, `scale`, or `watch` finds that a VM is gone or stopped without planapply's doing, before
+    the node is launched again."""
+    on_applied: Annotated[CommandWords | None, spec_key("nothing", ["./notify.sh", "applied"])] = (
+        None
+    )
+    """Runs after an `apply` or `scale` that made changes, and made all of them."""
+    on_failed: Annotated[CommandWords | None, spec_key("nothing", ["./notify.sh", "failed"])] = None
+    """Runs after an `apply`, `scale`, or `destroy` that began its changes, and failed or left some undone."""
+    before_destroy: Annotated[CommandWords | None, spec_key("nothing", ["./save-results.sh"])] = (
+        None
+    )
+    """Runs before `destroy` removes anything. If it fails, nothing is destroyed, and the exit code is 1."""
+
+
 class Spec(Model):
     """One Dask cluster, a scheduler and groups of workers, as one TOML file describes it.
 
@@ -240,6 +266,8 @@ class Spec(Model):
     defaults: NodeSettings = NodeSettings()
     environment: EnvironmentSettings = EnvironmentSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    hooks: HookSettings = HookSettings()
+    """Programs of this machine, which the state and saved plans do not contain."""
     workers: dict[GroupName, WorkerGroup] = {}
     """Groups of workers by name. A name is 1 to 63 letters, digits, and hyphens; it begins with a letter,
     is not `scheduler`, and does not end in a hyphen and a number. Removing a group destroys its nodes.
@@ -247,8 +275,10 @@ class Spec(Model):
 
     @property
     def digest(self) -> str:
-        """Return 16 hexadecimal digits of the whole spec; a saved plan is valid for one digest."""
-        document = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        """Return 16 hexadecimal digits of the spec without its hooks; a saved plan is valid for one digest."""
+        document = self.model_dump(
+            mode="json", by_alias=True, exclude_unset=True, exclude={"hooks"}
+        )
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

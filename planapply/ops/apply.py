@@ -13,6 +13,7 @@ from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.model.state import State
+from planapply.ops.apply_hooks import run_apply_hooks
 from planapply.ops.cost import make_budget
 from planapply.ops.existing import describe_origin
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
@@ -71,11 +72,15 @@ def apply(
 ) -> Report:
     """Carry out the plan that `plan` would return, or `saved_plan`, if `confirm` returns True for it.
 
-    Raises PlanapplyError, and Stopped if the clock was stopped; what was done before is recorded.
+    Runs the hooks of the workspace. Raises PlanapplyError, and Stopped if the clock was stopped; what was
+    done before is recorded.
     """
     mode = options.mode if saved_plan is None else saved_plan.mode
     purpose = _PURPOSES.get(mode, "apply")
-    with lock(workspace, purpose, apply_options.lock_timeout, on_event) as held:
+    with (
+        run_apply_hooks(workspace, purpose, on_event) as hooks,  # the last one without the lock
+        lock(workspace, purpose, apply_options.lock_timeout, on_event) as held,
+    ):
         state = workspace.store.read()
         if mode is Mode.SCALE:
             planned = resize_plan(workspace, options.sizes or {})
@@ -87,10 +92,12 @@ def apply(
             raise planned.existing
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
+        hooks.begin(planned)
         request = planned.plan.request or PlanRequest()
         what = request.command(purpose, mode).removeprefix("planapply ")
         wait = apply_options.wait and mode is not Mode.DESTROY
         recorder = make_recorder(what, held, workspace, planned)
+        hooks.recorder = recorder
         recorder.is_reached = partial(is_carried_out, planned.plan, wait=wait)
         fleet = open_fleet(workspace, planned, recorder, on_event, apply_options.parallel)
 
@@ -104,9 +111,9 @@ def apply(
         is_full_destroy = mode is Mode.DESTROY and not request.targets
         left = planned.refreshed.unknown if is_full_destroy else ()
         left = () if request.terminate_unknown else left
-        return Report(
-            planned.plan, True, failures, fleet.journal.writes, tuple(sorted(vm.id for vm in left))
-        )
+        unknown = tuple(sorted(vm.id for vm in left))
+        hooks.failures, hooks.error = failures, unknown_error(unknown, planned.plan.cluster)
+        return Report(planned.plan, True, failures, fleet.journal.writes, unknown)
 
 
 _PURPOSES = {Mode.DESTROY: "destroy", Mode.SCALE: "scale"}

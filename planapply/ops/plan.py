@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from planapply import specfile
 from planapply.diff import (
     DiffOptions,
     RefreshResult,
@@ -147,7 +148,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
                 "diagnostics": notes,
                 "edited": _edited(made, workspace.spec, known, plugin),
                 "pins": pins,
-                "overrides": tuple(workspace.overrides),
+                "overrides": _plan_overrides(workspace),
                 "request": _request(options),
             }
         ),
@@ -156,6 +157,15 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         dict(resources),
         existing,
         desired_state.max_cost,
+    )
+
+
+def _plan_overrides(workspace: Workspace) -> tuple[str, ...]:
+    """Return the `--set` options except those of hooks, which a plan must not contain."""
+    return tuple(
+        option
+        for option in workspace.overrides
+        if specfile.parse_override_key(option)[:1] != ("hooks",)
     )
 
 

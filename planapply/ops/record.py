@@ -81,6 +81,11 @@ class Recorder:
         """Return whether a state shows that all of the change is done."""
         return self.is_reached(state) and state.nodes.keys() >= self.expected
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many nodes and resources were changed until the last write."""
+        return {key: getattr(self._entry, key) for key in ("added", "changed", "destroyed")}
+
     def _price(self, record: NodeRecord) -> float | None:
         return self._prices.estimate(_item(record)) if self._prices else None
 

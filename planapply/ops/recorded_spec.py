@@ -11,8 +11,11 @@ from planapply.provider import Plugin
 
 
 def spec_document(spec: Spec, plugin: Plugin) -> dict[str, Any]:
-    """Return a spec as JSON, without the parts that the provider ignores and no node gets."""
-    document = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    """Return a spec as JSON, without its hooks and the parts that the provider ignores and no node gets.
+
+    Whoever reads the recorded spec must not run programs that another writer of the state has chosen.
+    """
+    document = spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"hooks"})
     ignored = plugin.ignored_settings
     environment = {
         key: value
@@ -23,7 +26,7 @@ def spec_document(spec: Spec, plugin: Plugin) -> dict[str, Any]:
 
 
 def recorded_spec(state: State) -> Spec | None:
-    """Return the spec that the state records.
+    """Return the spec that the state records, without hooks, even if the state was edited.
 
     Return None if there is none that this version can read: a state of an older version has none.
     """
@@ -31,6 +34,7 @@ def recorded_spec(state: State) -> Spec | None:
         return None
     try:
         # As JSON, since a strict model accepts a list for a tuple only in JSON.
-        return Spec.model_validate_json(json.dumps(state.spec))
+        document = {key: value for key, value in state.spec.items() if key != "hooks"}
+        return Spec.model_validate_json(json.dumps(document))
     except ValidationError:
         return None

@@ -10,11 +10,28 @@ from planapply.fleet import Listener, ProviderClient, SystemClock, connect_provi
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.paths import expand_home
 from planapply.model.secrets import mask_urls
-from planapply.model.spec import Spec
+from planapply.model.spec import HookSettings, Spec
 from planapply.model.state import State
 from planapply.ops.recorded_spec import recorded_spec
 from planapply.provider import Plugin
 from planapply.store import AWSSettings, Store, open_store
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The hooks of a local file. Never those of a state or a plan file, which others may have written."""
+
+    settings: HookSettings = field(default_factory=HookSettings)
+    folder: str = "."
+    """The file's folder, in which hooks run."""
+    cluster: str | None = None
+    """The only cluster for which to run them; None for any."""
+
+    @classmethod
+    def of_file(cls, file: str) -> "Hooks":
+        """Return the hooks in a file for `watch --hooks`; raises PlanapplyError if it has none."""
+        file = expand_home(file)
+        return cls(specfile.read_hooks(file), str(Path(file).parent))
 
 
 @dataclass
@@ -36,6 +53,7 @@ class Workspace:
     """Value of `protect` in the spec, if nothing else of the spec is read."""
     names_provider: bool = True
     """Whether the spec exists, from which `planapply list` takes the provider."""
+    hooks: Hooks = Hooks()
     has_spec_file: bool = True
     """Whether `spec`, if any, is a file; otherwise it has nothing but a name and a provider's settings."""
 
@@ -47,10 +65,11 @@ class Workspace:
         state: str | None = None,
         *,
         import_classes: bool = False,
+        with_hooks: bool = False,
     ) -> "Workspace":
         """Return the workspace of a spec, with the state at `state` or at the spec's location.
 
-        `import_classes` is as in `specfile.load`. Raises PlanapplyError with everything that is wrong
+        `import_classes` is as in `specfile.load`; without `with_hooks`, the spec's hooks do not run. Raises PlanapplyError with everything that is wrong
         with the spec.
         """
         if "://" in file:
@@ -65,7 +84,8 @@ class Workspace:
         )
         location = spec.state_location(file) if state is None else state
         aws = AWSSettings.of_provider(spec.cluster.provider, spec.provider)
-        return cls(open_store(location, aws), spec, diagnostics, overrides=overrides)
+        hooks = Hooks(spec.hooks, str(Path(file).parent)) if with_hooks else Hooks()
+        return cls(open_store(location, aws), spec, diagnostics, overrides=overrides, hooks=hooks)
 
     @classmethod
     def from_options(
@@ -89,19 +109,23 @@ class Workspace:
         overrides: Sequence[str] = (),
         state: str | None = None,
         if_missing: str = "",
+        *,
+        with_hooks: bool = False,
     ) -> "Workspace":
         """Return a workspace with the state at `state`, or else with the state of the spec `file`.
 
-        Of the spec, only the location of its state is read; `file` may also be a state. Raises
+        Of the spec, only the location of its state is read, and its hooks if `with_hooks`; `file` may also
+        be a state. With `state`, the hooks are used only if the spec names the same cluster. Raises
         PlanapplyError if `file` does not exist, with the advice `if_missing`.
         """
-        if state is not None:
-            return cls(open_store(state), names_provider=Path(expand_home(file)).exists())
         file = expand_home(file)
+        hooks = _find_hooks(file, overrides, state) if with_hooks else Hooks()
+        if state is not None:
+            return cls(open_store(state), names_provider=Path(file).exists(), hooks=hooks)
         protect = specfile.is_protected(Path(file), overrides)
         location = specfile.find_state_location(Path(file), overrides, if_missing)
         aws = AWSSettings.of_provider(*specfile.find_provider(Path(file), overrides))
-        return cls(open_store(location, aws), protect=protect)
+        return cls(open_store(location, aws), protect=protect, hooks=hooks)
 
     def read(
         self,
@@ -145,6 +169,17 @@ class Workspace:
         if state is not None and not state.is_empty:
             check_cloud(state, client.identity())
         return client
+
+
+def _find_hooks(file: str, overrides: Sequence[str], state: str | None) -> Hooks:
+    """Return the hooks of the spec for a command that needs only a state."""
+    cluster = None
+    if state is not None:
+        # The spec may be that of another cluster: the default one of this folder.
+        cluster = specfile.find_cluster_name(file, overrides)
+        if not isinstance(cluster, str):
+            return Hooks()
+    return Hooks(specfile.find_hooks(file, overrides), str(Path(file).parent), cluster)
 
 
 def check_cloud(state: State, identity: Mapping[str, str]) -> None:

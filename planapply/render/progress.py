@@ -44,7 +44,7 @@ _FINAL_PHASES = frozenset({"planned", "joined", "failed", "terminated", "updated
 def event_text(event: Event) -> str:
     """Return an event on one line, as it is printed if the output is not a terminal."""
     names = _shorten_names(event.names)
-    if event.event in ("note", "resource", "finished", *_WAITS):
+    if event.event in ("note", "resource", "hook", "finished", *_WAITS):
         waiting = "waiting " if event.event in _WAITS else ""
         return f"{f'{names}: ' if names else ''}{waiting}{event.message}"
     message = f" ({event.message})" if event.message else ""

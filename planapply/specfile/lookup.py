@@ -7,7 +7,7 @@ from typing import Any
 
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.paths import home_problem
-from planapply.model.spec import Spec, state_location
+from planapply.model.spec import HookSettings, Spec, state_location
 from planapply.specfile.diagnose import to_diagnostics
 from planapply.specfile.document import parse_document, provider_name, remove_unsupported
 from planapply.specfile.errors import validate_model
@@ -90,6 +90,58 @@ def find_provider(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Any,
     """Return the provider's name and settings in the spec at `path`, even if it has errors."""
     document = _parse_leniently(path, overrides)
     return provider_name(document), document.get("provider")
+
+
+def find_cluster_name(path: str | Path, overrides: Sequence[str] = ()) -> Any:
+    """Return the cluster's name in the spec at `path`, even if it has errors; None if there is none."""
+    cluster = _parse_leniently(path, overrides).get("cluster")
+    return cluster.get("name") if isinstance(cluster, Mapping) else None
+
+
+def find_hooks(path: str | Path, overrides: Sequence[str] = ()) -> HookSettings:
+    """Return the hooks in the spec at `path`; none if it does not exist, or is a state.
+
+    Other keys of the spec are not checked. Raises PlanapplyError if the hooks are invalid.
+    """
+    path = Path(path)
+    if not path.exists():
+        return HookSettings()
+    text = read_text(path, "the spec", IF_MISSING)
+    if text.lstrip().startswith("{"):
+        return HookSettings()
+    return _validate_hooks(parse_document(text, format_path(path)), text, path, overrides)
+
+
+def read_hooks(path: str | Path) -> HookSettings:
+    """Return the hooks in the file at `path`, a spec or a file with nothing but hooks.
+
+    Raises PlanapplyError if they are invalid, or if there are none.
+    """
+    path = Path(path)
+    advice = "Name a file with a table [hooks], which may be the spec."
+    text = read_text(path, "the file of hooks", advice)
+    document = parse_document(text, format_path(path))
+    if not document.get("hooks"):
+        raise PlanapplyError(
+            f"cannot read hooks from {format_path(path)}: it has none",
+            'Add one, such as `on_node_lost = ["./notify.sh", "lost"]`, to its table [hooks].',
+            code="spec_invalid",
+        )
+    return _validate_hooks(document, text, path, ())
+
+
+def _validate_hooks(
+    document: dict[str, Any], text: str, path: Path, overrides: Sequence[str]
+) -> HookSettings:
+    applied, override_errors = apply_overrides(document, tuple(overrides))
+    problems: list[Problem] = []
+    table = remove_unsupported(document.get("hooks", {}), ("hooks",), problems)
+    hooks, found = validate_model(HookSettings, table, ("hooks",))
+    problems = problems or found
+    if override_errors or problems or hooks is None:
+        placed = to_diagnostics(problems, text, format_path(path), applied)
+        raise PlanapplyError(diagnostics=(*override_errors, *placed), code="spec_invalid")
+    return hooks
 
 
 def _parse_leniently(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:

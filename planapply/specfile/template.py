@@ -49,6 +49,14 @@ count = 2                             # or min = 0 and max = 10, for `scale` and
 options = { nthreads = 1 }            # arguments of the class
 """
 
+_HOOKS = """\
+[hooks]                               # programs to run at events; see docs/hooks.md
+# on_node_lost = ["./notify.sh", "lost"]
+# on_applied = ["./notify.sh", "applied"]
+# on_failed = ["./notify.sh", "failed"]
+# before_destroy = ["./save-results.sh"]
+"""
+
 _NODE = """\
 # size = {size}# one, or a list to try in this order; or requirements:
 # cpus = 8                            # the cheapest matching sizes are selected, and kept
@@ -108,6 +116,7 @@ def render_starter(plugin: Plugin, overrides: Sequence[str] = (), name: str = "e
         "" if "environment" in tables else _drop_ignored_keys(_ENVIRONMENT, plugin, "environment."),
         _SCHEDULER,
         _WORKERS + node,
+        _HOOKS,
     ]
     return "\n".join(part for part in parts if part)
 

@@ -273,6 +273,12 @@ count = 2                             # or min = 0 and max = 10, for `scale` and
 # processes = 4                       # several Dask workers per node
 options = { nthreads = 1 }            # arguments of the class
 # tags = { stage = "test" }
+
+[hooks]                               # programs to run at events; see docs/hooks.md
+# on_node_lost = ["./notify.sh", "lost"]
+# on_applied = ["./notify.sh", "applied"]
+# on_failed = ["./notify.sh", "failed"]
+# before_destroy = ["./save-results.sh"]
 """)
 
 

@@ -137,7 +137,8 @@ def _validate_hooks(
     problems: list[Problem] = []
     table = remove_unsupported(document.get("hooks", {}), ("hooks",), problems)
     hooks, found = validate_model(HookSettings, table, ("hooks",))
-    problems = problems or found
+    reported = {problem.path for problem in problems}
+    problems += [problem for problem in found if problem.path not in reported]
     if override_errors or problems or hooks is None:
         placed = to_diagnostics(problems, text, format_path(path), applied)
         raise PlanapplyError(diagnostics=(*override_errors, *placed), code="spec_invalid")

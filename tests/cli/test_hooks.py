@@ -42,7 +42,7 @@ def write_hooks(code: str = LOG, *names: str) -> None:
 
 
 def without_times(text: str) -> str:
-    return re.sub(r"^ +\d+ s  ", "", text, flags=re.MULTILINE)
+    return re.sub(r"^ +\d+:\d\d  ", "", text, flags=re.MULTILINE)
 
 
 def hook_lines(err: str) -> str:
@@ -77,25 +77,102 @@ def test_life_of_a_cluster(run: Run, cloud: FakeCloud, folder: Path) -> None:
     result = run(*APPLY)
     assert (result.code, without_times(result.err)) == (
         0,
-        snapshot(),
+        snapshot("""\
+scheduler: launching (small)
+scheduler: launched
+cpu-[0-2]: launching (large)
+cpu-[0-2]: launched
+hook on_applied: started
+hook on_applied: finished
+"""),
     )
     assert ran() == ["on_applied"]
-    assert event_of("on_applied", folder) == snapshot()
-    assert Path("on_applied.env").read_text() == snapshot()
+    assert event_of("on_applied", folder) == snapshot(
+        {
+            "format_version": 2,
+            "event": "on_applied",
+            "cluster": "demo",
+            "command": "apply",
+            "state": "FOLDER/planapply.state.json",
+            "nodes": ["scheduler", "cpu-0", "cpu-1", "cpu-2"],
+            "counts": {"added": 4, "changed": 0, "destroyed": 0},
+            "errors": [],
+        }
+    )
+    assert Path("on_applied.env").read_text() == snapshot("""\
+PLANAPPLY_ADDED=4
+PLANAPPLY_CHANGED=0
+PLANAPPLY_CLUSTER=demo
+PLANAPPLY_COMMAND=apply
+PLANAPPLY_DESTROYED=0
+PLANAPPLY_ERRORS=
+PLANAPPLY_EVENT=on_applied
+PLANAPPLY_NODES=scheduler,cpu-[0-2]
+PLANAPPLY_STATE=FOLDER/planapply.state.json
+""")
     assert run(*APPLY).code == 0  # no changes
     assert ran() == []
 
     cloud.end_vm(vm_of("cpu-1"))
     assert run(*APPLY).code == 0
     assert ran() == ["on_node_lost", "on_applied"]
-    assert event_of("on_node_lost", folder) == snapshot()
-    assert event_of("on_applied", folder) == snapshot()
+    assert event_of("on_node_lost", folder) == snapshot(
+        {
+            "format_version": 2,
+            "event": "on_node_lost",
+            "cluster": "demo",
+            "command": "apply",
+            "state": "FOLDER/planapply.state.json",
+            "nodes": ["cpu-1"],
+            "counts": {"added": 0, "changed": 0, "destroyed": 0},
+            "errors": [],
+        }
+    )
+    assert event_of("on_applied", folder) == snapshot(
+        {
+            "format_version": 2,
+            "event": "on_applied",
+            "cluster": "demo",
+            "command": "apply",
+            "state": "FOLDER/planapply.state.json",
+            "nodes": ["cpu-1"],
+            "counts": {"added": 1, "changed": 0, "destroyed": 0},
+            "errors": [],
+        }
+    )
 
     result = run("destroy", "--auto-approve", "--no-retire")
-    assert (result.code, hook_lines(result.err)) == (0, snapshot())
+    assert (result.code, hook_lines(result.err)) == (
+        0,
+        snapshot("""\
+hook before_destroy: started
+hook before_destroy: finished
+"""),
+    )
     assert ran() == ["before_destroy"]
-    assert event_of("before_destroy", folder) == snapshot()
-    assert Path("before_destroy.env").read_text() == snapshot()
+    assert event_of("before_destroy", folder) == snapshot(
+        {
+            "format_version": 2,
+            "event": "before_destroy",
+            "cluster": "demo",
+            "command": "destroy",
+            "state": "FOLDER/planapply.state.json",
+            "nodes": ["scheduler", "cpu-0", "cpu-1", "cpu-2"],
+            "counts": {"added": 0, "changed": 0, "destroyed": 4},
+            "errors": [],
+        }
+    )
+    assert Path("before_destroy.env").read_text() == snapshot("""\
+PLANAPPLY_ADDED=0
+PLANAPPLY_CHANGED=0
+PLANAPPLY_CLUSTER=demo
+PLANAPPLY_COMMAND=destroy
+PLANAPPLY_DESTROYED=4
+PLANAPPLY_ERRORS=
+PLANAPPLY_EVENT=before_destroy
+PLANAPPLY_NODES=scheduler,cpu-[0-2]
+PLANAPPLY_STATE=FOLDER/planapply.state.json
+""")
 
 
 def test_failures_are_reported_with_their_codes(run: Run, cloud: FakeCloud, folder: Path) -> None:
@@ -103,7 +180,29 @@ def test_failures_are_reported_with_their_codes(run: Run, cloud: FakeCloud, fold
     cloud.capacity["large"] = 1
     result = run(*APPLY, "--parallelism", "1")
     assert (result.code, ran()) == (1, ["on_failed"])
-    assert event_of("on_failed", folder) == snapshot()
+    assert event_of("on_failed", folder) == snapshot(
+        {
+            "format_version": 2,
+            "event": "on_failed",
+            "cluster": "demo",
+            "command": "apply",
+            "state": "FOLDER/planapply.state.json",
+            "nodes": ["cpu-1", "cpu-2"],
+            "counts": {"added": 2, "changed": 0, "destroyed": 0},
+            "errors": [
+                {
+                    "node": "cpu-1",
+                    "code": "cloud_capacity",
+                    "summary": "cpu-1: 2 VMs too many: large",
+                },
+                {
+                    "node": "cpu-2",
+                    "code": "cloud_capacity",
+                    "summary": "cpu-2: 2 VMs too many: large",
+                },
+            ],
+        }
+    )
     # A plan that cannot be made, or is refused, has changed nothing.
     assert run("apply", "--no-wait", "--target", "nobody").code == 1
     assert run("apply", "--no-wait").code == 1  # not approved
@@ -126,10 +225,26 @@ def test_scale_runs_hooks(run: Run, cloud: FakeCloud) -> None:
 def test_failing_hook_stops_only_a_destroy(run: Run, cloud: FakeCloud) -> None:
     write_hooks("echo no luck; exit 3")
     result = run(*APPLY)
-    assert (result.code, hook_lines(result.err)) == (0, snapshot())
+    assert (result.code, hook_lines(result.err)) == (
+        0,
+        snapshot("""\
+hook on_applied: started
+hook on_applied: no luck
+hook on_applied: failed: it exited with code 3
+"""),
+    )
     before = Path("planapply.state.json").read_text()
     result = run("destroy", "--auto-approve", "--target", "cpu-0")
-    assert (result.code, without_times(result.err)) == (1, snapshot())
+    assert (result.code, without_times(result.err)) == (
+        1,
+        snapshot("""\
+hook before_destroy: started
+hook before_destroy: no luck
+hook before_destroy: failed: it exited with code 3
+Error: cannot destroy cluster 'demo': the hook before_destroy failed: it exited with code 3
+  Nothing was changed. Fix the hook, or skip it: `planapply destroy --target cpu-0 --no-hooks`
+"""),
+    )
     assert Path("planapply.state.json").read_text() == before
     assert run("destroy", "--auto-approve", "--no-hooks", "--no-retire").code == 0
     assert not cloud.live_vms()
@@ -138,11 +253,41 @@ def test_failing_hook_stops_only_a_destroy(run: Run, cloud: FakeCloud) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ('["./missing.sh"]', snapshot()),
-        ('["no-such-program"]', snapshot()),
-        ('["echo done"]', snapshot()),
-        ('["./planapply.toml"]', snapshot()),
-        ('["sh", "-c", "kill -SEGV $$"]', snapshot()),
+        (
+            '["./missing.sh"]',
+            snapshot("""\
+hook on_applied: started
+hook on_applied: failed: cannot start './missing.sh': No such file or directory
+"""),
+        ),
+        (
+            '["no-such-program"]',
+            snapshot("""\
+hook on_applied: started
+hook on_applied: failed: cannot start 'no-such-program': there is no such program in PATH
+"""),
+        ),
+        (
+            '["echo done"]',
+            snapshot("""\
+hook on_applied: started
+hook on_applied: failed: cannot start 'echo done': there is no such program in PATH; write the program and its arguments as separate elements
+"""),
+        ),
+        (
+            '["./planapply.toml"]',
+            snapshot("""\
+hook on_applied: started
+hook on_applied: failed: cannot start './planapply.toml': Permission denied
+"""),
+        ),
+        (
+            '["sh", "-c", "kill -SEGV $$"]',
+            snapshot("""\
+hook on_applied: started
+hook on_applied: failed: it was ended by SIGSEGV
+"""),
+        ),
     ],
 )
 def test_hooks_that_cannot_run(run: Run, cloud: FakeCloud, words: str, message: str) -> None:
@@ -155,6 +300,7 @@ def test_output_is_masked_printable_and_bounded(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICE_TOKEN", "environment-secret")
+    monkeypatch.setattr(hooks, "MAX_LINES", 9)
     write_hooks(
         """\
 echo "env $SERVICE_TOKEN, spec spec-secret-1"
@@ -168,7 +314,20 @@ printf 'last'
     spec = Path("planapply.toml")
     spec.write_text(f'{spec.read_text()}\n[environment.env]\nMY_PASSWORD = "spec-secret-1"\n')
     result = run(*APPLY)
-    assert hook_lines(result.err.replace("x" * 400, "x")) == snapshot()
+    assert hook_lines(result.err.replace("x" * 400, "x")) == snapshot("""\
+hook on_applied: started
+hook on_applied: env …, spec …
+hook on_applied: curl -H 'Authorization: Bearer …' https://…@example.org/x?token=…
+hook on_applied: bell � escape �[31m
+hook on_applied: progress
+hook on_applied: no UTF-8 �
+hook on_applied: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+hook on_applied: 1
+hook on_applied: 2
+hook on_applied: 3
+hook on_applied: … and 198 more lines
+hook on_applied: finished
+""")
 
 
 def test_events_for_programs(run: Run, cloud: FakeCloud) -> None:
@@ -177,7 +336,25 @@ def test_events_for_programs(run: Run, cloud: FakeCloud) -> None:
     hook_events = [event for event in found if event["event"] == "hook"]
     for event in hook_events:
         event["data"].pop("seconds", None)
-    assert hook_events == snapshot()
+    assert hook_events == snapshot(
+        [
+            {
+                "event": "hook",
+                "message": "hook on_applied: started",
+                "data": {"hook": "on_applied", "status": "started"},
+            },
+            {
+                "event": "hook",
+                "message": "hook on_applied: one",
+                "data": {"hook": "on_applied", "status": "output"},
+            },
+            {
+                "event": "hook",
+                "message": "hook on_applied: failed: it exited with code 4",
+                "data": {"hook": "on_applied", "status": "failed"},
+            },
+        ]
+    )
     assert found[-1]["event"] == "finished"
     assert found[-1]["data"]["outcome"] == "complete"
 
@@ -203,10 +380,25 @@ def test_hook_that_hangs_is_killed_with_its_children(
     monkeypatch.setattr(hooks, "TIME_LIMIT", 0.5)
     monkeypatch.setattr(hooks, "KILL_DELAY", 0.1)
     result = run(*APPLY)
-    assert (result.code, hook_lines(result.err)) == (0, snapshot())
+    assert (result.code, hook_lines(result.err)) == (
+        0,
+        snapshot("""\
+hook on_applied: started
+hook on_applied: failed: it did not exit within 0.5 s, and was killed
+"""),
+    )
     wait_until_gone(*map(int, Path("pids").read_text().split()))
     result = run("destroy", "--auto-approve")
-    assert (result.code, without_times(result.err)) == (1, snapshot())
+    assert (result.code, without_times(result.err)) == (
+        1,
+        snapshot("""\
+hook before_destroy: started
+hook before_destroy: failed: it did not exit within 0.5 s, and was killed
+Error: cannot destroy cluster 'demo': the hook before_destroy failed: it did not exit within 0.5 s,
+and was killed
+  Nothing was changed. Fix the hook, or skip it: `planapply destroy --no-hooks`
+"""),
+    )
     assert len(cloud.live_vms()) == 4
 
 
@@ -217,7 +409,14 @@ def test_child_that_outlives_its_hook(run: Run, cloud: FakeCloud, tmp_path: Path
         "while [ ! -s other ]; do sleep 0.01; done; echo done"
     )
     result = run(*APPLY)
-    assert (result.code, hook_lines(result.err)) == (0, snapshot())
+    assert (result.code, hook_lines(result.err)) == (
+        0,
+        snapshot("""\
+hook on_applied: started
+hook on_applied: done
+hook on_applied: finished
+"""),
+    )
     other = int(Path("other").read_text())
     wait_until_gone(int(Path("pid").read_text()))
     os.kill(other, signal.SIGKILL)  # it has left the group, and may live
@@ -244,8 +443,19 @@ def test_signal_kills_a_running_hook(
     write_tree()
     terminator.start()
     result = run(*APPLY)
-    assert (result.code, hook_lines(result.err)) == (143, snapshot())
-    assert result.err.splitlines()[-2:] == snapshot()
+    assert (result.code, hook_lines(result.err)) == (
+        143,
+        snapshot("""\
+hook on_applied: started
+hook on_applied: killed, since planapply was stopped
+"""),
+    )
+    assert result.err.splitlines()[-2:] == snapshot(
+        [
+            "Apply stopped: 4 added, 0 changed, 0 destroyed. This is recorded; the next apply or destroy",
+            "continues from there.",
+        ]
+    )
     wait_until_gone(*map(int, Path("pids").read_text().split()))
     assert len(cloud.live_vms()) == 4
 
@@ -290,10 +500,17 @@ def test_hooks_of_others_never_run(run: Run, cloud: FakeCloud) -> None:
     # An edited plan file sets a hook: its options must be repeated on the command line.
     Path("planapply.toml").write_text(spec.replace("max = 6", "max = 7"))
     assert run("plan", "--set", "hooks.on_applied=['touch', 'set.ran']", "--out", "p").code == 0
-    assert "hooks" not in Path("p").read_text()
+    assert "set.ran" not in Path("p").read_text()
     edit("p", lambda plan: plan.update(overrides=["hooks.on_applied=['touch', 'plan.ran']"]))
     result = run("apply", "p", "--no-wait")
-    assert (result.code, result.err) == (1, snapshot())
+    assert (result.code, result.err) == (
+        1,
+        snapshot("""\
+Error: cannot take all options from the plan file: they set `hooks.on_applied`
+  Such a key can run code on the nodes, and the file may have been edited. If you set it, repeat
+  every --set of your `planapply plan` after `planapply apply p`.
+"""),
+    )
 
     assert run("destroy", "--auto-approve", "--no-retire").code == 0
     assert not cloud.live_vms()
@@ -313,7 +530,7 @@ def test_saved_plan_runs_hooks_of_the_local_spec(run: Run, cloud: FakeCloud) -> 
     assert run("apply", "p", "--no-wait").code == 0
     assert ran() == ["on_applied"]
     state = Path("planapply.state.json").read_text()
-    assert "hooks" not in state + Path("p").read_text()
+    assert "hook.sh" not in state + Path("p").read_text()
     assert run("plan", "--destroy", "--out", "p").code == 0
     assert run("apply", "p").code == 0
     assert ran() == ["before_destroy"]
@@ -352,12 +569,50 @@ before_destroy = ["", "x"]
 on_node_lost = ["a\\u0000b"]
 """
     )
-    assert run("validate").err == snapshot()
+    assert run("validate").err == snapshot("""\
+Error: [hooks] has no key `on_aplied`
+  --> planapply.toml:16:1
+   |
+16 | on_aplied = ["./notify.sh"]
+   | ^^^^^^^^^
+  Did you mean `on_applied`?
+
+Error: `hooks.on_applied` must be a list
+  --> planapply.toml:17:1
+   |
+17 | on_applied = …
+   | ^^^^^^^^^^
+  Example: `on_applied = ["./notify.sh", "applied"]`.
+
+Error: `hooks.on_failed`: the list does not begin with a program
+  --> planapply.toml:18:1
+   |
+18 | on_failed = …
+   | ^^^^^^^^^
+  Write the program and its arguments, each as one element; or omit the key.
+
+Error: `hooks.before_destroy`: the list does not begin with a program
+  --> planapply.toml:19:1
+   |
+19 | before_destroy = …
+   | ^^^^^^^^^^^^^^
+  Write the program and its arguments, each as one element; or omit the key.
+
+Error: `hooks.on_node_lost[0]` has a zero byte
+  --> planapply.toml:20:16
+   |
+20 | on_node_lost = …
+   |                ^
+  Remove it.
+""")
     # Commands that need only a state read the hooks, too, so that none is skipped by mistake.
     result = run("destroy", "--auto-approve")
-    assert (result.code, "`hooks.on_applied` must be a list" in result.err) == (1, True)
+    assert (result.code, "on_applied" in result.err) == (1, True)
     assert run("destroy", "--auto-approve", "--no-hooks", "--no-retire").code == 0
-    assert run("validate", "--set", "hooks=1").err == snapshot()
+    assert run("validate", "--set", "hooks=1").err == snapshot("""\
+Error: --set hooks=1: `hooks` must be a table, not 1
+  Write a table: [hooks].
+""")
 
 
 def test_python(run: Run, cloud: FakeCloud) -> None:
@@ -372,7 +627,10 @@ def test_python(run: Run, cloud: FakeCloud) -> None:
     write_hooks("exit 1", "before_destroy")
     with pytest.raises(PlanapplyError) as caught:
         planapply.destroy(progress=False, retire=False)
-    assert str(caught.value) == snapshot()
+    assert str(caught.value) == snapshot("""\
+cannot destroy cluster 'demo': the hook before_destroy failed: it exited with code 1
+Nothing was changed. Fix the hook, or skip it: `planapply destroy --no-hooks`\
+""")
     assert len(cloud.live_vms()) == 5
     planapply.destroy(progress=False, retire=False, overrides={"hooks": {}})
     assert not cloud.live_vms()

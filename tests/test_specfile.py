@@ -69,7 +69,7 @@ arch = "amd64"
     assert format_problems(tmp_path, text) == snapshot("""\
 line 1, column 1: nme = "genomics"
 the spec has no key `nme`
-  Remove it. The valid keys are `cluster`, `provider`, `defaults`, `environment`, `scheduler`, `workers`.
+  Remove it. The valid keys are `cluster`, `provider`, `defaults`, `environment`, `scheduler`, `workers`, `hooks`.
 
 line 3, column 2: [cluster]
 `cluster.name` is missing

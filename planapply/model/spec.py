@@ -266,12 +266,12 @@ class Spec(Model):
     defaults: NodeSettings = NodeSettings()
     environment: EnvironmentSettings = EnvironmentSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
-    hooks: HookSettings = HookSettings()
-    """Programs of this machine, which the state and saved plans do not contain."""
     workers: dict[GroupName, WorkerGroup] = {}
     """Groups of workers by name. A name is 1 to 63 letters, digits, and hyphens; it begins with a letter,
     is not `scheduler`, and does not end in a hyphen and a number. Removing a group destroys its nodes.
     """
+    hooks: HookSettings = HookSettings()
+    """Programs of this machine, which the state and saved plans do not contain."""
 
     @property
     def digest(self) -> str:

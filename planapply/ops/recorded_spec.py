@@ -13,7 +13,7 @@ from planapply.provider import Plugin
 def spec_document(spec: Spec, plugin: Plugin) -> dict[str, Any]:
     """Return a spec as JSON, without its hooks and the parts that the provider ignores and no node gets.
 
-    Whoever reads the recorded spec must not run programs that another writer of the state has chosen.
+    A process that reads the recorded spec must not run programs that another writer of the state has chosen.
     """
     document = spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"hooks"})
     ignored = plugin.ignored_settings

@@ -135,7 +135,8 @@ def lock(
     """Hold the state's lock; report the holder that it waits for."""
 
     def on_wait(holder: LockInfo) -> None:
-        on_event(Event(event="waiting", message=f"for the state's lock: {holder.describe()}"))
+        lock = "the lock of the watcher" if holder.is_watcher else "the state's lock"
+        on_event(Event(event="waiting", message=f"for {lock}: {holder.describe()}"))
 
     clock = workspace.clock
     with workspace.store.lock(purpose, timeout, wait=clock.sleep, on_wait=on_wait) as held:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from planapply.api.adaptive_lock import AdaptiveLock
+from planapply.ops.adaptive_lock import AdaptiveLock
 from planapply.api.group_targets import GroupTargets
 from planapply.api.state_session import StateSession
 from planapply.dask.batching import RequestQueue

@@ -8,13 +8,14 @@ from functools import partial
 
 from planapply.diff.progress import is_carried_out
 from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.model.state import State
 from planapply.ops.cost import make_budget
 from planapply.ops.existing import describe_origin
+from planapply.ops.load import load_warnings
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.record import Recorder, load_prices, start_spending
 from planapply.ops.recorded_spec import spec_document
@@ -58,6 +59,8 @@ class Report:
     """The number of times that the state was written."""
     unknown: tuple[str, ...] = ()
     """The IDs of VMs with this cluster's tags that were left, because planapply did not launch them."""
+    warnings: tuple[Diagnostic, ...] = ()
+    """What the user should know now that the plan is carried out."""
 
 
 def apply(
@@ -105,7 +108,12 @@ def apply(
         left = planned.refreshed.unknown if is_full_destroy else ()
         left = () if request.terminate_unknown else left
         return Report(
-            planned.plan, True, failures, fleet.journal.writes, tuple(sorted(vm.id for vm in left))
+            planned.plan,
+            True,
+            failures,
+            fleet.journal.writes,
+            tuple(sorted(vm.id for vm in left)),
+            tuple(load_warnings(workspace, workspace.spec)) if mode is Mode.NORMAL else (),
         )
 
 

@@ -31,6 +31,7 @@ from planapply.store.errors import (
     wrong_lock_error,
 )
 from planapply.store.lockinfo import LockInfo
+from planapply.store.processes import this_host
 from planapply.store.state_store import BackendError, Conflict
 
 _TRIES = 3
@@ -160,10 +161,12 @@ class RemoteBackend:
     def lock_notice(self, lock_id: str) -> str:
         """See `Store.lock_notice`."""
         command = self.unlock_command(lock_id)
-        return (
-            f"Lock {lock_id} on {self.location} may remain; before the next run, release it: "
-            f"`{command}`"
-        )
+        text = f"Lock {lock_id} on {self.location} may remain; "
+        if this_host().boot:
+            text += "the next run on this machine takes it over. On another one, first "
+        else:
+            text += "before the next run, "
+        return f"{text}release it: `{command}`"
 
     def set_deadline(self) -> None:
         """See `Backend.set_deadline`."""

@@ -106,7 +106,9 @@ class Scheduler:
 
         Without any worker, it is the number of threads.
         """
-        answer = _count(await self._connection.call("adaptive_target", target_duration=target_duration))
+        answer = _count(
+            await self._connection.call("adaptive_target", target_duration=target_duration)
+        )
         if answer is None:
             raise UndecodableAnswer("unexpected response to 'adaptive_target'")
         return answer

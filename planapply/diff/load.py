@@ -63,7 +63,9 @@ def follow_load(
         if (workers := load.workers.intersection(worker_names(node, group.processes)))
     }
     idle = {
-        node: idle_since.get(node, now) for node, workers in joined.items() if workers <= load.closable
+        node: idle_since.get(node, now)
+        for node, workers in joined.items()
+        if workers <= load.closable
     }
     if load.target >= len(load.workers):
         others = len(load.workers) - sum(map(len, joined.values()))

@@ -84,7 +84,9 @@ class LoadFollower:
             self._is_refusal_reported = True
             return False
         if held.taken_over is not None:
-            self._note(f"took over the adaptive lock of a dead process: {held.taken_over.describe()}")
+            self._note(
+                f"took over the adaptive lock of a dead process: {held.taken_over.describe()}"
+            )
         self._is_following = True
         return True
 

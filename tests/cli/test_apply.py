@@ -427,7 +427,12 @@ def test_watcher_is_waited_for(
     monkeypatch.setattr(state_store, "WATCHER_TIMEOUT", 0.3)
     with open_store("planapply.state.json").lock("watch") as held:
         # The lock as another machine has it, since this process would not wait for itself.
-        there = {"host": "elsewhere", "machine": "another", "boot": "another", "who": "me@elsewhere"}
+        there = {
+            "host": "elsewhere",
+            "machine": "another",
+            "boot": "another",
+            "who": "me@elsewhere",
+        }
         Path("planapply.state.json.lock").write_bytes(held.model_copy(update=there).encode())
         result = run(*command.split())
         assert (result.code, result.out) == (1, "")

@@ -27,7 +27,9 @@ from planapply.ops.load import LoadChange, LoadFollower, load_warnings
 from planapply.ops.status import status
 from planapply.store import LockInfo, open_store
 
-ADAPT = SPEC.replace("max = 8", 'max = 8\nprocesses = 2\nadapt = { target = "1 ms", idle = "20 s" }')
+ADAPT = SPEC.replace(
+    "max = 8", 'max = 8\nprocesses = 2\nadapt = { target = "1 ms", idle = "20 s" }'
+)
 MIXED = ADAPT + '[workers.io]\ncount = 2\nclass = "distributed.Worker"\n'
 
 ADAPTIVE = "{}.adaptive"
@@ -48,9 +50,7 @@ def clock() -> Clock:
 
 
 @contextmanager
-def following(
-    workspace: CloudWorkspace, clock: Clock, events: list[str]
-) -> Iterator[LoadFollower]:
+def following(workspace: CloudWorkspace, clock: Clock, events: list[str]) -> Iterator[LoadFollower]:
     workspace.clock = clock  # type: ignore[assignment]
     follower = LoadFollower(workspace, lambda event: events.append(event.message))
     try:

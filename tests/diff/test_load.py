@@ -74,9 +74,7 @@ def test_a_node_with_one_busy_worker_stays() -> None:
 def stories(draw: st.DrawFn) -> tuple[ElasticGroup, list[Load]]:
     processes = draw(st.integers(1, 3))
     least = draw(st.integers(0, 4))
-    group = cluster(
-        draw(st.integers(0, 6)), processes, min=least, max=draw(st.integers(least, 8))
-    )
+    group = cluster(draw(st.integers(0, 6)), processes, min=least, max=draw(st.integers(least, 8)))
     names = [w for node in sorted(group.nodes) for w in worker_names(node, processes)]
     workers = st.frozensets(st.sampled_from([*names, *OTHERS]))
     loads = []

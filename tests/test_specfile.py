@@ -410,7 +410,31 @@ adapt = "yes"
 count = 1
 adapt = false
 """
-    assert format_problems(tmp_path, text) == snapshot()
+    assert format_problems(tmp_path, text) == snapshot("""\
+line 6, column 1: adapt = true
+cannot combine `count` and `adapt` in [workers.cpu]
+  Give the group `min` and `max` in place of `count`, or remove `adapt`.
+
+line 10, column 1: adapt = { target = "2 minuets", idel = "5 min" }
+more than one group has `adapt`: cpu, io, gpu
+  Keep it in one group: the scheduler reports the load of the whole cluster.
+
+line 10, column 11: adapt = { target = "2 minuets", idel = "5 min" }
+`workers.io.adapt.target` cannot be "2 minuets": `minuets` is not a unit of time
+  Write a number and a unit (s, min, h, d, w), such as "30 min".
+
+line 10, column 33: adapt = { target = "2 minuets", idel = "5 min" }
+[workers.io.adapt] has no key `idel`
+  Did you mean `idle`?
+
+line 15, column 1: adapt = "yes"
+`workers.gpu.adapt` cannot be "yes": this is neither true, false, nor a table
+  Write `adapt = true`, or `adapt = { target = "2 min", idle = "5 min" }`.
+
+line 15, column 1: adapt = "yes"
+more than one group has `adapt`: cpu, io, gpu
+  Keep it in one group: the scheduler reports the load of the whole cluster.
+""")
     spec = load_text(tmp_path, GOOD.replace("count = 2", "max = 2\nadapt = true"))[0]
     adapt = spec.workers["cpu"].adapt
     assert adapt

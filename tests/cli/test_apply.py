@@ -436,12 +436,12 @@ def test_watcher_is_waited_for(
         Path("planapply.state.json.lock").write_bytes(held.model_copy(update=there).encode())
         result = run(*command.split())
         assert (result.code, result.out) == (1, "")
-        first, error = result.err.splitlines()[:2]
-        assert first == (
+        told, _, error = " ".join(result.err.split()).removeprefix("0:00 ").partition(" Error: ")
+        assert told == (
             f"waiting for the lock of the watcher: me@elsewhere (process {held.pid}) has held lock "
             f"{held.id} since {held.since}, for watch."
         )
-        assert error == "Error: the state planapply.state.json is still locked after 0.3 s"
+        assert error.startswith("the state planapply.state.json is still locked after 0.3 s ")
         assert run("plan").code == 0
 
 

@@ -151,7 +151,11 @@ def test_only_one_process_adapts(
         cluster.adapt(interval=0)
         for _ in range(3):
             assert required(follower, opened) is None
-        assert events == snapshot()
+        assert events == snapshot(
+            [
+                "does not follow the load: another Cluster object of this process has been adapting this cluster"
+            ]
+        )
         cluster._adaptive.stop()
         assert required(follower, opened) is None
         with pytest.raises(PlanapplyError, match="has been adapting this cluster"):
@@ -173,20 +177,30 @@ def test_lock_of_a_dead_watcher_is_taken_over(applied: Open, clock: Clock) -> No
         update={"pid": 2**22 + 1, "who": "me@here", "created": "2026-03-02T09:30:00+00:00"}
     )
     Path(f"{location}.lock").write_bytes(dead.encode())
-    assert [warning.summary for warning in load_warnings(workspace, workspace.spec)] == snapshot()
+    assert [warning.summary for warning in load_warnings(workspace, workspace.spec)] == snapshot(
+        ["group 'cpu' has `adapt`, but no watcher follows the load"]
+    )
     events: list[str] = []
     with following(workspace, clock, events) as follower:
         required(follower, workspace)
-        assert events == snapshot()
+        assert events == snapshot(
+            [
+                "took over the adaptive lock of a dead process: me@here (process 4194305) has held lock 12ab since 2026-03-02 09:30:00 UTC, for watch (load)."
+            ]
+        )
         assert [*load_warnings(workspace, workspace.spec)] == []
 
 
 def test_status_warns_if_nothing_follows_the_load(applied: Open) -> None:
-    assert [problem.summary for problem in status(applied(ADAPT)).problems] == snapshot()
+    assert [problem.summary for problem in status(applied(ADAPT)).problems] == snapshot(
+        ["group 'cpu' has `adapt`, but no watcher follows the load"]
+    )
     assert status(applied(SPEC)).problems == ()
 
 
 def test_apply_warns_if_nothing_follows_the_load(workspace: Open) -> None:
     report = apply(workspace(ADAPT), lambda plan: True)
-    assert [warning.summary for warning in report.warnings] == snapshot()
+    assert [warning.summary for warning in report.warnings] == snapshot(
+        ["group 'cpu' has `adapt`, but no watcher follows the load"]
+    )
     assert apply(workspace(SPEC), lambda plan: True).warnings == ()

@@ -16,7 +16,7 @@ class Load:
     workers: frozenset[str]
     """The Dask workers of all groups."""
     closable: frozenset[str]
-    """Those that have no task, and whose results have room on the others."""
+    """The workers that have no task, and whose results have room on the others."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Report:
     unknown: tuple[str, ...] = ()
     """The IDs of VMs with this cluster's tags that were left, because planapply did not launch them."""
     warnings: tuple[Diagnostic, ...] = ()
-    """What the user should know now that the plan is carried out."""
+    """Warnings about the cluster as it is now."""
 
 
 def apply(

@@ -12,7 +12,7 @@ from planapply.store.processes import start_time, this_host
 from planapply.version import __version__
 
 WATCH = "watch"
-"""The purpose of a watcher's lock, for which other commands wait without being told to."""
+"""The purpose of a watcher's lock, for which other commands wait even without a timeout."""
 _MAX_LENGTH = 200
 """Characters to keep of a text in a lock; planapply's own are shorter."""
 

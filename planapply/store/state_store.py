@@ -23,7 +23,7 @@ from planapply.store.lockinfo import WATCH, LockInfo
 
 T = TypeVar("T")
 WATCHER_TIMEOUT = 60.0
-"""Seconds that a command waits for a watcher's lock without being told to."""
+"""Seconds that a command waits for a watcher's lock even without a timeout."""
 _PLAN_FINDS_VMS = (
     "Run `planapply plan`: it finds VMs that are missing from the state by their tags."
 )

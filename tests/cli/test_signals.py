@@ -140,7 +140,7 @@ def test_signal_outside_of_launching_exits(
     environment: dict[str, str], folder: Path, name: str, command: str
 ) -> None:
     is_json = "--json" in command
-    # A watcher is waited for without being told to.
+    # A watcher is waited for without `--lock-timeout`.
     timeout = [] if command == "apply" else ["--lock-timeout", "1 h"]
     with (
         open_store("planapply.state.json").lock("a test" if timeout else "watch"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from planapply.diff.load import ElasticGroup, Load, Resize, follow_load
 from planapply.model.names import worker_names
 
-OTHERS = ["io-0", "io-1", "a worker of nobody"]
+OTHERS = ["io-0", "io-1", "a worker of no node"]
 
 
 def cluster(nodes: int, processes: int = 1, **options: int) -> ElasticGroup:

@@ -191,6 +191,8 @@ def open_fleet(
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
     _record_spec(workspace, plan, state)
+    if plan.mode is Mode.NORMAL:
+        state.attempts = {}  # `watch` may try again
     if plan.mode is not Mode.DESTROY:
         state.protect = plan.protect
     state.endpoint = current_endpoint(state)
@@ -216,6 +218,7 @@ def _record_spec(workspace: Workspace, plan: Plan, state: State) -> None:
 
 
 CLUSTER_FIELDS = {
+    "attempts",
     "cloud",
     "cluster",
     "endpoint",

@@ -94,6 +94,12 @@ class WatchRun:
         with self._lock:  # from any thread
             terminal.show_event(event)
 
+    def show_note(self, event: Event) -> None:
+        """Print a note."""
+        self.on_event(event)
+        if not self.json:
+            self._print(f"{self._time()}  {event.message}")
+
     def show_start(self, state: State) -> None:
         """Print which cluster is watched."""
         nodes = len(state.nodes.keys() - {SCHEDULER})

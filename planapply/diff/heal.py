@@ -30,6 +30,8 @@ class HealOptions:
     """Nodes whose spot VM the cloud is about to reclaim."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """The numbers of nodes that the load requires, by elastic group."""
+    idle: Collection[str] = ()
+    """Nodes that leave their group first if the load requires fewer."""
     paused: Collection[str] = ()
     """Groups for which nothing is launched now, since the cloud had no capacity."""
     can_launch: bool = True
@@ -177,7 +179,12 @@ class _Healing:
         lost = (names & self.reasons.keys()) - self.given_up - announced
         alive = sorted(
             names - lost,
-            key=lambda n: (n in announced, not self._is_joined(n), split_name(n)[1]),
+            key=lambda n: (
+                n in self.options.idle,
+                n in announced,
+                not self._is_joined(n),
+                split_name(n)[1],
+            ),
         )
         size = self._size(group, len(alive))
         facts: dict[str, int | str] = {"before": len(alive), "after": size}

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.store import NO_SETTINGS, AWSSettings, LockInfo, StateLocked, open_store
+from planapply.store import NO_SETTINGS, AWSSettings, LockInfo, StateLocked, Store, open_store
 from planapply.store.errors import unlock_command
 
 WATCH_LOAD = "watch (load)"
@@ -27,13 +27,14 @@ class AdaptiveLock:
         self._location, self._aws, self._purpose = f"{state}.adaptive", aws, purpose
         self._exit_stack = ExitStack()
         self._held: LockInfo | None = None
+        self._store: Store | None = None
 
     def acquire(self) -> LockInfo:
         """Take the lock and return its description, with the dead process that it is taken over from.
 
         Raises AdaptiveLockHeld, which names the holder, if it is held, and StateError.
         """
-        store = open_store(self._location, self._aws)
+        self._store = store = open_store(self._location, self._aws)
         try:
             self._held = self._exit_stack.enter_context(store.lock(self._purpose))
         except StateLocked as error:
@@ -74,7 +75,12 @@ class AdaptiveLock:
         summary = f"{who} has been adapting this cluster{since}"
         return AdaptiveLockHeld(summary, advice)
 
-    def release(self) -> None:
-        """Let another process adapt the cluster; do nothing if the lock is not held."""
+    def release(self, *, is_stopping: bool = False) -> None:
+        """Let another process adapt the cluster; do nothing if the lock is not held. Raises StateError.
+
+        With `is_stopping`, wait only a few seconds for a bucket.
+        """
+        if self._store is not None and is_stopping:
+            self._store.set_deadline()
         self._held = None
         self._exit_stack.close()

@@ -25,6 +25,7 @@ from planapply.model.plan import Action, Change, ChangeReason
 from planapply.model.watch import Round
 from planapply.ops.apply import ApplyOptions, execute_plan, lock, make_recorder, open_fleet
 from planapply.ops.cost import CostLimits, add_cost
+from planapply.ops.load import LoadChange, LoadFollower
 from planapply.ops.plan import PlanResult
 from planapply.ops.preflight import check_plan
 from planapply.ops.refresh import refresh_state
@@ -75,16 +76,28 @@ class Healer:
     workspace: Workspace
     stop_on_signal: Callable[[], AbstractContextManager[object]]
     on_event: Listener = lambda event: None
+    on_note: Listener = lambda event: None
+    """Receives what people should read, too."""
     wait: bool = False
     lock_timeout: float = 0.0
     paused: frozenset[str] = frozenset()
     """Groups for which nothing is launched now."""
+    _load: LoadFollower = field(init=False)
+    _load_change: LoadChange | None = None
+    """The change that the load required when this round looked without the lock."""
     _client: ProviderClient | None = None
     _found: "_Look | None" = None
     """The result of the last look; None if the cluster has ended."""
     _ended: str = ""
     _join_deadlines: dict[str, float] = field(default_factory=dict)
     """VM -> when it must have joined, on a clock that never jumps."""
+
+    def __post_init__(self) -> None:
+        self._load = LoadFollower(self.workspace, self.on_note)
+
+    def close(self) -> None:
+        """Let another process follow the load. Raises StateError."""
+        self._load.close()
 
     def run_round(self) -> Round:
         """Run one round. Raises PlanapplyError; CannotWatch if another round would change nothing."""
@@ -154,7 +167,12 @@ class Healer:
         resources = (
             client.required_resources(desired.cluster, desired.scheduler) if is_locked else None
         )
+        if not is_locked:
+            self._load_change = self._load.required_change(workspace.spec, state, refreshed.gone)
+        load = self._load_change
         options = HealOptions(
+            sizes={load.group: load.size} if load else {},
+            idle=load.remove if load else (),
             now=workspace.clock.time(),
             not_joined=late,
             paused=self.paused,

@@ -1,9 +1,10 @@
 """The load of a cluster: the number of nodes that it requires, and whether a watcher follows it."""
 
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from planapply.diff.load import ElasticGroup, Resize, follow_load
+from planapply.diff.load import ElasticGroup, follow_load
 from planapply.fleet import Listener
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.endpoint import current_endpoint
@@ -20,9 +21,10 @@ class LoadChange:
     """The change of the group with `adapt` that the load requires."""
 
     group: str
-    resize: Resize
     size: int
-    """The number of nodes before it."""
+    """The number of nodes after it."""
+    remove: tuple[str, ...] = ()
+    """The idle nodes that leave."""
 
 
 class LoadFollower:
@@ -65,12 +67,16 @@ class LoadFollower:
         self._idle_since, resize = follow_load(group, load, self._idle_since, now)
         if not resize or not self._still_follows():
             return None
-        return LoadChange(name, resize, len(group.nodes))
+        size = len(group.nodes) + resize.add - len(resize.remove)
+        return LoadChange(name, size, resize.remove)
 
     def close(self) -> None:
-        """Let another process adapt the cluster. Raises StateError."""
+        """Let another process adapt the cluster. Raises StateError.
+
+        While an exception is handled, such as a signal's, wait only a few seconds for a bucket.
+        """
         self._is_following, self._idle_since = False, {}
-        self._lock.release()
+        self._lock.release(is_stopping=sys.exception() is not None)
 
     def _follow(self) -> bool:
         """Take the adaptive lock unless it is held; return False if another process adapts the cluster."""

@@ -31,6 +31,9 @@ class View(Protocol):
     def on_event(self, event: Event) -> None:
         """Report an event of a round."""
 
+    def show_note(self, event: Event) -> None:
+        """Report an event of a round that people should read, too."""
+
     def show_start(self, state: State) -> None:
         """Report that the watch of a cluster begins."""
 
@@ -78,15 +81,22 @@ class Watch:
 
         Raises PlanapplyError if watching makes no sense any longer, and Stopped.
         """
-        clock = self.workspace.clock
         self.view.show_start(self.workspace.read())
         healer = Healer(
             self.workspace,
             self.stop_on_signal,
             on_event=self.view.on_event,
+            on_note=self.view.show_note,
             wait=self.once,
             lock_timeout=self.lock_timeout,
         )
+        try:
+            return self._run_rounds(healer)
+        finally:
+            healer.close()
+
+    def _run_rounds(self, healer: Healer) -> Round:
+        clock = self.workspace.clock
         while True:
             start = clock.monotonic()
             healer.paused = frozenset(

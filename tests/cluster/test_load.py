@@ -19,7 +19,7 @@ from planapply import Cluster
 from planapply.dask.load import observe_load
 from planapply.dask.safe_rpc import UndecodableAnswer
 from planapply.dask.scheduler import connect
-from planapply.diff.load import Load, Resize
+from planapply.diff.load import Load
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.state import Endpoint
 from planapply.ops.apply import apply
@@ -115,7 +115,7 @@ def test_watcher_follows_the_load(
             futures = client.map(wait_for, [event] * 50, pure=False)
             wait_until(lambda: cloud.scheduler.total_occupancy)
             # All workers of the other group are busy, and are not counted.
-            assert required(follower, workspace) == LoadChange("cpu", Resize(add=8), 0)
+            assert required(follower, workspace) == LoadChange("cpu", 8)
             EVENTS[event].set()
             client.gather(futures)
         with Cluster.adopt(applied(MIXED)) as cluster:
@@ -126,9 +126,7 @@ def test_watcher_follows_the_load(
         clock.now = 19.0
         assert required(follower, workspace) is None
         clock.now = 20.0
-        assert required(follower, workspace) == LoadChange(
-            "cpu", Resize(remove=("cpu-1", "cpu-0")), 2
-        )
+        assert required(follower, workspace) == LoadChange("cpu", 0, ("cpu-1", "cpu-0"))
         # A scheduler that does not answer says nothing about its nodes, not even later.
         with monkeypatch.context() as patch:
             patch.setattr("planapply.dask.load.ask", lambda *_: None)

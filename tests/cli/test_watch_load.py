@@ -1,4 +1,4 @@
-"""A real cluster that follows the load, with nobody connected."""
+"""A real cluster that follows the load, with no client connected."""
 
 import os
 import threading

@@ -105,10 +105,11 @@ class WatchRun:
         nodes = len(state.nodes.keys() - {SCHEDULER})
         where = format_location(state.provider, state.cloud)
         how = "" if self.once else f", every {format_duration(self.interval)}"
-        text = f'watching cluster "{state.cluster}" ({where}): {nodes} worker nodes{how}'
+        workers = "1 worker" if nodes == 1 else f"{nodes} workers"
+        text = f'watching cluster "{state.cluster}" ({where}), {workers}{how}'
         self.on_event(Event(event="note", message=text))
         if not self.json and not self.once:
-            self._print(f"{text[0].upper()}{text[1:]}. Ctrl-C ends this and leaves it running.")
+            self._print(f"{text[0].upper()}{text[1:]}. Ctrl-C leaves it running.")
 
     def show_round(self, result: Round, seconds: float) -> None:
         """Print a round that did something."""

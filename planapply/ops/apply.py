@@ -191,7 +191,7 @@ def open_fleet(
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
     _record_spec(workspace, plan, state)
-    if plan.mode is Mode.NORMAL:
+    if plan.mode in (Mode.NORMAL, Mode.DESTROY):
         state.attempts = {}  # `watch` may try again
     if plan.mode is not Mode.DESTROY:
         state.protect = plan.protect

@@ -56,7 +56,7 @@ def create_resize_plan(
 def _group_changes(group: Group, size: int, refreshed: RefreshResult) -> Iterator[Change]:
     state = refreshed.state
     names = {node_name(group.name, index) for index in indexes(group.name, known_names(state))}
-    reasons = {name: reason for name in names if (reason := _loss_reason(name, refreshed))}
+    reasons = {name: reason for name in names if (reason := loss_reason(name, refreshed))}
     alive = sorted(
         names - reasons.keys(), key=lambda name: (not _has_joined(name, state), _index(name))
     )
@@ -91,7 +91,7 @@ def _has_joined(name: str, state: State) -> bool:
     return name in state.nodes and state.nodes[name].status == "joined"
 
 
-def _loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
+def loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
     """Return why a node does not count; None if its VM runs, or may run."""
     if name in refreshed.gone:
         return ChangeReason.VM_GONE

@@ -19,6 +19,7 @@ EventKind = Literal[
     "throttled",  # the cloud has refused requests for some time; they are repeated
     "resource",
     "note",
+    "round",  # of `watch`: what it found and did
     "finished",
 ]
 

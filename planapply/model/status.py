@@ -68,8 +68,8 @@ class Status(Model):
     nodes: tuple[NodeStatus, ...] = ()
     drift: tuple[DriftItem, ...] = ()
     problems: tuple[Diagnostic, ...] = ()
-    """Errors in the provider's settings that the next launch would meet, such as a deleted subnet; and a
-    dashboard without plots, whose URL is then None."""
+    """Errors in the provider's settings that the next launch would meet, such as a deleted subnet; a
+    dashboard without plots, whose URL is then None; and a group with `adapt` whose load nothing follows."""
     unknown_workers: tuple[str, ...] = ()
     """Dask workers that have joined but are none of the state's nodes."""
     usd_per_hour: float | None = None

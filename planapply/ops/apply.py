@@ -8,13 +8,14 @@ from functools import partial
 
 from planapply.diff.progress import is_carried_out
 from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.model.state import State
 from planapply.ops.cost import make_budget
 from planapply.ops.existing import describe_origin
+from planapply.ops.load import load_warnings
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.record import Recorder, load_prices, start_spending
 from planapply.ops.recorded_spec import spec_document
@@ -58,6 +59,8 @@ class Report:
     """The number of times that the state was written."""
     unknown: tuple[str, ...] = ()
     """The IDs of VMs with this cluster's tags that were left, because planapply did not launch them."""
+    warnings: tuple[Diagnostic, ...] = ()
+    """Warnings about the cluster as it is now."""
 
 
 def apply(
@@ -105,7 +108,12 @@ def apply(
         left = planned.refreshed.unknown if is_full_destroy else ()
         left = () if request.terminate_unknown else left
         return Report(
-            planned.plan, True, failures, fleet.journal.writes, tuple(sorted(vm.id for vm in left))
+            planned.plan,
+            True,
+            failures,
+            fleet.journal.writes,
+            tuple(sorted(vm.id for vm in left)),
+            tuple(load_warnings(workspace, workspace.spec)) if mode is Mode.NORMAL else (),
         )
 
 
@@ -135,7 +143,8 @@ def lock(
     """Hold the state's lock; report the holder that it waits for."""
 
     def on_wait(holder: LockInfo) -> None:
-        on_event(Event(event="waiting", message=f"for the state's lock: {holder.describe()}"))
+        lock = "the lock of the watcher" if holder.is_watcher else "the state's lock"
+        on_event(Event(event="waiting", message=f"for {lock}: {holder.describe()}"))
 
     clock = workspace.clock
     with workspace.store.lock(purpose, timeout, wait=clock.sleep, on_wait=on_wait) as held:
@@ -182,6 +191,8 @@ def open_fleet(
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
     _record_spec(workspace, plan, state)
+    if plan.mode in (Mode.NORMAL, Mode.DESTROY):
+        state.attempts = {}  # `watch` may try again
     if plan.mode is not Mode.DESTROY:
         state.protect = plan.protect
     state.endpoint = current_endpoint(state)
@@ -207,6 +218,7 @@ def _record_spec(workspace: Workspace, plan: Plan, state: State) -> None:
 
 
 CLUSTER_FIELDS = {
+    "attempts",
     "cloud",
     "cluster",
     "endpoint",

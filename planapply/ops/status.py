@@ -12,7 +12,9 @@ from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.state import Endpoint, NodeRecord, State
 from planapply.model.status import NodeStatus, Status, WorkerUsage, total_usage
 from planapply.ops.cost import NOT_COUNTED
+from planapply.ops.load import load_warnings
 from planapply.ops.record import total_spending
+from planapply.ops.recorded_spec import recorded_spec
 from planapply.ops.refresh import refresh_state
 from planapply.ops.workspace import Workspace
 from planapply.specfile.dashboard import missing_plots_of
@@ -52,6 +54,7 @@ def status(workspace: Workspace) -> Status:
         problems=(
             *(warning(e.summary, e.detail) for e in client.check_settings()),
             *([missing] if missing and endpoint else []),
+            *load_warnings(workspace, recorded_spec(state)),
         ),
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         resources=state.resources,

@@ -12,6 +12,8 @@ _TEXTS = {
     ChangeReason.DESTROY_REQUESTED: "destroy requested",
     ChangeReason.SCHEDULER_REPLACED: "the scheduler is replaced",
     ChangeReason.TERMINATION_IN_PROGRESS: "termination was already in progress",
+    ChangeReason.NOT_JOINED: "did not join in time",
+    ChangeReason.SPOT_NOTICE: "the cloud reclaims the spot VM",
     ChangeReason.CONFIG_CHANGED: "launched with another configuration",
     ChangeReason.GROUP_REMOVED: "group is not in the spec",
     ChangeReason.RESOURCE_UNNEEDED: "no longer needed",

@@ -16,6 +16,10 @@ Lines after the second one belong to the VM's shutdown. Nodes that older version
 as well, so the beginnings must not change.
 """
 
+END_REASON_MARKER = "planapply: this VM ends: "
+"""The beginning of the line, with one word after it, that says why a VM powers itself off; see
+`console.find_end_reason`. The scheduler's own plug-in prints such lines, too."""
+
 SCRIPT_HEADER = """\
 #!/bin/bash
 # Written by planapply for {group} of the cluster {cluster}; runs once, at the first boot.
@@ -31,6 +35,7 @@ cd /var/lib/planapply
 fail() {{ echo "planapply: $*"; exit 1; }}
 at_exit() {{
   if [ "$1" != 0 ]; then
+    echo "planapply: this VM ends: failed"
     echo "planapply: end: this node cannot start; the reason is above. Shutting down the VM."
     systemctl --no-block poweroff
   fi
@@ -45,7 +50,9 @@ cat >/etc/systemd/system/planapply-ttl.service <<'END'
 Description=Power off this VM at its ttl
 [Service]
 Type=oneshot
+ExecStart=-/bin/echo "planapply: this VM ends: ttl"
 ExecStart=/bin/systemctl --no-block poweroff
+StandardOutput=journal+console
 END
 cat >/etc/systemd/system/planapply-ttl.timer <<END
 [Unit]
@@ -109,7 +116,19 @@ echo "planapply: start: Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec @SCHEDULER@\\
   --spec "$(</etc/planapply/spec.json)"
 END
-chmod 700 /etc/planapply/run
+# Printed unless the VM shuts down already, which has a reason of its own.
+cat >/etc/planapply/ended <<'END'
+#!/bin/bash
+scheduler=@PEER@
+if [ "$(systemctl is-system-running)" = stopping ]; then exit 0; fi
+if [ "${SERVICE_RESULT:-}" != success ]; then reason=failed
+elif [ -z "$scheduler" ]; then reason=shutdown
+elif timeout 5 bash -c ': <>"$0"' "$scheduler" 2>/dev/null; then exit 0  # it was retired
+else reason=scheduler_gone
+fi
+echo "planapply: this VM ends: $reason"
+END
+chmod 700 /etc/planapply/run /etc/planapply/ended
 cat >/etc/systemd/system/planapply.service <<'END'
 [Unit]
 Description=Dask process of this node
@@ -119,6 +138,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
+ExecStopPost=-/etc/planapply/ended
 ExecStopPost=/bin/echo "planapply: end: the Dask process stopped; shutting down the VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
@@ -138,6 +158,7 @@ cat >/etc/planapply/spot <<'END'
 . /etc/planapply/node
 python3 /etc/planapply/metadata.py spot/instance-action 5
 echo "planapply: EC2 will interrupt this spot VM; retiring its workers"
+echo "planapply: this VM ends: reclaimed"
 exec env "${environment[@]}" "${inside[@]}" -c '
 import sys
 from distributed import Client

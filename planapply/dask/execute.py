@@ -115,7 +115,8 @@ class _Execution:
         )
         staying = records.keys() - self.to_terminate.keys() - {SCHEDULER}
         gone = {change.name for change in self.nodes if change.action is Action.CREATE}
-        gone |= {item.name for item in self.plan.drift if item.kind is DriftKind.GONE}
+        no_vm = (DriftKind.GONE, DriftKind.STOPPED)
+        gone |= {item.name for item in self.plan.drift if item.kind in no_vm}
         retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
         has_scheduler = SCHEDULER not in self.to_terminate and SCHEDULER not in gone
         if endpoint is None or not has_scheduler or not staying - gone or not retiring:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_serializer
 
 from planapply.model.base import Record
+from planapply.model.end_reason import EndedVM
 from planapply.model.history import PastChange, Spend
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
@@ -196,6 +197,8 @@ class State(Record):
     """The value in the spec last applied: nothing may be destroyed or replaced."""
     history: list[PastChange] = []
     """The last changes, the newest last; they outlive the cluster."""
+    ended: list[EndedVM] = []
+    """The VMs that were found ended last, the newest last; they outlive the cluster."""
     spend: Spend | None = None
     """Cost of this cluster since it was created; None if the provider has no prices. It starts again with the next cluster."""
 

@@ -14,6 +14,7 @@ from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.model.state import State
 from planapply.ops.cost import make_budget
+from planapply.ops.end_reasons import record_ends
 from planapply.ops.existing import describe_origin
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.record import Recorder, load_prices, start_spending
@@ -179,6 +180,7 @@ def open_fleet(
     cloud = state.cloud or planned.client.identity()
     state.lineage = state.lineage or new_lineage()
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
+    record_ends(state, planned.refreshed, workspace.clock.time())
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
     _record_spec(workspace, plan, state)
@@ -209,6 +211,7 @@ def _record_spec(workspace: Workspace, plan: Plan, state: State) -> None:
 CLUSTER_FIELDS = {
     "cloud",
     "cluster",
+    "ended",
     "endpoint",
     "lineage",
     "next_index",

@@ -150,21 +150,38 @@ WantedBy=multi-user.target
 END
 """
 
+NOTICE_TOPIC = "planapply-notices"
+"""Topic of the scheduler's event log for the notices about spot VMs; see `dask.notices`."""
+
 SPOT_SERVICE = """\
 # EC2 announces the interruption of a spot VM two minutes ahead: time for its workers to move their
-# results to other workers.
+# results to other workers. Only the VM can see that, so it reports to its scheduler; it also reports a
+# higher risk (a rebalance recommendation), which `planapply watch` acts on.
 cat >/etc/planapply/spot <<'END'
 #!/bin/bash
 . /etc/planapply/node
+vm=$(python3 /etc/planapply/metadata.py instance-id 5)
+report() {
+  env "${environment[@]}" "${inside[@]}" -c '
+import os, sys, time
+from distributed import Client
+kind, vm, scheduler, *workers = sys.argv[1:]
+notice = {"node": os.environ["PLANAPPLY_NODE"], "vm": vm, "kind": kind, "time": time.time()}
+with Client(scheduler, timeout=10) as client:
+    client.log_event("planapply-notices", notice)
+    if workers:
+        client.retire_workers(names=workers, remove=True, close_workers=True)
+' "$1" "$vm" @SCHEDULER@ "${@:2}"
+}
+rebalance() {
+  python3 /etc/planapply/metadata.py events/recommendations/rebalance 5
+  until report rebalance; do sleep 5; done
+}
+rebalance &
 python3 /etc/planapply/metadata.py spot/instance-action 5
 echo "planapply: EC2 will interrupt this spot VM; retiring its workers"
 echo "planapply: this VM ends: reclaimed"
-exec env "${environment[@]}" "${inside[@]}" -c '
-import sys
-from distributed import Client
-with Client(sys.argv[1], timeout=10) as client:
-    client.retire_workers(names=sys.argv[2:], remove=True, close_workers=True)
-' @SCHEDULER@ "${workers[@]}"
+report interruption "${workers[@]}"
 END
 chmod 700 /etc/planapply/spot
 cat >/etc/systemd/system/planapply-spot.service <<'END'

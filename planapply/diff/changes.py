@@ -55,7 +55,7 @@ def node_changes(
     reasons: dict[str, tuple[ChangeReason, dict[str, int | str]]] = {}
     for name in sorted(existing - node_configs.keys(), key=sort_key):
         group = split_name(name)[0]
-        if name in lost and (loss := loss_reason(name, refreshed)) is not None:
+        if name in lost and (loss := vm_loss_reason(name, refreshed)) is not None:
             changes.append(destroy(name, state, loss))
             continue
         if group not in reasons:
@@ -64,7 +64,7 @@ def node_changes(
     return changes
 
 
-def loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
+def vm_loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
     """Return why a node's VM no longer runs, or is about to stop; None if it runs, or may run."""
     if name in refreshed.gone:
         return ChangeReason.VM_GONE
@@ -138,7 +138,7 @@ def _compare(
 ) -> Change | None:
     if record.status == "terminating":
         return _replace(name, config, record, ChangeReason.TERMINATION_IN_PROGRESS)
-    if (loss := loss_reason(name, refreshed)) is not None:
+    if (loss := vm_loss_reason(name, refreshed)) is not None:
         return _replace(name, config, record, loss)
     vm = refreshed.observed.get(name)
     if record.config != config.digest:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from planapply.diff.changes import destroy, loss_reason, resource_changes
+from planapply.diff.changes import destroy, resource_changes, vm_loss_reason
 from planapply.diff.desired_nodes import indexes, known_names, new_names, next_indexes
 from planapply.diff.plans import build_plan, elastic_groups, referenced_configs, vm_warnings
 from planapply.diff.refresh import RefreshResult
@@ -96,4 +96,4 @@ def _loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
     record = refreshed.state.nodes.get(name)
     if name not in refreshed.gone and record is not None and record.status == "terminating":
         return ChangeReason.TERMINATION_IN_PROGRESS
-    return loss_reason(name, refreshed)
+    return vm_loss_reason(name, refreshed)

@@ -118,6 +118,11 @@ class Change(Model):
     current: Choice | None = None
     """Size, zone, and market of that VM, which may be an alternative of its configuration."""
 
+    @property
+    def is_reclaimed(self) -> bool:
+        """Return whether the cloud has taken back the node's previous VM."""
+        return self.facts.get("ended") == EndReason.RECLAIMED.value
+
     @model_validator(mode="after")
     def _check_facts(self) -> Self:
         fact = _REQUIRED_FACTS.get(self.reason)

@@ -237,6 +237,7 @@ def execute_plan(
     if strays:
         fleet.terminate_strays(strays)
         recorder.strays = len(strays)
+    fleet.avoided = {c.name: c.current for c in plan.changes if c.current and c.is_reclaimed}
     wait = apply_options.wait and plan.mode is not Mode.DESTROY
     if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed

@@ -8,7 +8,7 @@ from fake_provider import FakeCloud
 from planapply.model.end_reason import EndReason
 from planapply.store import open_store
 
-ELASTIC = ("--set", "workers.cpu={min=0,max=9,size=\"large\"}")
+ELASTIC = ("--set", 'workers.cpu={min=0,max=9,size="large"}')
 APPLY = ("apply", "--auto-approve", "--no-wait")
 
 
@@ -18,7 +18,9 @@ def test_reason_is_shown_then_recorded_by_the_first_change(run: Run, cloud: Fake
         cloud.end_vm(id)
         cloud.end_reasons[id] = EndReason(reason)
     cloud.consoles["i-0002"] = "planapply: this VM ends: ttl\n"
-    assert run("plan").out == """\
+    assert (
+        run("plan").out
+        == """\
 planapply will change cluster "demo" (fake, mars):
 
   +   cpu-0   large
@@ -29,6 +31,7 @@ planapply will change cluster "demo" (fake, mars):
 Plan: 2 to add, 0 to change, 0 to destroy.
 Cost: 1.60 USD/h -> 4.60 USD/h (list prices of 2025-03-02)
 """
+    )
     status = run("status")
     assert [line for line in status.out.splitlines() if "ended" in line] == [
         "Drift: cpu-0 has ended (reclaimed by the cloud); cpu-1 has ended (ttl). See `planapply logs NODE`;"
@@ -57,7 +60,9 @@ def test_status_of_an_ended_cluster_says_why(run: Run, cloud: FakeCloud) -> None
         cloud.end_vm(id)
         cloud.end_reasons[id] = EndReason.POWERED_OFF
     cloud.consoles["i-0000"] = "planapply: this cluster ends: idle_timeout\n"
-    assert run("plan", "--refresh-only").out == """\
+    assert (
+        run("plan", "--refresh-only").out
+        == """\
 planapply will update the state of cluster "demo" (fake, mars):
 
   scheduler         VM i-0000 is gone: idle_timeout
@@ -65,6 +70,7 @@ planapply will update the state of cluster "demo" (fake, mars):
 
 No VM will be launched or terminated.
 """
+    )
     assert run("apply", "--refresh-only", "--auto-approve").code == 0
     assert "Last ended: idle_timeout (noticed " in run("status").out
 
@@ -98,7 +104,9 @@ def test_elastic_group_does_without_its_stopped_nodes(run: Run, cloud: FakeCloud
     assert run("scale", "cpu=2", "--auto-approve", "--no-wait").code == 0
     cloud.stop_vm("i-0001")
     plan = run("plan", *ELASTIC)
-    assert plan.out == """\
+    assert (
+        plan.out
+        == """\
 planapply will change cluster "demo" (fake, mars):
 
   -   cpu-0   large
@@ -109,6 +117,7 @@ Elastic: cpu 1 node (0 to 9). Change the number with `planapply scale` or \
 `cluster.scale(n, group="cpu")`.
 Cost: 3.10 USD/h -> 1.60 USD/h (list prices of 2025-03-02)
 """
+    )
     # The scheduler of this cloud cannot be reached, and a stopped VM has nothing to retire.
     assert run(*APPLY, *ELASTIC).code == 0
     assert {vm.id for vm in cloud.live_vms()} == {"i-0000", "i-0002"}

@@ -147,6 +147,13 @@ class Scheduler:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UndecodableAnswer("unexpected response to a request for logs") from error
 
+    async def events(self, topic: str) -> Any:
+        """Return the last events of a topic in its event log, as pairs of a time and a message, unchecked.
+
+        Whoever may send it a task may write such an event.
+        """
+        return await self._connection.call("events", topic=topic)
+
     async def set_cluster_name(self, cluster: str) -> None:
         """Set the cluster's name, which a client that adopts the cluster reads there."""
         await self._connection.call(

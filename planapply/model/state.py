@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_serializer
 
 from planapply.model.base import Record
+from planapply.model.end_reason import EndedVM
 from planapply.model.history import PastChange, Spend
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
@@ -201,6 +202,8 @@ class State(Record):
     `planapply watch` gives up on a node after several; an apply, or a longer life, begins again."""
     history: list[PastChange] = []
     """The last changes, the newest last; they outlive the cluster."""
+    ended: list[EndedVM] = []
+    """The VMs that were found ended last, the newest last; they outlive the cluster."""
     spend: Spend | None = None
     """Cost of this cluster since it was created; None if the provider has no prices. It starts again with the next cluster."""
 

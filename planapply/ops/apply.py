@@ -14,6 +14,7 @@ from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.model.state import State
 from planapply.ops.cost import make_budget
+from planapply.ops.end_reasons import record_ends
 from planapply.ops.existing import describe_origin
 from planapply.ops.load import load_warnings
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
@@ -188,6 +189,7 @@ def open_fleet(
     cloud = state.cloud or planned.client.identity()
     state.lineage = state.lineage or new_lineage()
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
+    record_ends(state, planned.refreshed, workspace.clock.time())
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
     _record_spec(workspace, plan, state)
@@ -221,6 +223,7 @@ CLUSTER_FIELDS = {
     "attempts",
     "cloud",
     "cluster",
+    "ended",
     "endpoint",
     "lineage",
     "next_index",
@@ -246,6 +249,7 @@ def execute_plan(
     if strays:
         fleet.terminate_strays(strays)
         recorder.strays = len(strays)
+    fleet.avoided = {c.name: c.current for c in plan.changes if c.current and c.is_reclaimed}
     wait = apply_options.wait and plan.mode is not Mode.DESTROY
     if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed

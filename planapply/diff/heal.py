@@ -85,6 +85,28 @@ def create_heal_plan(
     return HealPlan(plan, healing.new_attempts(created), given_up)
 
 
+def create_cleanup_plan(desired: DesiredState, refreshed: RefreshResult) -> HealPlan:
+    """Return the plan for a cluster that has terminated itself: terminate VMs that the cloud has kept.
+
+    The state keeps its record of the others until the next apply or destroy.
+    """
+    state = refreshed.state
+    changes = [
+        destroy(name, state, ChangeReason.VM_STOPPED)
+        for name in sorted(state.nodes, key=sort_key, reverse=True)
+        if loss_reason(name, refreshed) is ChangeReason.VM_STOPPED
+    ]
+    plan = build_plan(
+        desired,
+        refreshed,
+        mode=Mode.HEAL,
+        configs=referenced_configs(changes, {}, state),
+        changes=tuple(changes),
+        next_index=next_indexes((), state),
+    )
+    return HealPlan(plan, state.attempts)
+
+
 def scheduler_ends_soon(desired: DesiredState, state: State, now: float) -> bool:
     """Return whether the scheduler's `ttl` ends within `join_timeout`: a new node could hardly join."""
     record = state.scheduler

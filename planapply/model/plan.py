@@ -125,7 +125,10 @@ class Change(Model):
     @property
     def is_reclaimed(self) -> bool:
         """Return whether the cloud has taken back the node's previous VM, or has announced it."""
-        return self.reason is ChangeReason.SPOT_NOTICE or self.facts.get("ended") == EndReason.RECLAIMED.value
+        return (
+            self.reason is ChangeReason.SPOT_NOTICE
+            or self.facts.get("ended") == EndReason.RECLAIMED.value
+        )
 
     @model_validator(mode="after")
     def _check_facts(self) -> Self:

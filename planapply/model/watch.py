@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.names import format_names, sort_key, split_name
 from planapply.model.plan import Change
 
@@ -14,8 +14,8 @@ MAX_ATTEMPTS = 3
 class Round:
     """What one round found and did."""
 
-    ended: str = ""
-    """How the cluster has ended: `destroyed`, or `terminated` by itself; empty if it exists."""
+    end: str = ""
+    """How the cluster has ended, in words; empty if it exists."""
     lost: tuple[Change, ...] = ()
     """The changes of nodes that were lost, or will be."""
     launched: tuple[str, ...] = ()
@@ -33,8 +33,9 @@ class Round:
     """Errors by node."""
     problems: tuple[PlanapplyError, ...] = ()
     """Why nothing could be launched."""
+    warnings: tuple[Diagnostic, ...] = ()
     is_scheduler_silent: bool = False
-    """Whether nodes are expected to join, but the scheduler does not answer."""
+    """Whether nodes are expected to join, or may be reclaimed, but the scheduler does not answer."""
 
     @property
     def has_changed(self) -> bool:
@@ -47,8 +48,10 @@ class Round:
         return bool(self.failures or self.problems or self.given_up or self.is_scheduler_silent)
 
     def problems_by_kind(self) -> dict[str, PlanapplyError]:
-        """Return everything that could not be done, by a key that stays the same while it persists."""
+        """Return errors and warnings by a key that stays the same while the problem persists."""
         found = {error.diagnostics[0].code: error for error in self.problems}
+        if self.warnings:
+            found["warnings"] = PlanapplyError(diagnostics=self.warnings)
         for group in sorted({split_name(name)[0] for name in self.failures}):
             names = [name for name in self.failures if split_name(name)[0] == group]
             error = self.failures[min(names, key=sort_key)]

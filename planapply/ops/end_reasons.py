@@ -77,3 +77,12 @@ def record_ends(state: State, refreshed: RefreshResult, now: float) -> None:
     """Record in the state why its nodes have ended; `now` is in seconds since the epoch."""
     vms: Sequence[tuple[str, str]] = [(name, state.nodes[name].vm) for name in refreshed.ended]
     state.ended = add_ended(state.ended, vms, refreshed.ended, now)
+
+
+def has_unrecorded_ends(refreshed: RefreshResult) -> bool:
+    """Return whether the reason for an end is known, but not recorded: the cloud may soon forget it."""
+    recorded = {ended.vm for ended in refreshed.state.ended}
+    return any(
+        reason is not EndReason.UNKNOWN and refreshed.state.nodes[name].vm not in recorded
+        for name, reason in refreshed.ended.items()
+    )

@@ -6,38 +6,41 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from planapply.diff import RefreshResult
-from planapply.diff.heal import HealOptions, HealPlan, create_heal_plan
+from planapply.diff.heal import HealOptions, HealPlan, create_cleanup_plan, create_heal_plan
 from planapply.diff.progress import is_carried_out
-from planapply.diff.resize import loss_reason
 from planapply.fleet import (
     Journal,
     Listener,
+    PriceList,
     ProviderClient,
     ProviderFailed,
     run_interruptibly,
 )
-from planapply.model.diagnostics import PlanapplyError
-from planapply.model.endpoint import current_endpoint
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.event import Event
-from planapply.model.history import WATCH_CHANGE
-from planapply.model.names import SCHEDULER
+from planapply.model.history import WATCH_CHANGE, Spend
 from planapply.model.plan import Action, Change, ChangeReason
+from planapply.model.state import State
 from planapply.model.watch import Round
 from planapply.ops.apply import ApplyOptions, execute_plan, lock, make_recorder, open_fleet
+from planapply.ops.cluster_end import CannotWatch, check_scheduler, end_suffix, has_terminated
 from planapply.ops.cost import CostLimits, add_cost
+from planapply.ops.end_reasons import explain_ends, has_unrecorded_ends, record_ends
 from planapply.ops.load import LoadChange, LoadFollower
+from planapply.ops.node_observer import NodeObserver, NodeReport
 from planapply.ops.plan import PlanResult
 from planapply.ops.preflight import check_plan
+from planapply.ops.record import total_spending
 from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import resolve_spec
 from planapply.ops.workspace import Workspace
+from planapply.render.values import format_total
 from planapply.store import LockInfo
 
-
-class CannotWatch(PlanapplyError):
-    """A cluster that cannot be watched any longer; another round would change nothing."""
-
-    code = "cannot_watch"
+COST_INTERVAL = 600.0
+"""Seconds between two looks at what the cluster has cost."""
+WARN_SHARE = 0.8
+"""Share of `max_total_cost` from which on a warning is shown."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ class _Look:
 
     planned: PlanResult
     heal: HealPlan
-    joined: tuple[str, ...] = ()
-    dashboard: int | None = None
+    report: NodeReport = field(default_factory=NodeReport)
     problems: tuple[PlanapplyError, ...] = ()
-    is_scheduler_silent: bool = False
+    warnings: tuple[Diagnostic, ...] = ()
+    end: str = ""
+    """How the cluster has ended, if its VMs that the cloud keeps are terminated."""
 
     @property
     def has_work(self) -> bool:
@@ -57,11 +61,12 @@ class _Look:
         found = self.planned.refreshed
         return bool(
             self.planned.plan.changes
-            or self.joined
+            or self.report.joined
             or found.adopted
             or found.addresses
             or found.state.intents
             or dict(self.heal.attempts) != found.state.attempts
+            or (self.end and has_unrecorded_ends(found))
         )
 
 
@@ -88,11 +93,15 @@ class Healer:
     _client: ProviderClient | None = None
     _found: "_Look | None" = None
     """The result of the last look; None if the cluster has ended."""
-    _ended: str = ""
-    _join_deadlines: dict[str, float] = field(default_factory=dict)
-    """VM -> when it must have joined, on a clock that never jumps."""
+    _end: str = ""
+    _connected_for: object = None
+    """The spec and settings for which the provider was connected."""
+    _observer: NodeObserver = field(init=False)
+    _checked_cost_at: float | None = None
+    _cost_warnings: tuple[Diagnostic, ...] = ()
 
     def __post_init__(self) -> None:
+        self._observer = NodeObserver(self.workspace)
         self._load = LoadFollower(self.workspace, self.on_note)
 
     def close(self) -> None:
@@ -125,12 +134,14 @@ class Healer:
         """Return the result of a round that does nothing."""
         found = self._found
         if found is None:
-            return Round(ended=self._ended)
+            return Round(end=self._end)
         return Round(
+            end=found.end,
             lost=_lost(found.planned.plan.changes),
             given_up=found.heal.given_up,
             problems=found.problems,
-            is_scheduler_silent=found.is_scheduler_silent,
+            warnings=found.warnings,
+            is_scheduler_silent=found.report.is_silent,
         )
 
     def _look(self, *, is_locked: bool) -> None:
@@ -143,15 +154,19 @@ class Healer:
                 "If the state was moved, pass its new location with --state.",
             )
         if state.is_empty:
-            self._ended = "destroyed"
+            self._end = "the cluster was destroyed"
             return
         workspace.follow(state)
-        self._client = client = self._client or workspace.connect(state)
-        refreshed = refresh_state(workspace, client, state, resources=is_locked)
-        if _has_terminated(refreshed):
-            self._ended = "terminated"
+        client = self._connect(state)
+        refreshed = explain_ends(
+            client, refresh_state(workspace, client, state, resources=is_locked)
+        )
+        if has_terminated(refreshed):
+            self._end = f"the cluster has terminated itself{end_suffix(refreshed)}"
+            if workspace.spec is not None and state.nodes:
+                self._found = self._plan_end(client, refreshed)
             return
-        _check_scheduler(refreshed)
+        check_scheduler(refreshed)
         if workspace.spec is None:
             raise CannotWatch(
                 f"cannot watch cluster {state.cluster!r}: the state does not record the spec that was applied last",
@@ -159,11 +174,27 @@ class Healer:
             )
         self._found = self._plan(client, refreshed, is_locked)
 
+    def _connect(self, state: State) -> ProviderClient:
+        """Return the provider's client; a new one only if another spec was applied, or after an error."""
+        wanted = (state.lineage, state.spec, state.settings)
+        if self._client is None or self._connected_for != wanted:
+            self._client, self._connected_for = self.workspace.connect(state), wanted
+        return self._client
+
+    def _plan_end(self, client: ProviderClient, refreshed: RefreshResult) -> "_Look":
+        """Return what remains to do when the cluster has terminated itself: remove VMs that are kept."""
+        assert self.workspace.spec is not None
+        plugin = self.workspace.plugin(refreshed.state)
+        desired, pins = resolve_spec(plugin, client, self.workspace.spec, refreshed.state)
+        heal = create_cleanup_plan(desired, refreshed)
+        made = heal.plan.model_copy(update={"pins": pins})
+        return _Look(PlanResult(made, refreshed, client, {}), heal, end=self._end)
+
     def _plan(self, client: ProviderClient, refreshed: RefreshResult, is_locked: bool) -> "_Look":
         workspace, state = self.workspace, refreshed.state
         assert workspace.spec is not None
         desired, pins = resolve_spec(workspace.plugin(state), client, workspace.spec, state)
-        joined, late, dashboard, is_silent = self._ask_scheduler(refreshed, desired.join_timeout)
+        report = self._observer.observe(refreshed, desired.join_timeout)
         resources = (
             client.required_resources(desired.cluster, desired.scheduler) if is_locked else None
         )
@@ -174,7 +205,8 @@ class Healer:
             sizes={load.group: load.size} if load else {},
             idle=load.remove if load else (),
             now=workspace.clock.time(),
-            not_joined=late,
+            not_joined=report.late,
+            notices=report.notices,
             paused=self.paused,
             resources=resources,
         )
@@ -197,53 +229,35 @@ class Healer:
         planned = PlanResult(
             made, refreshed, client, dict(resources or {}), max_cost=desired.max_cost
         )
-        return _Look(planned, heal, joined, dashboard, problems, is_silent)
+        warnings = self._check_total_cost(client, refreshed, desired.max_total_cost)
+        return _Look(planned, heal, report, problems, warnings)
 
-    def _ask_scheduler(
-        self, refreshed: RefreshResult, join_timeout: float
-    ) -> tuple[tuple[str, ...], frozenset[str], int | None, bool]:
-        """Return which launched nodes have joined, and which had enough time but have not.
-
-        Also return the dashboard's port, and whether the scheduler was asked and does not answer: then
-        no node is judged.
-        """
-        state, clock = refreshed.state, self.workspace.clock
-        launched = {
-            name: record
-            for name, record in state.nodes.items()
-            if record.status == "launched" and loss_reason(name, refreshed) is None
-        }
-        now, deadlines = clock.monotonic(), {}
-        for record in launched.values():
-            # The wall clock is read once for each VM, so that a later jump makes no node late.
-            age = min(max(0.0, clock.time() - (record.launched_at or 0.0)), join_timeout)
-            deadlines[record.vm] = self._join_deadlines.get(record.vm, now + join_timeout - age)
-        self._join_deadlines = deadlines
-        endpoint = current_endpoint(state)
-        if not launched or endpoint is None:
-            return (), frozenset(), None, False
-        from planapply.dask.scheduler import probe  # imports asyncio
-
-        info = probe(endpoint, state.tls)
-        if info is None:
-            return (), frozenset(), None, True
-        joined, late = [], []
-        for name, record in launched.items():
-            config = state.configs.get(record.config)
-            if name == SCHEDULER or info.has_joined(name, config.processes if config else 1):
-                joined.append(name)
-            elif now >= deadlines[record.vm]:
-                late.append(name)
-        return tuple(joined), frozenset(late), info.dashboard, False
+    def _check_total_cost(
+        self, client: ProviderClient, refreshed: RefreshResult, limit: float | None
+    ) -> tuple[Diagnostic, ...]:
+        """Return a warning if the cluster has cost most of `max_total_cost`; computed from time to time."""
+        clock = self.workspace.clock
+        if limit is None:
+            return ()
+        checked_at, now = self._checked_cost_at, clock.monotonic()
+        if checked_at is None or now - checked_at >= COST_INTERVAL:
+            prices = PriceList(client)
+            spend = total_spending(refreshed.state, prices, clock.time(), refreshed.gone)
+            is_near = spend is not None and spend.usd >= WARN_SHARE * limit
+            self._checked_cost_at = now
+            self._cost_warnings = (_cost_warning(spend, limit),) if spend and is_near else ()
+        return self._cost_warnings
 
     def _carry_out(self, look: "_Look", held: LockInfo) -> Round:
         """Do what was found, with the executor, intents, and history of an apply."""
         planned, state = look.planned, look.planned.refreshed.state
         state.attempts = {name: [*vms] for name, vms in look.heal.attempts.items()}
-        if look.joined:
+        record_ends(state, planned.refreshed, self.workspace.clock.time())
+        report = look.report
+        if report.joined:
             from planapply.dask.wait_for_join import record_joins  # imports asyncio
 
-            record_joins(state, look.joined, look.dashboard, self.workspace.clock.time())
+            record_joins(state, report.joined, report.dashboard, self.workspace.clock.time())
         events = _Collector(self.on_event)
         if not (planned.plan.changes or state.intents):
             # Only to be recorded: no change of the cluster, and so not in its history.
@@ -270,9 +284,10 @@ class Healer:
         events: "_Collector",
         failures: dict[str, PlanapplyError],
     ) -> Round:
-        changes = look.planned.plan.changes
+        changes, report = look.planned.plan.changes, look.report
         removed = [c.name for c in changes if c.kind == "node" and c.action is Action.DESTROY]
         return Round(
+            end=look.end,
             lost=_lost(changes),
             launched=tuple(events.names["launched"]),
             not_launched=tuple(
@@ -284,13 +299,14 @@ class Healer:
                 and change.name not in events.names["launched"]
             ),
             removed=tuple(name for name in removed if name not in failures),
-            joined=(*look.joined, *events.names["joined"]),
+            joined=(*report.joined, *events.names["joined"]),
             strays=tuple(change.name for change in changes if change.kind == "stray"),
             adopted=look.planned.refreshed.adopted,
             given_up=look.heal.given_up,
             failures=failures,
             problems=look.problems,
-            is_scheduler_silent=look.is_scheduler_silent,
+            warnings=look.warnings,
+            is_scheduler_silent=report.is_silent,
         )
 
 
@@ -322,47 +338,10 @@ def _lost(changes: Iterable[Change]) -> tuple[Change, ...]:
     return tuple(change for change in changes if change.reason in _LOSSES)
 
 
-def _has_terminated(refreshed: RefreshResult) -> bool:
-    """Return whether no VM of the cluster runs any more, although nobody has destroyed it."""
-    state = refreshed.state
-    return (
-        bool(state.nodes)
-        and not state.intents
-        and all(
-            loss_reason(name, refreshed) in (*_POWERED_OFF, ChangeReason.VM_GONE)
-            for name in state.nodes
-        )
+def _cost_warning(spend: Spend, limit: float) -> Diagnostic:
+    share = round(100 * spend.usd / limit)
+    return warning(
+        f"the cluster has cost {format_total(spend)} USD so far, {share} % of `max_total_cost` ({limit:.2f} USD)",
+        "When it would exceed that within an hour, nothing is launched any more. Raise `max_total_cost` under "
+        "[cluster] and apply, or run `planapply destroy`.",
     )
-
-
-_POWERED_OFF = (ChangeReason.VM_STOPPING, ChangeReason.VM_STOPPED)
-
-
-class SchedulerLost(CannotWatch):
-    """A cluster without a scheduler; its workers may be about to terminate themselves."""
-
-
-def _check_scheduler(refreshed: RefreshResult) -> None:
-    """Raise SchedulerLost if the cluster has no scheduler that workers can join."""
-    state = refreshed.state
-    name = f"cluster {state.cluster!r}"
-    record = state.scheduler
-    if record is None:
-        raise SchedulerLost(
-            f"cannot watch {name}: it has no scheduler", "Run `planapply apply` to create it."
-        )
-    reason = loss_reason(SCHEDULER, refreshed)
-    if reason is ChangeReason.TERMINATION_IN_PROGRESS:
-        raise SchedulerLost(
-            f"cannot watch {name}: its scheduler is being terminated",
-            "Run `planapply destroy` to finish, or `planapply apply` to create it again.",
-        )
-    if reason is not None:
-        text = {
-            ChangeReason.VM_GONE: "no longer exists",
-            ChangeReason.VM_STOPPING: "is shutting down",
-        }.get(reason, "is stopped")
-        raise SchedulerLost(
-            f"lost the scheduler of {name}: its VM {record.vm} {text}",
-            "`planapply watch` does not launch a scheduler. Run `planapply apply`, which replaces all nodes.",
-        )

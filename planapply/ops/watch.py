@@ -11,7 +11,8 @@ from planapply.model.event import Event
 from planapply.model.names import split_name
 from planapply.model.state import State
 from planapply.model.watch import Round
-from planapply.ops.heal import CannotWatch, Healer, SchedulerLost
+from planapply.ops.cluster_end import CannotWatch, SchedulerLost
+from planapply.ops.heal import Healer
 from planapply.ops.workspace import Workspace
 from planapply.provider import ErrorKind
 from planapply.store import StateError, StateLocked, StateUnreadable
@@ -105,7 +106,7 @@ class Watch:
             try:
                 result = healer.run_round()
             except SchedulerLost as error:
-                if self.once or self._has_waited_for_end():
+                if self.once or not error.may_end or self._has_waited_for_end():
                     raise
                 self.view.show_failed_round(error, clock.monotonic() - start)
                 self._update({**self._problems, "scheduler_lost": error})
@@ -121,7 +122,7 @@ class Watch:
                 self._failed_rounds, self._lost_since = 0, None
                 self.view.show_round(result, clock.monotonic() - start)
                 self._pause_groups(result)
-                if result.ended:
+                if result.end:
                     return result
                 self._update(self._remaining(result))
                 if self.once:

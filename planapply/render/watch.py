@@ -9,20 +9,17 @@ from planapply.model.watch import Round
 from planapply.render.document import diagnostics_document, failed_document
 from planapply.render.reasons import reason_text
 
-ENDED = {
-    "destroyed": "the cluster was destroyed",
-    "terminated": "the cluster has terminated itself: none of its VMs runs any more",
-}
-
 
 def round_text(result: Round) -> str:
     """Return what a round found and did on one line; empty if it did nothing."""
-    if result.ended:
-        return ENDED[result.ended]
-    return "; ".join(_parts(result)) if result.has_changed else ""
+    return "; ".join(_parts(result)) if result.has_changed or result.end else ""
 
 
 def _parts(result: Round) -> Iterator[str]:
+    if result.end:
+        yield result.end
+    if not result.has_changed:
+        return
     if result.adopted:
         yield f"adopted {format_names(result.adopted)}"
     for reason, changes in _by_reason(result).items():
@@ -52,7 +49,8 @@ def round_document(result: Round, seconds: float) -> dict[str, Any]:
     """Return the data of the event `round`."""
     outcome = "changed" if result.has_changed else "unchanged"
     document: dict[str, Any] = {
-        "outcome": "incomplete" if result.is_incomplete else result.ended or outcome,
+        "outcome": "incomplete" if result.is_incomplete else outcome,
+        "end": result.end,
         "lost": [
             {"name": c.name, "vm": c.vm, "reason_code": c.reason.value, "reason": reason_text([c])}
             for c in result.lost

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from planapply.model.diagnostics import Diagnostic
+from planapply.model.end_reason import EndReason
 from planapply.model.node import VM, NodeConfig, Requirements
 from planapply.model.plan import ResourceDrift
 from planapply.model.secrets import mask_urls, mask_values
@@ -205,6 +206,18 @@ class SupportsLookup(Protocol):
         """Return the VMs with these IDs; None for a VM that the cloud reports as terminated.
 
         Omit an ID that the cloud does not know: the VM may be too new to be visible.
+        """
+
+
+@runtime_checkable
+class SupportsEndReasons(Protocol):
+    """A provider that knows why VMs have ended."""
+
+    def end_reasons(self, ids: Sequence[str]) -> Mapping[str, EndReason]:
+        """Return why these VMs have ended, by the cloud's own records; omit a VM that it does not know.
+
+        POWERED_OFF: the VM has shut itself down; if the provider has `console`, planapply looks for the reason
+        in the output of some of these VMs.
         """
 
 

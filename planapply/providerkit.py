@@ -25,6 +25,7 @@ from planapply.credentials import (
 )
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.end_reason import EndReason
 from planapply.model.field_types import Text, TextList, spec_key
 from planapply.model.names import SCHEDULER, split_name
 from planapply.model.node import (
@@ -63,6 +64,7 @@ __all__ = [  # the model's names that plug-ins import from here
     "VM",
     "Choice",
     "Diagnostic",
+    "EndReason",
     "FieldChange",
     "Model",
     "NodeConfig",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Protocol, TypeVar
 
+from planapply.model.end_reason import EndReason
 from planapply.model.node import TAG_PREFIX, VM, NodeConfig
 from planapply.model.plan import FieldChange, ResourceDrift
 from planapply.model.state import Choice, Resource
@@ -21,6 +22,7 @@ from planapply.provider import (
     Limits,
     ProviderError,
 )
+from planapply.providerkit import last_lines
 
 T = TypeVar("T")
 
@@ -59,12 +61,15 @@ class Machine:
     launched_at: float
     stopping_at: float = inf
     ended_at: float = inf
+    stopped_at: float = inf
 
     def exists(self, at: float) -> bool:
         return self.launched_at <= at < self.ended_at
 
     def vm_at(self, at: float) -> VM:
         status = "stopping" if self.stopping_at <= at else "running"
+        if self.stopped_at <= at < self.stopping_at:
+            status = "stopped"
         return self.vm.model_copy(update={"status": status})
 
 
@@ -89,6 +94,10 @@ class FakeCloud:
     """Rules that another user has added to a resource."""
     spoofed: set[str] = field(default_factory=set)
     """IDs of the VMs of another user."""
+    end_reasons: dict[str, EndReason] = field(default_factory=dict)
+    """Why VMs have ended, by id; the cloud has forgotten the others."""
+    consoles: dict[str, str] = field(default_factory=dict)
+    """What VMs have printed, by id."""
     calls: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
     """Number of injected faults by kind."""
@@ -127,6 +136,10 @@ class FakeCloud:
         machine, now = self.machines[id], self.clock.time()
         machine.stopping_at = min(machine.stopping_at, now)
         machine.ended_at = min(machine.ended_at, now + after)
+
+    def stop_vm(self, id: str) -> None:
+        """Power off a VM, which this cloud keeps until it is terminated."""
+        self.machines[id].stopped_at = self.clock.time()
 
     def run_call(self, name: str, effect: Callable[[], T]) -> T:
         """Run a call with the faults of the cloud around it."""
@@ -254,6 +267,16 @@ class FakeProvider:
             return {m.vm.id: m.vm_at(at) if m.exists(at) else None for m in known if m.vm.id in ids}
 
         return self.cloud.run_call("lookup", effect)
+
+    def end_reasons(self, ids: Sequence[str]) -> Mapping[str, EndReason]:
+        known = self.cloud.end_reasons
+        return self.cloud.run_call(
+            "end_reasons", lambda: {id: known[id] for id in ids if id in known}
+        )
+
+    def console(self, id: str, lines: int) -> str:
+        text = self.cloud.consoles.get(id, "")
+        return self.cloud.run_call("console", lambda: last_lines(text, lines))
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         def effect() -> list[str]:

@@ -118,6 +118,17 @@ GROUPS = _merged(
     st.one_of(_COUNTED, _ELASTIC),
     table(processes=st.integers(1, 8)),
 )
+_ADAPT = st.one_of(st.booleans(), table(target=DURATIONS, idle=DURATIONS))
+
+
+def _adapted(groups: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Let at most one elastic group follow the load."""
+    elastic = [name for name, group in groups.items() if "max" in group]
+    if not elastic:
+        return st.just(groups)
+    return _ADAPT.map(lambda adapt: groups | {elastic[0]: {**groups[elastic[0]], "adapt": adapt}})
+
+
 ENVIRONMENTS = _merged(
     st.one_of(
         st.fixed_dictionaries(
@@ -135,7 +146,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "defaults": NODES,
         "environment": ENVIRONMENTS,
         "scheduler": _merged(NODES, _run("distributed.Scheduler")),
-        "workers": st.dictionaries(NAMES, GROUPS, max_size=4),
+        "workers": st.dictionaries(NAMES, GROUPS, max_size=4).flatmap(_adapted),
     },
 )
 """Documents that are valid specs of the provider `local`."""
@@ -219,6 +230,7 @@ KEYS = st.one_of(
                 "count",
                 "min",
                 "max",
+                "adapt",
                 "size",
                 "cpus",
                 "class",

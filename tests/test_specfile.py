@@ -388,6 +388,63 @@ line 3, column 3: [[cluster]]
 """)
 
 
+def test_group_that_follows_the_load(tmp_path: Path) -> None:
+    text = """\
+[cluster]
+name = "x"
+
+[workers.cpu]
+count = 2
+adapt = true
+
+[workers.io]
+max = 2
+adapt = { target = "2 minuets", idel = "5 min" }
+
+[workers.gpu]
+min = 1
+max = 2
+adapt = "yes"
+
+[workers.off]
+count = 1
+adapt = false
+"""
+    assert format_problems(tmp_path, text) == snapshot("""\
+line 6, column 1: adapt = true
+cannot combine `count` and `adapt` in [workers.cpu]
+  Give the group `min` and `max` in place of `count`, or remove `adapt`.
+
+line 10, column 1: adapt = { target = "2 minuets", idel = "5 min" }
+more than one group has `adapt`: cpu, io, gpu
+  Keep it in one group: the scheduler reports the load of the whole cluster.
+
+line 10, column 11: adapt = { target = "2 minuets", idel = "5 min" }
+`workers.io.adapt.target` cannot be "2 minuets": `minuets` is not a unit of time
+  Write a number and a unit (s, min, h, d, w), such as "30 min".
+
+line 10, column 33: adapt = { target = "2 minuets", idel = "5 min" }
+[workers.io.adapt] has no key `idel`
+  Did you mean `idle`?
+
+line 15, column 1: adapt = "yes"
+`workers.gpu.adapt` cannot be "yes": this is neither true, false, nor a table
+  Write `adapt = true`, or `adapt = { target = "2 min", idle = "5 min" }`.
+
+line 15, column 1: adapt = "yes"
+more than one group has `adapt`: cpu, io, gpu
+  Keep it in one group: the scheduler reports the load of the whole cluster.
+""")
+    spec = load_text(tmp_path, GOOD.replace("count = 2", "max = 2\nadapt = true"))[0]
+    adapt = spec.workers["cpu"].adapt
+    assert adapt
+    assert (adapt.target, adapt.idle) == (120.0, 300.0)
+    table = 'max = 2\nadapt = { idle = "90 s" }'
+    adapt = load_text(tmp_path, GOOD.replace("count = 2", table))[0].workers["cpu"].adapt
+    assert adapt
+    assert (adapt.target, adapt.idle) == (120.0, 90.0)
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
@@ -406,6 +463,9 @@ line 3, column 3: [[cluster]]
         ("environment.python = 3.12", "`environment.python` must be a string, not 3.12"),
         ('environment.python = "3.12"', "`environment.python` has no effect without"),
         ('workers."a b".count = 1', "a group name is 1 to 63 letters"),
+        ("workers.a = { max = 1, adapt = 1 }", "neither true, false, nor a table"),
+        ("workers.a = { max = 1, adapt = [] }", "neither true, false, nor a table"),
+        ("workers.a = { max = 1, adapt = { target = -1 } }", "a duration must be greater than 0"),
         ("workers.a.min = 1", "[workers.a] has `min`, but no `max`"),
         ("workers.a.count = 100001", "`workers.a.count` must be at most 100000, not 100001"),
         ("workers.a.count = true", "`workers.a.count` must be a whole number, not true"),

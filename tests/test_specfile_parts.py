@@ -268,7 +268,7 @@ provider = "local"
 # options = { dashboard = false }     # arguments of the class
 
 [workers.cpu]                         # a group with the nodes cpu-0, cpu-1, …
-count = 2                             # or min = 0 and max = 10, for `scale` and `adapt`
+count = 2                             # or min = 0 and max = 10, for `scale`; with adapt = true also for `watch`
 # class = "distributed.Nanny"
 # processes = 4                       # several Dask workers per node
 options = { nthreads = 1 }            # arguments of the class

@@ -1,10 +1,16 @@
 """The script that turns a bare VM into a node, run by bash with replacements for its commands."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,7 @@ from planapply.model.state import TLS
 ADDRESS = "tls://10.0.0.5:8786"
 PAIR = TLS(certificate="CERTIFICATE\n", key="KEY\n")  # type: ignore[arg-type]
 WORKER = NodeConfig(group="cpu", cls="distributed.Nanny", security="tls")
+SCHEDULER = NodeConfig(group="scheduler", cls="distributed.Scheduler")
 MANY = [f"cpu-{i}" for i in range(100)]
 
 OWN_PATHS = re.compile(r"/(etc/|opt/|var/lib/|root\b)")
@@ -278,25 +285,74 @@ def test_container_gets_gpus_and_environment(machine: Machine) -> None:
     )
 
 
-def test_spot_notice_retires_the_workers(machine: Machine) -> None:
-    machine.command("python3", "case $* in *ami*) echo 3;; esac")
+@contextmanager
+def spot_service(machine: Machine, answers: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the service of a spot VM whose metadata answers so, and what it leaves behind is killed, as by systemd."""
+    answers = f"*ami*) echo 3;; *instance-id*) echo i-7;; {answers}"
+    machine.command("python3", f"case $* in {answers} esac")
+    (machine.commands / "sleep").symlink_to(str(shutil.which("sleep")))
     config = WORKER.model_copy(update={"spot": "prefer", "processes": 2})
     assert machine.run(build_script(config, MANY, ADDRESS, None, cluster="c")).returncode == 0
-    spot = machine.root / "etc/planapply/spot"
+    with (machine.root / "output").open("w") as output:
+        service = subprocess.Popen(
+            [machine.root / "etc/planapply/spot"],
+            env={"PATH": str(machine.commands)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield service
+    finally:
+        os.killpg(service.pid, signal.SIGKILL)
+        service.wait()
+
+
+def test_spot_notice_is_reported_and_retires_the_workers(machine: Machine) -> None:
+    with spot_service(machine, "*rebalance*) exec sleep 600;;") as service:
+        assert service.wait() == 0
+        assert (machine.root / "output").read_text() == snapshot()
+        log = "\n".join(machine.logged())
+        assert log[log.index("python3 <-c> <\nimport os") :] == snapshot()
+
+
+def test_rebalance_recommendation_is_only_reported(machine: Machine) -> None:
+    with spot_service(machine, "*instance-action*) exec sleep 600;;"):
+        while not (reports := [line for line in machine.logged() if "<rebalance>" in line]):
+            time.sleep(0.01)
+        assert reports == snapshot()
+        assert (machine.root / "output").read_text() == ""
+
+
+def end_reason(machine: Machine, scheduler: str | None, result: str, state: str = "running") -> str:
+    """Return what a node prints when its Dask process has ended."""
+    python(machine)
+    for name in ("timeout", "sleep"):
+        (machine.commands / name).unlink(missing_ok=True)
+        (machine.commands / name).symlink_to(str(shutil.which(name)))
+    machine.command("systemctl", f"echo {state}")
+    config = WORKER if scheduler else SCHEDULER
+    assert machine.run(build_script(config, ["n"], scheduler, None, cluster="c")).returncode == 0
     done = subprocess.run(
-        [spot], env={"PATH": str(machine.commands)}, capture_output=True, text=True
+        [machine.root / "etc/planapply/ended"],
+        env={"PATH": str(machine.commands), "SERVICE_RESULT": result},
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr
-    log = "\n".join(machine.logged())
-    assert log[log.index("python3 </etc/planapply/metadata.py> <spot") :] == snapshot("""\
-python3 </etc/planapply/metadata.py> <spot/instance-action> <5>
-python3 <-c> <
-import sys
-from distributed import Client
-with Client(sys.argv[1], timeout=10) as client:
-    client.retire_workers(names=sys.argv[2:], remove=True, close_workers=True)
-> <tls://10.0.0.5:8786> <cpu-3-0> <cpu-3-1>\
-""")
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_node_prints_why_it_ends(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        assert end_reason(machine, address, "success") == ""  # it was retired
+        assert end_reason(machine, address, "exit-code") == "planapply: this VM ends: failed\n"
+    gone = end_reason(machine, address, "success")
+    assert gone == "planapply: this VM ends: scheduler_gone\n"
+    assert end_reason(machine, None, "success") == "planapply: this VM ends: shutdown\n"
+    assert end_reason(machine, None, "success", "stopping") == ""  # such as at the ttl
 
 
 def test_ttl_deadline_survives_a_reboot(machine: Machine) -> None:

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from planapply.api.adaptive_lock import AdaptiveLock
 from planapply.api.group_targets import GroupTargets
 from planapply.api.state_session import StateSession
 from planapply.dask.batching import RequestQueue
@@ -20,6 +19,7 @@ from planapply.model.node import NodeConfig
 from planapply.model.plan import Mode
 from planapply.model.spec import Spec, WorkerGroup
 from planapply.model.state import NodeRecord, State
+from planapply.ops.adaptive_lock import AdaptiveLock
 from planapply.ops.plan import PlanOptions, plan
 from planapply.ops.recorded_spec import recorded_spec
 from planapply.ops.refresh import refresh_state

@@ -1,5 +1,6 @@
 """plan, apply, and destroy from Python: the use cases of the commands of the same names."""
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
@@ -29,6 +30,8 @@ from planapply.render.html import plan_html, report_html
 from planapply.render.plan import plan_lines
 from planapply.render.plan_footer import format_cost
 from planapply.render.text import to_plain_text
+
+logger = logging.getLogger("planapply")
 
 _AGAIN = "Call `planapply.plan` again, and review the new plan."
 _REFUSED_ADVICE = {
@@ -320,6 +323,8 @@ def apply_workspace(
 
     with closing(view):
         result = run_in_background(work, workspace, view)
+    for found in result.warnings:
+        logger.warning("%s. %s", found.summary, found.detail)
     left = unknown_error(result.unknown, result.plan.cluster)
     is_complete = not (result.failures or left)
     report = ApplyReport(
@@ -329,6 +334,6 @@ def apply_workspace(
         is_complete=is_complete,
     )
     if not is_complete:
-        found = failure_diagnostics(result.failures)
-        raise ApplyIncomplete(report, [*found, *(left.diagnostics if left else ())])
+        failures = failure_diagnostics(result.failures)
+        raise ApplyIncomplete(report, [*failures, *(left.diagnostics if left else ())])
     return report

@@ -96,13 +96,20 @@ def build_script(
     else:
         parts.append(find_image_python())
     address = shlex.quote(scheduler or "")
-    parts.append(DASK_SERVICE.replace("@SCHEDULER@", f"{address} " if scheduler else ""))
+    service = DASK_SERVICE.replace("@SCHEDULER@", f"{address} " if scheduler else "")
+    parts.append(service.replace("@PEER@", shlex.quote(_bash_socket(scheduler))))
     units = "planapply.service"
     if _is_spot_worker(config, scheduler):
         parts.append(SPOT_SERVICE.replace("@SCHEDULER@", address))
         units += " planapply-spot.service"
     parts.append(ENABLE_UNITS.replace("@UNITS@", units))
     return "\n".join(part for part in parts if part)
+
+
+def _bash_socket(scheduler: str | None) -> str:
+    """Return the path at which bash connects to the scheduler; empty for the scheduler itself."""
+    parts = urlsplit(scheduler or "")
+    return f"/dev/tcp/{parts.hostname}/{parts.port or DEFAULT_PORT}" if parts.hostname else ""
 
 
 def _is_spot_worker(config: NodeConfig, scheduler: str | None) -> bool:

@@ -25,6 +25,7 @@ COMMANDS = {
     "apply": "Create or change the cluster to match the spec.",
     "destroy": "Terminate the cluster and remove everything created for it.",
     "scale": "Change the number of nodes of elastic groups.",
+    "watch": "Keep the cluster as it was last applied: launch lost nodes again.",
     "status": "Show nodes, VMs, joined workers, drift, and cost.",
     "output": "Print the scheduler address, the dashboard URL, and others.",
     "env": "Print shell exports so that distributed.Client() connects.",
@@ -160,7 +161,7 @@ def _show_error_document(arguments: Sequence[str], problems: Sequence[Diagnostic
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" not in options or terminal.has_shown_result():
         return
-    if options[0] in ("apply", "destroy", "scale"):
+    if options[0] in ("apply", "destroy", "scale", "watch"):
         terminal.show_event(failed_event(problems))
     else:
         terminal.show_json(error_document(problems))

@@ -12,7 +12,8 @@ from planapply.model.quantities import parse_duration
 DEFAULT_FILE = "planapply.toml"
 
 
-def _duration(text: str | float) -> float:
+def parse_time(text: str | float) -> float:
+    """Return an option's duration in seconds; raise BadParameter for anything else."""
     if str(text).strip() in ("0", "0.0", "0s", "0 s"):
         return 0.0
     try:
@@ -110,7 +111,7 @@ LockTimeout = Annotated[
     typer.Option(
         "--lock-timeout",
         metavar="DURATION",
-        parser=_duration,
+        parser=parse_time,
         show_default=False,
         help='Time to wait for a state lock held by another process, such as "30 s". Commands '
         "that change nothing lock the state only if this is given.",

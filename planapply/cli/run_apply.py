@@ -150,7 +150,7 @@ class ApplyRun:
         left = unknown_error(report.unknown, report.plan.cluster)
         if report.failures or left:
             failures = failure_diagnostics(report.failures)
-            failures = [*failures, *(left.diagnostics if left else ())]
+            failures = [*failures, *(left.diagnostics if left else ()), *report.warnings]
             launched = [] if state is None else _launched_failures(state, report.failures)
             numbers = self._counts()
             self._emit_finished(
@@ -164,7 +164,10 @@ class ApplyRun:
         else:
             numbers = self._display.progress.counts(report.plan)
             launched = []
-            self._emit_finished("complete", **numbers, outputs=values)
+            details = {"diagnostics": diagnostics_document(report.warnings)}
+            self._emit_finished(
+                "complete", **numbers, outputs=values, **(details if report.warnings else {})
+            )
         if report.plan.mode is Mode.REFRESH_ONLY and not self.json:
             terminal.show(
                 [BLANK_LINE, line(("Apply complete:", "bold green"), " the state is up to date.")]
@@ -181,6 +184,8 @@ class ApplyRun:
             terminal.show([BLANK_LINE, line("The state is up to date."), *_output_lines(values)])
         elif not self.json:  # nothing had to be done
             terminal.show(_output_lines(values))
+        if not (report.failures or left):
+            terminal.report(report.warnings)
         return 1 if report.failures or left else 0
 
     def _summary_lines(

@@ -115,7 +115,7 @@ class _Execution:
         )
         staying = records.keys() - self.to_terminate.keys() - {SCHEDULER}
         gone = {change.name for change in self.nodes if change.action is Action.CREATE}
-        gone |= {item.name for item in self.plan.drift if item.kind is DriftKind.GONE}
+        gone |= {item.name for item in self.plan.drift if item.kind in _WITHOUT_WORKERS}
         retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
         has_scheduler = SCHEDULER not in self.to_terminate and SCHEDULER not in gone
         if endpoint is None or not has_scheduler or not staying - gone or not retiring:
@@ -244,6 +244,10 @@ class _Execution:
                 self.failures[name] = result
             elif isinstance(result, BaseException):
                 raise result
+
+
+_WITHOUT_WORKERS = (DriftKind.GONE, DriftKind.STOPPED)
+"""How a VM has drifted whose Dask workers cannot run any more."""
 
 
 class NotRetired(PlanapplyError):

@@ -101,6 +101,25 @@ class Scheduler:
         except (AttributeError, TypeError, ValueError) as error:
             raise UndecodableAnswer("unexpected response to 'nbytes'") from error
 
+    async def adaptive_target(self, target_duration: float) -> int:
+        """Return how many Dask workers are required to do all tasks in `target_duration` seconds.
+
+        Without any worker, it is the number of threads.
+        """
+        answer = _count(
+            await self._connection.call("adaptive_target", target_duration=target_duration)
+        )
+        if answer is None:
+            raise UndecodableAnswer("unexpected response to 'adaptive_target'")
+        return answer
+
+    async def closable_workers(self) -> frozenset[str]:
+        """Return the workers that have no task, and whose results have ample room on the others."""
+        names = await self._connection.call("workers_to_close", attribute="name")
+        if not isinstance(names, list | tuple):
+            raise UndecodableAnswer("unexpected response to 'workers_to_close'")
+        return frozenset(map(str, names))
+
     async def logs(
         self, workers: Collection[str], lines: int, *, own: bool
     ) -> tuple[list[str] | None, dict[str, list[str]]]:
@@ -127,6 +146,13 @@ class Scheduler:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UndecodableAnswer("unexpected response to a request for logs") from error
+
+    async def events(self, topic: str) -> Any:
+        """Return the last events of a topic in its event log, as pairs of a time and a message, unchecked.
+
+        Whoever may send it a task may write such an event.
+        """
+        return await self._connection.call("events", topic=topic)
 
     async def set_cluster_name(self, cluster: str) -> None:
         """Set the cluster's name, which a client that adopts the cluster reads there."""

@@ -1,7 +1,7 @@
 """Waiting until launched nodes have joined."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from planapply.dask.failure_excerpt import SEARCHED_LINES, extract_causes
 from planapply.dask.scheduler import SchedulerInfo, connect
@@ -69,16 +69,8 @@ class _Wait:
             return None
 
     def _record(self, joined: list[str], dashboard: int | None) -> None:
-        def record(state: State) -> None:
-            for name in joined:
-                state.nodes[name].status = "joined"
-            scheduler = state.nodes[SCHEDULER]
-            config = state.configs[scheduler.config]
-            is_shown = config.options.get("dashboard", True) and not missing_plots_of(state)
-            shown = dashboard if is_shown else None
-            state.endpoint = build_endpoint(scheduler, config, shown)
-
-        self.fleet.journal.update(record)
+        now = self.fleet.clock.time()
+        self.fleet.journal.update(lambda state: record_joins(state, joined, dashboard, now))
 
     def poll_provider(self) -> None:
         """Fail nodes whose VM has terminated, and on workers whose scheduler has."""
@@ -119,6 +111,17 @@ class _Wait:
         detail = f"{output}\nPrint all output with `planapply logs {name}`." if output else ""
         self.failures[name] = NotJoined(f"{name} {reason}", detail)
         self.fleet.on_event(Event(event="failed", names=(name,), message=reason))
+
+
+def record_joins(state: State, joined: Iterable[str], dashboard: int | None, now: float) -> None:
+    """Record that these nodes have joined, and where the scheduler's dashboard is (its port, if any)."""
+    for name in joined:
+        state.nodes[name].status = "joined"
+        state.nodes[name].joined_at = now
+    scheduler = state.nodes[SCHEDULER]
+    config = state.configs[scheduler.config]
+    is_shown = config.options.get("dashboard", True) and not missing_plots_of(state)
+    state.endpoint = build_endpoint(scheduler, config, dashboard if is_shown else None)
 
 
 async def wait_for_joins(

@@ -51,16 +51,28 @@ def node_changes(
                 name == SCHEDULER and change.action is not Action.UPDATE
             )
     existing = known_names(state)
+    lost = refreshed.gone.union(refreshed.lost)
     reasons: dict[str, tuple[ChangeReason, dict[str, int | str]]] = {}
     for name in sorted(existing - node_configs.keys(), key=sort_key):
         group = split_name(name)[0]
-        if name in refreshed.gone:
-            changes.append(destroy(name, state, ChangeReason.VM_GONE))
+        if name in lost and (loss := vm_loss_reason(name, refreshed)) is not None:
+            changes.append(destroy(name, state, loss))
             continue
         if group not in reasons:
             reasons[group] = _removal_reason(groups.get(group), existing)
         changes.append(destroy(name, state, *reasons[group]))
     return changes
+
+
+def vm_loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
+    """Return why a node's VM no longer runs, or is about to stop; None if it runs, or may run."""
+    if name in refreshed.gone:
+        return ChangeReason.VM_GONE
+    vm = refreshed.observed.get(name)
+    return _STATUS_REASONS.get(vm.status) if vm is not None else None
+
+
+_STATUS_REASONS = {"stopping": ChangeReason.VM_STOPPING, "stopped": ChangeReason.VM_STOPPED}
 
 
 def _removal_reason(
@@ -126,11 +138,9 @@ def _compare(
 ) -> Change | None:
     if record.status == "terminating":
         return _replace(name, config, record, ChangeReason.TERMINATION_IN_PROGRESS)
+    if (loss := vm_loss_reason(name, refreshed)) is not None:
+        return _replace(name, config, record, loss)
     vm = refreshed.observed.get(name)
-    if vm is not None and vm.status == "stopping":
-        return _replace(name, config, record, ChangeReason.VM_STOPPING)
-    if vm is not None and vm.status == "stopped":
-        return _replace(name, config, record, ChangeReason.VM_STOPPED)
     if record.config != config.digest:
         before = refreshed.state.configs.get(record.config)
         if before is None:

@@ -30,9 +30,9 @@ def new_names(group: str, count: int, state: State) -> list[str]:
     return [node_name(group, index) for index in range(first, first + count)]
 
 
-def _elastic_names(group: Group, state: State, gone: Collection[str]) -> list[str]:
+def _elastic_names(group: Group, state: State, lost: Collection[str]) -> list[str]:
     """Return the group's nodes within its bounds: the lowest stay, and lost nodes do not come back."""
-    existing = sorted(indexes(group.name, known_names(state).difference(gone)))
+    existing = sorted(indexes(group.name, known_names(state).difference(lost)))
     kept = existing if group.max is None else existing[: group.max]
     missing = max(0, (group.min or 0) - len(kept))
     return [
@@ -42,15 +42,18 @@ def _elastic_names(group: Group, state: State, gone: Collection[str]) -> list[st
 
 
 def desired_nodes(
-    desired: DesiredState, state: State, gone: Collection[str]
+    desired: DesiredState, state: State, lost: Collection[str]
 ) -> dict[str, NodeConfig]:
-    """Return the config of each desired node by name, the scheduler first, in the order of the spec."""
+    """Return the config of each desired node by name, the scheduler first, in the order of the spec.
+
+    `lost` are nodes whose VM no longer runs: elastic groups do without them.
+    """
     node_configs = {SCHEDULER: desired.scheduler}
     for group in desired.groups:
         if group.count is not None:
             names = [node_name(group.name, index) for index in range(group.count)]
         else:
-            names = _elastic_names(group, state, gone)
+            names = _elastic_names(group, state, lost)
         node_configs.update(dict.fromkeys(names, group.config))
     return node_configs
 

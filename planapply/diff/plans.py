@@ -10,6 +10,7 @@ from planapply.diff.desired_nodes import desired_nodes, known_names, next_indexe
 from planapply.diff.refresh import RefreshResult
 from planapply.model.desired import DesiredState
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.end_reason import EndReason
 from planapply.model.names import (
     SCHEDULER,
     format_names,
@@ -22,6 +23,8 @@ from planapply.model.names import (
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, ElasticGroup, FieldChange, Mode, Plan
 from planapply.model.state import Resource, State
+
+VM_LOSS_REASONS = (ChangeReason.VM_GONE, ChangeReason.VM_STOPPING, ChangeReason.VM_STOPPED)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def create_plan(
     not among the targets, and if `protect` forbids a change.
     """
     state = refreshed.state
-    node_configs = desired_nodes(desired, state, refreshed.gone)
+    node_configs = desired_nodes(desired, state, refreshed.gone.union(refreshed.lost))
     to_replace = select(options.replace, {*node_configs, *state.nodes})
     groups = {group.name: group for group in desired.groups}
     changes = node_changes(node_configs, groups, refreshed, to_replace, options.can_retag)
@@ -98,6 +101,8 @@ def create_refresh_plan(desired: DesiredState, refreshed: RefreshResult) -> Plan
 def build_plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -> Plan:
     """Return a plan with the settings of the whole cluster, and with these `values`."""
     state = refreshed.state
+    if "changes" in values:
+        values["changes"] = tuple(_with_end_reason(c, refreshed) for c in values["changes"])
     return Plan(
         cluster=desired.cluster,
         provider=desired.provider,
@@ -114,6 +119,13 @@ def build_plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -
         recorded=_recorded_settings(desired, state),
         **values,
     )
+
+
+def _with_end_reason(change: Change, refreshed: RefreshResult) -> Change:
+    reason = refreshed.ended.get(change.name, EndReason.UNKNOWN)
+    if change.reason not in VM_LOSS_REASONS or reason is EndReason.UNKNOWN:
+        return change
+    return change.model_copy(update={"facts": {**change.facts, "ended": reason.value}})
 
 
 def _recorded_settings(desired: DesiredState, state: State) -> tuple[FieldChange, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from planapply.diff.tags import changed_tags, expected_tags
+from planapply.model.end_reason import EndReason
 from planapply.model.endpoint import current_endpoint
 from planapply.model.names import SCHEDULER, sort_key
 from planapply.model.node import TAG_CONFIG, VM, is_own_tag
@@ -49,6 +50,18 @@ class RefreshResult:
     """Security groups of the VMs that are not in exactly that of the cluster, by node."""
     resources: Mapping[str, ResourceDrift] = field(default_factory=dict)
     """Supporting resources that differ from what planapply created, by name."""
+    ended: Mapping[str, EndReason] = field(default_factory=dict)
+    """Why VMs have ended, by node; empty unless the provider was asked."""
+
+    @cached_property
+    def lost(self) -> tuple[str, ...]:
+        """Return the nodes whose VM has ended, or is about to, and not because of planapply."""
+        kinds = (DriftKind.GONE, DriftKind.STOPPED, DriftKind.STOPPING)
+        return tuple(
+            name
+            for name in sorted(self.state.nodes, key=sort_key)
+            if self.state.nodes[name].status != "terminating" and self._drift_kind(name) in kinds
+        )
 
     @cached_property
     def drift(self) -> tuple[DriftItem, ...]:
@@ -63,7 +76,7 @@ class RefreshResult:
             vm = self.state.nodes[name].vm
             lost = self._drift_kind(name)
             if lost is not None:
-                yield DriftItem(name=name, kind=lost, vm=vm)
+                yield DriftItem(name=name, kind=lost, vm=vm, ended=self.ended.get(name))
             elif fields := self.addresses.get(name):
                 yield DriftItem(name=name, kind=DriftKind.ADDRESS, vm=vm, fields=fields)
             if lost is None and (fields := self.tags.get(name)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from planapply.diff.changes import destroy, resource_changes
+from planapply.diff.changes import destroy, resource_changes, vm_loss_reason
 from planapply.diff.desired_nodes import indexes, known_names, new_names, next_indexes
 from planapply.diff.plans import build_plan, elastic_groups, referenced_configs, vm_warnings
 from planapply.diff.refresh import RefreshResult
@@ -56,7 +56,7 @@ def create_resize_plan(
 def _group_changes(group: Group, size: int, refreshed: RefreshResult) -> Iterator[Change]:
     state = refreshed.state
     names = {node_name(group.name, index) for index in indexes(group.name, known_names(state))}
-    reasons = {name: reason for name in names if (reason := _loss_reason(name, refreshed))}
+    reasons = {name: reason for name in names if (reason := loss_reason(name, refreshed))}
     alive = sorted(
         names - reasons.keys(), key=lambda name: (not _has_joined(name, state), _index(name))
     )
@@ -91,15 +91,9 @@ def _has_joined(name: str, state: State) -> bool:
     return name in state.nodes and state.nodes[name].status == "joined"
 
 
-def _loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
+def loss_reason(name: str, refreshed: RefreshResult) -> ChangeReason | None:
     """Return why a node does not count; None if its VM runs, or may run."""
-    if name in refreshed.gone:
-        return ChangeReason.VM_GONE
-    record, vm = refreshed.state.nodes.get(name), refreshed.observed.get(name)
-    if record is not None and record.status == "terminating":
+    record = refreshed.state.nodes.get(name)
+    if name not in refreshed.gone and record is not None and record.status == "terminating":
         return ChangeReason.TERMINATION_IN_PROGRESS
-    if vm is not None and vm.status == "stopping":
-        return ChangeReason.VM_STOPPING
-    if vm is not None and vm.status == "stopped":
-        return ChangeReason.VM_STOPPED
-    return None
+    return vm_loss_reason(name, refreshed)

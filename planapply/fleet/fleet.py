@@ -15,14 +15,14 @@ from planapply.fleet.plugin_calls import ProviderFailed
 from planapply.fleet.prices import Budget
 from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
-from planapply.fleet.request import in_scheduler_zone, split_batches
+from planapply.fleet.request import avoid_choice, in_scheduler_zone, split_batches
 from planapply.fleet.resources import ResourceManager
 from planapply.fleet.terminate import Terminator
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig
 from planapply.model.plan import ResourceDrift
-from planapply.model.state import Intent, NodeRecord, Resource, State
+from planapply.model.state import Choice, Intent, NodeRecord, Resource, State
 from planapply.model.tags import cluster_tags
 from planapply.provider import ErrorKind, ProviderError
 
@@ -60,6 +60,8 @@ class Fleet:
         limits, clock = client.limits, client.clock
         self.client, self.journal, self.clock, self.on_event = client, journal, clock, on_event
         self.parallel = limits.parallel if parallel is None else parallel
+        self.avoided: dict[str, Choice] = {}
+        """Size, zone, and market of nodes whose VM the cloud has taken back; tried last for these nodes."""
         self._launcher = Launcher(
             client,
             journal,
@@ -81,19 +83,24 @@ class Fleet:
 
         Raises Stopped, or the store's error, after all running calls have ended.
         """
-        groups: dict[tuple[str, str | None], list[LaunchSpec]] = {}
+        groups: dict[tuple[object, ...], list[LaunchSpec]] = {}
         for node in specs:
-            groups.setdefault((node.config.digest, node.scheduler), []).append(node)
+            avoided = self.avoided.get(node.name)
+            key = node.config.digest, node.scheduler, avoided and avoided.model_dump_json()
+            groups.setdefault(key, []).append(node)
         outcomes: dict[str, Outcome] = {}
         batches: list[Batch] = []
         for group in groups.values():
             names, config = [node.name for node in group], group[0].config
+            avoided = self.avoided.get(names[0])
             try:
                 offered = self.client.alternatives(config)
             except ProviderFailed as failure:
                 outcomes.update(dict.fromkeys(names, failure.error))
                 continue
             choices = self.journal.read(partial(in_scheduler_zone, offered, config))
+            if avoided is not None:
+                choices = avoid_choice(choices, offered, avoided)
             batches += [
                 Batch(part, config, group[0].scheduler, choices)
                 for part in split_batches(names, self.client.limits.batch)

@@ -11,6 +11,7 @@ from planapply.fleet.plugin_calls import ProviderFailed, call_plugin, report_bug
 from planapply.fleet.retry import Retrier
 from planapply.fleet.throttling import ThrottlingReport
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
+from planapply.model.end_reason import EndReason
 from planapply.model.event import Event
 from planapply.model.node import VM, NodeConfig, Requirements
 from planapply.model.plan import ResourceDrift
@@ -30,6 +31,7 @@ from planapply.provider import (
     SupportsCheckSettings,
     SupportsChoose,
     SupportsConsole,
+    SupportsEndReasons,
     SupportsInspect,
     SupportsList,
     SupportsLookup,
@@ -64,6 +66,7 @@ class _FullProvider(
     SupportsCheckSettings,
     SupportsChoose,
     SupportsConsole,
+    SupportsEndReasons,
     SupportsInspect,
     SupportsList,
     SupportsLookup,
@@ -154,6 +157,11 @@ class ProviderClient:
         return isinstance(self._provider, SupportsConsole)
 
     @property
+    def has_end_reasons(self) -> bool:
+        """Whether the provider knows why VMs have ended."""
+        return isinstance(self._provider, SupportsEndReasons)
+
+    @property
     def has_secrets(self) -> bool:
         """Whether the secrets of a VM can be read back."""
         return isinstance(self._provider, SupportsSecrets)
@@ -194,6 +202,14 @@ class ProviderClient:
         """Return VMs by ID, None for a terminated one; nothing without the capability."""
         supported = ids and isinstance(self._provider, SupportsLookup)
         return self._call("lookup", lambda: self._provider.lookup(ids)) if supported else {}
+
+    def end_reasons(self, ids: Sequence[str]) -> Mapping[str, EndReason]:
+        """Return why these VMs have ended, as far as the cloud knows; raises without the capability."""
+
+        def call() -> dict[str, EndReason]:
+            return {id: EndReason(reason) for id, reason in self._provider.end_reasons(ids).items()}
+
+        return self._call("end_reasons", call, limit=NO_RETRIES)
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         """Terminate VMs; return the ids that the cloud does not know. Returns when accepted."""

@@ -44,6 +44,17 @@ def in_scheduler_zone(
     return [choice for choice in choices if choice.zone == scheduler.zone] or choices
 
 
+def avoid_choice(
+    choices: Sequence[Choice], offered: Sequence[Choice], avoided: Choice
+) -> Sequence[Choice]:
+    """Return the choices with `avoided`, a VM that the cloud took back, after all others of its market.
+
+    The choices in other zones, too: they are `offered`, although traffic between zones costs money.
+    """
+    every = [*choices, *(choice for choice in offered if choice not in choices)]
+    return sorted(every, key=lambda choice: (not choice.spot, choice == avoided))
+
+
 def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> LaunchRequest:
     """Return the request for the VMs of an intent."""
     config = state.configs[intent.config]

@@ -20,6 +20,7 @@ EventKind = Literal[
     "resource",
     "note",
     "hook",  # a hook has started, printed a line, or ended
+    "round",  # of `watch`: what it found and did
     "finished",
 ]
 

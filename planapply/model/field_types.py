@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from planapply.model import names
 from planapply.model.node import TAG_PREFIX
 
+_DURATION_SCHEMA = {"type": ["string", "number"]}
+
 Effect = Literal["nothing", "update", "replacement", "refusal"]
 
 STATE_SCHEMES = ("s3", "gs", "az")
@@ -114,6 +116,17 @@ def _check_spot(value: object) -> object:
     return value
 
 
+def _check_adapt(value: object) -> object:
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str | int | float | list):
+        raise ValueError(
+            "this is neither true, false, nor a table\n"
+            'Write `adapt = true`, or `adapt = { target = "2 min", idle = "5 min" }`.'
+        )
+    return value
+
+
 def is_local_requirement(requirement: str) -> bool:
     """Return whether a line of requirements names a file or folder of this machine."""
     requirement = requirement.strip()  # patterns that begin with blanks take quadratic time
@@ -201,6 +214,22 @@ Spot = Annotated[
     BeforeValidator(_check_spot),
     WithJsonSchema({"enum": [True, False, "prefer"]}),
 ]
+AdaptKey = (
+    BeforeValidator(_check_adapt),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {
+                    "type": "object",
+                    "properties": {"target": _DURATION_SCHEMA, "idle": _DURATION_SCHEMA},
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+)
+"""Annotations of a key that is true, false, or a table of settings."""
 DottedClass = Annotated[
     str,
     _match_pattern(

@@ -12,7 +12,9 @@ MAX_HISTORY = 100
 """Number of changes that a state keeps."""
 CLUSTER_CHANGE = "Cluster"
 """`Change.what` of a change by a `planapply.Cluster`."""
-_MERGED = frozenset({CLUSTER_CHANGE})
+WATCH_CHANGE = "watch"
+"""`Change.what` of a change by `planapply watch`."""
+_MERGED = frozenset({CLUSTER_CHANGE, WATCH_CHANGE})
 _MAX_LENGTH = 200
 
 

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic
+from planapply.model.end_reason import EndReason
 from planapply.model.node import NodeConfig
 from planapply.model.state import Choice, Resource
 
@@ -53,6 +54,9 @@ class ChangeReason(StrEnum):
     NEW = "new"
     """The node or resource does not exist yet."""
     VM_GONE = "vm_gone"
+    """`ended`: why the VM has ended, an `EndReason`, if it is known; as in the next two."""
+    VM_STOPPING = "vm_stopping"
+    VM_STOPPED = "vm_stopped"
     REQUEST_UNRESOLVED = "request_unresolved"
     """An earlier launch request has no recorded result: the VM may exist."""
     REPLACE_REQUESTED = "replace_requested"
@@ -61,8 +65,10 @@ class ChangeReason(StrEnum):
     SCHEDULER_REPLACED = "scheduler_replaced"
     TERMINATION_IN_PROGRESS = "termination_in_progress"
     """An earlier apply requested the termination of the VM."""
-    VM_STOPPING = "vm_stopping"
-    VM_STOPPED = "vm_stopped"
+    NOT_JOINED = "not_joined"
+    """The node did not join its scheduler in time."""
+    SPOT_NOTICE = "spot_notice"
+    """The cloud has announced that it will reclaim the spot VM."""
     CONFIG_CHANGED = "config_changed"
     """The VM has another configuration, which the state does not contain."""
     FIELDS_CHANGED = "fields_changed"
@@ -115,6 +121,14 @@ class Change(Model):
     """The VM that is terminated or updated."""
     current: Choice | None = None
     """Size, zone, and market of that VM, which may be an alternative of its configuration."""
+
+    @property
+    def is_reclaimed(self) -> bool:
+        """Return whether the cloud has taken back the node's previous VM, or has announced it."""
+        return (
+            self.reason is ChangeReason.SPOT_NOTICE
+            or self.facts.get("ended") == EndReason.RECLAIMED.value
+        )
 
     @model_validator(mode="after")
     def _check_facts(self) -> Self:
@@ -175,6 +189,8 @@ class DriftItem(Model):
     kind: DriftKind
     vm: str | None = None
     """None for a supporting resource."""
+    ended: EndReason | None = None
+    """Why the VM has ended; None if it runs, or if planapply terminates it."""
     fields: tuple[FieldChange, ...] = ()
     """The differences: `before` is what exists, `after` what planapply has set, except for an address, whose new
     value is `after`."""

@@ -14,9 +14,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from planapply.model.base import Model
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.field_types import (
+    AdaptKey,
     ClusterName,
     Commands,
     CommandWords,
@@ -192,6 +195,21 @@ class SchedulerSettings(NodeSettings):
     the version that `packages` or `requirements` pin; without a pinned version it only warns."""
 
 
+class AdaptSettings(Model):
+    """How a watcher follows the load of an elastic group."""
+
+    target: Annotated[Duration, spec_key("nothing", "2 min")] = 120.0
+    """Time in which the scheduler's tasks should be done: more nodes are launched if they would take longer."""
+    idle: Annotated[Duration, spec_key("nothing", "5 min")] = 300.0
+    """Time that a node must be idle before it is terminated."""
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any] | bool:
+        """Return `true` for a table without keys, as the spec has it."""
+        document: dict[str, Any] = serialize(self)
+        return document or True
+
+
 class WorkerGroup(NodeSettings):
     """A group of identical nodes: `[workers.cpu]` is `cpu-0`, `cpu-1`, …
 
@@ -208,6 +226,17 @@ class WorkerGroup(NodeSettings):
     max: Annotated[int | None, spec_key("nothing", 100, ge=0, le=MAX_NODES)] = None
     """In place of `count`: the maximum number of nodes of an elastic group. `apply` removes nodes only if
     there are more."""
+    adapt: Annotated[
+        AdaptSettings | None,
+        spec_key("nothing", True, {"target": "2 min", "idle": "5 min"}),
+        *AdaptKey,
+    ] = None
+    """Whether `planapply watch` follows the load of this elastic group, between `min` and `max`: it launches
+    nodes if the scheduler's tasks would take longer than `target`, and terminates nodes that were idle for
+    `idle`. At most one group of a cluster can have it. Default: `false`.
+
+    Without a running `watch`, the group keeps its number of nodes; `apply` and `status` warn of that.
+    """
     cls: Annotated[DottedClass, spec_key("replacement", "distributed.Nanny", alias="class")] = (
         "distributed.Nanny"
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_serializer
 
 from planapply.model.base import Record
+from planapply.model.end_reason import EndedVM
 from planapply.model.history import PastChange, Spend
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
@@ -77,6 +78,8 @@ class NodeRecord(Record):
     zone: PlainText | None = None
     spot: bool = False
     launched_at: Timestamp | None = None
+    joined_at: Timestamp | None = None
+    """When the node was first seen as joined; None before that, and in a state of an older version."""
     tags: dict[str, str] = {}
     """The user's tags as last set; planapply's own follow from the other fields."""
 
@@ -194,8 +197,13 @@ class State(Record):
     """The first index of each group that was never used; new nodes of an elastic group start there."""
     protect: bool = False
     """The value in the spec last applied: nothing may be destroyed or replaced."""
+    attempts: dict[NodeName, list[PlainText]] = {}
+    """The VMs of a node that failed in a row, the newest last: they did not join, or were lost soon after.
+    `planapply watch` gives up on a node after several; an apply, or a longer life, begins again."""
     history: list[PastChange] = []
     """The last changes, the newest last; they outlive the cluster."""
+    ended: list[EndedVM] = []
+    """The VMs that were found ended last, the newest last; they outlive the cluster."""
     spend: Spend | None = None
     """Cost of this cluster since it was created; None if the provider has no prices. It starts again with the next cluster."""
 

@@ -7,6 +7,7 @@ from pydantic import computed_field
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import Diagnostic
+from planapply.model.end_reason import EndedVM, EndReason
 from planapply.model.plan import DriftItem, DriftKind
 from planapply.model.state import Resource
 
@@ -53,6 +54,10 @@ class NodeStatus(Model):
     spot: bool = False
     age: float | None = None
     """Seconds."""
+    ttl_left: float | None = None
+    """Seconds until the VM reaches its `ttl`; None without one, and for a VM that does not run."""
+    ended: EndReason | None = None
+    """Why the VM has ended, if planapply did not terminate it."""
 
 
 class Status(Model):
@@ -68,8 +73,8 @@ class Status(Model):
     nodes: tuple[NodeStatus, ...] = ()
     drift: tuple[DriftItem, ...] = ()
     problems: tuple[Diagnostic, ...] = ()
-    """Errors in the provider's settings that the next launch would meet, such as a deleted subnet; and a
-    dashboard without plots, whose URL is then None."""
+    """Errors in the provider's settings that the next launch would meet, such as a deleted subnet; a
+    dashboard without plots, whose URL is then None; and a group with `adapt` whose load nothing follows."""
     unknown_workers: tuple[str, ...] = ()
     """Dask workers that have joined but are none of the state's nodes."""
     usd_per_hour: float | None = None
@@ -87,6 +92,8 @@ class Status(Model):
     """Kinds of costs that neither sum includes."""
     resources: dict[str, Resource] = {}
     """Supporting resources, whose `detail` has the ports that they open, and the networks."""
+    ended: tuple[EndedVM, ...] = ()
+    """The VMs that commands have found ended before, the newest last."""
     lock: str | None = None
     """The current holder of the state's lock."""
 

@@ -8,14 +8,16 @@ from functools import partial
 
 from planapply.diff.progress import is_carried_out
 from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.model.state import State
 from planapply.ops.apply_hooks import run_apply_hooks
 from planapply.ops.cost import make_budget
+from planapply.ops.end_reasons import record_ends
 from planapply.ops.existing import describe_origin
+from planapply.ops.load import load_warnings
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.record import Recorder, load_prices, start_spending
 from planapply.ops.recorded_spec import spec_document
@@ -59,6 +61,8 @@ class Report:
     """The number of times that the state was written."""
     unknown: tuple[str, ...] = ()
     """The IDs of VMs with this cluster's tags that were left, because planapply did not launch them."""
+    warnings: tuple[Diagnostic, ...] = ()
+    """Warnings about the cluster as it is now."""
 
 
 def apply(
@@ -113,7 +117,14 @@ def apply(
         left = () if request.terminate_unknown else left
         unknown = tuple(sorted(vm.id for vm in left))
         hooks.failures, hooks.error = failures, unknown_error(unknown, planned.plan.cluster)
-        return Report(planned.plan, True, failures, fleet.journal.writes, unknown)
+        return Report(
+            planned.plan,
+            True,
+            failures,
+            fleet.journal.writes,
+            unknown,
+            tuple(load_warnings(workspace, workspace.spec)) if mode is Mode.NORMAL else (),
+        )
 
 
 _PURPOSES = {Mode.DESTROY: "destroy", Mode.SCALE: "scale"}
@@ -142,7 +153,8 @@ def lock(
     """Hold the state's lock; report the holder that it waits for."""
 
     def on_wait(holder: LockInfo) -> None:
-        on_event(Event(event="waiting", message=f"for the state's lock: {holder.describe()}"))
+        lock = "the lock of the watcher" if holder.is_watcher else "the state's lock"
+        on_event(Event(event="waiting", message=f"for {lock}: {holder.describe()}"))
 
     clock = workspace.clock
     with workspace.store.lock(purpose, timeout, wait=clock.sleep, on_wait=on_wait) as held:
@@ -186,9 +198,12 @@ def open_fleet(
     cloud = state.cloud or planned.client.identity()
     state.lineage = state.lineage or new_lineage()
     state.cluster, state.provider, state.cloud = plan.cluster, plan.provider, cloud
+    record_ends(state, planned.refreshed, workspace.clock.time())
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
     _record_spec(workspace, plan, state)
+    if plan.mode in (Mode.NORMAL, Mode.DESTROY):
+        state.attempts = {}  # `watch` may try again
     if plan.mode is not Mode.DESTROY:
         state.protect = plan.protect
     state.endpoint = current_endpoint(state)
@@ -214,8 +229,10 @@ def _record_spec(workspace: Workspace, plan: Plan, state: State) -> None:
 
 
 CLUSTER_FIELDS = {
+    "attempts",
     "cloud",
     "cluster",
+    "ended",
     "endpoint",
     "lineage",
     "next_index",
@@ -241,6 +258,7 @@ def execute_plan(
     if strays:
         fleet.terminate_strays(strays)
         recorder.strays = len(strays)
+    fleet.avoided = {c.name: c.current for c in plan.changes if c.current and c.is_reclaimed}
     wait = apply_options.wait and plan.mode is not Mode.DESTROY
     if plan.changes or (wait and fleet.journal.read(_has_nodes_to_join)):
         from planapply.dask.execute import execute  # imports distributed

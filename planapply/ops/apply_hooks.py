@@ -4,15 +4,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from planapply.diff import RefreshResult
 from planapply.fleet import Listener, Stopped
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.plan import DriftKind, Mode, Plan, PlanRequest
+from planapply.model.end_reason import EndReason
+from planapply.model.names import SCHEDULER
+from planapply.model.plan import Mode, Plan, PlanRequest
 from planapply.ops.hooks import HookEvent, HookName, error_items, run_hook
 from planapply.ops.plan import PlanResult
 from planapply.ops.record import Recorder
 from planapply.ops.workspace import Workspace
 
-_LOST = (DriftKind.GONE, DriftKind.STOPPED, DriftKind.STOPPING)
+_EXPECTED_ENDS = (EndReason.IDLE, EndReason.NO_CLIENT, EndReason.SHUTDOWN, EndReason.TTL)
+"""Ends of a VM that its user wanted, or that the spec asks for."""
 
 
 @dataclass
@@ -38,7 +42,7 @@ class ApplyHooks:
         if plan.mode is Mode.DESTROY:
             if plan.changes:
                 self._run_before_destroy(plan, nodes)
-        elif lost := [item.name for item in planned.refreshed.drift if item.kind in _LOST]:
+        elif lost := _lost_nodes(planned.refreshed):
             self._run("on_node_lost", plan, lost)
         self.plan = plan
 
@@ -82,6 +86,14 @@ class ApplyHooks:
             error_items(self.failures, errors),
         )
         return run_hook(self.workspace, event, self.on_event)
+
+
+def _lost_nodes(refreshed: RefreshResult) -> list[str]:
+    """Return the nodes whose VM was lost; none of a cluster that has terminated itself."""
+    ended = refreshed.ended
+    if ended.get(SCHEDULER) in _EXPECTED_ENDS:
+        return []
+    return [name for name in refreshed.lost if ended.get(name) not in _EXPECTED_ENDS]
 
 
 @contextmanager

@@ -68,6 +68,9 @@ def error_items(
         if isinstance(error, PlanapplyError):
             diagnostic = error.diagnostics[0]
             found.append({"node": node, "code": diagnostic.code, "summary": diagnostic.summary})
+        elif isinstance(error, OSError):
+            summary = error.strerror or type(error).__name__
+            found.append({"node": node, "code": "system_error", "summary": summary})
         else:  # a bug, whose text may have anything in it
             found.append({"node": node, "code": "internal", "summary": type(error).__name__})
     return found

@@ -24,6 +24,7 @@ from planapply.model.spec import Spec
 from planapply.model.state import Resource, State
 from planapply.ops.cost import CostLimits, add_cost
 from planapply.ops.data_loss import data_loss_warnings
+from planapply.ops.end_reasons import explain_ends
 from planapply.ops.existing import find_existing
 from planapply.ops.preflight import access_warnings, check_plan, check_settings
 from planapply.ops.recorded_spec import spec_document
@@ -271,7 +272,7 @@ def _refresh(
 ) -> RefreshResult:
     if not options.refresh or not state.lineage:
         return refresh(state, None, 0.0, 0.0)
-    return refresh_state(workspace, client, state, resources=True)
+    return explain_ends(client, refresh_state(workspace, client, state, resources=True))
 
 
 def _as_warnings(error: PlanapplyError) -> Iterator[Diagnostic]:

@@ -85,6 +85,7 @@ def recover(
             protect=workspace.spec.cluster.protect,
             next_index=_next_indexes(vms),
             history=existing.history if existing else [],
+            ended=existing.ended if existing else [],
         )
         state.issue(sorted({vm.batch for vm in vms}), now)
         state = refresh(state, vms, now, 0.0).state

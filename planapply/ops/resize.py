@@ -11,6 +11,7 @@ from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.ops.cost import CostLimits, add_cost
 from planapply.ops.data_loss import data_loss_warnings
+from planapply.ops.end_reasons import explain_ends
 from planapply.ops.plan import PlanResult, check_same_cluster
 from planapply.ops.preflight import check_plan, check_settings
 from planapply.ops.refresh import refresh_state
@@ -28,12 +29,13 @@ def resize_plan(workspace: Workspace, sizes: Mapping[str, int]) -> PlanResult:
     check_sizes(workspace.spec, state, sizes)
     assert workspace.spec is not None
     client, plugin = workspace.connect(state), workspace.plugin(state)
-    refreshed = refresh_state(workspace, client, state, resources=True)
+    refreshed = explain_ends(client, refresh_state(workspace, client, state, resources=True))
     desired_state, pins = resolve_spec(plugin, client, workspace.spec, refreshed.state)
     check_same_cluster(desired_state, state, plugin)
-    if SCHEDULER in refreshed.gone:
+    if SCHEDULER in refreshed.gone.union(refreshed.lost):
+        problem = "no longer exists" if SCHEDULER in refreshed.gone else "has stopped"
         raise PlanapplyError(
-            f"cannot scale cluster {state.cluster!r}: the VM of its scheduler no longer exists",
+            f"cannot scale cluster {state.cluster!r}: the VM of its scheduler {problem}",
             "Run `planapply apply` to create it again.",
         )
     check_scheduler(desired_state, refreshed.state)

@@ -14,6 +14,7 @@ from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
 from planapply.model.state import TLS, State
 from planapply.ops.apply import discard_key, lock, make_recorder, open_fleet
 from planapply.ops.cost import CostLimits, add_cost, make_budget
+from planapply.ops.end_reasons import explain_ends, record_ends
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
 from planapply.ops.record import Recorder, load_prices
@@ -124,7 +125,8 @@ def _open(
     workspace: Workspace, state: State, held: LockInfo, what: str, on_event: Listener
 ) -> LockedCluster:
     client = workspace.connect(state)
-    refreshed = refresh_state(workspace, client, state)
+    refreshed = explain_ends(client, refresh_state(workspace, client, state))
+    record_ends(refreshed.state, refreshed, workspace.clock.time())
     prices = load_prices(client, refreshed.state.nodes.values())
     recorder = Recorder(
         what,

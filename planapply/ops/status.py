@@ -9,10 +9,14 @@ from planapply.fleet.prices import Item
 from planapply.model.diagnostics import warning
 from planapply.model.endpoint import current_endpoint
 from planapply.model.names import SCHEDULER, sort_key, worker_names
+from planapply.model.node import NodeConfig
 from planapply.model.state import Endpoint, NodeRecord, State
 from planapply.model.status import NodeStatus, Status, WorkerUsage, total_usage
 from planapply.ops.cost import NOT_COUNTED
+from planapply.ops.end_reasons import explain_ends
+from planapply.ops.load import load_warnings
 from planapply.ops.record import total_spending
+from planapply.ops.recorded_spec import recorded_spec
 from planapply.ops.refresh import refresh_state
 from planapply.ops.workspace import Workspace
 from planapply.specfile.dashboard import missing_plots_of
@@ -29,7 +33,7 @@ def status(workspace: Workspace) -> Status:
     """
     state = workspace.read()
     client = workspace.connect(state)
-    refreshed = refresh_state(workspace, client, state, resources=True)
+    refreshed = explain_ends(client, refresh_state(workspace, client, state, resources=True))
     # The scheduler may have another address than the recorded one.
     endpoint = current_endpoint(refreshed.state)
     info = _probe(endpoint, state)
@@ -52,9 +56,11 @@ def status(workspace: Workspace) -> Status:
         problems=(
             *(warning(e.summary, e.detail) for e in client.check_settings()),
             *([missing] if missing and endpoint else []),
+            *load_warnings(workspace, recorded_spec(state)),
         ),
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         resources=state.resources,
+        ended=tuple(state.ended),
         lock=None if holder is None else holder.describe(),
         **_cost(client, nodes, refreshed, workspace.clock.time()),
     )
@@ -86,18 +92,27 @@ def _nodes(
         config = state.configs.get(record.config)
         processes = config.processes if config else 1
         present = None if workers is None else workers & {*worker_names(name, processes)}
+        status = _vm_status(name, refreshed)
         # The scheduler has answered, so its own process counts as joined.
         joined = 1 if name == SCHEDULER and present is not None else None
         yield NodeStatus(
             name=name,
             vm=record.vm,
-            status=_vm_status(name, refreshed),
+            status=status,
             joined=joined if present is None or name == SCHEDULER else len(present),
             processes=processes,
             usage=_usage(info, present or ()),
             age=None if record.launched_at is None else now - record.launched_at,
+            ttl_left=_ttl_left(record, config, now) if status in ("running", "pending") else None,
+            ended=refreshed.ended.get(name),
             **_facts(record),
         )
+
+
+def _ttl_left(record: NodeRecord, config: NodeConfig | None, now: float) -> float | None:
+    if config is None or config.ttl is None or record.launched_at is None:
+        return None
+    return max(0.0, record.launched_at + config.ttl - now)
 
 
 def _usage(info: "SchedulerInfo | None", workers: Collection[str]) -> WorkerUsage | None:

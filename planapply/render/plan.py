@@ -152,7 +152,7 @@ def _drift_table(items: Sequence[DriftItem]) -> Iterator[Line]:
     runs: list[list[DriftItem]] = []
     for item in items:
         last = runs[-1][-1] if runs else item
-        is_alike = (last.kind, last.fields) == (item.kind, item.fields)
+        is_alike = (last.kind, last.fields, last.ended) == (item.kind, item.fields, item.ended)
         if is_alike and step_between(last.name, item.name) == 1:
             runs[-1].append(item)
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from planapply.model.end_reason import EndReason
 from planapply.model.plan import Change, ChangeReason, DriftItem, DriftKind, FieldChange
 from planapply.render.values import format_value
 
@@ -12,6 +13,8 @@ _TEXTS = {
     ChangeReason.DESTROY_REQUESTED: "destroy requested",
     ChangeReason.SCHEDULER_REPLACED: "the scheduler is replaced",
     ChangeReason.TERMINATION_IN_PROGRESS: "termination was already in progress",
+    ChangeReason.NOT_JOINED: "did not join in time",
+    ChangeReason.SPOT_NOTICE: "the cloud reclaims the spot VM",
     ChangeReason.CONFIG_CHANGED: "launched with another configuration",
     ChangeReason.GROUP_REMOVED: "group is not in the spec",
     ChangeReason.RESOURCE_UNNEEDED: "no longer needed",
@@ -48,13 +51,37 @@ _DRIFT_TEXTS = {
     DriftKind.STOPPED: ("is stopped", "are stopped"),
     DriftKind.ADOPTED: ("was not in the state", "were not in the state"),
 }
+_END_TEXTS = {
+    EndReason.IDLE: "idle_timeout",
+    EndReason.NO_CLIENT: "no_client_timeout",
+    EndReason.TTL: "ttl",
+    EndReason.SHUTDOWN: "the scheduler was shut down by a client",
+    EndReason.SCHEDULER_GONE: "its scheduler could not be reached",
+    EndReason.RECLAIMED: "reclaimed by the cloud",
+    EndReason.FAILED: "failed",
+    EndReason.TERMINATED: "terminated by another user or program",
+    EndReason.POWERED_OFF: "shut down from inside",
+    EndReason.UNKNOWN: "unknown",
+}
+
+
+def end_text(reason: EndReason) -> str:
+    """Return why a VM has ended, such as "reclaimed by the cloud"."""
+    return _END_TEXTS[reason]
+
+
+def _end_suffix(reason: object) -> str:
+    """Return the reason after a colon; empty for one that is unknown, or that an edited plan file made up."""
+    known = [each for each in EndReason if each.value == reason and each is not EndReason.UNKNOWN]
+    return f": {_END_TEXTS[known[0]]}" if known else ""
 
 
 def reason_text(changes: Sequence[Change]) -> str:
-    """Return the reason of changes whose reasons are alike, such as "VM i-1 is gone"."""
+    """Return the reason of changes whose reasons are alike, such as "VM i-1 is gone: ttl"."""
     first = changes[0]
     if first.reason in _VM_TEXTS:
-        return _vm_text([change.vm for change in changes], *_VM_TEXTS[first.reason])
+        text = _vm_text([change.vm for change in changes], *_VM_TEXTS[first.reason])
+        return text + _end_suffix(first.facts.get("ended"))
     if first.reason in _FACT_TEXTS:
         return _FACT_TEXTS[first.reason](first)
     return _TEXTS[first.reason]
@@ -80,7 +107,7 @@ def drift_text(items: Sequence[DriftItem]) -> str:
         return (
             "VM is no node of the cluster" if len(items) == 1 else "VMs are no nodes of the cluster"
         )
-    return _vm_text([item.vm for item in items], *_DRIFT_TEXTS[kind])
+    return _vm_text([item.vm for item in items], *_DRIFT_TEXTS[kind]) + _end_suffix(items[0].ended)
 
 
 def _changed_text(field: FieldChange) -> str:

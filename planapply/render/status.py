@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from planapply.model.end_reason import EndReason
 from planapply.model.history import Spend
 from planapply.model.names import SCHEDULER, format_names, step_between, to_hostlist
-from planapply.model.plan import DriftKind
+from planapply.model.plan import DriftItem, DriftKind
 from planapply.model.quantities import format_bytes
 from planapply.model.status import NodeStatus, Status, total_usage
 from planapply.render.access import format_access
-from planapply.render.reasons import drift_text
+from planapply.render.reasons import drift_text, end_text
 from planapply.render.text import (
     BLANK_LINE,
     DEFAULT_WIDTH,
@@ -24,6 +25,7 @@ from planapply.render.values import (
     format_duration,
     format_location,
     format_price_notes,
+    format_time,
     format_total,
     format_usd,
 )
@@ -184,6 +186,13 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
         yield line(f"Cost:       {cost}{format_price_notes(status.price_source, unknown)}")
         if status.not_counted:
             yield line(f"            not counted: {', '.join(status.not_counted)}")
+    if left := _time_left(status):
+        yield line(f"Time left:  {left}")
+    ends = [ended for ended in status.ended if ended.name == SCHEDULER]
+    if ends and not any(node.name == SCHEDULER for node in status.nodes):
+        yield line(
+            f"Last ended: {end_text(ends[-1].reason)} (noticed {format_time(ends[-1].found_at)})"
+        )
     for access in format_access(status.resources):
         for number, part in enumerate(wrap(access, max(width - 12, 40))):
             yield line(f"{'' if number else 'Access:':<12}{part}")
@@ -192,16 +201,26 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
             yield line((part, "yellow"))
 
 
+def _time_left(status: Status) -> str:
+    """Return the time until the first VM, and the scheduler, reach their ttl; empty without one."""
+    left = {node.name: node.ttl_left for node in status.nodes if node.ttl_left is not None}
+    if not left:
+        return ""
+    first = min(left, key=lambda name: left[name])
+    shown = {name: left[name] for name in dict.fromkeys((SCHEDULER, first)) if name in left}
+    if len({format_duration(seconds) for seconds in left.values()}) == 1:
+        return f"{format_duration(left[first])} until ttl"
+    return ", ".join(f"{format_duration(s)} until ttl of {name}" for name, s in shown.items())
+
+
 def _warnings(status: Status) -> Iterator[str]:
     lost_kinds = (DriftKind.GONE, DriftKind.STOPPED, DriftKind.STOPPING)
-    lost = [item.name for item in status.drift if item.kind in lost_kinds]
+    lost = [item for item in status.drift if item.kind in lost_kinds]
     if lost:
-        is_one = len(lost) == 1
         yield (
-            f"Drift: {format_names(lost)} {'has' if is_one else 'have'} terminated, by "
-            f"{'itself' if is_one else 'themselves'} (ttl, idle_timeout, or a failure) or outside of planapply. "
-            f"See `planapply logs {lost[0] if is_one else 'NODE'}`; run `planapply plan` to see what an apply "
-            "would do."
+            f"Drift: {'; '.join(_end_texts(lost))}. "
+            f"See `planapply logs {lost[0].name if len(lost) == 1 else 'NODE'}`; run `planapply plan` to see "
+            "what an apply would do."
         )
     changed_kinds = (DriftKind.ADDRESS, DriftKind.CHANGED, DriftKind.DELETED)
     for item in status.drift:
@@ -231,6 +250,22 @@ def _warnings(status: Status) -> Iterator[str]:
         yield f"Workers that are no node of this state: {_list_workers(status.unknown_workers)}"
     if status.lock:
         yield f"The state is locked: {status.lock}"
+
+
+def _end_texts(lost: Sequence[DriftItem]) -> Iterator[str]:
+    """Yield which nodes have ended, for each reason; those without a known one last."""
+    names: dict[EndReason, list[str]] = {}
+    for item in lost:
+        names.setdefault(item.ended or EndReason.UNKNOWN, []).append(item.name)
+    unknown = names.pop(EndReason.UNKNOWN, [])
+    for reason, nodes in names.items():
+        yield f"{format_names(nodes)} {'has' if len(nodes) == 1 else 'have'} ended ({end_text(reason)})"
+    if unknown:
+        has, themselves = ("has", "itself") if len(unknown) == 1 else ("have", "themselves")
+        yield (
+            f"{format_names(unknown)} {has} terminated, by {themselves} (ttl, idle_timeout, or a failure) or "
+            "outside of planapply"
+        )
 
 
 def _list_workers(names: Sequence[str]) -> str:

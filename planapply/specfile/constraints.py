@@ -56,6 +56,7 @@ def check_constraints(document: Mapping[str, Any]) -> Iterator[Problem]:
         )
         if isinstance(workers[name], Mapping):
             yield from _check_count(("workers", name), group)
+    yield from _check_adapt(workers)
     yield from _check_environment(_table(document, "environment"))
 
 
@@ -140,6 +141,24 @@ def _check_count(path: KeyPath, group: Mapping[str, Any]) -> Iterator[Problem]:
             (*path, "min"),
             f"minimum ({low}) is greater than maximum ({high}) in [{format_key_path(path)}]",
             "Set `min` to at most `max`.",
+        )
+
+
+def _check_adapt(workers: Mapping[str, Any]) -> Iterator[Problem]:
+    groups = {name: _table(workers, name) for name in workers}
+    adapting = [name for name, group in groups.items() if group.get("adapt", False) is not False]
+    for name in adapting:
+        if "count" in groups[name]:
+            yield Problem(
+                ("workers", name, "adapt"),
+                f"cannot combine `count` and `adapt` in [{format_key_path(('workers', name))}]",
+                "Give the group `min` and `max` in place of `count`, or remove `adapt`.",
+            )
+    for name in adapting[1:]:
+        yield Problem(
+            ("workers", name, "adapt"),
+            f"more than one group has `adapt`: {', '.join(adapting)}",
+            "Keep it in one group: the scheduler reports the load of the whole cluster.",
         )
 
 

@@ -72,9 +72,9 @@ class Store(Protocol):
 
         Read the state again afterwards: another process may have changed it before.
 
-        Waits up to `timeout` seconds for another lock holder, which is passed to `on_wait`; `wait`
-        is for tests. Takes over the lock on a file that a dead process of this machine left: see
-        `LockInfo.taken_over`.
+        Waits up to `timeout` seconds for another lock holder, which is passed to `on_wait`; for a
+        watcher up to `WATCHER_TIMEOUT` seconds, if that is longer and this is no watcher. `wait` is for
+        tests. Takes over the lock that a dead process of this machine left: see `LockInfo.taken_over`.
         Raises StateLocked after the timeout, and StateError if locking is impossible.
         """
 

@@ -31,6 +31,7 @@ from planapply.store.errors import (
     wrong_lock_error,
 )
 from planapply.store.lockinfo import LockInfo
+from planapply.store.processes import this_host
 from planapply.store.state_store import BackendError, Conflict
 
 _TRIES = 3
@@ -118,21 +119,28 @@ class RemoteBackend:
             raise
 
     def _acquire(self, lock_id: str, purpose: str) -> "RemoteLock":
+        dead: LockInfo | None = None
+        version: object | None = None
         for _ in range(_TRIES):
             info = LockInfo.of_this_process(lock_id, purpose)
             try:
-                self._put(self._lock_key, info.encode(), None)
-                return RemoteLock(self, info)
+                # With the version of the dead process's lock, so that only one process takes it over.
+                self._put(self._lock_key, info.encode(), version)
+                return RemoteLock(self, info.model_copy(update={"taken_over": dead}))
             except _ERRORS as error:
-                if had_no_effect(error) or isinstance(error, FileNotFoundError):
+                # A missing object is a lock that was released; a missing bucket is found by `_find_lock`.
+                is_missing = isinstance(error, FileNotFoundError) and version is None
+                if had_no_effect(error) or is_missing:
                     raise self._unreachable_error(error) from None
                 failure = error
-            holder = self.find_holder()
+            holder, version = self._find_lock()
             if holder and holder.id == lock_id:
-                return RemoteLock(self, holder)
-            if holder:
+                return RemoteLock(self, holder.model_copy(update={"taken_over": dead}))
+            dead = holder if holder and holder.can_be_taken_over() else None
+            if holder and not dead:
                 raise self._locked_error(holder)
-            # The lock was released meanwhile, or the bucket was busy (409), or the request was lost.
+            # The lock was released meanwhile, or its holder is dead, or the bucket was busy (409), or
+            # the request was lost.
         raise self._unreachable_error(failure)
 
     def unlock(self, lock_id: str) -> LockInfo:
@@ -147,15 +155,18 @@ class RemoteBackend:
 
     def lock_info(self) -> LockInfo | None:
         """See `Store.lock_info`."""
-        return self.find_holder()
+        holder = self.find_holder()
+        return None if holder is None or holder.can_be_taken_over() else holder
 
     def lock_notice(self, lock_id: str) -> str:
         """See `Store.lock_notice`."""
         command = self.unlock_command(lock_id)
-        return (
-            f"Lock {lock_id} on {self.location} may remain; before the next run, release it: "
-            f"`{command}`"
-        )
+        text = f"Lock {lock_id} on {self.location} may remain; "
+        if this_host().boot:
+            text += "the next run on this machine takes it over. On another one, first "
+        else:
+            text += "before the next run, "
+        return f"{text}release it: `{command}`"
 
     def set_deadline(self) -> None:
         """See `Backend.set_deadline`."""
@@ -167,15 +178,24 @@ class RemoteBackend:
 
     def find_holder(self) -> LockInfo | None:
         """Return the lock holder from the lock's object; raise StateError."""
+        return self._find_lock()[0]
+
+    def _find_lock(self) -> tuple[LockInfo | None, object | None]:
+        """Return the lock holder and the version of the lock's object; raise StateError."""
         try:
-            return self.read_lock()
+            return self._read_lock()
         except _ERRORS as error:
             raise self._unreachable_error(error) from None
 
+    def _read_lock(self) -> tuple[LockInfo | None, object | None]:
+        found = self._get(self._lock_key)
+        if found is None:
+            return None, None
+        return LockInfo.parse(found[0]) or LockInfo(id="unknown"), found[1]
+
     def read_lock(self) -> LockInfo | None:
         """Return the lock holder from the lock's object; raise obstore's errors."""
-        found = self._get(self._lock_key)
-        return (LockInfo.parse(found[0]) or LockInfo(id="unknown")) if found else None
+        return self._read_lock()[0]
 
     def remove_lock(self) -> None:
         """Remove the lock's object, whichever process holds the lock; raise StateError."""

@@ -19,9 +19,11 @@ from planapply.store.errors import (
     push_command,
 )
 from planapply.store.files import save_copy
-from planapply.store.lockinfo import LockInfo
+from planapply.store.lockinfo import WATCH, LockInfo
 
 T = TypeVar("T")
+WATCHER_TIMEOUT = 60.0
+"""Seconds that a command waits for a watcher's lock even without a timeout."""
 _PLAN_FINDS_VMS = (
     "Run `planapply plan`: it finds VMs that are missing from the state by their tags."
 )
@@ -151,6 +153,7 @@ class StateStore:
             self._backend.poll_interval,
             wait,
             on_wait,
+            waits_for_watcher=purpose != WATCH,
         )
         self._held_lock = lock
         try:
@@ -276,20 +279,29 @@ def wait_for_lock(
     poll_interval: float,
     wait: Callable[[float], None],
     on_wait: Callable[[LockInfo], None] | None,
+    *,
+    waits_for_watcher: bool = False,
 ) -> T:
     """Return the result of `attempt` when it no longer raises StateLocked.
 
-    Raises StateLocked after `timeout` seconds. Attempts are about `poll_interval` seconds apart, at
-    random, so that many waiting processes do not collide. Calls `on_wait` once for each holder.
+    Raises StateLocked after `timeout` seconds; for a watcher's lock after `WATCHER_TIMEOUT` seconds if
+    that is longer and `waits_for_watcher`. Attempts are about `poll_interval` seconds apart, at random,
+    so that many waiting processes do not collide. Calls `on_wait` once for each holder.
     """
     started, waited, reported_id = time.monotonic(), 0.0, None
     while True:
         try:
             return attempt()
         except StateLocked as locked:
-            remaining = timeout - max(waited, time.monotonic() - started)
+            limit = timeout
+            if waits_for_watcher and locked.holder.is_watcher and locked.can_wait:
+                limit = max(timeout, WATCHER_TIMEOUT)
+            elapsed = max(waited, time.monotonic() - started)
+            remaining = limit - elapsed
             if remaining <= 0:
-                raise (locked.after(timeout) if timeout else locked) from None
+                # A watcher may have been waited for before another process took the lock.
+                limit = limit or round(elapsed)
+                raise (locked.after(limit) if limit else locked) from None
             if on_wait and locked.holder.id != reported_id:
                 reported_id = locked.holder.id
                 on_wait(locked.holder)

@@ -1,9 +1,9 @@
 """Discovery of VMs: one paginated call for any number of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from planapply.providerkit import TAG_CLUSTER, VM
+from planapply.providerkit import TAG_CLUSTER, VM, EndReason
 from planapply_ec2.client import Client
 
 if TYPE_CHECKING:
@@ -20,6 +20,22 @@ _STATUS: dict[str, Literal["pending", "running", "stopping"]] = {
     "stopped": "stopping",
 }
 
+# The codes of `StateReason`; a code that is not here says nothing.
+_END_REASONS = {
+    "Client.InstanceInitiatedShutdown": EndReason.POWERED_OFF,
+    "Client.UserInitiatedShutdown": EndReason.TERMINATED,
+    "Client.UserInitiatedHibernate": EndReason.TERMINATED,
+    "Client.InstanceTerminated": EndReason.TERMINATED,
+    "Server.SpotInstanceTermination": EndReason.RECLAIMED,
+    "Server.SpotInstanceShutdown": EndReason.RECLAIMED,
+    "Server.ScheduledStop": EndReason.RECLAIMED,
+    "Server.InternalError": EndReason.FAILED,
+    "Server.InsufficientInstanceCapacity": EndReason.FAILED,
+    "Client.InternalError": EndReason.FAILED,
+    "Client.InvalidSnapshot.NotFound": EndReason.FAILED,
+    "Client.VolumeLimitExceeded": EndReason.FAILED,
+}
+
 
 def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
     """Return every VM that has all of `tags` and is not terminated."""
@@ -29,13 +45,27 @@ def find(client: Client, tags: Mapping[str, str]) -> list[VM]:
 def lookup(client: Client, ids: Sequence[str]) -> dict[str, VM | None]:
     """Return the VMs with these IDs; None for a terminated one, which EC2 shows for about an hour."""
     found: dict[str, VM | None] = {}
+    for instance in _describe_ids(client, ids):
+        is_terminated = instance["State"]["Name"] == "terminated"
+        found[instance["InstanceId"]] = None if is_terminated else parse_vm(instance)
+    return found
+
+
+def _describe_ids(client: Client, ids: Sequence[str]) -> "Iterator[InstanceTypeDef]":
     for start in range(0, len(ids), MAX_FILTER_VALUES):
         values = list(ids[start : start + MAX_FILTER_VALUES])
         # A filter, because one unknown ID would fail a call by ID.
-        for instance in _describe(client, [{"Name": "instance-id", "Values": values}]):
-            is_terminated = instance["State"]["Name"] == "terminated"
-            found[instance["InstanceId"]] = None if is_terminated else parse_vm(instance)
-    return found
+        yield from _describe(client, [{"Name": "instance-id", "Values": values}])
+
+
+def end_reasons(client: Client, ids: Sequence[str]) -> dict[str, EndReason]:
+    """Return why these VMs have ended, which EC2 shows for about an hour."""
+    return {
+        instance["InstanceId"]: _END_REASONS.get(
+            instance.get("StateReason", {}).get("Code", ""), EndReason.UNKNOWN
+        )
+        for instance in _describe_ids(client, ids)
+    }
 
 
 def list_vms(client: Client) -> list[VM]:

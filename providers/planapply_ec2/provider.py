@@ -7,6 +7,7 @@ from planapply.provider import LaunchRequest, LaunchResult, Limits, Price, Provi
 from planapply.providerkit import (
     VM,
     Choice,
+    EndReason,
     NodeConfig,
     NodeRecord,
     Requirements,
@@ -73,6 +74,10 @@ class EC2:
     def lookup(self, ids: Sequence[str]) -> Mapping[str, VM | None]:
         """Return the VMs with these IDs, whatever their tags; None for a terminated one."""
         return find.lookup(self.client, ids)
+
+    def end_reasons(self, ids: Sequence[str]) -> Mapping[str, EndReason]:
+        """Return why these VMs have ended, by EC2's `StateReason`."""
+        return find.end_reasons(self.client, ids)
 
     def list_vms(self) -> list[VM]:
         """Return the VMs of all clusters in this account and region."""

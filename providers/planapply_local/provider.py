@@ -21,6 +21,7 @@ from planapply.providerkit import (
     TAG_NAMES,
     VM,
     Choice,
+    EndReason,
     NodeConfig,
     expand_home,
     find_user_folder,
@@ -140,6 +141,14 @@ class LocalProvider:
             return ""
         except OSError as error:
             raise rejection(f"cannot read the log: {error}") from error
+
+    def end_reasons(self, ids: Sequence[str]) -> Mapping[str, EndReason]:
+        """Return the reasons that the supervisors have recorded."""
+        found: dict[str, EndReason] = {}
+        for id in ids:
+            with suppress(OSError, ValueError):  # it was killed, or the file is not planapply's
+                found[id] = EndReason((self._folder_of(id) / supervisor.ENDED).read_text())
+        return found
 
     def secrets(self, id: str) -> str:
         """Return the key pair that the VM's Dask process reads."""

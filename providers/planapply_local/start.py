@@ -71,6 +71,7 @@ def start(
         "argv": [sys.executable, *(_substitute(text, values) for text in boot.argv)],
         "env": inherited_env | dask_env | vm_env,
         "seconds": config.ttl,
+        "is_scheduler": config.group == SCHEDULER,
         "lock": lock,
     }
     _start_supervisor(

@@ -26,8 +26,9 @@ ENV_VM_FACTS = "PLANAPPLY_TAGS"
 ENV_SUPERVISOR = "PLANAPPLY_KEEPER"
 """Variable in the environment of the supervisor only; named as in earlier versions, whose VMs may
 still run."""
-LOG, STOPPING = "log", "stopping"
-"""Files in the VM's folder; `stopping` exists once the VM stops, or was requested to."""
+LOG, STOPPING, ENDED = "log", "stopping", "ended"
+"""Files in the VM's folder; `stopping` exists once the VM stops, or was requested to; `ended` says why it
+stopped, unless that was requested: a value of planapply's `EndReason`."""
 GRACE_PERIOD = 3.0
 """Seconds between SIGTERM and SIGKILL for the Dask process."""
 MAX_SELECT_TIMEOUT = 86400.0
@@ -101,7 +102,10 @@ def main() -> None:
     # The next holder of the lock finds this process by its environment.
     os.close(instructions["lock"])
 
-    status = _supervise(instructions["argv"], instructions["env"], instructions["seconds"], wakeups)
+    status, reason = _supervise(
+        instructions["argv"], instructions["env"], instructions["seconds"], wakeups
+    )
+    _record_reason(reason, instructions["is_scheduler"])
     print(f"planapply: the Dask process exited: {status}", flush=True)
     sys.path.append(instructions["psutil"])
     try:
@@ -110,6 +114,16 @@ def main() -> None:
         if not _mark_stopping():
             shutil.rmtree(instructions["folder"], ignore_errors=True)
             os._exit(0)  # at once: without a folder, this process would count as a running VM
+
+
+def _record_reason(reason: str, is_scheduler: bool) -> None:
+    if not reason:
+        return
+    if reason == "powered_off" and is_scheduler:
+        # Unless the scheduler has printed another reason before.
+        print("planapply: this VM ends: shutdown")
+    with suppress(OSError), open(ENDED, "w") as file:
+        file.write(reason)
 
 
 def _mark_stopping() -> bool:
@@ -143,27 +157,35 @@ def _create_folder(folder: str, files: dict[str, str]) -> int:
     return log
 
 
-def _supervise(argv: list[str], env: dict[str, str], seconds: float | None, wakeups: int) -> str:
+def _supervise(
+    argv: list[str], env: dict[str, str], seconds: float | None, wakeups: int
+) -> tuple[str, str]:
     """Run the Dask process until it exits; stop it after `seconds`, or on SIGTERM.
 
-    Return a description of its exit.
+    Return a description of its exit, and the reason; empty if it was requested.
     """
     try:
         child = os.posix_spawn(
             argv[0], argv, env, setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ)
         )
     except OSError as error:
-        return str(error)
+        return str(error), "failed"
+    reason = None
     deadline = time.monotonic() + (inf if seconds is None else seconds)
     stop_signal = signal.SIGTERM
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
-            return _describe_exit(os.waitstatus_to_exitcode(status))
+            code = os.waitstatus_to_exitcode(status)
+            if reason is None:
+                reason = "failed" if code else "powered_off"
+            return _describe_exit(code), reason
         timeout = min(max(0.0, deadline - time.monotonic()), MAX_SELECT_TIMEOUT)
         ready, _, _ = select.select([wakeups], [], [], timeout)
         is_stop_requested = ready and signal.SIGTERM in os.read(wakeups, 4096)
         if is_stop_requested or time.monotonic() >= deadline:
+            if reason is None:
+                reason = "" if is_stop_requested else "ttl"
             os.kill(child, stop_signal)
             stop_signal, deadline = signal.SIGKILL, time.monotonic() + GRACE_PERIOD
 

@@ -45,6 +45,8 @@ class Provider(FakeProvider):
         return Price({"small": 0.1, "large": 1.5}.get(size or ""), "list prices of 2025-03-02")
 
     def console(self, id: str, lines: int) -> str:
+        if id in self.cloud.consoles:
+            return super().console(id, lines)
         return "".join(f"line {i} of {id}\n" for i in range(100)[-lines:])
 
     def launch(self, request: LaunchRequest) -> LaunchResult:

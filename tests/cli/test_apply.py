@@ -15,7 +15,7 @@ from inline_snapshot import snapshot
 from planapply import __version__
 from planapply.model.state import Resource, State
 from planapply.provider import ErrorKind
-from planapply.store import open_store
+from planapply.store import open_store, state_store
 
 
 def state() -> State:
@@ -414,6 +414,35 @@ def test_state_locked_by_another_process_is_reported(run: Run, cloud: FakeCloud)
             assert waited == ("--lock-timeout" in " ".join(arguments))
         assert run("plan").code == 0  # reading takes no lock
     assert run("plan", "--lock-timeout", "1 s").code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["apply", "destroy", "scale cpu=1", "allow", "state rm cpu-0", "apply --lock-timeout=0.1"],
+)
+def test_watcher_is_waited_for(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    monkeypatch.setattr(state_store, "WATCHER_TIMEOUT", 0.3)
+    with open_store("planapply.state.json").lock("watch") as held:
+        # The lock as another machine has it, since this process would not wait for itself.
+        there = {
+            "host": "elsewhere",
+            "machine": "another",
+            "boot": "another",
+            "who": "me@elsewhere",
+        }
+        Path("planapply.state.json.lock").write_bytes(held.model_copy(update=there).encode())
+        result = run(*command.split())
+        assert (result.code, result.out) == (1, "")
+        told, _, error = " ".join(result.err.split()).removeprefix("0:00 ").partition(" Error: ")
+        assert told == (
+            f"waiting for the lock of the watcher: me@elsewhere (process {held.pid}) has held lock "
+            f"{held.id} since {held.since}, for watch."
+        )
+        assert error.startswith("the state planapply.state.json is still locked after 0.3 s ")
+        assert run("plan").code == 0
 
 
 def test_state_can_be_elsewhere(run: Run, cloud: FakeCloud, tmp_path: Path) -> None:

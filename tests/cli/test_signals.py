@@ -139,14 +139,17 @@ def test_json_ends_with_the_counts(environment: dict[str, str], folder: Path) ->
 def test_signal_outside_of_launching_exits(
     environment: dict[str, str], folder: Path, name: str, command: str
 ) -> None:
+    is_json = "--json" in command
+    # A watcher is waited for without `--lock-timeout`.
+    timeout = [] if command == "apply" else ["--lock-timeout", "1 h"]
     with (
-        open_store("planapply.state.json").lock("a test"),
-        started(environment, *command.split(), "--lock-timeout", "1 h") as process,
+        open_store("planapply.state.json").lock("a test" if timeout else "watch"),
+        started(environment, *command.split(), *timeout) as process,
     ):
-        is_json = "--json" in command
         told = process.stdout if is_json else process.stderr
         assert told is not None
-        assert "for the state's lock: " in told.readline()
+        lock = "the state's lock" if timeout else "the lock of the watcher"
+        assert f"for {lock}: " in told.readline()
         process.send_signal(signal.Signals[name])
         last = {
             "event": "finished",

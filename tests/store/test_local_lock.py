@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import psutil
 import pytest
 from inline_snapshot import snapshot
 from store.samples import format_error, format_lock_error, state
@@ -18,6 +17,7 @@ from store.samples import format_error, format_lock_error, state
 from planapply.store import LockInfo, StateConflict, StateError, StateLocked, Store, open_store
 
 RACER = Path(__file__).with_name("racer.py")
+ELSEWHERE = {"host": "elsewhere", "machine": "another", "boot": "another"}
 
 
 @pytest.fixture
@@ -143,16 +143,57 @@ def test_killed_holder_leaves_no_lock(store: Store) -> None:
     assert os.listdir() == []
 
 
-def test_reused_pid_is_not_the_holder(store: Store) -> None:
+def test_holder_is_gone_if_its_process_id_was_reused(store: Store) -> None:
     with store.lock("apply"):
         info = store.lock_info()
         assert info
-        born = psutil.Process().create_time()
-        before = info.model_copy(update={"created": "2001-01-01T00:00:00+00:00"})
-        assert born > 1e9
         assert not info.is_dead()
-        assert before.is_dead()
-        assert not before.model_copy(update={"host": "elsewhere"}).is_dead()
+        before = info.model_copy(update={"started": info.started - 1})
+        Path("demo.json.lock").write_bytes(before.encode())
+        assert store.lock_info() is None
+
+
+def test_watcher_is_waited_for_without_a_timeout(store: Store) -> None:
+    waits: list[float] = []
+    holders: list[LockInfo] = []
+    other = open_store("demo.json")
+
+    def lock(purpose: str, timeout: float) -> str:
+        waits.clear()
+        with (
+            pytest.raises(StateLocked) as raised,
+            other.lock(purpose, timeout, wait=waits.append, on_wait=holders.append),
+        ):
+            pass
+        return str(raised.value).splitlines()[0]
+
+    with store.lock("watch") as held:
+        there = held.model_copy(update=ELSEWHERE)
+        Path("demo.json.lock").write_bytes(there.encode())
+        assert lock("apply", 0.0) == "the state demo.json is still locked after 60 s"
+        assert 59.9 < sum(waits) < 60.1
+        assert [holder.purpose for holder in holders] == ["watch"]
+        assert lock("apply", 90.0) == "the state demo.json is still locked after 90 s"
+        assert lock("watch", 0.0) == "the state demo.json is locked"
+        assert not waits
+        # Nothing else in a lock makes others wait.
+        Path("demo.json.lock").write_bytes(there.model_copy(update={"purpose": "watch x"}).encode())
+        assert lock("apply", 0.0) == "the state demo.json is locked"
+
+
+def test_wait_ends_when_another_process_has_the_lock_after_the_watcher(store: Store) -> None:
+    other = open_store("demo.json")
+    with store.lock("watch") as held:
+        there = held.model_copy(update=ELSEWHERE)
+        Path("demo.json.lock").write_bytes(there.encode())
+
+        def wait(seconds: float) -> None:
+            applying = there.model_copy(update={"id": "apply", "purpose": "apply"})
+            Path("demo.json.lock").write_bytes(applying.encode())
+
+        with pytest.raises(StateLocked) as raised, other.lock("apply", wait=wait):
+            pass
+        assert raised.value.holder.purpose == "apply"
 
 
 def test_running_holder_keeps_its_lock(store: Store) -> None:
@@ -196,7 +237,7 @@ The lock holder is unknown.\
 def test_lock_of_another_machine_can_be_released(store: Store) -> None:
     with store.lock("apply") as mine:
         # The lock as another machine sees it, which does not know whether this process is running.
-        there = mine.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
+        there = mine.model_copy(update={**ELSEWHERE, "who": "ana@elsewhere"})
         Path("demo.json.lock").write_bytes(there.encode())
         other = open_store("demo.json")
         with pytest.raises(StateLocked) as raised, other.lock("apply"):
@@ -221,7 +262,7 @@ Wait with --lock-timeout; or release the lock, if that process no longer exists:
 
 def test_lock_of_another_machine_is_not_taken_over(store: Store) -> None:
     info = LockInfo.of_this_process("12ab", "apply")
-    there = info.model_copy(update={"host": "elsewhere", "who": "ana@elsewhere"})
+    there = info.model_copy(update={**ELSEWHERE, "who": "ana@elsewhere"})
     Path("demo.json.lock").write_bytes(there.encode())
     with pytest.raises(StateLocked) as raised, store.lock("apply"):
         pass

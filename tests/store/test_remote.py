@@ -17,6 +17,7 @@ from store import blobs
 from store.samples import format_error, format_lock_error, state
 
 from planapply.store import (
+    LockInfo,
     StateConflict,
     StateError,
     StateLocked,
@@ -26,9 +27,13 @@ from planapply.store import (
     open_store,
 )
 from planapply.store.bucket import Bucket, open_bucket
+from planapply.store.remote import RemoteBackend
 
 RACER = Path(__file__).with_name("racer.py")
 PLACE = "s3://states/team/demo.json"
+linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere, nothing identifies a boot"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -144,10 +149,130 @@ def test_release_keeps_the_lock_of_another_process(store: Store) -> None:
         assert store.lock_info() == theirs
 
 
-def test_dead_lock_holder_is_reported(aws: Cloud, store: Store) -> None:
+def leave_lock(info: LockInfo) -> None:
+    obstore.put(bucket(), "team/demo.json.lock", info.encode())
+
+
+def dead_holder(**changes: object) -> LockInfo:
+    """Return the holder of a process of this machine that has exited."""
+    info = LockInfo.of_this_process("dead", "apply")
+    return info.model_copy(update={"pid": 2**22 + 1, **changes})
+
+
+@linux
+@pytest.mark.parametrize("changes", [{}, {"boot": "another"}])
+def test_lock_of_a_dead_process_is_taken_over(
+    aws: Cloud, store: Store, changes: dict[str, object]
+) -> None:
+    dead = dead_holder(**changes)
+    leave_lock(dead)
+    assert store.lock_info() is None
     with store.lock("apply") as lock:
-        dead = lock.model_copy(update={"created": "2001-01-01T00:00:00+00:00"})
-        obstore.put(bucket(), "team/demo.json.lock", dead.encode())
+        assert lock.taken_over == dead
+        holder = store.lock_info()
+        assert holder
+        assert (holder.id, holder.taken_over) == (lock.id, None)
+        store.write(state(1))
+    assert keys(aws) == ["team/demo.json"]
+
+
+@linux
+def test_lock_of_a_killed_process_is_taken_over(aws: Cloud, store: Store) -> None:
+    with subprocess.Popen(
+        [sys.executable, str(RACER), "hold", PLACE], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        lock_id = process.stdout.readline().strip()
+        with pytest.raises(StateLocked), store.lock("plan"):
+            pass
+        process.kill()
+        process.wait()
+        with store.lock("apply") as lock:
+            assert lock.taken_over
+            assert lock.taken_over.id == lock_id
+
+
+@linux
+@pytest.mark.parametrize("lost", ["before", "after"])
+@pytest.mark.parametrize("at", [1, 2])
+def test_lock_is_taken_over_although_a_response_is_lost(
+    aws: Cloud, store: Store, lost: str, at: int
+) -> None:
+    leave_lock(dead_holder())
+    aws.fault("s3:PutObject", lost=lost, at=at)
+    with store.lock("apply") as lock:
+        assert lock.taken_over
+        assert store.lock_info() == lock.model_copy(update={"taken_over": None})
+
+
+@linux
+def test_one_process_takes_over_a_lock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_lock(dead_holder())
+    with contextlib.ExitStack() as stack:
+        real, taken = RemoteBackend._find_lock, []
+
+        def find(backend: RemoteBackend) -> object:
+            found = real(backend)
+            if not taken:  # another process takes the lock over between reading and writing
+                taken.append(True)
+                taken.append(stack.enter_context(open_store(PLACE).lock("destroy")))
+            return found
+
+        monkeypatch.setattr(RemoteBackend, "_find_lock", find)
+        with pytest.raises(StateLocked) as raised, store.lock("apply"):
+            pass
+        monkeypatch.undo()
+        assert raised.value.holder.id == taken[1].id
+        assert store.lock_info() == raised.value.holder
+
+
+@linux
+def test_lock_that_is_released_during_the_takeover_is_taken(
+    aws: Cloud, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = dead_holder()
+    leave_lock(dead)
+    real = RemoteBackend._find_lock
+
+    def find(backend: RemoteBackend) -> object:
+        found = real(backend)
+        if found[0] == dead:
+            obstore.delete(bucket(), "team/demo.json.lock")
+        return found
+
+    monkeypatch.setattr(RemoteBackend, "_find_lock", find)
+    with store.lock("apply") as lock:
+        assert lock.taken_over is None
+        store.write(state(1))
+    assert keys(aws) == ["team/demo.json"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"boot": "another", "machine": "another"},
+        {"boot": "another", "host": "elsewhere"},
+        {"pids": "pid:[2]"},
+        {"pid": 0},
+    ],
+)
+def test_lock_of_another_machine_stays(store: Store, changes: dict[str, object]) -> None:
+    left = dead_holder(**changes)
+    leave_lock(left)
+    with pytest.raises(StateLocked) as raised, store.lock("apply"):
+        pass
+    assert raised.value.holder == store.lock_info() == left
+    assert "planapply unlock dead" in str(raised.value)
+    store.unlock("dead")
+    with store.lock("apply") as lock:
+        assert lock.taken_over is None
+
+
+def test_dead_holder_of_an_older_version_is_reported(aws: Cloud, store: Store) -> None:
+    with store.lock("apply") as lock:
+        old = {"machine": "", "boot": "", "pids": "", "started": 0}
+        dead = lock.model_copy(update={**old, "created": "2001-01-01T00:00:00+00:00"})
+        leave_lock(dead)
         with pytest.raises(StateLocked) as raised, open_store(PLACE).lock("plan"):
             pass
     assert format_lock_error(raised.value, dead) == snapshot("""\

@@ -268,14 +268,14 @@ class HookSettings(Model):
     on_node_lost: Annotated[CommandWords | None, spec_key("nothing", ["./notify.sh", "lost"])] = (
         None
     )
-    """Runs if `apply`, `scale`, or `watch` finds that a VM is gone or stopped without planapply's doing, before
-    the node is launched again."""
+    """Runs if `apply`, `scale`, or `watch` finds that a VM is gone or stopped, and planapply did not do that."""
     on_applied: Annotated[CommandWords | None, spec_key("nothing", ["./notify.sh", "applied"])] = (
         None
     )
-    """Runs after an `apply` or `scale` that made changes, and made all of them."""
+    """Runs after an `apply`, `scale`, or round of `watch` that made changes, and made all of them."""
     on_failed: Annotated[CommandWords | None, spec_key("nothing", ["./notify.sh", "failed"])] = None
-    """Runs after an `apply`, `scale`, or `destroy` that began its changes, and failed or left some undone."""
+    """Runs after an `apply`, `scale`, or `destroy` that began its changes, and failed or left some undone, and
+    when a problem of `watch` appears."""
     before_destroy: Annotated[CommandWords | None, spec_key("nothing", ["./save-results.sh"])] = (
         None
     )

@@ -120,10 +120,12 @@ def read_hooks(path: str | Path) -> HookSettings:
     path = Path(path)
     advice = "Name a file with a table [hooks], which may be the spec."
     text = read_text(path, "the file of hooks", advice)
-    document = parse_document(text, format_path(path))
+    is_json = text.lstrip().startswith("{")
+    document = parse_document(text, format_path(path)) if text.strip() and not is_json else {}
     if not document.get("hooks"):
+        reason = "it is JSON, not TOML" if is_json else "it has none"
         raise PlanapplyError(
-            f"cannot read hooks from {format_path(path)}: it has none",
+            f"cannot read hooks from {format_path(path)}: {reason}",
             'Add one, such as `on_node_lost = ["./notify.sh", "lost"]`, to its table [hooks].',
             code="spec_invalid",
         )

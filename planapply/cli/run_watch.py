@@ -40,6 +40,8 @@ class WatchRun:
     once: bool
     json: bool
     lock_timeout: float = 0.0
+    _reported: set[str] = field(default_factory=set)
+    """VMs whose loss was reported in the last round."""
     _counts: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -129,8 +131,9 @@ class WatchRun:
         self._counts["added"] += len(result.launched)
         self._counts["destroyed"] += len(result.removed) + len(result.strays)
         self.on_event(Event(event="round", data=round_document(result, seconds)))
-        if not self.json and (text := round_text(result)):
+        if not self.json and (text := round_text(result, self._reported)):
             self._print(f"{self._time()}  {text}")
+        self._reported = {change.vm for change in result.lost if change.vm}
 
     def show_failed_round(self, error: Problem, seconds: float) -> None:
         """Print a failed round for programs; people get its problem once."""

@@ -18,7 +18,7 @@ from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, DriftKind, Plan
+from planapply.model.plan import Action, Change, ChangeReason, DriftKind, Plan
 from planapply.model.state import TLS, Endpoint, NodeRecord, Resource, State
 from planapply.store import StateError
 
@@ -116,6 +116,7 @@ class _Execution:
         staying = records.keys() - self.to_terminate.keys() - {SCHEDULER}
         gone = {change.name for change in self.nodes if change.action is Action.CREATE}
         gone |= {item.name for item in self.plan.drift if item.kind in _WITHOUT_WORKERS}
+        gone |= {c.name for c in self.nodes if c.reason is ChangeReason.NOT_JOINED}
         retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
         has_scheduler = SCHEDULER not in self.to_terminate and SCHEDULER not in gone
         if endpoint is None or not has_scheduler or not staying - gone or not retiring:

@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 
 from planapply.diff.changes import destroy, resource_changes, stray_changes
 from planapply.diff.desired_nodes import indexes, known_names, new_names, next_indexes
-from planapply.diff.plans import build_plan, elastic_groups, referenced_configs, unknown_warnings
+from planapply.diff.plans import (
+    build_plan,
+    elastic_groups,
+    referenced_configs,
+    unknown_warnings,
+    with_end_reason,
+)
 from planapply.diff.refresh import RefreshResult
 from planapply.diff.resize import loss_reason
 from planapply.model.desired import DesiredState, Group
@@ -46,6 +52,10 @@ class HealPlan:
     plan: Plan
     attempts: Mapping[str, list[str]]
     """The new value of `State.attempts`."""
+    lost: tuple[Change, ...] = ()
+    """Nodes that are lost, or will be, as removals with a reason, whatever the plan does about them."""
+    is_ending: bool = False
+    """Whether nothing is launched since the scheduler's `ttl` ends soon."""
     given_up: tuple[str, ...] = ()
     """Nodes that are lost or have not joined, and for which nothing more is launched."""
 
@@ -82,7 +92,13 @@ def create_heal_plan(
         diagnostics=unknown_warnings(refreshed),
     )
     given_up = tuple(sorted(healing.given_up, key=sort_key))
-    return HealPlan(plan, healing.new_attempts(created), given_up)
+    return HealPlan(
+        plan,
+        healing.new_attempts(created),
+        lost=healing.lost(),
+        is_ending=scheduler_ends_soon(desired, state, options.now),
+        given_up=given_up,
+    )
 
 
 def create_cleanup_plan(desired: DesiredState, refreshed: RefreshResult) -> HealPlan:
@@ -104,7 +120,7 @@ def create_cleanup_plan(desired: DesiredState, refreshed: RefreshResult) -> Heal
         changes=tuple(changes),
         next_index=next_indexes((), state),
     )
-    return HealPlan(plan, state.attempts)
+    return HealPlan(plan, state.attempts, tuple(changes))
 
 
 def scheduler_ends_soon(desired: DesiredState, state: State, now: float) -> bool:
@@ -268,6 +284,14 @@ class _Healing:
             after=group.config.digest,
             vm=record.vm,
             current=record.choice,
+        )
+
+    def lost(self) -> tuple[Change, ...]:
+        """Return the lost nodes; a node that planapply itself is terminating is none."""
+        return tuple(
+            with_end_reason(destroy(name, self.state, self.reasons[name]), self.refreshed)
+            for name in sorted(self.reasons, key=sort_key)
+            if self.reasons[name] is not ChangeReason.TERMINATION_IN_PROGRESS
         )
 
     def new_attempts(self, created: Iterable[str]) -> dict[str, list[str]]:

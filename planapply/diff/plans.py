@@ -102,7 +102,7 @@ def build_plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -
     """Return a plan with the settings of the whole cluster, and with these `values`."""
     state = refreshed.state
     if "changes" in values:
-        values["changes"] = tuple(_with_end_reason(c, refreshed) for c in values["changes"])
+        values["changes"] = tuple(with_end_reason(c, refreshed) for c in values["changes"])
     return Plan(
         cluster=desired.cluster,
         provider=desired.provider,
@@ -121,7 +121,8 @@ def build_plan(desired: DesiredState, refreshed: RefreshResult, **values: Any) -
     )
 
 
-def _with_end_reason(change: Change, refreshed: RefreshResult) -> Change:
+def with_end_reason(change: Change, refreshed: RefreshResult) -> Change:
+    """Return a change whose facts say why the node's VM has ended, if that is known."""
     reason = refreshed.ended.get(change.name, EndReason.UNKNOWN)
     if change.reason not in VM_LOSS_REASONS or reason is EndReason.UNKNOWN:
         return change

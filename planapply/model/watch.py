@@ -17,7 +17,7 @@ class Round:
     end: str = ""
     """How the cluster has ended, in words; empty if it exists."""
     lost: tuple[Change, ...] = ()
-    """The changes of nodes that were lost, or will be."""
+    """Nodes that are lost, or will be, as removals with a reason; also those about which nothing is done."""
     launched: tuple[str, ...] = ()
     not_launched: tuple[str, ...] = ()
     """Nodes that could not be launched; `failures` has the reasons."""
@@ -50,8 +50,7 @@ class Round:
     def problems_by_kind(self) -> dict[str, PlanapplyError]:
         """Return errors and warnings by a key that stays the same while the problem persists."""
         found = {error.diagnostics[0].code: error for error in self.problems}
-        if self.warnings:
-            found["warnings"] = PlanapplyError(diagnostics=self.warnings)
+        found |= {each.code: PlanapplyError(diagnostics=(each,)) for each in self.warnings}
         for group in sorted({split_name(name)[0] for name in self.failures}):
             names = [name for name in self.failures if split_name(name)[0] == group]
             error = self.failures[min(names, key=sort_key)]

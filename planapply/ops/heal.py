@@ -1,6 +1,6 @@
 """One round of `watch`: look without the lock; if there is something to do, lock, look again, do it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,10 +16,10 @@ from planapply.fleet import (
     ProviderFailed,
     run_interruptibly,
 )
-from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
 from planapply.model.event import Event
 from planapply.model.history import WATCH_CHANGE, Spend
-from planapply.model.plan import Action, Change, ChangeReason
+from planapply.model.plan import Action
 from planapply.model.state import State
 from planapply.model.watch import Round
 from planapply.ops.apply import ApplyOptions, execute_plan, lock, make_recorder, open_fleet
@@ -137,7 +137,7 @@ class Healer:
             return Round(end=self._end)
         return Round(
             end=found.end,
-            lost=_lost(found.planned.plan.changes),
+            lost=found.heal.lost,
             given_up=found.heal.given_up,
             problems=found.problems,
             warnings=found.warnings,
@@ -230,6 +230,8 @@ class Healer:
             made, refreshed, client, dict(resources or {}), max_cost=desired.max_cost
         )
         warnings = self._check_total_cost(client, refreshed, desired.max_total_cost)
+        if heal.is_ending and heal.lost:
+            warnings = (*warnings, _ENDS_SOON)
         return _Look(planned, heal, report, problems, warnings)
 
     def _check_total_cost(
@@ -288,7 +290,7 @@ class Healer:
         removed = [c.name for c in changes if c.kind == "node" and c.action is Action.DESTROY]
         return Round(
             end=look.end,
-            lost=_lost(changes),
+            lost=look.heal.lost,
             launched=tuple(events.names["launched"]),
             not_launched=tuple(
                 change.name
@@ -323,25 +325,20 @@ class _Collector:
         self._on_event(event)
 
 
-_LOSSES = frozenset(
-    {
-        ChangeReason.VM_GONE,
-        ChangeReason.VM_STOPPING,
-        ChangeReason.VM_STOPPED,
-        ChangeReason.NOT_JOINED,
-        ChangeReason.SPOT_NOTICE,
-    }
+_ENDS_SOON = Diagnostic(
+    severity=Severity.WARNING,
+    summary="nothing is launched any more: the scheduler's `ttl` ends within `join_timeout`",
+    code="cluster_ends_soon",
 )
-
-
-def _lost(changes: Iterable[Change]) -> tuple[Change, ...]:
-    return tuple(change for change in changes if change.reason in _LOSSES)
 
 
 def _cost_warning(spend: Spend, limit: float) -> Diagnostic:
     share = round(100 * spend.usd / limit)
-    return warning(
-        f"the cluster has cost {format_total(spend)} USD so far, {share} % of `max_total_cost` ({limit:.2f} USD)",
-        "When it would exceed that within an hour, nothing is launched any more. Raise `max_total_cost` under "
-        "[cluster] and apply, or run `planapply destroy`.",
+    return Diagnostic(
+        severity=Severity.WARNING,
+        summary=f"the cluster has cost {format_total(spend)} USD so far, {share} % of `max_total_cost` "
+        f"({limit:.2f} USD)",
+        detail="When it would exceed that within an hour, nothing is launched any more. Raise `max_total_cost` "
+        "under [cluster] and apply, or run `planapply destroy`.",
+        code="max_total_cost_near",
     )

@@ -13,6 +13,7 @@ from planapply.model.state import State
 from planapply.model.watch import Round
 from planapply.ops.cluster_end import CannotWatch, SchedulerLost
 from planapply.ops.heal import Healer
+from planapply.ops.recorded_spec import recorded_spec
 from planapply.ops.workspace import Workspace
 from planapply.provider import ErrorKind
 from planapply.store import StateError, StateLocked, StateUnreadable
@@ -82,7 +83,17 @@ class Watch:
 
         Raises PlanapplyError if watching makes no sense any longer, and Stopped.
         """
-        self.view.show_start(self.workspace.read())
+        state = self.workspace.read()
+        self.view.show_start(state)
+        spec = recorded_spec(state)
+        if spec is not None and not any(g.count or g.min or g.adapt for g in spec.workers.values()):
+            self.view.show_note(
+                Event(
+                    event="note",
+                    message="no group has a `count`, a `min`, or `adapt`: lost nodes are removed, and none is "
+                    "launched",
+                )
+            )
         healer = Healer(
             self.workspace,
             self.stop_on_signal,

@@ -1,34 +1,34 @@
 """The rounds of `watch`, as one line each, and as documents for programs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from planapply.model.names import format_names, sort_key
+from planapply.model.names import format_names
 from planapply.model.plan import Change, ChangeReason
 from planapply.model.watch import Round
 from planapply.render.document import diagnostics_document, failed_document
 from planapply.render.reasons import reason_text
 
 
-def round_text(result: Round) -> str:
-    """Return what a round found and did on one line; empty if it did nothing."""
-    return "; ".join(_parts(result)) if result.has_changed or result.end else ""
+def round_text(result: Round, known: Collection[str] = ()) -> str:
+    """Return what a round found and did on one line; empty if there is nothing new.
+
+    `known` are the VMs whose loss was reported before.
+    """
+    return "; ".join(_parts(result, known))
 
 
-def _parts(result: Round) -> Iterator[str]:
+def _parts(result: Round, known: Collection[str]) -> Iterator[str]:
     if result.end:
         yield result.end
-    if not result.has_changed:
-        return
     if result.adopted:
         yield f"adopted {format_names(result.adopted)}"
-    for reason, changes in _by_reason(result).items():
+    for reason, changes in _by_reason([c for c in result.lost if c.vm not in known]).items():
         verb = "expects to lose" if reason is ChangeReason.SPOT_NOTICE else "lost"
         yield f"{verb} {format_names([c.name for c in changes])} ({reason_text(changes)})"
     for verb, names in (
         ("removed", result.removed),
         ("launched", result.launched),
-        ("not launched", result.not_launched),
         ("joined", result.joined),
     ):
         if names:
@@ -38,9 +38,9 @@ def _parts(result: Round) -> Iterator[str]:
         yield f"terminated {what}: {', '.join(result.strays)}"
 
 
-def _by_reason(result: Round) -> dict[ChangeReason, list[Change]]:
+def _by_reason(lost: Sequence[Change]) -> dict[ChangeReason, list[Change]]:
     found: dict[ChangeReason, list[Change]] = {}
-    for change in sorted(result.lost, key=lambda change: sort_key(change.name)):
+    for change in lost:
         found.setdefault(change.reason, []).append(change)
     return found
 

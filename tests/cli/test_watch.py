@@ -85,11 +85,12 @@ class World:
 
     def __init__(self, folder: Any) -> None:
         self.clock = ScriptedClock()
-        self.store = Store(str(folder / "state.json"))
+        self.store = Store("state.json")
         self.cloud = FakeCloud(self.clock, limits=Limits(batch=10, consistency_delay=0.0, poll=0.1))
         self.is_silent = False
         self.not_joining: set[str] = set()
         self.notices: dict[str, Notice] = {}
+        self.retired: list[str] = []
 
     def workspace(self, spec: str | None = None) -> SimWorkspace:
         made = SimWorkspace(  # type: ignore[call-arg]
@@ -124,6 +125,10 @@ class World:
         """Return the action that terminates a node's VM."""
         return lambda: self.cloud.end_vm(self.state.nodes[name].vm)
 
+    async def retire(self, endpoint: Any, tls: Any, names: Any) -> tuple[frozenset[str], str]:
+        self.retired += names
+        return frozenset(), ""
+
     def observe(self, *_: Any, workers: bool) -> observe.SchedulerReport | None:
         if self.is_silent:
             return None
@@ -136,6 +141,7 @@ class World:
 def world(folder: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(folder)
     monkeypatch.setattr(observe, "observe_scheduler", world.observe)
+    monkeypatch.setattr("planapply.dask.execute._retire", world.retire)
     return world
 
 
@@ -153,7 +159,7 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:47:40 UTC  lost cpu-1 (VM i-0002 is gone); launched cpu-1
 1970-01-12 13:48:10 UTC  joined cpu-1
 """),
-        snapshot('Watch stopped; the cluster is still running.\n'),
+        snapshot("Watch stopped; the cluster is still running.\n"),
     )
     assert {record.status for record in world.state.nodes.values()} == {"joined"}
     assert [change.what for change in world.state.history] == ["apply", "watch"]
@@ -172,13 +178,17 @@ def test_gives_up_after_three_vms(world: World, capsys: pytest.CaptureFixture[st
     world.apply()
     end = world.end("cpu-1")
     assert world.watch(nothing, end, nothing, end, nothing, end, nothing, nothing) == 130
-    assert capsys.readouterr().out + capsys.readouterr().err == snapshot("""\
+    assert "".join(capsys.readouterr()) == snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:46:40 UTC  joined scheduler, cpu-[0-1]
 1970-01-12 13:47:40 UTC  lost cpu-1 (VM i-0002 is gone); launched cpu-1
 1970-01-12 13:48:10 UTC  joined cpu-1
 1970-01-12 13:48:40 UTC  lost cpu-1 (VM i-0003 is gone); launched cpu-1
 1970-01-12 13:49:10 UTC  joined cpu-1
+1970-01-12 13:49:40 UTC  lost cpu-1 (VM i-0004 is gone)
+1970-01-12 13:49:40 UTC  error: gave up on cpu-1: 3 VMs in a row did not join, or were lost soon
+after. Find the cause with `planapply logs cpu-1`. The next `planapply apply` tries again.
+Watch stopped; the cluster is still running.
 """)
     assert len(world.cloud.machines) == 3 + 2
     assert len(world.state.attempts["cpu-1"]) == 3
@@ -212,23 +222,28 @@ def test_backs_off_without_capacity(world: World, capsys: pytest.CaptureFixture[
         world.cloud.capacity["m"] = 0
         world.end("cpu-1")()
 
-    launches = world.cloud.calls["launch"]
+    launches, lost = world.cloud.calls["launch"], world.state.nodes["cpu-1"].vm
     world.watch(no_capacity, *[nothing] * 60)
     assert world.cloud.calls["launch"] - launches == 9  # after 30 s, 1, 2, 4, and each 5 minutes
     assert world.watch(world.cloud.capacity.clear, nothing, nothing) == 130
-    assert capsys.readouterr() == (snapshot("""\
+    assert capsys.readouterr() == (
+        snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
+1970-01-12 13:48:10 UTC  lost cpu-1 (VM i-0002 is gone)
 Watching cluster "demo" (fake), 1 worker, every 30 s. Ctrl-C leaves it running.
 1970-01-12 14:19:10 UTC  launched cpu-1
 1970-01-12 14:19:40 UTC  joined cpu-1
-"""), snapshot("""\
+"""),
+        snapshot("""\
 1970-01-12 13:48:10 UTC  error: cpu-1: 1 VMs too many: m
 Watch stopped; the cluster is still running.
 1970-01-12 14:18:40 UTC  error: cpu-1: 1 VMs too many: m
 1970-01-12 14:19:10 UTC  solved: cpu-1: 1 VMs too many: m
 Watch stopped; the cluster is still running.
-"""))
-    assert world.state.attempts == {}
+"""),
+    )
+    assert len(world.cloud.machines) == 3 + 1  # only VMs that exist count as attempts
+    assert world.state.attempts == {"cpu-1": [lost]}
 
 
 def test_survives_faults(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,21 +265,22 @@ def test_survives_faults(world: World, capsys: pytest.CaptureFixture[str]) -> No
 
     script = [unavailable, *[nothing] * 4, lock, nothing, nothing, unlock, nothing]
     assert world.watch(*script) == 130
-    assert capsys.readouterr() == (snapshot("""\
+    assert capsys.readouterr() == (
+        snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:54:10 UTC  lost cpu-0 (VM i-0001 is gone); launched cpu-0
 1970-01-12 13:54:40 UTC  joined cpu-0
-"""), snapshot("""\
+"""),
+        snapshot("""\
 1970-01-12 13:48:10 UTC  error: find: unauthorized
 1970-01-12 13:51:40 UTC  solved: find: unauthorized
-1970-01-12 13:52:40 UTC  error: the state
-/tmp/pytest-of-root/pytest-661/test_survives_faults0/work/state.json is locked. ann@laptop (process
-7) has held lock ab12, for apply.
+1970-01-12 13:52:40 UTC  error: the state state.json is locked. ann@laptop (process 7) has held lock
+ab12, for apply.
 Wait with --lock-timeout; or stop that process.
-1970-01-12 13:54:10 UTC  solved: the state
-/tmp/pytest-of-root/pytest-661/test_survives_faults0/work/state.json is locked
+1970-01-12 13:54:10 UTC  solved: the state state.json is locked
 Watch stopped; the cluster is still running.
-"""))
+"""),
+    )
     assert world.clock.pauses == [30.0, 30.0, 60.0, 120.0, *[30.0] * 7]
 
 
@@ -286,8 +302,11 @@ def test_replaces_nodes_under_notice(world: World, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:46:40 UTC  joined scheduler, cpu-[0-1]
+1970-01-12 13:47:40 UTC  expects to lose cpu-1 (the cloud reclaims the spot VM); launched cpu-1
+1970-01-12 13:48:10 UTC  joined cpu-1
 """)
     assert world.state.nodes["cpu-1"].vm != vm
+    assert world.retired == ["cpu-1"]
 
 
 def test_ends_with_the_cluster(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +325,8 @@ def test_ends_with_the_cluster(world: World, capsys: pytest.CaptureFixture[str])
     assert world.watch() == 0
     world.apply(mode=Mode.DESTROY)
     assert world.watch() == 0
-    assert capsys.readouterr() == (snapshot("""\
+    assert capsys.readouterr() == (
+        snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:46:40 UTC  joined scheduler, cpu-[0-1]
 1970-01-12 13:47:40 UTC  the cluster has terminated itself (idle_timeout)
@@ -314,7 +334,9 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:47:40 UTC  the cluster has terminated itself (idle_timeout)
 Watching cluster "demo" (fake), 0 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:47:40 UTC  the cluster was destroyed
-"""), snapshot(''))
+"""),
+        snapshot(""),
+    )
 
 
 def test_removes_vms_that_powered_off(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,13 +387,28 @@ def test_limits_of_cost_and_ttl(world: World, capsys: pytest.CaptureFixture[str]
         return later
 
     # 3 VMs cost 3 USD/h.
-    assert world.watch(wait(3600.0 + 600.0), nothing, nothing) == 130
-    assert capsys.readouterr() == (snapshot('Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.\n'), snapshot("""\
+    assert world.watch(wait(3600.0 + 600.0), nothing, wait(2400.0), nothing) == 130
+    assert capsys.readouterr() == (
+        snapshot(
+            """\
+Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
+1970-01-12 14:58:10 UTC  lost cpu-1 (VM i-0002 is gone)
+"""
+        ),
+        snapshot("""\
 1970-01-12 14:58:10 UTC  error: the cluster has cost at most 3.58 USD so far, and with 3.00 USD/h
 would exceed `max_total_cost` (6.00 USD) within an hour. Make the cluster cheaper than it is (2.00
 USD/h), destroy it, or raise `max_total_cost` under [cluster].
+1970-01-12 15:39:10 UTC  solved: the cluster has cost at most 3.60 USD so far, and with 3.00 USD/h
+would exceed `max_total_cost` (6.00 USD) within an hour
+1970-01-12 15:39:10 UTC  warning: the cluster has cost at most 5.62 USD so far, 94 % of
+`max_total_cost` (6.00 USD). When it would exceed that within an hour, nothing is launched any more.
+Raise `max_total_cost` under [cluster] and apply, or run `planapply destroy`.
+1970-01-12 15:39:10 UTC  warning: nothing is launched any more: the scheduler's `ttl` ends within
+`join_timeout`
 Watch stopped; the cluster is still running.
-"""))
+"""),
+    )
     assert "cpu-1" in world.state.nodes
     assert "cpu-1" not in {vm.name for vm in world.cloud.live_vms()}
 
@@ -386,7 +423,48 @@ def test_events_for_programs(world: World, capsys: pytest.CaptureFixture[str]) -
     found = events(capsys.readouterr().out)
     assert [
         event for event in found if event["event"] in ("note", "round", "finished")
-    ] == snapshot([{'event': 'note', 'message': 'watching cluster "demo" (fake), 2 workers, every 30 s'}, {'event': 'round', 'data': {'outcome': 'failed', 'diagnostics': [{'severity': 'error', 'summary': 'find: unauthorized', 'detail': '', 'source': None, 'code': 'cloud_unauthorized'}], 'seconds': 0.0}}, {'event': 'round', 'data': {'outcome': 'changed', 'lost': [{'name': 'cpu-1', 'vm': 'i-0002', 'reason_code': 'vm_gone', 'reason': 'VM i-0002 is gone'}], 'launched': ['cpu-1'], 'seconds': 0.1}}, {'event': 'round', 'data': {'outcome': 'changed', 'joined': ['cpu-1'], 'seconds': 0.0}}, {'event': 'finished', 'data': {'outcome': 'stopped', 'added': 1, 'changed': 0, 'destroyed': 0}}])
+    ] == snapshot(
+        [
+            {"event": "note", "message": 'watching cluster "demo" (fake), 2 workers, every 30 s'},
+            {
+                "event": "round",
+                "data": {
+                    "outcome": "failed",
+                    "diagnostics": [
+                        {
+                            "severity": "error",
+                            "summary": "find: unauthorized",
+                            "detail": "",
+                            "source": None,
+                            "code": "cloud_unauthorized",
+                        }
+                    ],
+                    "seconds": 0.0,
+                },
+            },
+            {
+                "event": "round",
+                "data": {
+                    "outcome": "changed",
+                    "lost": [
+                        {
+                            "name": "cpu-1",
+                            "vm": "i-0002",
+                            "reason_code": "vm_gone",
+                            "reason": "VM i-0002 is gone",
+                        }
+                    ],
+                    "launched": ["cpu-1"],
+                    "seconds": 0.1,
+                },
+            },
+            {"event": "round", "data": {"outcome": "changed", "joined": ["cpu-1"], "seconds": 0.0}},
+            {
+                "event": "finished",
+                "data": {"outcome": "stopped", "added": 1, "changed": 0, "destroyed": 0},
+            },
+        ]
+    )
 
 
 def test_once(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,22 +484,34 @@ def test_once(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> No
     cloud.end_vm(state.nodes["cpu-1"].vm)
     cloud.fail_next("find", ErrorKind.UNAUTHORIZED)
     failed = run("watch", "--once")
-    assert (failed.code, failed.out, failed.err) == (1, "", snapshot('Error: find: unauthorized\n'))
+    assert (failed.code, failed.out, failed.err) == (1, "", snapshot("Error: find: unauthorized\n"))
     healed = run("watch", "--once")
-    assert (healed.code, healed.out[25:], healed.err) == (0, snapshot('lost cpu-1 (VM i-0002 is gone); launched cpu-1\n'), "")
+    assert (healed.code, healed.out[25:], healed.err) == (
+        0,
+        snapshot("lost cpu-1 (VM i-0002 is gone); launched cpu-1\n"),
+        "",
+    )
     assert run("watch", "--once").out == "Nothing to do.\n"
     assert run("plan").out.startswith("No changes.")
 
 
 def test_refuses_wrong_options(run: Run, cloud: FakeCloud) -> None:
     result = run("watch", "--interval", "0")
-    assert (result.code, result.out, result.err) == (1, "", snapshot("""\
+    assert (result.code, result.out, result.err) == (
+        1,
+        "",
+        snapshot("""\
 Error: invalid value for '--interval': it must be between 1 s and 1 d, not 0
   Run `planapply watch --help`.
-"""))
+"""),
+    )
     result = run("watch", "--once")
-    assert (result.code, result.out, result.err) == (1, "", snapshot("""\
+    assert (result.code, result.out, result.err) == (
+        1,
+        "",
+        snapshot("""\
 Error: there is no state at planapply.state.json
   Run `planapply apply` first; or, if the state is elsewhere, pass --state. `planapply list` shows
   clusters whose state is elsewhere or lost.
-"""))
+"""),
+    )

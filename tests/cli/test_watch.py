@@ -12,6 +12,7 @@ from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 from simulator.simulated import CrashPoints, SimClock, SimStore, SimWorkspace
 
+from planapply import followup
 from planapply.cli.run_watch import WatchRun
 from planapply.dask import observe
 from planapply.dask.scheduler import SchedulerInfo
@@ -140,6 +141,7 @@ class World:
 @pytest.fixture
 def world(folder: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(folder)
+    followup.reset()  # the options of a command that ran before in this process
     monkeypatch.setattr(observe, "observe_scheduler", world.observe)
     monkeypatch.setattr("planapply.dask.execute._retire", world.retire)
     return world

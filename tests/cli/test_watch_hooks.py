@@ -9,6 +9,7 @@ from cli.commands import Run, events
 from cli.test_watch import SPEC, Action, World
 from inline_snapshot import snapshot
 
+from planapply import followup
 from planapply.cli.run_watch import WatchRun
 from planapply.dask import observe
 from planapply.ops.workspace import Hooks
@@ -25,6 +26,7 @@ on_failed = ["./hook.sh"]
 @pytest.fixture
 def world(folder: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(folder)
+    followup.reset()  # the options of a command that ran before in this process
     monkeypatch.setattr(observe, "observe_scheduler", world.observe)
     Path("hooks.toml").write_text(HOOKS)
     script = Path("hook.sh")

@@ -246,7 +246,8 @@ class FakeProvider:
         return {"account": "fake"}
 
     def alternatives(self, config: NodeConfig) -> Sequence[Choice]:
-        return [Choice(size=size) for size in config.size] or self.cloud.choices
+        spot = config.spot is True
+        return [Choice(size=size, spot=spot) for size in config.size] or self.cloud.choices
 
     def launch(self, request: LaunchRequest) -> LaunchResult:
         assert len(request.names) <= self.limits.batch

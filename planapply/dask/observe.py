@@ -11,7 +11,7 @@ from planapply.model.state import TLS, Endpoint
 
 @dataclass(frozen=True)
 class SchedulerReport:
-    """The Dask workers of a scheduler, if it was asked for them, and the notices about spot VMs."""
+    """The Dask workers of a scheduler, if they were requested, and the notices about spot VMs."""
 
     info: SchedulerInfo | None
     notices: Mapping[str, Notice]

@@ -26,7 +26,7 @@ MIN_LIFE = 600.0
 
 @dataclass(frozen=True)
 class HealOptions:
-    """What is known besides the state and the VMs, and what must not be done."""
+    """Facts besides the state and the VMs, and limits of the plan."""
 
     now: float = 0.0
     """Seconds since the epoch."""

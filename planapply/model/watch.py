@@ -12,7 +12,7 @@ MAX_ATTEMPTS = 3
 
 @dataclass
 class Round:
-    """What one round found and did."""
+    """The findings and the changes of one round."""
 
     end: str = ""
     """How the cluster has ended, in words; empty if it exists."""

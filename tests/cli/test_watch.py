@@ -194,6 +194,11 @@ Watch stopped; the cluster is still running.
 """)
     assert len(world.cloud.machines) == 3 + 2
     assert len(world.state.attempts["cpu-1"]) == 3
+    # Successive changes of one watcher to one group are one entry.
+    assert [(c.what, c.times, c.added) for c in world.state.history] == [
+        ("apply", 1, 3),
+        ("watch", 2, 2),
+    ]
     world.apply()  # begins again
     assert (world.state.attempts, "cpu-1" in world.state.nodes) == ({}, True)
 
@@ -287,14 +292,8 @@ Watch stopped; the cluster is still running.
 
 
 def test_replaces_nodes_under_notice(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.apply(SPEC + "spot = true\n")
-    for machine in world.cloud.machines.values():
-        machine.vm = machine.vm.model_copy(update={"spot": True})
-    state = world.state
-    for record in state.nodes.values():
-        record.spot = True
-    world.store.write(state)
-    vm = state.nodes["cpu-1"].vm
+    world.apply(SPEC.replace('"m"', '["m", "n"]') + "spot = true\n")
+    vm = world.state.nodes["cpu-1"].vm
 
     def announce() -> None:
         notice = Notice(node="cpu-1", vm=vm, kind=NoticeKind.INTERRUPTION, time=0.0)
@@ -308,6 +307,7 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:48:10 UTC  joined cpu-1
 """)
     assert world.state.nodes["cpu-1"].vm != vm
+    assert world.state.nodes["cpu-1"].size == "n"  # first what the cloud has not reclaimed
     assert world.retired == ["cpu-1"]
 
 

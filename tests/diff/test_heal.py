@@ -120,7 +120,7 @@ def test_load_sizes_a_group_within_its_bounds(spec: DesiredState, data: st.DataO
 def test_launches_no_node_more_often_than_the_attempts_allow(
     spec: DesiredState, data: st.DataObject
 ) -> None:
-    """Whatever is lost in each round, soon after its launch, each node has at most three VMs."""
+    """Each node has at most three VMs, if all of them are lost soon after their launch."""
     state = applied(spec)
     for record in state.nodes.values():
         record.status, record.joined_at, record.launched_at = "launched", None, LATER - 100

@@ -22,7 +22,6 @@ from planapply.provider import (
     Limits,
     ProviderError,
 )
-from planapply.providerkit import last_lines
 
 T = TypeVar("T")
 
@@ -274,10 +273,6 @@ class FakeProvider:
         return self.cloud.run_call(
             "end_reasons", lambda: {id: known[id] for id in ids if id in known}
         )
-
-    def console(self, id: str, lines: int) -> str:
-        text = self.cloud.consoles.get(id, "")
-        return self.cloud.run_call("console", lambda: last_lines(text, lines))
 
     def terminate(self, ids: Sequence[str]) -> Sequence[str]:
         def effect() -> list[str]:

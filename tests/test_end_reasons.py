@@ -10,6 +10,7 @@ from planapply.model.end_reason import MAX_ENDED, EndedVM, EndReason, add_ended
 from planapply.model.state import NodeRecord, State
 from planapply.ops.end_reasons import MAX_CONSOLES, explain_ends, record_ends
 from planapply.provider import ErrorKind, Limits
+from planapply.providerkit import last_lines
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,14 @@ def test_record_is_bounded_and_keeps_known_reasons() -> None:
     assert (known.reason, known.found_at) == (EndReason.FAILED, 1.0)
 
 
+class Provider(FakeProvider):
+    """A provider with a console."""
+
+    def console(self, id: str, lines: int) -> str:
+        text = self.cloud.consoles.get(id, "")
+        return self.cloud.run_call("console", lambda: last_lines(text, lines))
+
+
 @pytest.fixture
 def cloud() -> FakeCloud:
     return FakeCloud(SystemClock(), limits=Limits(consistency_delay=0.0))
@@ -60,7 +69,7 @@ def lost(*names: str, ended: list[EndedVM] | None = None) -> RefreshResult:
 
 
 def explain(cloud: FakeCloud, refreshed: RefreshResult) -> dict[str, EndReason]:
-    return dict(explain_ends(ProviderClient(FakeProvider(cloud), cloud.clock), refreshed).ended)
+    return dict(explain_ends(ProviderClient(Provider(cloud), cloud.clock), refreshed).ended)
 
 
 def test_reasons_take_one_call_and_a_few_consoles(cloud: FakeCloud) -> None:

@@ -98,6 +98,7 @@ cd /var/lib/planapply
 fail() { echo "planapply: $*"; exit 1; }
 at_exit() {
   if [ "$1" != 0 ]; then
+    echo "planapply: this VM ends: failed"
     echo "planapply: end: this node cannot start; the reason is above. Shutting down the VM."
     systemctl --no-block poweroff
   fi
@@ -110,7 +111,9 @@ cat >/etc/systemd/system/planapply-ttl.service <<'END'
 Description=Power off this VM at its ttl
 [Service]
 Type=oneshot
+ExecStart=-/bin/echo "planapply: this VM ends: ttl"
 ExecStart=/bin/systemctl --no-block poweroff
+StandardOutput=journal+console
 END
 cat >/etc/systemd/system/planapply-ttl.timer <<END
 [Unit]
@@ -239,7 +242,19 @@ echo "planapply: start: Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec tls://10.0.0.5:8786 \\
   --spec "$(</etc/planapply/spec.json)"
 END
-chmod 700 /etc/planapply/run
+# Printed unless the VM shuts down already, which has a reason of its own.
+cat >/etc/planapply/ended <<'END'
+#!/bin/bash
+scheduler=/dev/tcp/10.0.0.5/8786
+if [ "$(systemctl is-system-running)" = stopping ]; then exit 0; fi
+if [ "${SERVICE_RESULT:-}" != success ]; then reason=failed
+elif [ -z "$scheduler" ]; then reason=shutdown
+elif timeout 5 bash -c ': <>"$0"' "$scheduler" 2>/dev/null; then exit 0  # it was retired
+else reason=scheduler_gone
+fi
+echo "planapply: this VM ends: $reason"
+END
+chmod 700 /etc/planapply/run /etc/planapply/ended
 cat >/etc/systemd/system/planapply.service <<'END'
 [Unit]
 Description=Dask process of this node
@@ -249,6 +264,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
+ExecStopPost=-/etc/planapply/ended
 ExecStopPost=/bin/echo "planapply: end: the Dask process stopped; shutting down the VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console
@@ -260,18 +276,33 @@ WantedBy=multi-user.target
 END
 
 # EC2 announces the interruption of a spot VM two minutes ahead: time for its workers to move their
-# results to other workers.
+# results to other workers. Only the VM can see that, so it reports to its scheduler; it also reports a
+# higher risk (a rebalance recommendation), which `planapply watch` acts on.
 cat >/etc/planapply/spot <<'END'
 #!/bin/bash
 . /etc/planapply/node
+vm=$(python3 /etc/planapply/metadata.py instance-id 5)
+report() {
+  env "${environment[@]}" "${inside[@]}" -c '
+import os, sys, time
+from distributed import Client
+kind, vm, scheduler, *workers = sys.argv[1:]
+notice = {"node": os.environ["PLANAPPLY_NODE"], "vm": vm, "kind": kind, "time": time.time()}
+with Client(scheduler, timeout=10) as client:
+    client.log_event("planapply-notices", notice)
+    if workers:
+        client.retire_workers(names=workers, remove=True, close_workers=True)
+' "$1" "$vm" tls://10.0.0.5:8786 "${@:2}"
+}
+rebalance() {
+  python3 /etc/planapply/metadata.py events/recommendations/rebalance 5
+  until report rebalance; do sleep 5; done
+}
+rebalance &
 python3 /etc/planapply/metadata.py spot/instance-action 5
 echo "planapply: EC2 will interrupt this spot VM; retiring its workers"
-exec env "${environment[@]}" "${inside[@]}" -c '
-import sys
-from distributed import Client
-with Client(sys.argv[1], timeout=10) as client:
-    client.retire_workers(names=sys.argv[2:], remove=True, close_workers=True)
-' tls://10.0.0.5:8786 "${workers[@]}"
+echo "planapply: this VM ends: reclaimed"
+report interruption "${workers[@]}"
 END
 chmod 700 /etc/planapply/spot
 cat >/etc/systemd/system/planapply-spot.service <<'END'
@@ -312,6 +343,7 @@ cd /var/lib/planapply
 fail() { echo "planapply: $*"; exit 1; }
 at_exit() {
   if [ "$1" != 0 ]; then
+    echo "planapply: this VM ends: failed"
     echo "planapply: end: this node cannot start; the reason is above. Shutting down the VM."
     systemctl --no-block poweroff
   fi
@@ -391,7 +423,19 @@ echo "planapply: start: Dask process"
 exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec \\
   --spec "$(</etc/planapply/spec.json)"
 END
-chmod 700 /etc/planapply/run
+# Printed unless the VM shuts down already, which has a reason of its own.
+cat >/etc/planapply/ended <<'END'
+#!/bin/bash
+scheduler=''
+if [ "$(systemctl is-system-running)" = stopping ]; then exit 0; fi
+if [ "${SERVICE_RESULT:-}" != success ]; then reason=failed
+elif [ -z "$scheduler" ]; then reason=shutdown
+elif timeout 5 bash -c ': <>"$0"' "$scheduler" 2>/dev/null; then exit 0  # it was retired
+else reason=scheduler_gone
+fi
+echo "planapply: this VM ends: $reason"
+END
+chmod 700 /etc/planapply/run /etc/planapply/ended
 cat >/etc/systemd/system/planapply.service <<'END'
 [Unit]
 Description=Dask process of this node
@@ -401,6 +445,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 ExecStart=/etc/planapply/run
+ExecStopPost=-/etc/planapply/ended
 ExecStopPost=/bin/echo "planapply: end: the Dask process stopped; shutting down the VM"
 WorkingDirectory=/var/lib/planapply
 StandardOutput=journal+console

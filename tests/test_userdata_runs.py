@@ -183,6 +183,7 @@ def test_vm_without_a_route_to_the_scheduler_powers_off(machine: Machine) -> Non
     done = machine.run(build_script(WORKER, ["cpu-0"], ADDRESS, None, cluster="c"))
     assert done.stdout == snapshot("""\
 planapply: this VM has no route to the scheduler
+planapply: this VM ends: failed
 planapply: end: this node cannot start; the reason is above. Shutting down the VM.
 """)
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
@@ -196,6 +197,7 @@ def test_failed_start_reports_why_and_powers_off(machine: Machine) -> None:
     assert done.stdout == snapshot("""\
 planapply: this is cpu-1
 planapply: the image has no Python with Dask: set packages or docker in [environment]
+planapply: this VM ends: failed
 planapply: end: this node cannot start; the reason is above. Shutting down the VM.
 """)
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
@@ -226,6 +228,7 @@ def test_reasons_for_a_failed_start(
     assert done.returncode == 1
     assert done.stdout.splitlines()[1:] == [
         f"planapply: {says}",
+        "planapply: this VM ends: failed",
         "planapply: end: this node cannot start; the reason is above. Shutting down the VM.",
     ]
     assert machine.logged()[-1] == "systemctl <--no-block> <poweroff>"
@@ -312,16 +315,30 @@ def spot_service(machine: Machine, answers: str) -> Iterator[subprocess.Popen[st
 def test_spot_notice_is_reported_and_retires_the_workers(machine: Machine) -> None:
     with spot_service(machine, "*rebalance*) exec sleep 600;;") as service:
         assert service.wait() == 0
-        assert (machine.root / "output").read_text() == snapshot()
+        assert (machine.root / "output").read_text() == snapshot("""\
+planapply: EC2 will interrupt this spot VM; retiring its workers
+planapply: this VM ends: reclaimed
+""")
         log = "\n".join(machine.logged())
-        assert log[log.index("python3 <-c> <\nimport os") :] == snapshot()
+        assert log[log.index("python3 <-c> <\nimport os") :] == snapshot("""\
+python3 <-c> <
+import os, sys, time
+from distributed import Client
+kind, vm, scheduler, *workers = sys.argv[1:]
+notice = {"node": os.environ["PLANAPPLY_NODE"], "vm": vm, "kind": kind, "time": time.time()}
+with Client(scheduler, timeout=10) as client:
+    client.log_event("planapply-notices", notice)
+    if workers:
+        client.retire_workers(names=workers, remove=True, close_workers=True)
+> <interruption> <i-7> <tls://10.0.0.5:8786> <cpu-3-0> <cpu-3-1>\
+""")
 
 
 def test_rebalance_recommendation_is_only_reported(machine: Machine) -> None:
     with spot_service(machine, "*instance-action*) exec sleep 600;;"):
         while not (reports := [line for line in machine.logged() if "<rebalance>" in line]):
             time.sleep(0.01)
-        assert reports == snapshot()
+        assert reports == snapshot(["> <rebalance> <i-7> <tls://10.0.0.5:8786>"])
         assert (machine.root / "output").read_text() == ""
 
 

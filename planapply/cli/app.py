@@ -25,7 +25,7 @@ COMMANDS = {
     "apply": "Create or change the cluster to match the spec.",
     "destroy": "Terminate the cluster and remove everything created for it.",
     "scale": "Change the number of nodes of elastic groups.",
-    "watch": "Keep the cluster as it was last applied: launch lost nodes again.",
+    "watch": "Keep the cluster as last applied: launch lost nodes again.",
     "status": "Show nodes, VMs, joined workers, drift, and cost.",
     "output": "Print the scheduler address, the dashboard URL, and others.",
     "env": "Print shell exports so that distributed.Client() connects.",

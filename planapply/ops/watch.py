@@ -151,6 +151,12 @@ class Watch:
         kind = _kind(error)
         now = self.workspace.clock.monotonic()
         if isinstance(error, StateLocked):
+            holder, advice = error.holder.describe(), error.advice
+            error = PlanapplyError(
+                f"the state {error.location} is locked",
+                f"{holder}\nEach round tries again; or {advice}",
+                code=error.code,
+            )
             if kind not in self._problems:
                 self._last_reminder = now
             elif now - self._last_reminder >= REMINDER:

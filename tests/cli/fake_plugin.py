@@ -11,6 +11,7 @@ from planapply.fleet import SystemClock
 from planapply.model.base import Model
 from planapply.model.state import Resource
 from planapply.provider import LaunchRequest, LaunchResult, Limits, Plugin, Price
+from planapply.providerkit import last_lines
 
 
 class Settings(Model):
@@ -46,7 +47,7 @@ class Provider(FakeProvider):
 
     def console(self, id: str, lines: int) -> str:
         if id in self.cloud.consoles:
-            return super().console(id, lines)
+            return last_lines(self.cloud.consoles[id], lines)
         return "".join(f"line {i} of {id}\n" for i in range(100)[-lines:])
 
     def launch(self, request: LaunchRequest) -> LaunchResult:

@@ -113,9 +113,8 @@ planapply will change cluster "demo" (fake, mars):
         (VM i-0001 is stopped)
 
 Plan: 0 to add, 0 to change, 1 to destroy.
-Elastic: cpu 1 node (0 to 9). Change the number with `planapply scale` or \
-`cluster.scale(n, group="cpu")`.
 Cost: 3.10 USD/h -> 1.60 USD/h (list prices of 2025-03-02)
+Elastic: cpu will have 1 node (min 0, max 9); its size changes only through `scale` and `adapt`.
 """
     )
     # The scheduler of this cloud cannot be reached, and a stopped VM has nothing to retire.

@@ -126,7 +126,7 @@ def test_worker_that_crashes_at_its_start_is_reported(local: dict[str, str]) -> 
         "Launched, but not joined: bad-[0-1]. "
     ) in applied.stdout
     plan = command(local, "plan", *bogus)
-    assert "+   bad-[0-1]   (2)\n        (VMs are gone)\n" in plan.stdout
+    assert "+   bad-[0-1]   (2)\n        (VMs are gone: failed)\n" in plan.stdout
     assert command(local, "destroy", "--auto-approve").returncode == 0
 
 

@@ -78,7 +78,9 @@ See `planapply logs cpu-2`; run `planapply plan` to see what an apply would do.
             ("cpu-2", "gone", None),
         ]
     )
-    assert found["drift"] == [{"name": "cpu-2", "kind": "gone", "vm": "i-0003", "fields": []}]
+    assert found["drift"] == [
+        {"name": "cpu-2", "kind": "gone", "vm": "i-0003", "ended": "unknown", "fields": []}
+    ]
     assert found["scheduler_answers"] is False
     assert found["usd_per_hour"] == 3.1
     assert found["usd_so_far"] == pytest.approx(4.6 * AGE / 3600, rel=0.01)

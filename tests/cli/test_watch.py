@@ -1,5 +1,7 @@
 """planapply watch: its rounds on a simulated clock, and the command."""
 
+import os
+import signal
 import tomllib
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from planapply import followup
 from planapply.cli.run_watch import WatchRun
 from planapply.dask import observe
 from planapply.dask.scheduler import SchedulerInfo
-from planapply.fleet import Stopped
+from planapply.fleet import Stopped, SystemClock
 from planapply.model.end_reason import EndReason
 from planapply.model.notice import Notice, NoticeKind
 from planapply.model.plan import Mode
@@ -25,7 +27,7 @@ from planapply.model.state import State
 from planapply.ops.apply import ApplyOptions, apply
 from planapply.ops.cluster_end import SchedulerLost
 from planapply.ops.plan import PlanOptions
-from planapply.provider import ErrorKind, Limits
+from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits
 from planapply.store import LockInfo, StateLocked, open_store
 from planapply.store.aws import AWSSettings
 
@@ -283,7 +285,7 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:51:40 UTC  solved: find: unauthorized
 1970-01-12 13:52:40 UTC  error: the state state.json is locked. ann@laptop (process 7) has held lock
 ab12, for apply.
-Wait with --lock-timeout; or stop that process.
+Each round tries again; or stop that process.
 1970-01-12 13:54:10 UTC  solved: the state state.json is locked
 Watch stopped; the cluster is still running.
 """),
@@ -517,3 +519,57 @@ Error: there is no state at planapply.state.json
   clusters whose state is elsewhere or lost.
 """),
     )
+
+
+def join_all() -> None:
+    store = open_store("planapply.state.json")
+    state = store.read()
+    assert state is not None
+    for record in state.nodes.values():
+        record.status = "joined"
+    store.write(state)
+
+
+def test_signal_between_rounds(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("apply", "--auto-approve", "--no-wait")
+    join_all()
+    monkeypatch.setattr(SystemClock, "sleep", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert run("watch") == (
+        143,
+        snapshot(
+            'Watching cluster "demo" (fake), 3 workers, every 30 s. Ctrl-C leaves it running.\n'
+        ),
+        snapshot("Watch stopped; the cluster is still running.\n"),
+    )
+    assert len(cloud.live_vms()) == 4
+
+
+def test_signal_in_a_round_records_what_was_launched(
+    run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("apply", "--auto-approve", "--no-wait")
+    join_all()
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    cloud.end_vm(state.nodes["cpu-1"].vm)
+    launch = cloud.launch
+
+    def interrupted(request: LaunchRequest) -> LaunchResult:
+        os.kill(os.getpid(), signal.SIGINT)
+        return launch(request)
+
+    monkeypatch.setattr(cloud, "launch", interrupted)
+    result = run("watch", "--json")
+    assert result.code == 130
+    assert events(result.out)[-1] == snapshot(
+        {
+            "event": "finished",
+            "data": {"outcome": "stopped", "added": 1, "changed": 0, "destroyed": 0},
+        }
+    )
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    recorded = {record.vm for record in state.nodes.values()}
+    assert {vm.id for vm in cloud.live_vms()} == recorded  # the answer was recorded
+    assert state.history[-1].outcome in ("stopped", "done")
+    assert not state.intents

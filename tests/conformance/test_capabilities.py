@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from conformance.subjects import Account, Subject
 
+from planapply.model.end_reason import EndReason
 from planapply.model.node import Requirements
 from planapply.provider import (
     ErrorKind,
     ProviderError,
     SupportsChoose,
     SupportsConsole,
+    SupportsEndReasons,
     SupportsList,
     SupportsPins,
     SupportsPrices,
@@ -47,6 +49,16 @@ def test_console_output_is_returned(account: Account) -> None:
     account.wait_until(lambda: provider.console(vm.id, 1) != "")
     assert len(provider.console(vm.id, 1).splitlines()) == 1
     assert provider.console(vm.id, 0) == ""
+
+
+def test_reasons_are_known_only_for_vms_that_the_cloud_knows(account: Account) -> None:
+    provider = _capable(account, SupportsEndReasons)
+    vms = account.launch("cpu-0", "cpu-1").vms
+    account.terminate_all()
+    reasons = provider.end_reasons(["vm-of-nobody", *(vm.id for vm in vms)])
+    assert reasons.keys() <= {vm.id for vm in vms}
+    assert {*reasons.values()} <= {EndReason.TERMINATED, EndReason.UNKNOWN}
+    assert provider.end_reasons([]) == {}
 
 
 def test_every_cluster_is_listed(new_account: Callable[[], Account]) -> None:

@@ -7,7 +7,8 @@ import pytest
 from ec2.project import Project
 from lab.honest import Cloud
 
-from planapply.model.plan import DriftItem, Mode
+from planapply.model.end_reason import EndReason
+from planapply.model.plan import DriftItem, DriftKind, Mode
 from planapply.ops.plan import PlanOptions, plan
 from planapply.ops.status import status
 from planapply.render.status import status_lines
@@ -226,3 +227,27 @@ def test_vm_with_our_tags_is_not_adopted_without_our_client_token(
     assert vm_of(project, "cpu-3") != stranger
     assert project.destroy().unknown == (stranger,)
     assert [vm["id"] for vm in aws.instances()] == [stranger]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("reclaim", EndReason.RECLAIMED),
+        ("power_off", EndReason.POWERED_OFF),
+        ("terminate", EndReason.TERMINATED),
+    ],
+)
+def test_reason_of_a_lost_vm_is_ec2s_state_reason(
+    project: Project, end: str, reason: EndReason
+) -> None:
+    project.apply()
+    vm = vm_of(project, "cpu-1")
+    if end == "terminate":
+        ec2().terminate_instances(InstanceIds=[vm])
+    else:
+        getattr(project.cloud, end)([vm])
+    project.cloud.advance(120)
+    item = DriftItem(name="cpu-1", kind=DriftKind.GONE, vm=vm, ended=reason)
+    assert status(project.workspace()).drift == (item,)
+    project.apply()
+    assert [(each.vm, each.reason) for each in project.state().ended] == [(vm, reason)]

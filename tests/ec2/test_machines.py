@@ -11,6 +11,8 @@ from lab import base
 from lab.fixtures import lab  # noqa: F401
 from lab.machines import Machines
 
+from planapply.bootstrap import NOTICE_TOPIC
+
 # Debian's Python has another micro version than the tests' Python.
 pytestmark = [
     pytest.mark.slow,
@@ -62,6 +64,13 @@ def test_reclaimed_spot_vm_loses_no_result(project: LabProject) -> None:
         project.cloud.reclaim(ids=[vms["spot-0"]], notice=600)
         wait_until(lambda: vms["spot-0"] not in project.live(), "its termination")
         assert client.gather(kept) == values
+        [(_, notice)] = client.get_events(NOTICE_TOPIC)
+        assert (notice["node"], notice["vm"], notice["kind"]) == (
+            "spot-0",
+            vms["spot-0"],
+            "interruption",
+        )
+    assert "spot-0 has ended (reclaimed by the cloud)" in project.run("status")
     reasons = {vm["id"]: vm["reason"] for vm in project.cloud.instances(live=False)}
     assert reasons[vms["spot-0"]] == "Client.InstanceInitiatedShutdown"  # before it was reclaimed
 
@@ -100,6 +109,7 @@ def test_ttl_terminates_all_vms(project: LabProject) -> None:
     with project.client() as client:
         fire_and_forget(client.submit(time.sleep, 600))  # even if the cluster is busy
     wait_until(lambda: project.cloud.instances() == [], "the end of all")
+    assert "have ended (ttl)" in project.run("status")
 
 
 def test_packages_are_installed_and_setup_commands_run(project: LabProject) -> None:

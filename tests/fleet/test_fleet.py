@@ -10,6 +10,7 @@ from fake_provider import FakeCloud, FakeProvider
 from simulator.simulated import CrashPoints, SimClock, SimStore
 
 from planapply.fleet import Fleet, Journal, LaunchSpec, ProviderClient, ProviderFailed
+from planapply.fleet.request import avoid_choice
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.node import NodeConfig
@@ -49,6 +50,19 @@ class Bench:
         state = self.store.read()
         assert state is not None
         return state
+
+
+def test_reclaimed_choice_is_tried_last_in_its_market() -> None:
+    zones = [Choice(zone=zone, spot=spot) for spot in (True, False) for zone in "ab"]
+    bench = Bench(choices=zones)
+    bench.fleet.avoided = {"cpu-1": Choice(zone="a", spot=True)}
+    outcomes = bench.launch(["cpu-0", "cpu-1"])
+    assert {name: outcomes[name].choice for name in outcomes} == {
+        "cpu-0": Choice(zone="a", spot=True),
+        "cpu-1": Choice(zone="b", spot=True),
+    }
+    assert avoid_choice(zones[:1], zones, zones[0]) == [zones[1], zones[0], *zones[2:]]
+    assert avoid_choice(zones[2:], zones[2:], zones[0]) == zones[2:]
 
 
 def kinds(outcomes: dict[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from cli.commands import Run
 from conformance.subjects import Account, Subject, libcloud_provider
 from httpstub.acme_driver import AcmeDriver, install
 from inline_snapshot import snapshot
+from libcloud.compute.types import NodeState
 
 from planapply.model.node import NodeConfig
 from planapply.provider import ErrorKind, ProviderError
@@ -74,6 +75,23 @@ Warning: on acme, a VM that powers off costs as much as a running VM
     spec()
     Path("planapply.state.json").unlink()
     assert run("recover").code == 0
+    assert run("destroy", "--auto-approve").code == 0
+    assert AcmeDriver.nodes == {}
+
+
+def test_vms_that_have_powered_off_are_replaced_or_destroyed(run: Run) -> None:
+    spec()
+    assert run(*APPLY).code == 0
+    old = set(AcmeDriver.nodes)
+    for name, node in AcmeDriver.nodes.items():
+        if "scheduler" not in name:
+            node.state = NodeState.STOPPED
+    assert "Drift: cpu-[0-1] have terminated, by themselves" in run("status").out
+    assert run(*APPLY).code == 0
+    assert len(AcmeDriver.nodes) == 3
+    assert len(old & set(AcmeDriver.nodes)) == 1
+    for node in AcmeDriver.nodes.values():
+        node.state = NodeState.STOPPED
     assert run("destroy", "--auto-approve").code == 0
     assert AcmeDriver.nodes == {}
 

@@ -6,12 +6,14 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from conformance.subjects import Account
 from planapply_local.supervisor import ENV_SUPERVISOR, find_processes
 
+from planapply.model.end_reason import EndReason
 from planapply.model.node import VM, Environment
 
 Run = Callable[..., VM]
@@ -62,6 +64,39 @@ def test_ttl_terminates_the_vm(account: Account, run: Run) -> None:
     account.wait_until(lambda: account.find() == [])
     assert "signal SIGTERM" in account.provider.console(vm.id, 1)  # type: ignore[attr-defined]
     account.provider.terminate([vm.id])
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "reason"),
+    [
+        (SLEEP, {"ttl": 0.5}, EndReason.TTL),
+        ("raise SystemExit('no such class')", {}, EndReason.FAILED),
+        ("import os; os.kill(os.getpid(), 9)", {}, EndReason.FAILED),
+        ("print('done')", {}, EndReason.POWERED_OFF),
+    ],
+)
+def test_supervisor_records_why_the_vm_ended(
+    account: Account, run: Run, code: str, options: dict[str, float], reason: EndReason
+) -> None:
+    vm = run(code, **options)
+    provider: Any = account.provider
+    account.wait_until(lambda: account.find() == [])
+    assert provider.end_reasons([vm.id, "vm-other", "../etc"]) == {vm.id: reason}
+    provider.terminate([vm.id])
+    assert provider.end_reasons([vm.id]) == {}
+
+
+def test_killed_supervisor_leaves_no_reason(account: Account, run: Run, folder: Path) -> None:
+    vm = run(SLEEP)
+    _up(account, vm)
+    for process, _ in find_processes()[vm.id]:
+        process.kill()
+    account.wait_until(lambda: account.find() == [])
+    provider: Any = account.provider
+    assert provider.end_reasons([vm.id]) == {}
+    (folder / vm.id / "ended").write_text("boredom")  # of a newer version
+    assert provider.end_reasons([vm.id]) == {}
+    provider.terminate([vm.id])
 
 
 def test_terminate_ends_all_processes_and_removes_the_folder(

@@ -89,7 +89,7 @@ def without_code(text: str) -> str:
 def problems(texts: Iterator[Text]) -> Iterator[tuple[int, str, str]]:
     """Yield (line, words found, what to write instead)."""
     for kind, line, text in texts:
-        bare = without_code(text) if "`" in text or "(" in text or "://" in text else text
+        bare = without_code(text)
         if not ANY[kind].search(bare):
             continue
         for pattern, ban in PATTERNS[kind]:

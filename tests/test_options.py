@@ -301,7 +301,18 @@ def test_dashboard_addresses_are_read_as_dask_reads_them(value: Any) -> None:
     [
         *[
             ("hosts", value)
-            for value in ("", " ", "a b", "a/b", "u@h", "0.0.0.0:99999", ["h", ""], 5, True)
+            for value in (
+                "",
+                " ",
+                "a b",
+                "a/b",
+                "u@h",
+                "0.0.0.0:99999",
+                f"h:{'9' * 5000}",
+                ["h", ""],
+                5,
+                True,
+            )
         ],
         *[("interfaces", value) for value in ("", "a b", "a/b", "..", [""], 5, True)],
         *[("variables", value) for value in ({"": "1"}, {"A=B": "1"}, [], "A=B")],

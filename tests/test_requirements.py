@@ -241,6 +241,8 @@ def test_control_characters_are_refused(character: str) -> None:
     [
         *(("dask", True), ("Dask[distributed]>=2026", True), ("distributed==1 ; x=='y'", True)),
         *(("dask; python_version < '3'", False), ("dask; sys_platform != 'linux'", False)),
+        *(("dask; os_name ~= 'x'", True), ("dask; python_version ~= 'x'", True)),
+        *(("dask; nosuch == 'x'", True), ("dask; python_version < '3' --hash=sha256:0", False)),
         *(
             ("dask; python_version >= '3.11'", True),
             ("dask @ https://h/d.whl ; os_name=='nt'", False),

@@ -19,6 +19,8 @@ from planapply.specfile.package_names import (
 from planapply.specfile.problem import Problem, iter_node_tables
 from planapply.specfile.requirement_sets import find_conflicts
 from planapply.specfile.requirements import (
+    NEWEST_PYTHON,
+    OLDEST_PYTHON,
     Fault,
     check_requirements,
     names_dask,
@@ -34,10 +36,6 @@ _INDEX_VARIABLES = {
     *("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),
     "UV_CONFIG_FILE",
 }
-_NEWEST_PYTHON = 15
-"""The newest minor version of Python 3 that exists."""
-_OLDEST_PYTHON = 9
-"""The oldest that a supported version of distributed runs on."""
 _NO_DASK = (
     "Nodes without Dask do not start: add dask[distributed], unless another package needs it."
 )
@@ -124,16 +122,16 @@ def check_packages(
 
 
 def _check_python(version: str | None) -> Iterator[Problem]:
-    minor = int(version.split(".")[1]) if version else _NEWEST_PYTHON
+    minor = int(version.split(".")[1]) if version else NEWEST_PYTHON
     path: KeyPath = ("environment", "python")
-    if minor > _NEWEST_PYTHON:
-        newest = f"The newest version that planapply knows is 3.{_NEWEST_PYTHON}."
+    if minor > NEWEST_PYTHON:
+        newest = f"The newest version that planapply knows is 3.{NEWEST_PYTHON}."
         yield Problem(path, f"Python {version} may not exist", newest, Severity.WARNING)
-    elif minor < _OLDEST_PYTHON:
+    elif minor < OLDEST_PYTHON:
         yield Problem(
             path,
             f"Dask does not run on Python {version}",
-            f"Choose a version between 3.{_OLDEST_PYTHON} and 3.{_NEWEST_PYTHON}.",
+            f"Choose a version between 3.{OLDEST_PYTHON} and 3.{NEWEST_PYTHON}.",
             Severity.WARNING,
         )
 

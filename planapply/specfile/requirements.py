@@ -47,6 +47,8 @@ _LOCAL_PATH = re.compile(r"[./~\\]|file:|\$|[A-Za-z]:[\\/]")
 _PINNED_DASK = re.compile(
     r"(?P<name>dask|distributed)\s*(?:\[[^\]]*\]\s*)?==\s*(?P<version>[0-9.]+)\s*(?:;.*)?"
 )
+OLDEST_PYTHON, NEWEST_PYTHON = 9, 15
+"""Minor versions of Python 3: the oldest that a supported version of distributed runs on, and the newest."""
 _NODE_ENVIRONMENTS = [
     {
         **{"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"},
@@ -56,7 +58,7 @@ _NODE_ENVIRONMENTS = [
         **{"platform_release": "6.12", "platform_version": "", "extra": ""},
     }
     for machine in ("x86_64", "aarch64")
-    for version in (f"3.{minor}" for minor in range(9, 16))
+    for version in (f"3.{minor}" for minor in range(OLDEST_PYTHON, NEWEST_PYTHON + 1))
 ]
 """Markers' variables on the nodes."""
 _NODE_VARIABLES = {"HOME", "PATH", "LANG", "DASK_TEMPORARY_DIRECTORY"}
@@ -109,16 +111,16 @@ def names_dask(text: str) -> bool:
 
 def _fits_nodes(line: str) -> bool:
     """Return whether the marker of a requirement, if it has a valid one, holds on any Linux machine."""
-    _, semicolon, marker = HASH_OPTION.sub("", line).rpartition(";")
+    _, semicolon, marker = without_options(line).rpartition(";")
     if not semicolon:
         return True
-    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+    from packaging.markers import Marker
 
     try:
         parsed = Marker(marker)
         return any(parsed.evaluate(environment) for environment in _NODE_ENVIRONMENTS)
-    except (InvalidMarker, UndefinedEnvironmentName):
-        return True  # reported elsewhere
+    except (ValueError, LookupError):
+        return True  # no valid marker (reported elsewhere), or nothing that can be compared here
 
 
 def pinned_dask(text: str) -> str | None:

@@ -364,14 +364,15 @@ Call = Callable[[], object]
         ),
         (
             lambda: planapply.open_cluster(name=ZOO),
-            "it is the name of the spec's own cluster",
+            "cannot use name='ZOO': it is the name of the spec's own cluster",
         ),
     ],
 )
 def test_bad_input_is_one_error(call: Call, message: str, spec: Path) -> None:
     with pytest.raises(planapply.PlanapplyError) as raised:
         call()
-    assert message in str(raised.value)
+    # The name has this process's ID, and a parameter with it would differ between pytest's workers.
+    assert message in str(raised.value).replace(ZOO, "ZOO")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def _is_host(value: object) -> bool:
     if not isinstance(value, str):
         return False
     match = _HOST_AND_PORT.fullmatch(value)
-    if match and int(match[1]) > 65535:
+    if match and not _is_port(match[1]):
         return False
     return bool(_HOST.fullmatch(value) or "://" in value)
 

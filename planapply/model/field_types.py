@@ -19,6 +19,7 @@ MAX_NAME_LENGTH = 63
 _FILE_OPTION = re.compile(
     r"(?:-[rcef]|--(?:requirement|constraint|editable|find-links)[\s=])\s*(?P<target>\S*)"
 )
+_PERCENTAGE = re.compile(r"(?:100|[1-9][0-9]?)%", re.ASCII)
 _LOCAL_PATH = re.compile(r"[./~]|file:|[^#@]*@\s*file:")
 
 
@@ -114,6 +115,16 @@ def _check_spot(value: object) -> object:
     return value
 
 
+def _check_max_unavailable(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_number and not (isinstance(value, str) and _PERCENTAGE.fullmatch(value)):
+        raise ValueError(
+            "this is neither a number of at least 1 nor a percentage from 1% to 100%\n"
+            'Write a number of nodes, such as `max_unavailable = 1`, or `max_unavailable = "25%"`.'
+        )
+    return value
+
+
 def is_local_requirement(requirement: str) -> bool:
     """Return whether a line of requirements names a file or folder of this machine."""
     requirement = requirement.strip()  # patterns that begin with blanks take quadratic time
@@ -189,6 +200,18 @@ Spot = Annotated[
     bool | Literal["prefer"],
     BeforeValidator(_check_spot),
     WithJsonSchema({"enum": [True, False, "prefer"]}),
+]
+MaxUnavailable = Annotated[
+    int | str,
+    BeforeValidator(_check_max_unavailable),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": f"^{_PERCENTAGE.pattern}$"},
+            ]
+        }
+    ),
 ]
 DottedClass = Annotated[
     str,

@@ -18,7 +18,6 @@ from planapply.model.spec import (
     WorkerGroup,
 )
 
-
 AT_ONCE = "100%"
 """The value of `max_unavailable` that needs no waves."""
 

@@ -40,7 +40,7 @@ options = {{ nthreads = 1, memory_limit = "500 MB" }}
 @pytest.fixture
 def silent_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no command wait for an answer: after --no-wait, the machine's speed decides whether there is one."""
-    monkeypatch.setattr("planapply.ops.data_loss._results_size", lambda state: None)
+    monkeypatch.setattr("planapply.ops.data_loss._usage", lambda state: None)
 
 
 def read() -> State:

@@ -134,13 +134,13 @@ class _Execution:
         ]
         if not waves or not left:
             return
-        self.fleet.clock.check()
         records = self._records()
         first = (records[n].status for n in left if n in self.parts[0] and n in records)
         if number or "joined" in first:
             groups = {split_name(name)[0] for wave in waves for name in wave}
             names = records.keys() - self.to_terminate.keys()
             await self.join(n for n in names if split_name(n)[0] in groups)
+        self.fleet.clock.check()
         if self.failures:
             for name in left:
                 self.failures.setdefault(name, NotReplaced(name))

@@ -22,8 +22,9 @@ def launch_waves(
     """Return the nodes that the changes launch, in waves; empty if all are launched at once.
 
     A wave replaces at most `max_unavailable` nodes of a group. Nodes that do not run hold no results: they
-    are launched with the first wave, or before it if otherwise no worker would stay. If the scheduler is
-    launched, too, no result can be kept, and everything is launched at once.
+    are launched with the first wave, in which nodes that ran before count as unavailable, or before it if
+    otherwise no worker would stay. If the scheduler is launched, too, no result can be kept, and everything
+    is launched at once.
     """
     launched = [
         change
@@ -39,9 +40,10 @@ def launch_waves(
     if not limited or any(change.name == SCHEDULER for change in launched):
         return ()
     new = [change.name for change in launched if change.name not in replaced]
+    missing = [c.name for c in launched if c.name in new and c.reason is not ChangeReason.NEW]
     running = _running_workers(refreshed)
     by_group = {
-        name: _split(replaced, group, running, refreshed)
+        name: _split(replaced, group, running, refreshed, sum(_group(n) == name for n in missing))
         for name, group in groups.items()
         if any(_group(node) == name for node in replaced)
     }
@@ -90,16 +92,24 @@ def _running_workers(refreshed: RefreshResult) -> set[str]:
 
 
 def _split(
-    replaced: Collection[str], group: Group, running: Collection[str], refreshed: RefreshResult
+    replaced: Collection[str],
+    group: Group,
+    running: Collection[str],
+    refreshed: RefreshResult,
+    missing: int,
 ) -> list[list[str]]:
-    """Return a group's replaced nodes in waves; nodes that have not joined come first."""
+    """Return a group's replaced nodes in waves; nodes that have not joined come first.
+
+    The first wave is smaller by the number of nodes that are `missing`.
+    """
     nodes = refreshed.state.nodes
     names = sorted(
         (name for name in replaced if _group(name) == group.name),
         key=lambda name: nodes[name].status == "joined",
     )
     size = group.wave_size(sum(_group(name) == group.name for name in running))
-    return [names[start : start + size] for start in range(0, len(names), size)]
+    first = size if group.max_unavailable == AT_ONCE else max(0, size - missing)
+    return [names[:first], *(names[i : i + size] for i in range(first, len(names), size))]
 
 
 def _merge(by_group: Mapping[str, list[list[str]]]) -> Waves:

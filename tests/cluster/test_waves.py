@@ -86,17 +86,19 @@ def test_results_of_six_nodes_survive_the_replacement_of_all(
     assert len(before & cloud.vms.keys()) == 1  # the scheduler
     assert connection.gather(futures) == [*range(60)]
     assert read_runs(log) == [*range(60)]
-    assert [(e.event, e.names) for e in events if e.event in ("note", "terminated", "joined")] == [
-        ("note", ("cpu-0", "cpu-1")),
-        ("terminated", ("cpu-0", "cpu-1")),
-        ("joined", ("cpu-0", "cpu-1")),
-        ("note", ("cpu-2", "cpu-3")),
-        ("terminated", ("cpu-2", "cpu-3")),
-        ("joined", ("cpu-2", "cpu-3")),
-        ("note", ("cpu-4", "cpu-5")),
-        ("terminated", ("cpu-4", "cpu-5")),
-        ("joined", ("cpu-4", "cpu-5")),
+    order = [name for event in events if event.event == "terminated" for name in event.names]
+    assert sorted(order[:2]) == ["cpu-0", "cpu-1"]
+    assert sorted(order[2:4]) == ["cpu-2", "cpu-3"]
+    notes = [(event.names, event.message) for event in events if event.event == "note"]
+    assert notes == [
+        (("cpu-0", "cpu-1"), "wave 1 of 3"),
+        (("cpu-2", "cpu-3"), "wave 2 of 3"),
+        (("cpu-4", "cpu-5"), "wave 3 of 3"),
     ]
+    # Each wave begins when the previous one has joined.
+    times = {(e.event, name): i for i, e in enumerate(events) for name in e.names}
+    assert times["joined", "cpu-0"] < times["terminating", "cpu-2"] < times["joined", "cpu-2"]
+    assert times["joined", "cpu-2"] < times["terminating", "cpu-4"]
     assert not plan(workspace(spec(6, 2))).plan.changes
 
 
@@ -107,7 +109,16 @@ def test_group_of_one_gives_its_results_to_the_new_node(
     futures = hold(connection := client(), tmp_path / "runs", 1, 3)
     made = plan(workspace(spec(2, 2))).plan
     assert made.diagnostics == ()
-    assert shown(made) == snapshot()
+    assert shown(made) == snapshot("""\
+planapply will change cluster "zoo" (inprocess):
+
+  -/+ cpu-0
+        options.nthreads   1 -> 2   (forces replacement)
+  +   cpu-1
+
+Plan: 2 to add, 0 to change, 1 to destroy.
+Waves: 2 (new nodes first, cpu: 1 node at a time)
+""")
     assert not run(workspace(spec(2, 2))).failures
     assert connection.gather(futures) == [0, 1, 2]
     assert read_runs(tmp_path / "runs") == [0, 1, 2]
@@ -133,7 +144,11 @@ def test_wave_that_does_not_join_is_the_last_one(
     futures = hold(connection := client(), tmp_path / "runs", 4, 2)
     kept = {cloud.vm(f"cpu-{i}").id for i in (1, 2, 3)}
     report = run(workspace(broken(4)))
-    assert errors(report) == snapshot()
+    assert errors(report) == snapshot("""\
+cpu-0 did not join within 1 s
+cpu-[1-3]: not replaced: the previous wave is incomplete
+These VMs keep running with their earlier configuration. Fix the problem, and run the command again to continue; or restore the earlier spec and apply it to go back.\
+""")
     assert {cloud.vm(f"cpu-{i}").id for i in (1, 2, 3)} == kept
     # The next apply waits for the same wave, and takes no other node away.
     again = run(workspace(broken(4)))
@@ -189,7 +204,12 @@ def test_nodes_that_cannot_be_retired_end_the_replacement(
     applied(spec(3, 1, *ONE))
     cloud.scheduler.handlers["retire_workers"] = lambda **_: {}
     report = run(workspace(spec(3, 2, *ONE)))
-    assert errors(report) == snapshot()
+    assert errors(report) == snapshot("""\
+cpu-0: cannot retire the workers: no other worker can take over their results
+These VMs keep running, so that no results are lost. Run the command again to retry, or pass --no-retire to terminate them without moving their results.
+cpu-[1-2]: not replaced: the previous wave is incomplete
+These VMs keep running with their earlier configuration. Fix the problem, and run the command again to continue; or restore the earlier spec and apply it to go back.\
+""")
     assert len(cloud.launched_names) == 4
 
 
@@ -210,12 +230,20 @@ def test_waves_that_nothing_can_observe_are_refused(
     with pytest.raises(PlanapplyError) as refused:
         apply(workspace(spec(4, 2)), refuse, apply_options=options)
     expected: dict[str, Any] = {
-        "no wait": snapshot(),
-        "no scheduler": snapshot(),
+        "no wait": snapshot("""\
+cannot replace cpu-[0-3] in 4 waves without waiting for them to join
+Omit --no-wait (in Python, `wait=False`); or set `max_unavailable = "100%"` under [workers.cpu] to replace all nodes at once, without keeping the results in their memory.\
+"""),
+        "no scheduler": snapshot("""\
+cannot replace cpu-[0-3] in 4 waves: the scheduler does not answer
+planapply must see the nodes of each wave join. Check with `planapply status` that the scheduler is running, and run the command where its address can be reached; or set `max_unavailable = "100%"` under [workers.cpu] to replace all nodes at once, without keeping the results in their memory.\
+"""),
     }
     assert str(refused.value) == expected[problem]
     assert workspace().read().serial == serial
     assert (cloud.calls - calls).keys() <= {"find"}
+    if problem == "no scheduler":
+        return  # no node could join
     at_once = spec(4, 2, 'max_unavailable = "100%"')
     report = apply(
         workspace(at_once), lambda plan: True, apply_options=ApplyOptions(wait=False, retire=False)
@@ -224,7 +252,7 @@ def test_waves_that_nothing_can_observe_are_refused(
     assert len(cloud.launched_names) == 5 + 4
     # One wave needs nobody to see it join.
     replaced = PlanOptions(replace=("cpu-0",))
-    report = apply(workspace(spec(4, 2)), lambda plan: True, replaced, options)
+    assert not apply(workspace(spec(4, 2)), lambda plan: True, replaced, options).failures
     assert len(cloud.launched_names) == 5 + 4 + 1
 
 
@@ -241,12 +269,24 @@ def test_plan_says_what_is_in_use_and_will_be_lost(
     assert len(held.result()) == 1 << 20
     waiting = first.map(pow, [held] * 3, resources={"GPU": 1}, pure=False)
     lost = in_use(workspace(spec(1, 2)))
-    assert lost == snapshot()
+    assert lost == snapshot(
+        [
+            """\
+in use: 2 clients, 3 tasks, 1.0 MiB of results that will be lost
+To keep the results, save them first; or change the cluster in several steps in which some workers stay, with --target.\
+"""
+        ]
+    )
     # A protected cluster refuses the plan, and says what it would have lost.
     protected = spec(1, 2).replace("[cluster]", "[cluster]\nprotect = true")
     with pytest.raises(PlanapplyError) as refused:
         plan(workspace(protected))
-    assert str(refused.value) == snapshot()
+    assert str(refused.value) == snapshot("""\
+cannot destroy or replace cpu-0: the cluster is protected
+To remove the protection, set `protect = false` under [cluster] and apply that first.
+in use: 2 clients, 3 tasks, 1.0 MiB of results that will be lost
+To keep the results, save them first; or change the cluster in several steps in which some workers stay, with --target.\
+""")
     assert refused.value.code == "protected"
     assert Action.REPLACE not in {c.action for c in plan(workspace(spec(1))).plan.changes}
     del held, waiting

@@ -13,7 +13,7 @@ from planapply.diff.waves import stops_running_node
 from planapply.model.desired import DesiredState, Group
 from planapply.model.names import SCHEDULER, split_name
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Plan
+from planapply.model.plan import Action, ChangeReason, Plan
 
 LIMITS = st.one_of(st.integers(1, 4), st.integers(1, 100).map("{}%".format))
 
@@ -59,6 +59,12 @@ def test_waves_cover_each_launched_node_once(
             limit = group.max_unavailable
             share = limit if isinstance(limit, int) else -(-has * int(limit[:-1]) // 100)
             assert len(part) <= max(1, share)
+    for name, group in limits.items():
+        first = [n for n in plan.waves[0] if split_name(n)[0] == name]
+        missing = [c.name for c in launched if c.name in first and c.reason is not ChangeReason.NEW]
+        has = sum(split_name(n)[0] == name for n in running)
+        if group.max_unavailable != "100%" and {*missing} & replaced:
+            assert len(missing) <= group.wave_size(has)
     destroyed = {c.name for c in plan.changes if c.action is Action.DESTROY}
     stays = running - destroyed - {*plan.waves[0]}
     assert stays or len(plan.waves) == 1
@@ -145,6 +151,14 @@ def test_nodes_that_do_not_run_need_no_wave() -> None:
     refreshed.state.nodes["a-2"].status = "terminating"
     assert waves(cluster(a={"count": 3, "n": 1}), refreshed) == ()
     assert waves(cluster(a={"count": 3}), refreshed) == (("a-1", "a-2"), ("a-0",))
+
+
+def test_a_missing_node_counts_as_unavailable() -> None:
+    two = {"count": 6, "max_unavailable": 2}
+    refreshed = replace(joined(a=6), gone=frozenset({"a-5"}))
+    assert waves(cluster(a=two), refreshed) == (("a-5", "a-0"), ("a-1", "a-2"), ("a-3", "a-4"))
+    refreshed = replace(joined(a=6), gone=frozenset({"a-4", "a-5"}))
+    assert waves(cluster(a=two), refreshed) == (("a-4", "a-5"), ("a-0", "a-1"), ("a-2", "a-3"))
 
 
 def test_everything_goes_at_once_with_the_scheduler() -> None:

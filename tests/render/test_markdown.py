@@ -147,7 +147,9 @@ flowchart LR
 
 def test_waves_are_a_line() -> None:
     shown = plan_markdown(make_plan("zoo", waves=(("cpu-0", "cpu-1"), ("gpu-0",))))
-    assert shown.splitlines()[4] == snapshot()
+    assert shown.splitlines()[4] == snapshot(
+        "**Waves:** <code>2 &#40;new nodes first, gpu&#58; 1 node at a time&#41;</code>"
+    )
 
 
 def test_plan_without_changes_and_drift() -> None:

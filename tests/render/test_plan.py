@@ -111,7 +111,16 @@ def test_waves() -> None:
     fields = FieldChange(path="options.nthreads", before=4, after=8)
     changes = [*(replace(f"gpu-{i}", fields) for i in range(4)), create("gpu-4", GPU_8)]
     waves = (("gpu-4", "gpu-0", "gpu-1"), ("gpu-2", "gpu-3"))
-    assert text(plan(*changes, waves=waves)) == snapshot()
+    assert text(plan(*changes, waves=waves)) == snapshot("""\
+planapply will change cluster "genomics" (ec2, eu-west-1):
+
+  -/+ gpu-[0-3]   (4)   g5.xlarge
+        options.nthreads   4 -> 8   (forces replacement)
+  +   gpu-4             g5.xlarge
+
+Plan: 5 to add, 0 to change, 4 to destroy.
+Waves: 2 (gpu: 2 nodes at a time)
+""")
     one = plan(*changes[3:], waves=(("gpu-4",), ("gpu-3",)))
     assert waves_text(one) == "2 (new nodes first, gpu: 1 node at a time)"
     assert waves_text(plan(*changes, waves=(("gpu-0", "gpu-1"),))) == ""

@@ -58,10 +58,14 @@ def launch_waves(
 
 
 def loses_results(changes: Collection[Change], waves: Waves, refreshed: RefreshResult) -> bool:
-    """Return whether the changes terminate the scheduler, or all running workers at the same time."""
+    """Return whether the changes terminate the scheduler, or all running workers at the same time.
+
+    Without a scheduler, everything is lost already.
+    """
     actions = {change.name: change.action for change in changes if change.kind == "node"}
-    existing = refreshed.state.nodes.keys() - refreshed.gone
-    if SCHEDULER in existing and actions.get(SCHEDULER) in (Action.REPLACE, Action.DESTROY):
+    if SCHEDULER not in refreshed.state.nodes.keys() - refreshed.gone:
+        return False
+    if actions.get(SCHEDULER) in (Action.REPLACE, Action.DESTROY):
         return True
     running = _running_workers(refreshed)
     at_once = waves or (

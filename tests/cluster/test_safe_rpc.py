@@ -136,7 +136,7 @@ def test_size_of_results_that_is_no_size_is_unknown(size: Any) -> None:
 @pytest.mark.parametrize("tasks", [float("inf"), -5, "9", True, None, [1]])
 def test_numbers_of_tasks_that_are_none_are_not_counted(tasks: Any) -> None:
     groups = {"a": {"states": {"queued": 2, "memory": 7}}, "b": {"states": {"waiting": tasks}}}
-    clients = dict.fromkeys(["Client-worker-1", "fire-and-forget", "Client-2"], {})
+    clients = {"Client-worker-1": {}, "fire-and-forget": {}, "Client-2": {}}
     dump = frame({"clients": clients, "task_groups": groups})
 
     async def main() -> ClusterUsage | None:

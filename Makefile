@@ -89,6 +89,7 @@ bench: venv
 	$(BIN)/python benchmarks/engine.py
 	DASK_LOGGING__DISTRIBUTED=warning $(BIN)/python benchmarks/handles.py
 	$(BIN)/python benchmarks/local_apply.py
+	$(BIN)/python benchmarks/waves.py
 	$(BIN)/python benchmarks/python.py
 	$(BIN)/python -W ignore benchmarks/boot.py
 

@@ -250,7 +250,7 @@ planapply must see the nodes of each wave join. Check with `planapply status` th
     )
     assert not report.failures
     assert len(cloud.launched_names) == 5 + 4
-    # One wave needs nobody to see it join.
+    # One wave need not be seen to join.
     replaced = PlanOptions(replace=("cpu-0",))
     assert not apply(workspace(spec(4, 2)), lambda plan: True, replaced, options).failures
     assert len(cloud.launched_names) == 5 + 4 + 1

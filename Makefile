@@ -90,6 +90,7 @@ bench: venv
 	DASK_LOGGING__DISTRIBUTED=warning $(BIN)/python benchmarks/handles.py
 	$(BIN)/python benchmarks/watch.py
 	$(BIN)/python benchmarks/local_apply.py
+	$(BIN)/python benchmarks/waves.py
 	$(BIN)/python benchmarks/python.py
 	$(BIN)/python -W ignore benchmarks/boot.py
 

@@ -86,7 +86,12 @@ _PLACED = table(
     create=st.dictionaries(WORDS, JSON, max_size=2),
     tags=TAGS,
 )
-_COUNTED = st.fixed_dictionaries({"count": st.integers(0, 30)})
+_COUNTED = st.fixed_dictionaries(
+    {"count": st.integers(0, 30)},
+    optional={
+        "max_unavailable": st.integers(1, 30) | st.integers(1, 100).map("{}%".format),
+    },
+)
 _ELASTIC = st.builds(
     lambda low, more: {"max": low + more} if low == 0 else {"min": low, "max": low + more},
     st.integers(0, 10),

@@ -11,6 +11,7 @@ from planapply.dask.scheduler import NO_RECIPIENT, RETIRE_TIMEOUT, connect
 from planapply.dask.wait_for_join import wait_for_joins
 from planapply.diff import RefreshResult
 from planapply.diff.tags import TAG_PATH, own_fields
+from planapply.diff.waves import stops_running_node
 from planapply.fleet import Fleet, ProviderFailed
 from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
@@ -21,6 +22,8 @@ from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, DriftKind, Plan
 from planapply.model.state import TLS, Endpoint, NodeRecord, Resource, State
 from planapply.store import StateError
+
+INCOMPLETE = "not replaced: the previous wave is incomplete"
 
 
 async def execute(
@@ -36,21 +39,25 @@ async def execute(
 
     `resources` are the supporting resources that the provider needs; `refreshed` says what has drifted. With `wait`, wait until all
     launched nodes have joined, including those of earlier runs; use it only for plans that leave
-    nodes. Without, do not connect to the launched scheduler. With `retire`, a leaving node whose workers
-    cannot be retired stays, with an error, if other workers stay. Raises Stopped if stopped, and
-    PlanapplyError if the rest of the plan cannot be executed.
+    nodes. Without, do not connect to the launched scheduler. A plan with several waves is executed wave by
+    wave, and needs `wait`; after a wave that is incomplete, the nodes of the later waves stay, each with an
+    error. With `retire`, a leaving node whose workers cannot be retired stays, with an error, if other
+    workers stay. Raises Stopped if stopped, and PlanapplyError if the rest of the plan cannot be executed.
     """
     run = _Execution(plan, fleet, refreshed)
     if run.has_resource_changes:
         # First: an open request needs its resources, and what they allow is closed as soon as possible.
         await run.prepare(resources)
     await run.resolve_intents()
-    if retire:
-        await run.retire()
-    await run.terminate_leaving()
-    if run.to_launch:
-        await run.prepare(resources)
-        await run.open()
+    for number, names in enumerate(run.parts):
+        if wait:
+            await run.begin(number)
+        if retire:
+            await run.retire(names)
+        await run.terminate_leaving(names)
+        if run.to_launch and number == 0:
+            await run.prepare(resources)
+        await run.open(names)
     await run.update_tags()
     await run.cleanup()
     if wait:
@@ -71,6 +78,10 @@ class _Execution:
         self.launched: list[str] = []
         self.to_retag: dict[str, list[str]] = {}
         """Config digest -> nodes that get its tags."""
+        later = [frozenset(wave) for wave in plan.waves[1:]]
+        first = {change.name for change in self.nodes}.difference(*later)
+        self.parts = [frozenset(first), *later]
+        """The nodes of each wave; the first also has all that are not in any wave."""
 
     @property
     def has_resource_changes(self) -> bool:
@@ -108,16 +119,50 @@ class _Execution:
         if SCHEDULER in self.launched:
             await asyncio.to_thread(self.fleet.record_endpoint)
 
-    async def retire(self) -> None:
-        """Retire the leaving workers; nodes whose workers the scheduler does not retire stay."""
+    async def begin(self, number: int) -> None:
+        """Begin a wave; keep all nodes that are left to replace, with an error, if an earlier one is incomplete.
+
+        Nodes of these groups that were launched before, also by an earlier run, must have joined before a
+        node that has joined may leave.
+        """
+        waves = self.plan.waves
+        left = [
+            name
+            for part in self.parts[number:]
+            for name in part
+            if name in self.to_launch and stops_running_node(self.to_launch[name])
+        ]
+        if not waves or not left:
+            return
+        records = self._records()
+        first = (records[n].status for n in left if n in self.parts[0] and n in records)
+        if number or "joined" in first:
+            groups = {split_name(name)[0] for wave in waves for name in wave}
+            names = records.keys() - self.to_terminate.keys()
+            await self.join(n for n in names if split_name(n)[0] in groups)
+        self.fleet.clock.check()
+        if self.failures:
+            for name in left:
+                self.failures.setdefault(name, NotReplaced(name))
+                self.to_launch.pop(name, None)
+                self.to_terminate.pop(name, None)
+            self.fleet.on_event(Event(event="failed", names=tuple(left), message=INCOMPLETE))
+        elif len(waves) > 1:
+            message = f"wave {number + 1} of {len(waves)}"
+            self.fleet.on_event(Event(event="note", names=waves[number], message=message))
+
+    async def retire(self, names: Collection[str]) -> None:
+        """Retire those workers that leave; nodes whose workers the scheduler does not retire stay."""
         endpoint, tls, records = self.fleet.journal.read(
             lambda state: (current_endpoint(state), state.tls, dict(state.nodes))
         )
-        staying = records.keys() - self.to_terminate.keys() - {SCHEDULER}
+        leaving = self.to_terminate.keys() & names
+        staying = records.keys() - leaving - {SCHEDULER}
         gone = {change.name for change in self.nodes if change.action is Action.CREATE}
         gone |= {item.name for item in self.plan.drift if item.kind in _WITHOUT_WORKERS}
         gone |= {c.name for c in self.nodes if c.reason is ChangeReason.NOT_JOINED}
-        retiring = [n for n in self.to_terminate if n not in gone and n != SCHEDULER]
+        gone.difference_update(self.launched)
+        retiring = [n for n in self.to_terminate if n in leaving - gone - {SCHEDULER}]
         has_scheduler = SCHEDULER not in self.to_terminate and SCHEDULER not in gone
         if endpoint is None or not has_scheduler or not staying - gone or not retiring:
             return  # no worker stays that could take the data
@@ -126,26 +171,27 @@ class _Execution:
             for name in retiring
         }
         self.fleet.on_event(Event(event="retiring", names=tuple(retiring)))
-        names = [worker for node in workers.values() for worker in node]
-        remaining, reason = await _retire(endpoint, tls, names)
-        for name in retiring:
-            if not remaining.isdisjoint(workers[name]):
-                del self.to_terminate[name]
-                self.failures[name] = NotRetired(name, reason)
-        if self.failures:
-            failed = tuple(self.failures)
+        dask_names = [worker for node in workers.values() for worker in node]
+        remaining, reason = await _retire(endpoint, tls, dask_names)
+        failed = tuple(n for n in retiring if not remaining.isdisjoint(workers[n]))
+        for name in failed:
+            del self.to_terminate[name]
+            self.failures[name] = NotRetired(name, reason)
+        if failed:
             message = f"cannot retire the workers: {reason}"
             self.fleet.on_event(Event(event="failed", names=failed, message=message))
 
-    async def terminate_leaving(self) -> None:
-        """Terminate the leaving workers, then the scheduler."""
-        workers = [name for name in self.to_terminate if name != SCHEDULER]
-        await self._close(workers)
-        if SCHEDULER in self.to_terminate:
+    async def terminate_leaving(self, names: Collection[str]) -> None:
+        """Terminate those workers that leave, then the scheduler if it leaves."""
+        leaving = [name for name in self.to_terminate if name in names]
+        await self._close(name for name in leaving if name != SCHEDULER)
+        if SCHEDULER in leaving:
             await self._close([SCHEDULER])
             await asyncio.to_thread(self.fleet.journal.update, _drop_endpoint)
         for name in self.failures:
             self.to_launch.pop(name, None)  # its old VM may still exist
+        for name in leaving:
+            self.to_terminate.pop(name)
 
     async def _close(self, names: Iterable[str]) -> None:
         handles = [self._create_handle(name, self.to_terminate[name]) for name in names]
@@ -174,10 +220,13 @@ class _Execution:
 
         await asyncio.to_thread(run)
 
-    async def open(self) -> None:
-        """Launch the scheduler, then all workers as soon as its address is known."""
-        workers = [name for name in self.to_launch if name != SCHEDULER]
-        if SCHEDULER in self.to_launch:
+    async def open(self, names: Collection[str]) -> None:
+        """Launch the scheduler if it is among these nodes, then those workers that are to be launched."""
+        launching = [name for name in self.to_launch if name in names]
+        if not launching:
+            return
+        workers = [name for name in launching if name != SCHEDULER]
+        if SCHEDULER in launching:
             await self._gather({SCHEDULER: _start(self._create_handle(SCHEDULER, None))})
         record = self._records().get(SCHEDULER)
         if record is None:
@@ -194,7 +243,7 @@ class _Execution:
         await self._gather(
             {name: _start(self._create_handle(name, None, contact_address)) for name in workers}
         )
-        self.launched += [name for name in self.to_launch if name not in self.failures]
+        self.launched += [name for name in launching if name not in self.failures]
 
     async def update_tags(self) -> None:
         """Change tags in place, for all nodes of a group at once; then restore planapply's own."""
@@ -219,10 +268,12 @@ class _Execution:
         if destroys and not self.failures:
             await self._gather({destroys[0].name: asyncio.to_thread(self.fleet.cleanup)})
 
-    async def join(self) -> None:
-        """Wait until all launched nodes have joined, including those of earlier runs."""
+    async def join(self, awaited: Iterable[str] | None = None) -> None:
+        """Wait until launched nodes have joined, including those of earlier runs; by default all of them."""
         records = self._records()
-        launched = [n for n, record in records.items() if record.status == "launched"]
+        launched = [
+            n for n in (records if awaited is None else awaited) if records[n].status == "launched"
+        ]
         names = {
             n: self._config(records[n].config, n).processes
             for n in launched
@@ -249,6 +300,18 @@ class _Execution:
 
 _WITHOUT_WORKERS = (DriftKind.GONE, DriftKind.STOPPED)
 """How a VM has drifted whose Dask workers cannot run any more."""
+
+
+class NotReplaced(PlanapplyError):
+    """A node that stays as it is, since an earlier wave is incomplete."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name}: {INCOMPLETE}",
+            "These VMs keep running with their earlier configuration. Fix the problem, and run the command "
+            "again to continue; or restore the earlier spec and apply it to go back.",
+            code="not_replaced",
+        )
 
 
 class NotRetired(PlanapplyError):

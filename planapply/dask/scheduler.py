@@ -11,7 +11,7 @@ from planapply.dask.safe_rpc import SchedulerConnection, UndecodableAnswer, open
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import worker_names
 from planapply.model.state import TLS, Endpoint
-from planapply.model.status import WorkerUsage
+from planapply.model.status import ClusterUsage, WorkerUsage
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -33,6 +33,14 @@ RETIRE_TIMEOUT = 300.0
 NO_RECIPIENT = "no other worker can take over their results"
 
 
+_PENDING = ("waiting", "queued", "no-worker", "processing")
+"""States of the scheduler's tasks that have not finished."""
+_NOT_DUMPED = [
+    *("tasks", "workers", "events", "extensions", "memory", "transition_log", "services"),
+    *("wants_what", "versions"),  # of a client
+    *("all_durations", "dependencies", "last_worker", "prefix", "types"),  # of a group of tasks
+]
+"""Parts of the scheduler's state that `usage` does not read."""
 _FINISHED = frozenset({"memory", "released", "forgotten", "error", "cancelled", "missing"})
 """States of a worker's tasks that wait for nothing."""
 
@@ -120,6 +128,20 @@ class Scheduler:
             raise UndecodableAnswer("unexpected response to 'workers_to_close'")
         return frozenset(map(str, names))
 
+    async def usage(self) -> ClusterUsage:
+        """Return its clients, the tasks that have not finished, and the size of all results."""
+        # The state without what grows with the number of tasks.
+        state = await self._connection.call("dump_state", exclude=_NOT_DUMPED)
+        try:
+            groups = [group["states"] for group in state["task_groups"].values()]
+            return ClusterUsage(
+                clients=sum(map(_is_user, state["clients"])),
+                tasks=sum(_count(group.get(name)) or 0 for group in groups for name in _PENDING),
+                results=await self.results_size(),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UndecodableAnswer("unexpected response to 'dump_state'") from error
+
     async def logs(
         self, workers: Collection[str], lines: int, *, own: bool
     ) -> tuple[list[str] | None, dict[str, list[str]]]:
@@ -161,6 +183,11 @@ class Scheduler:
             keys=["cluster-manager-info"],
             value={"name": cluster, "type": "planapply.Cluster"},
         )
+
+
+def _is_user(client: str) -> bool:
+    """Return whether a client is not one that Dask itself creates: for fire_and_forget, and for tasks."""
+    return client != "fire-and-forget" and not client.startswith("Client-worker-")
 
 
 def _to_lines(messages: Any) -> list[str]:
@@ -271,9 +298,9 @@ def probe(endpoint: Endpoint, tls: TLS | None) -> SchedulerInfo | None:
     return ask(endpoint, tls, Scheduler.info)
 
 
-def results_size(endpoint: Endpoint, tls: TLS | None) -> int | None:
-    """Return the size in bytes of the results that the workers hold; None if nothing answers in time."""
-    return ask(endpoint, tls, Scheduler.results_size)
+def cluster_usage(endpoint: Endpoint, tls: TLS | None) -> ClusterUsage | None:
+    """Return what is in use on the cluster; None if the scheduler does not answer within a few seconds."""
+    return ask(endpoint, tls, Scheduler.usage)
 
 
 async def wait_until_reachable(

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from planapply.diff.changes import destroy, node_changes, resource_changes, stray_changes
 from planapply.diff.desired_nodes import desired_nodes, known_names, next_indexes
 from planapply.diff.refresh import RefreshResult
+from planapply.diff.waves import Waves, launch_waves
 from planapply.model.desired import DesiredState
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.end_reason import EndReason
@@ -69,8 +70,9 @@ def create_plan(
         *(r for r in resources if r.action is not Action.DESTROY or not options.targets),
         *changes,
     ]
+    waves = launch_waves(changes, groups, refreshed)
     if desired.protect:
-        _refuse_destruction(changes)
+        _refuse_destruction(changes, waves)
     changes += stray_changes(refreshed, options.targets, options.terminate_unknown)
     kept = {*node_configs} if not options.targets else {c.name for c in changes if c.kind == "node"}
     return build_plan(
@@ -80,6 +82,7 @@ def create_plan(
         configs=referenced_configs(changes, node_configs, state),
         changes=tuple(changes),
         next_index=next_indexes(kept, state),
+        waves=waves,
         elastic=elastic_groups(desired, node_configs),
         diagnostics=vm_warnings(refreshed, options.terminate_unknown),
     )
@@ -248,13 +251,23 @@ def _refuse_replacement(outside: Collection[str]) -> NoReturn:
     )
 
 
-def _refuse_destruction(changes: Collection[Change]) -> None:
+class Protected(PlanapplyError):
+    """The refusal of a plan that would destroy or replace nodes, with what it would have done."""
+
+    def __init__(
+        self, summary: str, detail: str, changes: Collection[Change], waves: Waves
+    ) -> None:
+        self.changes, self.waves = changes, waves
+        super().__init__(summary, detail, code="protected")
+
+
+def _refuse_destruction(changes: Collection[Change], waves: Waves = ()) -> None:
     destructive = (Action.REPLACE, Action.DESTROY)
     destroyed = [c.name for c in changes if c.action in destructive]
     if not destroyed:
         return
     is_lost = any(c.name == SCHEDULER and c.reason is ChangeReason.VM_GONE for c in changes)
-    raise PlanapplyError(
+    raise Protected(
         f"cannot destroy or replace {format_names(destroyed)}: the cluster is protected",
         (
             "The scheduler's VM no longer exists, so every worker must be replaced along with it. "
@@ -262,7 +275,8 @@ def _refuse_destruction(changes: Collection[Change]) -> None:
             else ""
         )
         + "To remove the protection, set `protect = false` under [cluster] and apply that first.",
-        code="protected",
+        changes,
+        waves,
     )
 
 

@@ -1,6 +1,7 @@
 """The desired state: the spec with defaults merged and open choices resolved."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
@@ -17,6 +18,9 @@ from planapply.model.spec import (
     WorkerGroup,
 )
 
+AT_ONCE = "100%"
+"""The value of `max_unavailable` that needs no waves."""
+
 
 class Group(Model):
     """One worker group: `count` nodes, or between `min` and `max` nodes."""
@@ -26,6 +30,14 @@ class Group(Model):
     count: int | None = None
     min: int | None = None
     max: int | None = None
+    max_unavailable: int | str = "25%"
+    """Nodes that may be replaced at the same time: a number, or a percentage."""
+
+    def wave_size(self, nodes: int) -> int:
+        """Return how many nodes may be replaced at the same time if the group has this number of nodes."""
+        if isinstance(self.max_unavailable, int):
+            return self.max_unavailable
+        return max(1, ceil(nodes * int(self.max_unavailable.removesuffix("%")) / 100))
 
 
 class DesiredState(Model):
@@ -113,6 +125,7 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
                 count=group.count,
                 min=None if group.max is None else group.min or 0,
                 max=group.max,
+                max_unavailable=group.max_unavailable,
             )
             for name, group in spec.workers.items()
         ),

@@ -21,6 +21,7 @@ MAX_NAME_LENGTH = 63
 _FILE_OPTION = re.compile(
     r"(?:-[rcef]|--(?:requirement|constraint|editable|find-links)[\s=])\s*(?P<target>\S*)"
 )
+_PERCENTAGE = re.compile(r"(?:100|[1-9][0-9]?)%", re.ASCII)
 _LOCAL_PATH = re.compile(r"[./~]|file:|[^#@]*@\s*file:")
 
 
@@ -123,6 +124,16 @@ def _check_adapt(value: object) -> object:
         raise ValueError(
             "this is neither true, false, nor a table\n"
             'Write `adapt = true`, or `adapt = { target = "2 min", idle = "5 min" }`.'
+        )
+    return value
+
+
+def _check_max_unavailable(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_number and not (isinstance(value, str) and _PERCENTAGE.fullmatch(value)):
+        raise ValueError(
+            "this is neither a number of at least 1 nor a percentage from 1% to 100%\n"
+            'Write a number of nodes, such as `max_unavailable = 1`, or `max_unavailable = "25%"`.'
         )
     return value
 
@@ -230,6 +241,18 @@ AdaptKey = (
     ),
 )
 """Annotations of a key that is true, false, or a table of settings."""
+MaxUnavailable = Annotated[
+    int | str,
+    BeforeValidator(_check_max_unavailable),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": f"^{_PERCENTAGE.pattern}$"},
+            ]
+        }
+    ),
+]
 DottedClass = Annotated[
     str,
     _match_pattern(

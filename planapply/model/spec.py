@@ -26,6 +26,7 @@ from planapply.model.field_types import (
     ContainerImage,
     DottedClass,
     GroupName,
+    MaxUnavailable,
     Packages,
     PythonVersion,
     Spot,
@@ -236,6 +237,15 @@ class WorkerGroup(NodeSettings):
     `idle`. At most one group of a cluster can have it. Default: `false`.
 
     Without a running `watch`, the group keeps its number of nodes; `apply` and `status` warn of that.
+    """
+    max_unavailable: Annotated[MaxUnavailable, spec_key("nothing", 1, "25%")] = "25%"
+    """Nodes that a replacement may take away at the same time: a number, or a percentage of the nodes that
+    the group has, rounded up. Default: `"25%"`.
+
+    `apply` replaces the nodes of a group in waves of this size. Each wave moves the results in the memory of
+    its nodes to other workers, terminates the nodes, launches them again, and waits until they have joined.
+    With `"100%"` all nodes are replaced at once, and the results in their memory are lost unless other
+    groups can take them. If the scheduler is replaced, everything is.
     """
     cls: Annotated[DottedClass, spec_key("replacement", "distributed.Nanny", alias="class")] = (
         "distributed.Nanny"

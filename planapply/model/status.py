@@ -24,6 +24,17 @@ class WorkerUsage(Model):
     """The number of tasks that run, or wait on the workers to run."""
 
 
+class ClusterUsage(Model):
+    """The use of a cluster, which terminating its scheduler ends."""
+
+    clients: int = 0
+    """Clients of users, without those that Dask itself creates."""
+    tasks: int = 0
+    """Tasks that have not finished."""
+    results: int = 0
+    """Bytes of results in the memory of the workers."""
+
+
 def total_usage(usages: Sequence[WorkerUsage]) -> WorkerUsage:
     """Return the sums; None where no worker has the number."""
 

@@ -29,6 +29,7 @@ from planapply.ops.saved import (
     other_cluster_error,
     saved_options,
 )
+from planapply.ops.waves import check_waves
 from planapply.ops.workspace import Workspace
 from planapply.store import LockInfo, tlsfiles
 
@@ -94,12 +95,13 @@ def apply(
             planned = _plan_again(workspace, state, saved_plan)
         if planned.existing is not None and not apply_options.new_cluster:
             raise planned.existing
+        wait = apply_options.wait and mode is not Mode.DESTROY
+        check_waves(planned.plan, planned.refreshed.state, wait=wait)
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
         hooks.begin(planned)
         request = planned.plan.request or PlanRequest()
         what = request.command(purpose, mode).removeprefix("planapply ")
-        wait = apply_options.wait and mode is not Mode.DESTROY
         recorder = make_recorder(what, held, workspace, planned)
         hooks.recorder = recorder
         recorder.is_reached = partial(is_carried_out, planned.plan, wait=wait)

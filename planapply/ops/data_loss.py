@@ -1,54 +1,71 @@
-"""Warnings about results in the memory of the workers that a plan would lose."""
+"""Warnings about the use of a cluster that a plan would end, and about results that it would lose."""
 
-from planapply.diff import RefreshResult
+from collections.abc import Collection
+
+from planapply.diff import RefreshResult, Waves, loses_results
 from planapply.model.diagnostics import Diagnostic, warning
 from planapply.model.endpoint import current_endpoint
 from planapply.model.names import SCHEDULER
-from planapply.model.plan import Action, Plan
+from planapply.model.plan import Action, Change
 from planapply.model.quantities import format_bytes
 from planapply.model.state import State
+from planapply.model.status import ClusterUsage
 
 
 def data_loss_warnings(
-    plan: Plan, refreshed: RefreshResult, *, ask: bool = True
+    changes: Collection[Change], waves: Waves, refreshed: RefreshResult, *, ask: bool = True
 ) -> tuple[Diagnostic, ...]:
-    """Return a warning if the plan terminates every worker that exists, and so the results they hold.
+    """Return a warning if the changes terminate the scheduler, or all workers at the same time.
 
-    With `ask`, ask the scheduler whether there are any; it may take a few seconds to answer. A plan that
-    destroys the scheduler gives no warning: nothing else can be expected of it.
+    With `ask`, ask the scheduler what is in use; it may take a few seconds to answer. If it does not
+    answer, changes that destroy it give no warning: nothing else can be expected of them.
     """
-    actions = {change.name: change.action for change in plan.changes if change.kind == "node"}
-    existing = refreshed.state.nodes.keys() - refreshed.gone
-    workers = existing - {SCHEDULER}
-    leaving = {name for name in workers if actions.get(name) in (Action.DESTROY, Action.REPLACE)}
-    if (
-        not leaving
-        or leaving != workers
-        or SCHEDULER not in existing
-        or actions.get(SCHEDULER) is Action.DESTROY
-    ):
+    if not loses_results(changes, waves, refreshed):
         return ()
-    size = _results_size(refreshed.state) if ask else None
-    if size == 0:
+    ends = {change.name: change.action for change in changes}.get(SCHEDULER)
+    usage = _usage(refreshed.state) if ask else None
+    if usage is not None:
+        text = _format_usage(usage, is_ending=ends in (Action.REPLACE, Action.DESTROY))
+        advice = (
+            "To keep the results, save them first" if usage.results else "Wait until it is idle"
+        )
+        return (warning(f"in use: {text}", f"{advice}{_how_to_keep(ends)}."),) if text else ()
+    if ends is Action.DESTROY or len(refreshed.state.nodes) < 2:
         return ()
-    results = "the results" if size is None else f"{format_bytes(size)} of results"
-    unknown = "planapply cannot tell whether there are any: " + (
-        "the scheduler does not answer. " if ask else "--no-refresh does not ask the scheduler. "
-    )
+    reason = "the scheduler does not answer" if ask else "--no-refresh does not ask the scheduler"
     return (
         warning(
-            f"this plan terminates every worker: {results} in their memory will be lost",
-            ("" if size else unknown)
-            + "To keep them, save them first; or change the cluster in several steps in which some "
-            "workers stay, with --target.",
+            "this plan terminates every worker: the results in their memory will be lost",
+            f"planapply cannot tell whether there are any: {reason}. To keep them, save them first"
+            f"{_how_to_keep(ends)}.",
         ),
     )
 
 
-def _results_size(state: State) -> int | None:
+def _how_to_keep(scheduler: Action | None) -> str:
+    if scheduler in (Action.REPLACE, Action.DESTROY):
+        return ""
+    return "; or change the cluster in several steps in which some workers stay, with --target"
+
+
+def _format_usage(usage: ClusterUsage, *, is_ending: bool) -> str:
+    """Return what is in use; empty if nothing of it would be lost. Without the scheduler, `is_ending`, all is."""
+    parts = [
+        f"{number} {noun}{'s' * (number > 1)}"
+        for number, noun in ((usage.clients, "client"), (usage.tasks, "task"))
+        if number
+    ]
+    if usage.results:
+        return ", ".join([*parts, f"{format_bytes(usage.results)} of results that will be lost"])
+    if not is_ending:
+        return ""
+    return ", ".join(parts) + (" that will be lost" if usage.tasks else "")
+
+
+def _usage(state: State) -> ClusterUsage | None:
     endpoint = current_endpoint(state)
     if endpoint is None:
         return None
-    from planapply.dask.scheduler import results_size  # imports asyncio
+    from planapply.dask.scheduler import cluster_usage  # imports asyncio
 
-    return results_size(endpoint, state.tls)
+    return cluster_usage(endpoint, state.tls)

@@ -3,12 +3,14 @@
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from planapply import specfile
 from planapply.diff import (
     DiffOptions,
+    Protected,
     RefreshResult,
     create_destroy_plan,
     create_plan,
@@ -99,14 +101,15 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     refreshed = _refresh(workspace, client, known, options)
     if options.mode is Mode.DESTROY:
         protect = workspace.spec.cluster.protect if workspace.spec else workspace.protect
-        made = create_destroy_plan(
-            refreshed,
-            options.targets,
-            protect=protect,
-            terminate_unknown=options.terminate_unknown,
-        )
+        with _losses_in_refusal(refreshed, options):
+            made = create_destroy_plan(
+                refreshed,
+                options.targets,
+                protect=protect,
+                terminate_unknown=options.terminate_unknown,
+            )
         made = add_cost(made, refreshed, client)
-        losses = data_loss_warnings(made, refreshed, ask=options.refresh)
+        losses = data_loss_warnings(made.changes, (), refreshed, ask=options.refresh)
         update = {"diagnostics": (*made.diagnostics, *losses), "request": _request(options)}
         return PlanResult(made.model_copy(update=update), refreshed, client, {})
     assert workspace.spec is not None
@@ -125,7 +128,8 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
             resources,
             options.terminate_unknown,
         )
-        made = create_plan(desired_state, refreshed, diff_options)
+        with _losses_in_refusal(refreshed, options):
+            made = create_plan(desired_state, refreshed, diff_options)
         if known.is_empty and made.changes:
             existing = find_existing(workspace, client, known)
     planned_resources = _planned_resources(resources, refreshed.state, client, options)
@@ -139,7 +143,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         *(check_settings(made, client) if options.refresh else ()),
         *client.notes(configs_of(desired_state)),
         *made.diagnostics,
-        *data_loss_warnings(made, refreshed, ask=options.refresh),
+        *data_loss_warnings(made.changes, made.waves, refreshed, ask=options.refresh),
         *access_warnings(made),
         *_lifetime_notes(made, desired_state, client),
     )
@@ -168,6 +172,18 @@ def _plan_overrides(workspace: Workspace) -> tuple[str, ...]:
         for option in workspace.overrides
         if specfile.parse_override_key(option)[:1] != ("hooks",)
     )
+
+
+@contextmanager
+def _losses_in_refusal(refreshed: RefreshResult, options: PlanOptions) -> Iterator[None]:
+    """Add to the refusal of a protected cluster's plan what the plan would have lost."""
+    try:
+        yield
+    except Protected as refused:
+        losses = data_loss_warnings(refused.changes, refused.waves, refreshed, ask=options.refresh)
+        raise PlanapplyError(
+            diagnostics=(*refused.diagnostics, *losses), code=refused.code
+        ) from refused
 
 
 def _edited(made: Plan, spec: Spec, state: State, plugin: Plugin) -> tuple[FieldChange, ...]:

@@ -46,7 +46,7 @@ def resize_plan(workspace: Workspace, sizes: Mapping[str, int]) -> PlanResult:
     notes = (
         *check_settings(made, client),
         *made.diagnostics,
-        *data_loss_warnings(made, refreshed),
+        *data_loss_warnings(made.changes, made.waves, refreshed),
     )
     request = PlanRequest(sizes=dict(sizes))
     made = made.model_copy(update={"diagnostics": notes, "pins": pins, "request": request})

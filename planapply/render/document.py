@@ -31,6 +31,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             }
             for change in plan.changes
         ],
+        "waves": [list(wave) for wave in plan.waves],
         "drift": [item.model_dump(mode="json") for item in plan.drift],
         "settings": _fields(plan.recorded),
         "edited": _fields(plan.edited),

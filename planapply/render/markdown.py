@@ -20,7 +20,7 @@ from planapply.render.plan import (
     plan_lines,
     unrecorded_lines,
 )
-from planapply.render.plan_footer import cost_text, other_texts, settings_texts
+from planapply.render.plan_footer import cost_text, other_texts, settings_texts, waves_text
 from planapply.render.text import elide, make_printable, to_plain_text
 from planapply.render.values import format_location, format_value
 
@@ -83,6 +83,8 @@ def _parts(plan: Plan, limit: int) -> Iterator[str]:
         f"**Plan:** {counts['add']} to add, {counts['change']} to change, "
         f"{counts['destroy']} to destroy."
     )
+    if waves := waves_text(plan):
+        yield f"**Waves:** {code(waves, _LONGEST_TEXT)}"
     if cost := cost_text(plan):
         yield f"**Cost:** {code(cost, _LONGEST_TEXT)}"
     runs = group_changes(plan.changes)

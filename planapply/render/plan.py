@@ -15,7 +15,13 @@ from planapply.model.plan import (
     Plan,
 )
 from planapply.render.field_change import format_values, redact_field, value_diff
-from planapply.render.plan_footer import cost_text, other_texts, recorded_texts, settings_texts
+from planapply.render.plan_footer import (
+    cost_text,
+    other_texts,
+    recorded_texts,
+    settings_texts,
+    waves_text,
+)
 from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import BLANK_LINE, Line, Span, align_columns, elide, line, wrap
 from planapply.render.values import (
@@ -112,6 +118,7 @@ def plan_lines(plan: Plan, width: int = 80) -> list[Line]:
         *lines,
         BLANK_LINE,
         line(("Plan:", "bold"), summary),
+        *([line(("Waves:", "bold"), f" {waves}")] if (waves := waves_text(plan)) else []),
         *_footer_lines(plan, width),
     ]
 

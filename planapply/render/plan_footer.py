@@ -1,5 +1,6 @@
 """The texts below the changes of a plan, each with its title: settings, cost, access, elastic groups."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from planapply.model.names import split_name
@@ -14,6 +15,8 @@ _MAX_EDIT = 60
 
 def footer_texts(plan: Plan) -> Iterator[tuple[str, str]]:
     """Yield all texts, in the order in which they are shown."""
+    if waves := waves_text(plan):
+        yield "Waves", waves
     yield from settings_texts(plan)
     if cost := cost_text(plan):
         yield "Cost", cost
@@ -61,6 +64,21 @@ def _format_edit(edit: FieldChange) -> str:
         verb = "added" if edit.before is None else "removed" if edit.after is None else "changed"
         return f"{edit.path} {verb}"
     return f"{edit.path} {before} -> {after}"
+
+
+def waves_text(plan: Plan) -> str:
+    """Return in how many waves nodes are replaced; empty for one wave."""
+    if len(plan.waves) < 2:
+        return ""
+    replaced = {change.name for change in plan.changes if change.action is Action.REPLACE}
+    sizes: dict[str, int] = {}
+    for wave in plan.waves:
+        groups = Counter(split_name(name)[0] for name in wave if name in replaced)
+        sizes |= {group: max(sizes.get(group, 0), size) for group, size in groups.items()}
+    parts = [f"{group}: {n} node{'s' * (n > 1)} at a time" for group, n in sizes.items()]
+    if replaced.isdisjoint(plan.waves[0]):
+        parts.insert(0, "new nodes first")
+    return f"{len(plan.waves)} ({', '.join(parts)})"
 
 
 def _changes_number(group: str, plan: Plan) -> bool:

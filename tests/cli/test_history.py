@@ -3,10 +3,11 @@
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.commands import Run
+from cli.commands import SPEC, Run
 from fake_provider import FakeCloud
 from inline_snapshot import snapshot
 from simulator.simulated import (
@@ -66,6 +67,7 @@ def recorded() -> State:
 
 
 def test_history_of_a_life(run: Run, cloud: FakeCloud) -> None:
+    Path("planapply.toml").write_text(f'{SPEC}max_unavailable = "100%"\n')
     apply_fake(run, "--set", "workers.cpu.size='odd'")
     apply_fake(run)
     apply_fake(run)  # no changes

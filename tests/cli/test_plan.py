@@ -70,7 +70,7 @@ Cost: 4.60 USD/h -> 3.00 USD/h (list prices of 2025-03-02)
 
 Warning: this plan terminates every worker: the results in their memory will be lost
   planapply cannot tell whether there are any: the scheduler does not answer. To keep them, save
-  them first; or change the cluster in several steps in which some workers stay, with --target.
+  them first.
 """),
     )
     assert run("plan", "--replace", "cpu-[0-1]") == (
@@ -82,6 +82,7 @@ planapply will change cluster "demo" (fake, mars):
         (requested with --replace)
 
 Plan: 2 to add, 0 to change, 2 to destroy.
+Waves: 2 (cpu: 1 node at a time)
 Cost: 4.60 USD/h (list prices of 2025-03-02)
 """),
         "",
@@ -128,6 +129,7 @@ def test_json_matches_the_contract(run: Run, cloud: FakeCloud) -> None:
                     "tags": {},
                 }
             ],
+            "waves": [["cpu-0"]],
             "drift": [],
             "settings": [],
             "edited": [],

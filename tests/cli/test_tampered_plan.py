@@ -160,6 +160,7 @@ def test_what_exists_has_changed_since(run: Run, cloud: FakeCloud) -> None:
 def test_an_honest_plan_is_applied_although_prices_moved(
     run: Run, cloud: FakeCloud, options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Path("planapply.toml").write_text(f'{SPEC}max_unavailable = "100%"\n')
     run("apply", "--auto-approve", "--no-wait")
     cloud.end_vm("i-0003")
     assert run("plan", "--out", "p", *options).code == 0

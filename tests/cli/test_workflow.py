@@ -34,13 +34,14 @@ name = "{name}"
 [workers.cpu]
 count = 2
 options = {{ nthreads = 1, memory_limit = "500 MB" }}
+max_unavailable = "100%"
 """
 
 
 @pytest.fixture
 def silent_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no command wait for an answer: after --no-wait, the machine's speed decides whether there is one."""
-    monkeypatch.setattr("planapply.ops.data_loss._results_size", lambda state: None)
+    monkeypatch.setattr("planapply.ops.data_loss._usage", lambda state: None)
 
 
 def read() -> State:
@@ -596,7 +597,7 @@ Plan: 3 to add, 0 to change, 3 to destroy.
 
 Warning: this plan terminates every worker: the results in their memory will be lost
   planapply cannot tell whether there are any: the scheduler does not answer. To keep them, save
-  them first; or change the cluster in several steps in which some workers stay, with --target.
+  them first.
 """),
     )
 

@@ -225,14 +225,22 @@ def test_plan_says_what_it_would_lose(cloud: Cloud, applied: Open, workspace: Op
         assert warnings(workspace(NOBODY)) == snapshot(
             [
                 """\
-this plan terminates every worker: 1.0 MiB of results in their memory will be lost
-To keep them, save them first; or change the cluster in several steps in which some workers stay, with --target.\
+in use: 1 client, 1.0 MiB of results that will be lost
+To keep the results, save them first; or change the cluster in several steps in which some workers stay, with --target.\
 """
             ]
         )
         [lost] = warnings(workspace(NOBODY))
-        assert warnings(workspace(COUNTS), replace=("cpu",))[0] == lost
-        assert warnings(workspace(COUNTS), replace=("scheduler",))[0] == lost
+        at_once = COUNTS.replace("count = 3", 'count = 3\nmax_unavailable = "100%"')
+        assert warnings(workspace(at_once), replace=("cpu",)) == [lost]
+        assert warnings(workspace(COUNTS), replace=("scheduler",)) == snapshot(
+            [
+                """\
+in use: 1 client, 1.0 MiB of results that will be lost
+To keep the results, save them first.\
+"""
+            ]
+        )
         assert warnings(workspace(NOBODY), refresh=False) == snapshot(
             [
                 """\
@@ -243,10 +251,18 @@ planapply cannot tell whether there are any: --no-refresh does not ask the sched
         )
         cpu = {"mode": Mode.DESTROY, "targets": ("cpu",)}
         assert warnings(workspace(), **cpu) == warnings(workspace(NOBODY))
-        # A worker stays, or everything goes as the command says.
+        # A worker stays.
         assert warnings(workspace(FEWER)) == []
         assert warnings(workspace(COUNTS), replace=("cpu-1",)) == []
-        assert warnings(workspace(), mode=Mode.DESTROY) == []
+        assert warnings(workspace(COUNTS), replace=("cpu",)) == []
+        assert warnings(workspace(), mode=Mode.DESTROY) == snapshot(
+            [
+                """\
+in use: 1 client, 1.0 MiB of results that will be lost
+To keep the results, save them first.\
+"""
+            ]
+        )
         del held
     cloud.scheduler.handlers["nbytes"] = lambda **_: {"a": "b"}
     assert warnings(workspace(NOBODY)) == snapshot(
@@ -259,3 +275,4 @@ planapply cannot tell whether there are any: the scheduler does not answer. To k
     )
     cloud.stop_servers("scheduler")
     assert len(warnings(workspace(NOBODY))) == 1
+    assert warnings(workspace(), mode=Mode.DESTROY) == []

@@ -20,9 +20,10 @@ from planapply.dask import safe_rpc
 from planapply.dask.recorded_logs import recorded_logs
 from planapply.dask.safe_rpc import UndecodableAnswer, open_connection
 from planapply.dask.scheduler import Scheduler as SchedulerClient
-from planapply.dask.scheduler import build_security, connect, probe, results_size
+from planapply.dask.scheduler import build_security, cluster_usage, connect, probe
 from planapply.fleet.tls import make_tls
 from planapply.model.state import TLS, Endpoint
+from planapply.model.status import ClusterUsage
 
 Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -123,11 +124,26 @@ def test_usage_that_a_worker_does_not_say_is_unknown(worker: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("size", [float("inf"), float("nan"), -5, "9" * 4000, True, None, [1]])
 def test_size_of_results_that_is_no_size_is_unknown(size: Any) -> None:
-    async def main() -> int | None:
-        async with serve(HANDSHAKE, frame({"x": 3, "y": size})) as address:
-            return await asyncio.to_thread(results_size, Endpoint(private=address), None)
+    dump = frame({"clients": {}, "task_groups": {}})
+
+    async def main() -> ClusterUsage | None:
+        async with serve(HANDSHAKE, dump, frame({"x": 3, "y": size})) as address:
+            return await asyncio.to_thread(cluster_usage, Endpoint(private=address), None)
 
     assert asyncio.run(main()) is None
+
+
+@pytest.mark.parametrize("tasks", [float("inf"), -5, "9", True, None, [1]])
+def test_numbers_of_tasks_that_are_none_are_not_counted(tasks: Any) -> None:
+    groups = {"a": {"states": {"queued": 2, "memory": 7}}, "b": {"states": {"waiting": tasks}}}
+    clients = {"Client-worker-1": {}, "fire-and-forget": {}, "Client-2": {}}
+    dump = frame({"clients": clients, "task_groups": groups})
+
+    async def main() -> ClusterUsage | None:
+        async with serve(HANDSHAKE, dump, frame({"x": 3})) as address:
+            return await asyncio.to_thread(cluster_usage, Endpoint(private=address), None)
+
+    assert asyncio.run(main()) == ClusterUsage(clients=1, tasks=2, results=3)
 
 
 @pytest.mark.parametrize("port", [True, 0, -1, 2**16, "8787", 1.5])
@@ -215,6 +231,7 @@ CALLS: dict[str, Callable[[SchedulerClient], Awaitable[Any]]] = {
     "retire_workers": lambda scheduler: scheduler.retire_workers(["cpu-0"]),
     "set_metadata": lambda scheduler: scheduler.set_cluster_name("zoo"),
     "nbytes": lambda scheduler: scheduler.results_size(),
+    "dump_state": lambda scheduler: scheduler.usage(),
     "worker_logs": lambda scheduler: scheduler.logs(["cpu-0"], 5, own=False),
     "logs": lambda scheduler: scheduler.logs([], 5, own=True),
 }
@@ -293,7 +310,7 @@ def test_bad_answer_counts_as_no_answer(place: str, answer: str) -> None:
         async with serve(*sent) as address:
             endpoint = Endpoint(private=address)
             assert await asyncio.to_thread(probe, endpoint, None) is None
-            assert await asyncio.to_thread(results_size, endpoint, None) is None
+            assert await asyncio.to_thread(cluster_usage, endpoint, None) is None
             assert await asyncio.to_thread(recorded_logs, endpoint, None, {"cpu-0": 1}, 5) == {}
 
     asyncio.run(main())

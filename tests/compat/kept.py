@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import boto3
 import pytest
@@ -15,6 +16,10 @@ from cli.commands import Result, Run
 from compat.replay import EPOCH, REGION, clock, in_sequence, replay
 from lab.fixtures import set_env
 from lab.honest import Cloud, serve
+
+from planapply.dask import execute, scheduler
+from planapply.dask.scheduler import SchedulerInfo
+from planapply.model.diagnostics import PlanapplyError
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SPEC, STATE, LOCK = "planapply.toml", "planapply.state.json", "planapply.state.json.lock"
@@ -41,6 +46,19 @@ class Site:
         return self.run(
             "apply", "--auto-approve", "--no-wait", "--no-retire", *arguments, code=code
         )
+
+    def apply_in_waves(self, *arguments: str) -> Result:
+        """Apply a change that needs several waves; all nodes join at once, since they have no machines."""
+
+        async def wait_for_joins(*_: Any) -> dict[str, PlanapplyError]:
+            return {}
+
+        info = SchedulerInfo("", frozenset(), None)
+        with (
+            patch.object(execute, "wait_for_joins", wait_for_joins),
+            patch.object(scheduler, "probe", lambda *_: info),
+        ):
+            return self.run("apply", "--auto-approve", "--no-retire", *arguments)
 
     def destroy(self) -> Result:
         return self.run("destroy", "--auto-approve")

@@ -48,7 +48,7 @@ def test_a_changed_spec_is_applied(cluster: str, launched: set[str], saved: bool
         assert [*map(key, shown)] == [*map(key, planned)]
         assert launched <= {change["name"] for change in planned}
         site.run("show", plan)
-        site.apply(*([plan] if saved else []))
+        site.apply_in_waves(*([plan] if saved else []))
         after = site.vms()
         assert new(before, after) == launched
         assert before.keys() <= after.keys()

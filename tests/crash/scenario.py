@@ -92,6 +92,7 @@ name = "{self.name}"
 {self.environment.spec}
 [workers.cpu]
 count = {step.workers}
+max_unavailable = "100%"
 options = {{ nthreads = {step.threads}, {self.environment.options} }}
 """
         self.folder.joinpath("planapply.toml").write_text(text)

@@ -33,6 +33,7 @@ packages = ["dask[distributed]", "bokeh"]
 
 [workers.cpu]
 count = 3
+max_unavailable = "100%"
 """
 
 

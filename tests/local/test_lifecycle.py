@@ -122,6 +122,30 @@ def test_life_of_a_cluster(spec: Path) -> None:
     assert (report.added, report.changed, report.destroyed) == (0, 0, 2)
 
 
+def test_results_survive_the_replacement_of_all_nodes(spec: Path, tmp_path: Path) -> None:
+    two = {"workers.cpu.count": 2}
+    planapply.apply(overrides=two, progress=False)
+    log = tmp_path / "runs"
+    with planapply.connect() as client:
+        client.wait_for_workers(2)
+
+        def compute(number: int) -> int:
+            with log.open("a") as file:
+                file.write(f"{number}\n")
+            return number
+
+        futures = [
+            client.submit(compute, i, workers=[f"cpu-{i % 2}"], pure=False, key=f"held-{i}")
+            for i in range(10)
+        ]
+        assert client.gather(futures) == [*range(10)]
+        report = planapply.apply(overrides={**two, **TWO_THREADS}, approve=True, progress=False)
+        assert report.plan.waves == (("cpu-0",), ("cpu-1",))
+        assert client.gather(futures) == [*range(10)]
+    assert sorted(map(int, log.read_text().split())) == [*range(10)]
+    assert not planapply.plan(overrides={**two, **TWO_THREADS}).changes
+
+
 def test_callback_that_raises_stops_the_apply(spec: Path) -> None:
     def fail(event: Event) -> None:
         raise ValueError("a bug of the user")

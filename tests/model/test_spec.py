@@ -90,6 +90,14 @@ def test_timeouts_reach_the_scheduler_and_the_groups() -> None:
     assert (cpu.count, cpu.min, cpu.max, cpu.config.processes) == (None, 0, 3, 2)
 
 
+def test_max_unavailable_is_no_part_of_the_config() -> None:
+    limited = {"count": 4, "max_unavailable": 2}
+    [cpu] = wanted({"workers": {"cpu": limited}}).groups
+    [default] = wanted({"workers": {"cpu": {"count": 4}}}).groups
+    assert (cpu.max_unavailable, default.max_unavailable) == (2, "25%")
+    assert cpu.config == default.config
+
+
 def test_security_defaults_to_the_providers() -> None:
     assert wanted({}, CLOUD).security == "tls"
     assert wanted({}, LOCAL).scheduler.security == "none"
@@ -108,4 +116,4 @@ def test_every_node_setting_reaches_the_config() -> None:
         assert name in {**NodeConfig.model_fields, **Requirements.model_fields}
     for model in (SchedulerSettings, WorkerGroup):
         own = model.model_fields.keys() - NodeSettings.model_fields
-        assert own <= {*NodeConfig.model_fields, "count", "min", "max"}
+        assert own <= {*NodeConfig.model_fields, "count", "min", "max", "max_unavailable"}

@@ -90,6 +90,15 @@ def test_everything_below_the_changes() -> None:
 """)
 
 
+def test_waves_are_below_the_summary() -> None:
+    changes = [
+        Change(name=f"cpu-{i}", action=Action.REPLACE, reason=ChangeReason.REPLACE_REQUESTED)
+        for i in range(2)
+    ]
+    html = plan_html(make_plan(*changes, waves=(("cpu-0",), ("cpu-1",))))
+    assert "<br><b>Waves:</b> 2 (cpu: 1 node at a time)" in html
+
+
 def test_a_long_value_is_shown_as_what_it_loses_and_gains() -> None:
     before = [f"package-{i}==1.0" for i in range(9)]
     field = FieldChange(

@@ -145,6 +145,13 @@ flowchart LR
 """)
 
 
+def test_waves_are_a_line() -> None:
+    shown = plan_markdown(make_plan("zoo", waves=(("cpu-0", "cpu-1"), ("gpu-0",))))
+    assert shown.splitlines()[4] == snapshot(
+        "**Waves:** <code>2 &#40;new nodes first, gpu&#58; 1 node at a time&#41;</code>"
+    )
+
+
 def test_plan_without_changes_and_drift() -> None:
     assert plan_markdown(make_plan("zoo", changes=(), diagnostics=())) == snapshot("""\
 ### Plan of cluster <code>zoo</code> (<code>ec2, zoo</code>)

@@ -22,7 +22,7 @@ from planapply.model.plan import (
     Plan,
 )
 from planapply.render.plan import group_changes, plan_lines
-from planapply.render.plan_footer import format_cost
+from planapply.render.plan_footer import format_cost, waves_text
 from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import to_plain_text
 
@@ -105,6 +105,28 @@ planapply will change cluster "genomics" (ec2, eu-west-1):
 Plan: 22 to add, 0 to change, 1 to destroy.
 Cost: 9.41 USD/h -> 12.80 USD/h (on demand, libcloud prices of 2025-03-02)
 """)
+
+
+def test_waves() -> None:
+    fields = FieldChange(path="options.nthreads", before=4, after=8)
+    changes = [*(replace(f"gpu-{i}", fields) for i in range(4)), create("gpu-4", GPU_8)]
+    waves = (("gpu-4", "gpu-0", "gpu-1"), ("gpu-2", "gpu-3"))
+    assert text(plan(*changes, waves=waves)) == snapshot("""\
+planapply will change cluster "genomics" (ec2, eu-west-1):
+
+  -/+ gpu-[0-3]   (4)   g5.xlarge
+        options.nthreads   4 -> 8   (forces replacement)
+  +   gpu-4             g5.xlarge
+
+Plan: 5 to add, 0 to change, 4 to destroy.
+Waves: 2 (gpu: 2 nodes at a time)
+""")
+    one = plan(*changes[3:], waves=(("gpu-4",), ("gpu-3",)))
+    assert waves_text(one) == "2 (new nodes first, gpu: 1 node at a time)"
+    assert waves_text(plan(*changes, waves=(("gpu-0", "gpu-1"),))) == ""
+    other = replace("cpu-0", fields)
+    both = plan(*changes, other, waves=(("gpu-0", "gpu-1", "cpu-0"), ("gpu-2", "gpu-3")))
+    assert waves_text(both) == "2 (gpu: 2 nodes at a time, cpu: 1 node at a time)"
 
 
 def test_ranges_split_where_nodes_differ() -> None:

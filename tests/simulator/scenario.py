@@ -2,7 +2,10 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
 from fake_provider import FakeCloud, Faults
 from simulator.simulated import (
@@ -15,13 +18,17 @@ from simulator.simulated import (
     SimWorkspace,
 )
 
+from planapply.dask import execute
 from planapply.dask import scheduler as scheduler_client
+from planapply.dask.scheduler import SchedulerInfo
+from planapply.dask.wait_for_join import NotJoined
+from planapply.fleet import Fleet
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.names import node_name
 from planapply.model.node import VM
 from planapply.model.plan import Mode, Plan
 from planapply.model.spec import Spec
-from planapply.model.state import Choice, Resource
+from planapply.model.state import Choice, Resource, State
 from planapply.ops.apply import ApplyOptions, apply
 from planapply.ops.plan import PlanOptions, plan
 from planapply.provider import Limits
@@ -30,7 +37,9 @@ from planapply.render.reasons import reason_text
 # The scheduler's address refuses connections at once: waiting for it makes no sense.
 scheduler_client.CONNECT_TIMEOUT = scheduler_client.BUSY_TIMEOUT = 0.01
 LAG, CONSISTENCY_DELAY = 20.0, 30.0
-APPLY_OPTIONS = ApplyOptions(wait=False, parallel=0, retire=False)
+APPLY_OPTIONS = ApplyOptions(parallel=0, retire=False)
+BOOT_TIME = 25.0
+"""Seconds from the launch of a VM until its node joins the scheduler, which only the simulation knows."""
 
 
 class Violation(AssertionError):
@@ -74,15 +83,56 @@ class Scenario:
         self.crashes = 0
         self.last_error: object = None
 
+    @contextmanager
+    def simulated_scheduler(self) -> Iterator[None]:
+        """Let the nodes whose VMs exist join, although there is no scheduler; unless there are faults."""
+        info = SchedulerInfo("sim", frozenset(), None)
+        with (
+            patch.object(execute, "wait_for_joins", self.wait_for_joins),
+            patch.object(scheduler_client, "probe", lambda *_: info),
+        ):
+            yield
+
+    async def wait_for_joins(
+        self, fleet: Fleet, names: Mapping[str, int], timeout: float
+    ) -> dict[str, PlanapplyError]:
+        """Take the place of the function of the same name."""
+        self.clock.sleep(BOOT_TIME)
+        alive = {vm.id for vm in self.own_vms()}
+        records = fleet.journal.read(lambda state: dict(state.nodes))
+        is_calm = self.cloud.faults == Faults()
+        joined = [
+            name
+            for name in names
+            if records[name].vm in alive and (is_calm or self.random.random() < 0.9)
+        ]
+
+        def record(state: State) -> None:
+            for name in joined:
+                state.nodes[name].status = "joined"
+
+        if joined:
+            fleet.journal.update(record)
+        failed = names.keys() - joined
+        return {name: NotJoined(f"{name} did not join") for name in failed}
+
     def spec(self) -> Spec:
         """Choose the next spec of the cluster."""
         pick = self.random.choice
         document = {
             "cluster": {"name": "sim", "provider": "fake", "tags": pick([{}, {"team": "bio"}])},
             "defaults": {"size": pick(["m", ["m", "n"], ["n"]])},
-            "scheduler": {"options": {"port": pick([8786, 8786, 8786, 9000])}},
+            # Often only the workers change, so that there are waves.
+            "scheduler": {
+                "size": pick(["m", "m", "m", "n"]),
+                "options": {"port": pick([8786, 8786, 8786, 9000])},
+            },
             "workers": {
-                "cpu": {"count": pick([0, 1, 4, 7]), "options": {"nthreads": pick([1, 1, 2])}},
+                "cpu": {
+                    "count": pick([0, 1, 4, 7]),
+                    "options": {"nthreads": pick([1, 2])},
+                    "max_unavailable": pick(["100%", "25%", 3]),
+                },
                 "elastic": {"min": pick([0, 2]), "max": 4},
             },
         }
@@ -107,7 +157,8 @@ class Scenario:
                 usual_faults, lost_after=0.9
             )  # an outage, longer than the time limit for retries
         try:
-            report = apply(self.new_process(spec), lambda made: True, options, APPLY_OPTIONS)
+            with self.simulated_scheduler():
+                report = apply(self.new_process(spec), lambda made: True, options, APPLY_OPTIONS)
             done = not report.failures
             self.last_error = report.failures
         except Crash:
@@ -242,6 +293,36 @@ def run_scenario(seed: int, die_at: int | None, statistics: Statistics) -> int:
             "faults injected": scenario.cloud.injected.total(),
         }
     )
+    return points
+
+
+def run_waves(die_at: int, *, goes_back: bool) -> int:
+    """Replace four nodes one by one; the process dies at a point, and the next one continues or goes back.
+
+    Returns the number of points at which the process could have died.
+    """
+    scenario = Scenario(0)
+    scenario.cloud.faults, scenario.cloud.required_resources = Faults(), {}
+    old, new = (
+        Spec.model_validate(
+            {
+                "cluster": {"name": "sim", "provider": "fake"},
+                "workers": {
+                    "cpu": {"count": 4, "max_unavailable": 1, "options": {"nthreads": threads}},
+                    "elastic": {"min": 0, "max": 4},
+                },
+            }
+        )
+        for threads in (1, 2)
+    )
+    scenario.run_process(old, PlanOptions(), None)
+    before = scenario.crash_points.points
+    scenario.run_process(new, PlanOptions(), die_at)
+    points = scenario.crash_points.points - before
+    missing = {f"cpu-{i}" for i in range(4)} - {vm.name for vm in scenario.own_vms()}
+    if len(missing) > 1:
+        raise Violation(f"more than one node is unavailable: {missing}")
+    scenario.apply_without_faults(old if goes_back else new, PlanOptions())
     return points
 
 

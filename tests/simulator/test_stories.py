@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from order import few
-from simulator.scenario import Statistics, Violation, run_scenario
+from simulator.scenario import Statistics, Violation, run_scenario, run_waves
 
 SEEDS, CHUNKS = 3000, 12
 FEW = 3
@@ -50,3 +50,12 @@ def test_crash_at_every_point_loses_nothing(seed: int, run_seed: RunScenario) ->
     points = run_seed(seed, 10_000)
     for die_at in range(points):
         run_seed(seed, die_at)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("goes_back", [False, True])
+def test_crash_at_every_point_of_waves_takes_one_node_at_most(goes_back: bool) -> None:
+    points = run_waves(10_000, goes_back=goes_back)
+    assert points > 40
+    for die_at in range(points):
+        run_waves(die_at, goes_back=goes_back)

@@ -56,10 +56,14 @@ async def execute(
         await run.prepare(resources)
         await run.open()
     await run.update_tags()
-    await run.update_lifetimes()
+    must_join = wait and run.is_scheduler_starting
+    if not must_join:
+        await run.update_lifetimes()  # at once, because the cluster may be about to end
     await run.cleanup()
     if wait:
         await run.join()
+    if must_join:
+        await run.update_lifetimes()
     return run.failures
 
 
@@ -90,6 +94,10 @@ class _Execution:
         # The configuration of a VM that was adopted by its tags may be unknown.
         return self.configs.get(digest) or NodeConfig(group=split_name(name)[0], cls="unknown")
 
+    def _is_current(self, record: NodeRecord, change: Change) -> bool:
+        """Return whether the VM has the desired configuration."""
+        return change.after is not None and record.config in self.configs[change.after].digests
+
     async def resolve_intents(self) -> None:
         """Resolve the intents, and sort the changes by what is left to do after that."""
         desired = {change.name: change.after for change in self.nodes if change.after}
@@ -101,7 +109,7 @@ class _Execution:
                 if any(field.path.startswith(TAG_PATH) for field in change.fields):
                     self.to_retag.setdefault(change.after or "", []).append(change.name)
                 continue
-            if record is not None and change.after == record.config and record.vm != change.vm:
+            if record is not None and self._is_current(record, change) and record.vm != change.vm:
                 self.launched.append(change.name)
                 can_retag = self.fleet.client.can_retag
                 if can_retag and record.tags != self.configs[change.after].tags:
@@ -216,6 +224,12 @@ class _Execution:
             name = next(iter(own_tags))
             await self._gather({name: asyncio.to_thread(self.fleet.restore_tags, own_tags)})
 
+    @property
+    def is_scheduler_starting(self) -> bool:
+        """Whether the scheduler has not joined yet."""
+        record = self._records().get(SCHEDULER)
+        return record is not None and record.status == "launched"
+
     async def update_lifetimes(self) -> None:
         """Send changed lifetimes to the running scheduler, and record them when it has confirmed them."""
         desired = next(
@@ -229,7 +243,8 @@ class _Execution:
         endpoint, tls, record = self.fleet.journal.read(
             lambda state: (current_endpoint(state), state.tls, state.scheduler)
         )
-        if desired is None or record is None or record.lifetimes in (None, desired):
+        is_unchanged = record is None or record.lifetimes in (None, desired)
+        if desired is None or is_unchanged or SCHEDULER in self.failures:
             return
         reason = await _set_lifetimes(endpoint, tls, desired)
         if reason:

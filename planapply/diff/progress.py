@@ -93,4 +93,4 @@ def _is_done(change: Change, plan: Plan, state: State) -> bool:
         config = plan.configs[change.after or ""]
         has_lifetimes = change.name != SCHEDULER or record.lifetimes in (None, config.lifetimes)
         return record.tags == config.tags and has_lifetimes
-    return record.config == change.after and record.vm != change.vm
+    return record.config in plan.configs[change.after or ""].digests and record.vm != change.vm

@@ -104,10 +104,12 @@ def test_plugin_refuses_what_is_no_duration(value: Any) -> None:
 
 def test_scheduler_without_the_plugin() -> None:
     async def run() -> None:
-        async with Scheduler(host="127.0.0.1", port=0, dashboard_address=":0") as scheduler:
-            async with connect(endpoint(scheduler), None) as remote:
-                assert await remote.lifetimes() is None
-                assert await remote.set_lifetimes(Lifetimes(idle_timeout=60.0)) is None
+        async with (
+            Scheduler(host="127.0.0.1", port=0, dashboard_address=":0") as scheduler,
+            connect(endpoint(scheduler), None) as remote,
+        ):
+            assert await remote.lifetimes() is None
+            assert await remote.set_lifetimes(Lifetimes(idle_timeout=60.0)) is None
 
     asyncio.run(run())
 

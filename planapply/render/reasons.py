@@ -13,7 +13,7 @@ _TEXTS = {
     ChangeReason.SCHEDULER_REPLACED: "the scheduler is replaced",
     ChangeReason.TERMINATION_IN_PROGRESS: "termination was already in progress",
     ChangeReason.CONFIG_CHANGED: "launched with another configuration",
-    ChangeReason.PLUGIN_MISSING: "launched by an earlier version of planapply, so it cannot change in place",
+    ChangeReason.PLUGIN_MISSING: "an earlier version of planapply launched it: cannot change in place",
     ChangeReason.GROUP_REMOVED: "group is not in the spec",
     ChangeReason.RESOURCE_UNNEEDED: "no longer needed",
     ChangeReason.RESOURCE_GONE: "it was deleted",

@@ -27,7 +27,8 @@ OLD = NodeConfig(
 
 
 def config(**changes: Any) -> NodeConfig:
-    return OLD.model_copy(update=changes)
+    # A copy would keep the digest.
+    return NodeConfig(**{**OLD.model_dump(), **changes})
 
 
 def state(digest: str, lifetimes: Lifetimes | None, recorded: NodeConfig | None = OLD) -> State:
@@ -125,7 +126,7 @@ planapply will change cluster "zoo" (local):
 
   -/+ scheduler
         cluster.idle_timeout   2 h -> 1 h   (forces replacement)
-        (launched by an earlier version of planapply, so it cannot change in place)
+        (an earlier version of planapply launched it: cannot change in place)
 
 Plan: 1 to add, 0 to change, 1 to destroy.
 """
@@ -143,6 +144,6 @@ def test_replacement_shows_changed_lifetimes() -> None:
 
 
 def test_workers_have_no_lifetimes() -> None:
-    worker = OLD.model_copy(update={"group": "cpu", "idle_timeout": None})
+    worker = config(group="cpu", idle_timeout=None)
     record = NodeRecord(vm="v", config=worker.digest, batch="b")
     assert is_current(record, worker, {worker.digest: worker})

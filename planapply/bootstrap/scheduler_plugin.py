@@ -134,12 +134,14 @@ def dask_setup(scheduler: Any) -> None:
     callback.start()
 
 
-def add_preload(settings: Any, preload: str, arguments: str, path: str) -> None:
-    """Add a file to the preloads of a dict, and to their arguments, if each has its own."""
-    if found := settings.get(preload):
-        settings[preload] = [*([found] if isinstance(found, str) else found), path]
-    if (found := settings.get(arguments)) and not isinstance(found[0], str):
-        settings[arguments] = [*found, []]
+def add_preload(preload: Any, path: str) -> list[str]:
+    """Return preloads with one more, for a name, a list of names, or None."""
+    return [*([preload] if isinstance(preload, str) else preload or ()), path]
+
+
+def add_arguments(arguments: Any) -> Any:
+    """Return the arguments of preloads with none for one more; a flat list is for all of them."""
+    return [*arguments, []] if arguments and not isinstance(arguments[0], str) else arguments
 
 
 def main() -> None:
@@ -150,16 +152,19 @@ def main() -> None:
     arguments = sys.argv[1:]
     place = arguments.index("--spec") + 1
     spec = json.loads(arguments[place])
-    add_preload(spec["opts"], "preload", "preload_argv", path)
+    options = spec["opts"]
+    if options.get("preload"):  # else Dask uses those of its configuration
+        options["preload"] = add_preload(options["preload"], path)
+    if "preload_argv" in options:
+        options["preload_argv"] = add_arguments(options["preload_argv"])
     arguments[place] = json.dumps(spec)
-    config = {key: dask.config.get(f"distributed.scheduler.{key}", None) for key in PRELOAD_KEYS}
-    config["preload"] = config["preload"] or ()
-    add_preload(config, *PRELOAD_KEYS, path)
-    dask.config.set({f"distributed.scheduler.{key}": value for key, value in config.items()})
+    preload, argv = (dask.config.get(key, None) for key in PRELOAD_KEYS)
+    values = (add_preload(preload, path), add_arguments(argv))
+    dask.config.set(dict(zip(PRELOAD_KEYS, values, strict=True)))
     dask_spec(arguments)
 
 
-PRELOAD_KEYS = ("preload", "preload-argv")
+PRELOAD_KEYS = ("distributed.scheduler.preload", "distributed.scheduler.preload-argv")
 
 if __name__ == "__main__":
     main()

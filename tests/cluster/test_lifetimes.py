@@ -3,11 +3,10 @@
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import dask
@@ -156,19 +155,19 @@ def test_scheduler_without_clients_closes(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == f"{ENDS}no_client_timeout\n"
 
 
-def test_scheduler_with_tasks_does_not_close() -> None:
-    begun, end = threading.Event(), threading.Event()
+def wait_for_file(folder: Path) -> None:
+    (folder / "begun").touch()
+    end = monotonic() + LIMIT
+    while not (folder / "end").exists() and monotonic() < end:
+        sleep(0.01)
 
-    def wait() -> None:
-        begun.set()
-        end.wait(LIMIT)
 
+def test_scheduler_with_tasks_does_not_close(tmp_path: Path) -> None:
     async def run() -> None:
         async with run_scheduler() as scheduler:
             client = await Client(scheduler.address, asynchronous=True)  # type: ignore[no-untyped-call]
-            fire_and_forget(client.submit(wait, pure=False))  # no worker yet
-            fire_and_forget(client.submit(wait, pure=False))
-            while not scheduler.tasks:
+            fire_and_forget(client.submit(wait_for_file, tmp_path))
+            while not (scheduler.queued or scheduler.unrunnable):  # no worker yet
                 await asyncio.sleep(0.01)
             await client.close()
             plugin(scheduler).change(None, 0.01)
@@ -176,10 +175,11 @@ def test_scheduler_with_tasks_does_not_close() -> None:
             plugin(scheduler).check()
             assert scheduler.status.name == "running"
             async with Worker(scheduler.address, nthreads=1):
-                await asyncio.to_thread(begun.wait, LIMIT)
+                while not (tmp_path / "begun").exists():
+                    await asyncio.sleep(0.01)
                 plugin(scheduler).check()
                 assert scheduler.status.name == "running"
-                end.set()
+                (tmp_path / "end").touch()
                 await asyncio.wait_for(scheduler.finished(), LIMIT)
             assert plugin(scheduler).reason == "no_client_timeout"
 
@@ -199,9 +199,10 @@ def test_only_real_clients_count() -> None:
             async with Client(  # type: ignore[no-untyped-call]
                 scheduler.address, asynchronous=True, name="worker"
             ) as client:
-                await Variable("x", client=client).set(1)  # type: ignore[no-untyped-call]
-                fire_and_forget(client.submit(int))
-                while len(scheduler.clients) < 3:
+                future = client.submit(int)
+                fire_and_forget(future)
+                await Variable("x", client=client).set(future)  # type: ignore[no-untyped-call]
+                while "variable-x" not in scheduler.clients:
                     await asyncio.sleep(0.01)
                 assert not has_client()
                 async with Client(  # type: ignore[no-untyped-call]
@@ -255,6 +256,11 @@ def test_scheduler_that_a_client_shuts_down_says_nothing(
             ),
         ),
         (
+            {"preload_argv": [["-x"]]},
+            {"preload": ["a"]},
+            ({"preload_argv": [["-x"], []]}, ["a", "PLUGIN"], []),
+        ),
+        (
             {"preload": ["a"], "preload_argv": ["-x"]},
             {},
             ({"preload": ["a", "PLUGIN"], "preload_argv": ["-x"]}, ["PLUGIN"], []),
@@ -272,9 +278,7 @@ def test_preloads_of_the_user_stay(
     def dask_spec(arguments: list[str]) -> None:
         assert arguments[0] == "--spec"
         found.append(json.loads(arguments[1])["opts"])
-        found.extend(
-            dask.config.get(f"distributed.scheduler.{key}") for key in scheduler_plugin.PRELOAD_KEYS
-        )
+        found.extend(map(dask.config.get, scheduler_plugin.PRELOAD_KEYS))
 
     monkeypatch.setattr("distributed.cli.dask_spec.main", dask_spec)
     monkeypatch.setenv("PLANAPPLY_PLUGIN", "PLUGIN")

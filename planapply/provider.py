@@ -81,7 +81,8 @@ class Boot:
     """Process of one node, for a provider that starts processes instead of machines."""
 
     argv: tuple[str, ...]
-    """Arguments of the Python interpreter: `-m distributed.cli.dask_spec …`.
+    """Arguments of the Python interpreter: `-m distributed.cli.dask_spec …`, or for a scheduler the code that
+    runs planapply's plugin, one of `files`, with the same arguments.
 
     The provider replaces `{host}` (the address on which the process listens), `{port}` (that of the
     scheduler), and `{nthreads}` (the machine's CPUs divided by the node's processes).

@@ -61,6 +61,7 @@ CLUSTERS = st.fixed_dictionaries(
         "state": st.sampled_from(["s3://b/x.json", "gs://b/d/x.json", "x.json", "d/../x", "~/x"]),
         "security": st.sampled_from(["tls", "none"]),
         "idle_timeout": DURATIONS,
+        "no_client_timeout": DURATIONS,
         "ttl": DURATIONS,
         "max_cost": st.floats(0.01, 1e6) | st.integers(1, 1000),
         "max_total_cost": st.floats(0.01, 1e6) | st.integers(1, 1000),

@@ -38,4 +38,4 @@ async def log_running_cost(context: ClusterContext) -> None:
 
 def _terminates_itself(state: State) -> bool:
     config = state.configs.get(state.scheduler.config) if state.scheduler else None
-    return config is not None and bool(config.idle_timeout or config.ttl)
+    return state.lifetimes.is_limited or (config is not None and config.ttl is not None)

@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files as package_files
 from typing import Any
 
 from planapply.model.names import SCHEDULER, worker_names
@@ -17,6 +19,16 @@ Otherwise a `Worker` would search for a scheduler that no longer exists for as l
 for. A worker that has joined stops when its scheduler does (distributed's workers do not reconnect).
 """
 CERTIFICATE, KEY = "tls-certificate.pem", "tls-key.pem"
+PLUGIN, LIFETIMES = "planapply_plugin.py", "planapply-lifetimes.json"
+"""Files of a scheduler's node: the plugin, and its lifetimes, which the plugin writes when they change."""
+PLUGIN_VARIABLE, LIFETIMES_VARIABLE = "PLANAPPLY_PLUGIN", "PLANAPPLY_LIFETIMES"
+"""Variables with the paths of these files."""
+WORKER_PROGRAM = ("-m", "distributed.cli.dask_spec")
+SCHEDULER_PROGRAM = (
+    "-c",
+    f"import os, runpy; runpy.run_path(os.environ['{PLUGIN_VARIABLE}'], run_name='__main__')",
+)
+"""Arguments of Python; the plugin runs `dask spec`, too. With a path, `sys.path` would be another."""
 
 
 class Placeholder(str):
@@ -48,12 +60,14 @@ def build_processes(
         files = {CERTIFICATE: tls.certificate, KEY: tls.key.get_secret_value()}
         for key, value in tls_environment(CERTIFICATE, KEY).items():
             (file_env if value in files else env)[key] = value
+    if scheduler is None:
+        files |= {PLUGIN: plugin_source(), LIFETIMES: lifetimes_file(config)}
+        file_env |= {PLUGIN_VARIABLE: PLUGIN, LIFETIMES_VARIABLE: LIFETIMES}
     env["PLANAPPLY_CLUSTER"] = cluster
     return tuple(
         Boot(
             argv=(
-                "-m",
-                "distributed.cli.dask_spec",
+                *(SCHEDULER_PROGRAM if scheduler is None else WORKER_PROGRAM),
                 *([] if scheduler is None else [scheduler]),
                 "--spec",
                 _dump_json(_bind_dashboards(dask_spec(config, name), config)),
@@ -64,6 +78,20 @@ def build_processes(
         )
         for name in names
     )
+
+
+@cache
+def plugin_source() -> str:
+    """Return the source text of the scheduler's plugin."""
+    return (package_files(__package__) / "scheduler_plugin.py").read_text(encoding="utf-8")
+
+
+def lifetimes_file(config: NodeConfig) -> str:
+    """Return the first content of the file with the scheduler's lifetimes.
+
+    Without `idle_timeout`, that of Dask's own configuration holds.
+    """
+    return config.lifetimes.model_dump_json(exclude_none=True)
 
 
 def dask_spec(config: NodeConfig, name: str) -> dict[str, Any]:

@@ -106,14 +106,14 @@ has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") i
 """
 
 DASK_SERVICE = """\
-# The Dask process. When it stops, the VM powers off: after idle_timeout, when it was retired, when its
-# scheduler no longer exists, or after a crash.
+# The Dask process. When it stops, the VM powers off: after idle_timeout or no_client_timeout, when it was
+# retired, when its scheduler no longer exists, or after a crash.
 declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
 echo "planapply: start: Dask process"
-exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec @SCHEDULER@\\
+exec env "${environment[@]}" "${dask[@]}" @PROGRAM@ @SCHEDULER@\\
   --spec "$(</etc/planapply/spec.json)"
 END
 # Printed unless the VM shuts down already, which has a reason of its own.

@@ -17,8 +17,16 @@ from urllib.parse import urlsplit
 from planapply.bootstrap.processes import (
     CERTIFICATE,
     KEY,
+    LIFETIMES,
+    LIFETIMES_VARIABLE,
+    PLUGIN,
+    PLUGIN_VARIABLE,
+    SCHEDULER_PROGRAM,
+    WORKER_PROGRAM,
     dask_spec,
     has_address,
+    lifetimes_file,
+    plugin_source,
     tls_environment,
 )
 from planapply.bootstrap.steps import (
@@ -82,6 +90,7 @@ def build_script(
         METADATA_CLIENT if len(names) > 1 or _is_spot_worker(config, scheduler) else "",
         _name_step(names),
         _tls_step(tls),
+        _plugin_step(config),
         _environment_step(config, tls, cluster),
         _spec_step(config, scheduler),
         "" if environment == Environment(env=environment.env) else define_apt(proxies),
@@ -96,7 +105,9 @@ def build_script(
     else:
         parts.append(find_image_python())
     address = shlex.quote(scheduler or "")
-    service = DASK_SERVICE.replace("@SCHEDULER@", f"{address} " if scheduler else "")
+    program = SCHEDULER_PROGRAM if config.group == SCHEDULER else WORKER_PROGRAM
+    service = DASK_SERVICE.replace("@PROGRAM@", shlex.join(program))
+    service = service.replace("@SCHEDULER@", f"{address} " if scheduler else "")
     parts.append(service.replace("@PEER@", shlex.quote(_bash_socket(scheduler))))
     units = "planapply.service"
     if _is_spot_worker(config, scheduler):
@@ -146,11 +157,25 @@ def _tls_step(tls: TLS | None) -> str:
     return "".join(write_file(f"{FOLDER}/{name}", text) for name, text in pair.items())
 
 
+def _plugin_step(config: NodeConfig) -> str:
+    """Return the step that writes the scheduler's plugin and its lifetimes."""
+    if config.group != SCHEDULER:
+        return ""
+    return (
+        "# planapply's plugin for the scheduler.\n"
+        + write_file(f"{FOLDER}/{PLUGIN}", plugin_source())
+        + write_file(f"{SCRATCH_FOLDER}/{LIFETIMES}", lifetimes_file(config))
+    )
+
+
 def _environment_step(config: NodeConfig, tls: TLS | None, cluster: str) -> str:
     defaults = {"DASK_TEMPORARY_DIRECTORY": SCRATCH_FOLDER}  # /tmp may be memory
     variables = defaults | config.environment.env
     if tls is not None:
         variables |= tls_environment(f"{FOLDER}/{CERTIFICATE}", f"{FOLDER}/{KEY}")
+    if config.group == SCHEDULER:
+        variables[PLUGIN_VARIABLE] = f"{FOLDER}/{PLUGIN}"
+        variables[LIFETIMES_VARIABLE] = f"{SCRATCH_FOLDER}/{LIFETIMES}"
     variables["PLANAPPLY_CLUSTER"] = cluster
     lines = "\n".join(f"  {_assignment(key, value)}" for key, value in variables.items())
     # apt-get and curl read only the lowercase names.

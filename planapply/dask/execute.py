@@ -17,6 +17,7 @@ from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
+from planapply.model.lifetimes import Lifetimes
 from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, DriftKind, Plan
@@ -24,6 +25,9 @@ from planapply.model.state import TLS, Endpoint, NodeRecord, Resource, State
 from planapply.store import StateError
 
 INCOMPLETE = "not replaced: the previous wave is incomplete"
+
+LIFETIMES_TIMEOUT = 30.0
+"""Seconds in which a scheduler must confirm changed lifetimes."""
 
 
 async def execute(
@@ -59,9 +63,14 @@ async def execute(
             await run.prepare(resources)
         await run.open(names)
     await run.update_tags()
+    must_join = wait and run.is_scheduler_starting
+    if not must_join:
+        await run.update_lifetimes()  # at once, because the cluster may be about to end
     await run.cleanup()
     if wait:
         await run.join()
+    if must_join:
+        await run.update_lifetimes()
     return run.failures
 
 
@@ -96,6 +105,10 @@ class _Execution:
         # The configuration of a VM that was adopted by its tags may be unknown.
         return self.configs.get(digest) or NodeConfig(group=split_name(name)[0], cls="unknown")
 
+    def _is_current(self, record: NodeRecord, change: Change) -> bool:
+        """Return whether the VM has the desired configuration."""
+        return change.after is not None and record.config in self.configs[change.after].digests
+
     async def resolve_intents(self) -> None:
         """Resolve the intents, and sort the changes by what is left to do after that."""
         desired = {change.name: change.after for change in self.nodes if change.after}
@@ -104,9 +117,10 @@ class _Execution:
         for change in self.nodes:
             record = records.get(change.name)
             if change.action is Action.UPDATE:
-                self.to_retag.setdefault(change.after or "", []).append(change.name)
+                if any(field.path.startswith(TAG_PATH) for field in change.fields):
+                    self.to_retag.setdefault(change.after or "", []).append(change.name)
                 continue
-            if record is not None and change.after == record.config and record.vm != change.vm:
+            if record is not None and self._is_current(record, change) and record.vm != change.vm:
                 self.launched.append(change.name)
                 can_retag = self.fleet.client.can_retag
                 if can_retag and record.tags != self.configs[change.after].tags:
@@ -260,6 +274,36 @@ class _Execution:
             name = next(iter(own_tags))
             await self._gather({name: asyncio.to_thread(self.fleet.restore_tags, own_tags)})
 
+    @property
+    def is_scheduler_starting(self) -> bool:
+        """Whether the scheduler has not joined yet."""
+        record = self._records().get(SCHEDULER)
+        return record is not None and record.status == "launched"
+
+    async def update_lifetimes(self) -> None:
+        """Send changed lifetimes to the running scheduler, and record them when it has confirmed them."""
+        desired = next(
+            (
+                self.plan.configs[change.after].lifetimes
+                for change in self.nodes
+                if change.name == SCHEDULER and change.action is Action.UPDATE and change.after
+            ),
+            None,
+        )
+        endpoint, tls, record = self.fleet.journal.read(
+            lambda state: (current_endpoint(state), state.tls, state.scheduler)
+        )
+        is_unchanged = record is None or record.lifetimes in (None, desired)
+        if desired is None or is_unchanged or SCHEDULER in self.failures:
+            return
+        reason = await _set_lifetimes(endpoint, tls, desired)
+        if reason:
+            self.failures[SCHEDULER] = LifetimesNotChanged(reason)
+            message = f"cannot change the lifetimes: {reason}"
+            self.fleet.on_event(Event(event="failed", names=(SCHEDULER,), message=message))
+        else:
+            await asyncio.to_thread(self.fleet.record_lifetimes, desired)
+
     async def cleanup(self) -> None:
         """Remove the supporting resources, when nothing uses them any more."""
         destroys = [
@@ -339,6 +383,34 @@ async def _retire(
         return frozenset(names), f"timed out after {RETIRE_TIMEOUT:g} s"
     except OSError as error:
         return frozenset(names), f"the scheduler does not answer ({error})"
+
+
+class LifetimesNotChanged(PlanapplyError):
+    """A scheduler that keeps its lifetimes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"cannot change the lifetimes of the scheduler: {reason}",
+            "They are unchanged. Run the command again to retry, or replace the scheduler with "
+            "`planapply apply --replace scheduler`.",
+        )
+
+
+async def _set_lifetimes(endpoint: Endpoint | None, tls: TLS | None, lifetimes: Lifetimes) -> str:
+    """Change the lifetimes of the scheduler; return why that failed, or an empty text."""
+    if endpoint is None:
+        return "it has no address"
+    try:
+        async with (
+            asyncio.timeout(LIFETIMES_TIMEOUT),
+            connect(endpoint, tls, retry_slow=True) as scheduler,
+        ):
+            changed = await scheduler.set_lifetimes(lifetimes)
+    except TimeoutError:
+        return f"timed out after {LIFETIMES_TIMEOUT:g} s"
+    except OSError as error:
+        return f"the scheduler does not answer ({error})"
+    return "" if changed is not None else "it does not have planapply's plugin"
 
 
 async def _start(handle: VMProcess) -> None:

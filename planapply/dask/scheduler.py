@@ -7,8 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from planapply.dask.safe_rpc import SchedulerConnection, UndecodableAnswer, open_connection
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.lifetimes import Lifetimes, RunningLifetimes
 from planapply.model.names import worker_names
 from planapply.model.state import TLS, Endpoint
 from planapply.model.status import ClusterUsage, WorkerUsage
@@ -176,6 +179,15 @@ class Scheduler:
         """
         return await self._connection.call("events", topic=topic)
 
+    async def lifetimes(self) -> RunningLifetimes | None:
+        """Return its lifetimes, and how long it was idle; None if it does not have planapply's plugin."""
+        return _parse_lifetimes(await self._connection.call("planapply_lifetimes"))
+
+    async def set_lifetimes(self, lifetimes: Lifetimes) -> RunningLifetimes | None:
+        """Change its lifetimes; return them, or None if it does not have planapply's plugin."""
+        times = lifetimes.model_dump()
+        return _parse_lifetimes(await self._connection.call("planapply_set_lifetimes", **times))
+
     async def set_cluster_name(self, cluster: str) -> None:
         """Set the cluster's name, which a client that adopts the cluster reads there."""
         await self._connection.call(
@@ -193,6 +205,16 @@ def _is_user(client: str) -> bool:
 def _to_lines(messages: Any) -> list[str]:
     """Return the lines of an answer: pairs of a level and a text, the newest first."""
     return [line for _, text in reversed(messages) for line in str(text).splitlines()]
+
+
+def _parse_lifetimes(answer: Any) -> RunningLifetimes | None:
+    if answer is None:  # Dask's answer to a call that it does not know
+        return None
+    try:
+        known = {key: answer[key] for key in RunningLifetimes.model_fields}
+        return RunningLifetimes.model_validate(known, strict=True)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UndecodableAnswer("unexpected response to a request for lifetimes") from error
 
 
 def _parse_identity(address: str, identity: Any) -> SchedulerInfo:
@@ -301,6 +323,11 @@ def probe(endpoint: Endpoint, tls: TLS | None) -> SchedulerInfo | None:
 def cluster_usage(endpoint: Endpoint, tls: TLS | None) -> ClusterUsage | None:
     """Return what is in use on the cluster; None if the scheduler does not answer within a few seconds."""
     return ask(endpoint, tls, Scheduler.usage)
+
+
+def lifetimes(endpoint: Endpoint, tls: TLS | None) -> RunningLifetimes | None:
+    """Return the scheduler's lifetimes; None if it has no plugin, or nothing answers in time."""
+    return ask(endpoint, tls, Scheduler.lifetimes)
 
 
 async def wait_until_reachable(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from planapply.diff.desired_nodes import known_names
-from planapply.diff.fields import can_keep_vm, changed_fields
+from planapply.diff.fields import can_keep_vm, changed_fields, changed_lifetimes
 from planapply.diff.refresh import RefreshResult
 from planapply.diff.tags import changed_tags, own_fields
 from planapply.model.desired import Group
@@ -141,7 +141,8 @@ def _compare(
     if (loss := vm_loss_reason(name, refreshed)) is not None:
         return _replace(name, config, record, loss)
     vm = refreshed.observed.get(name)
-    if record.config != config.digest:
+    lifetimes = changed_lifetimes(record, config, refreshed.state.configs)
+    if record.config not in config.digests:
         before = refreshed.state.configs.get(record.config)
         if before is None:
             return _replace(name, config, record, ChangeReason.CONFIG_CHANGED)
@@ -149,21 +150,24 @@ def _compare(
         if key not in cache:
             cache[key] = changed_fields(before, config)
         if not can_keep_vm(record, cache[key], config):
-            return _replace(name, config, record, ChangeReason.FIELDS_CHANGED, cache[key])
+            changed = (*cache[key], *lifetimes)
+            return _replace(name, config, record, ChangeReason.FIELDS_CHANGED, changed)
+    if any(field.forces_replacement for field in lifetimes):
+        return _replace(name, config, record, ChangeReason.PLUGIN_MISSING, lifetimes)
     current = record.tags
     if vm is not None:
         current = {k: v for k, v in vm.tags.items() if k in config.tags or k in record.tags}
     fields = (*changed_tags(current, config.tags), *own_fields(refreshed.tags.get(name, ())))
-    if not fields:
+    if not fields and not lifetimes:
         return None
-    if not can_retag:
+    if fields and not can_retag:
         forced = tuple(f.model_copy(update={"forces_replacement": True}) for f in fields)
         return _replace(name, config, record, ChangeReason.FIELDS_CHANGED, forced)
     return Change(
         name=name,
         action=Action.UPDATE,
         reason=ChangeReason.FIELDS_CHANGED,
-        fields=fields,
+        fields=(*fields, *lifetimes),
         before=record.config,
         after=config.digest,
         vm=record.vm,

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from planapply.diff.fields import SPEC_NAMES
+from planapply.model.lifetimes import LIFETIME_KEYS
 from planapply.model.names import SCHEDULER, split_name
 from planapply.model.plan import Action, Change, FieldChange
 
@@ -65,7 +66,7 @@ def _is_shown(path: tuple[str, ...], changes: Collection[Change]) -> bool:
         nodes = [change for change in nodes if split_name(change.name)[0] == group]
     elif section == SCHEDULER:
         nodes = [change for change in nodes if change.name == SCHEDULER]
-    elif section == "environment":
+    elif section == "environment" or key[0] in LIFETIME_KEYS:
         key = path
     if not key:
         return bool(nodes)

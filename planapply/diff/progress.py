@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from planapply.model.names import split_name
+from planapply.model.names import SCHEDULER, split_name
 from planapply.model.plan import Action, Change, DriftKind, Mode, Plan
 from planapply.model.state import State
 
@@ -14,7 +14,7 @@ class Snapshot:
     """The nodes and supporting resources of a state at one moment."""
 
     vms: dict[str, tuple[str, Any]]
-    """VM -> its node, and its tags."""
+    """VM -> its node, and what changes in place: its tags and lifetimes."""
     resources: dict[str, tuple[str, Any]]
     """ID -> name and detail."""
 
@@ -22,7 +22,11 @@ class Snapshot:
     def of(cls, state: State, gone: Collection[str] = ()) -> "Snapshot":
         """Return the snapshot of a state, without VMs that are `gone`: they need no termination."""
         return cls(
-            {r.vm: (name, r.tags) for name, r in state.nodes.items() if r.vm not in gone},
+            {
+                r.vm: (name, (r.tags, r.lifetimes))
+                for name, r in state.nodes.items()
+                if r.vm not in gone
+            },
             {r.id: (name, r.detail) for name, r in state.resources.items() if r.id},
         )
 
@@ -86,5 +90,7 @@ def _is_done(change: Change, plan: Plan, state: State) -> bool:
     if change.action is Action.DESTROY or record is None:
         return change.action is Action.DESTROY and record is None
     if change.action is Action.UPDATE:
-        return record.tags == plan.configs[change.after or ""].tags
-    return record.config == change.after and record.vm != change.vm
+        config = plan.configs[change.after or ""]
+        has_lifetimes = change.name != SCHEDULER or record.lifetimes in (None, config.lifetimes)
+        return record.tags == config.tags and has_lifetimes
+    return record.config in plan.configs[change.after or ""].digests and record.vm != change.vm

@@ -159,7 +159,13 @@ def refresh(
             continue
         user = state.configs[intent.config].tags if intent else user_tags(vm)
         config = intent.config if intent else _tagged_config(vm)
-        nodes[name] = NodeRecord.from_vm(vm, config, user, intent.requested_at if intent else now)
+        nodes[name] = NodeRecord.from_vm(
+            vm,
+            config,
+            user,
+            intent.requested_at if intent else now,
+            intent.lifetimes if intent else None,
+        )
         observed[name] = vm
         adopted.append(name)
     node_batches = {node: record.batch for node, record in nodes.items()}

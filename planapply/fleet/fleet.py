@@ -20,6 +20,8 @@ from planapply.fleet.resources import ResourceManager
 from planapply.fleet.terminate import Terminator
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
+from planapply.model.lifetimes import Lifetimes
+from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
 from planapply.model.plan import ResourceDrift
 from planapply.model.state import Choice, Intent, NodeRecord, Resource, State
@@ -265,6 +267,15 @@ class Fleet:
 
         self.journal.update(record_tags)
         self.on_event(Event(event="updated", names=tuple(names)))
+
+    def record_lifetimes(self, lifetimes: Lifetimes) -> None:
+        """Record the lifetimes that the running scheduler has confirmed."""
+
+        def record(state: State) -> None:
+            state.nodes[SCHEDULER].lifetimes = lifetimes
+
+        self.journal.update(record)
+        self.on_event(Event(event="updated", names=(SCHEDULER,)))
 
     def restore_tags(self, tags: Mapping[str, Mapping[str, str]]) -> None:
         """Set planapply's own tags, by node, that another user has changed or removed."""

@@ -11,6 +11,7 @@ from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import launch_request
 from planapply.model.event import Event
+from planapply.model.names import SCHEDULER
 from planapply.model.node import TAG_BATCH, VM, NodeConfig
 from planapply.model.state import Choice, Intent, NodeRecord, State
 from planapply.provider import ErrorKind, LaunchResult, ProviderError
@@ -75,6 +76,7 @@ class Launcher:
                     choice=affordable.choices[0],
                     scheduler_address=batch.scheduler,
                     requested_at=clock.time(),
+                    lifetimes=batch.config.lifetimes if batch.config.group == SCHEDULER else None,
                 )
 
         self.journal.update(write_ahead)
@@ -223,7 +225,9 @@ class Launcher:
                 strays.append(vm.id)
             elif vm.status != "stopping":
                 tags = self.journal.read(lambda state: state.configs[intent.config].tags)
-                records[vm.name] = NodeRecord.from_vm(vm, intent.config, tags, intent.requested_at)
+                records[vm.name] = NodeRecord.from_vm(
+                    vm, intent.config, tags, intent.requested_at, intent.lifetimes
+                )
 
         def record(state: State) -> None:
             state.nodes.update(records)

@@ -23,11 +23,10 @@ def split_batches(names: Sequence[str], max_size: int) -> Iterator[list[str]]:
         start += len(batch)
 
 
-def node_tags(state: State, config: NodeConfig, names: Sequence[str], token: str) -> dict[str, str]:
+def node_tags(state: State, config: NodeConfig, token: str, intent: Intent) -> dict[str, str]:
     """Return all tags of the VMs of one batch, including the user's."""
-    own = vm_tags(
-        state, config.group, " ".join(to_ranges(names)), batch=token, config=config.digest
-    )
+    names = " ".join(to_ranges(intent.names))
+    own = vm_tags(state, config.group, names, batch=token, config=intent.config)
     return {**config.tags, **own, **({TAG_STATE: state.origin} if state.origin else {})}
 
 
@@ -58,7 +57,10 @@ def avoid_choice(
 def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> LaunchRequest:
     """Return the request for the VMs of an intent."""
     config = state.configs[intent.config]
-    tags = node_tags(state, config, intent.names, token)
+    if intent.lifetimes is not None:
+        # Not those of a later spec, whose configuration has the same digest.
+        config = config.model_copy(update=dict(intent.lifetimes))
+    tags = node_tags(state, config, token, intent)
     arguments = (config, intent.names, intent.scheduler_address, state.tls)
     return LaunchRequest(
         token=token,

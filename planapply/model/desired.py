@@ -117,7 +117,12 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
         settings=spec.provider,
         security=security,
         tags=cluster.tags,
-        scheduler=config(SCHEDULER, spec.scheduler, idle_timeout=cluster.idle_timeout),
+        scheduler=config(
+            SCHEDULER,
+            spec.scheduler,
+            idle_timeout=cluster.idle_timeout,
+            no_client_timeout=cluster.no_client_timeout,
+        ),
         groups=tuple(
             Group(
                 name=name,

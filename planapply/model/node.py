@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from planapply.model.base import Model
+from planapply.model.lifetimes import LIFETIME_KEYS, Lifetimes
 from planapply.model.names import is_node_name, name_at
 from planapply.model.state_fields import NonEmptyText
 
@@ -53,8 +54,8 @@ class Requirements(Model):
 class NodeConfig(Model):
     """The configuration of a node, the same for all nodes of a group.
 
-    A changed value requires another VM. The exception is `tags`, which the digest excludes: a provider
-    may support changing them in place.
+    A changed value requires another VM. The exceptions are `tags`, which a provider may support changing in
+    place, and the scheduler's lifetimes: the digest excludes them.
     """
 
     group: str
@@ -75,6 +76,8 @@ class NodeConfig(Model):
     security: Literal["tls", "none"] = "none"
     idle_timeout: float | None = None
     """Seconds; for the scheduler only."""
+    no_client_timeout: float | None = None
+    """Seconds; for the scheduler only."""
     ttl: float | None = None
     """Seconds."""
     provider: dict[str, Any] = {}
@@ -84,7 +87,20 @@ class NodeConfig(Model):
     @cached_property
     def digest(self) -> str:
         """Return 16 hexadecimal digits, the same for two configs whose VMs are interchangeable."""
-        document = self.model_dump(mode="json", exclude={"tags"}, exclude_defaults=True)
+        return self._hash({"tags", *LIFETIME_KEYS})
+
+    @cached_property
+    def digests(self) -> frozenset[str]:
+        """Return the digest, and the one of earlier versions, which includes `idle_timeout`."""
+        return frozenset({self.digest, self._hash({"tags", "no_client_timeout"})})
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """Return the times after which the scheduler ends the cluster."""
+        return Lifetimes(idle_timeout=self.idle_timeout, no_client_timeout=self.no_client_timeout)
+
+    def _hash(self, excluded: set[str]) -> str:
+        document = self.model_dump(mode="json", exclude=excluded, exclude_defaults=True)
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -72,6 +72,8 @@ class ChangeReason(StrEnum):
     CONFIG_CHANGED = "config_changed"
     """The VM has another configuration, which the state does not contain."""
     FIELDS_CHANGED = "fields_changed"
+    PLUGIN_MISSING = "plugin_missing"
+    """The fields could change in place if an earlier version of planapply had not launched the VM."""
     COUNT_LOWERED = "count_lowered"
     """`after`: the group's count; `before`: the previous count, if it is known."""
     MAX_LOWERED = "max_lowered"

@@ -66,9 +66,17 @@ class ClusterSettings(Model):
     """`tls` encrypts all traffic among nodes and clients, with a key created for this cluster. With
     `none`, anyone who can reach the scheduler can run code on every node. Default: `tls` in every
     cloud, `none` for `local`. A change replaces every node."""
-    idle_timeout: Annotated[Duration | None, spec_key("replacement", "30 min")] = None
-    """Idle time after which the scheduler stops, and its VM and its workers' VMs terminate.
-    Default: never. A change replaces the scheduler, and therefore every node."""
+    idle_timeout: Annotated[Duration | None, spec_key("update", "30 min")] = None
+    """Idle time after which the scheduler stops, and its VM and its workers' VMs terminate. A cluster is
+    idle while no task is queued or processing. Default: never.
+
+    An `apply` sends a changed time to the running scheduler, which replaces no node. A scheduler that an
+    earlier version of planapply launched cannot be changed: then the plan replaces it, and every node."""
+    no_client_timeout: Annotated[Duration | None, spec_key("update", "2 h")] = None
+    """Time without a client after which the scheduler stops as after `idle_timeout`, counted from its start.
+    Clients that tasks use, and results kept by `fire_and_forget`, do not count. While a task is queued or
+    processing, the cluster does not end. Default: never. A change has the same effect as one of
+    `idle_timeout`."""
     ttl: Annotated[Duration | None, spec_key("replacement", "12 h")] = None
     """Age at which VMs terminate themselves, whatever happens. Default: never. A change replaces every
     node."""
@@ -83,7 +91,7 @@ class ClusterSettings(Model):
     max_total_cost: Annotated[float | None, spec_key("nothing", 500.0, gt=0)] = None
     """USD over the life of the cluster. A plan that launches VMs is an error if the cluster would then cost
     more within an hour, counted from its creation, unless the plan lowers the cost per hour. Default: no
-    limit. It terminates nothing: for that, set `ttl` or `idle_timeout`.
+    limit. It terminates nothing: for that, set `ttl`, `idle_timeout`, or `no_client_timeout`.
 
     `planapply status` shows the cost so far. It starts again when the cluster is created again after a
     `destroy`. As for `max_cost`, each size needs a known price, disks, addresses, and traffic are not

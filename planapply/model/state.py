@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_serializer
 from planapply.model.base import Record
 from planapply.model.end_reason import EndedVM
 from planapply.model.history import PastChange, Spend
+from planapply.model.lifetimes import Lifetimes
 from planapply.model.names import SCHEDULER
 from planapply.model.node import VM, NodeConfig
 from planapply.model.state_fields import (
@@ -82,10 +83,18 @@ class NodeRecord(Record):
     """When the node was first seen as joined; None before that, and in a state of an older version."""
     tags: dict[str, str] = {}
     """The user's tags as last set; planapply's own follow from the other fields."""
+    lifetimes: Lifetimes | None = None
+    """The scheduler's lifetimes as last set; None for a worker, and for a scheduler that is not known to have
+    planapply's plugin: then they are those of its configuration, and cannot change in place."""
 
     @classmethod
     def from_vm(
-        cls, vm: VM, config: str, tags: Mapping[str, str], requested_at: float
+        cls,
+        vm: VM,
+        config: str,
+        tags: Mapping[str, str],
+        requested_at: float,
+        lifetimes: Lifetimes | None = None,
     ) -> "NodeRecord":
         """Return the record of a VM; `requested_at` replaces a launch time that the cloud does not report."""
         return cls(
@@ -100,6 +109,7 @@ class NodeRecord(Record):
             spot=vm.spot,
             launched_at=requested_at if vm.launched_at is None else vm.launched_at,
             tags=dict(tags),
+            lifetimes=lifetimes,
         )
 
     @property
@@ -145,6 +155,8 @@ class Intent(Record):
     choice: Choice
     scheduler_address: DaskAddress | None = None
     """The scheduler's address in the workers' user data; None for a scheduler."""
+    lifetimes: Lifetimes | None = None
+    """The scheduler's lifetimes in the request; None for workers, and in a request of an older version."""
     requested_at: Timestamp
     """When the request was last sent."""
 
@@ -211,6 +223,15 @@ class State(Record):
     def scheduler(self) -> NodeRecord | None:
         """Return the record of the scheduler, or None if there is none."""
         return self.nodes.get(SCHEDULER)
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """Return the scheduler's lifetimes as last set, as far as they are known."""
+        record = self.scheduler
+        if record is None:
+            return Lifetimes()
+        config = self.configs.get(record.config)
+        return record.lifetimes or (config.lifetimes if config else Lifetimes())
 
     @property
     def batches(self) -> set[str]:

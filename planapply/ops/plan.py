@@ -236,12 +236,14 @@ def _lifetime_notes(
         change.kind == "node" and change.action in (Action.CREATE, Action.REPLACE)
         for change in made.changes
     )
-    if not client.costs_money or not launches or scheduler.idle_timeout or scheduler.ttl:
+    is_limited = scheduler.lifetimes.is_limited or scheduler.ttl is not None
+    if not client.costs_money or not launches or is_limited:
         return ()
     return (
         note(
             "nothing terminates this cluster but `planapply destroy`",
-            "To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].",
+            "To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl` "
+            "under [cluster].",
         ),
     )
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from planapply.dask.scheduler import probe
+from planapply.dask.scheduler import lifetimes, probe
 from planapply.diff import refresh
 from planapply.fleet import Journal, Listener, ProviderClient, ProviderFailed
 from planapply.model.desired import build_desired_state
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, warning
 from planapply.model.endpoint import build_endpoint
+from planapply.model.lifetimes import LIFETIME_KEYS, Lifetimes
 from planapply.model.names import (
     SCHEDULER,
     format_names,
@@ -211,7 +212,11 @@ def _restore_configs(
             chosen["image"] = images[config.group]  # the current default may be newer
     used = {record.config for record in state.nodes.values()}
     desired_state = build_desired_state(workspace.spec, plugin, pins)
-    state.configs = {c.digest: c for c in configs_of(desired_state) if c.digest in used}
+    state.configs = {
+        digest: config
+        for config in configs_of(desired_state)
+        for digest in sorted(config.digests & used)
+    }
     state.pins = pins
     return desired_state.scheduler
 
@@ -242,6 +247,7 @@ def _restore_scheduler(
         has_plots = missing_plots_of(state) is None
         state.endpoint = build_endpoint(record, config, info.dashboard if has_plots else None)
         record.status = "joined"
+        record.lifetimes = _read_lifetimes(state)
         for name, node in state.nodes.items():
             processes = state.configs[node.config].processes if node.config in state.configs else 1
             if info.has_joined(name, processes):
@@ -254,6 +260,12 @@ def _restore_scheduler(
         summary = "no TLS key was recovered; if the cluster uses TLS, no client can connect"
         notes.append(_missing_key_warning(summary, reason))
     return notes
+
+
+def _read_lifetimes(state: State) -> Lifetimes | None:
+    """Return the lifetimes of a scheduler that answers; None if it does not have planapply's plugin."""
+    running = None if state.endpoint is None else lifetimes(state.endpoint, state.tls)
+    return running and Lifetimes(**running.model_dump(include=set(LIFETIME_KEYS)))
 
 
 def _missing_key_warning(summary: str, reason: str) -> Diagnostic:

@@ -73,7 +73,8 @@ class ChangeRun:
     def reason(self) -> str:
         """Return the reason; empty if the symbol or the fields imply it."""
         first = self.changes[0]
-        is_implied = first.fields or first.reason in _IMPLIED_REASONS
+        is_implied = first.fields and first.reason is not ChangeReason.PLUGIN_MISSING
+        is_implied = is_implied or first.reason in _IMPLIED_REASONS
         return "" if is_implied else reason_text(self.changes)
 
 

@@ -16,6 +16,7 @@ _TEXTS = {
     ChangeReason.NOT_JOINED: "did not join in time",
     ChangeReason.SPOT_NOTICE: "the cloud reclaims the spot VM",
     ChangeReason.CONFIG_CHANGED: "launched with another configuration",
+    ChangeReason.PLUGIN_MISSING: "an earlier version of planapply launched it: cannot change in place",
     ChangeReason.GROUP_REMOVED: "group is not in the spec",
     ChangeReason.RESOURCE_UNNEEDED: "no longer needed",
     ChangeReason.RESOURCE_GONE: "it was deleted",

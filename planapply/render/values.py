@@ -7,11 +7,13 @@ from typing import Any
 
 from planapply.model import toml
 from planapply.model.history import Spend
+from planapply.model.lifetimes import LIFETIME_KEYS
 
 _UNITS = {
     "disk": "bytes",
     "memory": "bytes",
     **dict.fromkeys(("ttl", "idle_timeout", "join_timeout"), "seconds"),
+    **{f"cluster.{key}": "seconds" for key in LIFETIME_KEYS},
 }
 _DURATION_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 

@@ -25,6 +25,7 @@ provider = "{provider}"
 # state = "s3://bucket/example.json"  # or gs://, az://, a path; default: a file next to this one
 {security}# "tls" or "none"; default: "{default}"
 # idle_timeout = "30 min"             # an idle cluster terminates itself
+# no_client_timeout = "2 h"           # a cluster that has had no client for this long, too
 # ttl = "12 h"                        # VMs of this age terminate themselves
 # max_cost = 40.0                     # USD per hour; a plan that exceeds it is an error
 # max_total_cost = 500.0              # USD over the cluster's life; refuses plans that would exceed it

@@ -17,7 +17,7 @@ from planapply.model.validation import describe_problem
 from planapply.openfile import read_file
 from planapply.store.errors import format_path
 from planapply.store.files import replace_file
-from planapply.store.planfile_migration import migrate_from_1
+from planapply.store.planfile_migration import migrate_from_1, with_current_digests
 
 _PLAN_AGAIN = "To plan again: `planapply plan --out FILE`"
 
@@ -79,9 +79,9 @@ def read_plan(path: str, command: str = "apply") -> Plan:
         where = ".".join(map(str, first["loc"]))
         raise _damaged_error(path, f"{where}: {describe_problem(first)}.") from None
     needed = {change.after for change in plan.changes if change.after is not None}
-    if needed - plan.configs.keys() or any(c.digest != key for key, c in plan.configs.items()):
+    if needed - plan.configs.keys() or any(key not in c.digests for key, c in plan.configs.items()):
         raise _damaged_error(path, "The configurations in it were changed.")
-    return plan
+    return with_current_digests(plan)
 
 
 def _is_plan(path: str) -> bool:

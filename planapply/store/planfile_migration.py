@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from planapply.model.plan import ChangeReason, Mode
+from planapply.model.plan import ChangeReason, Mode, Plan
 
 
 def migrate_from_1(document: dict[str, Any]) -> dict[str, Any]:
@@ -19,6 +19,20 @@ def migrate_from_1(document: dict[str, Any]) -> dict[str, Any]:
         migrated["mode"] = (Mode.REFRESH_ONLY if is_refresh_only else Mode.NORMAL).value
     migrated["changes"] = [_migrate_change(change) for change in document["changes"]]
     return migrated
+
+
+def with_current_digests(plan: Plan) -> Plan:
+    """Return a plan whose desired configurations have the digests of this version."""
+    digests = {key: config.digest for key, config in plan.configs.items()}
+    if all(key == digest for key, digest in digests.items()):
+        return plan
+    changes = tuple(
+        change.model_copy(update={"after": digests.get(change.after or "", change.after)})
+        for change in plan.changes
+    )
+    current = {config.digest: config for config in plan.configs.values()}
+    # A running node keeps the digest that it was launched with.
+    return plan.model_copy(update={"changes": changes, "configs": {**current, **plan.configs}})
 
 
 def _migrate_change(change: dict[str, Any]) -> dict[str, Any]:

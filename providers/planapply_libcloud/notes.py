@@ -27,10 +27,12 @@ def notes(client: Client, configs: Sequence[NodeConfig]) -> Iterator[Diagnostic]
             f"the {cloud} driver does not support tags",
             "planapply finds VMs by their names: do not rename them.",
         )
-    if not driver.is_deleted_when_off and any(c.ttl or c.idle_timeout for c in configs):
+    if not driver.is_deleted_when_off and any(
+        c.ttl or c.idle_timeout or c.no_client_timeout for c in configs
+    ):
         yield warning(
             f"on {cloud}, a VM that powers off {driver.cost_when_off}",
-            "`ttl` and `idle_timeout` only power VMs off. Run `planapply destroy` to delete them.",
+            "`ttl`, `idle_timeout`, and `no_client_timeout` only power VMs off. Run `planapply destroy` to delete them.",
         )
     if client.settings.allow_from and not isinstance(driver, FullDriver):
         yield warning(

@@ -1,0 +1,37 @@
+"""The times after which a scheduler ends its cluster; they can change while it runs."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from planapply.model.base import Record
+from planapply.model.quantities import MAX_DURATION
+
+LIFETIME_KEYS = ("idle_timeout", "no_client_timeout")
+"""The fields of `NodeConfig`, and the keys under [cluster], that change in place."""
+
+Seconds = Annotated[float, Field(gt=0, le=MAX_DURATION)]
+Elapsed = Annotated[float, Field(ge=0, lt=2.5e11)]
+
+
+class Lifetimes(Record):
+    """The times in seconds after which a scheduler ends its cluster; None for never."""
+
+    idle_timeout: Seconds | None = None
+    """Time without tasks."""
+    no_client_timeout: Seconds | None = None
+    """Time without clients; while tasks are queued or processing, the cluster does not end."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Return whether the cluster ends by itself."""
+        return self.idle_timeout is not None or self.no_client_timeout is not None
+
+
+class RunningLifetimes(Lifetimes):
+    """The lifetimes of a running scheduler, as it reports them."""
+
+    idle_for: Elapsed | None = None
+    """Seconds for which no task has been queued or processing; None if one is."""
+    no_client_for: Elapsed | None = None
+    """Seconds for which no client has been connected; None if one is."""

@@ -7,7 +7,12 @@ from typing import Any
 
 from planapply.dask.batching import NodeFailed, RequestQueue
 from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
-from planapply.dask.scheduler import NO_RECIPIENT, RETIRE_TIMEOUT, connect
+from planapply.dask.scheduler_changes import (
+    LifetimesNotChanged,
+    NotRetired,
+    retire_workers,
+    set_lifetimes,
+)
 from planapply.dask.wait_for_join import wait_for_joins
 from planapply.diff import RefreshResult
 from planapply.diff.tags import TAG_PATH, own_fields
@@ -17,17 +22,13 @@ from planapply.fleet.tls import make_tls
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
-from planapply.model.lifetimes import Lifetimes
 from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
 from planapply.model.plan import Action, Change, ChangeReason, DriftKind, Plan
-from planapply.model.state import TLS, Endpoint, NodeRecord, Resource, State
+from planapply.model.state import NodeRecord, Resource, State
 from planapply.store import StateError
 
 INCOMPLETE = "not replaced: the previous wave is incomplete"
-
-LIFETIMES_TIMEOUT = 30.0
-"""Seconds in which a scheduler must confirm changed lifetimes."""
 
 
 async def execute(
@@ -41,9 +42,9 @@ async def execute(
 ) -> dict[str, PlanapplyError]:
     """Execute a plan; return the errors by node. All other changes are made and recorded.
 
-    `resources` are the supporting resources that the provider needs; `refreshed` says what has drifted. With `wait`, wait until all
-    launched nodes have joined, including those of earlier runs; use it only for plans that leave
-    nodes. Without, do not connect to the launched scheduler. A plan with several waves is executed wave by
+    `resources` are the supporting resources that the provider needs; `refreshed` says what has drifted. With
+    `wait`, wait until all launched nodes have joined, including those of earlier runs; use it only for plans
+    that leave nodes. Without, do not connect to the launched scheduler. A plan with several waves is executed wave by
     wave, and needs `wait`; after a wave that is incomplete, the nodes of the later waves stay, each with an
     error. With `retire`, a leaving node whose workers cannot be retired stays, with an error, if other
     workers stay. Raises Stopped if stopped, and PlanapplyError if the rest of the plan cannot be executed.
@@ -105,10 +106,6 @@ class _Execution:
         # The configuration of a VM that was adopted by its tags may be unknown.
         return self.configs.get(digest) or NodeConfig(group=split_name(name)[0], cls="unknown")
 
-    def _is_current(self, record: NodeRecord, change: Change) -> bool:
-        """Return whether the VM has the desired configuration."""
-        return change.after is not None and record.config in self.configs[change.after].digests
-
     async def resolve_intents(self) -> None:
         """Resolve the intents, and sort the changes by what is left to do after that."""
         desired = {change.name: change.after for change in self.nodes if change.after}
@@ -120,12 +117,13 @@ class _Execution:
                 if any(field.path.startswith(TAG_PATH) for field in change.fields):
                     self.to_retag.setdefault(change.after or "", []).append(change.name)
                 continue
-            if record is not None and self._is_current(record, change) and record.vm != change.vm:
-                self.launched.append(change.name)
-                can_retag = self.fleet.client.can_retag
-                if can_retag and record.tags != self.configs[change.after].tags:
-                    self.to_retag.setdefault(change.after, []).append(change.name)
-                continue
+            if record is not None and change.after is not None and record.vm != change.vm:
+                config = self.configs[change.after]
+                if record.config in config.digests:
+                    self.launched.append(change.name)
+                    if self.fleet.client.can_retag and record.tags != config.tags:
+                        self.to_retag.setdefault(change.after, []).append(change.name)
+                    continue
             if change.action is not Action.DESTROY:
                 self.to_launch[change.name] = change
             if record is not None:
@@ -186,7 +184,7 @@ class _Execution:
         }
         self.fleet.on_event(Event(event="retiring", names=tuple(retiring)))
         dask_names = [worker for node in workers.values() for worker in node]
-        remaining, reason = await _retire(endpoint, tls, dask_names)
+        remaining, reason = await retire_workers(endpoint, tls, dask_names)
         failed = tuple(n for n in retiring if not remaining.isdisjoint(workers[n]))
         for name in failed:
             del self.to_terminate[name]
@@ -296,7 +294,7 @@ class _Execution:
         is_unchanged = record is None or record.lifetimes in (None, desired)
         if desired is None or is_unchanged or SCHEDULER in self.failures:
             return
-        reason = await _set_lifetimes(endpoint, tls, desired)
+        reason = await set_lifetimes(endpoint, tls, desired)
         if reason:
             self.failures[SCHEDULER] = LifetimesNotChanged(reason)
             message = f"cannot change the lifetimes: {reason}"
@@ -356,61 +354,6 @@ class NotReplaced(PlanapplyError):
             "again to continue; or restore the earlier spec and apply it to go back.",
             code="not_replaced",
         )
-
-
-class NotRetired(PlanapplyError):
-    """A leaving node that stays, since its workers could not be retired."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(
-            f"{name}: cannot retire the workers: {reason}",
-            "These VMs keep running, so that no results are lost. Run the command again to retry, or "
-            "pass --no-retire to terminate them without moving their results.",
-        )
-
-
-async def _retire(
-    endpoint: Endpoint, tls: TLS | None, names: Collection[str]
-) -> tuple[frozenset[str], str]:
-    """Retire these Dask workers; return those that remain, and the reason."""
-    try:
-        async with (
-            asyncio.timeout(RETIRE_TIMEOUT),
-            connect(endpoint, tls, retry_slow=True) as scheduler,
-        ):
-            return await scheduler.retire_workers(names), NO_RECIPIENT
-    except TimeoutError:
-        return frozenset(names), f"timed out after {RETIRE_TIMEOUT:g} s"
-    except OSError as error:
-        return frozenset(names), f"the scheduler does not answer ({error})"
-
-
-class LifetimesNotChanged(PlanapplyError):
-    """A scheduler that keeps its lifetimes."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"cannot change the lifetimes of the scheduler: {reason}",
-            "They are unchanged. Run the command again to retry, or replace the scheduler with "
-            "`planapply apply --replace scheduler`.",
-        )
-
-
-async def _set_lifetimes(endpoint: Endpoint | None, tls: TLS | None, lifetimes: Lifetimes) -> str:
-    """Change the lifetimes of the scheduler; return why that failed, or an empty text."""
-    if endpoint is None:
-        return "it has no address"
-    try:
-        async with (
-            asyncio.timeout(LIFETIMES_TIMEOUT),
-            connect(endpoint, tls, retry_slow=True) as scheduler,
-        ):
-            changed = await scheduler.set_lifetimes(lifetimes)
-    except TimeoutError:
-        return f"timed out after {LIFETIMES_TIMEOUT:g} s"
-    except OSError as error:
-        return f"the scheduler does not answer ({error})"
-    return "" if changed is not None else "it does not have planapply's plugin"
 
 
 async def _start(handle: VMProcess) -> None:

@@ -145,7 +145,7 @@ def world(folder: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(folder)
     followup.reset()  # the options of a command that ran before in this process
     monkeypatch.setattr(observe, "observe_scheduler", world.observe)
-    monkeypatch.setattr("planapply.dask.execute._retire", world.retire)
+    monkeypatch.setattr("planapply.dask.execute.retire_workers", world.retire)
     return world
 
 

@@ -15,7 +15,7 @@ from distributed.protocol.serialize import ToPickle
 from inline_snapshot import snapshot
 
 from planapply import Cluster
-from planapply.dask import execute, speccluster
+from planapply.dask import scheduler_changes, speccluster
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.plan import Mode
 from planapply.ops.apply import ApplyOptions, Report, apply
@@ -109,7 +109,7 @@ def test_nodes_stay_without_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     applied(COUNTS)
-    monkeypatch.setattr(execute, "RETIRE_TIMEOUT", 0.5 if "timed" in reason else 60.0)
+    monkeypatch.setattr(scheduler_changes, "RETIRE_TIMEOUT", 0.5 if "timed" in reason else 60.0)
     cloud.scheduler.handlers["retire_workers"] = answer(tmp_path / "ran")
     report = shrink(workspace(FEWER))
     assert set(report.failures) == {"cpu-1", "cpu-2"}

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from cluster.helpers import wait_until
 
-from planapply.dask import execute
+from planapply.dask import scheduler_changes
 from planapply.model.plan import Action, Mode
 from planapply.model.state import State
 from planapply.ops.apply import Report, apply
@@ -87,7 +87,7 @@ def test_lifetimes_change_while_the_cluster_runs(
         and vms["scheduler"] in _environment(process)
         and "-c" in process.cmdline()
     ]
-    monkeypatch.setattr(execute, "LIFETIMES_TIMEOUT", 0.5)
+    monkeypatch.setattr(scheduler_changes, "LIFETIMES_TIMEOUT", 0.5)
     os.kill(process.pid, signal.SIGSTOP)
     report = site.apply('idle_timeout = "2 h"')
     assert str(report.failures["scheduler"]) == (

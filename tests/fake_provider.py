@@ -96,7 +96,7 @@ class FakeCloud:
     end_reasons: dict[str, EndReason] = field(default_factory=dict)
     """Why VMs have ended, by id; the cloud has forgotten the others."""
     consoles: dict[str, str] = field(default_factory=dict)
-    """What VMs have printed, by id."""
+    """The output of VMs by ID."""
     calls: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
     """Number of injected faults by kind."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from planapply.bootstrap import build_processes, dask_spec
+from planapply.bootstrap.processes import plugin_source
 from planapply.model.names import worker_names
 from planapply.model.node import Environment, NodeConfig
 from planapply.model.state import TLS
@@ -31,14 +32,23 @@ def test_scheduler_boot() -> None:
     (boot,) = build_processes(SCHEDULER, ["scheduler"], None, None, cluster="genomics")
     assert boot.argv == snapshot(
         (
-            "-m",
-            "distributed.cli.dask_spec",
+            "-c",
+            "import os, runpy; runpy.run_path(os.environ['PLANAPPLY_PLUGIN'], run_name='__main__')",
             "--spec",
             '{"cls":"distributed.Scheduler","opts":{"protocol":"tcp","dashboard":true,"host":"{host}","port":{port}}}',
         )
     )
     assert boot.env == snapshot({"PLANAPPLY_CLUSTER": "genomics", "PLANAPPLY_NODE": "scheduler"})
-    assert boot.files == {}
+    assert boot.files == {
+        "planapply_plugin.py": plugin_source(),
+        "planapply-lifetimes.json": snapshot("{}"),
+    }
+    assert boot.file_env == snapshot(
+        {
+            "PLANAPPLY_PLUGIN": "planapply_plugin.py",
+            "PLANAPPLY_LIFETIMES": "planapply-lifetimes.json",
+        }
+    )
 
 
 def test_user_options_win() -> None:

@@ -90,7 +90,7 @@ def test_reasons_take_one_call_and_a_few_consoles(cloud: FakeCloud) -> None:
     }
 
 
-def test_nothing_is_asked_if_nothing_is_lost_or_all_is_recorded(cloud: FakeCloud) -> None:
+def test_no_request_is_sent_if_nothing_is_lost_or_all_is_recorded(cloud: FakeCloud) -> None:
     assert explain(cloud, lost()) == {}
     ended = [EndedVM(name="cpu-0", vm="i-cpu-0", reason=EndReason.TTL, found_at=1.0)]
     assert explain(cloud, lost("cpu-0", ended=ended)) == {"cpu-0": EndReason.TTL}

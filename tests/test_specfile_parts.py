@@ -247,6 +247,7 @@ provider = "local"
 # state = "s3://bucket/example.json"  # or gs://, az://, a path; default: a file next to this one
 # security = "tls"                    # "tls" or "none"; default: "none"
 # idle_timeout = "30 min"             # an idle cluster terminates itself
+# no_client_timeout = "2 h"           # a cluster that has had no client for this long, too
 # ttl = "12 h"                        # VMs of this age terminate themselves
 # max_cost = 40.0                     # USD per hour; a plan that exceeds it is an error
 # max_total_cost = 500.0              # USD over the cluster's life; refuses plans that would exceed it
@@ -271,6 +272,7 @@ provider = "local"
 count = 2                             # or min = 0 and max = 10, for `scale`; with adapt = true also for `watch`
 # class = "distributed.Nanny"
 # processes = 4                       # several Dask workers per node
+# max_unavailable = "25%"             # nodes that a replacement may take away at the same time
 options = { nthreads = 1 }            # arguments of the class
 # tags = { stage = "test" }
 

@@ -9,6 +9,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from planapply.bootstrap import build_user_data
+from planapply.bootstrap.processes import plugin_source
 from planapply.bootstrap.userdata import build_script
 from planapply.fleet.tls import make_tls
 from planapply.model.node import Environment, NodeConfig
@@ -232,8 +233,8 @@ has_dask='import importlib.util as u, sys; sys.exit(u.find_spec("distributed") i
 as_node "$python" -c "$has_dask" || fail "the packages of [environment] do not include Dask"
 dask=("$python") inside=("$python")
 
-# The Dask process. When it stops, the VM powers off: after idle_timeout, when it was retired, when its
-# scheduler no longer exists, or after a crash.
+# The Dask process. When it stops, the VM powers off: after idle_timeout or no_client_timeout, when it was
+# retired, when its scheduler no longer exists, or after a crash.
 declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
@@ -328,7 +329,8 @@ def test_complete_scheduler_script() -> None:
     config = with_environment(
         SCHEDULER.model_copy(update={"idle_timeout": 1800.0}), docker="daskdev/dask:latest"
     )
-    assert build_script(config, ["scheduler"], None, PAIR, cluster="genomics") == snapshot("""\
+    script = build_script(config, ["scheduler"], None, PAIR, cluster="genomics")
+    assert script.replace(plugin_source(), "(plugin)\n") == snapshot("""\
 #!/bin/bash
 # Written by planapply for scheduler of the cluster genomics; runs once, at the first boot.
 set -euo pipefail
@@ -359,6 +361,14 @@ cat >/etc/planapply/tls-key.pem <<'END'
 KEY
 END
 
+# planapply's plugin for the scheduler.
+cat >/etc/planapply/planapply_plugin.py <<'END'
+(plugin)
+END
+cat >/var/lib/planapply/planapply-lifetimes.json <<'END'
+{"idle_timeout":1800.0}
+END
+
 # The environment variables of the Dask processes, and of the installation of their packages.
 environment=(
   DASK_TEMPORARY_DIRECTORY=/var/lib/planapply
@@ -370,6 +380,8 @@ environment=(
   DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY=/etc/planapply/tls-key.pem
   DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT=/etc/planapply/tls-certificate.pem
   DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY=/etc/planapply/tls-key.pem
+  PLANAPPLY_PLUGIN=/etc/planapply/planapply_plugin.py
+  PLANAPPLY_LIFETIMES=/var/lib/planapply/planapply-lifetimes.json
   PLANAPPLY_CLUSTER=genomics
   "PLANAPPLY_NODE=$name"
 )
@@ -413,14 +425,14 @@ if command -v nvidia-smi >/dev/null; then dask+=(--gpus all); fi
 dask+=("$image" python)
 inside=("$docker" exec planapply python)
 
-# The Dask process. When it stops, the VM powers off: after idle_timeout, when it was retired, when its
-# scheduler no longer exists, or after a crash.
+# The Dask process. When it stops, the VM powers off: after idle_timeout or no_client_timeout, when it was
+# retired, when its scheduler no longer exists, or after a crash.
 declare -p environment workers dask inside >/etc/planapply/node
 cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
 echo "planapply: start: Dask process"
-exec env "${environment[@]}" "${dask[@]}" -m distributed.cli.dask_spec \\
+exec env "${environment[@]}" "${dask[@]}" -c 'import os, runpy; runpy.run_path(os.environ['"'"'PLANAPPLY_PLUGIN'"'"'], run_name='"'"'__main__'"'"')' \\
   --spec "$(</etc/planapply/spec.json)"
 END
 # Printed unless the VM shuts down already, which has a reason of its own.

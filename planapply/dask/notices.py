@@ -1,6 +1,6 @@
 """The notices about spot VMs, which nodes report to their scheduler's event log.
 
-A cloud announces a reclaim to the VM alone, by its metadata, and not to callers of its API. Whoever may send a
+A cloud announces a reclaim to the VM alone, by its metadata, and not to callers of its API. Anyone who may send a
 task to the scheduler may write there as well: what it says is only believed about the VM that a node has now.
 """
 

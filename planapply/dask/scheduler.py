@@ -175,7 +175,7 @@ class Scheduler:
     async def events(self, topic: str) -> Any:
         """Return the last events of a topic in its event log, as pairs of a time and a message, unchecked.
 
-        Whoever may send it a task may write such an event.
+        Anyone who may send it a task may write such an event.
         """
         return await self._connection.call("events", topic=topic)
 

@@ -7,7 +7,7 @@ from planapply.model.base import Record
 from planapply.model.state_fields import NodeName, NonEmptyText, Timestamp
 
 MAX_ENDED = 100
-"""Number of ended VMs that a state records."""
+"""How many VMs a state records with the reason why they have ended."""
 
 
 class EndReason(StrEnum):

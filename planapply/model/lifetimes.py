@@ -1,4 +1,4 @@
-"""The times after which a scheduler ends its cluster; they can change while it runs."""
+"""The times after which a scheduler terminates the cluster; they can change while it runs."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ Elapsed = Annotated[float, Field(ge=0, lt=2.5e11)]
 
 
 class Lifetimes(Record):
-    """The times in seconds after which a scheduler ends its cluster; None for never."""
+    """The times in seconds after which a scheduler terminates the cluster; None for never."""
 
     idle_timeout: Seconds | None = None
     """Time without tasks."""
@@ -24,7 +24,7 @@ class Lifetimes(Record):
 
     @property
     def is_limited(self) -> bool:
-        """Return whether the cluster ends by itself."""
+        """Return whether the cluster terminates itself."""
         return self.idle_timeout is not None or self.no_client_timeout is not None
 
 

@@ -96,7 +96,7 @@ class NodeConfig(Model):
 
     @property
     def lifetimes(self) -> Lifetimes:
-        """Return the times after which the scheduler ends the cluster."""
+        """Return the times after which the scheduler terminates the cluster."""
         return Lifetimes(idle_timeout=self.idle_timeout, no_client_timeout=self.no_client_timeout)
 
     def _hash(self, excluded: set[str]) -> str:

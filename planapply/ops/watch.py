@@ -22,8 +22,6 @@ MAX_DELAY = 300.0
 """Seconds between two attempts, at most, while something is wrong; or the interval, if it is longer."""
 END_TIMEOUT = 300.0
 """Seconds in which the workers of a cluster whose scheduler has ended must end, too."""
-REMINDER = 600.0
-"""Seconds after which a lock that is still held is reported again."""
 Problem = PlanapplyError | OSError
 
 
@@ -75,7 +73,6 @@ class Watch:
     _problems: dict[str, Problem] = field(default_factory=dict)
     _paused: dict[str, _Backoff] = field(default_factory=dict)
     _failed_rounds: int = 0
-    _last_reminder: float = 0.0
     _lost_since: float | None = None
 
     def run(self) -> Round:
@@ -149,19 +146,13 @@ class Watch:
     def _back_off(self, error: Problem) -> float:
         """Report a failed round; return the seconds until the next one."""
         kind = _kind(error)
-        now = self.workspace.clock.monotonic()
         if isinstance(error, StateLocked):
-            holder, advice = error.holder.describe(), error.advice
-            error = PlanapplyError(
-                f"the state {error.location} is locked",
-                f"{holder}\nEach round tries again; or {advice}",
-                code=error.code,
-            )
-            if kind not in self._problems:
-                self._last_reminder = now
-            elif now - self._last_reminder >= REMINDER:
-                self._last_reminder = now
-                self.view.show_problem(error)
+            if kind in self._problems:
+                message = f"the state {error.location} is still locked by {error.holder.name}"
+                self.view.show_note(Event(event="note", message=message))
+            elif error.can_wait:
+                advice = f"Each round tries again; or {error.advice}"
+                error = StateLocked(error.location, error.holder, advice, can_wait=False)
             self._update({**self._problems, kind: error})
             return self.interval
         self._update({**self._problems, kind: error})

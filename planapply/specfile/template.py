@@ -47,6 +47,7 @@ _WORKERS = """\
 count = 2                             # or min = 0 and max = 10, for `scale`; with adapt = true also for `watch`
 # class = "distributed.Nanny"
 # processes = 4                       # several Dask workers per node
+# max_unavailable = "25%"             # nodes that a replacement may take away at the same time
 options = { nthreads = 1 }            # arguments of the class
 """
 

@@ -54,7 +54,7 @@ def _recorded() -> dict[str, str]:
     return {ended.vm: ended.reason.value for ended in state.ended}
 
 
-def test_status_of_an_ended_cluster_says_why(run: Run, cloud: FakeCloud) -> None:
+def test_status_says_why_a_cluster_has_ended(run: Run, cloud: FakeCloud) -> None:
     assert run(*APPLY).code == 0
     for id in list(cloud.machines):
         cloud.end_vm(id)

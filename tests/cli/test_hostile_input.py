@@ -137,8 +137,8 @@ Error: [cluster] has no key `idle`
   |
 4 | idle = 1
   | ^^^^
-  Remove it. The valid keys are `name`, `provider`, `state`, `security`, `idle_timeout`, `ttl`,
-  `max_cost`, `max_total_cost`, `join_timeout`, `tags`, `protect`.
+  Remove it. The valid keys are `name`, `provider`, `state`, `security`, `idle_timeout`,
+  `no_client_timeout`, `ttl`, `max_cost`, `max_total_cost`, `join_timeout`, `tags`, `protect`.
 
 Error: `environment.env.N` must be a string, not 1
   --> planapply.toml:10:7

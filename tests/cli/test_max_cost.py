@@ -91,7 +91,8 @@ scheduler_address = tcp://127.0.0.1:1
     assert without_times(result.err) == snapshot("""\
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
   scheduler: launching (small)
   scheduler: launched
   cpu-[0-1]: launching (large, spot)
@@ -168,7 +169,8 @@ def test_a_cluster_without_a_time_limit_is_noted(run: Run, market: FakeCloud) ->
     assert run("plan").err == snapshot("""\
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
 """)
     assert run("plan", "--set", "cluster.ttl='1 h'").err == ""
     assert run("plan", "--set", "cluster.idle_timeout='1 h'").err == ""

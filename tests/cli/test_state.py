@@ -94,7 +94,9 @@ Configuration:
             "zone": None,
             "spot": False,
             "launched_at": "WHEN",
+            "joined_at": None,
             "tags": {},
+            "lifetimes": None,
             "made_from": {"group": "cpu", "class": "distributed.Nanny", "size": ["large"]},
         }
     )

@@ -277,6 +277,8 @@ def test_survives_faults(world: World, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == (
         snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
+1970-01-12 13:53:10 UTC  the state state.json is still locked by ann@laptop (process 7)
+1970-01-12 13:53:40 UTC  the state state.json is still locked by ann@laptop (process 7)
 1970-01-12 13:54:10 UTC  lost cpu-0 (VM i-0001 is gone); launched cpu-0
 1970-01-12 13:54:40 UTC  joined cpu-0
 """),

@@ -17,11 +17,13 @@ from distributed import Client, Scheduler, Worker
 from distributed.protocol.serialize import ToPickle
 
 from planapply.dask import safe_rpc
+from planapply.dask.notices import read_notices
 from planapply.dask.recorded_logs import recorded_logs
 from planapply.dask.safe_rpc import UndecodableAnswer, open_connection
 from planapply.dask.scheduler import Scheduler as SchedulerClient
 from planapply.dask.scheduler import build_security, cluster_usage, connect, probe
 from planapply.fleet.tls import make_tls
+from planapply.model.lifetimes import Lifetimes
 from planapply.model.state import TLS, Endpoint
 from planapply.model.status import ClusterUsage
 
@@ -232,6 +234,11 @@ CALLS: dict[str, Callable[[SchedulerClient], Awaitable[Any]]] = {
     "set_metadata": lambda scheduler: scheduler.set_cluster_name("zoo"),
     "nbytes": lambda scheduler: scheduler.results_size(),
     "dump_state": lambda scheduler: scheduler.usage(),
+    "adaptive_target": lambda scheduler: scheduler.adaptive_target(120.0),
+    "workers_to_close": lambda scheduler: scheduler.closable_workers(),
+    "events": lambda scheduler: read_notices(scheduler, {}, 0.0),
+    "planapply_lifetimes": lambda scheduler: scheduler.lifetimes(),
+    "planapply_set_lifetimes": lambda scheduler: scheduler.set_lifetimes(Lifetimes()),
     "worker_logs": lambda scheduler: scheduler.logs(["cpu-0"], 5, own=False),
     "logs": lambda scheduler: scheduler.logs([], 5, own=True),
 }
@@ -246,6 +253,12 @@ BAD_ANSWERS = {
     "number": frame(1),
     "other keys": frame({"workers": {"a": 1}, "services": []}),
 }
+GOOD_ANSWERS = {
+    "set_metadata": ("list", "number", "other keys"),  # it is not used
+    "adaptive_target": ("number",),
+    "workers_to_close": ("list",),
+    "events": ("list",),
+}
 
 
 @pytest.mark.parametrize(
@@ -254,8 +267,7 @@ BAD_ANSWERS = {
         (operation, answer)
         for operation in CALLS
         for answer in BAD_ANSWERS
-        # The answer of `set_metadata` is not used.
-        if operation != "set_metadata" or answer not in ("list", "number", "other keys")
+        if answer not in GOOD_ANSWERS.get(operation, ())
     ],
 )
 def test_every_call_refuses_a_bad_answer(operation: str, answer: str) -> None:

@@ -119,7 +119,7 @@ def test_missing_capabilities_have_neutral_results() -> None:
     assert client.required_resources("c", CONFIG) == client.find_resources({}) == {}
     assert client.check([CONFIG]) == client.notes([CONFIG]) == ()
     capabilities = [name for name in dir(client) if name.startswith(("can_", "has_"))]
-    assert len(capabilities) == 10
+    assert len(capabilities) == 11
     assert not any(getattr(client, name) for name in capabilities)
 
 

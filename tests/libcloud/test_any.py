@@ -64,7 +64,8 @@ Warning: the acme driver does not support tags
   planapply finds VMs by their names: do not rename them.
 
 Warning: on acme, a VM that powers off costs as much as a running VM
-  `ttl` and `idle_timeout` only power VMs off. Run `planapply destroy` to delete them.
+  `ttl`, `idle_timeout`, and `no_client_timeout` only power VMs off. Run `planapply destroy` to
+  delete them.
 """)
     assert run(*APPLY).code == 0
     assert sorted(want["rack"] for want in AcmeDriver.create_calls) == [0, 7, 7]

@@ -169,7 +169,8 @@ Not counted: disks, addresses, traffic.
 Access: ports 8786, 8787 from 203.0.113.0/24
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
 
 planapply will change cluster "digitalocean-example" (libcloud, digitalocean):
 
@@ -181,7 +182,8 @@ Cost: 0.00 USD/h -> 0.04 USD/h (on demand, DigitalOcean's prices)
 Not counted: disks, addresses, traffic.
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
 
 planapply will change cluster "azure-example" (libcloud, azure):
 
@@ -193,7 +195,8 @@ Cost: 0.00 USD/h -> unknown (no price known for Standard_D2s_v5, Standard_F4s_v2
 Not counted: disks, addresses, traffic.
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
 
 planapply will change cluster "linode-example" (libcloud, linode):
 
@@ -205,7 +208,8 @@ Cost: 0.00 USD/h -> 0.04 USD/h (on demand, Linode (Akamai)'s prices)
 Not counted: disks, addresses, traffic.
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
 
 planapply will change cluster "vultr-example" (libcloud, vultr):
 
@@ -220,7 +224,8 @@ Warning: the Vultr driver does not support tags
   planapply finds VMs by their names: do not rename them.
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
 """)
 
 

@@ -45,7 +45,8 @@ def test_cluster_life_cycle(nova: Cloud, run: Run) -> None:
         snapshot("""\
 
 Note: nothing terminates this cluster but `planapply destroy`
-  To terminate an idle or a forgotten cluster, set `idle_timeout` or `ttl` under [cluster].
+  To terminate an idle or a forgotten cluster, set `idle_timeout`, `no_client_timeout`, or `ttl`
+  under [cluster].
 """),
     )
     assert fixed(planned.out, nova) == snapshot("""\

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from cluster.helpers import wait_until
 
+from planapply.dask import scheduler as scheduler_client
 from planapply.dask import scheduler_changes
 from planapply.model.plan import Action, Mode
 from planapply.model.state import State
@@ -88,6 +89,7 @@ def test_lifetimes_change_while_the_cluster_runs(
         and "-c" in process.cmdline()
     ]
     monkeypatch.setattr(scheduler_changes, "LIFETIMES_TIMEOUT", 0.5)
+    monkeypatch.setattr(scheduler_client, "CONNECT_TIMEOUT", 20.0)
     os.kill(process.pid, signal.SIGSTOP)
     report = site.apply('idle_timeout = "2 h"')
     assert str(report.failures["scheduler"]) == (

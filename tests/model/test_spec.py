@@ -116,4 +116,4 @@ def test_every_node_setting_reaches_the_config() -> None:
         assert name in {**NodeConfig.model_fields, **Requirements.model_fields}
     for model in (SchedulerSettings, WorkerGroup):
         own = model.model_fields.keys() - NodeSettings.model_fields
-        assert own <= {*NodeConfig.model_fields, "count", "min", "max", "max_unavailable"}
+        assert own <= {*NodeConfig.model_fields, "count", "min", "max", "adapt", "max_unavailable"}

@@ -151,10 +151,11 @@ def test_pipe_with_a_writer_is_read_where_it_is_allowed() -> None:
 )
 def test_malformed_lock_is_described_on_one_line(changes: dict[str, object]) -> None:
     good = LockInfo.of_this_process("abcd1234", "apply").model_dump(exclude={"taken_over"})
-    Path("s.json.lock").write_text(json.dumps({**good, "host": "elsewhere", **changes}) + "\n")
+    elsewhere = {"host": "elsewhere", "machine": "a1", "boot": "b2"}
+    Path("s.json.lock").write_text(json.dumps({**good, **elsewhere, **changes}) + "\n")
     holder = open_store("s.json").lock_info()
     assert holder is not None
-    holder.model_copy(update={"host": good["host"]}).is_dead()
+    holder.model_copy(update={key: good[key] for key in elsewhere}).is_dead()
     assert holder.describe().isprintable()
     assert len(holder.describe()) < 1000
     with pytest.raises(StateLocked) as raised, open_store("s.json").lock("apply"):

@@ -136,6 +136,22 @@ def test_node_under_notice_is_replaced_elsewhere_without_losing_results(
         assert old["reason"] == "Client.UserInitiatedShutdown"
 
 
+@pytest.mark.soak
+def test_results_survive_if_all_workers_are_under_notice(
+    project: LabProject, watch: WatchProcess
+) -> None:
+    """One leaves when the successor of the other can take its results."""
+    before, since = project.vms(), len(watch.rounds())
+    with project.client() as client:
+        work = Work(client, ["spot-0", "spot-1"])
+        project.cloud.recommend_rebalance(ids=[before["spot-0"], before["spot-1"]])
+        for name in ("spot-0", "spot-1"):
+            watch.wait_for("joined", name, since)
+        work.check()
+    after = project.vms()
+    assert {name for name in after if after[name] != before[name]} == {"spot-0", "spot-1"}
+
+
 def test_machine_that_dies_is_launched_again(
     project: LabProject, watch: WatchProcess, apply_seconds: float
 ) -> None:

@@ -26,6 +26,7 @@ SLOW = (
     Row("tests/integrations/*", 20),
     Row("tests/test_ci_examples.py*", 10),
     Row("tests/lab/test_end_to_end.py*", 20, "end to end"),
+    Row("tests/lab/test_watch.py*", 12, "watch"),
     Row("tests/lab/test_machines.py*", 15),
     Row("tests/ec2/test_machines.py*ttl*", 70),
     Row("tests/ec2/test_machines.py*idle*", 60),

@@ -7,6 +7,7 @@ from typing import Any
 
 from planapply.dask.batching import NodeFailed, RequestQueue
 from planapply.dask.handles import VMProcess, VMScheduler, VMWorker
+from planapply.dask.scheduler import NO_RECIPIENT
 from planapply.dask.scheduler_changes import (
     LifetimesNotChanged,
     NotRetired,
@@ -24,7 +25,7 @@ from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER, split_name, worker_names
 from planapply.model.node import NodeConfig
-from planapply.model.plan import Action, Change, ChangeReason, DriftKind, Plan
+from planapply.model.plan import Action, Change, ChangeReason, DriftKind, Mode, Plan
 from planapply.model.state import NodeRecord, Resource, State
 from planapply.store import StateError
 
@@ -45,8 +46,8 @@ async def execute(
     `resources` are the supporting resources that the provider needs; `refreshed` says what has drifted. With
     `wait`, wait until all launched nodes have joined, including those of earlier runs; use it only for plans
     that leave nodes. Without, do not connect to the launched scheduler. A plan with several waves is executed wave by
-    wave, and needs `wait`; after a wave that is incomplete, the nodes of the later waves stay, each with an
-    error. With `retire`, a leaving node whose workers cannot be retired stays, with an error, if other
+    wave; with `wait`, which all but plans of mode HEAL need, each wave must have joined: after one that is incomplete,
+    the nodes of the later waves stay, each with an error. With `retire`, a leaving node whose workers cannot be retired stays, with an error, if other
     workers stay. Raises Stopped if stopped, and PlanapplyError if the rest of the plan cannot be executed.
     """
     run = _Execution(plan, fleet, refreshed)
@@ -85,6 +86,9 @@ class _Execution:
         self.nodes = [change for change in plan.changes if change.kind == "node"]
         self.to_launch: dict[str, Change] = {}
         self.to_terminate: dict[str, NodeRecord] = {}
+        self.is_healing = plan.mode is Mode.HEAL
+        self.unanswered = ""
+        """Why the scheduler has not answered a request to retire workers."""
         self.launched: list[str] = []
         self.to_retag: dict[str, list[str]] = {}
         """Config digest -> nodes that get its tags."""
@@ -184,11 +188,16 @@ class _Execution:
         }
         self.fleet.on_event(Event(event="retiring", names=tuple(retiring)))
         dask_names = [worker for node in workers.values() for worker in node]
-        remaining, reason = await retire_workers(endpoint, tls, dask_names)
+        remaining, reason = frozenset(dask_names), self.unanswered
+        if not reason:  # a later wave would only wait for as long again
+            remaining, reason = await retire_workers(
+                endpoint, tls, dask_names, is_healing=self.is_healing
+            )
+            self.unanswered = "" if reason == NO_RECIPIENT else reason
         failed = tuple(n for n in retiring if not remaining.isdisjoint(workers[n]))
         for name in failed:
             del self.to_terminate[name]
-            self.failures[name] = NotRetired(name, reason)
+            self.failures[name] = NotRetired(name, reason, is_retried=self.is_healing)
         if failed:
             message = f"cannot retire the workers: {reason}"
             self.fleet.on_event(Event(event="failed", names=failed, message=message))

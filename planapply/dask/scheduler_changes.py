@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Collection
 
 from planapply.dask.scheduler import NO_RECIPIENT, RETIRE_TIMEOUT, connect
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import NOT_RETIRED, PlanapplyError
 from planapply.model.lifetimes import Lifetimes
 from planapply.model.state import TLS, Endpoint
 
+HEAL_TIMEOUT = 100.0
+"""Seconds in which they must do so in a round of `watch`: a spot VM under notice has two minutes."""
 LIFETIMES_TIMEOUT = 30.0
 """Seconds in which a scheduler must confirm changed lifetimes."""
 
@@ -15,26 +17,33 @@ LIFETIMES_TIMEOUT = 30.0
 class NotRetired(PlanapplyError):
     """A leaving node that stays, since its workers could not be retired."""
 
-    def __init__(self, name: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str, *, is_retried: bool = False) -> None:
+        advice = (
+            "The next round tries again."
+            if is_retried
+            else "Run the command again to retry, or pass --no-retire to terminate them without moving "
+            "their results."
+        )
         super().__init__(
             f"{name}: cannot retire the workers: {reason}",
-            "These VMs keep running, so that no results are lost. Run the command again to retry, or "
-            "pass --no-retire to terminate them without moving their results.",
+            f"These VMs keep running, so that no results are lost. {advice}",
+            code=NOT_RETIRED,
         )
 
 
 async def retire_workers(
-    endpoint: Endpoint, tls: TLS | None, names: Collection[str]
+    endpoint: Endpoint, tls: TLS | None, names: Collection[str], *, is_healing: bool = False
 ) -> tuple[frozenset[str], str]:
     """Retire these Dask workers; return those that remain, and the reason."""
+    timeout = HEAL_TIMEOUT if is_healing else RETIRE_TIMEOUT
     try:
         async with (
-            asyncio.timeout(RETIRE_TIMEOUT),
+            asyncio.timeout(timeout),
             connect(endpoint, tls, retry_slow=True) as scheduler,
         ):
             return await scheduler.retire_workers(names), NO_RECIPIENT
     except TimeoutError:
-        return frozenset(names), f"timed out after {RETIRE_TIMEOUT:g} s"
+        return frozenset(names), f"timed out after {timeout:g} s"
     except OSError as error:
         return frozenset(names), f"the scheduler does not answer ({error})"
 

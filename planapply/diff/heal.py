@@ -14,6 +14,7 @@ from planapply.diff.plans import (
 )
 from planapply.diff.refresh import RefreshResult
 from planapply.diff.resize import loss_reason
+from planapply.diff.waves import launch_waves
 from planapply.model.desired import DesiredState, Group
 from planapply.model.names import SCHEDULER, node_name, sort_key, split_name
 from planapply.model.plan import Action, Change, ChangeReason, Mode, Plan
@@ -81,6 +82,9 @@ def create_heal_plan(
     created = {change.name for change in nodes if change.after is not None}
     removed = {change.name for change in nodes if change.action is Action.DESTROY}
     configs = {group.name: group.config for group in desired.groups}
+    # In waves: if all workers are under notice at the same time, some of them must keep the results.
+    announced = [change for change in nodes if change.reason is ChangeReason.SPOT_NOTICE]
+    waves = launch_waves(announced, {group.name: group for group in desired.groups}, refreshed)
     plan = build_plan(
         desired,
         refreshed,
@@ -88,6 +92,7 @@ def create_heal_plan(
         configs=referenced_configs(changes, configs, state),
         changes=tuple(changes),
         next_index=next_indexes(created, state),
+        waves=waves if len(waves) > 1 else (),
         elastic=elastic_groups(desired, (known_names(state) - removed) | created),
         diagnostics=unknown_warnings(refreshed),
     )

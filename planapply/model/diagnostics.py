@@ -8,6 +8,8 @@ from pydantic import field_validator
 from planapply.model.base import Model
 from planapply.model.secrets import mask_urls
 
+NOT_RETIRED = "not_retired"
+"""Code of the error about a node that stays, since its workers could not be retired."""
 _MAX_SUMMARY = 1000
 _MAX_DETAIL = 20_000
 _MAX_WORD = 1000

@@ -298,8 +298,8 @@ class Plan(Model):
     show; an apply only records them."""
     next_index: dict[str, int] = {}
     waves: tuple[tuple[str, ...], ...] = ()
-    """The nodes that are launched, in waves: each begins when the nodes of the previous one have joined. Empty if
-    all are launched at once. Nodes that are destroyed leave with the first wave."""
+    """The nodes that are launched, in waves: each begins when the nodes of the previous one have joined (in
+    a round of `watch`, which does not wait, when they were launched). Empty if all are launched at once. Nodes that are destroyed leave with the first wave."""
     elastic: dict[str, ElasticGroup] = {}
     """Elastic groups by name: `scale` and `adapt` change their size, plans do not."""
     pins: dict[str, Any] = {}

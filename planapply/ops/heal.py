@@ -16,7 +16,7 @@ from planapply.fleet import (
     ProviderFailed,
     run_interruptibly,
 )
-from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
+from planapply.model.diagnostics import NOT_RETIRED, Diagnostic, PlanapplyError, Severity
 from planapply.model.event import Event
 from planapply.model.history import WATCH_CHANGE, Spend
 from planapply.model.plan import Action
@@ -299,6 +299,7 @@ class Healer:
                 and change.after is not None
                 and change.name in failures
                 and change.name not in events.names["launched"]
+                and failures[change.name].diagnostics[0].code != NOT_RETIRED
             ),
             removed=tuple(name for name in removed if name not in failures),
             joined=(*report.joined, *events.names["joined"]),

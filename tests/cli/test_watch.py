@@ -94,6 +94,8 @@ class World:
         self.not_joining: set[str] = set()
         self.notices: dict[str, Notice] = {}
         self.retired: list[str] = []
+        self.not_retired = ""
+        """Why the scheduler retires no worker."""
 
     def workspace(self, spec: str | None = None) -> SimWorkspace:
         made = SimWorkspace(  # type: ignore[call-arg]
@@ -128,9 +130,12 @@ class World:
         """Return the action that terminates a node's VM."""
         return lambda: self.cloud.end_vm(self.state.nodes[name].vm)
 
-    async def retire(self, endpoint: Any, tls: Any, names: Any) -> tuple[frozenset[str], str]:
+    async def retire(
+        self, endpoint: Any, tls: Any, names: Any, *, is_healing: bool
+    ) -> tuple[frozenset[str], str]:
+        assert is_healing
         self.retired += names
-        return frozenset(), ""
+        return frozenset(names if self.not_retired else ()), self.not_retired
 
     def observe(self, *_: Any, workers: bool) -> observe.SchedulerReport | None:
         if self.is_silent:
@@ -313,6 +318,41 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
     assert world.state.nodes["cpu-1"].vm != vm
     assert world.state.nodes["cpu-1"].size == "n"  # first what the cloud has not reclaimed
     assert world.retired == ["cpu-1"]
+
+
+def test_notice_whose_scheduler_hangs(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is asked once in each round, not once for each wave, and the group is not paused."""
+    world.apply(SPEC + "spot = true\n")
+    vms = {name: world.state.nodes[name].vm for name in ("cpu-0", "cpu-1")}
+
+    def announce() -> None:
+        world.not_retired = "timed out after 100 s"
+        for name, vm in vms.items():
+            world.notices[name] = Notice(node=name, vm=vm, kind=NoticeKind.REBALANCE, time=0.0)
+
+    def end() -> None:
+        world.cloud.end_vm(vms["cpu-0"])
+        world.not_retired = ""
+        world.notices.clear()
+
+    assert world.watch(nothing, announce, end, nothing) == 130
+    assert capsys.readouterr() == (
+        snapshot("""\
+Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
+1970-01-12 13:46:40 UTC  joined scheduler, cpu-[0-1]
+1970-01-12 13:47:40 UTC  expects to lose cpu-[0-1] (the cloud reclaims the spot VM)
+1970-01-12 13:48:10 UTC  launched cpu-0
+1970-01-12 13:48:40 UTC  joined cpu-0
+"""),
+        snapshot("""\
+1970-01-12 13:47:40 UTC  error: cpu-0: cannot retire the workers: timed out after 100 s. These VMs
+keep running, so that no results are lost. The next round tries again.
+1970-01-12 13:48:10 UTC  solved: cpu-0: cannot retire the workers: timed out after 100 s
+Watch stopped; the cluster is still running.
+"""),
+    )
+    assert world.retired == ["cpu-0"]
+    assert world.state.nodes["cpu-1"].vm == vms["cpu-1"]
 
 
 def test_ends_with_the_cluster(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,17 @@ def test_nodes_stay_without_an_answer(
     assert cloud.names() == ["cpu-0", "scheduler"]
 
 
+def test_round_of_watch_waits_less(
+    cloud: Cloud, applied: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_changes, "HEAL_TIMEOUT", 0.5)
+    endpoint = applied(COUNTS).read().endpoint
+    assert endpoint is not None
+    cloud.scheduler.handlers["retire_workers"] = never
+    answer = scheduler_changes.retire_workers(endpoint, None, ["cpu-1"], is_healing=True)
+    assert asyncio.run(answer) == ({"cpu-1"}, "timed out after 0.5 s")
+
+
 def test_nodes_stay_without_a_scheduler(cloud: Cloud, applied: Open, workspace: Open) -> None:
     applied(COUNTS)
     cloud.stop_servers("scheduler")

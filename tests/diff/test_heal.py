@@ -211,6 +211,21 @@ def test_notice_replaces_a_spot_node_under_its_name() -> None:
         assert heal(spec, seen(state), notices=["cpu-1"], paused=["cpu"]).plan.changes == ()
 
 
+def test_nodes_under_notice_leave_in_waves() -> None:
+    """Some worker always stays that can take the results."""
+    spec = cluster(count=6)
+    state = applied(spec)
+    names = [f"cpu-{index}" for index in range(6)]
+    plan = heal(spec, seen(state), notices=names).plan
+    assert plan.waves == (("cpu-0", "cpu-1"), ("cpu-2", "cpu-3"), ("cpu-4", "cpu-5"))
+    # What is lost already holds no results, and is launched with the first wave.
+    plan = heal(spec, without(state, names[:3]), notices=names[3:]).plan
+    assert {change.name for change in plan.changes} == {*names}
+    assert plan.waves == (("cpu-3",), ("cpu-4",), ("cpu-5",))
+    # One wave needs no waves.
+    assert heal(spec, seen(state), notices=names[4:]).plan.waves == ()
+
+
 def test_node_that_has_not_joined_is_replaced_and_then_left() -> None:
     spec = cluster(count=1)
     state = applied(spec)

@@ -4,10 +4,11 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import boto3
 from crash.forkserver import shared_server
@@ -133,3 +134,36 @@ def check_gone(project: LabProject) -> None:
 def submit_results(client: Any, worker: str) -> list[Any]:
     """Return results that only one worker has, and that would differ if they were computed again."""
     return [client.submit(random.random, pure=False, workers=[worker]) for _ in range(5)]
+
+
+class Work:
+    """Results that only the named workers have, and how often each was computed."""
+
+    def __init__(self, client: Any, workers: Sequence[str]) -> None:
+        topic = f"work-{uuid4()}"
+
+        def roll(task: int) -> float:  # a local function, so that all of it is pickled
+            import random
+
+            from distributed import get_worker
+
+            get_worker().log_event(topic, task)
+            return random.random()
+
+        self.client, self.topic = client, topic
+        self.futures = [
+            client.submit(roll, i, pure=False, workers=[workers[i % len(workers)]])
+            for i in range(3 * len(workers))
+        ]
+        self.values = self.results()
+
+    def results(self) -> list[float]:
+        return [future.result(60) for future in self.futures]
+
+    def runs(self) -> list[int]:
+        return sorted(task for _, task in self.client.get_events(self.topic))
+
+    def check(self) -> None:
+        """Check that the results still exist, and none was computed again."""
+        assert self.results() == self.values
+        assert self.runs() == list(range(len(self.futures)))

@@ -83,6 +83,8 @@ class EC2:
         self._ended_at: dict[str, float] = {}
         self.reclaim_times: dict[str, float] = {}
         """Time on the clock at which each spot VM is reclaimed; the VM's metadata has it."""
+        self.rebalanced: dict[str, str] = {}
+        """Time of the rebalance recommendation that the metadata of each of these spot VMs has."""
         self._throttles: dict[str, Throttle] = {}
 
     def instances(self, region: str | None = None) -> list[Any]:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from html import escape
 from io import BytesIO
 from typing import Any
@@ -76,6 +77,7 @@ class Cloud:
         "log",
         "instances",
         "reclaim",
+        "recommend_rebalance",
         "power_off",
     )
     """Methods that other processes may call."""
@@ -172,6 +174,12 @@ class Cloud:
         """Reclaim spot VMs, so many seconds after the notice in their metadata."""
         with self.lock:
             self.ec2.reclaim_times |= dict.fromkeys(ids, self.clock() + notice)
+
+    def recommend_rebalance(self, ids: list[str]) -> None:
+        """Show in the metadata of spot VMs that they are at a higher risk of being reclaimed."""
+        with self.lock:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            self.ec2.rebalanced |= dict.fromkeys(ids, now)
 
     def power_off(self, ids: list[str]) -> None:
         """Make VMs shut down by themselves, in a cloud without machines."""

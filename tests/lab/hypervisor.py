@@ -102,6 +102,12 @@ class Machine:
                 continue
         self._process = None
 
+    def break_down(self) -> None:
+        """Kill the machine; the lab then notices that it has ended, as after any other end."""
+        leader = self.find_leader()
+        assert leader, "it has not booted yet"
+        os.kill(leader, signal.SIGKILL)
+
     def find_leader(self) -> int | None:
         """Return the first process of the machine, once it has one."""
         assert self._process
@@ -144,6 +150,7 @@ class Hypervisor(Cloud):
         "boot_fault",
         "disconnect",
         "drop_packets",
+        "break_host",
         "fill_disk",
         "sh",
         "console",
@@ -173,6 +180,11 @@ class Hypervisor(Cloud):
         """Make VMs lose that share of the packets that they receive."""
         for id_ in ids:
             self._machines[id_].port.drop_packets(percent)
+
+    def break_host(self, ids: list[str]) -> None:
+        """Make VMs end at once, without a shutdown and without a notice, as when their host fails."""
+        for id_ in ids:
+            self._machines[id_].break_down()
 
     def fill_disk(self, ids: list[str]) -> None:
         """Fill VMs' disks."""

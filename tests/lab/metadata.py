@@ -73,6 +73,8 @@ def metadata_tree(ec2: EC2, vm: Any) -> Tree:
     if reclaim_time is not None:
         at = datetime.now(UTC) + timedelta(seconds=reclaim_time - ec2.clock())
         action = {"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    rebalance = ec2.rebalanced.get(vm.id)
+    recommendations = {"rebalance": json.dumps({"noticeTime": rebalance})}
     identity = {
         "accountId": vm.owner_id,
         "architecture": vm.architecture,
@@ -89,6 +91,7 @@ def metadata_tree(ec2: EC2, vm: Any) -> Tree:
         "meta-data": {
             "ami-id": vm.image_id,
             "ami-launch-index": str(vm.ami_launch_index),
+            "events": {"recommendations": recommendations} if rebalance else None,
             "hostname": host,
             "instance-action": "none",
             "instance-id": vm.id,

@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from ec2.site import LabProject, joined, wait_until
+from ec2.site import LabProject, Work, joined, wait_until
 
 import planapply
 from lab import base
@@ -64,39 +64,6 @@ def project(shared_project: LabProject) -> LabProject:
     with shared_project.client() as client:
         wait_until(lambda: joined(client) == NODES - {"scheduler"}, "all workers")
     return shared_project
-
-
-class Work:
-    """Results that only the named workers have, and how often each was computed."""
-
-    def __init__(self, client: Any, workers: Sequence[str]) -> None:
-        topic = "-".join(workers)
-
-        def roll(task: int) -> float:  # a local function, so that all of it is pickled
-            import random
-
-            from distributed import get_worker
-
-            get_worker().log_event(topic, task)
-            return random.random()
-
-        self.client, self.topic = client, topic
-        self.futures = [
-            client.submit(roll, i, pure=False, workers=[workers[i % len(workers)]])
-            for i in range(3 * len(workers))
-        ]
-        self.values = self.results()
-
-    def results(self) -> list[float]:
-        return [future.result(60) for future in self.futures]
-
-    def runs(self) -> list[int]:
-        return sorted(task for _, task in self.client.get_events(self.topic))
-
-    def check(self) -> None:
-        """Check that the results still exist, and none was computed again."""
-        assert self.results() == self.values
-        assert self.runs() == list(range(len(self.futures)))
 
 
 def test_elastic_group_scales_without_losing_results(project: LabProject) -> None:

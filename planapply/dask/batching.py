@@ -96,9 +96,7 @@ class RequestQueue:
                 if not future.done():
                     future.set_exception(error)
 
-    def _set_results(
-        self, batch: _Batch, outcomes: dict[str, Outcome], existing: set[str]
-    ) -> None:
+    def _set_results(self, batch: _Batch, outcomes: dict[str, Outcome], existing: set[str]) -> None:
         for name, launch in batch.launches.items():
             if launch.done():
                 continue

@@ -557,7 +557,11 @@ class Story:
         if twice:
             fail(f"there twice: {twice}")
         scheduler = world.cloud.machines.get(state.scheduler.vm) if state.scheduler else None
-        if scheduler is None or SCHEDULER not in alive or scheduler.ended_at < inf:
+        if (
+            scheduler is None
+            or SCHEDULER not in alive
+            or min(scheduler.ended_at, scheduler.stopped_at) < inf
+        ):
             return False  # a watcher launches none, and nothing for one that ends
         if state.intents:
             fail(f"intents are open: {state.intents}")

@@ -31,7 +31,7 @@ class Stage:
         return self.now
 
     def fail(self, violation: str) -> None:
-        """End the story with a violation, whatever the running process makes of exceptions."""
+        """Finish the story with a violation, whatever the running process makes of exceptions."""
         self.violation = self.violation or f"at {self.now - 1e6:.0f} s: {violation}"
         raise Crash
 

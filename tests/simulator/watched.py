@@ -38,7 +38,7 @@ from planapply.store import StateStore, codec, state_store
 
 JOIN_TIMEOUT = 300.0
 STORY, CALM = 1500.0, 3000.0
-"""Seconds with faults, and without; a node may need all attempts in the calm."""
+"""Seconds with faults, and without; a node may need all attempts in the latter."""
 SHORT_LIFE = 600.0
 """A VM that is succeeded this soon after its launch was a failed attempt."""
 
@@ -103,7 +103,7 @@ class World:
         self.trace: Callable[[str], None] = lambda text: None
         """Gets what happens, to replay a story."""
         self.is_excused = False
-        """Whether somebody has unlocked the state of a living process, so that two worked at once."""
+        """Whether another process has unlocked the state of a living process, so that two worked at once."""
 
     # Processes
 
@@ -125,7 +125,7 @@ class World:
         return self.random.choice([0.0, 0.0, 0.1, 1.0])
 
     def run_process(self, actor: Actor, run: Callable[[], object]) -> bool:
-        """Run a process to its end or its death; return whether it did what it was asked to."""
+        """Run a process until it exits or dies; return whether it did what it was asked to."""
         try:
             result = run()
         except Crash:
@@ -160,7 +160,7 @@ class World:
         return self.run_process(actor, run)
 
     def watch(self, actor: Actor, interval: float = 30.0, **process: Any) -> bool:
-        """Run a watcher until it ends by itself, dies, or is stopped."""
+        """Run a watcher until it stops, dies, or gets a signal."""
         workspace = self.start(actor, "watch", None, **process)
         view = CountingView(self)
         self.trace(f"watch {process}")
@@ -198,7 +198,8 @@ class World:
 
     def observe(self, *_: Any, workers: bool) -> observe.SchedulerReport | None:
         """Answer as the scheduler, if it runs."""
-        assert self.stage.current and self.stage.current.process
+        assert self.stage.current
+        assert self.stage.current.process
         self.stage.current.process.reach()
         joined = self.joined()
         is_silent = not self.is_calm and self.random.random() < self.options.silence
@@ -437,7 +438,7 @@ class Story:
         return self.world.stage.now < self.end
 
     def watcher(self, actor: Actor) -> None:
-        """Watch; somebody starts the watcher again when it has ended."""
+        """Watch; another watcher starts when it has stopped."""
         while self.has_time():
             self.world.watch(actor, self.random.choice([10.0, 30.0]), **self.process_options(120))
             actor.pause(self.random.uniform(0.0, 120.0))
@@ -574,7 +575,7 @@ class Story:
         lost = sum(1 for name in given_up if split_name(name)[0] == "elastic" and name not in alive)
         if size + lost < (elastic.min or 0) or (not spec.cluster.protect and size > elastic.max):
             fail(f"{size} elastic nodes, {lost} given up: {elastic.min} to {elastic.max}")
-        world.statistics["calm watches that reached the spec"] += 1
+        world.statistics["watches without faults that reached the spec"] += 1
         world.statistics["nodes given up"] += len(given_up)
         return True
 

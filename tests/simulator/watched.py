@@ -568,7 +568,12 @@ class Story:
             fail(f"intents are open: {state.intents}")
         given_up = {n for n, vms in state.attempts.items() if len(vms) >= MAX_ATTEMPTS}
         cpu, elastic = spec.workers["cpu"], spec.workers["elastic"]
-        missing = {node_name("cpu", i) for i in range(cpu.count or 0)} - alive.keys() - given_up
+        done = {
+            n for n, r in state.nodes.items() if self.has_reached_ttl(r.vm)
+        }  # these are not lost
+        missing = (
+            {node_name("cpu", i) for i in range(cpu.count or 0)} - alive.keys() - given_up - done
+        )
         if missing:
             fail(f"missing: {sorted(missing)}")
         size = sum(1 for name in alive if split_name(name)[0] == "elastic")
@@ -579,9 +584,17 @@ class Story:
         world.statistics["nodes given up"] += len(given_up)
         return True
 
+    def has_reached_ttl(self, vm: str) -> bool:
+        reason = self.world.cloud.end_reasons.get(vm)
+        return (
+            reason is EndReason.TTL
+            and self.world.cloud.machines[vm].ended_at <= self.world.stage.now
+        )
+
     def check_applied(self, actor: Actor) -> None:
         """Check that an apply on a cloud without faults does all the rest."""
         world, fail, spec = self.world, self.world.stage.fail, self.spec()
+        world.joins_at = dict.fromkeys(world.joins_at, 0.0)  # also nodes that watchers gave up on
         spec = spec.model_copy(
             update={"cluster": spec.cluster.model_copy(update={"protect": False})}
         )

@@ -8,7 +8,7 @@ PYTEST := -n $(WORKERS) --dist worksteal
 # The tests of `planapply.Cluster`, which calls and overrides private methods of SpecCluster.
 OLDEST_TESTS ?= $(addprefix tests/cluster/test_,adaptive.py adopt.py cluster_spec.py lost.py scale.py spec_cluster.py)
 
-.PHONY: venv demo story crash soak test-python lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest integrations chromium lint types layers constraints clean
+.PHONY: venv demo story watched crash soak test-python lab lab-base nova openstack conformance bench bench-cloud bench-nova test test-fast coverage test-oldest integrations chromium lint types layers constraints clean
 .DELETE_ON_ERROR:
 # Without bytecode files, each of a thousand commands and nodes would compile its imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -105,6 +105,10 @@ bench-nova: venv nova
 # Replay one story of the simulator: make story SEED='1234', or SEED='5 17' for a crash at point 17.
 story: venv
 	cd tests && ../$(BIN)/python -m simulator.scenario $(SEED)
+
+# The same for a story with watchers, with a trace of what happens: make watched SEED=12
+watched: venv
+	cd tests && ../$(BIN)/python -m simulator.watched $(SEED)
 
 # The lab: EC2 on this machine, where every instance is a real machine. Needs root on Debian.
 lab: venv lab-base

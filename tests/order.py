@@ -44,6 +44,7 @@ SLOW = (
     Row("tests/cli/test_local.py*", 12),
     Row("tests/store/*twenty*", 10),
     Row("tests/simulator/*random*", 8),
+    Row("tests/simulator/*watchers*", 4),
     Row("tests/test_packaging.py*", 3, "packaging"),
     Row("tests/test_*properties.py*", 4),
     Row("tests/conformance/*ec2*", 2),

@@ -90,11 +90,13 @@ class RequestQueue:
         try:
             async with self._session_lock:
                 outcomes, existing = await asyncio.to_thread(self._run, batch)
+            self._set_results(batch, outcomes, existing)
         except BaseException as error:  # everyone who waits must get it, whatever it is
             for future in batch.futures():
                 if not future.done():
                     future.set_exception(error)
-            return
+
+    def _set_results(self, batch: _Batch, outcomes: dict[str, Outcome], existing: set[str]) -> None:
         for name, launch in batch.launches.items():
             if launch.done():
                 continue

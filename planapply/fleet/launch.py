@@ -160,10 +160,11 @@ class Launcher:
         return self.adopt(token, intent, result.vms), self._shortfall(intent, result)
 
     def _shortfall(self, intent: Intent, result: LaunchResult) -> ProviderError | None:
-        if {vm.name for vm in result.vms} >= set(intent.names):
+        if {vm.name for vm in result.vms if vm.status != "stopping"} >= set(intent.names):
             return None
         return result.shortfall or ProviderError(
-            ErrorKind.CAPACITY, "the cloud launched fewer VMs than requested"
+            ErrorKind.CAPACITY,
+            "the cloud launched fewer VMs than requested, or terminated some at once",
         )
 
     def _request(self, token: str, intent: Intent) -> LaunchResult:

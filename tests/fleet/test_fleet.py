@@ -15,7 +15,7 @@ from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.node import NodeConfig
 from planapply.model.state import Choice, NodeRecord, Resource, State
-from planapply.provider import ErrorKind, Limits
+from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits
 from planapply.store import LockInfo
 
 CONFIG = NodeConfig(group="cpu", cls="distributed.Nanny")
@@ -63,6 +63,21 @@ def test_reclaimed_choice_is_tried_last_in_its_market() -> None:
     }
     assert avoid_choice(zones[:1], zones, zones[0]) == [zones[1], zones[0], *zones[2:]]
     assert avoid_choice(zones[2:], zones[2:], zones[0]) == zones[2:]
+
+
+def test_vm_that_ends_while_it_is_launched_is_an_error() -> None:
+    bench = Bench()
+    launch = bench.cloud.launch
+
+    def launch_ending(request: LaunchRequest) -> LaunchResult:
+        first, *rest = launch(request).vms
+        bench.cloud.end_vm(first.id)
+        return LaunchResult((first.model_copy(update={"status": "stopping"}), *rest))
+
+    bench.cloud.launch = launch_ending  # type: ignore[method-assign]
+    assert kinds(bench.launch(["cpu-0", "cpu-1"])) == {"cpu-0": "capacity", "cpu-1": "ok"}
+    assert bench.state.nodes.keys() == {"cpu-1"}
+    assert not bench.state.intents
 
 
 def kinds(outcomes: dict[str, Any]) -> dict[str, str]:

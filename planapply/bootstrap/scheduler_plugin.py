@@ -51,7 +51,10 @@ class Lifetimes(SchedulerPlugin):
     def change(
         self, idle_timeout: float | None, no_client_timeout: float | None
     ) -> dict[str, float | None]:
-        """Set both times, in seconds or None for never; record them, and return what `read` does."""
+        """Set both times, in seconds or None for never; record them, and return what `read` does.
+
+        Both count from now on, so that a shorter time closes no cluster at once.
+        """
         times = {"idle_timeout": idle_timeout, "no_client_timeout": no_client_timeout}
         for key, value in times.items():
             if value is not None and not (
@@ -63,6 +66,9 @@ class Lifetimes(SchedulerPlugin):
                 json.dump(times, file)
             os.replace(self.path + ".new", self.path)
         self._set(**times)
+        self.last_client = monotonic()
+        if self.scheduler.idle_since:
+            self.scheduler.idle_since = time()
         return self.read()
 
     def _set(self, **times: float | None) -> None:

@@ -281,9 +281,9 @@ def _output_lines(values: Mapping[str, str | None]) -> list[Line]:
 
 def _read_approval(verb: str) -> bool:
     terminal.print_message("")
-    sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
-    sys.stderr.flush()
     try:
+        sys.stderr.write("Do you want to perform these actions? Only 'yes' will be accepted: ")
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     except (KeyboardInterrupt, Interrupted):
         terminal.print_message("", f"{verb} canceled; nothing was changed.")

@@ -113,7 +113,7 @@ class WatchRun:
     def _show_hook(self, event: Event) -> None:
         self.on_event(event)
         if not self.json:
-            terminal.print_message(f"{self._time()}  {event_text(event)}")
+            self._report(event_text(event))
 
     def show_start(self, state: State) -> None:
         """Print which cluster is watched."""
@@ -149,14 +149,12 @@ class WatchRun:
         if not self.json:
             for problem in diagnostics_of(error):
                 detail = f". {problem.detail}" if problem.detail else ""
-                terminal.print_message(
-                    f"{self._time()}  {problem.severity.value}: {problem.summary}{detail}"
-                )
+                self._report(f"{problem.severity.value}: {problem.summary}{detail}")
 
     def show_solved(self, error: Problem) -> None:
         """Print that a problem no longer exists."""
         if not self.json:
-            terminal.print_message(f"{self._time()}  solved: {diagnostics_of(error)[0].summary}")
+            self._report(f"no longer: {diagnostics_of(error)[0].summary}")
 
     def _numbers(self) -> dict[str, int]:
         """Return how many nodes were launched and removed so far, as the last event of an apply has it."""
@@ -164,6 +162,12 @@ class WatchRun:
 
     def _time(self) -> str:
         return format_time(self.workspace.clock.time())
+
+    def _report(self, text: str) -> None:
+        """Print a message that belongs to a round, as its lines are."""
+        columns = terminal.width(sys.stderr) - len(_INDENT)
+        first, *more = wrap(f"{self._time()}  {text}", columns)
+        terminal.print_message(first, *(f"{_INDENT}{part}" for part in more))
 
     def _print(self, text: str) -> None:
         first, *more = wrap(text, terminal.width(sys.stdout) - len(_INDENT))

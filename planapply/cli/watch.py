@@ -35,6 +35,7 @@ def command(
             "--interval",
             metavar="DURATION",
             parser=_parse_interval,
+            show_default="30 s",
             help="Time between two rounds, such as 30s or 5min.",
         ),
     ] = 30.0,
@@ -60,8 +61,9 @@ def command(
 ) -> int:
     """Keep the cluster as it was last applied, until it is destroyed or has terminated itself.
 
-    Launches lost nodes of groups with a `count` again, keeps elastic groups between `min` and `max`,
-    and resolves launch requests without a result. Works from the spec that was applied last, which
+    Launches lost nodes of groups with a `count` again, replaces spot nodes that the cloud is about to
+    reclaim, keeps elastic groups between `min` and `max`, follows the load with `adapt`, and resolves
+    launch requests without a result. Works from the spec that was applied last, which
     the state records: edits of the file since then do not count. Replaces no node because of a
     changed spec, and does not launch a lost scheduler. Takes the state's lock only while it changes
     something.

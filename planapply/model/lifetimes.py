@@ -35,3 +35,13 @@ class RunningLifetimes(Lifetimes):
     """Seconds for which no task has been queued or processing; None if one is."""
     no_client_for: Elapsed | None = None
     """Seconds for which no client has been connected; None if one is."""
+
+    @property
+    def time_left(self) -> dict[str, float]:
+        """Return the seconds until each of them terminates the cluster, if nothing changes; only those that run."""
+        elapsed = (self.idle_for, self.no_client_for)
+        return {
+            key: max(0.0, limit - seconds)
+            for key, seconds in zip(LIFETIME_KEYS, elapsed, strict=True)
+            if (limit := getattr(self, key)) is not None and seconds is not None
+        }

@@ -70,7 +70,8 @@ class ClusterSettings(Model):
     """Idle time after which the scheduler stops, and its VM and its workers' VMs terminate. A cluster is
     idle while no task is queued or processing. Default: never.
 
-    An `apply` sends a changed time to the running scheduler, which replaces no node. A scheduler that an
+    An `apply` sends a changed time to the running scheduler, which replaces no node; the time counts again from
+    then on. A scheduler that an
     earlier version of planapply launched cannot be changed: then the plan replaces it, and every node."""
     no_client_timeout: Annotated[Duration | None, spec_key("update", "2 h")] = None
     """Time without a client after which the scheduler stops as after `idle_timeout`, counted from its start.

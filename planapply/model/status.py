@@ -81,11 +81,15 @@ class Status(Model):
     """The address that answered, or else the one for clients; None if there is no scheduler."""
     scheduler_answers: bool = False
     dashboard_url: str | None = None
+    time_left: dict[str, float] = {}
+    """Seconds until the scheduler stops because of `idle_timeout` or `no_client_timeout`, by key; without
+    those that do not run now, since there are tasks or clients."""
     nodes: tuple[NodeStatus, ...] = ()
     drift: tuple[DriftItem, ...] = ()
     problems: tuple[Diagnostic, ...] = ()
     """Errors in the provider's settings that the next launch would meet, such as a deleted subnet; a
-    dashboard without plots, whose URL is then None; and a group with `adapt` whose load nothing follows."""
+    dashboard without plots, whose URL is then None; a group with `adapt` whose load
+    nothing follows; and nodes on which `watch` gave up."""
     unknown_workers: tuple[str, ...] = ()
     """Dask workers that have joined but are none of the state's nodes."""
     usd_per_hour: float | None = None

@@ -1,5 +1,6 @@
 """The result of one round of `watch`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
@@ -63,11 +64,15 @@ class Round:
                 code="scheduler_unreachable",
             )
         if self.given_up:
-            names = [*self.given_up]
-            found[f"given_up: {' '.join(names)}"] = PlanapplyError(
-                f"gave up on {format_names(names)}: {MAX_ATTEMPTS} VMs in a row did not join, or were lost "
-                "soon after",
-                f"Find the cause with `planapply logs {names[0]}`. The next `planapply apply` tries again.",
-                code="given_up",
-            )
+            found[f"given_up: {' '.join(self.given_up)}"] = given_up_error(self.given_up)
         return found
+
+
+def given_up_error(names: Sequence[str]) -> PlanapplyError:
+    """Return the error about nodes for which nothing more is launched."""
+    return PlanapplyError(
+        f"gave up on {format_names(names)}: {MAX_ATTEMPTS} VMs in a row did not join, or were lost "
+        "soon after",
+        f"Find the cause with `planapply logs {names[0]}`. The next `planapply apply` tries again.",
+        code="given_up",
+    )

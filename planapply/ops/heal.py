@@ -39,6 +39,8 @@ from planapply.store import LockInfo
 
 COST_INTERVAL = 600.0
 """Seconds between two looks at what the cluster has cost."""
+LOCK_TIMEOUT = 5.0
+"""Seconds to wait for the lock of another process, at least: another watcher holds it for a moment only."""
 WARN_SHARE = 0.8
 """Share of `max_total_cost` from which on a warning is shown."""
 
@@ -113,7 +115,8 @@ class Healer:
         try:
             if not self._needs_lock():
                 return self._report()
-            with lock(self.workspace, WATCH_CHANGE, self.lock_timeout, self.on_event) as held:
+            timeout = max(self.lock_timeout, LOCK_TIMEOUT)
+            with lock(self.workspace, WATCH_CHANGE, timeout, self.on_event) as held:
                 self._look(is_locked=True)
                 if self._found is None or not self._found.has_work:
                     return self._report()

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from planapply.diff import RefreshResult
 from planapply.fleet import PriceList, ProviderClient
 from planapply.fleet.prices import Item
-from planapply.model.diagnostics import warning
+from planapply.model.diagnostics import Diagnostic, warning
 from planapply.model.endpoint import current_endpoint
 from planapply.model.names import SCHEDULER, sort_key, worker_names
 from planapply.model.node import NodeConfig
 from planapply.model.state import Endpoint, NodeRecord, State
 from planapply.model.status import NodeStatus, Status, WorkerUsage, total_usage
+from planapply.model.watch import MAX_ATTEMPTS, given_up_error
 from planapply.ops.cost import NOT_COUNTED
 from planapply.ops.end_reasons import explain_ends
 from planapply.ops.load import load_warnings
@@ -50,6 +51,7 @@ def status(workspace: Workspace) -> Status:
         cloud=state.cloud,
         scheduler_address=info.address if info else _client_address(endpoint),
         scheduler_answers=info is not None,
+        time_left={} if info is None else _time_left(endpoint, state),
         dashboard_url=endpoint.dashboard if endpoint and not missing else None,
         nodes=tuple(nodes),
         drift=refreshed.drift,
@@ -57,6 +59,7 @@ def status(workspace: Workspace) -> Status:
             *(warning(e.summary, e.detail) for e in client.check_settings()),
             *([missing] if missing and endpoint else []),
             *load_warnings(workspace, recorded_spec(state)),
+            *_given_up(state),
         ),
         unknown_workers=tuple(sorted((workers or frozenset()) - expected)),
         resources=state.resources,
@@ -76,6 +79,23 @@ def _probe(endpoint: Endpoint | None, state: State) -> "SchedulerInfo | None":
     from planapply.dask.scheduler import probe  # imports asyncio
 
     return probe(endpoint, state.tls)
+
+
+def _given_up(state: State) -> Iterator[Diagnostic]:
+    names = [name for name, vms in state.attempts.items() if len(vms) >= MAX_ATTEMPTS]
+    if names:
+        error = given_up_error(sorted(names, key=sort_key))
+        yield from (warning(f"`planapply watch` {d.summary}", d.detail) for d in error.diagnostics)
+
+
+def _time_left(endpoint: Endpoint | None, state: State) -> dict[str, float]:
+    record = state.scheduler
+    if endpoint is None or record is None or not (record.lifetimes and record.lifetimes.is_limited):
+        return {}
+    from planapply.dask.scheduler import lifetimes  # imports asyncio
+
+    running = lifetimes(endpoint, state.tls)
+    return running.time_left if running else {}
 
 
 def _nodes(

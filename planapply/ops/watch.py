@@ -73,6 +73,8 @@ class Watch:
     _problems: dict[str, Problem] = field(default_factory=dict)
     _paused: dict[str, _Backoff] = field(default_factory=dict)
     _failed_rounds: int = 0
+    _waits_for: str = ""
+    """The kind of the lock that another process of this machine held in the last round."""
     _lost_since: float | None = None
 
     def run(self) -> Round:
@@ -83,11 +85,13 @@ class Watch:
         state = self.workspace.read()
         self.view.show_start(state)
         spec = recorded_spec(state)
-        if spec is not None and not any(g.count or g.min or g.adapt for g in spec.workers.values()):
+        if spec is not None and not (
+            self.once or any(g.count or g.min or g.adapt for g in spec.workers.values())
+        ):
             self.view.show_note(
                 Event(
                     event="note",
-                    message="no group has a `count`, a `min`, or `adapt`: lost nodes are removed, and none is "
+                    message="no group has a `count`, a `min` above 0, or `adapt`: lost nodes are removed, and none is "
                     "launched",
                 )
             )
@@ -127,7 +131,7 @@ class Watch:
                 self.view.show_failed_round(error, clock.monotonic() - start)
                 delay = self._back_off(error)
             else:
-                self._failed_rounds, self._lost_since = 0, None
+                self._failed_rounds, self._lost_since, self._waits_for = 0, None, ""
                 self.view.show_round(result, clock.monotonic() - start)
                 self._pause_groups(result)
                 if result.end:
@@ -147,17 +151,26 @@ class Watch:
         """Report a failed round; return the seconds until the next one."""
         kind = _kind(error)
         if isinstance(error, StateLocked):
-            if kind in self._problems:
-                message = f"the state {error.location} is still locked by {error.holder.name}"
-                self.view.show_note(Event(event="note", message=message))
-            elif error.can_wait:
-                advice = f"Each round tries again; or {error.advice}"
-                error = StateLocked(error.location, error.holder, advice, can_wait=False)
-            self._update({**self._problems, kind: error})
+            self._report_lock(error)
             return self.interval
         self._update({**self._problems, kind: error})
         self._failed_rounds += 1
         return self._delay(self._failed_rounds)
+
+    def _report_lock(self, error: StateLocked) -> None:
+        """Report each round who holds the lock; as a problem only if it may be a process that has exited."""
+        kind, holder = _kind(error), error.holder
+        still = " still" if kind in self._problems or kind == self._waits_for else ""
+        if still or holder.is_local:
+            message = f"waiting: the state {error.location} is{still} locked by {holder.name}, for {holder.purpose}"
+            self.view.show_note(Event(event="waiting", message=message))
+        if holder.is_local and error.can_wait:
+            self._waits_for = kind
+            return
+        if error.can_wait and not still:
+            advice = f"Each round tries again; or {error.advice}"
+            error = StateLocked(error.location, holder, advice, can_wait=False)
+        self._update({**self._problems, kind: error})
 
     def _delay(self, failures: int) -> float:
         return min(self.interval * 2.0 ** min(failures - 1, 16), max(self.interval, MAX_DELAY))

@@ -57,7 +57,7 @@ _END_TEXTS = {
     EndReason.NO_CLIENT: "no_client_timeout",
     EndReason.TTL: "ttl",
     EndReason.SHUTDOWN: "the scheduler was shut down by a client",
-    EndReason.SCHEDULER_GONE: "its scheduler could not be reached",
+    EndReason.SCHEDULER_GONE: "the scheduler could not be reached",
     EndReason.RECLAIMED: "reclaimed by the cloud",
     EndReason.FAILED: "failed",
     EndReason.TERMINATED: "terminated by another user or program",

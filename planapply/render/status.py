@@ -202,15 +202,22 @@ def _facts(status: Status, width: int) -> Iterator[Line]:
 
 
 def _time_left(status: Status) -> str:
-    """Return the time until the first VM, and the scheduler, reach their ttl; empty without one."""
+    """Return the time until the scheduler stops, and until the first VM and the scheduler reach their ttl."""
+    parts = [f"{format_duration(s)} until {key}" for key, s in status.time_left.items()]
+    return ", ".join([*parts, *_ttl_left(status)])
+
+
+def _ttl_left(status: Status) -> Iterator[str]:
     left = {node.name: node.ttl_left for node in status.nodes if node.ttl_left is not None}
     if not left:
-        return ""
+        return
     first = min(left, key=lambda name: left[name])
     shown = {name: left[name] for name in dict.fromkeys((SCHEDULER, first)) if name in left}
     if len({format_duration(seconds) for seconds in left.values()}) == 1:
-        return f"{format_duration(left[first])} until ttl"
-    return ", ".join(f"{format_duration(s)} until ttl of {name}" for name, s in shown.items())
+        yield f"{format_duration(left[first])} until ttl"
+        return
+    for name, seconds in shown.items():
+        yield f"{format_duration(seconds)} until ttl of {name}"
 
 
 def _warnings(status: Status) -> Iterator[str]:

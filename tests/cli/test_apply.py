@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -506,6 +507,7 @@ def test_stopped_destroy_is_finished_by_another_destroy(
     def stop(self: fake_plugin.Provider, ids: Sequence[str]) -> Sequence[str]:
         if cloud.calls["terminate"] == 0:
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.0)  # this is a thread: the main one handles the signal
         return terminate(self, ids)
 
     monkeypatch.setattr(fake_plugin.Provider, "terminate", stop)

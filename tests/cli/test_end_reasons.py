@@ -66,7 +66,7 @@ def test_status_says_why_a_cluster_has_ended(run: Run, cloud: FakeCloud) -> None
 planapply will update the state of cluster "demo" (fake, mars):
 
   scheduler         VM i-0000 is gone: idle_timeout
-  cpu-[0-2]   (3)   VMs are gone: its scheduler could not be reached
+  cpu-[0-2]   (3)   VMs are gone: the scheduler could not be reached
 
 No VM will be launched or terminated.
 """
@@ -137,3 +137,20 @@ def test_stopped_scheduler_cannot_scale(run: Run, cloud: FakeCloud) -> None:
     result = run("scale", "cpu=2", "--auto-approve")
     assert result.code == 1
     assert "cannot scale cluster 'demo': the VM of its scheduler has stopped" in result.err
+
+
+def test_status_says_that_watch_gave_up(run: Run, cloud: FakeCloud) -> None:
+    assert run(*APPLY).code == 0
+    store = open_store("planapply.state.json")
+    with store.lock("test"):
+        state = store.read()
+        assert state is not None
+        state.attempts = {"cpu-1": ["i-7", "i-8", "i-9"], "cpu-2": ["i-5"]}
+        store.write(state)
+    assert (
+        """\
+`planapply watch` gave up on cpu-1: 3 VMs in a row did not join, or were lost soon after. Find the
+cause with `planapply logs cpu-1`. The next `planapply apply` tries again.
+"""
+        in run("status").out
+    )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import tomllib
 from collections import deque
 from collections.abc import Callable
@@ -196,7 +197,7 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:49:10 UTC  joined cpu-1
 1970-01-12 13:49:40 UTC  lost cpu-1 (VM i-0004 is gone)
 1970-01-12 13:49:40 UTC  error: gave up on cpu-1: 3 VMs in a row did not join, or were lost soon
-after. Find the cause with `planapply logs cpu-1`. The next `planapply apply` tries again.
+    after. Find the cause with `planapply logs cpu-1`. The next `planapply apply` tries again.
 Watch stopped; the cluster is still running.
 """)
     assert len(world.cloud.machines) == 3 + 2
@@ -252,12 +253,39 @@ Watching cluster "demo" (fake), 1 worker, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:48:10 UTC  error: cpu-1: 1 VMs too many: m
 Watch stopped; the cluster is still running.
 1970-01-12 14:18:40 UTC  error: cpu-1: 1 VMs too many: m
-1970-01-12 14:19:10 UTC  solved: cpu-1: 1 VMs too many: m
+1970-01-12 14:19:10 UTC  no longer: cpu-1: 1 VMs too many: m
 Watch stopped; the cluster is still running.
 """),
     )
     assert len(world.cloud.machines) == 3 + 1  # only VMs that exist count as attempts
     assert world.state.attempts == {"cpu-1": [lost]}
+
+
+def test_lock_of_a_running_process_is_no_problem(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.apply()
+    world.watch(nothing)
+    capsys.readouterr()
+    running = LockInfo.of_this_process("ab12", "apply")
+    world.store.holder = running.model_copy(update={"who": "me@here", "pid": 7})
+
+    def unlock() -> None:
+        world.store.holder = None
+
+    assert world.watch(world.end("cpu-0"), nothing, unlock, nothing) == 130
+    assert capsys.readouterr() == (
+        snapshot("""\
+Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
+1970-01-12 13:48:10 UTC  waiting: the state state.json is locked by me@here (process 7), for
+    apply
+1970-01-12 13:48:40 UTC  waiting: the state state.json is still locked by me@here (process 7),
+    for apply
+1970-01-12 13:49:10 UTC  lost cpu-0 (VM i-0001 is gone); launched cpu-0
+1970-01-12 13:49:40 UTC  joined cpu-0
+"""),
+        snapshot("Watch stopped; the cluster is still running.\n"),
+    )
 
 
 def test_survives_faults(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,18 +310,20 @@ def test_survives_faults(world: World, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == (
         snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
-1970-01-12 13:53:10 UTC  the state state.json is still locked by ann@laptop (process 7)
-1970-01-12 13:53:40 UTC  the state state.json is still locked by ann@laptop (process 7)
+1970-01-12 13:53:10 UTC  waiting: the state state.json is still locked by ann@laptop (process
+    7), for apply
+1970-01-12 13:53:40 UTC  waiting: the state state.json is still locked by ann@laptop (process
+    7), for apply
 1970-01-12 13:54:10 UTC  lost cpu-0 (VM i-0001 is gone); launched cpu-0
 1970-01-12 13:54:40 UTC  joined cpu-0
 """),
         snapshot("""\
 1970-01-12 13:48:10 UTC  error: find: unauthorized
-1970-01-12 13:51:40 UTC  solved: find: unauthorized
-1970-01-12 13:52:40 UTC  error: the state state.json is locked. ann@laptop (process 7) has held lock
-ab12, for apply.
-Each round tries again; or stop that process.
-1970-01-12 13:54:10 UTC  solved: the state state.json is locked
+1970-01-12 13:51:40 UTC  no longer: find: unauthorized
+1970-01-12 13:52:40 UTC  error: the state state.json is locked. ann@laptop (process 7) has held
+    lock ab12, for apply.
+    Each round tries again; or stop that process.
+1970-01-12 13:54:10 UTC  no longer: the state state.json is locked
 Watch stopped; the cluster is still running.
 """),
     )
@@ -345,9 +375,9 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:48:40 UTC  joined cpu-0
 """),
         snapshot("""\
-1970-01-12 13:47:40 UTC  error: cpu-0: cannot retire the workers: timed out after 100 s. These VMs
-keep running, so that no results are lost. The next round tries again.
-1970-01-12 13:48:10 UTC  solved: cpu-0: cannot retire the workers: timed out after 100 s
+1970-01-12 13:47:40 UTC  error: cpu-0: cannot retire the workers: timed out after 100 s. These
+    VMs keep running, so that no results are lost. The next round tries again.
+1970-01-12 13:48:10 UTC  no longer: cpu-0: cannot retire the workers: timed out after 100 s
 Watch stopped; the cluster is still running.
 """),
     )
@@ -442,16 +472,16 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 """
         ),
         snapshot("""\
-1970-01-12 14:58:10 UTC  error: the cluster has cost at most 3.58 USD so far, and with 3.00 USD/h
-would exceed `max_total_cost` (6.00 USD) within an hour. Make the cluster cheaper than it is (2.00
-USD/h), destroy it, or raise `max_total_cost` under [cluster].
-1970-01-12 15:39:10 UTC  solved: the cluster has cost at most 3.60 USD so far, and with 3.00 USD/h
-would exceed `max_total_cost` (6.00 USD) within an hour
+1970-01-12 14:58:10 UTC  error: the cluster has cost at most 3.58 USD so far, and with 3.00
+    USD/h would exceed `max_total_cost` (6.00 USD) within an hour. Make the cluster cheaper than it
+    is (2.00 USD/h), destroy it, or raise `max_total_cost` under [cluster].
+1970-01-12 15:39:10 UTC  no longer: the cluster has cost at most 3.60 USD so far, and with 3.00
+    USD/h would exceed `max_total_cost` (6.00 USD) within an hour
 1970-01-12 15:39:10 UTC  warning: the cluster has cost at most 5.62 USD so far, 94 % of
-`max_total_cost` (6.00 USD). When it would exceed that within an hour, nothing is launched any more.
-Raise `max_total_cost` under [cluster] and apply, or run `planapply destroy`.
-1970-01-12 15:39:10 UTC  warning: nothing is launched any more: the scheduler's `ttl` ends within
-`join_timeout`
+    `max_total_cost` (6.00 USD). When it would exceed that within an hour, nothing is launched any
+    more. Raise `max_total_cost` under [cluster] and apply, or run `planapply destroy`.
+1970-01-12 15:39:10 UTC  warning: nothing is launched any more: the scheduler's `ttl` ends
+    within `join_timeout`
 Watch stopped; the cluster is still running.
 """),
     )
@@ -598,6 +628,7 @@ def test_signal_in_a_round_records_what_was_launched(
 
     def interrupted(request: LaunchRequest) -> LaunchResult:
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.0)  # this is a thread: the main one handles the signal
         return launch(request)
 
     monkeypatch.setattr(cloud, "launch", interrupted)

@@ -70,6 +70,19 @@ def test_lifetimes_change_and_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
             assert after is not None
             assert (after.idle_timeout, after.no_client_timeout) == (1800, None)
             assert scheduler.idle_timeout == 1800
+            scheduler.idle_since -= 3600
+            shorter = await remote.set_lifetimes(
+                Lifetimes(idle_timeout=60.0, no_client_timeout=90.0)
+            )
+            assert shorter is not None  # both count from now on
+            assert {*shorter.time_left} == {"idle_timeout", "no_client_timeout"}
+            assert (
+                50
+                < shorter.time_left["idle_timeout"]
+                <= 60
+                < shorter.time_left["no_client_timeout"]
+            )
+            await remote.set_lifetimes(Lifetimes(idle_timeout=1800.0))
         async with run_scheduler() as scheduler:  # after a reboot of the VM
             assert scheduler.idle_timeout == 1800
             assert await asyncio.to_thread(lifetimes, endpoint(scheduler), None) is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cluster.conftest import SPEC, Open
-from cluster.helpers import read_runs
+from cluster.helpers import read_runs, wait_until
 from cluster.inprocess import HANDLE_ONLY, Cloud
 from distributed import Client, Future
 from inline_snapshot import snapshot
@@ -268,6 +268,9 @@ def test_plan_says_what_is_in_use_and_will_be_lost(
     held = first.submit(bytes, 1 << 20, pure=False)
     assert len(held.result()) == 1 << 20
     waiting = first.map(pow, [held] * 3, resources={"GPU": 1}, pure=False)
+    wait_until(
+        lambda: first.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 4
+    )
     lost = in_use(workspace(spec(1, 2)))
     assert lost == snapshot(
         [

@@ -16,6 +16,7 @@ from planapply.model.plan import Action, Mode
 from planapply.model.state import State
 from planapply.ops.apply import Report, apply
 from planapply.ops.plan import PlanOptions
+from planapply.ops.status import status
 from planapply.ops.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -88,6 +89,9 @@ def test_lifetimes_change_while_the_cluster_runs(
         and vms["scheduler"] in _environment(process)
         and "-c" in process.cmdline()
     ]
+    left = status(Workspace.from_spec(str(site.path))).time_left
+    assert [*left] == ["idle_timeout"]
+    assert 0 < left["idle_timeout"] <= 3600
     monkeypatch.setattr(scheduler_changes, "LIFETIMES_TIMEOUT", 0.5)
     monkeypatch.setattr(scheduler_client, "CONNECT_TIMEOUT", 20.0)
     os.kill(process.pid, signal.SIGSTOP)

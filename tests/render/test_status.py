@@ -33,6 +33,7 @@ def test_complete_status() -> None:
         "scheduler_address": "tls://54.1.2.3:8786",
         "scheduler_answers": True,
         "dashboard_url": "http://54.1.2.3:8787/status",
+        "time_left": {"idle_timeout": 1380.0, "no_client_timeout": 7200.0},
         "nodes": nodes,
         "usd_per_hour": 1.5,
         "usd_so_far": 4.6,
@@ -58,6 +59,7 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
+Time left:  23 min until idle_timeout, 2 h until no_client_timeout
 Drift: cpu-3 has terminated, by itself (ttl, idle_timeout, or a failure) or outside of planapply.
 See `planapply logs cpu-3`; run `planapply plan` to see what an apply would do.
 Drift: VMs that are not in the state: i-stray. The next `planapply apply` adopts them, and
@@ -80,6 +82,7 @@ Cluster "genomics" (ec2, eu-west-1): 1 of 5 worker nodes joined
 Scheduler:  tls://54.1.2.3:8786
 Dashboard:  http://54.1.2.3:8787/status
 Cost:       1.50 USD/h, 4.60 USD so far (on demand, libcloud prices of 2025-03-02)
+Time left:  23 min until idle_timeout, 2 h until no_client_timeout
 Drift: cpu-3 has terminated, by itself (ttl, idle_timeout, or a failure) or
 outside of planapply. See `planapply logs cpu-3`; run `planapply plan` to see
 what an apply would do.

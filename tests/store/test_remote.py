@@ -25,6 +25,7 @@ from planapply.store import (
     StateWriteError,
     Store,
     open_store,
+    processes,
 )
 from planapply.store.bucket import Bucket, open_bucket
 from planapply.store.remote import RemoteBackend
@@ -159,7 +160,19 @@ def dead_holder(**changes: object) -> LockInfo:
     return info.model_copy(update={"pid": 2**22 + 1, **changes})
 
 
+@pytest.fixture
+def machine_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give this machine an ID: a container may have none."""
+    path = tmp_path / "machine-id"
+    path.write_text("0123456789abcdef0123456789abcdef\n")
+    monkeypatch.setattr(processes, "_MACHINE_ID_FILES", (str(path),))
+    processes._read_host.cache_clear()
+    yield
+    processes._read_host.cache_clear()
+
+
 @linux
+@pytest.mark.usefixtures("machine_id")
 @pytest.mark.parametrize("changes", [{}, {"boot": "another"}])
 def test_lock_of_a_dead_process_is_taken_over(
     aws: Cloud, store: Store, changes: dict[str, object]

@@ -108,7 +108,7 @@ class WatchRun:
         """Print a note."""
         self.on_event(event)
         if not self.json:
-            self._print(f"{self._time()}  {event.message}")
+            self._print(f"{self._time()}  {event_text(event)}")
 
     def _show_hook(self, event: Event) -> None:
         self.on_event(event)

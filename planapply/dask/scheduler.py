@@ -197,9 +197,12 @@ class Scheduler:
         )
 
 
+_OF_DASK = ("Client-worker-", "published-", "queue-", "variable-")
+
+
 def _is_user(client: str) -> bool:
-    """Return whether a client is not one that Dask itself creates: for fire_and_forget, and for tasks."""
-    return client != "fire-and-forget" and not client.startswith("Client-worker-")
+    """Return whether a client is not one that Dask itself creates, such as for tasks or published data."""
+    return client != "fire-and-forget" and not client.startswith(_OF_DASK)
 
 
 def _to_lines(messages: Any) -> list[str]:

@@ -266,7 +266,7 @@ class Fleet:
                 state.nodes[name].tags = dict(tags)
 
         self.journal.update(record_tags)
-        self.on_event(Event(event="updated", names=tuple(names)))
+        self.on_event(Event(event="updated", names=tuple(names), message="tags"))
 
     def record_lifetimes(self, lifetimes: Lifetimes) -> None:
         """Record the lifetimes that the running scheduler has confirmed."""
@@ -275,7 +275,7 @@ class Fleet:
             state.nodes[SCHEDULER].lifetimes = lifetimes
 
         self.journal.update(record)
-        self.on_event(Event(event="updated", names=(SCHEDULER,)))
+        self.on_event(Event(event="updated", names=(SCHEDULER,), message="lifetimes"))
 
     def restore_tags(self, tags: Mapping[str, Mapping[str, str]]) -> None:
         """Set planapply's own tags, by node, that another user has changed or removed."""

@@ -162,7 +162,10 @@ class Watch:
         kind, holder = _kind(error), error.holder
         still = " still" if kind in self._problems or kind == self._waits_for else ""
         if still or holder.is_local:
-            message = f"waiting: the state {error.location} is{still} locked by {holder.name}, for {holder.purpose}"
+            message = (
+                f"for the lock of the state {error.location},{still} held by {holder.name}, "
+                f"for {holder.purpose}"
+            )
             self.view.show_note(Event(event="waiting", message=message))
         if holder.is_local and error.can_wait:
             self._waits_for = kind

@@ -34,7 +34,7 @@ _VERBS = {
     "retiring": "retiring",
     "terminating": "terminating",
     "terminated": "terminated",
-    "updated": "tags updated",
+    "updated": "updated",
     "adopted": "adopted",
 }
 _WAITS = ("waiting", "throttled")

@@ -277,10 +277,10 @@ def test_lock_of_a_running_process_is_no_problem(
     assert capsys.readouterr() == (
         snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
-1970-01-12 13:48:10 UTC  waiting: the state state.json is locked by me@here (process 7), for
-    apply
-1970-01-12 13:48:40 UTC  waiting: the state state.json is still locked by me@here (process 7),
-    for apply
+1970-01-12 13:48:10 UTC  waiting for the lock of the state state.json, held by me@here (process
+    7), for apply
+1970-01-12 13:48:40 UTC  waiting for the lock of the state state.json, still held by me@here
+    (process 7), for apply
 1970-01-12 13:49:10 UTC  lost cpu-0 (VM i-0001 is gone); launched cpu-0
 1970-01-12 13:49:40 UTC  joined cpu-0
 """),
@@ -310,10 +310,10 @@ def test_survives_faults(world: World, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == (
         snapshot("""\
 Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
-1970-01-12 13:53:10 UTC  waiting: the state state.json is still locked by ann@laptop (process
-    7), for apply
-1970-01-12 13:53:40 UTC  waiting: the state state.json is still locked by ann@laptop (process
-    7), for apply
+1970-01-12 13:53:10 UTC  waiting for the lock of the state state.json, still held by ann@laptop
+    (process 7), for apply
+1970-01-12 13:53:40 UTC  waiting for the lock of the state state.json, still held by ann@laptop
+    (process 7), for apply
 1970-01-12 13:54:10 UTC  lost cpu-0 (VM i-0001 is gone); launched cpu-0
 1970-01-12 13:54:40 UTC  joined cpu-0
 """),

@@ -464,8 +464,8 @@ Apply complete: 0 added, 3 changed, 0 destroyed.
 scheduler_address = tcp://ADDRESS
 """),
         snapshot("""\
-scheduler: tags updated
-cpu-[0-1]: tags updated
+scheduler: updated (tags)
+cpu-[0-1]: updated (tags)
 """),
     )
     vm = read().nodes["cpu-0"].vm
@@ -496,7 +496,7 @@ Apply complete: 0 added, 1 changed, 0 destroyed.
 
 scheduler_address = tcp://ADDRESS
 """),
-        snapshot("cpu-0: tags updated\n"),
+        snapshot("cpu-0: updated (tags)\n"),
     )
     assert read().nodes["cpu-0"].vm == vm
     assert {v.tags["team"] for v in project.environment.live_vms(read().lineage)} == {"bio"}

@@ -271,6 +271,7 @@ def test_plan_says_what_is_in_use_and_will_be_lost(
     wait_until(
         lambda: first.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 4
     )
+    first.publish_dataset(held=held)  # for the scheduler, a client of its own
     lost = in_use(workspace(spec(1, 2)))
     assert lost == snapshot(
         [

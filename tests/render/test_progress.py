@@ -51,7 +51,7 @@ cpu-1: failed (terminated before it joined)
 cpu-0: retiring
 cpu-0, cpu-2, cpu-4, cpu-6, cpu-8, cpu-10, cpu-12, cpu-14, … (200 nodes): terminating
 cpu-0: terminated
-cpu-0: tags updated
+cpu-0: updated
 cpu-0: adopted
 waiting for the state's lock: me@host
 cpu-0: waiting for the result of an earlier request

@@ -68,11 +68,11 @@ class Cluster(RobustSpecCluster):
     ) -> "StateBackedCluster":
         """Open the running cluster of a spec; launch nothing.
 
-        `overrides` are those of `planapply.plan`. `state` is the path or URL of the state; the default
-        is that of the spec. The scheduler must respond within `timeout`, and a change waits up to
-        `lock_timeout` for the state's lock: seconds, or durations such as "10s". The other options are those of SpecCluster; with
-        `asynchronous=True`, await the result. Raise PlanapplyError, with all problems of the spec, or
-        if no scheduler exists or responds.
+        `overrides` are those of `planapply.plan`. `state` is the path or URL of the state; the default is
+        that of the spec. The scheduler must respond within `timeout`, and a change waits up to `lock_timeout`
+        for the state's lock: seconds, or durations such as "10s". The other options are those of SpecCluster;
+        with `asynchronous=True`, await the result. Raise PlanapplyError, with all problems of the spec, or if
+        no scheduler exists or responds.
         """
         workspace = Workspace.from_spec(to_path("path", path), to_texts(overrides), to_state(state))
         return cls.adopt(workspace, timeout, lock_timeout, **options)

@@ -138,11 +138,11 @@ def plan(
 ) -> ClusterPlan:
     """Return what `planapply.apply` would do now; change nothing.
 
-    Use it to review changes in a notebook or a job. `path` is the spec; `overrides` are dotted keys
-    with values, or `KEY=VALUE` texts; `state` is the path or URL of the state, by default the spec's.
-    `targets` and `replace` are names of nodes, as for `--target` and `--replace`. `destroy` plans the
-    removal of the cluster. `lock_timeout` is how long to wait for another process's change: seconds, or a duration such as "10s".
-    Raise PlanapplyError with everything that is wrong.
+    Use it to review changes in a notebook or a job. `path` is the spec; `overrides` are dotted keys with
+    values, or `KEY=VALUE` texts; `state` is the path or URL of the state, by default the spec's. `targets`
+    and `replace` are names of nodes, as for `--target` and `--replace`. `destroy` plans the removal of the
+    cluster. `lock_timeout` is how long to wait for another process's change: seconds, or a duration such as
+    "10s". Raise PlanapplyError with everything that is wrong.
     """
     check_flags(destroy=destroy)
     mode = Mode.DESTROY if destroy else Mode.NORMAL
@@ -178,14 +178,13 @@ def apply(
     """Create or change the cluster to match its spec, without asking.
 
     Use it where `planapply apply --auto-approve` would be used, also where an event loop runs already. The
-    spec's hooks run, too.
-    A plan that destroys or replaces a node raises, unless `approve` is True or `plan` is given: then
-    exactly that plan is carried out, and refused if it is stale. `wait` is whether to wait until the
-    launched nodes have joined. `retire`, `new_cluster`, and `terminate_unknown` are the options
-    `--no-retire`, `--new-cluster`, and `--terminate-unknown`. `progress` shows the progress, or is called with each event, in the
-    calling thread. For the other parameters see `planapply.plan`. Raise PlanapplyError if something is
-    wrong, and ApplyIncomplete if a part failed. An interrupted call records what it has done; the next
-    one continues.
+    spec's hooks run, too. A plan that destroys or replaces a node raises, unless `approve` is True or `plan`
+    is given: then exactly that plan is carried out, and refused if it is stale. `wait` is whether to wait
+    until the launched nodes have joined. `retire`, `new_cluster`, and `terminate_unknown` are the options
+    `--no-retire`, `--new-cluster`, and `--terminate-unknown`. `progress` shows the progress, or is called
+    with each event, in the calling thread. For the other parameters see `planapply.plan`. Raise
+    PlanapplyError if something is wrong, and ApplyIncomplete if a part failed. An interrupted call records
+    what it has done; the next one continues.
     """
     if plan is not None and (overrides or targets or replace or terminate_unknown):
         raise TypeError(

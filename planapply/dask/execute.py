@@ -45,10 +45,11 @@ async def execute(
 
     `resources` are the supporting resources that the provider needs; `refreshed` says what has drifted. With
     `wait`, wait until all launched nodes have joined, including those of earlier runs; use it only for plans
-    that leave nodes. Without, do not connect to the launched scheduler. A plan with several waves is executed wave by
-    wave; with `wait`, which all but plans of mode HEAL need, each wave must have joined: after one that is incomplete,
-    the nodes of the later waves stay, each with an error. With `retire`, a leaving node whose workers cannot be retired stays, with an error, if other
-    workers stay. Raises Stopped if stopped, and PlanapplyError if the rest of the plan cannot be executed.
+    that leave nodes. Without, do not connect to the launched scheduler. A plan with several waves is executed
+    wave by wave; with `wait`, which all but plans of mode HEAL need, each wave must have joined: after one
+    that is incomplete, the nodes of the later waves stay, each with an error. With `retire`, a leaving node
+    whose workers cannot be retired stays, with an error, if other workers stay. Raises Stopped if stopped,
+    and PlanapplyError if the rest of the plan cannot be executed.
     """
     run = _Execution(plan, fleet, refreshed)
     if run.has_resource_changes:
@@ -136,7 +137,7 @@ class _Execution:
             await asyncio.to_thread(self.fleet.record_endpoint)
 
     async def begin(self, number: int) -> None:
-        """Begin a wave; keep all nodes that are left to replace, with an error, if an earlier one is incomplete.
+        """Begin a wave; if an earlier one is incomplete, keep the nodes left to replace, with an error.
 
         Nodes of these groups that were launched before, also by an earlier run, must have joined before a
         node that has joined may leave.

@@ -185,9 +185,10 @@ class Fleet:
     def resolve_intents(self, desired: Mapping[str, str]) -> None:
         """Find out the result of every intent that an earlier process left open, and close it.
 
-        A request is repeated only if all of its names are still `desired` (name -> config digest), and
-        no supporting resource is missing, without which the request would be another one. Otherwise wait until its VMs must be visible. Raises ProviderFailed if the result is still
-        unknown, and what `launch` raises.
+        A request is repeated only if all of its names are still `desired` (name -> config digest), and no
+        supporting resource is missing, without which the request would be another one. Otherwise wait until
+        its VMs must be visible. Raises ProviderFailed if the result is still unknown, and what `launch`
+        raises.
         """
         intents = self.journal.read(lambda state: dict(state.intents))
         try:

@@ -194,8 +194,8 @@ class DriftItem(Model):
     ended: EndReason | None = None
     """Why the VM has ended; None if it runs, or if planapply terminates it."""
     fields: tuple[FieldChange, ...] = ()
-    """The differences: `before` is what exists, `after` what planapply has set, except for an address, whose new
-    value is `after`."""
+    """The differences: `before` is what exists, `after` what planapply has set, except for an address, whose
+    new value is `after`."""
 
     @property
     def is_recordable(self) -> bool:
@@ -298,8 +298,9 @@ class Plan(Model):
     show; an apply only records them."""
     next_index: dict[str, int] = {}
     waves: tuple[tuple[str, ...], ...] = ()
-    """The nodes that are launched, in waves: each begins when the nodes of the previous one have joined (in
-    a round of `watch`, which does not wait, when they were launched). Empty if all are launched at once. Nodes that are destroyed leave with the first wave."""
+    """The nodes that are launched, in waves: each begins when the nodes of the previous one have joined (in a
+    round of `watch`, which does not wait, when they were launched). Empty if all are launched at once. Nodes
+    that are destroyed leave with the first wave."""
     elastic: dict[str, ElasticGroup] = {}
     """Elastic groups by name: `scale` and `adapt` change their size, plans do not."""
     pins: dict[str, Any] = {}

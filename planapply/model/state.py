@@ -217,7 +217,8 @@ class State(Record):
     ended: list[EndedVM] = []
     """The VMs that were found ended last, the newest last; they outlive the cluster."""
     spend: Spend | None = None
-    """Cost of this cluster since it was created; None if the provider has no prices. It starts again with the next cluster."""
+    """Cost of this cluster since it was created; None if the provider has no prices. It starts again with the
+    next cluster."""
 
     @property
     def scheduler(self) -> NodeRecord | None:

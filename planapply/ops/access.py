@@ -27,8 +27,9 @@ def allow(
 ) -> dict[str, Resource]:
     """Allow one more network (None: this machine) to reach the scheduler while the cluster exists.
 
-    `remove` removes a network that was added before. Return the resources that were changed. Raises PlanapplyError if the cluster has none, or if anyone could then run code on the nodes;
-    and if one no longer exists, after the change is recorded, so that the next apply creates it.
+    `remove` removes a network that was added before. Return the resources that were changed. Raises
+    PlanapplyError if the cluster has none, or if anyone could then run code on the nodes; and if one no
+    longer exists, after the change is recorded, so that the next apply creates it.
     """
     with lock(workspace, "allow", lock_timeout, on_event) as held:
         state = workspace.read()

@@ -69,8 +69,8 @@ class Workspace:
     ) -> "Workspace":
         """Return the workspace of a spec, with the state at `state` or at the spec's location.
 
-        `import_classes` is as in `specfile.load`; without `with_hooks`, the spec's hooks do not run. Raises PlanapplyError with everything that is wrong
-        with the spec.
+        `import_classes` is as in `specfile.load`; without `with_hooks`, the spec's hooks do not run. Raises
+        PlanapplyError with everything that is wrong with the spec.
         """
         if "://" in file:
             raise PlanapplyError(

@@ -187,6 +187,7 @@ class DiskLock:
     disk: Disk
     process: Process
     info: LockInfo
+    taken_at: float
 
     def is_held(self) -> bool:
         return self.disk.holder is self
@@ -240,7 +241,7 @@ class DiskBackend:
                 taken_over = holder.info
                 self.disk.takeovers += 1
             info = LockInfo(id=lock_id, purpose=purpose, taken_over=taken_over)
-            self.disk.holder = DiskLock(self.disk, self.process, info)
+            self.disk.holder = DiskLock(self.disk, self.process, info, self.process.actor.stage.now)
             return self.disk.holder
 
         return self.process.run_effect(take)

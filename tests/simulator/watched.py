@@ -10,7 +10,6 @@ from simulator.scenario import CONSISTENCY_DELAY, LAG, Statistics, Violation
 from simulator.stage import Actor
 from simulator.world import JOIN_TIMEOUT, Options, World
 
-from planapply.model.end_reason import EndReason
 from planapply.model.names import SCHEDULER, node_name, split_name
 from planapply.model.plan import Mode
 from planapply.model.spec import Spec
@@ -147,6 +146,8 @@ class Story:
             vm, event = self.random.choice(alive), self.random.random()
             world.statistics["VMs lost"] += event < 0.75
             world.trace(f"nature {vm.name} {vm.id} {event:.2f}")
+            if event < 0.75:
+                world.cloud.end_reasons.pop(vm.id, None)
             if event < 0.5:
                 world.cloud.end_vm(vm.id, self.random.choice([0.0, 0.0, 30.0]))
             elif event < 0.6:
@@ -245,11 +246,7 @@ class Story:
         return True
 
     def has_reached_ttl(self, vm: str) -> bool:
-        reason = self.world.cloud.end_reasons.get(vm)
-        return (
-            reason is EndReason.TTL
-            and self.world.cloud.machines[vm].ended_at <= self.world.stage.now
-        )
+        return self.world.ttl_ends.get(vm, inf) <= self.world.stage.now
 
     def check_applied(self, actor: Actor) -> None:
         """Check that an apply on a cloud without faults does all the rest."""

@@ -4,13 +4,13 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
 from math import inf
 from typing import Any
 from unittest.mock import patch
 
 from fake_provider import FakeCloud, FakeProvider, Machine
-from simulator.scenario import BOOT_TIME, Statistics, Violation
+from simulator.attempts import SHORT_LIFE, Attempts, end_of
+from simulator.scenario import BOOT_TIME, LAG, Statistics, Violation
 from simulator.simulated import Crash, CrashingProvider, SimWorkspace
 from simulator.stage import Actor, Disk, DiskBackend, Process, ProcessClock, Stage
 
@@ -27,7 +27,6 @@ from planapply.model.notice import Notice, NoticeKind
 from planapply.model.plan import Mode
 from planapply.model.spec import Spec
 from planapply.model.state import State
-from planapply.model.watch import MAX_ATTEMPTS
 from planapply.ops.apply import ApplyOptions, apply
 from planapply.ops.plan import PlanOptions
 from planapply.ops.recorded_spec import recorded_spec
@@ -36,8 +35,8 @@ from planapply.provider import LaunchRequest, LaunchResult, Limits
 from planapply.store import StateStore, codec, state_store
 
 JOIN_TIMEOUT = 300.0
-SHORT_LIFE = 600.0
-"""A VM that is succeeded this soon after its launch was a failed attempt."""
+LONG_LIFE = JOIN_TIMEOUT + SHORT_LIFE + LAG
+"""Seconds after which a VM that has joined was no failed attempt, whether this was recorded or not."""
 
 
 @dataclass
@@ -94,8 +93,11 @@ class World:
         """VM -> when its node joins."""
         self.noticed: set[str] = set()
         """Spot VMs that the cloud takes back soon."""
-        self.recorded: dict[str, list[str]] = {}
-        """Name -> the VMs that the state has had for it since the last apply began."""
+        self.ttl_ends: dict[str, float] = {}
+        """VM -> when it reaches its ttl."""
+        self.never_join: frozenset[str] = frozenset()
+        """Nodes whose VMs do not join."""
+        self.attempts = Attempts(self.cloud)
         self.serial = 0
         self.trace: Callable[[str], None] = lambda text: None
         """Gets what happens, to replay a story."""
@@ -260,16 +262,20 @@ class World:
         self.statistics["writes"] += 1
         shown = {name: f"{record.vm} {record.status}" for name, record in state.nodes.items()}
         self.trace(f"  {process.kind} writes {shown} {[*state.intents]} {state.attempts}")
-        if process.kind == "apply" and not process.has_written:
-            self.recorded.clear()  # it lets watchers try again
+        self.attempts.on_write(process.kind, state, is_first=not process.has_written)
         process.has_written = True
-        for name, record in state.nodes.items():
-            vms = self.recorded.setdefault(name, [])
-            if record.status == "terminating" and process.kind != "watch":
-                vms.clear()  # the end that people wanted is no failure
-            elif record.vm not in vms:
-                vms.append(record.vm)
+        if process.kind == "watch":
+            self._check_attempts(state)
         self.check_no_vm_lost()
+
+    def _check_attempts(self, state: State) -> None:
+        """Check that no VM that lived long counts as a failed attempt."""
+        for name, vms in state.attempts.items():
+            for id in vms:
+                machine = self.cloud.machines[id]
+                life = min(end_of(machine), self.stage.now) - machine.launched_at
+                if self.joins_at[id] < inf and life > LONG_LIFE:
+                    self.stage.fail(f"{id} is a failed attempt of {name}, after {life:.0f} s")
 
     def check_no_vm_lost(self) -> None:
         """Check that each VM is in the state, or in an intent that the next process resolves."""
@@ -289,6 +295,7 @@ class World:
         for machine in new:
             vm = machine.vm
             does_join = self.is_calm or self.random.random() < self.options.joins
+            does_join = does_join and vm.name not in self.never_join
             boots = self.stage.now + self.random.uniform(5.0, 90.0)
             # Otherwise, stories would be about nothing but a scheduler that has not joined.
             self.joins_at[vm.id] = boots if does_join or vm.name == SCHEDULER else inf
@@ -296,8 +303,10 @@ class World:
             if ttl is not None:
                 machine.stopping_at = machine.ended_at = self.stage.now + ttl
                 self.cloud.end_reasons[vm.id] = EndReason.TTL
-            if not self.is_excused:
+                self.ttl_ends[vm.id] = machine.ended_at
+            if self.is_calm or not self.is_excused:
                 self._check_launch(process, spec, vm)
+        self.check_no_vm_lost()  # each is in an intent, although its launch has just returned
 
     def _check_launch(self, process: Process, spec: Spec | None, vm: VM) -> None:
         fail, name, alive = self.stage.fail, str(vm.name), self.own_vms()
@@ -323,12 +332,13 @@ class World:
         state = self.state()
         if spec != (recorded_spec(state) if state else None):
             fail(f"watch launches {name} by an outdated spec")
-        chain = [self.cloud.machines[id].launched_at for id in self.recorded.get(name, [])]
-        gaps = [later - earlier for earlier, later in pairwise([*chain, self.stage.now])]
-        if len(gaps) >= MAX_ATTEMPTS and max(gaps[-MAX_ATTEMPTS:]) < SHORT_LIFE:
-            fail(f"watch launches {name} after {len(gaps)} failed attempts")
-        schedulers = [m for m in self.cloud.machines.values() if m.vm.name == SCHEDULER]
-        if schedulers[-1].ended_at - self.stage.now < JOIN_TIMEOUT - 120.0 - 400.0:
+        looked_at = self.disk.holder.taken_at
+        why = self.attempts.violation(name, settings, looked_at, self.stage.now)
+        if why:
+            fail(f"watch launches {name} after {why}")
+        scheduler = [vm for vm in alive if vm.name == SCHEDULER]
+        ends = [self.ttl_ends.get(vm.id, inf) for vm in scheduler]
+        if ends and max(ends) - looked_at <= spec.cluster.join_timeout:
             fail(f"watch launches {name} although the scheduler's ttl ends")
 
     def check_termination(self, process: Process, ids: list[str]) -> None:

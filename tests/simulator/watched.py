@@ -2,10 +2,10 @@
 
 from collections import Counter
 from dataclasses import replace
-from math import inf
 from typing import Any
 
 from fake_provider import Faults
+from simulator.calm import check_watched, run_calm_watch
 from simulator.scenario import CONSISTENCY_DELAY, LAG, Statistics, Violation
 from simulator.stage import Actor
 from simulator.world import JOIN_TIMEOUT, Options, World
@@ -14,9 +14,7 @@ from planapply.model.names import SCHEDULER, node_name, split_name
 from planapply.model.plan import Mode
 from planapply.model.spec import Spec
 from planapply.model.state import Choice, Resource
-from planapply.model.watch import MAX_ATTEMPTS
 from planapply.ops.plan import PlanOptions, plan
-from planapply.ops.recorded_spec import recorded_spec
 from planapply.provider import Limits
 
 STORY, CALM = 1500.0, 3000.0
@@ -187,66 +185,13 @@ class Story:
         world.cloud.capacity.clear()
         world.options.slowness = 0.0
         actor.pause(CONSISTENCY_DELAY + LAG + 60.0)
-        self.run_calm_watch(actor, CALM)
-        if self.check_watched():
+        run_calm_watch(world, actor, CALM)
+        if check_watched(world):
             serial = world.serial
-            self.run_calm_watch(actor, 300.0)
+            run_calm_watch(world, actor, 300.0)
             if world.serial != serial:
                 world.stage.fail("a round writes, although nothing is left to do")
         self.check_applied(actor)
-
-    def run_calm_watch(self, actor: Actor, seconds: float) -> None:
-        end = self.world.stage.now + seconds
-
-        def stop(timer: Actor) -> None:
-            timer.pause(end - self.world.stage.now)
-            assert actor.process is not None
-            actor.process.stop()
-
-        timer = Actor(self.world.stage, stop)
-        timer.thread.start()
-        self.world.watch(actor, 60.0)
-
-    def check_watched(self) -> bool:
-        """Check that a watcher has brought the cluster to the spec that was applied last, if it can."""
-        world, fail = self.world, self.world.stage.fail
-        world.check_no_vm_lost()
-        state = world.state()
-        if state is None or state.is_empty or (spec := recorded_spec(state)) is None:
-            return False
-        alive = Counter(str(vm.name) for vm in world.own_vms())
-        twice = [name for name, number in alive.items() if number > 1]
-        if twice:
-            fail(f"there twice: {twice}")
-        scheduler = world.cloud.machines.get(state.scheduler.vm) if state.scheduler else None
-        if (
-            scheduler is None
-            or SCHEDULER not in alive
-            or min(scheduler.ended_at, scheduler.stopped_at) < inf
-        ):
-            return False  # a watcher launches none, and nothing for one that ends
-        if state.intents:
-            fail(f"intents are open: {state.intents}")
-        given_up = {n for n, vms in state.attempts.items() if len(vms) >= MAX_ATTEMPTS}
-        cpu, elastic = spec.workers["cpu"], spec.workers["elastic"]
-        done = {
-            n for n, r in state.nodes.items() if self.has_reached_ttl(r.vm)
-        }  # these are not lost
-        missing = (
-            {node_name("cpu", i) for i in range(cpu.count or 0)} - alive.keys() - given_up - done
-        )
-        if missing:
-            fail(f"missing: {sorted(missing)}")
-        size = sum(1 for name in alive if split_name(name)[0] == "elastic")
-        lost = sum(1 for name in given_up if split_name(name)[0] == "elastic" and name not in alive)
-        if size + lost < (elastic.min or 0) or (not spec.cluster.protect and size > elastic.max):
-            fail(f"{size} elastic nodes, {lost} given up: {elastic.min} to {elastic.max}")
-        world.statistics["watches without faults that reached the spec"] += 1
-        world.statistics["nodes given up"] += len(given_up)
-        return True
-
-    def has_reached_ttl(self, vm: str) -> bool:
-        return self.world.ttl_ends.get(vm, inf) <= self.world.stage.now
 
     def check_applied(self, actor: Actor) -> None:
         """Check that an apply on a cloud without faults does all the rest."""

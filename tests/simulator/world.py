@@ -143,13 +143,19 @@ class World:
         return result is not False
 
     def apply(
-        self, actor: Actor, spec: Spec | None, options: PlanOptions = PlanOptions(), **process: Any
+        self,
+        actor: Actor,
+        spec: Spec | None,
+        options: PlanOptions = PlanOptions(),
+        wait: bool | None = None,
+        **process: Any,
     ) -> bool:
-        """Run an apply, a destroy, or a scale."""
+        """Run an apply, a destroy, or a scale, which waits for its nodes by chance if `wait` is None."""
         kind = "scale" if options.mode is Mode.SCALE else "apply"
         self.trace(f"{options.mode} {spec and spec.model_dump(exclude_unset=True)} {process}")
         workspace = self.start(actor, kind, spec, **process)
-        how = ApplyOptions(parallel=0, wait=self.random.random() < 0.7)
+        wait = self.random.random() < 0.7 if wait is None else wait
+        how = ApplyOptions(parallel=0, wait=wait)
 
         def run() -> bool:
             report = apply(workspace, lambda plan: True, options, how)

@@ -85,7 +85,7 @@ class World:
     def __init__(self, seed: int, statistics: Statistics) -> None:
         self.stage, self.statistics = Stage(seed), statistics
         self.random = self.stage.random
-        self.disk = Disk(on_write=self.on_write)
+        self.disk = Disk(on_write=self.on_write, on_conflict=self.on_conflict)
         self.cloud = FakeCloud(self.stage, seed, limits=Limits(parallel=0, batch=3))
         self.options = Options()
         self.is_calm = False
@@ -273,6 +273,11 @@ class World:
         if process.kind == "watch":
             self._check_attempts(state)
         self.check_no_vm_lost()
+
+    def on_conflict(self, process: Process) -> None:
+        """Check that a watcher works from what it has read under the lock."""
+        if process.kind == "watch" and not self.is_excused:
+            self.stage.fail("watch would replace a state that it has not read")
 
     def _check_attempts(self, state: State) -> None:
         """Check that no VM that lived long counts as a failed attempt."""

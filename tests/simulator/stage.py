@@ -165,14 +165,17 @@ class ProcessClock(SimClock):
 
 @dataclass
 class Disk:
-    """A state and its lock, which survive all processes; `on_write` is called after each write."""
+    """A state and its lock, which survive all processes.
+
+    `on_write` is called after each write, `on_conflict` if a process has not read what it would replace.
+    """
 
     data: bytes | None = None
     version: int = 0
     holder: "DiskLock | None" = None
     on_write: Callable[[Process, bytes], None] = lambda process, data: None
+    on_conflict: Callable[[Process], None] = lambda process: None
     takeovers: int = 0
-    conflicts: int = 0
 
     @property
     def is_abandoned(self) -> bool:
@@ -187,6 +190,7 @@ class DiskLock:
     disk: Disk
     process: Process
     info: LockInfo
+    taken_at: float
 
     def is_held(self) -> bool:
         return self.disk.holder is self
@@ -220,7 +224,7 @@ class DiskBackend:
         def put() -> int:
             disk = self.disk
             if expected_version != (None if disk.data is None else disk.version):
-                disk.conflicts += 1
+                disk.on_conflict(self.process)
                 raise Conflict("Another process wrote the state.")
             disk.data, disk.version = data, disk.version + 1
             disk.on_write(self.process, data)
@@ -240,7 +244,7 @@ class DiskBackend:
                 taken_over = holder.info
                 self.disk.takeovers += 1
             info = LockInfo(id=lock_id, purpose=purpose, taken_over=taken_over)
-            self.disk.holder = DiskLock(self.disk, self.process, info)
+            self.disk.holder = DiskLock(self.disk, self.process, info, self.process.actor.stage.now)
             return self.disk.holder
 
         return self.process.run_effect(take)

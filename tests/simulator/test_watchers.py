@@ -4,11 +4,12 @@ import json
 
 import pytest
 from order import few
+from simulator.killed import KilledWatcher
 from simulator.scenario import Statistics, Violation
 from simulator.watched import run_story
 
 SEEDS_PER_CHUNK, CHUNKS = 10, 100
-FEW = 3
+FEW, STRIDE = 3, 3
 """As many chunks run with the other tests; `make soak` runs the rest."""
 
 
@@ -26,4 +27,26 @@ def test_watchers_launch_what_is_lost_and_nothing_else(
             statistics["violations"] += 1
             request.node.user_properties.append(("simulator", json.dumps(statistics)))
             pytest.fail(f"{violation}\nreplay: make watched SEED={seed}", pytrace=False)
+    request.node.user_properties.append(("simulator", json.dumps(statistics)))
+
+
+@pytest.mark.slow
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    ("tokens", "first"),
+    few([(True, 0), (False, 1), (True, 1), (True, 2), (False, 0), (False, 2)], 2),
+)
+def test_watcher_killed_at_every_point_loses_nothing(
+    tokens: bool, first: int, request: pytest.FixtureRequest
+) -> None:
+    statistics, point, is_killed = Statistics({"violations": 0}), first, True
+    while is_killed:
+        story = KilledWatcher(point, tokens=tokens)
+        try:
+            is_killed = story.run()
+        except Violation as violation:
+            pytest.fail(f"killed at point {point}: {violation}", pytrace=False)
+        statistics.update(story.world.statistics)
+        point += STRIDE
+    assert point > 100
     request.node.user_properties.append(("simulator", json.dumps(statistics)))

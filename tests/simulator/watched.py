@@ -1,367 +1,24 @@
-"""A story with watchers: several at once, and people and clouds that do not wait for them."""
+"""Random stories with watchers: several at once, and people and clouds that do not wait for them."""
 
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import inf
+from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
-from fake_provider import FakeCloud, FakeProvider, Faults, Machine
-from simulator.scenario import BOOT_TIME, CONSISTENCY_DELAY, LAG, Statistics, Violation
-from simulator.simulated import Crash, CrashingProvider, SimWorkspace
-from simulator.stage import Actor, Disk, DiskBackend, Process, ProcessClock, Stage
+from fake_provider import Faults
+from simulator.calm import check_watched, run_calm_watch
+from simulator.scenario import CONSISTENCY_DELAY, LAG, Statistics, Violation
+from simulator.stage import Actor
+from simulator.world import JOIN_TIMEOUT, Options, World
 
-from planapply.dask import execute, observe
-from planapply.dask import scheduler as scheduler_client
-from planapply.dask.scheduler import SchedulerInfo
-from planapply.dask.wait_for_join import NotJoined
-from planapply.fleet import Fleet, Stopped
-from planapply.model.diagnostics import PlanapplyError
-from planapply.model.end_reason import EndReason
 from planapply.model.names import SCHEDULER, node_name, split_name
-from planapply.model.node import VM
-from planapply.model.notice import Notice, NoticeKind
 from planapply.model.plan import Mode
 from planapply.model.spec import Spec
-from planapply.model.state import Choice, Resource, State
-from planapply.model.watch import MAX_ATTEMPTS
-from planapply.ops.apply import ApplyOptions, apply
+from planapply.model.state import Choice, Resource
 from planapply.ops.plan import PlanOptions, plan
-from planapply.ops.recorded_spec import recorded_spec
-from planapply.ops.watch import Watch
-from planapply.provider import LaunchRequest, LaunchResult, Limits
-from planapply.store import StateStore, codec, state_store
+from planapply.provider import Limits
 
-JOIN_TIMEOUT = 300.0
 STORY, CALM = 1500.0, 3000.0
 """Seconds with faults, and without; a node may need all attempts in the latter."""
-SHORT_LIFE = 600.0
-"""A VM that is succeeded this soon after its launch was a failed attempt."""
-
-
-@dataclass
-class Options:
-    """How cruel a story is."""
-
-    joins: float = 0.85
-    """Probability that a VM joins."""
-    silence: float = 0.05
-    """Probability that the scheduler does not answer."""
-    deaths: float = 60.0
-    """Mean time between two deaths of VMs."""
-    slowness: float = 0.0
-    """Probability that a process stands still at a point."""
-
-
-class WatchedProvider(CrashingProvider):
-    """The provider of one process, whose launches and terminations are checked."""
-
-    def __init__(self, world: "World", process: Process, workspace: SimWorkspace) -> None:
-        super().__init__(world.cloud, process)
-        self.world, self.process, self.workspace = world, process, workspace
-
-    def launch(self, request: LaunchRequest) -> LaunchResult:
-        def effect() -> LaunchResult:
-            before = len(self.cloud.machines)
-            try:
-                return FakeProvider.launch(self, request)
-            finally:
-                new = [*self.cloud.machines.values()][before:]
-                self.world.on_launch(self.process, self.workspace.spec, request, new)
-
-        return self.process.run_effect(effect)
-
-    def terminate(self, ids: Any) -> Any:
-        self.world.check_termination(self.process, ids)
-        return super().terminate(ids)
-
-    def end_reasons(self, ids: Any) -> Any:
-        return self.process.run_effect(lambda: FakeProvider.end_reasons(self, ids))
-
-
-class World:
-    """A cluster in a faulty cloud, all processes that work on it, and what must always be true."""
-
-    def __init__(self, seed: int, statistics: Statistics) -> None:
-        self.stage, self.statistics = Stage(seed), statistics
-        self.random = self.stage.random
-        self.disk = Disk(on_write=self.on_write)
-        self.cloud = FakeCloud(self.stage, seed, limits=Limits(parallel=0, batch=3))
-        self.options = Options()
-        self.is_calm = False
-        self.joins_at: dict[str, float] = {}
-        """VM -> when its node joins."""
-        self.noticed: set[str] = set()
-        """Spot VMs that the cloud takes back soon."""
-        self.recorded: dict[str, list[str]] = {}
-        """Name -> the VMs that the state has had for it since the last apply began."""
-        self.serial = 0
-        self.trace: Callable[[str], None] = lambda text: None
-        """Gets what happens, to replay a story."""
-        self.is_excused = False
-        """Whether another process has unlocked the state of a living process, so that two worked at once."""
-
-    # Processes
-
-    def start(self, actor: Actor, kind: str, spec: Spec | None, **options: Any) -> SimWorkspace:
-        """Start a process: it knows only what is on the disk."""
-        process = Process(actor, kind, delay=self.delay, **options)
-        workspace = SimWorkspace(
-            StateStore(DiskBackend(self.disk, process)),
-            spec=spec,
-            clock=ProcessClock(process, self.random.getrandbits(64)),  # type: ignore[arg-type]
-        )
-        workspace.provider = WatchedProvider(self, process, workspace)
-        return workspace
-
-    def delay(self) -> float:
-        """Return how long a process takes from one point to the next."""
-        if self.random.random() < self.options.slowness:
-            return self.random.choice([5.0, 60.0, 400.0])
-        return self.random.choice([0.0, 0.0, 0.1, 1.0])
-
-    def run_process(self, actor: Actor, run: Callable[[], object]) -> bool:
-        """Run a process until it exits or dies; return whether it did what it was asked to."""
-        try:
-            result = run()
-        except Crash:
-            if self.stage.violation is not None:
-                raise
-            self.statistics["processes killed"] += 1
-            self.trace("  killed")
-            return False
-        except (PlanapplyError, Stopped) as error:
-            self.trace(f"  ended: {error!r}")
-            return False
-        finally:
-            assert actor.process is not None
-            actor.process.kill()  # it is gone, also for the lock
-        self.check_no_vm_lost()
-        return result is not False
-
-    def apply(
-        self, actor: Actor, spec: Spec | None, options: PlanOptions = PlanOptions(), **process: Any
-    ) -> bool:
-        """Run an apply, a destroy, or a scale."""
-        kind = "scale" if options.mode is Mode.SCALE else "apply"
-        self.trace(f"{options.mode} {spec and spec.model_dump(exclude_unset=True)} {process}")
-        workspace = self.start(actor, kind, spec, **process)
-        how = ApplyOptions(parallel=0, wait=self.random.random() < 0.7)
-
-        def run() -> bool:
-            report = apply(workspace, lambda plan: True, options, how)
-            self.trace(f"  {report.failures}")
-            return not report.failures
-
-        return self.run_process(actor, run)
-
-    def watch(self, actor: Actor, interval: float = 30.0, **process: Any) -> bool:
-        """Run a watcher until it stops, dies, or gets a signal."""
-        workspace = self.start(actor, "watch", None, **process)
-        view = CountingView(self)
-        self.trace(f"watch {process}")
-        watch = Watch(workspace, view, nullcontext, interval)  # type: ignore[arg-type]
-        return self.run_process(actor, watch.run)
-
-    def run(self, *bodies: Callable[[Actor], None]) -> None:
-        """Run these actors at the same time until each has ended; raise Violation."""
-        for body in bodies:
-            Actor(self.stage, body)
-        with self._simulated_scheduler():
-            self.stage.run()
-        if self.stage.violation is not None:
-            raise Violation(self.stage.violation)
-
-    # The scheduler
-
-    @contextmanager
-    def _simulated_scheduler(self) -> Iterator[None]:
-        info = SchedulerInfo("sim", frozenset(), None)
-        random.seed(self.random.getrandbits(32))  # for the waits for a lock
-        with (
-            patch.object(execute, "wait_for_joins", self.wait_for_joins),
-            patch.object(execute, "retire_workers", self.retire_workers),
-            patch.object(observe, "observe_scheduler", self.observe),
-            patch.object(scheduler_client, "probe", lambda *_: info),
-            patch.object(scheduler_client, "cluster_usage", lambda *_: None),
-            patch.object(state_store, "save_copy", lambda *_: None),
-        ):
-            yield
-
-    def joined(self) -> frozenset[str]:
-        now = self.stage.now
-        return frozenset(str(vm.name) for vm in self.own_vms() if self.joins_at[vm.id] <= now)
-
-    def observe(self, *_: Any, workers: bool) -> observe.SchedulerReport | None:
-        """Answer as the scheduler, if it runs."""
-        assert self.stage.current
-        assert self.stage.current.process
-        self.stage.current.process.reach()
-        joined = self.joined()
-        is_silent = not self.is_calm and self.random.random() < self.options.silence
-        if SCHEDULER not in joined or is_silent:
-            return None
-        notices = {
-            str(vm.name): Notice(
-                node=str(vm.name), vm=vm.id, kind=NoticeKind.INTERRUPTION, time=self.stage.now
-            )
-            for vm in self.own_vms()
-            if vm.id in self.noticed
-        }
-        return observe.SchedulerReport(
-            SchedulerInfo("sim", joined, None) if workers else None, notices
-        )
-
-    async def wait_for_joins(
-        self, fleet: Fleet, names: dict[str, int], timeout: float
-    ) -> dict[str, PlanapplyError]:
-        """Take the place of the function of the same name."""
-        waiting, deadline = set(names), self.stage.now + timeout
-        while waiting and self.stage.now < deadline:
-            fleet.clock.sleep(BOOT_TIME)
-            joined = self.joined()
-            found = sorted(name for name in waiting if name in joined and SCHEDULER in joined)
-            now = fleet.clock.time()
-
-            def record(state: State, found: list[str] = found, now: float = now) -> None:
-                for name in found:
-                    state.nodes[name].status, state.nodes[name].joined_at = "joined", now
-
-            if found:
-                fleet.journal.update(record)
-            waiting.difference_update(found)
-            alive = {vm.name for vm in self.own_vms()}
-            if SCHEDULER not in alive or not waiting & alive:
-                break
-        return {name: NotJoined(f"{name} did not join") for name in waiting}
-
-    async def retire_workers(
-        self, endpoint: Any, tls: Any, names: list[str]
-    ) -> tuple[frozenset[str], str]:
-        """Take the place of the function of the same name."""
-        is_refused = not self.is_calm and self.random.random() < self.options.silence
-        return (frozenset(names), "busy") if is_refused else (frozenset(), "")
-
-    # What must always be true
-
-    def own_vms(self) -> list[VM]:
-        """Return the VMs that planapply launched, that exist, and that are not terminating."""
-        return [vm for vm in self.cloud.live_vms() if vm.status != "stopping"]
-
-    def state(self) -> State | None:
-        return None if self.disk.data is None else codec.decode(self.disk.data, "sim")
-
-    def on_write(self, process: Process, data: bytes) -> None:
-        state = codec.decode(data, "sim")
-        if state.serial <= self.serial:
-            self.stage.fail(f"serial {state.serial} was written after {self.serial}")
-        self.serial = state.serial
-        self.statistics["writes"] += 1
-        shown = {name: f"{record.vm} {record.status}" for name, record in state.nodes.items()}
-        self.trace(f"  {process.kind} writes {shown} {[*state.intents]} {state.attempts}")
-        if process.kind == "apply" and not process.has_written:
-            self.recorded.clear()  # it lets watchers try again
-        process.has_written = True
-        for name, record in state.nodes.items():
-            vms = self.recorded.setdefault(name, [])
-            if record.status == "terminating" and process.kind != "watch":
-                vms.clear()  # the end that people wanted is no failure
-            elif record.vm not in vms:
-                vms.append(record.vm)
-        self.check_no_vm_lost()
-
-    def check_no_vm_lost(self) -> None:
-        """Check that each VM is in the state, or in an intent that the next process resolves."""
-        state, alive = self.state(), self.own_vms()
-        recorded = {record.vm for record in state.nodes.values()} if state else set()
-        intents = state.intents if state else {}
-        lost = [vm.id for vm in alive if vm.id not in recorded and vm.batch not in intents]
-        if lost and not self.is_excused:
-            self.stage.fail(f"{lost} are in no state")
-
-    def on_launch(
-        self, process: Process, spec: Spec | None, request: LaunchRequest, new: list[Machine]
-    ) -> None:
-        """Check VMs that a process has launched, and decide about their lives."""
-        is_watch = process.kind == "watch"
-        self.statistics["launches by watchers" if is_watch else "launches by people"] += len(new)
-        for machine in new:
-            vm = machine.vm
-            does_join = self.is_calm or self.random.random() < self.options.joins
-            boots = self.stage.now + self.random.uniform(5.0, 90.0)
-            # Otherwise, stories would be about nothing but a scheduler that has not joined.
-            self.joins_at[vm.id] = boots if does_join or vm.name == SCHEDULER else inf
-            ttl = request.config.ttl
-            if ttl is not None:
-                machine.stopping_at = machine.ended_at = self.stage.now + ttl
-                self.cloud.end_reasons[vm.id] = EndReason.TTL
-            if not self.is_excused:
-                self._check_launch(process, spec, vm)
-
-    def _check_launch(self, process: Process, spec: Spec | None, vm: VM) -> None:
-        fail, name, alive = self.stage.fail, str(vm.name), self.own_vms()
-        if self.disk.holder is None or self.disk.holder.process is not process:
-            fail(f"{process.kind} launches {name} without the lock")
-        twins = [other.id for other in alive if other.name == name]
-        if len(twins) > 1:
-            fail(f"{process.kind} launches {name}, which exists: {twins}")
-        group, index = split_name(name)
-        settings = spec.workers.get(group) if spec else None
-        if name == SCHEDULER:
-            if process.kind != "apply":
-                fail(f"{process.kind} launches a scheduler")
-            return
-        if settings is None or (settings.count is not None and index >= settings.count):
-            fail(f"{process.kind} launches {name}, which is not in the spec")
-            return
-        size = sum(1 for other in alive if split_name(str(other.name))[0] == group)
-        if settings.max is not None and size > settings.max:
-            fail(f"{process.kind} launches {name}: {size} nodes of {settings.max}")
-        if process.kind != "watch":
-            return
-        state = self.state()
-        if spec != (recorded_spec(state) if state else None):
-            fail(f"watch launches {name} by an outdated spec")
-        chain = [self.cloud.machines[id].launched_at for id in self.recorded.get(name, [])]
-        gaps = [later - earlier for earlier, later in pairwise([*chain, self.stage.now])]
-        if len(gaps) >= MAX_ATTEMPTS and max(gaps[-MAX_ATTEMPTS:]) < SHORT_LIFE:
-            fail(f"watch launches {name} after {len(gaps)} failed attempts")
-        schedulers = [m for m in self.cloud.machines.values() if m.vm.name == SCHEDULER]
-        if schedulers[-1].ended_at - self.stage.now < JOIN_TIMEOUT - 120.0 - 400.0:
-            fail(f"watch launches {name} although the scheduler's ttl ends")
-
-    def check_termination(self, process: Process, ids: list[str]) -> None:
-        """Check that no watcher terminates a scheduler that runs."""
-        running = {vm.id for vm in self.own_vms() if vm.name == SCHEDULER and vm.is_active}
-        if process.kind == "watch" and running.intersection(ids) and not self.is_excused:
-            self.stage.fail("watch terminates a scheduler")
-
-
-class CountingView:
-    """A view that counts rounds."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def show_round(self, result: Any, seconds: float) -> None:
-        self._world.statistics["rounds"] += 1
-        self._world.statistics["rounds with changes"] += result.has_changed
-        if result.has_changed or result.is_incomplete:
-            self._world.trace(f"  {result}")
-
-    def show_failed_round(self, error: Any, seconds: float) -> None:
-        self._world.statistics["failed rounds"] += 1
-        self._world.trace(f"  failed: {error}")
-
-    def on_event(self, event: Any) -> None:
-        self._world.trace(f"  {event.event} {event.names} {event.message}")
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
 
 
 class Story:
@@ -487,6 +144,8 @@ class Story:
             vm, event = self.random.choice(alive), self.random.random()
             world.statistics["VMs lost"] += event < 0.75
             world.trace(f"nature {vm.name} {vm.id} {event:.2f}")
+            if event < 0.75:
+                world.cloud.end_reasons.pop(vm.id, None)
             if event < 0.5:
                 world.cloud.end_vm(vm.id, self.random.choice([0.0, 0.0, 30.0]))
             elif event < 0.6:
@@ -526,70 +185,13 @@ class Story:
         world.cloud.capacity.clear()
         world.options.slowness = 0.0
         actor.pause(CONSISTENCY_DELAY + LAG + 60.0)
-        self.run_calm_watch(actor, CALM)
-        if self.check_watched():
+        run_calm_watch(world, actor, CALM)
+        if check_watched(world):
             serial = world.serial
-            self.run_calm_watch(actor, 300.0)
+            run_calm_watch(world, actor, 300.0)
             if world.serial != serial:
                 world.stage.fail("a round writes, although nothing is left to do")
         self.check_applied(actor)
-
-    def run_calm_watch(self, actor: Actor, seconds: float) -> None:
-        end = self.world.stage.now + seconds
-
-        def stop(timer: Actor) -> None:
-            timer.pause(end - self.world.stage.now)
-            assert actor.process is not None
-            actor.process.stop()
-
-        timer = Actor(self.world.stage, stop)
-        timer.thread.start()
-        self.world.watch(actor, 60.0)
-
-    def check_watched(self) -> bool:
-        """Check that a watcher has brought the cluster to the spec that was applied last, if it can."""
-        world, fail = self.world, self.world.stage.fail
-        world.check_no_vm_lost()
-        state = world.state()
-        if state is None or state.is_empty or (spec := recorded_spec(state)) is None:
-            return False
-        alive = Counter(str(vm.name) for vm in world.own_vms())
-        twice = [name for name, number in alive.items() if number > 1]
-        if twice:
-            fail(f"there twice: {twice}")
-        scheduler = world.cloud.machines.get(state.scheduler.vm) if state.scheduler else None
-        if (
-            scheduler is None
-            or SCHEDULER not in alive
-            or min(scheduler.ended_at, scheduler.stopped_at) < inf
-        ):
-            return False  # a watcher launches none, and nothing for one that ends
-        if state.intents:
-            fail(f"intents are open: {state.intents}")
-        given_up = {n for n, vms in state.attempts.items() if len(vms) >= MAX_ATTEMPTS}
-        cpu, elastic = spec.workers["cpu"], spec.workers["elastic"]
-        done = {
-            n for n, r in state.nodes.items() if self.has_reached_ttl(r.vm)
-        }  # these are not lost
-        missing = (
-            {node_name("cpu", i) for i in range(cpu.count or 0)} - alive.keys() - given_up - done
-        )
-        if missing:
-            fail(f"missing: {sorted(missing)}")
-        size = sum(1 for name in alive if split_name(name)[0] == "elastic")
-        lost = sum(1 for name in given_up if split_name(name)[0] == "elastic" and name not in alive)
-        if size + lost < (elastic.min or 0) or (not spec.cluster.protect and size > elastic.max):
-            fail(f"{size} elastic nodes, {lost} given up: {elastic.min} to {elastic.max}")
-        world.statistics["watches without faults that reached the spec"] += 1
-        world.statistics["nodes given up"] += len(given_up)
-        return True
-
-    def has_reached_ttl(self, vm: str) -> bool:
-        reason = self.world.cloud.end_reasons.get(vm)
-        return (
-            reason is EndReason.TTL
-            and self.world.cloud.machines[vm].ended_at <= self.world.stage.now
-        )
 
     def check_applied(self, actor: Actor) -> None:
         """Check that an apply on a cloud without faults does all the rest."""

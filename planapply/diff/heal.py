@@ -183,11 +183,11 @@ class _Healing:
             self.attempts.pop(name, None)
 
     def _was_short(self, record: NodeRecord) -> bool:
+        # A life longer than this was no failure even if nothing looked when the node joined.
+        limits = [(record.launched_at, self.desired.join_timeout + MIN_LIFE)]
         if record.status == "joined":
-            since, limit = record.joined_at or record.launched_at, MIN_LIFE
-        else:  # it may have joined when nothing looked, but a longer life is no failure anyway
-            since, limit = record.launched_at, self.desired.join_timeout + MIN_LIFE
-        return since is None or self.options.now - since <= limit
+            limits.append((record.joined_at or record.launched_at, MIN_LIFE))
+        return all(since is None or self.options.now - since <= limit for since, limit in limits)
 
     def _reached_ttl(self, name: str) -> bool:
         record = self.state.nodes[name]

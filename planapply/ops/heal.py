@@ -197,7 +197,9 @@ class Healer:
         workspace, state = self.workspace, refreshed.state
         assert workspace.spec is not None
         desired, pins = resolve_spec(workspace.plugin(state), client, workspace.spec, state)
-        report = self._observer.observe(refreshed, desired.join_timeout)
+        report = self._observer.observe(
+            refreshed, desired.join_timeout, client.limits.consistency_delay
+        )
         resources = (
             client.required_resources(desired.cluster, desired.scheduler) if is_locked else None
         )

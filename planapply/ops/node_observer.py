@@ -35,8 +35,13 @@ class NodeObserver:
     _deadlines: dict[str, float] = field(default_factory=dict)
     """VM -> when it must have joined, on a clock that never jumps."""
 
-    def observe(self, refreshed: RefreshResult, join_timeout: float) -> NodeReport:
-        """Return the scheduler's report; `join_timeout` is in seconds."""
+    def observe(
+        self, refreshed: RefreshResult, join_timeout: float, consistency_delay: float
+    ) -> NodeReport:
+        """Return the scheduler's report.
+
+        `join_timeout` is in seconds, as `consistency_delay`, for which the cloud may show VMs that have ended.
+        """
         state, clock = refreshed.state, self.workspace.clock
         running = {
             name: record
@@ -45,7 +50,8 @@ class NodeObserver:
         }
         launched = {name: record for name, record in running.items() if record.status == "launched"}
         spot = {name: record.vm for name, record in running.items() if record.spot}
-        self._update_deadlines(launched, join_timeout)
+        delays = dict.fromkeys(refreshed.adopted, consistency_delay)
+        self._update_deadlines(launched, join_timeout, delays)
         endpoint = current_endpoint(state)
         if endpoint is None or not (launched or spot):
             return NodeReport()
@@ -65,11 +71,16 @@ class NodeObserver:
         dashboard = found.info.dashboard if found.info else None
         return NodeReport(tuple(joined), frozenset(late), frozenset(found.notices), dashboard)
 
-    def _update_deadlines(self, launched: Mapping[str, NodeRecord], join_timeout: float) -> None:
+    def _update_deadlines(
+        self,
+        launched: Mapping[str, NodeRecord],
+        join_timeout: float,
+        delays: Mapping[str, float],
+    ) -> None:
         clock, deadlines = self.workspace.clock, {}
-        for record in launched.values():
+        for name, record in launched.items():
             # The wall clock is read once for each VM, so that a later jump makes no node late.
             age = min(max(0.0, clock.time() - (record.launched_at or 0.0)), join_timeout)
-            deadline = clock.monotonic() + join_timeout - age
+            deadline = clock.monotonic() + max(join_timeout - age, delays.get(name, 0.0))
             deadlines[record.vm] = self._deadlines.get(record.vm, deadline)
         self._deadlines = deadlines

@@ -6,6 +6,7 @@ import time
 import tomllib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -226,6 +227,24 @@ def test_replaces_nodes_that_do_not_join(world: World) -> None:
     world.watch(*[nothing] * 80)
     assert len(world.cloud.machines) == 3 + 2
     assert "cpu-1" in {vm.name for vm in world.cloud.live_vms()}  # the last one is left as it is
+
+
+def test_adopted_node_has_time_to_join_or_to_vanish(world: World) -> None:
+    """The list of VMs of a cloud may show one that has just ended, and whose node has long left."""
+    world.cloud.limits = replace(world.cloud.limits, consistency_delay=45.0)
+    world.apply()
+    world.watch(nothing)
+    world.clock.now += 7200.0
+    state = world.state
+    vm = state.nodes.pop("cpu-1").vm
+    state.serial += 1
+    world.store.write(state)
+    world.not_joining = {"cpu-1"}
+    kept: list[object] = []
+    world.watch(nothing, lambda: kept.append(world.state.nodes["cpu-1"].vm), nothing)
+    assert kept == [vm]  # after 30 seconds; after 60, it has not joined
+    assert world.state.nodes["cpu-1"].vm != vm
+    assert world.state.attempts == {"cpu-1": [vm]}
 
 
 def test_backs_off_without_capacity(world: World, capsys: pytest.CaptureFixture[str]) -> None:

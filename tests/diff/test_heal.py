@@ -176,6 +176,17 @@ def test_long_life_begins_again() -> None:
     assert heal(spec, refreshed, now=50.0).given_up == ("cpu-0",)
 
 
+def test_long_life_counts_although_nothing_saw_the_node_join() -> None:
+    spec = cluster(count=1)
+    state = applied(spec)
+    record = state.nodes["cpu-0"]
+    longest = spec.join_timeout + MIN_LIFE
+    record.launched_at, record.joined_at = 100.0, 99.0 + longest  # when the first watcher looked
+    refreshed = without(state, ["cpu-0"])
+    assert heal(spec, refreshed, now=100.0 + longest).attempts == {"cpu-0": [record.vm]}
+    assert heal(spec, refreshed, now=101.0 + longest).attempts == {}
+
+
 def test_launches_nothing_for_a_cluster_that_is_about_to_end() -> None:
     update = {"scheduler": NodeConfig(group=SCHEDULER, cls="distributed.Scheduler", ttl=7200.0)}
     spec = cluster(count=2).model_copy(update=update)

@@ -189,7 +189,9 @@ class Story:
         if check_watched(world):
             serial = world.serial
             run_calm_watch(world, actor, 300.0)
-            if world.serial != serial:
+            # Elastic nodes may outlive a ttl that an interrupted apply did not give to the scheduler.
+            have_ttl = any(vm.id in world.ttl_ends for vm in world.own_vms())
+            if world.serial != serial and not have_ttl:
                 world.stage.fail("a round writes, although nothing is left to do")
         self.check_applied(actor)
 
@@ -201,7 +203,7 @@ class Story:
             update={"cluster": spec.cluster.model_copy(update={"protect": False})}
         )
         options = PlanOptions()
-        if not any(world.apply(actor, spec, options) for _ in range(3)):
+        if not any(world.apply(actor, spec, options, wait=True) for _ in range(3)):
             fail("an apply on a cloud without faults fails")
         remaining = plan(world.start(actor, "plan", spec), options).plan.changes
         if remaining:

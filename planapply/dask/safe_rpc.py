@@ -26,8 +26,10 @@ from planapply.model.state import TLS
 
 MAX_ANSWER = 64 * 2**20
 """Bytes. The identity of 10,000 workers takes 20 MB."""
-MAX_CONTAINERS = 2_000_000
-"""Maps and lists in one answer, of which an empty map takes one byte, and 64 bytes of memory."""
+MAX_PARTS = 4_000_000
+"""Maps, lists, and elements of both in one answer: each takes a byte or more, and up to 64 bytes of memory."""
+MAX_DEPTH = 100
+"""Maps and lists inside of each other; what reads an answer calls itself for each."""
 MAX_HANDSHAKE = 2**16
 """Bytes."""
 _HANDSHAKE = {"compression": None, "python": sys.version_info[:3], "pickle-protocol": 4}
@@ -89,22 +91,40 @@ class SchedulerConnection:
 
 
 def _decode(frame: bytes) -> Any:
-    containers = 0
+    parts = 0
 
     def count(value: Any) -> Any:
-        nonlocal containers
-        containers += 1
-        if containers > MAX_CONTAINERS:
-            raise UndecodableAnswer(f"the answer has more than {MAX_CONTAINERS:,} parts")
+        nonlocal parts
+        parts += 1 + len(value)
+        if parts > MAX_PARTS:
+            raise UndecodableAnswer(f"the answer has more than {MAX_PARTS:,} parts")
         return value
 
-    return msgpack.unpackb(
+    answer = msgpack.unpackb(
         frame,
-        object_hook=lambda value: count(_plain(value)),
+        object_hook=lambda value: _plain(count(value)),
         list_hook=count,
         use_list=False,
         strict_map_key=False,
+        max_array_len=MAX_PARTS,
+        max_map_len=MAX_PARTS,
     )
+    _check_depth(answer)
+    return answer
+
+
+def _check_depth(answer: Any) -> None:
+    level = [answer]
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | tuple)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    raise UndecodableAnswer(f"the answer has more than {MAX_DEPTH} parts inside of each other")
 
 
 def _plain(value: dict[Any, Any]) -> Any:

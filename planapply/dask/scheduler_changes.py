@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 
+from planapply.dask.safe_rpc import UndecodableAnswer
 from planapply.dask.scheduler import NO_RECIPIENT, RETIRE_TIMEOUT, connect
 from planapply.model.diagnostics import NOT_RETIRED, PlanapplyError
 from planapply.model.lifetimes import Lifetimes
@@ -54,7 +55,7 @@ class LifetimesNotChanged(PlanapplyError):
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"cannot change the lifetimes of the scheduler: {reason}",
-            "They are unchanged. Run the command again to retry, or replace the scheduler with "
+            "They count as unchanged. Run the command again to retry, or replace the scheduler with "
             "`planapply apply --replace scheduler`.",
         )
 
@@ -71,6 +72,13 @@ async def set_lifetimes(endpoint: Endpoint | None, tls: TLS | None, lifetimes: L
             changed = await scheduler.set_lifetimes(lifetimes)
     except TimeoutError:
         return f"timed out after {LIFETIMES_TIMEOUT:g} s"
+    except UndecodableAnswer as error:
+        return str(error)
     except OSError as error:
         return f"the scheduler does not answer ({error})"
-    return "" if changed is not None else "it does not have planapply's plugin"
+    if changed is None:
+        return "it does not have planapply's plugin"
+    # Without an `idle_timeout`, that of Dask's configuration on its node holds.
+    requested = lifetimes.model_dump(exclude_none=True)
+    is_as_requested = requested.items() <= changed.model_dump().items()
+    return "" if is_as_requested else "it reports other times"

@@ -51,7 +51,7 @@ def _how_to_keep(scheduler: Action | None) -> str:
 def _format_usage(usage: ClusterUsage, *, is_ending: bool) -> str:
     """Return what is in use; empty if nothing of it would be lost. Without the scheduler, `is_ending`, all is."""
     parts = [
-        f"{number} {noun}{'s' * (number > 1)}"
+        f"{number:,} {noun}{'s' * (number > 1)}"
         for number, noun in ((usage.clients, "client"), (usage.tasks, "task"))
         if number
     ]

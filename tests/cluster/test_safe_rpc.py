@@ -19,7 +19,7 @@ from distributed.protocol.serialize import ToPickle
 from planapply.dask import safe_rpc
 from planapply.dask.notices import read_notices
 from planapply.dask.recorded_logs import recorded_logs
-from planapply.dask.safe_rpc import UndecodableAnswer, open_connection
+from planapply.dask.safe_rpc import MAX_PARTS, UndecodableAnswer, open_connection
 from planapply.dask.scheduler import Scheduler as SchedulerClient
 from planapply.dask.scheduler import build_security, cluster_usage, connect, probe
 from planapply.fleet.tls import make_tls
@@ -347,18 +347,34 @@ def test_it_holds_beside_a_working_client(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_small_answer_cannot_fill_the_memory() -> None:
+def packed_list(length: int, items: bytes) -> bytes:
+    return b"\xdd" + struct.pack(">I", length) + items
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (packed_list(MAX_PARTS + 1, b"\xc0" * (MAX_PARTS + 1)), "max_array_len"),
+        (
+            packed_list(9, packed_list(MAX_PARTS // 8, b"\xc0" * (MAX_PARTS // 8)) * 9),
+            "4,000,000 parts",
+        ),
+        (packed_list(MAX_PARTS // 2 + 1, b"\x80" * (MAX_PARTS // 2 + 1)), "4,000,000 parts"),
+        (b"\x91" * 1000 + b"\xc0", "100 parts inside of each other"),
+        (b"\x81\xa1a" * 1000 + b"\xc0", "100 parts inside of each other"),
+    ],
+    ids=["long list", "many elements", "many empty maps", "deep lists", "deep maps"],
+)
+def test_small_answer_fills_neither_memory_nor_stack(packed: bytes, reason: str) -> None:
+    answer = struct.pack("<QQQ", 16 + len(packed), 1, len(packed)) + packed
+
     async def main() -> None:
-        for item in (b"\x80", b"\x91\xc0"):  # an empty map; a list of one
-            count = safe_rpc.MAX_CONTAINERS + 1
-            packed = b"\xdd" + struct.pack(">I", count) + item * count
-            answer = struct.pack("<QQQ", 16 + len(packed), 1, len(packed)) + packed
-            async with (
-                serve(HANDSHAKE, answer) as address,
-                open_connection(address, None, 30) as connection,
-            ):
-                with pytest.raises(UndecodableAnswer, match="more than 2,000,000 parts"):
-                    await connection.call("identity")
+        async with (
+            serve(HANDSHAKE, answer) as address,
+            open_connection(address, None, 30) as connection,
+        ):
+            with pytest.raises(UndecodableAnswer, match=reason):
+                await connection.call("identity")
 
     asyncio.run(main())
 

@@ -98,7 +98,7 @@ def test_lifetimes_change_while_the_cluster_runs(
     report = site.apply('idle_timeout = "2 h"')
     assert str(report.failures["scheduler"]) == (
         "cannot change the lifetimes of the scheduler: timed out after 0.5 s\n"
-        "They are unchanged. Run the command again to retry, or replace the scheduler with "
+        "They count as unchanged. Run the command again to retry, or replace the scheduler with "
         "`planapply apply --replace scheduler`."
     )
     os.kill(process.pid, signal.SIGCONT)

@@ -20,6 +20,7 @@ from planapply.model.diagnostics import NOT_RETIRED, Diagnostic, PlanapplyError,
 from planapply.model.event import Event
 from planapply.model.history import WATCH_CHANGE, Spend
 from planapply.model.plan import Action
+from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.model.watch import Round
 from planapply.ops.apply import ApplyOptions, execute_plan, lock, make_recorder, open_fleet
@@ -35,7 +36,7 @@ from planapply.ops.refresh import refresh_state
 from planapply.ops.resolve import resolve_spec
 from planapply.ops.workspace import Workspace
 from planapply.render.values import format_total
-from planapply.store import LockInfo
+from planapply.store import LockInfo, StateError
 
 COST_INTERVAL = 600.0
 """Seconds between two looks at what the cluster has cost."""
@@ -92,6 +93,8 @@ class Healer:
     _load: LoadFollower = field(init=False)
     _load_change: LoadChange | None = None
     """The change that the load required when this round looked without the lock."""
+    _load_problems: tuple[PlanapplyError, ...] = ()
+    """Why the load cannot be followed, when this round looked."""
     _client: ProviderClient | None = None
     _found: "_Look | None" = None
     """The result of the last look; None if the cluster has ended."""
@@ -204,7 +207,7 @@ class Healer:
             client.required_resources(desired.cluster, desired.scheduler) if is_locked else None
         )
         if not is_locked:
-            self._load_change = self._load.required_change(workspace.spec, state, refreshed.gone)
+            self._follow_load(workspace.spec, refreshed)
         load = self._load_change
         options = HealOptions(
             sizes={load.group: load.size} if load else {},
@@ -216,7 +219,7 @@ class Healer:
             resources=resources,
         )
         heal = create_heal_plan(desired, refreshed, options)
-        problems: tuple[PlanapplyError, ...] = ()
+        problems = self._load_problems
         made = heal.plan
         if made.changes:
             try:
@@ -227,7 +230,7 @@ class Healer:
                 raise
             except PlanapplyError as error:
                 # What costs nothing more is done nevertheless.
-                problems = (error,)
+                problems = (*problems, error)
                 heal = create_heal_plan(desired, refreshed, replace(options, can_launch=False))
                 made = heal.plan
         made = made.model_copy(update={"pins": pins})
@@ -238,6 +241,14 @@ class Healer:
         if heal.is_ending and heal.lost:
             warnings = (*warnings, _ENDS_SOON)
         return _Look(planned, heal, report, problems, warnings)
+
+    def _follow_load(self, spec: Spec, refreshed: RefreshResult) -> None:
+        """Find the change that the load requires; lost nodes are launched again also if that fails."""
+        self._load_change, self._load_problems = None, ()
+        try:
+            self._load_change = self._load.required_change(spec, refreshed.state, refreshed.gone)
+        except StateError as error:
+            self._load_problems = (error,)
 
     def _check_total_cost(
         self, client: ProviderClient, refreshed: RefreshResult, limit: float | None

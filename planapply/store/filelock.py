@@ -183,7 +183,8 @@ def _cannot_lock_error(location: str, path: str, error: OSError) -> StateError:
 
 def _describe_error(path: str, error: OSError) -> str:
     """Describe a file that cannot be a lock; planapply itself creates only regular files."""
-    text = f"{error.strerror}: {format_path(path)}"
+    reason = (error.strerror or "").capitalize()
+    text = f"{reason}: {format_path(path)}"
     if error.errno not in (errno.EINVAL, errno.EMLINK):
         return text
     return f"{text}\nplanapply did not create it. Check which process did, then remove it."

@@ -7,6 +7,7 @@ import tomllib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -304,6 +305,26 @@ Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
 1970-01-12 13:49:40 UTC  joined cpu-0
 """),
         snapshot("Watch stopped; the cluster is still running.\n"),
+    )
+
+
+def test_nodes_are_launched_again_without_the_adaptive_lock(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = SPEC + '[workers.burst]\nmin = 0\nmax = 2\nsize = "m"\nadapt = true\n'
+    world.apply(spec)
+    world.watch(nothing)
+    Path("state.json.adaptive.lock").symlink_to("elsewhere")
+    capsys.readouterr()
+    assert world.watch(world.end("cpu-0"), nothing) == 130
+    shown = capsys.readouterr()
+    assert shown.out == snapshot("""\
+Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
+1970-01-12 13:48:10 UTC  lost cpu-0 (VM i-0001 is gone); launched cpu-0
+1970-01-12 13:48:40 UTC  joined cpu-0
+""")
+    assert (
+        shown.err.count("error: cannot lock the state state.json.adaptive. A symbolic link:") == 1
     )
 
 

@@ -73,7 +73,7 @@ def test_reason_is_reported() -> None:
         open_store("s.json").lock_info()
     assert str(raised.value).replace(os.getcwd(), "HERE") == snapshot("""\
 cannot read the lock of the state s.json
-a symbolic link: HERE/s.json.lock
+A symbolic link: HERE/s.json.lock
 planapply did not create it. Check which process did, then remove it.\
 """)
 

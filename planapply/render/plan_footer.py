@@ -7,6 +7,7 @@ from planapply.model.names import split_name
 from planapply.model.plan import Action, Cost, ElasticGroup, FieldChange, Mode, Plan
 from planapply.render.access import format_access
 from planapply.render.field_change import format_values, redact_field
+from planapply.render.text import make_printable
 from planapply.render.values import format_price_notes, format_usd, format_value
 
 _MAX_EDIT = 60
@@ -27,7 +28,7 @@ def settings_texts(plan: Plan) -> Iterator[tuple[str, str]]:
     """Yield the changed settings that an apply only records."""
     yield from recorded_texts(plan)
     for edit in plan.edited:
-        yield "Edited since the last apply", _format_edit(edit)
+        yield "Edited since the last apply", _one_line(_format_edit(edit))
 
 
 def cost_text(plan: Plan) -> str:
@@ -40,11 +41,11 @@ def cost_text(plan: Plan) -> str:
 def other_texts(plan: Plan) -> Iterator[tuple[str, str]]:
     """Yield what the cost does not count, the access to the scheduler, and the elastic groups."""
     if cost_text(plan) and plan.cost is not None and plan.cost.not_counted:
-        yield "Not counted", f"{', '.join(plan.cost.not_counted)}."
+        yield "Not counted", _one_line(f"{', '.join(plan.cost.not_counted)}.")
     for access in format_access(plan.resources or {}):
-        yield "Access", access
+        yield "Access", _one_line(access)
     for name, group in plan.elastic.items():
-        yield "Elastic", _elastic_text(name, group, plan)
+        yield "Elastic", _one_line(_elastic_text(name, group, plan))
 
 
 def recorded_texts(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -52,7 +53,12 @@ def recorded_texts(plan: Plan) -> Iterator[tuple[str, str]]:
     for field in map(redact_field, plan.recorded):
         before, after = format_values(field)
         change = "changed" if before == after else f"{before} -> {after}"
-        yield "Settings", f"{field.path} {change} (recorded by apply)"
+        yield "Settings", _one_line(f"{field.path} {change} (recorded by apply)")
+
+
+def _one_line(text: str) -> str:
+    """Return a text whose names, from a state or a plan file of others, make no lines of their own."""
+    return make_printable(text, is_line=True)
 
 
 def _format_edit(edit: FieldChange) -> str:

@@ -22,7 +22,7 @@ from planapply.model.plan import (
     Plan,
 )
 from planapply.render.plan import group_changes, plan_lines
-from planapply.render.plan_footer import format_cost, waves_text
+from planapply.render.plan_footer import footer_texts, format_cost, waves_text
 from planapply.render.reasons import drift_text, reason_text
 from planapply.render.text import to_plain_text
 
@@ -536,3 +536,16 @@ def test_any_plan_renders_with_each_change_in_one_range(changes: list[Change], w
     found = [name for run in group_changes(changes) for name in from_ranges([run.name])]
     assert sorted(found) == sorted(change.name for change in changes)
     assert all(run.name in printed for run in group_changes(changes))
+
+
+def test_names_of_others_make_no_lines_below_the_changes() -> None:
+    evil = "env.X\nPlan: 0 to add"
+    made = plan(
+        edited=(FieldChange(path=evil, before="a", after="b"),),
+        recorded=(FieldChange(path=evil, before="a", after="b"),),
+        elastic={"cpu\n\x1b[31m": ElasticGroup(nodes=1, min=0, max=2)},
+        cost=Cost(before=1.0, after=2.0, not_counted=("disks\nPlan: 9 to add",)),
+    )
+    for _, text in footer_texts(made):
+        assert text.isprintable()
+    assert sum("Plan: " in text for _, text in footer_texts(made)) == 3

@@ -41,6 +41,9 @@ class Boot:
     """
     file_env: Mapping[str, str] = field(default_factory=dict)
     """Environment variable -> name in `files`; the variable's value is that file's path."""
+    secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """More environment variables, with secret values, in which nothing is replaced. They must be neither on a
+    command line nor in a file that another user can read."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ class LaunchRequest:
     """All tags, the user's and planapply's."""
     boots: tuple[Boot, ...]
     """One for each name, for a provider that starts processes; empty with `user_data`."""
-    user_data: bytes = b""
+    user_data: bytes = field(default=b"", repr=False)
     """User data for all VMs of the batch, compressed by gzip: a VM finds its name by its index in the
-    batch, which is EC2's `ami-launch-index`. Secret: it may contain a TLS key.
+    batch, which is EC2's `ami-launch-index`. Secret: it may contain a TLS key, and secrets of the spec.
     """
     resources: Mapping[str, Resource] = field(default_factory=dict)
     """Resources that `prepare` returned, by name."""

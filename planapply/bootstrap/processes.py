@@ -9,6 +9,7 @@ from typing import Any
 
 from planapply.model.names import SCHEDULER, worker_names
 from planapply.model.node import NodeConfig
+from planapply.model.node_secrets import plain_variables
 from planapply.model.state import TLS
 from planapply.provider import Boot
 
@@ -46,14 +47,16 @@ def build_processes(
     tls: TLS | None,
     *,
     cluster: str,
+    secrets: Mapping[str, str] = {},
 ) -> tuple[Boot, ...]:
     """Return the `dask spec` command of each of `names`, for a provider that starts processes.
 
     `scheduler` is the Dask address for workers; None for the scheduler itself. The key of `tls` is in
-    `files`, since every user of the machine can read the arguments of a process. The processes listen
+    `files`, since every user of the machine can read the arguments of a process. `secrets` are the values of
+    the configuration's secret variables. The processes listen
     on the address of their VM only, unless the options say otherwise.
     """
-    env = dict(config.environment.env)
+    env = plain_variables(config.environment.env)
     files: dict[str, str] = {}
     file_env: dict[str, str] = {}
     if tls is not None:
@@ -75,6 +78,7 @@ def build_processes(
             env=env | {"PLANAPPLY_NODE": name},
             files=files,
             file_env=file_env,
+            secret_env=dict(secrets),
         )
         for name in names
     )

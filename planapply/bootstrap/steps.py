@@ -1,7 +1,7 @@
 """The steps of the user data, as shell code."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from planapply.bootstrap.requirements import translate, uses_git
 from planapply.model.diagnostics import PlanapplyError
@@ -113,9 +113,9 @@ cat >/etc/planapply/run <<'END'
 #!/bin/bash
 . /etc/planapply/node
 echo "planapply: start: Dask process"
-exec env "${environment[@]}" "${dask[@]}" @PROGRAM@ @SCHEDULER@\\
+@EXEC@ env "${environment[@]}" "${dask[@]}" @PROGRAM@ @SCHEDULER@\\
   --spec "$(</etc/planapply/spec.json)"
-END
+@SECRETS@END
 # Printed unless the VM shuts down already, which has a reason of its own.
 cat >/etc/planapply/ended <<'END'
 #!/bin/bash
@@ -315,8 +315,12 @@ def _escape_unit(value: str) -> str:
     return value
 
 
-def pull_container(image: str) -> str:
-    """Return the step that pulls a container for the Dask processes, with the VM's network and GPUs."""
+def pull_container(image: str, secrets: Iterable[str] = ()) -> str:
+    """Return the step that pulls a container for the Dask processes, with the VM's network and GPUs.
+
+    `secrets` are the names of the secret variables, which are not in `environment`.
+    """
+    more = "".join(f" {name}" for name in secrets)
     return f"""\
 # The container.
 umask 022
@@ -328,7 +332,7 @@ as_node "$docker" pull --quiet "$image"
   fail "the container image $image has no Dask"
 dask=("$docker" run --rm --name planapply --init --network host --user 0)
 dask+=(--volume /etc/planapply:/etc/planapply:ro --volume /var/lib/planapply:/var/lib/planapply)
-for pair in "${{environment[@]}}"; do dask+=(--env "${{pair%%=*}}"); done
+for pair in "${{environment[@]}}"{more}; do dask+=(--env "${{pair%%=*}}"); done
 if command -v nvidia-smi >/dev/null; then dask+=(--gpus all); fi
 dask+=("$image" python)
 inside=("$docker" exec planapply python)

@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from planapply.bootstrap.processes import (
@@ -47,10 +47,12 @@ from planapply.bootstrap.steps import (
 )
 from planapply.model.names import SCHEDULER, to_ranges
 from planapply.model.node import DEFAULT_PORT, Environment, NodeConfig
+from planapply.model.node_secrets import plain_variables
 from planapply.model.state import TLS
 from planapply.model.variables import lowercase_proxies, split_self_references
 
 FOLDER, SCRATCH_FOLDER = "/etc/planapply", "/var/lib/planapply"
+_SECRETS = f"{FOLDER}/secrets"
 _RANGE = re.compile(r"(?P<group>[A-Za-z0-9-]+-)\[(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)\]", re.ASCII)
 
 
@@ -61,13 +63,15 @@ def build_user_data(
     tls: TLS | None,
     *,
     cluster: str,
+    secrets: Mapping[str, str] = {},
 ) -> bytes:
     """Return the user data of these nodes, as gzip, which cloud-init unpacks.
 
     `scheduler` is the Dask address for workers; None for the scheduler itself. Equal arguments give
-    equal bytes. The result is a secret, since it contains the key of `tls`.
+    equal bytes. `secrets` are the values of the configuration's secret variables. The result is a secret, since
+    it contains them and the key of `tls`.
     """
-    text = build_script(config, names, scheduler, tls, cluster=cluster)
+    text = build_script(config, names, scheduler, tls, cluster=cluster, secrets=secrets)
     return gzip.compress(text.encode(), mtime=0)
 
 
@@ -78,10 +82,11 @@ def build_script(
     tls: TLS | None,
     *,
     cluster: str,
+    secrets: Mapping[str, str] = {},
 ) -> str:
     """Return the script of `build_user_data` in readable form."""
     environment = config.environment
-    proxies = lowercase_proxies(environment.env)
+    proxies = lowercase_proxies(plain_variables(environment.env))
     parts = [
         SCRIPT_HEADER.format(
             cluster=_sanitize_comment(cluster), group=_sanitize_comment(config.group)
@@ -91,14 +96,14 @@ def build_script(
         _name_step(names),
         _tls_step(tls),
         _plugin_step(config),
-        _environment_step(config, tls, cluster),
+        _environment_step(config, tls, cluster, secrets),
         _spec_step(config, scheduler),
         "" if environment == Environment(env=environment.env) else define_apt(proxies),
         install_docker(proxies) if environment.docker else "",
         run_setup(environment.setup),
     ]
     if environment.docker:
-        parts.append(pull_container(environment.docker))
+        parts.append(pull_container(environment.docker, secrets))
     elif environment.packages or environment.requirements is not None:
         requirements = environment.requirements or "\n".join(environment.packages or ())
         parts.append(install_packages(requirements, environment.python))
@@ -108,6 +113,8 @@ def build_script(
     program = SCHEDULER_PROGRAM if config.group == SCHEDULER else WORKER_PROGRAM
     service = DASK_SERVICE.replace("@PROGRAM@", shlex.join(program))
     service = service.replace("@SCHEDULER@", f"{address} " if scheduler else "")
+    service = service.replace("@EXEC@", "set --" if secrets else "exec")
+    service = service.replace("@SECRETS@", f'. {_SECRETS}\nexec "$@"\n' if secrets else "")
     parts.append(service.replace("@PEER@", shlex.quote(_bash_socket(scheduler))))
     units = "planapply.service"
     if _is_spot_worker(config, scheduler):
@@ -168,9 +175,12 @@ def _plugin_step(config: NodeConfig) -> str:
     )
 
 
-def _environment_step(config: NodeConfig, tls: TLS | None, cluster: str) -> str:
+def _environment_step(
+    config: NodeConfig, tls: TLS | None, cluster: str, secrets: Mapping[str, str]
+) -> str:
+    plain = plain_variables(config.environment.env)
     defaults = {"DASK_TEMPORARY_DIRECTORY": SCRATCH_FOLDER}  # /tmp may be memory
-    variables = defaults | config.environment.env
+    variables = {k: v for k, v in defaults.items() if k not in secrets} | plain
     if tls is not None:
         variables |= tls_environment(f"{FOLDER}/{CERTIFICATE}", f"{FOLDER}/{KEY}")
     if config.group == SCHEDULER:
@@ -181,16 +191,25 @@ def _environment_step(config: NodeConfig, tls: TLS | None, cluster: str) -> str:
     # apt-get and curl read only the lowercase names.
     proxies = "".join(
         f"{shlex.quote(f'{key}={value}')} "
-        for key, value in lowercase_proxies(config.environment.env).items()
+        for key, value in lowercase_proxies(plain).items()
         if key not in variables
     )
+    call = f'env {proxies}"${{environment[@]}}" "$@"'
+    secrets_file = ""
+    if secrets:
+        # Not in `environment`: the arguments of `env` are visible to every user of the VM.
+        text = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in secrets.items())
+        secrets_file = "# The secrets.\n" + write_file(_SECRETS, text)
+        # Arguments first: a secret may have the name of one of this script's variables.
+        call = f'(set -- {call}; . {_SECRETS}; exec "$@")'
     return f"""\
+{secrets_file}\
 # The environment variables of the Dask processes, and of the installation of their packages.
 environment=(
 {lines}
   "PLANAPPLY_NODE=$name"
 )
-as_node() {{ env {proxies}"${{environment[@]}}" "$@"; }}
+as_node() {{ {call}; }}
 """
 
 

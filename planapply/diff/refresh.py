@@ -165,6 +165,7 @@ def refresh(
             user,
             intent.requested_at if intent else now,
             intent.lifetimes if intent else None,
+            intent.secrets if intent else {},
         )
         observed[name] = vm
         adopted.append(name)

@@ -8,6 +8,7 @@ from planapply.fleet.launch import Listener, Outcome
 from planapply.fleet.plugin_calls import ProviderFailed, error_code
 from planapply.fleet.prices import Budget, PriceList
 from planapply.fleet.provider_client import ProviderClient, connect_provider
+from planapply.fleet.secrets import node_secrets, read_secrets, unset_variables
 
 __all__ = [
     "Abandoned",
@@ -25,5 +26,8 @@ __all__ = [
     "SystemClock",
     "connect_provider",
     "error_code",
+    "node_secrets",
+    "read_secrets",
     "run_interruptibly",
+    "unset_variables",
 ]

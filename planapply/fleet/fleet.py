@@ -11,14 +11,16 @@ from planapply.bootstrap import MAX_SHUTDOWN_LINES, extract_node_lines
 from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
 from planapply.fleet.launch import Batch, Launcher, Listener, Outcome
-from planapply.fleet.plugin_calls import ProviderFailed
+from planapply.fleet.plugin_calls import SECRET_MISSING_CODE, ProviderFailed
 from planapply.fleet.prices import Budget
 from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import avoid_choice, in_scheduler_zone, split_batches
 from planapply.fleet.resources import ResourceManager
+from planapply.fleet.secrets import node_secrets
 from planapply.fleet.terminate import Terminator
 from planapply.model.endpoint import current_endpoint
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.lifetimes import Lifetimes
 from planapply.model.names import SCHEDULER
@@ -96,6 +98,15 @@ class Fleet:
             names, config = [node.name for node in group], group[0].config
             avoided = self.avoided.get(names[0])
             try:
+                secrets = node_secrets(config)
+            except PlanapplyError as missing:
+                first = missing.diagnostics[0]
+                error = ProviderError(
+                    ErrorKind.REJECTED, first.summary, first.detail, code=SECRET_MISSING_CODE
+                )
+                outcomes.update(dict.fromkeys(names, error))
+                continue
+            try:
                 offered = self.client.alternatives(config)
             except ProviderFailed as failure:
                 outcomes.update(dict.fromkeys(names, failure.error))
@@ -104,7 +115,7 @@ class Fleet:
             if avoided is not None:
                 choices = avoid_choice(choices, offered, avoided)
             batches += [
-                Batch(part, config, group[0].scheduler, choices)
+                Batch(part, config, group[0].scheduler, choices, secrets=secrets)
                 for part in split_batches(names, self.client.limits.batch)
             ]
         if batches:
@@ -185,10 +196,10 @@ class Fleet:
     def resolve_intents(self, desired: Mapping[str, str]) -> None:
         """Find out the result of every intent that an earlier process left open, and close it.
 
-        A request is repeated only if all of its names are still `desired` (name -> config digest), and no
-        supporting resource is missing, without which the request would be another one. Otherwise wait until
-        its VMs must be visible. Raises ProviderFailed if the result is still unknown, and what `launch`
-        raises.
+        A request is repeated only if all of its names are still `desired` (name -> config digest), its secrets
+        have the same values, and no supporting resource is missing: otherwise it would be another request. In
+        other cases, wait until its VMs must be visible. Raises ProviderFailed if the result is still unknown,
+        and what `launch` raises.
         """
         intents = self.journal.read(lambda state: dict(state.intents))
         try:
@@ -205,10 +216,11 @@ class Fleet:
             limits.tokens
             and all(desired.get(name) == intent.config for name in intent.names)
             and self.journal.read(lambda state: all(r.id for r in state.resources.values()))
+            and (secrets := self._launcher.repeatable_secrets(intent)) is not None
         ):
             renewed = intent.model_copy(update={"requested_at": self.clock.time()})
             self.journal.update(lambda state: state.intents.update({token: renewed}))
-            _, error = self._launcher.request_and_record(token, renewed)
+            _, error = self._launcher.request_and_record(token, renewed, secrets)
             if error is not None and error.kind.may_have_succeeded:
                 raise ProviderFailed(error)
         else:

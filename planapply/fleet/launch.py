@@ -1,7 +1,8 @@
 """Launching batches: write the intent, send the request, record the answer; then the next choice."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import secrets as randomness
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from planapply.fleet.clock import wait_until
 from planapply.fleet.journal import Journal
@@ -10,9 +11,12 @@ from planapply.fleet.prices import Budget
 from planapply.fleet.provider_client import ProviderClient
 from planapply.fleet.rate_limit import TokenBucket
 from planapply.fleet.request import launch_request
+from planapply.fleet.secrets import node_secrets
+from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
 from planapply.model.names import SCHEDULER
 from planapply.model.node import TAG_BATCH, VM, NodeConfig
+from planapply.model.node_secrets import secret_digests
 from planapply.model.state import Choice, Intent, NodeRecord, State
 from planapply.provider import ErrorKind, LaunchResult, ProviderError
 
@@ -35,6 +39,8 @@ class Batch:
     """The token of the intent for the first choice; empty if the budget allows no choice."""
     refusals: tuple[str, ...] = ()
     """The choices that the budget does not allow, each with the reason."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The values of the configuration's secrets, by variable: read once, since a repeated request must be the same."""
 
 
 @dataclass
@@ -70,6 +76,8 @@ class Launcher:
                 if not affordable.token:
                     continue
                 state.configs[batch.config.digest] = batch.config
+                if batch.secrets and not state.secret_salt:
+                    state.secret_salt = randomness.token_hex(16)
                 state.intents[token] = Intent(
                     names=batch.names,
                     config=batch.config.digest,
@@ -77,6 +85,7 @@ class Launcher:
                     scheduler_address=batch.scheduler,
                     requested_at=clock.time(),
                     lifetimes=batch.config.lifetimes if batch.config.group == SCHEDULER else None,
+                    secrets=secret_digests(batch.secrets, state.secret_salt),
                 )
 
         self.journal.update(write_ahead)
@@ -117,7 +126,7 @@ class Launcher:
             )
             token = batch.token
             intent = self.journal.read(lambda state, token=token: state.intents[token])  # type: ignore[misc]
-            records, error = self.request_and_record(token, intent)
+            records, error = self.request_and_record(token, intent, batch.secrets)
             outcomes.update(records)
             if error is None:
                 return outcomes
@@ -140,12 +149,26 @@ class Launcher:
             outcomes.update(dict.fromkeys(remaining, refused))
         return outcomes
 
-    def request_and_record(
-        self, token: str, intent: Intent
-    ) -> tuple[dict[str, NodeRecord], ProviderError | None]:
-        """Send the request and record the answer; keep the intent open if the result is unknown."""
+    def repeatable_secrets(self, intent: Intent) -> dict[str, str] | None:
+        """Return the secrets of a request of an earlier process; None if they are missing or not the same now."""
+        config, salt = self.journal.read(
+            lambda state: (state.configs[intent.config], state.secret_salt)
+        )
         try:
-            result = self._request(token, intent)
+            values = node_secrets(config)
+        except PlanapplyError:
+            return None
+        return values if secret_digests(values, salt) == intent.secrets else None
+
+    def request_and_record(
+        self, token: str, intent: Intent, secrets: Mapping[str, str]
+    ) -> tuple[dict[str, NodeRecord], ProviderError | None]:
+        """Send the request and record the answer; keep the intent open if the result is unknown.
+
+        `secrets` are the values of the configuration's secrets whose digests the intent has.
+        """
+        try:
+            result = self._request(token, intent, secrets)
         except ProviderFailed as failed:
             error = failed.error
             if error.kind.may_have_succeeded:
@@ -167,9 +190,11 @@ class Launcher:
             "the cloud launched fewer VMs than requested, or terminated some at once",
         )
 
-    def _request(self, token: str, intent: Intent) -> LaunchResult:
+    def _request(self, token: str, intent: Intent, secrets: Mapping[str, str]) -> LaunchResult:
         limits = self.client.limits
-        request = self.journal.read(lambda state: launch_request(state, token, intent, limits))
+        request = self.journal.read(
+            lambda state: launch_request(state, token, intent, limits, secrets)
+        )
 
         def wait_for_rate() -> None:
             self.request_bucket.take()
@@ -227,7 +252,12 @@ class Launcher:
             elif vm.status != "stopping":
                 tags = self.journal.read(lambda state: state.configs[intent.config].tags)
                 records[vm.name] = NodeRecord.from_vm(
-                    vm, intent.config, tags, intent.requested_at, intent.lifetimes
+                    vm,
+                    intent.config,
+                    tags,
+                    intent.requested_at,
+                    intent.lifetimes,
+                    intent.secrets,
                 )
 
         def record(state: State) -> None:

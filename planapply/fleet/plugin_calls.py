@@ -12,6 +12,10 @@ MAX_COST_CODE = "max_cost_exceeded"
 """Code of a ProviderError for nodes that were not launched because of `max_cost`."""
 
 
+SECRET_MISSING_CODE = "secret_missing"
+"""Code of the error of nodes that were not launched because a secret is not set here."""
+
+
 class ProviderFailed(PlanapplyError):
     """Provider call that failed after all its retries; `error` is the last error.
 
@@ -26,7 +30,7 @@ class ProviderFailed(PlanapplyError):
 
 def error_code(error: ProviderError) -> str:
     """Return the code of a provider's error for programs, such as `cloud_capacity`."""
-    if error.code == MAX_COST_CODE:
+    if error.code in (MAX_COST_CODE, SECRET_MISSING_CODE):
         return error.code
     return f"cloud_{error.kind.value.replace('-', '_')}"
 

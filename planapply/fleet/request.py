@@ -1,6 +1,6 @@
 """Launch requests and tags, made from a state and an intent; the same intent makes the same request."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from planapply import bootstrap
 from planapply.model.names import SCHEDULER, to_ranges
@@ -54,8 +54,14 @@ def avoid_choice(
     return sorted(every, key=lambda choice: (not choice.spot, choice == avoided))
 
 
-def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> LaunchRequest:
-    """Return the request for the VMs of an intent."""
+def launch_request(
+    state: State,
+    token: str,
+    intent: Intent,
+    limits: Limits,
+    secrets: Mapping[str, str] = {},
+) -> LaunchRequest:
+    """Return the request for the VMs of an intent; `secrets` are the values of its secret variables."""
     config = state.configs[intent.config]
     if intent.lifetimes is not None:
         # Not those of a later spec, whose configuration has the same digest.
@@ -70,8 +76,8 @@ def launch_request(state: State, token: str, intent: Intent, limits: Limits) -> 
         tags=tags,
         boots=()
         if limits.user_data
-        else bootstrap.build_processes(*arguments, cluster=state.cluster),
-        user_data=bootstrap.build_user_data(*arguments, cluster=state.cluster)
+        else bootstrap.build_processes(*arguments, cluster=state.cluster, secrets=secrets),
+        user_data=bootstrap.build_user_data(*arguments, cluster=state.cluster, secrets=secrets)
         if limits.user_data
         else b"",
         resources=dict(state.resources),

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from planapply.model.node_secrets import source_variable
+
 HIDDEN = "(hidden)"
 MASK = "…"
 
@@ -120,6 +122,8 @@ def secret_values(value: Any, *path: object) -> set[str]:
         return {s for item in value for s in secret_values(item, *path)}
     if value is None or isinstance(value, bool) or not is_secret_path(path):
         return set()
+    if source_variable(str(value)) is not None:
+        return set()
     return {line.strip() for line in str(value).splitlines() if len(line.strip()) >= _MIN_LENGTH}
 
 
@@ -160,10 +164,27 @@ def _urlsafe(text: str) -> str:
     return text.replace("+", "-").replace("/", "_")
 
 
+def looks_secret(name: str, value: str) -> bool:
+    """Return whether the plain value of a variable may be a credential, by its name or by itself."""
+    if len(value) < _MIN_LENGTH or value.lower() in ("true", "false", "none") or value.isdecimal():
+        return False
+    return is_secret_name(name) or _mask_text(value) != value
+
+
+_protected: set[str] = set()
+"""Environment variables whose values were sent to nodes, and so are secrets whatever their names are."""
+
+
+def protect_variables(names: Iterable[str]) -> None:
+    """Make `environment_secrets` include the values of these variables from now on."""
+    _protected.update(names)
+
+
 def environment_secrets(environment: Mapping[str, str]) -> set[str]:
-    """Return the values of environment variables with a secret's name."""
+    """Return the values of environment variables with a secret's name, and of those sent to nodes."""
     return {
         value
         for name, value in environment.items()
-        if len(value) >= 8 and is_secret_name(name) and name not in _PUBLIC_VARIABLES
+        if name in _protected
+        or (len(value) >= 8 and is_secret_name(name) and name not in _PUBLIC_VARIABLES)
     }

@@ -86,6 +86,8 @@ class NodeRecord(Record):
     lifetimes: Lifetimes | None = None
     """The scheduler's lifetimes as last set; None for a worker, and for a scheduler that is not known to have
     planapply's plugin: then they are those of its configuration, and cannot change in place."""
+    secrets: dict[str, PlainText] = {}
+    """Digests of the secrets that the node was given, by variable; none if they are not known."""
 
     @classmethod
     def from_vm(
@@ -95,6 +97,7 @@ class NodeRecord(Record):
         tags: Mapping[str, str],
         requested_at: float,
         lifetimes: Lifetimes | None = None,
+        secrets: Mapping[str, str] = {},
     ) -> "NodeRecord":
         """Return the record of a VM; `requested_at` replaces a launch time that the cloud does not report."""
         return cls(
@@ -110,6 +113,7 @@ class NodeRecord(Record):
             launched_at=requested_at if vm.launched_at is None else vm.launched_at,
             tags=dict(tags),
             lifetimes=lifetimes,
+            secrets=dict(secrets),
         )
 
     @property
@@ -157,6 +161,8 @@ class Intent(Record):
     """The scheduler's address in the workers' user data; None for a scheduler."""
     lifetimes: Lifetimes | None = None
     """The scheduler's lifetimes in the request; None for workers, and in a request of an older version."""
+    secrets: dict[str, PlainText] = {}
+    """Digests of the secrets in the request, by variable: with other values, it would be another request."""
     requested_at: Timestamp
     """When the request was last sent."""
 
@@ -203,6 +209,8 @@ class State(Record):
     issued: dict[str, Timestamp] = {}
     """The batch tokens that were issued last, oldest first, and when; those of nodes and intents are known
     anyway. A VM with any other batch was not launched by planapply, whatever its tags say."""
+    secret_salt: PlainText = ""
+    """The salt of the digests of secrets; empty until the first one."""
     origin: str = ""
     """The value of the tag `planapply:state` of new VMs: who applied, and the location of the state."""
     next_index: dict[str, int] = {}

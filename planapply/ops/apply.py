@@ -18,6 +18,7 @@ from planapply.ops.cost import make_budget
 from planapply.ops.end_reasons import record_ends
 from planapply.ops.existing import describe_origin
 from planapply.ops.load import load_warnings
+from planapply.ops.node_secrets import check_secrets
 from planapply.ops.plan import PlanOptions, PlanResult, new_lineage, plan_from
 from planapply.ops.record import Recorder, load_prices, start_spending
 from planapply.ops.recorded_spec import spec_document
@@ -97,6 +98,7 @@ def apply(
             raise planned.existing
         wait = apply_options.wait and mode is not Mode.DESTROY
         check_waves(planned.plan, planned.refreshed.state, wait=wait)
+        check_secrets(planned.plan, planned.client)
         if not confirm(planned.plan):
             return Report(planned.plan, confirmed=False)
         hooks.begin(planned)

@@ -29,6 +29,7 @@ from planapply.ops.cost import CostLimits, add_cost
 from planapply.ops.end_reasons import explain_ends, has_unrecorded_ends, record_ends
 from planapply.ops.load import LoadChange, LoadFollower
 from planapply.ops.node_observer import NodeObserver, NodeReport
+from planapply.ops.node_secrets import check_secrets
 from planapply.ops.plan import PlanResult
 from planapply.ops.preflight import check_plan
 from planapply.ops.record import total_spending
@@ -225,6 +226,7 @@ class Healer:
             try:
                 if is_locked:
                     check_plan(made, client)
+                check_secrets(made, client)
                 made = add_cost(made, refreshed, client, CostLimits.of(desired))
             except ProviderFailed:
                 raise

@@ -28,6 +28,7 @@ from planapply.ops.cost import CostLimits, add_cost
 from planapply.ops.data_loss import data_loss_warnings
 from planapply.ops.end_reasons import explain_ends
 from planapply.ops.existing import find_existing
+from planapply.ops.node_secrets import secret_notes
 from planapply.ops.preflight import access_warnings, check_plan, check_settings
 from planapply.ops.recorded_spec import spec_document
 from planapply.ops.refresh import refresh_state
@@ -146,6 +147,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         *data_loss_warnings(made.changes, made.waves, refreshed, ask=options.refresh),
         *access_warnings(made),
         *_lifetime_notes(made, desired_state, client),
+        *secret_notes(made, refreshed.state),
     )
     return PlanResult(
         made.model_copy(

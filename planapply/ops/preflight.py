@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import SecretStr
 
@@ -37,7 +37,7 @@ def check_plan(plan: Plan, client: ProviderClient) -> None:
         ]
     configs = list(new.values())
     problems += [
-        found for config in configs if (found := _check_user_data_size(config, client.limits))
+        found for config in configs if (found := check_user_data_size(config, client.limits))
     ]
     if configs:
         problems += [
@@ -98,7 +98,13 @@ def _wide_access(plan: Plan) -> Iterator[list[str]]:
             yield wide
 
 
-def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | None:
+def check_user_data_size(
+    config: NodeConfig, limits: Limits, secrets: Mapping[str, str] = {}
+) -> Diagnostic | None:
+    """Return the error if the user data of a group would be too large; None if not.
+
+    `secrets` are the values of the configuration's secrets, as far as they are known.
+    """
     if not limits.user_data:
         return None
     is_scheduler = config.group == SCHEDULER
@@ -111,6 +117,7 @@ def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | No
             None if is_scheduler else "tls://255.255.255.255:65535",
             _sample_key() if config.security == "tls" else None,
             cluster="x" * 63,
+            secrets=secrets,
         )
     )
     if size <= limits.user_data:
@@ -118,7 +125,8 @@ def _check_user_data_size(config: NodeConfig, limits: Limits) -> Diagnostic | No
     return Diagnostic(
         summary=f"user data for group {config.group} is too large: {size:,} bytes compressed; the "
         f"cloud accepts {limits.user_data:,}",
-        detail="Shorten `requirements`, `packages`, `setup`, or `options`; or use a container "
+        detail=("Shorten the secrets in `env`, `requirements`" if secrets else "Shorten `requirements`")
+        + ", `packages`, `setup`, or `options`; or use a container "
         "(`docker`) or an `image` that contains the packages.",
     )
 

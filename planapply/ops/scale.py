@@ -15,6 +15,7 @@ from planapply.model.state import TLS, State
 from planapply.ops.apply import discard_key, lock, make_recorder, open_fleet
 from planapply.ops.cost import CostLimits, add_cost, make_budget
 from planapply.ops.end_reasons import explain_ends, record_ends
+from planapply.ops.node_secrets import check_secrets
 from planapply.ops.plan import PlanOptions, check_same_cluster, plan_from
 from planapply.ops.preflight import check_plan
 from planapply.ops.record import Recorder, load_prices
@@ -110,6 +111,7 @@ def reserve_names(
         ),
     )
     check_plan(plan, fleet.client)
+    check_secrets(plan, fleet.client)
     add_cost(plan, RefreshResult(state, locked.gone), fleet.client, CostLimits.of(desired_state))
 
     def reserve(state: State) -> None:
@@ -158,6 +160,7 @@ def _create_cluster(
     planned = plan_from(workspace, state, PlanOptions())
     if planned.existing is not None:
         raise planned.existing
+    check_secrets(planned.plan, planned.client)
     recorder = make_recorder("SpecCluster", held, workspace, planned)
     fleet = open_fleet(workspace, planned, recorder, on_event, None)
     if tls is not None:

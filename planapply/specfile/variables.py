@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from planapply.model.diagnostics import Severity
-from planapply.model.variables import split_self_references
+from planapply.model.node_secrets import ENV_PREFIX, NODE_PREFIXES, source_variable
+from planapply.model.secrets import looks_secret
+from planapply.model.variables import PROXIES, split_self_references
 from planapply.specfile.problem import Problem
 
 _REFERENCE = re.compile(
@@ -23,6 +25,31 @@ def check_variables(
     """
     for name, value in variables.items():
         where = ("environment", "env", name)
+        if source_variable(value) is not None:
+            if name.lower() in PROXIES and not is_local:
+                yield Problem(
+                    where,
+                    f"`{name}` cannot be a secret: apt and Docker need it where every user of the node can read it",
+                    "Write the URL of the proxy, without a password.",
+                )
+            continue
+        if value.startswith((ENV_PREFIX, *NODE_PREFIXES)):
+            prefix = value.partition(":")[0]
+            yield Problem(
+                where,
+                f"`{name}` does not name an environment variable after `env:`"
+                if prefix == "env"
+                else f"cannot read `{name}` from `{prefix}:`: this version reads secrets from `env:` only",
+                f'Write {name} = "env:NAME": planapply reads the environment variable NAME when it launches.',
+            )
+            continue
+        if looks_secret(name, value):
+            yield Problem(
+                where,
+                f"`{name}` looks like a credential, and its value is in the spec, the state, and saved plans",
+                f'Write {name} = "env:{name}", and set {name} where planapply runs.',
+                Severity.WARNING,
+            )
         parts = split_self_references(name, value)
         found = {reference for part in parts for reference in _REFERENCE.findall(part)}
         others = [f"{r}…}}" if re.fullmatch(r"\$\{\w+", r) else r for r in sorted(found)]

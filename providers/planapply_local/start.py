@@ -62,6 +62,7 @@ def start(
         "DASK_TEMPORARY_DIRECTORY": str(folder),
         "PYTHONUNBUFFERED": "1",  # so that what tasks print is in the log immediately
         "SPT_NOENV": "1",  # otherwise setproctitle, if it is installed, overwrites the environment
+        **boot.secret_env,
         **expand_self_references(boot.env, inherited_env),
         **{key: str(folder / name) for key, name in boot.file_env.items()},
     }

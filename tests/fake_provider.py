@@ -194,11 +194,7 @@ class FakeCloud:
 
     def _repeat_launch(self, request: LaunchRequest) -> LaunchResult:
         earlier, ids, shortfall = self._answers[request.token]
-        if (earlier.names, earlier.config, earlier.choice) != (
-            request.names,
-            request.config,
-            request.choice,
-        ):
+        if _parameters(earlier) != _parameters(request):
             raise ProviderError(ErrorKind.TOKEN_SPENT, "the token was used for another request")
         now = self.clock.time()
         vms = [m.vm_at(now) for id in ids if (m := self.machines[id]).exists(now)]
@@ -229,6 +225,12 @@ class FakeCloud:
     def _happens(self, probability: float) -> bool:
         # Draw no random number for a fault that is off, so that turning one on does not change others.
         return probability > 0 and self.random.random() < probability
+
+
+def _parameters(request: LaunchRequest) -> tuple[object, ...]:
+    """Return what must be the same in a repeated request."""
+    sent = (request.user_data, [(boot.env, boot.secret_env) for boot in request.boots])
+    return request.names, request.config, request.choice, sent
 
 
 class FakeProvider:

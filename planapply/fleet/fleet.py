@@ -19,8 +19,8 @@ from planapply.fleet.request import avoid_choice, in_scheduler_zone, split_batch
 from planapply.fleet.resources import ResourceManager
 from planapply.fleet.secrets import node_secrets
 from planapply.fleet.terminate import Terminator
-from planapply.model.endpoint import current_endpoint
 from planapply.model.diagnostics import PlanapplyError
+from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
 from planapply.model.lifetimes import Lifetimes
 from planapply.model.names import SCHEDULER

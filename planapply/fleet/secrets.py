@@ -16,9 +16,7 @@ def read_secrets(*configs: NodeConfig) -> dict[str, str]:
     Raises PlanapplyError with everything that is missing. From then on, no error of this process quotes one
     of these values.
     """
-    sources = sorted(
-        {name for c in configs for name in secret_sources(c.environment.env).values()}
-    )
+    sources = sorted({name for c in configs for name in secret_sources(c.environment.env).values()})
     protect_variables(sources)
     values = {name: os.environ.get(name, "") for name in sources}
     missing = [name for name, value in values.items() if not value]

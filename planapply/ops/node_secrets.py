@@ -1,10 +1,11 @@
 """Secrets of the nodes that planapply reads when it launches: checks before a launch, and notes of a plan."""
 
+import shlex
 from collections.abc import Iterator
 
 from planapply.fleet import ProviderClient, node_secrets, read_secrets, unset_variables
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, note
-from planapply.model.names import format_names
+from planapply.model.names import SCHEDULER, format_names, split_name
 from planapply.model.node import NodeConfig
 from planapply.model.node_secrets import secret_digests
 from planapply.model.plan import Action, Plan
@@ -47,10 +48,18 @@ def secret_notes(plan: Plan, state: State) -> Iterator[Diagnostic]:
             if record.secrets.get(variable) != digest:
                 changed.setdefault(variable, []).append(name)
     for variable, names in changed.items():
-        nodes = format_names(names)
+        workers = [name for name in names if name != SCHEDULER]
+        again = format_names([n for n in workers if split_name(n)[0] == split_name(workers[0])[0]])
+        command = f"planapply apply --replace {shlex.quote(again or SCHEDULER)}"
         yield note(
-            f"the value of {variable} has changed since {nodes} {'was' if len(names) == 1 else 'were'} launched",
-            f"`--replace` sends it: for example, `planapply apply --replace '{names[0]}'`.",
+            f"the value of {variable} has changed since {format_names(names)} "
+            f"{'was' if len(names) == 1 else 'were'} launched; `--replace` sends it",
+            f"For example: `{command}`"
+            + (
+                ". Replacing the scheduler replaces every node."
+                if len(workers) < len(names)
+                else ""
+            ),
         )
     if unset := unset_variables(_launched(plan)):
         verb = "is" if len(unset) == 1 else "are"

@@ -125,7 +125,9 @@ def check_user_data_size(
     return Diagnostic(
         summary=f"user data for group {config.group} is too large: {size:,} bytes compressed; the "
         f"cloud accepts {limits.user_data:,}",
-        detail=("Shorten the secrets in `env`, `requirements`" if secrets else "Shorten `requirements`")
+        detail=(
+            "Shorten the secrets in `env`, `requirements`" if secrets else "Shorten `requirements`"
+        )
         + ", `packages`, `setup`, or `options`; or use a container "
         "(`docker`) or an `image` that contains the packages.",
     )

@@ -43,14 +43,14 @@ def check_variables(
                 f'Write {name} = "env:NAME": planapply reads the environment variable NAME when it launches.',
             )
             continue
-        if looks_secret(name, value):
+        parts = split_self_references(name, value)
+        if any(parts) and looks_secret(name, value):
             yield Problem(
                 where,
                 f"`{name}` looks like a credential, and its value is in the spec, the state, and saved plans",
                 f'Write {name} = "env:{name}", and set {name} where planapply runs.',
                 Severity.WARNING,
             )
-        parts = split_self_references(name, value)
         found = {reference for part in parts for reference in _REFERENCE.findall(part)}
         others = [f"{r}…}}" if re.fullmatch(r"\$\{\w+", r) else r for r in sorted(found)]
         if others and _PATHS.fullmatch(name):

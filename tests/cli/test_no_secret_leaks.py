@@ -25,7 +25,7 @@ name = "NAME"
 security = "tls"
 
 [environment]
-env = { API_TOKEN = "tiger-token", DB_PASSWORD = "tiger pass/word", DB = "pg://me:tiger-db@db/x" }
+env = { API_TOKEN = "tiger-token", DB_PASSWORD = "tiger pass/word", DB = "pg://me:tiger-db@db/x", FROM_HERE = "env:NODE_VALUE" }
 setup = ["docker login -u me -p tiger-login"]
 
 [scheduler]
@@ -37,6 +37,8 @@ options = { nthreads = 1, memory_limit = "1 GiB" }
 """
 SECRETS = ["tiger-token", "tiger pass/word", "tiger-db", "tiger-login", "tiger-login-2"]
 IN_ENVIRONMENT = {"AWS_SECRET_ACCESS_KEY": "tiger-aws-key", "OS_PASSWORD": "tiger-os-password"}
+NODE_VALUES = ["tiger-only-on-nodes", "tiger-only-on-new-nodes"]
+"""Values of `env:NODE_VALUE`: in no file at all, not even the private ones."""
 PRIVATE = ("planapply.toml", "planapply.state.json", "copy.json", "saved.plan")
 """Files that docs/security.md names: the spec, states, and saved plans."""
 
@@ -74,7 +76,7 @@ def test_local_cluster_leaks_nothing(
 ) -> None:
     spec = folder / "planapply.toml"
     spec.write_text(SPEC.replace("NAME", name))
-    secrets = [*SECRETS, *IN_ENVIRONMENT.values()]
+    secrets = [*SECRETS, *IN_ENVIRONMENT.values(), *NODE_VALUES]
     env = {**environment, **IN_ENVIRONMENT}
     printed: dict[str, str] = {}
 
@@ -88,6 +90,7 @@ def test_local_cluster_leaks_nothing(
     def check_files() -> None:
         for path in [p for p in tmp_path.rglob("*") if p.is_file() and not p.is_symlink()]:
             found = leaked(path.read_bytes().decode(errors="replace"), secrets)
+            assert not {*found} & {*NODE_VALUES}, path
             if path == spec or not found:
                 continue
             assert path.name in PRIVATE or "tls" in path.parts or path.suffix == ".pem", path
@@ -100,6 +103,9 @@ def test_local_cluster_leaks_nothing(
     run("plan", "--out", "saved.plan")
     run("show", "saved.plan")
     run("show", "saved.plan", "--json")
+    run("apply", "saved.plan", codes=(1,))  # NODE_VALUE is missing
+    assert not (folder / "planapply.state.json").exists()
+    env["NODE_VALUE"] = NODE_VALUES[0]
     run("apply", "saved.plan")
     key = json.loads((folder / "planapply.state.json").read_text())["tls"]["key"]
     secrets += key.splitlines()[1:-1]
@@ -110,6 +116,8 @@ def test_local_cluster_leaks_nothing(
         ["logs", "cpu-0"],
         ["env"],
         ["list"],
+        ["history"],
+        ["watch", "--once"],
     ):
         run(*command)
         if command[0] not in ("logs", "env"):
@@ -123,6 +131,18 @@ def test_local_cluster_leaks_nothing(
         for process, _ in found:
             with suppress(psutil.Error):  # it may have exited
                 assert leaked(" ".join(process.cmdline()), secrets) == []
+    dask_environments = [
+        variables
+        for found in processes.values()
+        for process, variables in found
+        if variables.get("PLANAPPLY_CLUSTER") == name and "PLANAPPLY_NODE" in variables
+    ]
+    assert {e["PLANAPPLY_NODE"]: e["FROM_HERE"] for e in dask_environments} == {
+        "scheduler": NODE_VALUES[0],
+        "cpu-0": NODE_VALUES[0],
+    }
+    env["NODE_VALUE"] = NODE_VALUES[1]
+    assert "`--replace` sends it" in run("plan") + printed["plan"]
     # A rotated secret, an error on the same line, and one in an option.
     spec.write_text(spec.read_text().replace("tiger-token", "tiger-token-2"))
     secrets.append("tiger-token-2")
@@ -136,6 +156,9 @@ def test_local_cluster_leaks_nothing(
     run("validate", "--set", "environment.env.API_TOKEN=tiger-token-2", codes=(1,))
     run("apply", "--auto-approve", "--json", "--set", "workers.cpu.count=2")
     check_files()
+    del env["NODE_VALUE"]
+    run("plan")
+    run("status", "--json")
     run("destroy", "--auto-approve")
     run("status", codes=(0, 1))
     check_files()
@@ -143,8 +166,10 @@ def test_local_cluster_leaks_nothing(
     assert len(printed) > 25
 
 
-def test_plan_and_state_show_no_secret(run: Run, cloud: FakeCloud, folder: Path) -> None:
-    secrets = [*SECRETS, "tiger-index", "tiger-git", "tiger-next"]
+def test_plan_and_state_show_no_secret(
+    run: Run, cloud: FakeCloud, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = [*SECRETS, *NODE_VALUES, "tiger-index", "tiger-git", "tiger-next"]
     spec = folder / "planapply.toml"
     base = spec.read_text()
     environment = SPEC.partition("[environment]")[2].partition("[scheduler]")[0]
@@ -162,7 +187,10 @@ def test_plan_and_state_show_no_secret(run: Run, cloud: FakeCloud, folder: Path)
         return result.out
 
     check("plan", "--json")
+    monkeypatch.setenv("NODE_VALUE", NODE_VALUES[0])
     check("apply", "--auto-approve", "--no-wait")
+    for path in folder.rglob("*"):
+        assert not path.is_file() or leaked(path.read_text(), NODE_VALUES) == [], path
     for command in (["show"], ["state", "show", "cpu-0"]):
         check(*command)
         assert "(hidden)" in check(*command, "--json")

@@ -186,6 +186,35 @@ def test_quiet_round_writes_and_locks_nothing(world: World) -> None:
     assert world.cloud.calls.total() - calls == 4  # one for each round
 
 
+def test_reports_a_missing_secret_and_launches_when_it_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WATCH_SECRET", "tiger")
+    world.apply(SPEC + '[environment]\nenv = { TOKEN = "env:WATCH_SECRET" }\n')
+    launches = world.cloud.calls["launch"]
+
+    def unset() -> None:
+        world.end("cpu-1")()
+        monkeypatch.delenv("WATCH_SECRET")
+
+    assert world.watch(nothing, unset, nothing, nothing) == 130
+    assert "".join(capsys.readouterr()) == snapshot("""\
+Watching cluster "demo" (fake), 2 workers, every 30 s. Ctrl-C leaves it running.
+1970-01-12 13:46:40 UTC  joined scheduler, cpu-[0-1]
+1970-01-12 13:47:40 UTC  lost cpu-1 (VM i-0002 is gone)
+1970-01-12 13:47:40 UTC  error: cannot launch nodes: environment variable WATCH_SECRET is not
+    set. The nodes get it by `env` under [environment]. Set it where planapply runs; an empty value
+    counts as not set.
+Watch stopped; the cluster is still running.
+""")
+    assert world.cloud.calls["launch"] == launches
+    monkeypatch.setenv("WATCH_SECRET", "tiger")
+    world.watch(nothing)
+    assert world.cloud.calls["launch"] == launches + 1
+    assert "cpu-1" in {vm.name for vm in world.cloud.live_vms()}
+    capsys.readouterr()
+
+
 def test_gives_up_after_three_vms(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.apply()
     end = world.end("cpu-1")

@@ -13,7 +13,7 @@ from planapply.fleet import Fleet, Journal, LaunchSpec, ProviderClient, Provider
 from planapply.fleet.request import avoid_choice
 from planapply.model.diagnostics import PlanapplyError
 from planapply.model.event import Event
-from planapply.model.node import NodeConfig
+from planapply.model.node import Environment, NodeConfig
 from planapply.model.state import Choice, NodeRecord, Resource, State
 from planapply.provider import ErrorKind, LaunchRequest, LaunchResult, Limits
 from planapply.store import LockInfo
@@ -327,3 +327,44 @@ def test_token_is_recorded_before_the_request() -> None:
     )
     bench.launch()
     assert issued == [True]
+
+
+SECRET_CONFIG = CONFIG.model_copy(
+    update={"environment": Environment(env={"TOKEN": "env:FLEET_SECRET"})}
+)
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("value", ["same", "another", None])
+def test_open_request_with_a_secret(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, done: bool
+) -> None:
+    """It is repeated only with the same value; otherwise its VMs are adopted if they exist."""
+    monkeypatch.setenv("FLEET_SECRET", "same")
+    bench = Bench()
+    bench.cloud.fail_next("launch", *[ErrorKind.UNKNOWN] * 50, done=done)
+    bench.cloud.fail_next("find", *[ErrorKind.UNKNOWN] * 50)
+    bench.launch(config=SECRET_CONFIG)
+    bench.cloud._script.clear()
+    (intent,) = bench.state.intents.values()
+    assert intent.secrets.keys() == {"TOKEN"}
+    assert "same" not in intent.secrets.values()
+    calls = bench.cloud.calls["launch"]
+    if value is None:
+        monkeypatch.delenv("FLEET_SECRET")
+    else:
+        monkeypatch.setenv("FLEET_SECRET", value)
+    bench.restart().resolve_intents(dict.fromkeys(ALL, SECRET_CONFIG.digest))
+    repeated = value == "same" and not done
+    assert bench.cloud.calls["launch"] - calls == repeated
+    assert bench.state.nodes.keys() == (set(ALL) if done or repeated else set())
+    assert all(record.secrets == intent.secrets for record in bench.state.nodes.values())
+    assert not bench.state.intents
+    assert len(bench.cloud.machines) == len(bench.state.nodes)
+
+
+def test_launch_without_a_secret_writes_and_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLEET_SECRET", raising=False)
+    bench = Bench()
+    assert set(kinds(bench.launch(config=SECRET_CONFIG)).values()) == {"rejected"}
+    assert (bench.cloud.calls["launch"], bench.fleet.journal.writes) == (0, 0)

@@ -605,3 +605,49 @@ def test_zero_byte_does_not_reach_the_script() -> None:
     config = with_environment(WORKER, requirements="dask\nEN\0D\nreboot\n")
     with pytest.raises(PlanapplyError, match="zero byte"):
         build_script(config, MANY, ADDRESS, None, cluster="c")
+
+
+SECRETS = {"TOKEN": 'it\'s $TOKEN "q"\nEND\n', "environment": "tiger", "dask": "lion"}
+"""Values with quotes and delimiters, and names of the script's own variables."""
+
+
+def with_secrets(**environment: Any) -> NodeConfig:
+    references = {name: f"env:{name}" for name in SECRETS}
+    return with_environment(WORKER, env=references | {"PLAIN": "1"}, **environment)
+
+
+def test_secrets_are_in_a_private_file_and_the_environment_only(machine: Machine) -> None:
+    python(machine)
+    machine.command("seen", f"env -0 >{machine.root}/setup")
+    script = build_script(
+        with_secrets(setup=["seen"]), MANY, ADDRESS, PAIR, cluster="c", secrets=SECRETS
+    )
+    done = machine.run(script)
+    assert done.returncode == 0, done.stderr
+    assert machine.node().returncode == 0
+    assert {k: v for k, v in environment_of(machine).items() if k in SECRETS} == SECRETS
+    assert environment_of(machine)["PLAIN"] == "1"
+    in_setup = dict(p.split("=", 1) for p in (machine.root / "setup").read_text().split("\0") if p)
+    assert {k: v for k, v in in_setup.items() if k in SECRETS} == SECRETS
+    file = machine.root / "etc/planapply/secrets"
+    assert file.stat().st_mode & 0o777 == 0o600
+    having = [
+        p for p in (machine.root / "etc").rglob("*") if p.is_file() and b"tiger" in p.read_bytes()
+    ]
+    assert having == [file]
+    assert not any("tiger" in call or "it's" in call for call in machine.logged())
+    assert "tiger" not in done.stdout + done.stderr
+
+
+def test_container_gets_secrets_by_name(machine: Machine) -> None:
+    python(machine)
+    machine.command("docker", f'[ "$1" != run ] || env -0 >{machine.root}/env')
+    script = build_script(
+        with_secrets(docker="daskdev/dask"), MANY, ADDRESS, None, cluster="c", secrets=SECRETS
+    )
+    assert machine.run(script).returncode == 0
+    machine.node()
+    *_, run = [call for call in machine.logged() if call.startswith("docker <run>")]
+    assert "<--env> <TOKEN> <--env> <environment> <--env> <dask>" in run
+    assert "tiger" not in run
+    assert {k: v for k, v in environment_of(machine).items() if k in SECRETS} == SECRETS

@@ -177,12 +177,18 @@ class EnvironmentSettings(Model):
     A tag can move: nodes launched later may get another image. A digest cannot:
     `daskdev/dask@sha256:…`. Docker is installed before `setup` runs, so `setup` can log in to a registry.
     """
-    env: Annotated[Variables, spec_key("replacement", {"OMP_NUM_THREADS": "1"})] = {}
+    env: Annotated[
+        Variables, spec_key("replacement", {"OMP_NUM_THREADS": "1", "TOKEN": "env:TOKEN"})
+    ] = {}
     """Environment variables for the Dask processes, for `setup`, and for the installation of packages.
 
     A variable's reference to itself is replaced by the node's own value: `PATH = "/opt/x/bin:$PATH"`.
     Every other `$` stays as it is. `http_proxy`, `https_proxy`, and `no_proxy`, in either case, also
     apply to apt and Docker.
+
+    `"env:NAME"` is a secret: planapply reads the environment variable NAME where it runs, when it launches, and
+    sends the value to the new nodes only. A changed value replaces nothing; the plan notes it, and `--replace`
+    sends it. See [Secrets of the nodes](security.md#secrets-of-the-nodes).
     """
     setup: Annotated[Commands, spec_key("replacement", ["apt-get install -y graphviz"])] = ()
     """Shell commands to run as root on the VM before Dask starts. If one fails, Dask does not start.

@@ -291,6 +291,11 @@ line 8, column 1: PYTHONPATH = "$HOME/lib:$PYTHONPATH"
   Only $PYTHONPATH or ${PYTHONPATH} is replaced, by the node's own value. Write the path.
 
 warning
+line 10, column 1: PASSWORD = …
+`PASSWORD` looks like a credential, and its value is in the spec, the state, and saved plans
+  Write PASSWORD = "env:PASSWORD", and set PASSWORD where planapply runs.
+
+warning
 line 11, column 1: CACHE_DIR = "${TMPDIR}/cache"
 `CACHE_DIR` of the nodes will contain ${TMPDIR} literally
   Only $CACHE_DIR or ${CACHE_DIR} is replaced, by the node's own value. Write the path.

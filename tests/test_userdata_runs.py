@@ -620,7 +620,7 @@ def test_secrets_are_in_a_private_file_and_the_environment_only(machine: Machine
     python(machine)
     machine.command("seen", f"env -0 >{machine.root}/setup")
     script = build_script(
-        with_secrets(setup=["seen"]), MANY, ADDRESS, PAIR, cluster="c", secrets=SECRETS
+        with_secrets(setup=("seen",)), MANY, ADDRESS, PAIR, cluster="c", secrets=SECRETS
     )
     done = machine.run(script)
     assert done.returncode == 0, done.stderr

@@ -199,8 +199,9 @@ def _environment_step(
     if secrets:
         # Not in `environment`: the arguments of `env` are visible to every user of the VM.
         text = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in secrets.items())
+        # A secret may have the name of one of this script's arrays, which bash does not export.
+        text = f"unset environment workers dask inside names\n{text}"
         secrets_file = "# The secrets.\n" + write_file(_SECRETS, text)
-        # Arguments first: a secret may have the name of one of this script's variables.
         call = f'(set -- {call}; . {_SECRETS}; exec "$@")'
     return f"""\
 {secrets_file}\

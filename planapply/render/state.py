@@ -66,7 +66,15 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
 
 def state_document(state: State) -> dict[str, Any]:
     """Return the state as JSON, with the TLS key and what may be secret in the spec hidden."""
-    document = state.model_dump(mode="json")
+    # With the salt and a digest, a short secret could be guessed.
+    document = state.model_dump(
+        mode="json",
+        exclude={
+            "secret_salt": True,
+            "nodes": {"__all__": {"secrets"}},
+            "intents": {"__all__": {"secrets"}},
+        },
+    )
     for key in ("settings", "configs", "spec"):
         document[key] = redact(document[key])
     if state.tls is not None:

@@ -16,7 +16,7 @@ def node_document(state: State, name: str) -> dict[str, Any]:
     config = state.configs.get(record.config)
     return {
         "name": name,
-        **record.model_dump(mode="json"),
+        **record.model_dump(mode="json", exclude={"secrets"}),
         "made_from": None if config is None else _settings(config),
     }
 

@@ -265,3 +265,18 @@ def test_an_error_that_quotes_the_value_is_masked(
     assert result.code == 1
     assert SECRET not in result.out + result.err
     assert "sent …" in result.err
+
+
+def test_shown_state_has_no_digest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A digest would allow guesses at a short secret, and `show --json` is for people who may only look."""
+    monkeypatch.setenv("SOURCE", SECRET)
+    assert run("apply", "--auto-approve", "--no-wait").code == 0
+    state = open_store("planapply.state.json").read()
+    assert state is not None
+    kept = {state.secret_salt, *state.nodes["cpu-0"].secrets.values()}
+    assert all(kept)
+    for command in (["show"], ["show", "--json"], ["state", "show", "cpu-0"], ["status", "--json"]):
+        shown = run(*command)
+        assert not any(text in shown.out for text in kept), command
+    assert not any(text in run("state", "show", "cpu-0", "--json").out for text in kept)
+    assert not any(text in repr(state) for text in kept)

@@ -18,6 +18,9 @@ from planapply.model.spec import (
     WorkerGroup,
 )
 
+PACKAGE_SOURCES = ("packages", "requirements", "docker")
+"""Keys of an environment of which it has at most one; a group that sets one inherits none."""
+
 AT_ONCE = "100%"
 """The value of `max_unavailable` that needs no waves."""
 
@@ -88,13 +91,17 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
     cluster = spec.cluster
     security = cluster.security or plugin.security
     shared: dict[str, Any] = {
-        "environment": _build_environment(spec.environment, plugin.ignored_settings),
         "security": security,
         "ttl": cluster.ttl,
         "provider": _replacement_settings(spec.provider, plugin.settings),
     }
 
-    def config(group: str, node: SchedulerSettings | WorkerGroup, **extra: Any) -> NodeConfig:
+    def config(
+        group: str,
+        node: SchedulerSettings | WorkerGroup,
+        own: EnvironmentSettings | None = None,
+        **extra: Any,
+    ) -> NodeConfig:
         settings = _merge(spec.defaults, node)
         settings["tags"] = {**cluster.tags, **settings.get("tags", {})}
         requirements = {key: settings.pop(key) for key in REQUIREMENTS if key in settings}
@@ -107,8 +114,15 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
             **pins.get("defaults", {}).get(",".join(node_settings.get("size", ())), {}),
             **node_settings,
         }
+        environment = merge_environments(spec.environment, own, plugin.ignored_settings)
         return NodeConfig(
-            group=group, cls=node.cls, options=node.options, **node_settings, **shared, **extra
+            group=group,
+            cls=node.cls,
+            options=node.options,
+            environment=_build_environment(environment),
+            **node_settings,
+            **shared,
+            **extra,
         )
 
     return DesiredState(
@@ -126,7 +140,7 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
         groups=tuple(
             Group(
                 name=name,
-                config=config(name, group, processes=group.processes),
+                config=config(name, group, group.environment, processes=group.processes),
                 count=group.count,
                 min=None if group.max is None else group.min or 0,
                 max=group.max,
@@ -171,18 +185,36 @@ def _resolve_size(requirements: Requirements, pins: Mapping[str, Any]) -> dict[s
     return {"requirements": requirements} if requirements != Requirements() else {}
 
 
-def _build_environment(
-    settings: EnvironmentSettings, ignored_settings: frozenset[str]
-) -> Environment:
-    if "environment" in ignored_settings:
-        return Environment()
-    return Environment(
-        **{
+def merge_environments(
+    inherited: EnvironmentSettings,
+    own: EnvironmentSettings | None,
+    ignored_settings: frozenset[str] = frozenset(),
+) -> EnvironmentSettings:
+    """Return a group's environment: its `own`, with the keys of `[environment]` that it inherits.
+
+    It lacks the `ignored_settings` of the provider. Keys that neither sets are not set in the result.
+    """
+    kept, changed = (
+        {
             key: getattr(settings, key)
-            for key in settings.model_fields_set
-            if f"environment.{key}" not in ignored_settings
+            for key in (settings.model_fields_set if settings else ())
+            if ignored_settings.isdisjoint(("environment", f"environment.{key}"))
         }
+        for settings in (inherited, own)
     )
+    if not changed.keys().isdisjoint(PACKAGE_SOURCES):
+        kept = {key: value for key, value in kept.items() if key not in PACKAGE_SOURCES}
+    if "docker" in changed:  # the container image has a Python
+        kept.pop("python", None)
+    values = {**kept, **changed}
+    if "env" in values:
+        values["env"] = {**kept.get("env", {}), **changed.get("env", {})}
+    # Not validated again: `requirements` is the text of the file by now.
+    return EnvironmentSettings.model_construct(_fields_set=set(values), **values)
+
+
+def _build_environment(settings: EnvironmentSettings) -> Environment:
+    return Environment(**{key: getattr(settings, key) for key in settings.model_fields_set})
 
 
 def _replacement_settings(values: Mapping[str, Any], settings: type[BaseModel]) -> dict[str, Any]:

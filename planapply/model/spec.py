@@ -147,9 +147,9 @@ class NodeSettings(Model):
 
 
 class EnvironmentSettings(Model):
-    """The Python environment of the nodes. A change replaces every node.
+    """The Python environment of the nodes. A change replaces every node that has it.
 
-    Use at most one of `packages`, `requirements`, and `docker`. With none of them, the image must
+    A group can have its own: see `environment` under [workers.NAME]. Use at most one of `packages`, `requirements`, and `docker`. With none of them, the image must
     contain everything that Dask needs.
     """
 
@@ -268,6 +268,20 @@ class WorkerGroup(NodeSettings):
     processes: Annotated[int, spec_key("replacement", 4, ge=1, le=1024)] = 1
     """Number of Dask workers per node, named `cpu-0-0`, `cpu-0-1`, … They share the node's processors and
     memory evenly, unless `options` says otherwise. Default: 1."""
+    environment: Annotated[
+        EnvironmentSettings | None,
+        spec_key("replacement", {"packages": ["dask[distributed]==2026.8.0", "torch"]}),
+    ] = None
+    """Environment of this group, with the keys of `[environment]`: a table `[workers.NAME.environment]`.
+    A change replaces the nodes of this group only.
+
+    The group inherits the keys of `[environment]` that it does not set itself. If it sets one of `packages`,
+    `requirements`, and `docker`, it inherits none of them. Its `env` adds variables to the inherited ones, or
+    changes them. Its `setup` takes the place of the inherited commands; `setup = []` runs none.
+
+    Tasks and results move between nodes only if all have the same versions of Python and Dask: a plan warns
+    if the spec says that they differ.
+    """
 
     def format_limits(self) -> str:
         """Return the number of nodes that the spec sets, such as `count 3` or `min 0, max 8`."""

@@ -16,13 +16,15 @@ def spec_document(spec: Spec, plugin: Plugin) -> dict[str, Any]:
     A process that reads the recorded spec must not run programs that another writer of the state has chosen.
     """
     document = spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"hooks"})
-    ignored = plugin.ignored_settings
-    environment = {
-        key: value
-        for key, value in document.pop("environment", {}).items()
-        if not ignored.intersection(("environment", f"environment.{key}"))
-    }
-    return {**document, "environment": environment} if environment else document
+    for table in (document, *document.get("workers", {}).values()):
+        environment = {
+            key: value
+            for key, value in (table.pop("environment", None) or {}).items()
+            if plugin.ignored_settings.isdisjoint(("environment", f"environment.{key}"))
+        }
+        if environment:
+            table["environment"] = environment
+    return document
 
 
 def recorded_spec(state: State) -> Spec | None:

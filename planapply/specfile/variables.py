@@ -1,9 +1,10 @@
 """Checks of the environment variables that a spec sets on its nodes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from planapply.model.diagnostics import Severity
+from planapply.model.toml import KeyPath
 from planapply.model.variables import split_self_references
 from planapply.specfile.problem import Problem
 
@@ -15,14 +16,18 @@ _SYSTEM_FOLDERS = {"/usr/bin", "/bin"}
 
 
 def check_variables(
-    variables: Mapping[str, str], *, has_container: bool, is_local: bool
+    variables: Mapping[str, str],
+    find_path: Callable[[str], KeyPath],
+    *,
+    has_container: bool,
+    is_local: bool,
 ) -> Iterator[Problem]:
     """Yield what only a shell would replace, and paths without which a node cannot start.
 
-    No value is shown: it may be a secret.
+    `find_path` returns where the spec sets a variable. No value is shown: it may be a secret.
     """
     for name, value in variables.items():
-        where = ("environment", "env", name)
+        where = find_path(name)
         parts = split_self_references(name, value)
         found = {reference for part in parts for reference in _REFERENCE.findall(part)}
         others = [f"{r}…}}" if re.fullmatch(r"\$\{\w+", r) else r for r in sorted(found)]

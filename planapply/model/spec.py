@@ -29,6 +29,7 @@ from planapply.model.field_types import (
     MaxUnavailable,
     Packages,
     PythonVersion,
+    RequirementsFile,
     Spot,
     StateLocation,
     Tags,
@@ -163,7 +164,7 @@ class EnvironmentSettings(Model):
     """Packages to install, in pip's format; or `"client"` for the packages of the Python that runs
     planapply, in the same versions. `"client"` leaves out packages that nodes cannot install, such as
     those from a local folder; the plan names them."""
-    requirements: Annotated[Text | None, spec_key("replacement", "requirements.txt")] = None
+    requirements: Annotated[RequirementsFile | None, spec_key("replacement", "requirements.txt")] = None
     """Path of a requirements file in pip's format, relative to the spec's folder. A change of the file's
     content counts as a change of this key.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from planapply.model.field_types import FILES_READ
 from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.provider import Plugin
@@ -37,6 +38,6 @@ def recorded_spec(state: State) -> Spec | None:
     try:
         # As JSON, since a strict model accepts a list for a tuple only in JSON.
         document = {key: value for key, value in state.spec.items() if key != "hooks"}
-        return Spec.model_validate_json(json.dumps(document))
+        return Spec.model_validate_json(json.dumps(document), context=FILES_READ)
     except ValidationError:
         return None

@@ -218,7 +218,7 @@ def _describe_unknown_key(
     if close := suggest(name, known):
         detail = close
     elif name == "environment":
-        detail = "[environment] is that of every node; a group's own is [workers.NAME.environment]."
+        detail = "Use [environment] for every node, or [workers.NAME.environment] for a group."
     elif table[:1] == ("workers",) and name in keys_of(EnvironmentSettings):
         own = f"[{format_key_path((*table[:2], 'environment'))}]"
         detail = f"Move it to [environment], or to {own} for this group only."

@@ -1,5 +1,6 @@
 """The desired state: the spec with defaults merged and open choices resolved."""
 
+import json
 from collections.abc import Mapping
 from math import ceil
 from typing import Any, Literal, Protocol
@@ -11,6 +12,7 @@ from planapply.model.names import SCHEDULER
 from planapply.model.node import Environment, NodeConfig, Requirements
 from planapply.model.spec import (
     REQUIREMENTS,
+    ClientEnvironment,
     EnvironmentSettings,
     NodeSettings,
     SchedulerSettings,
@@ -86,8 +88,11 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
 
     `pins` are the choices recorded in `State.pins`. Sizes chosen by requirements (also by none) are in
     `pins["sizes"]`; a config keeps its `requirements` until its sizes are chosen. `pins["defaults"]`
-    has other settings that the provider filled in, by sizes.
+    has other settings that the provider filled in, by sizes. `pins["client"]` is what `"client"` stands for; the
+    default is the Python that read the spec.
     """
+    spec_digest = spec.digest
+    spec = resolve_client(spec, pins)
     cluster = spec.cluster
     security = cluster.security or plugin.security
     shared: dict[str, Any] = {
@@ -152,7 +157,7 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
         max_cost=cluster.max_cost,
         max_total_cost=cluster.max_total_cost,
         join_timeout=cluster.join_timeout,
-        spec_digest=spec.digest,
+        spec_digest=spec_digest,
     )
 
 
@@ -183,6 +188,35 @@ def _resolve_size(requirements: Requirements, pins: Mapping[str, Any]) -> dict[s
     if sizes:
         return {"size": tuple(sizes)}
     return {"requirements": requirements} if requirements != Requirements() else {}
+
+
+def resolve_client(spec: Spec, pins: Mapping[str, Any]) -> Spec:
+    """Return the spec with packages in place of `"client"`: those in `pins`, or of the Python that read it."""
+    pinned = pins.get("client")
+    client = ClientEnvironment.model_validate_json(json.dumps(pinned)) if pinned else spec.client
+    if client is None:
+        return spec
+    root = with_packages(spec.environment, None, client)
+    workers = {
+        name: group
+        if group.environment is None
+        else group.model_copy(
+            update={"environment": with_packages(group.environment, root.python, client)}
+        )
+        for name, group in spec.workers.items()
+    }
+    update = {"environment": root, **({"workers": workers} if workers else {})}
+    return spec.model_copy(update=update)
+
+
+def with_packages(
+    settings: EnvironmentSettings, inherited_python: str | None, client: ClientEnvironment
+) -> EnvironmentSettings:
+    """Return an environment with packages in place of `"client"`, if it has that, and with their Python."""
+    if settings.packages != "client":
+        return settings
+    python = settings.python or inherited_python or client.python
+    return settings.model_copy(update={"packages": client.packages, "python": python})
 
 
 def merge_environments(

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import PlanapplyError
@@ -163,8 +163,13 @@ class EnvironmentSettings(Model):
     ] = None
     """Packages to install, in pip's format; or `"client"` for the packages of the Python that runs
     planapply, in the same versions. `"client"` leaves out packages that nodes cannot install, such as
-    those from a local folder; the plan names them."""
-    requirements: Annotated[RequirementsFile | None, spec_key("replacement", "requirements.txt")] = None
+    those from a local folder; the plan names them.
+
+    What `"client"` stands for is decided by the first apply and kept in the state, so that a plan from another
+    Python replaces nothing. A plan notes a difference; `--refresh-client` takes this Python's packages."""
+    requirements: Annotated[
+        RequirementsFile | None, spec_key("replacement", "requirements.txt")
+    ] = None
     """Path of a requirements file in pip's format, relative to the spec's folder. A change of the file's
     content counts as a change of this key.
 
@@ -192,6 +197,14 @@ class EnvironmentSettings(Model):
     with `-eo pipefail`, so a command fails at its first failing line, and if any part of a pipe fails.
     In `yes | COMMAND`, `yes` always fails when the pipe closes; write `COMMAND < <(yes)`.
     """
+
+
+class ClientEnvironment(Model):
+    """What `packages = "client"` stands for: the Python of one client."""
+
+    python: str
+    packages: tuple[str, ...]
+    """In pip's format, sorted by name."""
 
 
 class SchedulerSettings(NodeSettings):
@@ -319,8 +332,8 @@ class HookSettings(Model):
 class Spec(Model):
     """One Dask cluster, a scheduler and groups of workers, as one TOML file describes it.
 
-    `planapply.specfile.load` returns it with the provider's settings validated, the requirements
-    file's text in place of its name, and a list in place of `packages = "client"`.
+    `planapply.specfile.load` returns it with the provider's settings validated, and the requirements
+    file's text in place of its name.
     """
 
     cluster: ClusterSettings
@@ -335,6 +348,18 @@ class Spec(Model):
     """
     hooks: HookSettings = HookSettings()
     """Programs of this machine, which the state and saved plans do not contain."""
+    _client: ClientEnvironment | None = PrivateAttr(None)
+
+    @property
+    def client(self) -> ClientEnvironment | None:
+        """Return what `"client"` stands for in the Python that read the spec; None if the nodes need none."""
+        return self._client
+
+    def with_client(self, client: ClientEnvironment | None) -> "Spec":
+        """Return a copy that was read by another Python, or by none."""
+        copy = self.model_copy()
+        copy._client = client
+        return copy
 
     @property
     def digest(self) -> str:

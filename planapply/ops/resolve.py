@@ -1,15 +1,22 @@
 """The resolution of choices that the spec leaves to the provider; they are made once and kept."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from pydantic import ValidationError
 
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState, build_desired_state, requirements_key
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, note
 from planapply.model.node import NodeConfig, Requirements
-from planapply.model.spec import Spec
+from planapply.model.spec import ClientEnvironment, Spec
 from planapply.model.state import State
 from planapply.provider import Plugin
+
+_MAX_SHOWN = 5
+"""Differences of packages that a note lists."""
 
 
 def resolve_spec(
@@ -18,20 +25,23 @@ def resolve_spec(
     spec: Spec,
     state: State,
     saved: Mapping[str, Any] | None = None,
+    *,
+    refresh_client: bool = False,
 ) -> tuple[DesiredState, dict[str, Any]]:
     """Return the desired state with every choice made, and the pins that record the choices.
 
     The provider is called only for choices that this spec needs and that no earlier plan made, so an
     unchanged spec causes no call. Choices that are no longer needed are dropped. `saved` are the pins
     of a saved plan: they are used for choices that are not in the state, if the provider could have made
-    them. Raises PlanapplyError.
+    them. `refresh_client` makes the choice of what `"client"` stands for anew. Raises PlanapplyError.
     """
     known = {} if state.is_empty else state.pins
     proposed = {} if saved is None else saved
 
+    client_pins = _resolve_client(spec, known, refresh_client)
     sizes: dict[str, list[str]] = {}
     if client.can_choose:
-        for config in configs_of(build_desired_state(spec, plugin, {})):
+        for config in configs_of(build_desired_state(spec, plugin, client_pins)):
             if not config.size:
                 needed = config.requirements or Requirements()
                 key = requirements_key(needed)
@@ -43,7 +53,9 @@ def resolve_spec(
                 )
     defaults: dict[str, dict[str, Any]] = {}
     if client.has_pins:
-        for config in configs_of(build_desired_state(spec, plugin, {"sizes": sizes})):
+        for config in configs_of(
+            build_desired_state(spec, plugin, {"sizes": sizes, **client_pins})
+        ):
             key = ",".join(config.size)
             if config.image is None and key not in defaults:
                 earlier = known.get("defaults", {})
@@ -55,7 +67,56 @@ def resolve_spec(
                     or _resolve_default(config, earlier, client)
                 )
     pins = {key: value for key, value in (("sizes", sizes), ("defaults", defaults)) if value}
+    pins |= client_pins
     return build_desired_state(spec, plugin, pins), pins
+
+
+def _resolve_client(spec: Spec, known: Mapping[str, Any], refresh: bool) -> dict[str, Any]:
+    """Return the pin of what `"client"` stands for; empty if the spec does not need it.
+
+    Not that of a saved plan: anyone who edited the file could choose what the nodes install.
+    """
+    if spec.client is None:
+        if refresh:
+            raise PlanapplyError(
+                'cannot refresh the client: no node has `packages = "client"`',
+                "Remove --refresh-client.",
+            )
+        return {}
+    kept = None if refresh else known.get("client")
+    if kept is None:
+        return {"client": spec.client.model_dump(mode="json")}
+    try:
+        ClientEnvironment.model_validate_json(json.dumps(kept))
+    except ValidationError:
+        raise PlanapplyError(
+            "cannot use `pins.client` of the state: it is damaged",
+            'Restore an older version of the state, or decide again what `packages = "client"` stands for: '
+            "`planapply apply --refresh-client`",
+        ) from None
+    return {"client": kept}
+
+
+def client_notes(spec: Spec, pins: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Yield a note if `"client"` stands for other packages than those of the Python that read the spec."""
+    if spec.client is None or pins["client"] == spec.client.model_dump(mode="json"):
+        return
+    before, after = (
+        _versions(found) for found in (pins["client"]["packages"], spec.client.packages)
+    )
+    changes = [
+        f"{name} {before.get(name, '(none)')} -> {after.get(name, '(none)')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    if pins["client"]["python"] != spec.client.python:
+        changes.insert(0, f"Python {pins['client']['python']} -> {spec.client.python}")
+    more = len(changes) - _MAX_SHOWN
+    listed = ", ".join(changes[:_MAX_SHOWN]) + (f", and {more:,} more" if more > 0 else "")
+    yield note(
+        'the nodes keep what `packages = "client"` stood for at the first apply, which differs from this Python',
+        f"Differences: {listed}. To install this Python's packages: `planapply apply --refresh-client`",
+    )
 
 
 def _checked_choice(
@@ -118,3 +179,18 @@ def _resolve_default(
 def configs_of(desired_state: DesiredState) -> list[NodeConfig]:
     """Return the configs of the scheduler and of each group."""
     return [desired_state.scheduler, *(group.config for group in desired_state.groups)]
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of each package by its name; of one from an address, no more than a digest.
+
+    An address may have a password.
+    """
+    found = {}
+    for package in packages:
+        name, is_version, version = package.partition("==")
+        if not is_version:
+            name, _, address = package.partition(" @ ")
+            version = f"(source {hashlib.sha256(address.encode()).hexdigest()[:6]})"
+        found[name] = version
+    return found

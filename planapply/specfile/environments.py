@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from planapply.model.desired import merge_environments
+from planapply.model.desired import merge_environments, with_packages
 from planapply.model.diagnostics import PlanapplyError, Severity
-from planapply.model.spec import EnvironmentSettings, Spec
+from planapply.model.spec import ClientEnvironment, EnvironmentSettings, Spec
 from planapply.model.toml import KeyPath
 from planapply.specfile.environment import check_packages, describe_left_out
 from planapply.specfile.errors import validate_model
@@ -21,40 +21,58 @@ ROOT: KeyPath = ("environment",)
 
 
 class NodeEnvironment(NamedTuple):
-    """An environment of the spec, with files read and `"client"` resolved."""
+    """An environment of the spec, with files read."""
 
     path: KeyPath
     own: EnvironmentSettings
     """What the spec sets at `path`."""
     whole: EnvironmentSettings
-    """`own` with what it inherits, and without the keys that the provider ignores."""
+    """`own` with what it inherits, without the keys that the provider ignores, and with `"client"` resolved."""
+
+
+class Environments(NamedTuple):
+    """The environments of a spec."""
+
+    found: list[NodeEnvironment]
+    """In the order of the document, first that of every node."""
+    client: ClientEnvironment | None
+    """This Python, if one of them is `"client"`."""
 
 
 def resolve_environments(
     document: Mapping[str, Any], folder: Path, ignored_settings: frozenset[str]
-) -> tuple[list[NodeEnvironment] | None, list[Problem]]:
-    """Return the environments in the order of the document, first that of every node, and the problems.
+) -> tuple[Environments | None, list[Problem]]:
+    """Return the environments, and the problems; `folder` is the spec's.
 
-    `folder` is the spec's. Return None if an environment is not valid.
+    Return None if an environment is not valid.
     """
     tables = {ROOT: document.get("environment", {}), **dict(iter_environments(document))}
-    found: list[NodeEnvironment] = []
+    read: dict[KeyPath, EnvironmentSettings] = {}
     problems: list[Problem] = []
     for path, table in tables.items():
-        inherited = found[0].own if found else EnvironmentSettings()
-        own, new = _resolve(path, table, folder, inherited.python)
+        own, new = _read(path, table, folder)
         problems += new
         if own is not None:
-            whole = merge_environments(inherited, own, ignored_settings)
-            found.append(NodeEnvironment(path, own, whole))
-        elif path == ROOT:
-            return None, problems  # what the others inherit is not known
-    return (found if len(found) == len(tables) else None), problems
+            read[path] = own
+    client = None
+    if ignored_settings.isdisjoint(("environment", "environment.packages")):
+        client, new = _find_client(read)
+        problems += new
+    if len(read) < len(tables):
+        return None, problems
+    found: list[NodeEnvironment] = []
+    root = EnvironmentSettings()
+    for path, own in read.items():
+        whole = own if client is None else with_packages(own, root.python, client)
+        root = root if found else whole
+        merged = merge_environments(root, whole, ignored_settings)
+        found.append(NodeEnvironment(path, own, merged))
+    return Environments(found, client), problems
 
 
-def with_environments(spec: Spec, environments: Sequence[NodeEnvironment]) -> Spec:
-    """Return the spec with its environments resolved."""
-    own = {environment.path: environment.own for environment in environments}
+def with_environments(spec: Spec, environments: Environments) -> Spec:
+    """Return the spec with the files of its environments read."""
+    own = {environment.path: environment.own for environment in environments.found}
     workers = {
         name: group.model_copy(update={"environment": own[path]})
         if (path := ("workers", name, "environment")) in own
@@ -63,7 +81,7 @@ def with_environments(spec: Spec, environments: Sequence[NodeEnvironment]) -> Sp
     }
     # What the spec does not set stays so: its digest has only what it sets.
     update = {"environment": own[ROOT], **({"workers": workers} if spec.workers else {})}
-    return spec.model_copy(update=update)
+    return spec.model_copy(update=update).with_client(environments.client)
 
 
 def check_environments(
@@ -94,10 +112,10 @@ def check_environments(
     yield from _compare_versions(environments)
 
 
-def _resolve(
-    path: KeyPath, table: Any, folder: Path, inherited_python: str | None
+def _read(
+    path: KeyPath, table: Any, folder: Path
 ) -> tuple[EnvironmentSettings | None, list[Problem]]:
-    """Return an environment with the content of its requirements file, or the list for "client"."""
+    """Return an environment with the content of its requirements file."""
     settings, _ = validate_model(EnvironmentSettings, table, ())
     if settings is None:
         return None, []  # already reported
@@ -111,15 +129,21 @@ def _resolve(
             where = (*path, "requirements")
             return None, [Problem(where, d.summary, d.detail) for d in error.diagnostics]
         return settings.model_copy(update={"requirements": text}), []
-    if settings.packages != "client":
-        return settings, []
+    return settings, []
+
+
+def _find_client(
+    environments: Mapping[KeyPath, EnvironmentSettings],
+) -> tuple[ClientEnvironment | None, list[Problem]]:
+    """Return what `"client"` stands for here, if an environment has it, and a warning for what is left out."""
+    paths = [path for path, own in environments.items() if own.packages == "client"]
+    if not paths:
+        return None, []
     from planapply.specfile.client_packages import client_packages, client_python
 
-    client = client_packages()
-    python = settings.python or inherited_python or client_python()
-    update = {"packages": client.requirements, "python": python}
-    problems = list(describe_left_out((*path, "packages"), client))
-    return settings.model_copy(update=update), problems
+    packages = client_packages()  # takes half a second
+    problems = [p for path in paths for p in describe_left_out((*path, "packages"), packages)]
+    return ClientEnvironment(python=client_python(), packages=packages.requirements), problems
 
 
 def _compare_versions(environments: Sequence[NodeEnvironment]) -> Iterator[Problem]:

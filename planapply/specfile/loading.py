@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from planapply.model.desired import resolve_client
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
 from planapply.model.spec import NodeSettings, Spec
 from planapply.model.toml import KeyPath, format_key_path
@@ -52,7 +53,8 @@ def load(
         raise PlanapplyError(diagnostics=errors, code="spec_invalid")
     if import_classes:
         provider = spec.cluster.provider
-        missing = missing_plots(spec.scheduler.options, spec.environment, provider)
+        environment = resolve_client(spec, {}).environment
+        missing = missing_plots(spec.scheduler.options, environment, provider)
         found += [missing] if missing else []
     return spec, found
 
@@ -115,12 +117,12 @@ def _validate(
         return None, problems
     problems += _warn_of_ignored_keys(document, plugin)
     is_local = provider_name(document) == "local"
-    versions = {e.path: nodes_version(e.whole, is_local) for e in environments}
+    versions = {e.path: nodes_version(e.whole, is_local) for e in environments.found}
     problems += check_options(document, versions)
     if not is_local:
         problems += check_preloads(document, is_local=False)
     problems += dict.fromkeys(
-        check_environments(environments, document, folder, ignored, is_local=is_local)
+        check_environments(environments.found, document, folder, ignored, is_local=is_local)
     )
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     resolved = with_environments(spec, environments)

@@ -1,8 +1,8 @@
 """The resolution of choices that the spec leaves to the provider; they are made once and kept."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -39,6 +39,13 @@ def resolve_spec(
     proposed = {} if saved is None else saved
 
     client_pins = _resolve_client(spec, known, refresh_client)
+    if proposed.get("client", client_pins.get("client")) != client_pins.get("client"):
+        raise PlanapplyError(
+            "cannot apply the plan: this Python is not the one that it was made with, and the spec has "
+            '`packages = "client"`',
+            "Apply it from a Python with the same packages, or plan again: `planapply plan --out FILE`",
+            code="plan_invalid",
+        )
     sizes: dict[str, list[str]] = {}
     if client.can_choose:
         for config in configs_of(build_desired_state(spec, plugin, client_pins)):
@@ -74,7 +81,7 @@ def resolve_spec(
 def _resolve_client(spec: Spec, known: Mapping[str, Any], refresh: bool) -> dict[str, Any]:
     """Return the pin of what `"client"` stands for; empty if the spec does not need it.
 
-    Not that of a saved plan: anyone who edited the file could choose what the nodes install.
+    Never that of a saved plan: anyone who edited the file could choose what the nodes install.
     """
     if spec.client is None:
         if refresh:
@@ -98,25 +105,35 @@ def _resolve_client(spec: Spec, known: Mapping[str, Any], refresh: bool) -> dict
 
 
 def client_notes(spec: Spec, pins: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Yield a note if `"client"` stands for other packages than those of the Python that read the spec."""
+    """Yield a note if `"client"` stands for another Python than the one that read the spec."""
     if spec.client is None or pins["client"] == spec.client.model_dump(mode="json"):
         return
-    before, after = (
-        _versions(found) for found in (pins["client"]["packages"], spec.client.packages)
-    )
-    changes = [
-        f"{name} {before.get(name, '(none)')} -> {after.get(name, '(none)')}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-    if pins["client"]["python"] != spec.client.python:
-        changes.insert(0, f"Python {pins['client']['python']} -> {spec.client.python}")
+    kept = ClientEnvironment.model_validate_json(json.dumps(pins["client"]))
+    changes = list(_compare_clients(kept, spec.client))
     more = len(changes) - _MAX_SHOWN
     listed = ", ".join(changes[:_MAX_SHOWN]) + (f", and {more:,} more" if more > 0 else "")
     yield note(
-        'the nodes keep what `packages = "client"` stood for at the first apply, which differs from this Python',
-        f"Differences: {listed}. To install this Python's packages: `planapply apply --refresh-client`",
+        'this Python is not the one that `packages = "client"` stands for',
+        f"The nodes keep the packages of that one. Differences: {listed}. To install the packages of this "
+        "Python: `planapply apply --refresh-client`",
     )
+
+
+def _compare_clients(before: ClientEnvironment, after: ClientEnvironment) -> Iterator[str]:
+    if before.python != after.python:
+        yield f"Python {before.python} -> {after.python}"
+    old, new = (
+        {re.split("==| @ ", package)[0]: package for package in client.packages}
+        for client in (before, after)
+    )
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            # An address may have a password.
+            versions = [
+                "(none)" if package is None else package.partition("==")[2] or "(from an address)"
+                for package in (old.get(name), new.get(name))
+            ]
+            yield f"{name} {' -> '.join(dict.fromkeys(versions))}"
 
 
 def _checked_choice(
@@ -179,18 +196,3 @@ def _resolve_default(
 def configs_of(desired_state: DesiredState) -> list[NodeConfig]:
     """Return the configs of the scheduler and of each group."""
     return [desired_state.scheduler, *(group.config for group in desired_state.groups)]
-
-
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the version of each package by its name; of one from an address, no more than a digest.
-
-    An address may have a password.
-    """
-    found = {}
-    for package in packages:
-        name, is_version, version = package.partition("==")
-        if not is_version:
-            name, _, address = package.partition(" @ ")
-            version = f"(source {hashlib.sha256(address.encode()).hexdigest()[:6]})"
-        found[name] = version
-    return found

@@ -150,7 +150,9 @@ class NodeSettings(Model):
 class EnvironmentSettings(Model):
     """The Python environment of the nodes. A change replaces every node that has it.
 
-    A group can have its own: see `environment` under [workers.NAME]. Use at most one of `packages`, `requirements`, and `docker`. With none of them, the image must
+    A group can have its own: see `environment` under [workers.NAME].
+
+    Use at most one of `packages`, `requirements`, and `docker`. With none of them, the image must
     contain everything that Dask needs.
     """
 
@@ -200,7 +202,7 @@ class EnvironmentSettings(Model):
 
 
 class ClientEnvironment(Model):
-    """What `packages = "client"` stands for: the Python of one client."""
+    """The Python of one client, for which `packages = "client"` stands."""
 
     python: str
     packages: tuple[str, ...]

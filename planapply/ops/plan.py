@@ -51,7 +51,7 @@ class PlanOptions:
     sizes: Mapping[str, int] | None = None
     """The numbers of nodes of elastic groups, in mode SCALE."""
     refresh_client: bool = False
-    """Whether to decide anew what `"client"` stands for."""
+    """Whether `"client"` stands for this Python from now on, and not for an earlier one."""
     pins: Mapping[str, Any] | None = None
     """The choices in a saved plan, to make that plan again."""
 

@@ -33,7 +33,7 @@ def resolve_spec(
     The provider is called only for choices that this spec needs and that no earlier plan made, so an
     unchanged spec causes no call. Choices that are no longer needed are dropped. `saved` are the pins
     of a saved plan: they are used for choices that are not in the state, if the provider could have made
-    them. `refresh_client` makes the choice of what `"client"` stands for anew. Raises PlanapplyError.
+    them. With `refresh_client`, `"client"` stands for this Python from now on. Raises PlanapplyError.
     """
     known = {} if state.is_empty else state.pins
     proposed = {} if saved is None else saved

@@ -25,7 +25,7 @@ class NodeEnvironment(NamedTuple):
 
     path: KeyPath
     own: EnvironmentSettings
-    """What the spec sets at `path`."""
+    """The keys that the spec sets at `path`."""
     whole: EnvironmentSettings
     """`own` with what it inherits, without the keys that the provider ignores, and with `"client"` resolved."""
 

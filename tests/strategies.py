@@ -118,11 +118,21 @@ def _merged(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
 
 
 NODES = _merged(st.one_of(_SIZED, _REQUIRED), _PLACED)
+ENVIRONMENTS = _merged(
+    st.one_of(
+        st.fixed_dictionaries(
+            {"packages": st.lists(NAMES, min_size=1, max_size=3, unique=True)},
+            optional={"python": st.sampled_from(["3.11", "3.12.4"])},
+        ),
+        table(docker=IMAGES),
+    ),
+    table(env=st.dictionaries(NAMES, WORDS, max_size=2), setup=_COMMANDS),
+)
 GROUPS = _merged(
     NODES,
     _run("distributed.Nanny", "distributed.Worker"),
     st.one_of(_COUNTED, _ELASTIC),
-    table(processes=st.integers(1, 8)),
+    table(processes=st.integers(1, 8), environment=ENVIRONMENTS),
 )
 _ADAPT = st.one_of(st.booleans(), table(target=DURATIONS, idle=DURATIONS))
 
@@ -135,16 +145,6 @@ def _adapted(groups: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return _ADAPT.map(lambda adapt: groups | {elastic[0]: {**groups[elastic[0]], "adapt": adapt}})
 
 
-ENVIRONMENTS = _merged(
-    st.one_of(
-        st.fixed_dictionaries(
-            {"packages": st.lists(NAMES, min_size=1, max_size=3, unique=True)},
-            optional={"python": st.sampled_from(["3.11", "3.12.4"])},
-        ),
-        table(docker=IMAGES),
-    ),
-    table(env=st.dictionaries(NAMES, WORDS, max_size=2), setup=_COMMANDS),
-)
 DOCUMENTS = st.fixed_dictionaries(
     {"cluster": CLUSTERS},
     optional={

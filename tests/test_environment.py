@@ -183,7 +183,8 @@ def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], st
         text = f'{HEAD}packages = "client"\n'
         said = format_problems(folder, text)
         try:
-            packages = list(load_text(folder, text)[0].environment.packages or ())
+            found = load_text(folder, text)[0].client
+            packages = list(found.packages if found else ())
         except Exception:
             packages = []
     return packages, said

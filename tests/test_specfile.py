@@ -705,9 +705,9 @@ def test_client_packages_not_from_an_index(tmp_path: Path, monkeypatch: pytest.M
         (folder / "direct_url.json").write_text(json.dumps(origin) if origin else "{")
     monkeypatch.syspath_prepend(tmp_path / "site")
     text = f'{GOOD}[environment]\npackages = "client"\n'
-    packages = load_text(tmp_path, text)[0].environment.packages
-    assert packages is not None
-    assert [package for package in packages if package.startswith("from-")] == [
+    client = load_text(tmp_path, text)[0].client
+    assert client is not None
+    assert [package for package in client.packages if package.startswith("from-")] == [
         "from-archive @ https://host/from_archive-1.0-py3-none-any.whl#subdirectory=sub",
         "from-git @ git+https://host/x.git@c0",
         "from-nowhere==1.0",
@@ -717,12 +717,13 @@ def test_client_packages_not_from_an_index(tmp_path: Path, monkeypatch: pytest.M
 
 def test_client_packages(tmp_path: Path) -> None:
     spec, _ = load_text(tmp_path, f'{GOOD}[environment]\npackages = "client"\n')
-    packages = spec.environment.packages
-    assert isinstance(packages, tuple)
+    assert spec.environment.packages == "client"
+    assert spec.client is not None
+    packages = spec.client.packages
     assert [p for p in packages if p.startswith("pydantic==")]
     assert not [p for p in packages if p.startswith(("planapply", "pip=="))]
     assert len(packages) == len({package.split("==")[0] for package in packages})
-    assert spec.environment.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert spec.client.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def test_loading_a_spec_imports_little(tmp_path: Path) -> None:

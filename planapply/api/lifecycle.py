@@ -134,6 +134,7 @@ def plan(
     targets: Collection[str] = (),
     replace: Collection[str] = (),
     destroy: bool = False,
+    refresh_client: bool = False,
     lock_timeout: Duration = 0.0,
 ) -> ClusterPlan:
     """Return what `planapply.apply` would do now; change nothing.
@@ -141,13 +142,19 @@ def plan(
     Use it to review changes in a notebook or a job. `path` is the spec; `overrides` are dotted keys with
     values, or `KEY=VALUE` texts; `state` is the path or URL of the state, by default the spec's. `targets`
     and `replace` are names of nodes, as for `--target` and `--replace`. `destroy` plans the removal of the
-    cluster. `lock_timeout` is how long to wait for another process's change: seconds, or a duration such as
-    "10s". Raise PlanapplyError with everything that is wrong.
+    cluster. `refresh_client` gives nodes with `packages = "client"` the packages of this Python.
+    `lock_timeout` is how long to wait for another process's change: seconds, or a duration such as "10s".
+    Raise PlanapplyError with everything that is wrong.
     """
-    check_flags(destroy=destroy)
+    check_flags(destroy=destroy, refresh_client=refresh_client)
+    if destroy and refresh_client:
+        raise TypeError("cannot pass refresh_client together with destroy, which launches nothing")
     mode = Mode.DESTROY if destroy else Mode.NORMAL
     options = PlanOptions(
-        mode=mode, targets=to_names("targets", targets), replace=to_names("replace", replace)
+        mode=mode,
+        targets=to_names("targets", targets),
+        replace=to_names("replace", replace),
+        refresh_client=refresh_client,
     )
     timeout = to_seconds(lock_timeout, "lock_timeout")
     workspace = _open(path, overrides, state, mode, with_hooks=False)
@@ -170,6 +177,7 @@ def apply(
     approve: bool = False,
     wait: bool = True,
     retire: bool = True,
+    refresh_client: bool = False,
     new_cluster: bool = False,
     terminate_unknown: bool = False,
     progress: bool | Callable[[Event], None] = True,
@@ -180,21 +188,23 @@ def apply(
     Use it where `planapply apply --auto-approve` would be used, also where an event loop runs already. The
     spec's hooks run, too. A plan that destroys or replaces a node raises, unless `approve` is True or `plan`
     is given: then exactly that plan is carried out, and refused if it is stale. `wait` is whether to wait
-    until the launched nodes have joined. `retire`, `new_cluster`, and `terminate_unknown` are the options
-    `--no-retire`, `--new-cluster`, and `--terminate-unknown`. `progress` shows the progress, or is called
-    with each event, in the calling thread. For the other parameters see `planapply.plan`. Raise
-    PlanapplyError if something is wrong, and ApplyIncomplete if a part failed. An interrupted call records
-    what it has done; the next one continues.
+    until the launched nodes have joined. `retire`, `refresh_client`, `new_cluster`, and `terminate_unknown`
+    are the options `--no-retire`, `--refresh-client`, `--new-cluster`, and `--terminate-unknown`. `progress`
+    shows the progress, or is called with each event, in the calling thread. For the other parameters see
+    `planapply.plan`. Raise PlanapplyError if something is wrong, and ApplyIncomplete if a part failed. An
+    interrupted call records what it has done; the next one continues.
     """
-    if plan is not None and (overrides or targets or replace or terminate_unknown):
+    if plan is not None and (
+        overrides or targets or replace or terminate_unknown or refresh_client
+    ):
         raise TypeError(
-            "cannot pass overrides, targets, replace, or terminate_unknown together with `plan`: the "
-            "plan has them already"
+            "cannot pass overrides, targets, replace, refresh_client, or terminate_unknown together "
+            "with `plan`: the plan has them already"
         )
     if plan is not None and not isinstance(plan, Plan):
         raise TypeError(f"plan must be a plan that planapply.plan returned, not {plan!r}")
     check_flags(approve=approve, wait=wait, new_cluster=new_cluster)
-    check_flags(retire=retire, terminate_unknown=terminate_unknown)
+    check_flags(retire=retire, terminate_unknown=terminate_unknown, refresh_client=refresh_client)
     _check_terminate_unknown(terminate_unknown, targets)
     mode = Mode.NORMAL if plan is None else plan.mode
     options = PlanOptions(
@@ -202,6 +212,7 @@ def apply(
         targets=to_names("targets", targets),
         replace=to_names("replace", replace),
         terminate_unknown=terminate_unknown,
+        refresh_client=refresh_client,
     )
     workspace = _open(path, overrides if plan is None else plan.overrides, state, mode)
 

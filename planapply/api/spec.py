@@ -33,7 +33,7 @@ class LoadedSpec(Spec):
         values = {name: getattr(spec, name) for name in Spec.model_fields}
         # `digest` distinguishes a default from the same value written in the file.
         loaded = cls.model_construct(_fields_set=spec.model_fields_set, **values)
-        loaded._workspace = workspace
+        loaded._workspace, loaded._client = workspace, spec.client
         return loaded
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from planapply.api.context import ClusterContext
 from planapply.dask.handles import VMProcess
+from planapply.model.desired import resolve_client
 from planapply.model.names import split_name
 from planapply.model.node import NodeConfig
 from planapply.model.quantities import format_bytes
@@ -55,7 +56,7 @@ def _has_plots(context: ClusterContext) -> bool:
         return True
     options = spec.scheduler.options
     return options.get("dashboard") is not False and not missing_plots(
-        options, spec.environment, spec.cluster.provider
+        options, resolve_client(spec, {}).environment, spec.cluster.provider
     )
 
 

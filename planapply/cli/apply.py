@@ -15,6 +15,7 @@ from planapply.cli.options import (
     Overrides,
     Parallelism,
     PlanFile,
+    RefreshClient,
     RefreshOnly,
     Replace,
     SpecFile,
@@ -42,6 +43,7 @@ def command(
     refresh_only: RefreshOnly = False,
     target: Targets = None,
     replace: Replace = None,
+    refresh_client: RefreshClient = False,
     new_cluster: NewCluster = False,
     terminate_unknown: TerminateUnknown = False,
     overrides: Overrides = None,
@@ -57,7 +59,7 @@ def command(
     saved_plan = None
     with report_early_failure(json):
         options = plan_options(
-            destroy, no_refresh, refresh_only, target, replace, terminate_unknown
+            destroy, no_refresh, refresh_only, target, replace, terminate_unknown, refresh_client
         )
         if planfile is not None:
             saved_plan = _read_plan(planfile, options)

@@ -124,6 +124,7 @@ def plan_options(
     targets: list[str] | None,
     replace: list[str] | None,
     terminate_unknown: bool = False,
+    refresh_client: bool = False,
 ) -> PlanOptions:
     """Return the options; raise PlanapplyError if they contradict each other."""
     if refresh_only and (destroy or targets or replace or no_refresh):
@@ -141,6 +142,12 @@ def plan_options(
             "cannot combine --terminate-unknown with --target, --no-refresh or --refresh-only",
             "It terminates VMs that the cloud shows and that are no nodes. Remove it, or the other options.",
         )
+    if refresh_client and (destroy or refresh_only):
+        raise PlanapplyError(
+            f"cannot combine --refresh-client with {'--destroy' if destroy else '--refresh-only'}: "
+            "it launches nothing",
+            "Remove one of them.",
+        )
     mode = Mode.DESTROY if destroy else Mode.REFRESH_ONLY if refresh_only else Mode.NORMAL
     return PlanOptions(
         mode=mode,
@@ -148,6 +155,7 @@ def plan_options(
         targets=tuple(targets or ()),
         replace=tuple(replace or ()),
         terminate_unknown=terminate_unknown,
+        refresh_client=refresh_client,
     )
 
 

@@ -176,6 +176,13 @@ NewCluster = Annotated[
         help="Create the cluster although VMs of another one with this name exist.",
     ),
 ]
+RefreshClient = Annotated[
+    bool,
+    typer.Option(
+        "--refresh-client",
+        help='Give nodes with `packages = "client"` the packages of this Python.',
+    ),
+]
 TerminateUnknown = Annotated[
     bool,
     typer.Option(

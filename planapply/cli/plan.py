@@ -15,6 +15,7 @@ from planapply.cli.options import (
     LockTimeout,
     NoRefresh,
     Overrides,
+    RefreshClient,
     Replace,
     ShowDrift,
     SpecFile,
@@ -48,6 +49,7 @@ def command(
     refresh_only: ShowDrift = False,
     target: Targets = None,
     replace: Replace = None,
+    refresh_client: RefreshClient = False,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit with code 2 if there are changes.")
     ] = False,
@@ -65,7 +67,9 @@ def command(
     """
     if json and markdown:
         raise PlanapplyError("cannot combine --json with --markdown", "Remove one of them.")
-    options = plan_options(destroy, no_refresh, refresh_only, target, replace)
+    options = plan_options(
+        destroy, no_refresh, refresh_only, target, replace, refresh_client=refresh_client
+    )
     if out is not None:
         from planapply.store.planfile import check_destination, write_plan
 

@@ -8,7 +8,7 @@ from planapply.model.lifetimes import LIFETIME_KEYS
 from planapply.model.names import SCHEDULER, split_name
 from planapply.model.plan import Action, Change, FieldChange
 
-_TABLES = frozenset({"options", "env", "create", "tags"})
+_TABLES = frozenset({"options", "environment", "env", "create", "tags"})
 """Settings whose items are compared one by one. Not deeper: whether a value is secret shows in its key."""
 
 
@@ -50,11 +50,19 @@ def _settings(
             path = (*head, key)
             if head == ("provider",) or path == ("cluster", "protect"):
                 continue  # `Plan.recorded` has them
-            if key in _TABLES and isinstance(value, Mapping):
-                for item, content in value.items():
-                    yield (*path, item), content
-            else:
-                yield path, value
+            yield from _items(path, value)
+
+
+def _items(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield a setting, or each item of a table."""
+    if path[-1] not in _TABLES or not isinstance(value, Mapping):
+        yield path, value
+        return
+    for item, content in value.items():
+        if path[-1] == "environment":
+            yield from _items((*path, item), content)
+        else:
+            yield (*path, item), content
 
 
 def _is_shown(path: tuple[str, ...], changes: Collection[Change]) -> bool:

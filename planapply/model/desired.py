@@ -1,5 +1,6 @@
 """The desired state: the spec with defaults merged and open choices resolved."""
 
+import json
 from collections.abc import Mapping
 from math import ceil
 from typing import Any, Literal, Protocol
@@ -11,12 +12,16 @@ from planapply.model.names import SCHEDULER
 from planapply.model.node import Environment, NodeConfig, Requirements
 from planapply.model.spec import (
     REQUIREMENTS,
+    ClientEnvironment,
     EnvironmentSettings,
     NodeSettings,
     SchedulerSettings,
     Spec,
     WorkerGroup,
 )
+
+PACKAGE_SOURCES = ("packages", "requirements", "docker")
+"""Keys of an environment of which it has at most one; a group that sets one inherits none."""
 
 AT_ONCE = "100%"
 """The value of `max_unavailable` that needs no waves."""
@@ -83,18 +88,25 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
 
     `pins` are the choices recorded in `State.pins`. Sizes chosen by requirements (also by none) are in
     `pins["sizes"]`; a config keeps its `requirements` until its sizes are chosen. `pins["defaults"]`
-    has other settings that the provider filled in, by sizes.
+    has other settings that the provider filled in, by sizes. `pins["client"]` is what `"client"` stands for; the
+    default is the Python that read the spec.
     """
+    spec_digest = spec.digest
+    spec = resolve_client(spec, pins)
     cluster = spec.cluster
     security = cluster.security or plugin.security
     shared: dict[str, Any] = {
-        "environment": _build_environment(spec.environment, plugin.ignored_settings),
         "security": security,
         "ttl": cluster.ttl,
         "provider": _replacement_settings(spec.provider, plugin.settings),
     }
 
-    def config(group: str, node: SchedulerSettings | WorkerGroup, **extra: Any) -> NodeConfig:
+    def config(
+        group: str,
+        node: SchedulerSettings | WorkerGroup,
+        own: EnvironmentSettings | None = None,
+        **extra: Any,
+    ) -> NodeConfig:
         settings = _merge(spec.defaults, node)
         settings["tags"] = {**cluster.tags, **settings.get("tags", {})}
         requirements = {key: settings.pop(key) for key in REQUIREMENTS if key in settings}
@@ -107,8 +119,15 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
             **pins.get("defaults", {}).get(",".join(node_settings.get("size", ())), {}),
             **node_settings,
         }
+        environment = merge_environments(spec.environment, own, plugin.ignored_settings)
         return NodeConfig(
-            group=group, cls=node.cls, options=node.options, **node_settings, **shared, **extra
+            group=group,
+            cls=node.cls,
+            options=node.options,
+            environment=_build_environment(environment),
+            **node_settings,
+            **shared,
+            **extra,
         )
 
     return DesiredState(
@@ -126,7 +145,7 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
         groups=tuple(
             Group(
                 name=name,
-                config=config(name, group, processes=group.processes),
+                config=config(name, group, group.environment, processes=group.processes),
                 count=group.count,
                 min=None if group.max is None else group.min or 0,
                 max=group.max,
@@ -138,7 +157,7 @@ def build_desired_state(spec: Spec, plugin: PluginInfo, pins: Mapping[str, Any])
         max_cost=cluster.max_cost,
         max_total_cost=cluster.max_total_cost,
         join_timeout=cluster.join_timeout,
-        spec_digest=spec.digest,
+        spec_digest=spec_digest,
     )
 
 
@@ -171,18 +190,65 @@ def _resolve_size(requirements: Requirements, pins: Mapping[str, Any]) -> dict[s
     return {"requirements": requirements} if requirements != Requirements() else {}
 
 
-def _build_environment(
-    settings: EnvironmentSettings, ignored_settings: frozenset[str]
-) -> Environment:
-    if "environment" in ignored_settings:
-        return Environment()
-    return Environment(
-        **{
+def resolve_client(spec: Spec, pins: Mapping[str, Any]) -> Spec:
+    """Return the spec with packages in place of `"client"`: those in `pins`, or of the Python that read it."""
+    pinned = pins.get("client")
+    client = ClientEnvironment.model_validate_json(json.dumps(pinned)) if pinned else spec.client
+    if client is None:
+        return spec
+    root = with_packages(spec.environment, None, client)
+    workers = {
+        name: group
+        if group.environment is None
+        else group.model_copy(
+            update={"environment": with_packages(group.environment, root.python, client)}
+        )
+        for name, group in spec.workers.items()
+    }
+    update = {"environment": root, **({"workers": workers} if workers else {})}
+    return spec.model_copy(update=update)
+
+
+def with_packages(
+    settings: EnvironmentSettings, inherited_python: str | None, client: ClientEnvironment
+) -> EnvironmentSettings:
+    """Return an environment with packages in place of `"client"`, if it has that, and with their Python."""
+    if settings.packages != "client":
+        return settings
+    python = settings.python or inherited_python or client.python
+    return settings.model_copy(update={"packages": client.packages, "python": python})
+
+
+def merge_environments(
+    inherited: EnvironmentSettings,
+    own: EnvironmentSettings | None,
+    ignored_settings: frozenset[str] = frozenset(),
+) -> EnvironmentSettings:
+    """Return a group's environment: its `own`, with the keys of `[environment]` that it inherits.
+
+    It lacks the `ignored_settings` of the provider. Keys that neither sets are not set in the result.
+    """
+    kept, changed = (
+        {
             key: getattr(settings, key)
-            for key in settings.model_fields_set
-            if f"environment.{key}" not in ignored_settings
+            for key in (settings.model_fields_set if settings else ())
+            if ignored_settings.isdisjoint(("environment", f"environment.{key}"))
         }
+        for settings in (inherited, own)
     )
+    if not changed.keys().isdisjoint(PACKAGE_SOURCES):
+        kept = {key: value for key, value in kept.items() if key not in PACKAGE_SOURCES}
+    if "docker" in changed:  # the container image has a Python
+        kept.pop("python", None)
+    values = {**kept, **changed}
+    if "env" in values:
+        values["env"] = {**kept.get("env", {}), **changed.get("env", {})}
+    # Not validated again: `requirements` is the text of the file by now.
+    return EnvironmentSettings.model_construct(_fields_set=set(values), **values)
+
+
+def _build_environment(settings: EnvironmentSettings) -> Environment:
+    return Environment(**{key: getattr(settings, key) for key in settings.model_fields_set})
 
 
 def _replacement_settings(values: Mapping[str, Any], settings: type[BaseModel]) -> dict[str, Any]:

@@ -7,7 +7,15 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 
 from planapply.model import names
 from planapply.model.node import TAG_PREFIX
@@ -23,6 +31,10 @@ _FILE_OPTION = re.compile(
 )
 _PERCENTAGE = re.compile(r"(?:100|[1-9][0-9]?)%", re.ASCII)
 _LOCAL_PATH = re.compile(r"[./~]|file:|[^#@]*@\s*file:")
+
+
+FILES_READ = "files read"
+"""The context in which a model validates a spec that has the text of each file in place of its name."""
 
 
 def spec_key(effect: Effect, *examples: object, **more: Any) -> Any:
@@ -147,6 +159,12 @@ def is_local_requirement(requirement: str) -> bool:
     return bool(_LOCAL_PATH.match(requirement))
 
 
+def _keep_text_of_file(
+    value: object, check_name: ValidatorFunctionWrapHandler, info: ValidationInfo
+) -> object:
+    return value if isinstance(value, str) and info.context == FILES_READ else check_name(value)
+
+
 def _check_packages(value: object) -> object:
     if isinstance(value, str) and value != "client":
         raise ValueError(
@@ -200,6 +218,7 @@ Text = Annotated[
         "Write a value, or omit the key.",
     ),
 ]
+RequirementsFile = Annotated[Text, WrapValidator(_keep_text_of_file)]
 ClusterName = Annotated[str, AfterValidator(_check_cluster_name)]
 GroupName = Annotated[str, AfterValidator(_check_group_name)]
 StateLocation = Annotated[str, AfterValidator(check_state_location)]

@@ -240,6 +240,7 @@ class PlanRequest(Model):
     targets: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
     terminate_unknown: bool = False
+    refresh_client: bool = False
     sizes: dict[str, int] = {}
     """The requested numbers of nodes of elastic groups."""
 
@@ -253,6 +254,7 @@ class PlanRequest(Model):
             ("--refresh-only", mode is Mode.REFRESH_ONLY),
             ("--no-refresh", not self.refresh and name != "destroy"),
             ("--terminate-unknown", self.terminate_unknown and name != "plan"),
+            ("--refresh-client", self.refresh_client),
         ]
         words = [option for option, is_given in options if is_given]
         words += [word for target in self.targets for word in ("--target", target)]

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
 from planapply.model.base import Model
 from planapply.model.diagnostics import PlanapplyError
@@ -29,6 +29,7 @@ from planapply.model.field_types import (
     MaxUnavailable,
     Packages,
     PythonVersion,
+    RequirementsFile,
     Spot,
     StateLocation,
     Tags,
@@ -147,7 +148,9 @@ class NodeSettings(Model):
 
 
 class EnvironmentSettings(Model):
-    """The Python environment of the nodes. A change replaces every node.
+    """The Python environment of the nodes. A change replaces every node that has it.
+
+    A group can have its own: see `environment` under [workers.NAME].
 
     Use at most one of `packages`, `requirements`, and `docker`. With none of them, the image must
     contain everything that Dask needs.
@@ -162,8 +165,13 @@ class EnvironmentSettings(Model):
     ] = None
     """Packages to install, in pip's format; or `"client"` for the packages of the Python that runs
     planapply, in the same versions. `"client"` leaves out packages that nodes cannot install, such as
-    those from a local folder; the plan names them."""
-    requirements: Annotated[Text | None, spec_key("replacement", "requirements.txt")] = None
+    those from a local folder; the plan names them.
+
+    What `"client"` stands for is decided by the first apply and kept in the state, so that a plan from another
+    Python replaces nothing. A plan notes a difference; `--refresh-client` takes this Python's packages."""
+    requirements: Annotated[
+        RequirementsFile | None, spec_key("replacement", "requirements.txt")
+    ] = None
     """Path of a requirements file in pip's format, relative to the spec's folder. A change of the file's
     content counts as a change of this key.
 
@@ -197,6 +205,14 @@ class EnvironmentSettings(Model):
     with `-eo pipefail`, so a command fails at its first failing line, and if any part of a pipe fails.
     In `yes | COMMAND`, `yes` always fails when the pipe closes; write `COMMAND < <(yes)`.
     """
+
+
+class ClientEnvironment(Model):
+    """The Python of one client, for which `packages = "client"` stands."""
+
+    python: str
+    packages: tuple[str, ...]
+    """In pip's format, sorted by name."""
 
 
 class SchedulerSettings(NodeSettings):
@@ -274,6 +290,20 @@ class WorkerGroup(NodeSettings):
     processes: Annotated[int, spec_key("replacement", 4, ge=1, le=1024)] = 1
     """Number of Dask workers per node, named `cpu-0-0`, `cpu-0-1`, … They share the node's processors and
     memory evenly, unless `options` says otherwise. Default: 1."""
+    environment: Annotated[
+        EnvironmentSettings | None,
+        spec_key("replacement", {"packages": ["dask[distributed]==2026.8.0", "torch"]}),
+    ] = None
+    """Environment of this group, with the keys of `[environment]`: a table `[workers.NAME.environment]`.
+    A change replaces the nodes of this group only.
+
+    The group inherits the keys of `[environment]` that it does not set itself. If it sets one of `packages`,
+    `requirements`, and `docker`, it inherits none of them. Its `env` adds variables to the inherited ones, or
+    changes them. Its `setup` takes the place of the inherited commands; `setup = []` runs none.
+
+    Tasks and results move between nodes only if all have the same versions of Python and Dask: a plan warns
+    if the spec says that they differ.
+    """
 
     def format_limits(self) -> str:
         """Return the number of nodes that the spec sets, such as `count 3` or `min 0, max 8`."""
@@ -310,8 +340,8 @@ class HookSettings(Model):
 class Spec(Model):
     """One Dask cluster, a scheduler and groups of workers, as one TOML file describes it.
 
-    `planapply.specfile.load` returns it with the provider's settings validated, the requirements
-    file's text in place of its name, and a list in place of `packages = "client"`.
+    `planapply.specfile.load` returns it with the provider's settings validated, and the requirements
+    file's text in place of its name.
     """
 
     cluster: ClusterSettings
@@ -326,6 +356,18 @@ class Spec(Model):
     """
     hooks: HookSettings = HookSettings()
     """Programs of this machine, which the state and saved plans do not contain."""
+    _client: ClientEnvironment | None = PrivateAttr(None)
+
+    @property
+    def client(self) -> ClientEnvironment | None:
+        """Return what `"client"` stands for in the Python that read the spec; None if the nodes need none."""
+        return self._client
+
+    def with_client(self, client: ClientEnvironment | None) -> "Spec":
+        """Return a copy that was read by another Python, or by none."""
+        copy = self.model_copy()
+        copy._client = client
+        return copy
 
     @property
     def digest(self) -> str:

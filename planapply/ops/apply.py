@@ -8,6 +8,7 @@ from functools import partial
 
 from planapply.diff.progress import is_carried_out
 from planapply.fleet import Fleet, Journal, Listener, run_interruptibly
+from planapply.model.desired import resolve_client
 from planapply.model.diagnostics import Diagnostic, PlanapplyError
 from planapply.model.endpoint import current_endpoint
 from planapply.model.event import Event
@@ -205,6 +206,8 @@ def open_fleet(
     record_ends(state, planned.refreshed, workspace.clock.time())
     state.settings, state.next_index = dict(plan.settings), dict(plan.next_index)
     state.pins = {**state.pins, **plan.pins}
+    if plan.mode is Mode.NORMAL and "client" not in plan.pins:
+        state.pins.pop("client", None)  # a later "client" is another choice
     _record_spec(workspace, plan, state)
     if plan.mode in (Mode.NORMAL, Mode.DESTROY):
         state.attempts = {}  # `watch` may try again
@@ -229,7 +232,8 @@ def _record_spec(workspace: Workspace, plan: Plan, state: State) -> None:
     if plan.mode is Mode.DESTROY:
         state.spec = None
     elif plan.mode is Mode.NORMAL and workspace.spec is not None:
-        state.spec = spec_document(workspace.spec, workspace.plugin(None))
+        spec = resolve_client(workspace.spec, plan.pins)
+        state.spec = spec_document(spec, workspace.plugin(None))
 
 
 CLUSTER_FIELDS = {

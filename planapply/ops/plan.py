@@ -19,7 +19,7 @@ from planapply.diff import (
     refresh,
 )
 from planapply.fleet import ProviderClient
-from planapply.model.desired import DesiredState
+from planapply.model.desired import DesiredState, resolve_client
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, note, warning
 from planapply.model.plan import Action, FieldChange, Mode, Plan, PlanRequest
 from planapply.model.spec import Spec
@@ -32,7 +32,7 @@ from planapply.ops.node_secrets import secret_notes
 from planapply.ops.preflight import access_warnings, check_plan, check_settings
 from planapply.ops.recorded_spec import spec_document
 from planapply.ops.refresh import refresh_state
-from planapply.ops.resolve import configs_of, resolve_spec
+from planapply.ops.resolve import client_notes, configs_of, resolve_spec
 from planapply.ops.workspace import Workspace
 from planapply.provider import Plugin
 from planapply.providerkit import ME
@@ -51,6 +51,8 @@ class PlanOptions:
     """Whether to terminate VMs with this cluster's tags that planapply did not launch."""
     sizes: Mapping[str, int] | None = None
     """The numbers of nodes of elastic groups, in mode SCALE."""
+    refresh_client: bool = False
+    """Whether `"client"` stands for this Python from now on, and not for an earlier one."""
     pins: Mapping[str, Any] | None = None
     """The choices in a saved plan, to make that plan again."""
 
@@ -115,7 +117,14 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         return PlanResult(made.model_copy(update=update), refreshed, client, {})
     assert workspace.spec is not None
     plugin = workspace.plugin(state)
-    desired_state, pins = resolve_spec(plugin, client, workspace.spec, known, options.pins)
+    desired_state, pins = resolve_spec(
+        plugin,
+        client,
+        workspace.spec,
+        known,
+        options.pins,
+        refresh_client=options.refresh_client,
+    )
     check_same_cluster(desired_state, state, plugin)
     resources = client.required_resources(desired_state.cluster, desired_state.scheduler)
     existing = None
@@ -140,6 +149,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
     made = add_cost(made, refreshed, client, CostLimits.of(desired_state))
     notes = (
         *workspace.diagnostics,
+        *client_notes(workspace.spec, pins),
         *(_as_warnings(existing) if existing else ()),
         *(check_settings(made, client) if options.refresh else ()),
         *client.notes(configs_of(desired_state)),
@@ -153,7 +163,7 @@ def plan_from(workspace: Workspace, state: State | None, options: PlanOptions) -
         made.model_copy(
             update={
                 "diagnostics": notes,
-                "edited": _edited(made, workspace.spec, known, plugin),
+                "edited": _edited(made, resolve_client(workspace.spec, pins), known, plugin),
                 "pins": pins,
                 "overrides": _plan_overrides(workspace),
                 "request": _request(options),
@@ -200,6 +210,7 @@ def _request(options: PlanOptions) -> PlanRequest:
         targets=options.targets,
         replace=options.replace,
         terminate_unknown=options.terminate_unknown,
+        refresh_client=options.refresh_client,
     )
 
 

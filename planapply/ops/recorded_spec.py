@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from planapply.model.field_types import FILES_READ
 from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.provider import Plugin
@@ -16,13 +17,15 @@ def spec_document(spec: Spec, plugin: Plugin) -> dict[str, Any]:
     A process that reads the recorded spec must not run programs that another writer of the state has chosen.
     """
     document = spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"hooks"})
-    ignored = plugin.ignored_settings
-    environment = {
-        key: value
-        for key, value in document.pop("environment", {}).items()
-        if not ignored.intersection(("environment", f"environment.{key}"))
-    }
-    return {**document, "environment": environment} if environment else document
+    for table in (document, *document.get("workers", {}).values()):
+        environment = {
+            key: value
+            for key, value in (table.pop("environment", None) or {}).items()
+            if plugin.ignored_settings.isdisjoint(("environment", f"environment.{key}"))
+        }
+        if environment:
+            table["environment"] = environment
+    return document
 
 
 def recorded_spec(state: State) -> Spec | None:
@@ -35,6 +38,6 @@ def recorded_spec(state: State) -> Spec | None:
     try:
         # As JSON, since a strict model accepts a list for a tuple only in JSON.
         document = {key: value for key, value in state.spec.items() if key != "hooks"}
-        return Spec.model_validate_json(json.dumps(document))
+        return Spec.model_validate_json(json.dumps(document), context=FILES_READ)
     except ValidationError:
         return None

@@ -1,15 +1,22 @@
 """The resolution of choices that the spec leaves to the provider; they are made once and kept."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from pydantic import ValidationError
 
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState, build_desired_state, requirements_key
-from planapply.model.diagnostics import PlanapplyError
+from planapply.model.diagnostics import Diagnostic, PlanapplyError, note
 from planapply.model.node import NodeConfig, Requirements
-from planapply.model.spec import Spec
+from planapply.model.spec import ClientEnvironment, Spec
 from planapply.model.state import State
 from planapply.provider import Plugin
+
+_MAX_SHOWN = 5
+"""Differences of packages that a note lists."""
 
 
 def resolve_spec(
@@ -18,20 +25,30 @@ def resolve_spec(
     spec: Spec,
     state: State,
     saved: Mapping[str, Any] | None = None,
+    *,
+    refresh_client: bool = False,
 ) -> tuple[DesiredState, dict[str, Any]]:
     """Return the desired state with every choice made, and the pins that record the choices.
 
     The provider is called only for choices that this spec needs and that no earlier plan made, so an
     unchanged spec causes no call. Choices that are no longer needed are dropped. `saved` are the pins
     of a saved plan: they are used for choices that are not in the state, if the provider could have made
-    them. Raises PlanapplyError.
+    them. With `refresh_client`, `"client"` stands for this Python from now on. Raises PlanapplyError.
     """
     known = {} if state.is_empty else state.pins
     proposed = {} if saved is None else saved
 
+    client_pins = _resolve_client(spec, known, refresh_client)
+    if proposed.get("client", client_pins.get("client")) != client_pins.get("client"):
+        raise PlanapplyError(
+            "cannot apply the plan: this Python is not the one that it was made with, and the spec has "
+            '`packages = "client"`',
+            "Apply it from a Python with the same packages, or plan again: `planapply plan --out FILE`",
+            code="plan_invalid",
+        )
     sizes: dict[str, list[str]] = {}
     if client.can_choose:
-        for config in configs_of(build_desired_state(spec, plugin, {})):
+        for config in configs_of(build_desired_state(spec, plugin, client_pins)):
             if not config.size:
                 needed = config.requirements or Requirements()
                 key = requirements_key(needed)
@@ -43,7 +60,9 @@ def resolve_spec(
                 )
     defaults: dict[str, dict[str, Any]] = {}
     if client.has_pins:
-        for config in configs_of(build_desired_state(spec, plugin, {"sizes": sizes})):
+        for config in configs_of(
+            build_desired_state(spec, plugin, {"sizes": sizes, **client_pins})
+        ):
             key = ",".join(config.size)
             if config.image is None and key not in defaults:
                 earlier = known.get("defaults", {})
@@ -55,7 +74,66 @@ def resolve_spec(
                     or _resolve_default(config, earlier, client)
                 )
     pins = {key: value for key, value in (("sizes", sizes), ("defaults", defaults)) if value}
+    pins |= client_pins
     return build_desired_state(spec, plugin, pins), pins
+
+
+def _resolve_client(spec: Spec, known: Mapping[str, Any], refresh: bool) -> dict[str, Any]:
+    """Return the pin of what `"client"` stands for; empty if the spec does not need it.
+
+    Never that of a saved plan: anyone who edited the file could choose what the nodes install.
+    """
+    if spec.client is None:
+        if refresh:
+            raise PlanapplyError(
+                'cannot refresh the client: no node has `packages = "client"`',
+                "Remove --refresh-client.",
+            )
+        return {}
+    kept = None if refresh else known.get("client")
+    if kept is None:
+        return {"client": spec.client.model_dump(mode="json")}
+    try:
+        ClientEnvironment.model_validate_json(json.dumps(kept))
+    except ValidationError:
+        raise PlanapplyError(
+            "cannot use `pins.client` of the state: it is damaged",
+            'Restore an older version of the state, or decide again what `packages = "client"` stands for: '
+            "`planapply apply --refresh-client`",
+        ) from None
+    return {"client": kept}
+
+
+def client_notes(spec: Spec, pins: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Yield a note if `"client"` stands for another Python than the one that read the spec."""
+    if spec.client is None or pins["client"] == spec.client.model_dump(mode="json"):
+        return
+    kept = ClientEnvironment.model_validate_json(json.dumps(pins["client"]))
+    changes = list(_compare_clients(kept, spec.client))
+    more = len(changes) - _MAX_SHOWN
+    listed = ", ".join(changes[:_MAX_SHOWN]) + (f", and {more:,} more" if more > 0 else "")
+    yield note(
+        'this Python is not the one that `packages = "client"` stands for',
+        f"The nodes keep the packages of that one. Differences: {listed}. To install the packages of this "
+        "Python: `planapply apply --refresh-client`",
+    )
+
+
+def _compare_clients(before: ClientEnvironment, after: ClientEnvironment) -> Iterator[str]:
+    if before.python != after.python:
+        yield f"Python {before.python} -> {after.python}"
+    old, new = (
+        {re.split("==| @ ", package)[0]: package for package in client.packages}
+        for client in (before, after)
+    )
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            # An address may have a password.
+            versions = [
+                "(none)" if package is None else package.partition("==")[2] or "(from an address)"
+                for package in (old.get(name), new.get(name))
+            ]
+            yield f"{name} {' -> '.join(dict.fromkeys(versions))}"
 
 
 def _checked_choice(

@@ -36,6 +36,7 @@ def saved_options(saved_plan: Plan) -> list[PlanOptions]:
             targets=request.targets,
             replace=request.replace,
             terminate_unknown=request.terminate_unknown,
+            refresh_client=request.refresh_client,
             pins=saved_plan.pins,
         )
         for request in requests

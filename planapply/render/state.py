@@ -59,6 +59,8 @@ def _facts(state: State) -> Iterator[tuple[str, str]]:
     for key, setting in state.settings.items():
         yield f"provider.{key}:", format_value(redact(setting, key))
     for key, pin in state.pins.items():
+        if key == "client" and isinstance(pin, dict) and isinstance(pin.get("packages"), list):
+            pin = f"Python {pin.get('python')} with {len(pin['packages'])} packages"
         yield f"Pinned {key}:", format_value(pin)
     if state.protect:
         yield "Protected:", "no node can be destroyed or replaced"
@@ -75,7 +77,7 @@ def state_document(state: State) -> dict[str, Any]:
             "intents": {"__all__": {"secrets"}},
         },
     )
-    for key in ("settings", "configs", "spec"):
+    for key in ("settings", "configs", "spec", "pins"):
         document[key] = redact(document[key])
     if state.tls is not None:
         document["tls"]["key"] = HIDDEN

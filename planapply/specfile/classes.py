@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planapply.model.toml import KeyPath
-from planapply.specfile.problem import Problem, iter_node_tables, suggest
+from planapply.specfile.problem import Problem, iter_environments, iter_node_tables, suggest
 
 # The classes of distributed itself, which takes longer to import than a whole plan takes.
 _ROLES = ("Scheduler", "Worker", "Nanny")
@@ -23,20 +23,29 @@ _OTHER_CLASSES = ("dask_cuda.CUDAWorker",)
 
 
 @contextmanager
-def module_folders(document: Mapping[str, Any]) -> Iterator[None]:
-    """Add the folders of the nodes' own PYTHONPATH to Python's; accept a document with any errors."""
-    table = document
-    for key in ("environment", "env"):
-        found = table.get(key)
-        table = found if isinstance(found, Mapping) else {}
-    value = table.get("PYTHONPATH")
-    folders = value.split(":") if isinstance(value, str) else []
-    before = list(sys.path)
-    sys.path[:0] = [folder for folder in folders if Path(folder).is_absolute()]
+def module_folders(document: Mapping[str, Any], path: KeyPath) -> Iterator[None]:
+    """Add the folders of PYTHONPATH of the nodes at `path` to Python's; accept a document with any errors.
+
+    Modules imported from there are forgotten afterwards: the nodes of another group may not have them.
+    """
+    environments = dict(iter_environments(document))
+    variables: dict[str, Any] = {}
+    for where in (("environment",), (*path, "environment")):
+        found = environments.get(where, {}).get("env")
+        variables |= found if isinstance(found, Mapping) else {}
+    value = variables.get("PYTHONPATH")
+    names = value.split(":") if isinstance(value, str) else []
+    folders = [name for name in names if Path(name).is_absolute()]
+    path_before, modules_before = list(sys.path), set(sys.modules)
+    sys.path[:0] = folders
     try:
         yield
     finally:
-        sys.path[:] = before
+        sys.path[:] = path_before
+        for name in set(sys.modules) - modules_before if folders else ():
+            file = getattr(sys.modules[name], "__file__", None) or ""
+            if any(Path(file).is_relative_to(folder) for folder in folders):
+                del sys.modules[name]
 
 
 def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
@@ -46,7 +55,9 @@ def check_imports(document: Mapping[str, Any]) -> Iterator[Problem]:
     distributed's own.
     """
     for path, name in _classes(document):
-        if problem := _check_import(name, str(path[0]).removesuffix("s")):
+        with module_folders(document, path[:-1]):
+            problem = _check_import(name, str(path[0]).removesuffix("s"))
+        if problem:
             yield Problem(path, *problem)
 
 

@@ -6,14 +6,16 @@ They are checked on the raw document, so that violations are reported together w
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from planapply.model.desired import PACKAGE_SOURCES
 from planapply.model.diagnostics import Severity
 from planapply.model.secrets import redact
 from planapply.model.spec import REQUIREMENTS, WorkerGroup
 from planapply.model.toml import KeyPath, format_key_path, format_value
-from planapply.specfile.problem import Problem
+from planapply.specfile.problem import Problem, iter_environments
 
 # Another protocol, such as `ws`, would neither use the cluster's key nor keep to the VM's own address.
 _PROTOCOL_ADVICE = "Set `security` in [cluster]: it determines the protocol."
+_INSTALLED = {"packages", "requirements"}
 _ADDRESS_OPTIONS = ("host", "contact_address")
 # Options that planapply sets itself, each with what to write instead.
 _RESERVED_SCHEDULER_OPTIONS = {
@@ -57,7 +59,7 @@ def check_constraints(document: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(workers[name], Mapping):
             yield from _check_count(("workers", name), group)
     yield from _check_adapt(workers)
-    yield from _check_environment(_table(document, "environment"))
+    yield from _check_environments(document)
 
 
 def find_nameless_group(document: Mapping[str, Any]) -> Problem | None:
@@ -162,12 +164,21 @@ def _check_adapt(workers: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
-def _check_environment(table: Mapping[str, Any]) -> Iterator[Problem]:
-    path = ("environment",)
-    yield from _check_exclusive(path, table, ("packages", "requirements", "docker"))
-    if "python" in table and not {"packages", "requirements"} & table.keys():
-        yield Problem(
-            (*path, "python"),
-            "`environment.python` has no effect without `packages` or `requirements`",
-            "Add one of them, or remove `python`.",
-        )
+def _check_environments(document: Mapping[str, Any]) -> Iterator[Problem]:
+    inherited = _table(document, "environment")
+    groups = [table for path, table in iter_environments(document) if path != ("environment",)]
+    for path, table in iter_environments(document):
+        yield from _check_exclusive(path, table, PACKAGE_SOURCES)
+        if "python" not in table:
+            continue
+        # A group without packages of its own installs the inherited ones; the Python of [environment] may
+        # be meant for the packages of groups.
+        sources = table if not table.keys().isdisjoint(PACKAGE_SOURCES) else inherited
+        heirs = groups if table is inherited else []
+        installing = [sources, *(heir for heir in heirs if "python" not in heir)]
+        if all(_INSTALLED.isdisjoint(found) for found in installing):
+            yield Problem(
+                (*path, "python"),
+                f"`{format_key_path((*path, 'python'))}` has no effect without `packages` or `requirements`",
+                "Add one of them, or remove `python`.",
+            )

@@ -16,7 +16,7 @@ from planapply.specfile.package_names import (
     is_unpublished,
     normalize,
 )
-from planapply.specfile.problem import Problem, iter_node_tables
+from planapply.specfile.problem import Problem, iter_environments, iter_node_tables
 from planapply.specfile.requirement_sets import find_conflicts
 from planapply.specfile.requirements import (
     NEWEST_PYTHON,
@@ -50,8 +50,8 @@ class _Source(NamedTuple):
     """The name of the requirements file."""
 
 
-def describe_left_out(client: ClientPackages) -> Iterator[Problem]:
-    """Yield a warning for each reason for which `packages = "client"` leaves out packages."""
+def describe_left_out(path: KeyPath, client: ClientPackages) -> Iterator[Problem]:
+    """Yield a warning for each reason for which `packages = "client"`, at `path`, leaves out packages."""
     for names, reason, advice in (
         (
             client.from_folder,
@@ -67,7 +67,7 @@ def describe_left_out(client: ClientPackages) -> Iterator[Problem]:
     ):
         if names:
             yield Problem(
-                ("environment", "packages"),
+                path,
                 f"cannot install {', '.join(names)} on the nodes: {reason}",
                 advice,
                 Severity.WARNING,
@@ -75,21 +75,23 @@ def describe_left_out(client: ClientPackages) -> Iterator[Problem]:
 
 
 def check_packages(
-    settings: EnvironmentSettings, document: Mapping[str, Any], folder: Path
+    where: KeyPath, settings: EnvironmentSettings, document: Mapping[str, Any], folder: Path
 ) -> Iterator[Problem]:
     """Yield the problems of `packages` or `requirements`, as uv will install them.
 
-    `document` is the spec as written, with no errors but these; `folder` is the spec's.
+    `where` is the path of the environment in `document`, the spec as written, with no errors but these;
+    `settings` are that environment with what it inherits; `folder` is the spec's.
     """
-    table = document.get("environment", {})
+    table = dict(iter_environments(document))[where]
     # uv of the user's own image may be configured with another package index.
     has_own_image = any("image" in node for _, node in iter_node_tables(document))
     is_client = table.get("packages") == "client"
-    sources = _sources(settings, table, folder)
+    sources = _sources(where, settings, table, folder)
     doubt: Severity | None = Severity.WARNING if has_own_image else Severity.ERROR
     if not _INDEX_VARIABLES.isdisjoint(settings.env) or any(_names_index(s.text) for s in sources):
         doubt = None
-    yield from _check_python(settings.python)
+    if "python" in table or is_client:
+        yield from _check_python((*where, "python"), settings.python)
     has_errors = False
     conflicts = _find_conflicts(sources) if not is_client else {}
     for source in sources:
@@ -102,7 +104,7 @@ def check_packages(
             yield _to_problem(source, fault)
     if not sources or (has_errors and not is_client):
         return  # a line with an error may be that of Dask
-    path = sources[0].path[:2]
+    path = sources[0].path[: len(where) + 1]
     if not any(logical_lines(source.text) for source in sources):
         yield Problem(path, f"{sources[0].file} has no packages", "Add dask[distributed].")
     elif not any(names_dask(source.text) for source in sources):
@@ -121,9 +123,8 @@ def check_packages(
             )
 
 
-def _check_python(version: str | None) -> Iterator[Problem]:
+def _check_python(path: KeyPath, version: str | None) -> Iterator[Problem]:
     minor = int(version.split(".")[1]) if version else NEWEST_PYTHON
-    path: KeyPath = ("environment", "python")
     if minor > NEWEST_PYTHON:
         newest = f"The newest version that planapply knows is 3.{NEWEST_PYTHON}."
         yield Problem(path, f"Python {version} may not exist", newest, Severity.WARNING)
@@ -146,15 +147,17 @@ def _find_conflicts(sources: Sequence[_Source]) -> dict[KeyPath, list[Fault]]:
 
 
 def _sources(
-    settings: EnvironmentSettings, table: Mapping[str, Any], folder: Path
+    where: KeyPath, settings: EnvironmentSettings, table: Mapping[str, Any], folder: Path
 ) -> list[_Source]:
-    if settings.requirements is not None:
+    """Return what this table of the spec installs: nothing if it inherits its packages."""
+    if "requirements" in table:
         name = format_path(folder / table["requirements"])
-        return [_Source(("environment", "requirements"), settings.requirements, name)]
-    path: KeyPath = ("environment", "packages")
+        return [_Source((*where, "requirements"), settings.requirements or "", name)]
+    path = (*where, "packages")
+    packages = settings.packages or () if "packages" in table else ()
     if table.get("packages") == "client":
-        return [_Source(path, package) for package in settings.packages or ()]
-    return [_Source((*path, i), package) for i, package in enumerate(settings.packages or ())]
+        return [_Source(path, package) for package in packages]
+    return [_Source((*path, i), package) for i, package in enumerate(packages)]
 
 
 def _to_problem(source: _Source, fault: Fault) -> Problem:

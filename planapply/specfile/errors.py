@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from planapply.model.secrets import is_secret_path
-from planapply.model.spec import Spec
+from planapply.model.spec import EnvironmentSettings, Spec
 from planapply.model.toml import KeyPath, format_key, format_key_path, format_value
 from planapply.model.validation import BOUNDS, KINDS, normalize_message
 from planapply.specfile.classes import suggest_class
@@ -217,6 +217,11 @@ def _describe_unknown_key(
     tables = [place for place, keys in _tables() if name in keys]
     if close := suggest(name, known):
         detail = close
+    elif name == "environment":
+        detail = "Use [environment] for every node, or [workers.NAME.environment] for a group."
+    elif table[:1] == ("workers",) and name in keys_of(EnvironmentSettings):
+        own = f"[{format_key_path((*table[:2], 'environment'))}]"
+        detail = f"Move it to [environment], or to {own} for this group only."
     elif tables:
         detail = f"Move it to {' or '.join(tables)}."
     else:

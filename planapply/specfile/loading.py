@@ -4,24 +4,27 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from planapply.model.desired import resolve_client
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, Severity
-from planapply.model.spec import EnvironmentSettings, NodeSettings, Spec
+from planapply.model.spec import NodeSettings, Spec
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.provider import Plugin
-from planapply.specfile.classes import check_imports, module_folders
+from planapply.specfile.classes import check_imports
 from planapply.specfile.constraints import check_constraints, find_nameless_group
 from planapply.specfile.dashboard import missing_plots
 from planapply.specfile.diagnose import to_diagnostics
 from planapply.specfile.document import parse_document, provider_name, remove_unsupported
-from planapply.specfile.environment import check_packages, describe_left_out
+from planapply.specfile.environments import (
+    check_environments,
+    resolve_environments,
+    with_environments,
+)
 from planapply.specfile.errors import validate_model
 from planapply.specfile.lookup import IF_MISSING, check_state
 from planapply.specfile.options import check_options, check_preloads, nodes_version
 from planapply.specfile.override import apply_overrides
-from planapply.specfile.problem import Problem, iter_node_tables
-from planapply.specfile.setup_commands import check_setup
+from planapply.specfile.problem import Problem, iter_environments, iter_node_tables
 from planapply.specfile.textfile import format_path, read_text
-from planapply.specfile.variables import check_variables
 
 
 def load(
@@ -50,7 +53,8 @@ def load(
         raise PlanapplyError(diagnostics=errors, code="spec_invalid")
     if import_classes:
         provider = spec.cluster.provider
-        missing = missing_plots(spec.scheduler.options, spec.environment, provider)
+        environment = resolve_client(spec, {}).environment
+        missing = missing_plots(spec.scheduler.options, environment, provider)
         found += [missing] if missing else []
     return spec, found
 
@@ -87,8 +91,7 @@ def _check(
     reported = {problem.path for problem in unsupported}
     if import_classes and provider_name(document) == "local":
         ill_formed = {p.path for p in problems if p.severity is Severity.ERROR}
-        with module_folders(document):
-            found = [*check_imports(document), *check_preloads(document, is_local=True)]
+        found = [*check_imports(document), *check_preloads(document, is_local=True)]
         problems += [p for p in found if p.path not in ill_formed]
     return (None if unsupported else spec), unsupported + [
         p for p in problems if p.path not in reported
@@ -100,32 +103,30 @@ def _validate(
 ) -> tuple[Spec | None, list[Problem]]:
     spec, problems = validate_model(Spec, document, ())
     problems += check_constraints(document)
-    environment, found = _resolve_environment(document.get("environment", {}), folder)
-    problems += found
     plugin, found = _find_plugin(document, find_plugin)
-    problems += found
+    ignored = plugin.ignored_settings if plugin else frozenset()
+    environments, wrong = resolve_environments(document, folder, ignored)
+    problems += wrong + found
     if plugin is None:
         return None, problems
     problems = [problem for problem in problems if not _is_warning_about_ignored(problem, plugin)]
     settings, found = validate_model(plugin.settings, document.get("provider", {}), ("provider",))
     problems += found
     problems += _check_node_settings(document, plugin, {problem.path for problem in problems})
-    if spec is None or settings is None or environment is None:
+    if spec is None or settings is None or environments is None:
         return None, problems
     problems += _warn_of_ignored_keys(document, plugin)
     is_local = provider_name(document) == "local"
-    problems += check_options(document, nodes_version(environment, is_local))
+    versions = {e.path: nodes_version(e.whole, is_local) for e in environments.found}
+    problems += check_options(document, versions)
     if not is_local:
         problems += check_preloads(document, is_local=False)
-    problems += check_variables(
-        environment.env, has_container=environment.docker is not None, is_local=is_local
+    problems += dict.fromkeys(
+        check_environments(environments.found, document, folder, ignored, is_local=is_local)
     )
-    if not plugin.ignored_settings.intersection(("environment", "environment.packages")):
-        problems += check_packages(environment, document, folder)
-    if not plugin.ignored_settings.intersection(("environment", "environment.setup")):
-        problems += check_setup(environment.setup)
     values = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return spec.model_copy(update={"provider": values, "environment": environment}), problems
+    resolved = with_environments(spec, environments)
+    return resolved.model_copy(update={"provider": values}), problems
 
 
 def _find_plugin(
@@ -160,7 +161,8 @@ def _is_warning_about_ignored(problem: Problem, plugin: Plugin) -> bool:
     """Return whether a warning is about a key that the provider ignores, which another one says."""
     if problem.severity is not Severity.WARNING or not problem.path:
         return False
-    names = {str(problem.path[-1]), ".".join(map(str, problem.path))}
+    path = problem.path[2:] if problem.path[0] == "workers" else problem.path
+    names = {str(problem.path[-1]), ".".join(map(str, path))}
     return not names.isdisjoint(plugin.ignored_settings)
 
 
@@ -173,8 +175,9 @@ def _warn_of_ignored_keys(document: Mapping[str, Any], plugin: Plugin) -> Iterat
         if key in plugin.ignored_settings and key in NodeSettings.model_fields
     ]
     ignored += [
-        ("environment", key)
-        for key in document.get("environment", {})
+        (*path, key)
+        for path, table in iter_environments(document)
+        for key in table
         if not plugin.ignored_settings.isdisjoint(("environment", f"environment.{key}"))
     ]
     for path in ignored:
@@ -184,29 +187,3 @@ def _warn_of_ignored_keys(document: Mapping[str, Any], plugin: Plugin) -> Iterat
             "Remove the key: it has no effect.",
             Severity.WARNING,
         )
-
-
-def _resolve_environment(
-    table: Any, folder: Path
-) -> tuple[EnvironmentSettings | None, list[Problem]]:
-    """Return the environment with the content of its requirements file, or the list for "client"."""
-    settings, _ = validate_model(EnvironmentSettings, table, ())
-    if settings is None:
-        return None, []  # already reported
-    if settings.requirements is not None:
-        where = ("environment", "requirements")
-        path = folder / settings.requirements
-        try:
-            text = read_text(
-                path, "the requirements file", "Write its path relative to the spec's folder."
-            )
-        except PlanapplyError as error:
-            return None, [Problem(where, d.summary, d.detail) for d in error.diagnostics]
-        return settings.model_copy(update={"requirements": text}), []
-    if settings.packages != "client":
-        return settings, []
-    from planapply.specfile.client_packages import client_packages, client_python
-
-    client = client_packages()
-    update = {"packages": client.requirements, "python": settings.python or client_python()}
-    return settings.model_copy(update=update), list(describe_left_out(client))

@@ -9,9 +9,15 @@ from typing import Any
 from planapply.model.diagnostics import Severity
 from planapply.model.spec import EnvironmentSettings
 from planapply.model.toml import KeyPath, format_key_path
-from planapply.specfile.classes import DASK_CLASSES
+from planapply.specfile.classes import DASK_CLASSES, module_folders
 from planapply.specfile.dask_options import find_fault, is_in_table, signatures
-from planapply.specfile.problem import Problem, iter_node_tables, suggest, summarize_value
+from planapply.specfile.problem import (
+    Problem,
+    iter_environments,
+    iter_node_tables,
+    suggest,
+    summarize_value,
+)
 from planapply.specfile.requirements import pinned_dask
 
 _DEFAULTS = {"scheduler": "distributed.Scheduler", "workers": "distributed.Nanny"}
@@ -27,16 +33,20 @@ def nodes_version(environment: EnvironmentSettings, is_local: bool) -> str | Non
     return pinned_dask(text)
 
 
-def check_options(document: Mapping[str, Any], version: str | None) -> Iterator[Problem]:
+def check_options(
+    document: Mapping[str, Any], versions: Mapping[KeyPath, str | None]
+) -> Iterator[Problem]:
     """Yield classes of distributed that run no node, and options that a class does not take.
 
-    They are errors if this version of distributed is in the table, and warnings otherwise.
+    `versions` has each environment's version of distributed, by its path. The problems are errors if that
+    version is in the table, and warnings otherwise.
     """
-    severity = Severity.ERROR if is_in_table(version) else Severity.WARNING
     for path, table in iter_node_tables(document):
         if path == ("defaults",):
             continue
         kind = str(path[0])
+        version = versions.get((*path, "environment"), versions.get(("environment",)))
+        severity = Severity.ERROR if is_in_table(version) else Severity.WARNING
         name = table.get("class", _DEFAULTS[kind])
         options = table.get("options", {})
         if not isinstance(name, str) or not isinstance(options, Mapping):
@@ -75,9 +85,8 @@ def check_preloads(document: Mapping[str, Any], is_local: bool) -> Iterator[Prob
     Nodes that run on this machine see its files; on another machine a file can only come from the
     image or from `setup`.
     """
-    environment = document.get("environment")
-    has_files = any("image" in table for _, table in iter_node_tables(document)) or (
-        isinstance(environment, Mapping) and ("setup" in environment or "docker" in environment)
+    has_files = any("image" in table for _, table in iter_node_tables(document)) or any(
+        "setup" in table or "docker" in table for _, table in iter_environments(document)
     )
     for path, table in iter_node_tables(document):
         options = table.get("options")
@@ -88,7 +97,8 @@ def check_preloads(document: Mapping[str, Any], is_local: bool) -> Iterator[Prob
             for preload in value if isinstance(value, list) else [value]:
                 if isinstance(preload, str):
                     where = (*path, "options", key)
-                    yield from _check_preload(where, preload, is_local, has_files)
+                    with module_folders(document, path):
+                        yield from _check_preload(where, preload, is_local, has_files)
 
 
 def _check_option(

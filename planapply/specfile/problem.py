@@ -31,6 +31,15 @@ def iter_node_tables(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Map
             yield path, table
 
 
+def iter_environments(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    """Yield the path and content of each environment: first that of all nodes, then those of groups."""
+    for path, table in (((), document), *iter_node_tables(document)):
+        if path[:1] in ((), ("workers",)) and isinstance(
+            found := table.get("environment"), Mapping
+        ):
+            yield (*path, "environment"), found
+
+
 def summarize_value(value: Any) -> str:
     """Return a value in at most 50 characters, for a message."""
     # Before it is cut: the end of a URL's user part shows that it is one.

@@ -5,16 +5,17 @@ import subprocess
 from collections.abc import Iterator, Sequence
 
 from planapply.model.diagnostics import Severity
+from planapply.model.toml import KeyPath
 from planapply.specfile.problem import Problem
 
 _TIME_LIMIT = 5.0
 """Seconds for bash to read one command."""
 
 
-def check_setup(commands: Sequence[str]) -> Iterator[Problem]:
+def check_setup(path: KeyPath, commands: Sequence[str]) -> Iterator[Problem]:
     """Yield a warning for each command that the bash of this machine cannot parse.
 
-    A warning only: the bash of the nodes may be newer. Bash runs nothing of the command (`-n`), and nothing
+    `path` is that of the commands in the spec. A warning only: the bash of the nodes may be newer. Bash runs nothing of the command (`-n`), and nothing
     is checked without a bash.
     """
     bash = shutil.which("bash") if commands else None
@@ -35,7 +36,7 @@ def check_setup(commands: Sequence[str]) -> Iterator[Problem]:
             # Not its own text, which may quote a secret of the command.
             is_incomplete = b"unexpected end of file" in parsed.stderr or b"EOF" in parsed.stderr
             yield Problem(
-                ("environment", "setup", number),
+                (*path, number),
                 f"bash cannot parse command {number + 1} of `setup`: "
                 + ("it is not complete" if is_incomplete else "it has a syntax error"),
                 "Dask would not start on the nodes. Each command has its own bash.",

@@ -48,6 +48,7 @@ count = 2                             # or min = 0 and max = 10, for `scale`; wi
 # class = "distributed.Nanny"
 # processes = 4                       # several Dask workers per node
 # max_unavailable = "25%"             # nodes that a replacement may take away at the same time
+# environment = { env = { A = "1" } } # of this group; it inherits the rest of [environment]
 options = { nthreads = 1 }            # arguments of the class
 """
 

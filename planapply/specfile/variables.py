@@ -1,11 +1,12 @@
 """Checks of the environment variables that a spec sets on its nodes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from planapply.model.diagnostics import Severity
 from planapply.model.node_secrets import ENV_PREFIX, NODE_PREFIXES, source_variable
 from planapply.model.secrets import looks_secret
+from planapply.model.toml import KeyPath
 from planapply.model.variables import PROXIES, split_self_references
 from planapply.specfile.problem import Problem
 
@@ -17,14 +18,18 @@ _SYSTEM_FOLDERS = {"/usr/bin", "/bin"}
 
 
 def check_variables(
-    variables: Mapping[str, str], *, has_container: bool, is_local: bool
+    variables: Mapping[str, str],
+    find_path: Callable[[str], KeyPath],
+    *,
+    has_container: bool,
+    is_local: bool,
 ) -> Iterator[Problem]:
     """Yield what only a shell would replace, and paths without which a node cannot start.
 
-    No value is shown: it may be a secret.
+    `find_path` returns where the spec sets a variable. No value is shown: it may be a secret.
     """
     for name, value in variables.items():
-        where = ("environment", "env", name)
+        where = find_path(name)
         if source_variable(value) is not None:
             if name.lower() in PROXIES and not is_local:
                 yield Problem(

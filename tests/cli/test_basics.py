@@ -92,6 +92,8 @@ Options:
                            'cpu-[0-3]'. Repeatable.
   --replace NODE           Force replacement of this node, group or range.
                            Repeatable.
+  --refresh-client         Give nodes with `packages = "client"` the packages
+                           of this Python.
   --detailed-exitcode      Exit with code 2 if there are changes.
   --json                   Print JSON, for programs.
   --markdown               Print the plan as Markdown, for a pull request.

@@ -31,7 +31,7 @@ def lost(run: Run, cloud: FakeCloud) -> State:
     cloud.required_resources["firewall"] = Resource(kind="security_group")
     more = [
         "--set",
-        "workers.elastic={ min = 2, max = 4 }",
+        'workers.elastic={ min = 2, max = 4, environment = { env = { A = "1" } } }',
         "--set",
         'cluster.tags={ team = "bio" }',
     ]
@@ -40,7 +40,7 @@ def lost(run: Run, cloud: FakeCloud) -> State:
         Path("planapply.toml")
         .read_text()
         .replace('name = "demo"', 'name = "demo"\ntags = { team = "bio" }')
-        + "[workers.elastic]\nmin = 2\nmax = 4\n"
+        + '[workers.elastic]\nmin = 2\nmax = 4\nenvironment.env.A = "1"\n'
     )
     assert run("plan").out.startswith("No changes.")
     state = read()

@@ -62,6 +62,17 @@ def test_follows_what_another_process_applies(cloud: Cloud, applied: Open, works
     assert cloud.names() == ["cpu-0", "cpu-1", "scheduler"]
 
 
+def test_scales_a_group_with_its_own_environment(cloud: Cloud, workspace: Open) -> None:
+    text = SPEC + '[environment]\nenv = { A = "1" }\n[workers.cpu.environment]\nenv = { B = "2" }\n'
+    apply_all(workspace(text))
+    with Cluster.adopt(state_alone(workspace(text))) as cluster:
+        cluster.scale(1)
+        apply_pending(cluster)
+        assert cluster.workers["cpu-0"].config.environment.env == {"A": "1", "B": "2"}
+    assert cloud.names() == ["cpu-0", "scheduler"]
+    assert not plan(workspace(text)).plan.changes
+
+
 def test_edited_spec_file_changes_nothing(cloud: Cloud, applied: Open, workspace: Open) -> None:
     with Cluster.adopt(state_alone(applied())) as cluster:
         workspace(SPEC.replace("nthreads = 1", "nthreads = 2"))  # written, and not applied

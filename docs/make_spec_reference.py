@@ -6,9 +6,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from planapply import catalog
+from planapply.model.environment_settings import EnvironmentSettings
 from planapply.model.spec import (
     ClusterSettings,
-    EnvironmentSettings,
     HookSettings,
     NodeSettings,
     SchedulerSettings,

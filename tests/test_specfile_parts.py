@@ -17,7 +17,7 @@ from specs import CLOUD, LOCAL, Settings, find_plugin, format_diagnostic
 from strategies import DOCUMENTS
 
 from planapply.model.diagnostics import PlanapplyError
-from planapply.model.spec import EnvironmentSettings
+from planapply.model.environment_settings import EnvironmentSettings
 from planapply.provider import Plugin
 from planapply.specfile import find_state_location, json_schema, load, render_starter
 from planapply.specfile.locate import find_nearest, locate

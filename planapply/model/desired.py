@@ -8,17 +8,10 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 
 from planapply.model.base import Model
+from planapply.model.environment_settings import ClientEnvironment, EnvironmentSettings
 from planapply.model.names import SCHEDULER
 from planapply.model.node import Environment, NodeConfig, Requirements
-from planapply.model.spec import (
-    REQUIREMENTS,
-    ClientEnvironment,
-    EnvironmentSettings,
-    NodeSettings,
-    SchedulerSettings,
-    Spec,
-    WorkerGroup,
-)
+from planapply.model.spec import REQUIREMENTS, NodeSettings, SchedulerSettings, Spec, WorkerGroup
 
 PACKAGE_SOURCES = ("packages", "requirements", "docker")
 """Keys of an environment of which it has at most one; a group that sets one inherits none."""

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from planapply.fleet import ProviderClient
 from planapply.model.desired import DesiredState, build_desired_state, requirements_key
 from planapply.model.diagnostics import Diagnostic, PlanapplyError, note
+from planapply.model.environment_settings import ClientEnvironment
 from planapply.model.node import NodeConfig, Requirements
-from planapply.model.spec import ClientEnvironment, Spec
+from planapply.model.spec import Spec
 from planapply.model.state import State
 from planapply.provider import Plugin
 

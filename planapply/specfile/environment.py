@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from planapply.bootstrap.requirements import Line, logical_lines, parse_options
 from planapply.model.diagnostics import Severity
-from planapply.model.spec import EnvironmentSettings
+from planapply.model.environment_settings import EnvironmentSettings
 from planapply.model.toml import KeyPath
 from planapply.specfile.client_packages import ClientPackages
 from planapply.specfile.package_names import (

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from planapply.model.desired import merge_environments, with_packages
 from planapply.model.diagnostics import PlanapplyError, Severity
-from planapply.model.spec import ClientEnvironment, EnvironmentSettings, Spec
+from planapply.model.environment_settings import ClientEnvironment, EnvironmentSettings
+from planapply.model.spec import Spec
 from planapply.model.toml import KeyPath
 from planapply.specfile.environment import check_packages, describe_left_out
 from planapply.specfile.errors import validate_model

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from planapply.model.environment_settings import EnvironmentSettings
 from planapply.model.secrets import is_secret_path
-from planapply.model.spec import EnvironmentSettings, Spec
+from planapply.model.spec import Spec
 from planapply.model.toml import KeyPath, format_key, format_key_path, format_value
 from planapply.model.validation import BOUNDS, KINDS, normalize_message
 from planapply.specfile.classes import suggest_class

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from planapply.model.diagnostics import Severity
-from planapply.model.spec import EnvironmentSettings
+from planapply.model.environment_settings import EnvironmentSettings
 from planapply.model.toml import KeyPath, format_key_path
 from planapply.specfile.classes import DASK_CLASSES, module_folders
 from planapply.specfile.dask_options import find_fault, is_in_table, signatures

@@ -374,7 +374,7 @@ the state planapply.state.json is still locked after 0.1 s
     unreadable = run("plan")
     assert unreadable.code == 0
     assert unreadable.err.startswith(
-        f"\nWarning: cannot read the lock of the state {STATE}\n  not a regular file:"
+        f"\nWarning: cannot read the lock of the state {STATE}\n  Not a regular file:"
     )
 
 

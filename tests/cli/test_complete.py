@@ -47,7 +47,9 @@ def test_commands_and_options(complete: Complete) -> None:
         ["scale", "status", "show", "state", "ssh", "schema"]
     )
     assert complete("planapply state ") == snapshot(["list", "show", "rm", "pull", "push"])
-    assert complete("planapply plan --re") == snapshot(["--refresh-only", "--replace"])
+    assert complete("planapply plan --re") == snapshot(
+        ["--refresh-only", "--replace", "--refresh-client"]
+    )
     assert sorted(complete("planapply -")) == snapshot(
         ["--help", "--install-completion", "--show-completion", "--version", "-h"]
     )

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from cluster.conftest import SPEC, Open
 from cluster.helpers import wait_until
 from cluster.inprocess import Cloud
@@ -114,7 +115,8 @@ count = 3
 max = 8
 """
     )
-    spec = load_spec(path)
+    with pytest.warns(UserWarning, match="`API_TOKEN` looks like a credential"):
+        spec = load_spec(path)
     assert (
         repr(spec)
         == str(spec)

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from typing import TextIO
 
 from planapply import terminal
 from planapply.cli.errors import diagnostics_of
@@ -165,10 +166,13 @@ class WatchRun:
 
     def _report(self, text: str) -> None:
         """Print a message that belongs to a round, as its lines are."""
-        columns = terminal.width(sys.stderr) - len(_INDENT)
-        first, *more = wrap(f"{self._time()}  {text}", columns)
-        terminal.print_message(first, *(f"{_INDENT}{part}" for part in more))
+        terminal.print_message(*_wrap(f"{self._time()}  {text}", sys.stderr))
 
     def _print(self, text: str) -> None:
-        first, *more = wrap(text, terminal.width(sys.stdout) - len(_INDENT))
-        terminal.show([line(first), *(line(f"{_INDENT}{part}") for part in more)])
+        terminal.show(map(line, _wrap(text, sys.stdout)))
+
+
+def _wrap(text: str, stream: TextIO) -> list[str]:
+    """Return the lines of a message for a terminal, all but the first indented."""
+    first, *more = wrap(text, terminal.width(stream) - len(_INDENT))
+    return [first, *(f"{_INDENT}{part}" for part in more)]

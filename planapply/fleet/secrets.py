@@ -16,7 +16,7 @@ def read_secrets(*configs: NodeConfig) -> dict[str, str]:
     Raises PlanapplyError with everything that is missing. From then on, no error of this process quotes one
     of these values.
     """
-    sources = sorted({name for c in configs for name in secret_sources(c.environment.env).values()})
+    sources = _sources(configs)
     protect_variables(sources)
     values = {name: os.environ.get(name, "") for name in sources}
     missing = [name for name, value in values.items() if not value]
@@ -34,17 +34,19 @@ def read_secrets(*configs: NodeConfig) -> dict[str, str]:
 
 def node_secrets(config: NodeConfig) -> dict[str, str]:
     """Return the values of a configuration's secrets, by the node's variable. Raises like `read_secrets`."""
-    sources = secret_sources(config.environment.env)
-    if not sources:
-        return {}
     values = read_secrets(config)
+    sources = secret_sources(config.environment.env)
     return {name: values[source] for name, source in sources.items()}
 
 
 def unset_variables(configs: Iterable[NodeConfig]) -> list[str]:
     """Return the variables that these configurations' secrets are read from, and that have no value here."""
-    sources = {name for c in configs for name in secret_sources(c.environment.env).values()}
-    return sorted(name for name in sources if not os.environ.get(name))
+    return [name for name in _sources(configs) if not os.environ.get(name)]
+
+
+def _sources(configs: Iterable[NodeConfig]) -> list[str]:
+    """Return the variables that these configurations' secrets are read from, sorted."""
+    return sorted({name for c in configs for name in secret_sources(c.environment.env).values()})
 
 
 def _missing(names: list[str]) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The spec: the description of one Dask cluster in one file.
 
-The docstrings of this module and of `environment_settings` are the reference (`docs/spec.md`, `planapply schema`). Each key
-declares once, as its effect, what changing it does to existing nodes:
+The docstrings of this module and of `environment_settings` are the reference (`docs/spec.md`,
+`planapply schema`). Each key declares once, as its effect, what changing it does to existing nodes:
 
 - `nothing`: no node changes; a changed number of nodes adds or removes nodes;
 - `update`: the running VMs are changed in place, if the provider supports it;
